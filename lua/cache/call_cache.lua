@@ -94,13 +94,20 @@ local function read(self, item, value)
   return select(2, self._work:value_of(item, value))
 end
 
--- The digests of the inputs of a node.
+-- The digest of an input of a node that is not known.
+local function input_digest(self, item, node, i, known)
+  local value = node.values[i]
+  local digest, why = self.keys:digest(known, value, function() return read(self, item, value) end)
+  if not digest then Store.warn(CallKeys.name(node), ("input %s: %s"):format(node.inputs[i], why)) end
+  return digest
+end
+
+-- The digests of the inputs of a node; nil if one has none.
 local function input_digests(self, item, node)
-  local known, digests = item_of(self, item).digests, {}
-  for i, value in ipairs(node.values) do
-    local why
-    digests[i], why = self.keys:digest(known, value, function() return read(self, item, value) end)
-    if not digests[i] then return nil, ("input %s: %s"):format(node.inputs[i], why) end
+  local known, digests, values = item_of(self, item).digests, {}, node.values
+  for i = 1, #values do
+    digests[i] = known[values[i]] or input_digest(self, item, node, i, known)
+    if not digests[i] then return nil end
   end
   return digests
 end
@@ -142,41 +149,36 @@ local function answer_elements(self, item, node, call)
   end
 end
 
--- The call of a node that was asked for; nil if it cannot be recorded.
-local function call_of(self, item, node)
-  local digests, why = input_digests(self, item, node)
-  if not digests then
-    Store.warn(CallKeys.name(node), why)
-    return nil
-  end
-  local call = self.keys:call(node, digests, item)
-  item_of(self, item).calls[node.id] = call
-  return call
-end
-
--- Answer for one node.
-local function answer(self, item, node, call, recorded)
+-- Answer for one node. Without a key it cannot be recorded.
+local function answer(self, item, node, key, inputs, recorded)
   if recorded then
     set_digests(self, item, node, recorded.digests)
     return self._work:found(item, node.id, recorded.values)
   end
-  if node.map and call then answer_elements(self, item, node, call) end
+  if key then
+    local call = self.keys:call(node, inputs, key)
+    item_of(self, item).calls[node.id] = call
+    if node.map then answer_elements(self, item, node, call) end
+  end
   self._work:not_found(item, node.id)
 end
 
 -- Answer for the nodes in a list of items and nodes, whose calls are looked for at once.
 local function answer_all(self, asked)
-  local calls, by_key, keys, nodes = {}, {}, {}, self.plan.nodes
+  local inputs, key_of, kinds, keys = {}, {}, {}, {}
+  local nodes, call_keys = self.plan.nodes, self.keys
   for k = 1, #asked, 2 do
-    local call = call_of(self, asked[k], nodes[asked[k + 1]])
-    if call then
-      calls[k], by_key[call.key], keys[#keys + 1] = call, call, call.key
+    local item, id = asked[k], asked[k + 1]
+    local digests = input_digests(self, item, nodes[id])
+    if digests then
+      local key = call_keys:key(id, digests, item)
+      inputs[k], key_of[k], kinds[key], keys[#keys + 1] = digests, key, call_keys:kind(id), key
     end
   end
-  local work, found = self._work, self._store:find_all(keys, by_key)
+  local work, found = self._work, self._store:find_all(keys, kinds)
   for k = 1, #asked, 2 do
-    local call = calls[k]
-    answer(self, asked[k], nodes[asked[k + 1]], call, call and found[call.key])
+    local key = key_of[k]
+    answer(self, asked[k], nodes[asked[k + 1]], key, inputs[k], key and found[key])
     if self._work ~= work then return end
   end
 end

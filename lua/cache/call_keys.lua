@@ -46,8 +46,10 @@ end
 local function add_function(self, node, init)
   local ok, digest = pcall(core.digest_in, self._session, node.registration.f, init)
   if ok then
-    self._funcs[node.id], self._names[node.id] = digest, CallKeys.name(node)
-    self._bases[node.id] = common(self, "fzlua call", node)
+    self._funcs[node.id] = digest
+    self._kinds[node.id] = {
+      name = CallKeys.name(node), n = #node.outputs, base = common(self, "fzlua call", node),
+    }
   else
     self.why[node.id] = reason(digest)
   end
@@ -62,7 +64,7 @@ end
 function CallKeys.new(plan, states, seed, wants)
   local self = setmetatable({
     why = {}, any = false, _plan = plan, _seed = seed, _session = {}, _funcs = {},
-    _names = {}, _bases = {},
+    _kinds = {},
   }, CallKeys)
   self._session[true] = {} -- tables that several functions hold are digested once
   for _, node in ipairs(plan.nodes) do
@@ -106,17 +108,31 @@ function CallKeys:digest(digests, value, read)
   return digest
 end
 
+---The key of a call of a node whose inputs have digests.
+---@param id integer
+---@param inputs string[]
+---@param item? integer of a stream
+---@return string
+function CallKeys:key(id, inputs, item)
+  local digests = inputs[2] and table.concat(inputs) or inputs[1] or ""
+  return key_of(self, self._kinds[id].base, digests, item or 0)
+end
+
+---What all calls of a node have in common: `name`, and `n`, the number of results.
+---@param id integer
+---@return table
+function CallKeys:kind(id) return self._kinds[id] end
+
 ---The call of a node whose inputs have digests.
 ---@param node fzlua.Node
 ---@param inputs string[]
----@param item? integer of a stream
+---@param key string
 ---@return fzlua.Call
-function CallKeys:call(node, inputs, item)
+function CallKeys:call(node, inputs, key)
   return {
-    name = self._names[node.id], func = self._funcs[node.id],
+    name = self._kinds[node.id].name, func = self._funcs[node.id],
     version = node.registration.limits.version, seed = self._seed, names = node.inputs,
-    inputs = inputs, files = false, n = #node.outputs,
-    key = key_of(self, self._bases[node.id], table.concat(inputs), item or 0),
+    inputs = inputs, files = false, n = #node.outputs, key = key,
   }
 end
 

@@ -311,20 +311,24 @@ local function files_are_same(values, digests)
 end
 
 -- Rows of the results of calls, with the files and the tick of the call.
-local READ <const> = [[SELECT key, files, tick, digest, sum, raw, bytes FROM calls
-  LEFT JOIN results USING (key) WHERE key IN (%s) ORDER BY key, i]]
+local READ <const> = [[SELECT key, files, tick, i, digest, sum, raw, bytes FROM calls
+  LEFT JOIN results USING (key) WHERE key IN (%s)]]
 local READ_ONE <const> = READ:format "?"
 local READ_MANY <const> = READ:format(("?"):rep(TOGETHER, ", "))
 
 -- Add the value of a row to its call; a call that cannot be read has `why`.
 local function add_result(self, call, row)
-  if not row[4] then
+  local i, bytes = row[4], row[8]
+  if not i then
     call.why = "it is incomplete"
     return
   end
-  local ok, value = pcall(expand, self, row[5], row[6], row[7])
-  if not ok then call.why = text_of(value) end
-  call.values[#call.values + 1], call.digests[#call.digests + 1] = ok and value, row[4]
+  if row[7] ~= 0 or core.hash(bytes) ~= row[6] or Store.has_functions(bytes) then
+    local ok, value = pcall(expand, self, row[6], row[7], bytes)
+    if not ok then call.why = text_of(value) end
+    bytes = ok and value
+  end
+  call.values[i], call.digests[i] = bytes, row[5]
 end
 
 local function read_calls(self, keys, calls)

@@ -47,7 +47,7 @@ local function decide(keys, store, plan, node, values)
     inputs[i], why = keys:digest(keys.digests, value, function() return values[node.inputs[i]] end)
     if not inputs[i] then return "run", ("input %s: %s"):format(node.inputs[i], why) end
   end
-  local call = keys:call(node, inputs)
+  local call = keys:call(node, inputs, keys:key(node.id, inputs))
   local recorded = store:find(call.key, call)
   if not recorded then return "run", reason(store, call.name, call) end
   for k, digest in ipairs(recorded.digests) do

@@ -55,10 +55,22 @@ fz_digest_refuse(
 }
 
 void
+fz_digest_append(struct fz_digest *d, int list, lua_Integer *n)
+{
+	lua_State *L = d->L;
+
+	if (!lua_istable(L, list)) { /* most digests need none */
+		lua_newtable(L);
+		lua_replace(L, list);
+	}
+	lua_rawseti(L, list, ++*n);
+}
+
+void
 fz_digest_keep(struct fz_digest *d, int idx)
 {
 	lua_pushvalue(d->L, idx);
-	lua_rawseti(d->L, d->kept, ++d->nkept);
+	fz_digest_append(d, d->kept, &d->nkept);
 }
 
 /* Raise if the object number `number` is in one of several equal entries. */
@@ -261,7 +273,7 @@ put_object(struct fz_digest *d, int idx, const struct fz_path *at)
 	}
 	fz_digest_tag(d, FZ_DIGEST_LATER);
 	lua_pushvalue(L, idx);
-	lua_rawseti(L, d->later, ++d->nlater);
+	fz_digest_append(d, d->later, &d->nlater);
 }
 
 void
@@ -443,8 +455,7 @@ fz_digest_with(lua_State *L, struct fz_hash *hash, int modules,
 	d->later = top + 2;
 	d->kept = top + 3;
 	d->ranges = top + 4;
-	for (int i = d->later; i <= d->ranges; i++)
-		lua_newtable(L);
+	lua_settop(L, d->ranges);
 	body(d, ctx);
 	fz_refmap_fini(&d->scope.map, L);
 	fz_buf_fini(&d->code);

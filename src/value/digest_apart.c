@@ -142,7 +142,7 @@ digest_alone(struct fz_digest *d, int t, struct fz_digest_apart *a,
 	struct fz_hash hash;
 
 	fz_hash_init(&hash);
-	lua_newtable(d->L);
+	lua_pushnil(d->L);
 	alone.ranges = lua_gettop(d->L);
 	alone.inner = &a->scope;
 	alone.hash = &hash;

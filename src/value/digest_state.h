@@ -97,6 +97,9 @@ void fz_digest_value(struct fz_digest *d, int idx, const struct fz_path *at);
 bool fz_digest_known(
     struct fz_digest *d, const void *p, const struct fz_path *at);
 
+/* Append the value on top to a list of `n`, made if it is nil. [-1, +0, m] */
+void fz_digest_append(struct fz_digest *d, int list, lua_Integer *n);
+
 /* Keep the object at `idx` alive until the end. */
 void fz_digest_keep(struct fz_digest *d, int idx);
 

@@ -221,7 +221,7 @@ add_range(struct fz_digest *d, uint32_t from)
 
 	range->from = from;
 	range->end = d->nobjects;
-	lua_rawseti(d->L, d->ranges, ++d->nranges);
+	fz_digest_append(d, d->ranges, &d->nranges);
 }
 
 /* Whether entry `i` of the sorted keys looks like one of its neighbours. */

@@ -1,5 +1,7 @@
 #include "value/luserdata.h"
 
+#include <stdint.h>
+
 void
 fz_luserdata_class(lua_State *L, const char *name, const luaL_Reg *methods,
     const luaL_Reg *metamethods)
@@ -18,8 +20,15 @@ fz_luserdata_class(lua_State *L, const char *name, const luaL_Reg *methods,
 void
 fz_luserdata_finalize(lua_State *L, lua_CFunction gc)
 {
-	lua_createtable(L, 0, 1);
-	lua_pushcfunction(L, gc);
-	lua_setfield(L, -2, "__gc");
+	const void *key = (const void *)(uintptr_t)gc;
+
+	if (lua_rawgetp(L, LUA_REGISTRYINDEX, key) == LUA_TNIL) {
+		lua_pop(L, 1);
+		lua_createtable(L, 0, 1);
+		lua_pushcfunction(L, gc);
+		lua_setfield(L, -2, "__gc");
+		lua_pushvalue(L, -1);
+		lua_rawsetp(L, LUA_REGISTRYINDEX, key);
+	}
 	lua_setmetatable(L, -2);
 }
