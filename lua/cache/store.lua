@@ -136,6 +136,16 @@ local function text_of(e)
   return Error.is(e) and e.message or tostring(e)
 end
 
+-- Why a file cannot be written; nil if it can.
+local function refusal(path)
+  local size = io.open(path)
+  if size then size:close() end
+  local made, why = io.open(path, "a")
+  if not made then return (why:gsub("^.*: ", "")) end
+  made:close()
+  if not size then os.remove(path) end
+end
+
 ---Open the file, or make it. Raises a string.
 ---@param path string
 ---@param exists? boolean whether it must be there
@@ -145,7 +155,8 @@ function Store.open(path, exists)
   local ok, db = pcall(open_database, path, exists)
   if not ok then
     if Error.is(db, "interrupted") then error(db, 0) end
-    error(("the cache %s is not used: %s"):format(path, text_of(db)), 0)
+    local why = refusal(path)
+    error(("the cache %s is not used: %s%s"):format(path, text_of(db), why and ": " .. why or ""), 0)
   end
   return setmetatable({
     path = path, limit = size_limit(), _db = db, _began = false, _reading = false, _total = false,

@@ -1,7 +1,13 @@
+/* pthread_sigmask and sigtimedwait are not in C11. */
+#define _GNU_SOURCE
 #include "cache/sqlite.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -52,6 +58,52 @@ fail(const struct fz_sqlite *s, struct fz_err *err, int rc)
 	return -1;
 }
 
+/*
+ * A write beyond the limit of the size of files is a signal, which would end
+ * the process. While it is blocked the write fails.
+ */
+struct guard {
+	sigset_t before;
+	bool active;
+};
+
+static bool
+is_limited(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+	       limit.rlim_cur != RLIM_INFINITY;
+}
+
+static void
+guard_begin(const struct fz_sqlite *s, struct guard *guard)
+{
+	sigset_t set;
+
+	guard->active = s->limited;
+	if (!guard->active)
+		return;
+	sigemptyset(&set);
+	sigaddset(&set, SIGXFSZ);
+	guard->active = pthread_sigmask(SIG_BLOCK, &set, &guard->before) == 0;
+}
+
+static void
+guard_end(const struct guard *guard)
+{
+	const struct timespec now = { 0, 0 };
+	sigset_t set;
+
+	if (!guard->active || sigismember(&guard->before, SIGXFSZ))
+		return;
+	sigemptyset(&set);
+	sigaddset(&set, SIGXFSZ);
+	while (sigtimedwait(&set, NULL, &now) == -1 && errno == EINTR)
+		continue;
+	pthread_sigmask(SIG_SETMASK, &guard->before, NULL);
+}
+
 int
 fz_sqlite_open(struct fz_sqlite *s, const char *path, bool create, int busy_ms,
     struct fz_err *err)
@@ -66,6 +118,7 @@ fz_sqlite_open(struct fz_sqlite *s, const char *path, bool create, int busy_ms,
 		return -1;
 	}
 	s->pid = getpid();
+	s->limited = is_limited();
 	rc = s->open_v2(path, &s->db,
 	    SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
 		(create ? SQLITE_OPEN_CREATE : 0),
@@ -88,8 +141,12 @@ fz_sqlite_is_open(const struct fz_sqlite *s)
 void
 fz_sqlite_close(struct fz_sqlite *s)
 {
+	struct guard guard;
+
 	if (fz_sqlite_is_open(s)) {
+		guard_begin(s, &guard); /* it may write to the file */
 		s->close(s->db);
+		guard_end(&guard);
 		dlclose(s->library);
 	}
 	s->library = NULL;
@@ -113,8 +170,12 @@ int
 fz_sqlite_step(
     const struct fz_sqlite *s, sqlite3_stmt *stmt, struct fz_err *err)
 {
-	int rc = s->step(stmt);
+	struct guard guard;
+	int rc;
 
+	guard_begin(s, &guard);
+	rc = s->step(stmt);
+	guard_end(&guard);
 	if (rc == SQLITE_ROW)
 		return 1;
 	return rc == SQLITE_DONE ? 0 : fail(s, err, rc);

@@ -52,7 +52,8 @@ struct fz_err;
 struct fz_sqlite {
 	void *library; /* NULL until it is open */
 	sqlite3 *db;
-	pid_t pid; /* of the process that may use it */
+	bool limited; /* the process may write no file of any size */
+	pid_t pid;    /* of the process that may use it */
 	FZ_SQLITE_FUNCTIONS(FZ_SQLITE_FIELD)
 };
 

@@ -138,9 +138,31 @@ tests["a directory that cannot be written and a full file system give one warnin
   for _, path in ipairs(cases) do
     local out, err, status = run(path, ("--resume %s A=1 B=2"):format(script))
     t.equal({ out, status }, { "A = 2\nB = 2\nC = 4\n", 0 })
-    t.match(err, ("the cache %s is not used: unable to open database file"):format(path))
+    t.match(err, ("the cache %s is not used: unable to open database file: "):format(path))
     t.equal(select(2, err:gsub("\n", "")), 1)
   end
+end
+
+tests["a limit of the size of files does not end the run"] = function()
+  local store, script = new_path(), t.file [[
+local g = fz.dag()
+for i = 1, 20 do
+  g:add("v" .. i, {}, function()
+    local list = {}
+    for k = 1, 3000 do list[k] = i * k end
+    return list
+  end)
+end
+g:invoke()
+print(fz.digest(g.output))]]
+  local wanted = t.shell("$FZLUA " .. script)
+  local out, err, status = t.shell(("ulimit -f 100; FZLUA_CACHE=%s $FZLUA --resume %s")
+    :format(store, script))
+  t.equal({ out == wanted, status }, { true, 0 })
+  t.match(err, "the cache ", " is not used any more: ")
+  t.equal(select(2, err:gsub("\n", "")), 1)
+  out, err = run(store, "--resume " .. script)
+  t.equal({ out == wanted, err }, { true, "" })
 end
 
 return tests
