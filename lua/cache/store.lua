@@ -271,7 +271,8 @@ local function compress(self, bytes)
     self._zstd = ok and zstd
   end
   local packed = self._zstd and self._zstd:compress(bytes)
-  if packed and #packed < #bytes then return packed, #bytes end
+  -- To expand takes longer than to read what it saves, unless that is much.
+  if packed and #packed < #bytes // 4 * 3 then return packed, #bytes end
   return bytes, 0
 end
 
