@@ -98,8 +98,8 @@ end
 local function input_digest(self, item, node, i, known)
   local value = node.values[i]
   local digest, why = self.keys:digest(known, value, function() return read(self, item, value) end)
-  if not digest then Store.warn(CallKeys.name(node), ("input %s: %s"):format(node.inputs[i], why)) end
-  return digest
+  if digest then return digest end
+  Store.warn(CallKeys.name(node), ("input %s: %s"):format(node.inputs[i], why))
 end
 
 -- The digests of the inputs of a node; nil if one has none.

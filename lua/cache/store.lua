@@ -156,7 +156,8 @@ function Store.open(path, exists)
   if not ok then
     if Error.is(db, "interrupted") then error(db, 0) end
     local why = refusal(path)
-    error(("the cache %s is not used: %s%s"):format(path, text_of(db), why and ": " .. why or ""), 0)
+    why = why and ": " .. why or ""
+    error(("the cache %s is not used: %s%s"):format(path, text_of(db), why), 0)
   end
   return setmetatable({
     path = path, limit = size_limit(), _db = db, _began = false, _reading = false, _total = false,

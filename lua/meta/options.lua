@@ -82,8 +82,8 @@
 ---function, in the field `trace` of the chain or dag and in the file, see
 ---[fzlua.TraceEvent](#fzluatraceevent). A file that cannot be written is an error before anything
 ---runs. Default: the option `--trace` of the command, which records in its file only
----@field resume? boolean|string true, or the name of a file: record the result of each function for
----each item, and do not run functions whose result an earlier run has recorded, see
+---@field resume? boolean|string true, or the name of a file: record the result of each function
+---for each item, and do not run functions whose result an earlier run has recorded, see
 ---[Recorded results](#recorded-results). Default: the option `--resume` of the command
 ---@field cache? boolean whether results of functions are recorded, for those without an option of
 ---their own. Default: that of the stage, or true with `resume`
@@ -102,8 +102,8 @@
 ---shows a line; a function is called with each event as `f(done, total, event)`, see
 ---[fzlua.ProgressEvent](#fzluaprogressevent)
 ---@field seed? integer from which the random numbers of each element derive. Default: a random one
----@field resume? boolean|string true, or the name of a file: record the result of each element, and
----do not call the function for elements whose result an earlier run has recorded, see
+---@field resume? boolean|string true, or the name of a file: record the result of each element,
+---and do not call the function for elements whose result an earlier run has recorded, see
 ---[Recorded results](#recorded-results). Default: the option `--resume` of the command
 ---@field cache? boolean the same in the file of `resume`, or the default one; false: never.
 ---Default: true with `resume`
@@ -135,8 +135,8 @@
 ---shows a line; a function is called with each event as `f(done, total, event)`, where the total of
 ---an iterator is nil, see [fzlua.ProgressEvent](#fzluaprogressevent)
 ---@field seed? integer from which the random numbers of each item derive. Default: a random one
----@field resume? boolean|string true, or the name of a file: record the result of each item, and
----do not call the function for items whose result an earlier run has recorded, see
+---@field resume? boolean|string true, or the name of a file: record the result of each item,
+---and do not call the function for items whose result an earlier run has recorded, see
 ---[Recorded results](#recorded-results). Default: the option `--resume` of the command
 ---@field cache? boolean the same in the file of `resume`, or the default one; false: never.
 ---Default: true with `resume`

@@ -137,8 +137,8 @@ tests["other variables around a function do not count"] = function()
   t.equal(with "local function f() end local x, y, z", digest)
   assert(D(load("local m, k = 1, 2 return function(a) return a + k * m end")()) ~= digest)
   local function nested(text)
-    return D(load(text
-      .. " return function(a) local b = a return function() return a - b end end")())
+    local code = " return function(a) local b = a return function() return a - b end end"
+    return D(load(text .. code)())
   end
   t.equal(nested "local z = 3", nested "")
 end
