@@ -6,6 +6,7 @@
 local CallCache = require "fzlua.call_cache"
 local CallKeys = require "fzlua.call_keys"
 local Invocation = require "fzlua.invocation"
+local Mapping = require "fzlua.mapping"
 local Store = require "fzlua.store"
 local report = require "fzlua.report"
 
@@ -32,6 +33,20 @@ local function reason(store, name, call)
   return last and difference(call, last) or "new"
 end
 
+-- How many elements of a map, whose list is an input of the script, are recorded, as a text.
+local function elements_text(keys, store, plan, node, call, values)
+  local list = values[node.inputs[1]]
+  if not node.map or plan.maker[node.values[1]] or type(list) ~= "table" then return "" end
+  local ok, n = pcall(Mapping.length, list)
+  if not ok or n == 0 then return "" end
+  local base, wanted, count = keys:elements(node, call), {}, 0
+  for i = 1, n do wanted[#wanted + 1] = keys:element(base, list[i], i) end
+  local found = store:find_all(wanted, {}, base)
+  for _, key in ipairs(wanted) do count = count + (found[key] and 1 or 0) end
+  store:flush()
+  return ("; %d of %d elements are recorded"):format(count, n)
+end
+
 -- Decide about one node whose makers were decided. Returns action and reason.
 local function decide(keys, store, plan, node, values)
   if not CallCache.wants(node, keys.options) then return "run", "it is not recorded" end
@@ -49,7 +64,10 @@ local function decide(keys, store, plan, node, values)
   end
   local call = keys:call(node, inputs, keys:key(node.id, inputs))
   local recorded = store:find(call.key, call)
-  if not recorded then return "run", reason(store, call.name, call) end
+  if not recorded then
+    local text = elements_text(keys, store, plan, node, call, values)
+    return "run", reason(store, call.name, call) .. text
+  end
   for k, digest in ipairs(recorded.digests) do
     keys.digests[node.first + k - 1] = digest
   end

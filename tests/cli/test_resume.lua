@@ -62,6 +62,18 @@ print "goes on"]]
   t.equal({ err, status }, { "fzlua: --dry-run: the script returned no chain\n", 2 })
 end
 
+tests["-n counts the elements of a map that are recorded"] = function()
+  local store, script = new_path(), t.file [[
+local s = fz.stage "s"
+s:map("M", "list", function(x) return x end)
+return fz.chain { s }]]
+  run(store, ("--resume %s 'list=[1,2,3]'"):format(script))
+  local function dry(list) return (run(store, ("-n --resume %s list=%s"):format(script, list))) end
+  t.match(dry "[1,2,3]", "recorded  s.M")
+  t.match(dry "[1,4,2,5]", "run       s.M  changed: list; 2 of 4 elements are recorded")
+  t.match(dry "[]", "run       s.M  changed: list\n")
+end
+
 tests["--cache ls, show, gc and clear"] = function()
   local store, script = new_path(), t.file(SCRIPT)
   local _, err, status = run(store, "--cache ls")
