@@ -134,6 +134,7 @@ end
 ---script itself.
 function dry_run.begin()
   CallCache.new = function() return nil end -- nothing is opened
+  require "fzlua.item_cache".new = CallCache.new
   Invocation.start = function(pipeline, plan, _, values, given)
     os.exit(dry_run.print(pipeline, plan, values, given), true)
   end

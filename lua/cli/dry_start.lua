@@ -108,7 +108,9 @@ function dry_start.begin()
   note_starts()
   refuse_waiting()
   refuse_filling()
-  require "fzlua.call_cache".new = function() return nil end -- nothing is opened
+  for _, name in ipairs { "fzlua.call_cache", "fzlua.item_cache" } do
+    require(name).new = function() return nil end -- nothing is opened
+  end
   require "fzlua.invocation".start = function(pipeline, _, _, values)
     refuse { pipeline = pipeline, values = values }
   end

@@ -62,6 +62,12 @@ print "goes on"]]
   t.equal({ err, status }, { "fzlua: --dry-run: the script returned no chain\n", 2 })
 end
 
+tests["--check opens no file for a map"] = function()
+  local store, script = new_path(), t.file "fz.map(function(x) return x end, {1}, {resume = true})"
+  local _, err, status = run(store, "--check " .. script)
+  t.equal({ err, status, io.open(store) == nil }, { "", 0, true })
+end
+
 tests["-n counts the elements of a map that are recorded"] = function()
   local store, script = new_path(), t.file [[
 local s = fz.stage "s"
