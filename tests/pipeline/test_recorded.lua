@@ -226,6 +226,38 @@ tests["events and counts include recorded results"] = function()
   end
 end
 
+tests["files of traces have the recorded results"] = function()
+  local store = new_path()
+  local s = fz.stage "s"
+  s:register("A", function(a) return a end)
+  s:map("M", "list", function(x) return x end)
+  local chain <close> = fz.chain { s }
+  chain:invoke({ A = 1, list = { 1, 2 } }, { resume = store })
+  local function lines(format)
+    local name = os.tmpname()
+    t.files[#t.files + 1] = name
+    t.files[#t.files + 1] = name .. format
+    chain:invoke({ A = 1, list = { 2, 3 } }, { resume = store, trace = name .. format })
+    local list = {}
+    for line in io.lines(name .. format) do
+      if line:find "cached" or format == ".tsv" then list[#list + 1] = line end
+    end
+    local db <close> = core.database(store, 1) -- 3 is new again
+    db:run "DELETE FROM calls WHERE tick = (SELECT max(tick) FROM calls)"
+    return list
+  end
+  local list = lines ".jsonl"
+  t.equal(#list, 2)
+  t.match(list[1], '{"event":"cached","stage":"s","name":"A","n":1,', '"started":')
+  t.match(list[2], '"event":"cached","stage":"s","name":"M","index":1,"n":1,')
+  list = lines ".json"
+  t.equal(#list, 2)
+  t.match(list[1], '{"ph":"i","s":"p","cat":"cached","stage":"s","name":"A","ts":')
+  list = lines ".tsv"
+  t.equal(#list, 4)
+  t.match(list[2], "\t0.000\t0\t", "\t0\t0\ts.A")
+end
+
 tests["only successes are recorded, and the failed function runs again"] = function()
   local store, flag = new_path(), new_path()
   local script = ([[
