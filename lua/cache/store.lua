@@ -161,7 +161,7 @@ function Store.open(path, exists)
   end
   return setmetatable({
     path = path, limit = size_limit(), _db = db, _began = false, _reading = false, _total = false,
-    _tick = false, _exact = false, _used = {}, _zstd = nil, _users = 0,
+    _tick = false, _exact = false, _used = {}, _broken = {}, _failures = false, _zstd = nil, _users = 0,
   }, Store)
 end
 
@@ -396,6 +396,7 @@ function Store:find_all(keys, calls, base)
     local of = calls[key] or base
     local why = call.why or #call.values ~= of.n and "it is incomplete"
     if why then
+      self._broken[key] = true
       log.warn("the cache %s: the result of %s cannot be read, so that it is computed anew: %s",
         self.path, of.name, why)
     elseif not call.files or files_are_same(call.values, call.digests) then
@@ -412,6 +413,17 @@ end
 ---@return fzlua.RecordedCall|nil
 function Store:find(key, call) return self:find_all({ key }, {}, call)[key] end
 
+-- The names of functions with a failure.
+local function failures_of(self)
+  if not self._failures then
+    self._failures = {}
+    for _, row in ipairs(self._db:run "SELECT name FROM failures") do
+      self._failures[row[1]] = true
+    end
+  end
+  return self._failures
+end
+
 local function write_call(self, call, values, digests)
   local packed, raw, size = {}, {}, ROW
   for i, bytes in ipairs(values) do
@@ -425,22 +437,22 @@ local function write_call(self, call, values, digests)
   end
   begin(self)
   self._total = total(self)
-  local old = self._db:run("SELECT size FROM calls WHERE key = ?", call.key)[1]
-  if old then
-    remove(self, call.key)
-    self._total = self._total - old[1]
-  end
+  if self._broken[call.key] then remove(self, call.key) end
+  self._broken[call.key] = nil
   if self._total + size > self.limit then shrink(self, self.limit - self.limit // 10 - size) end
   -- Ctrl-C may come between: results without their call are not found, and are replaced later.
   for i, bytes in ipairs(packed) do
     self._db:run("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)", call.key, i,
       digests[i], core.hash(bytes), raw[i], bytes)
   end
-  self._db:run([[INSERT INTO calls VALUES (?, CAST(? AS TEXT), ?, CAST(? AS TEXT), ?,
+  self._db:run([[INSERT OR REPLACE INTO calls VALUES (?, CAST(? AS TEXT), ?, CAST(? AS TEXT), ?,
       CAST(? AS TEXT), ?, ?, ?, ?, ?)]],
     call.key, call.name, call.func, call.version, call.seed, table.concat(call.names, "\n"),
     table.concat(call.inputs), call.files, tick_of(self), core.wall(), size)
-  self._db:run("DELETE FROM failures WHERE name = CAST(? AS TEXT)", call.name)
+  if failures_of(self)[call.name] then
+    self._db:run("DELETE FROM failures WHERE name = CAST(? AS TEXT)", call.name)
+    self._failures[call.name] = nil
+  end
   self._total = self._total + size
 end
 
@@ -482,6 +494,7 @@ end
 
 local function write_failure(self, name, key, message)
   begin(self)
+  failures_of(self)[name] = true
   self._db:run("INSERT OR REPLACE INTO failures VALUES (CAST(? AS TEXT), ?, ?, CAST(? AS TEXT))",
     name, key, core.wall(), message)
 end
