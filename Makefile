@@ -44,6 +44,8 @@ LUA_LIBS   := $(or $(firstword $(wildcard $(addsuffix /liblua*.a,$(LUA) $(LUA)/s
 	$(error no liblua.a in $(LUA)))
 endif
 TEXT_LIBS  := $(or $(call static,libutf8proc.a),$(shell $(PKG_CONFIG) --libs libutf8proc 2>/dev/null))
+# SHA-256, for --allow.
+MD_LIBS    := $(or $(call static,libmd.a),$(shell $(PKG_CONFIG) --libs libmd 2>/dev/null))
 # Line editing, in the command alone. As a static library it needs those behind it.
 EDIT_LIBS  := $(or $(and $(call static,libedit.a),$(foreach l,edit tinfo bsd md,$(call static,lib$l.a))), \
 	$(shell $(PKG_CONFIG) --libs libedit 2>/dev/null))
@@ -59,10 +61,10 @@ ALL_CFLAGS  = $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 # page faults.
 LUA_MAIN   := $(patsubst %.a,$(BUILD)/liblua.a,$(LUA_LIBS))
 MAIN_LIBS  := -Wl,-z,now -Wl,--export-dynamic -Wl,--whole-archive $(LUA_MAIN) \
-	-Wl,--no-whole-archive $(EDIT_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
+	-Wl,--no-whole-archive $(EDIT_LIBS) $(TEXT_LIBS) $(MD_LIBS) -lm -ldl -lpthread
 # For the gateway to NATS, which is built only where libnats is.
 NATS_LIBS  := $(shell $(PKG_CONFIG) --libs libnats 2>/dev/null)
-TEST_LIBS  := $(LUA_LIBS) $(TEXT_LIBS) -lcmocka -lm -ldl -lpthread
+TEST_LIBS  := $(LUA_LIBS) $(TEXT_LIBS) $(MD_LIBS) -lcmocka -lm -ldl -lpthread
 comma      := ,
 
 # Print the target; with V=1 make prints the command instead.
@@ -189,10 +191,10 @@ $(BUILD)/tests/ltest.so: tests/support/ltest.c $(BUILD)/flags
 EMBED_CFLAGS = -Wall -Wextra -Wpedantic -Isrc/api $(LUA_CFLAGS) $(CFLAGS) $(LDFLAGS)
 $(BUILD)/examples/embed/%: examples/embed/%.c $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CC) -std=c11 $(EMBED_CFLAGS) -o $@ $< $(LIB) $(LUA_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
+	$(call say,LINK)$(CC) -std=c11 $(EMBED_CFLAGS) -o $@ $< $(LIB) $(LUA_LIBS) $(TEXT_LIBS) $(MD_LIBS) -lm -ldl -lpthread
 $(BUILD)/examples/embed/%_cpp: examples/embed/%.cpp $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK)$(CXX) -std=c++17 $(EMBED_CFLAGS) -o $@ $< $(LIB) $(LUA_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
+	$(call say,LINK)$(CXX) -std=c++17 $(EMBED_CFLAGS) -o $@ $< $(LIB) $(LUA_LIBS) $(TEXT_LIBS) $(MD_LIBS) -lm -ldl -lpthread
 
 # For programs that are built with the library where it is: pkg-config prefers this name.
 define UNINSTALLED_PC
@@ -200,7 +202,7 @@ Name: fzlua
 Description: Parallel pipelines in Lua
 Version: $(VERSION)
 Cflags: -I$(CURDIR)/src/api $(LUA_CFLAGS) $(CFLAGS)
-Libs: $(LDFLAGS) $(abspath $(LIB)) $(LUA_LIBS) $(TEXT_LIBS) -lm -ldl -lpthread
+Libs: $(LDFLAGS) $(abspath $(LIB)) $(LUA_LIBS) $(TEXT_LIBS) $(MD_LIBS) -lm -ldl -lpthread
 endef
 $(BUILD)/fzlua-uninstalled.pc: export TEXT = $(UNINSTALLED_PC)
 $(BUILD)/fzlua-uninstalled.pc: $(BUILD)/flags

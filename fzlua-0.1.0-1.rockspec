@@ -15,6 +15,7 @@ pools, processes, queues, locks and tasks. Linux only.]],
 supported_platforms = { "linux" }
 dependencies = { "lua ~> 5.4" }
 external_dependencies = {
+  MD = { header = "sha2.h" },
   SQLITE3 = { header = "sqlite3.h" },
   UTF8PROC = { header = "utf8proc.h" },
   XXHASH = { header = "xxhash.h" },

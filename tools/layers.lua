@@ -25,7 +25,8 @@ local C_LAYERS = {
     "eventcount heap heap_state", "lock", "waiter", "barrier", "condition", "endpoint", "event",
     "heap_blocks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",
     "pipe", "semaphore"},
-  {dir = "worker/", "blob", "claim", "wire", "mailbox", "meter", "child_port", "child_stream",
+  {dir = "worker/", "allow", "blob", "claim", "wire", "mailbox", "meter", "child_port",
+    "child_stream",
     "child_spawned", "node", "start", "nats_url", "nats_nodes nodes", "engine change",
     "program_state", "program", "program_supervisor",
     "worker_output",
@@ -41,13 +42,14 @@ local C_LAYERS = {
     "batch_chunk", "batch_producer",
     "batch_results", "batch_pool",
     "run run_flow run_lookup run_map run_producer run_state run_step run_undecided", "stream"},
-  {dir = "value/", lua = true, "refmap", "upvalue", "lstate", "luserdata", "byname", "handle",
-    "lerror",
+  {dir = "value/", lua = true, "bytecode", "refmap", "upvalue", "lstate", "luserdata", "byname",
+    "handle",
+    "lerror", "allowed",
     "rawarray",
     "registered", "contents", "cells cells_state", "garbage", "cells_note", "cells_value",
     "format", "scalar", "path", "encode_writer", "encode_string", "encode", "encode_table",
     "warning", "codec", "decode", "decode_object", "encode_class", "encode_object", "items",
-    "lists", "lcodec", "bytecode",
+    "lists", "lcodec",
     "digest digest_state digest_table digest_function digest_module digest_apart", "ltext",
     "ltraceback"},
   {dir = "child/", lua = true, "random", "exit", "forked", "call call_state", "call_chunk",
@@ -67,7 +69,7 @@ local C_LAYERS = {
   {dir = "api/", lua = true, "fzlua", "modules", "call", "chain", "host",
     "interrupt", "limit", "open", "step"},
   {dir = "cli/", lua = true, "output", "print", "make", "interrupt", "state", "edit_rows",
-    "edit_tty", "edit edit_keys edit_state", "files", "suspend", "worker join", "main"},
+    "edit_tty", "edit edit_keys edit_state", "files", "suspend", "restrict", "worker join", "main"},
 }
 -- The program: the only .c file that needs no header.
 local PROGRAMS = {main = true}
@@ -97,7 +99,7 @@ local LUA_LAYERS = {
   {"options", "report", "command_line", "help", "script", "inputs", "outputs", "dry_run",
     "recorded", "returned",
     "bytecode", "findings", "global_check", "dry_start", "script_check",
-    "nodes", "record_source", "record_sums", "record_worker", "records",
+    "nodes", "digests", "record_source", "record_sums", "record_worker", "records",
     "repl", "cli"},
 }
 

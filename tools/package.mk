@@ -16,7 +16,7 @@ PC     := $(BUILD)/fzlua.pc
 # Both stay loaded until the process ends: a process has fork handlers and a list of its
 # children that outlive a Lua state.
 SO_FLAGS  = -shared -Wl,-z,now -Wl,-z,nodelete
-TEXT_SO  := $(shell $(PKG_CONFIG) --libs libutf8proc 2>/dev/null)
+TEXT_SO  := $(shell $(PKG_CONFIG) --libs libutf8proc libmd 2>/dev/null)
 SYS_LIBS := -lm -ldl -lpthread
 
 shared: $(SHARED)
@@ -41,7 +41,7 @@ Name: fzlua
 Description: Parallel pipelines in Lua
 Version: $(VERSION)
 Requires: $(LUA_PC)
-Requires.private: libutf8proc
+Requires.private: libutf8proc libmd
 Libs: -L$${libdir} -lfzlua
 Libs.private: $(SYS_LIBS)
 Cflags: -I$${includedir}

@@ -11,10 +11,12 @@ local report = require "fzlua.report"
 
 local nodes = {}
 
+local cpu_count = core.cpu_count -- by its name, which a node with --allow knows
+
 -- Runs on the node: processors, and the load of the last minute.
 local function describe()
   local file <close> = io.open "/proc/loadavg"
-  return core.cpu_count(), file and file:read "n" or "-"
+  return cpu_count(), file and file:read "n" or "-"
 end
 
 -- Start to ask a node. Returns a function that waits and returns its row.

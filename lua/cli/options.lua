@@ -12,6 +12,7 @@
 --     are each or fold (the code), null, unordered and json (true or nil). What `run` has of jobs,
 --     timeout, retries, on_error, seed, progress and quiet is in fzlua.defaults, too.
 --   fzlua.nodes: run(), which prints a table.
+--   fzlua.digests: run(options, arguments), with all arguments behind the options.
 --   fzlua.recorded: run(options, arguments), with all arguments behind the options.
 --   fzlua.repl: run(options, arguments, host, ...), after the script and with what it returned.
 --     The version has been printed. It also runs if there is no script and standard input is a
@@ -173,6 +174,12 @@ options.list = {
     help = "list the machines of --engine; run nothing",
     more = "List the machines of `--engine` with their slots, processors, load and state: \z
       `ready`, or why no worker starts there. The exit status is 1 if one is not ready." },
+  { long = "--digests", group = "nodes", set = "digests", module = "fzlua.digests",
+    help = "print digests of functions, for --allow of a node",
+    more = "Print a line for each function in the scripts and modules whose names follow: the \z
+      SHA-256 of its code, the file and the line. These lines are the file for `fzlua --worker \z
+      --allow FILE`, which runs no other functions. A line of that file may also be the name of \z
+      a module or of a C function, such as `os.time`." },
 
   { short = "-e", argument = "STAT", group = "lua", step = "-e", help = "run the string STAT" },
   { short = "-l", argument = "[G=]MOD", group = "lua", step = "-l",

@@ -41,6 +41,20 @@
 -- network was cut, for less than a minute. A node that is killed is noticed within 3 s. One that
 -- does not answer gets no new calls after 3 s; a call there that may be tried again goes to another
 -- node, and another one waits for it, a minute at most.
+--
+-- With `--allow FILE` a node runs only functions that its owner knows:
+--
+--     fzlua --digests pipeline.lua module.lua >allowed
+--     fzlua --worker --engine nats://HOST:4222/TEAM --allow allowed
+--
+-- A line of the file is the SHA-256 of a function's code, made by the same version of Lua; text may
+-- follow. The code includes the numbers of its lines, so the file is made again if the script
+-- changes. It does not include upvalues and arguments: a function that is allowed may get any
+-- values, and functions in these must be allowed, too. A line may also be the name of a module, or
+-- of a C function as `os.time`, which a script sends by its name; `string`, `table`, `math`,
+-- `utf8`, `coroutine` and `print`, `type` and the like need no line. Another function is an error
+-- with its place in the source, its digest and the node. Such a node has its own `package.path`.
+-- With ssh the command of the user's key in `authorized_keys` is `fzlua --worker --allow FILE`.
 
 ---@class fzlua
 local fz = {}

@@ -21,6 +21,7 @@
 #include "child/exit.h"
 #include "child/forked.h"
 #include "value/codec.h"
+#include "value/allowed.h"
 #include "value/digest.h"
 #include "value/lerror.h"
 #include "value/ltext.h"
@@ -64,15 +65,15 @@ open_core(lua_State *L)
 	static int (*const openers[])(lua_State *) = { fz_lerror_open,
 		fz_ltraceback_open, fz_exit_open, fz_forked_open, fz_lloop_open,
 		fz_ltask_open, fz_lsink_open, fz_lmachine_open, fz_lterm_open,
-		fz_lcodec_open, fz_digest_open, fz_ltext_open, fz_lgraph_open,
-		fz_lslots_open, fz_lnodes_open, fz_ltrace_open, fz_lpool_open,
-		fz_lprocess_open, fz_lrun_open, fz_lstream_open, fz_lbatch_open,
-		fz_lwindow_open, fz_limap_open, fz_lcall_open, fz_lprogram_open,
-		fz_lshared_open, fz_lvalue_open, fz_larray_open, fz_llock_open,
-		fz_lqueue_open, fz_lpipe_open, fz_lsemaphore_open,
-		fz_levent_open, fz_lmember_open, fz_lcondition_open,
-		fz_lbarrier_open, fz_ldatabase_open, fz_ldescriptor_open,
-		fz_lblocks_open, fz_lrecords_open };
+		fz_lcodec_open, fz_digest_open, fz_allowed_open, fz_ltext_open,
+		fz_lgraph_open, fz_lslots_open, fz_lnodes_open, fz_ltrace_open,
+		fz_lpool_open, fz_lprocess_open, fz_lrun_open, fz_lstream_open,
+		fz_lbatch_open, fz_lwindow_open, fz_limap_open, fz_lcall_open,
+		fz_lprogram_open, fz_lshared_open, fz_lvalue_open,
+		fz_larray_open, fz_llock_open, fz_lqueue_open, fz_lpipe_open,
+		fz_lsemaphore_open, fz_levent_open, fz_lmember_open,
+		fz_lcondition_open, fz_lbarrier_open, fz_ldatabase_open,
+		fz_ldescriptor_open, fz_lblocks_open, fz_lrecords_open };
 
 	lua_newtable(L);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)

@@ -9,6 +9,7 @@
 #include "child/call.h"
 #include "child/process_main.h"
 #include "child/worker_main.h"
+#include "value/allowed.h"
 #include "value/cells.h"
 #include "value/codec.h"
 #include "value/lerror.h"
@@ -170,7 +171,8 @@ set_up(lua_State *L)
 	luaL_checkstack(L, 20, NULL);
 	fz_child_is_spawned(L);
 	push_setup(L, s);
-	set_paths(L, SETUP);
+	if (!fz_allowed_is_set(L)) /* it has the modules that its owner chose */
+		set_paths(L, SETUP);
 	add_classes(L, SETUP);
 	if (lua_getfield(L, SETUP, FZ_SPAWNED_PROCESS) == LUA_TSTRING) {
 		push_process(L, SETUP, &s->process);

@@ -23,6 +23,13 @@
 #define FZ_SPAWNED_CLASSES "classes"
 
 /*
+ * The code of that function: as its upvalues init and exit share what they
+ * refer to, and one record has all their cells.
+ */
+#define FZ_SPAWNED_HOLDER \
+	"local init, exit = ... return function() return init, exit end"
+
+/*
  * Serve the calls that come from the socket `link`, in the new state `L`, or
  * make the one call of a process. Returns the exit status of the process.
  */

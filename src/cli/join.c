@@ -1,5 +1,5 @@
 /* How the fzlua command joins an engine as a node. */
-#define _GNU_SOURCE /* gethostname */
+#define _GNU_SOURCE /* gethostname, realpath */
 #include "cli/worker.h"
 
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include "child/spawned_main.h"
 #include "os/cpus.h"
 #include "os/fd.h"
+#include "worker/allow.h"
 #include "worker/nats_nodes.h"
 #include "worker/nats_url.h"
 
@@ -25,8 +26,8 @@ enum { JOIN_SETUP_MAX = 8192, JOIN_SLOTS_MAX = 4096, JOIN_MISUSE = 2 };
 
 /* What the options say; the environment says what is missing. */
 struct join {
-	const char *url, *creds, *slots, *name;
-	char host[65], cpus[16];
+	const char *url, *creds, *slots, *name, *allow;
+	char host[65], cpus[16], allow_path[PATH_MAX];
 };
 
 /* All take a value. */
@@ -37,6 +38,7 @@ static const struct option {
 	{ "--engine", offsetof(struct join, url) },
 	{ "--engine-creds", offsetof(struct join, creds) },
 	{ "--name", offsetof(struct join, name) },
+	{ "--allow", offsetof(struct join, allow) },
 	{ "-j", offsetof(struct join, slots) },
 	{ NULL, 0 },
 };
@@ -115,6 +117,24 @@ read_options(struct join *join, int argc, char **argv)
 	return 0;
 }
 
+/* The file must be readable now; each worker reads it again. */
+static int
+check_allow(struct join *join)
+{
+	struct fz_err err;
+	struct fz_allow *allow;
+
+	if (join->allow == NULL)
+		return 0;
+	allow = fz_allow_read(join->allow, &err);
+	if (allow == NULL)
+		return misuse("--allow: ", err.text);
+	fz_allow_free(allow);
+	if (realpath(join->allow, join->allow_path) == NULL)
+		return misuse("--allow: ", strerror(errno));
+	return 0;
+}
+
 static int
 check_options(struct join *join)
 {
@@ -141,7 +161,7 @@ check_options(struct join *join)
 	if (join->name[strspn(join->name, JOIN_NAME)] != '\0' ||
 	    join->name[0] == '\0' || strlen(join->name) > 64)
 		return misuse("this is no name of a node: ", join->name);
-	return 0;
+	return check_allow(join);
 }
 
 /* Append a string with its NUL. 0, or -1 and errno. */
@@ -168,7 +188,7 @@ setup_pipe(const struct join *join, const char *command)
 {
 	const char *const strings[] = { join->url,
 		join->creds != NULL ? join->creds : "", FZ_SPAWNED_IDENTITY,
-		command, join->slots, join->name };
+		command, join->slots, join->name, join->allow_path };
 	char setup[JOIN_SETUP_MAX];
 	size_t len = 0;
 	int ends[2];

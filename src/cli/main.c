@@ -291,7 +291,7 @@ main(int argc, char **argv)
 	if (fz_child_spawned_is(argc, argv))
 		fz_worker_serve(argv);
 	if (fz_worker_is_on_node(argc, argv))
-		return fz_worker_serve_node(argv);
+		return fz_worker_serve_node(argc, argv);
 	if (fz_worker_is_joining(argc, argv))
 		return fz_worker_join(argc, argv);
 	fz_make_find();

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "bind/ltask.h"
 #include "child/spawned_main.h"
+#include "cli/restrict.h"
 #include "cli/state.h"
 #include "os/proc.h"
 #include "value/lerror.h"
@@ -69,21 +70,75 @@ fz_worker_serve(char **argv)
 	fz_proc_exit(status);
 }
 
+/* What the command line of a worker on a node says; NULL: nothing. */
+struct words {
+	const char *version, *allow;
+};
+
+/* False: it is another command line. */
+static bool
+read_words(struct words *words, int argc, char **argv)
+{
+	*words = (struct words){ 0 };
+	if (argc < 2 || strcmp(argv[1], "--worker") != 0)
+		return false;
+	for (int i = 2; i < argc; i++) {
+		if (strcmp(argv[i], "--allow") == 0 && i + 1 < argc)
+			words->allow = argv[++i];
+		else if (argv[i][0] != '-' && words->version == NULL)
+			words->version = argv[i];
+		else
+			return false;
+	}
+	return true;
+}
+
+/*
+ * sshd runs the command that it is told to run for a key, and puts there what
+ * the submitter has asked for: `fzlua --worker VERSION`.
+ */
+static const char *
+asked_version(void)
+{
+	const char *asked = getenv("SSH_ORIGINAL_COMMAND");
+	const char *word = asked != NULL ? strrchr(asked, ' ') : NULL;
+
+	return word != NULL && word[1] != '-' ? word + 1 : NULL;
+}
+
 bool
 fz_worker_is_on_node(int argc, char **argv)
 {
-	return (argc == 2 || (argc == 3 && argv[2][0] != '-')) &&
-	       strcmp(argv[1], "--worker") == 0;
+	struct words words;
+
+	return read_words(&words, argc, argv);
 }
 
 static int
-serve_on_node(int link)
+serve_on_node(void *ctx, int link)
 {
-	return serve(fz_state_new(), link);
+	const struct words *words = ctx;
+	lua_State *L = fz_state_new();
+	struct fz_err err = { 0 };
+
+	if (L == NULL || words->allow == NULL ||
+	    fz_restrict(L, words->allow, &err) == 0)
+		return serve(L, link);
+	fz_child_stream_refuse(link, err.kind, err.text);
+	return EXIT_FAILURE;
 }
 
 int
-fz_worker_serve_node(char **argv)
+fz_worker_serve_node(int argc, char **argv)
 {
-	return fz_node_main(argv[2], FZ_SPAWNED_IDENTITY, serve_on_node);
+	struct words words;
+	struct fz_node_opts opts = { .own = FZ_SPAWNED_IDENTITY,
+		.serve = serve_on_node,
+		.ctx = &words };
+
+	read_words(&words, argc, argv);
+	if (words.version == NULL && words.allow != NULL)
+		words.version = asked_version();
+	opts.wanted = words.version;
+	return fz_node_main(&opts);
 }

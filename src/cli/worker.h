@@ -11,11 +11,11 @@
 _Noreturn void fz_worker_serve(char **argv);
 
 /*
- * Whether this is `fzlua --worker [VERSION]`, and serve the standard streams:
- * see node.h.
+ * Whether this is `fzlua --worker [VERSION] [--allow FILE]`, and serve the
+ * standard streams: see node.h.
  */
 bool fz_worker_is_on_node(int argc, char **argv);
-int fz_worker_serve_node(char **argv);
+int fz_worker_serve_node(int argc, char **argv);
 
 /*
  * Whether this is `fzlua --worker` with options: it joins an engine. Become its

@@ -28,17 +28,21 @@ set_files(posix_spawn_file_actions_t *files, const void *ctx)
 }
 
 int
-process_start(const char *command, const char *identity, int *in, int *out,
-    pid_t *pid, struct fz_err *err)
+process_start(const struct process_opts *opts, int *in, int *out, pid_t *pid,
+    struct fz_err *err)
 {
-	char *argv[] = { (char *)(uintptr_t)command, (char[]){ "--worker" },
-		(char *)(uintptr_t)identity, NULL };
+	const char *words[] = { opts->command, "--worker", opts->identity,
+		"--allow", opts->allow };
+	const size_t n = *opts->allow != '\0' ? 5 : 3;
+	char *argv[6] = { NULL };
 	/* A process group of its own: Ctrl-C is for the gateway. */
 	struct fz_spawn spawn = {
-		.path = command, .argv = argv, .files = set_files
+		.path = opts->command, .argv = argv, .files = set_files
 	};
 	int ends[2], code;
 
+	for (size_t i = 0; i < n; i++)
+		argv[i] = (char *)(uintptr_t)words[i];
 	*in = *out = -1;
 	if (fz_fd_socket_pair(ends, err) != 0)
 		return -1;
@@ -58,5 +62,5 @@ process_start(const char *command, const char *identity, int *in, int *out,
 	fz_fd_close(in);
 	fz_fd_close(out);
 	return fz_err_sys(
-	    err, code, "cannot start the program '%.128s'", command);
+	    err, code, "cannot start the program '%.128s'", opts->command);
 }

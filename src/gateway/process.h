@@ -6,12 +6,18 @@
 
 struct fz_err;
 
+struct process_opts {
+	const char *command;  /* the program */
+	const char *identity; /* the version of the submitter */
+	const char *allow;    /* what it may run is in this file; "": all */
+};
+
 /*
- * Start `command` for a submitter of the version `identity`. Sets the
+ * Start the process. Sets the
  * descriptors of its input and output, which do not block, and `*pid`. 0, or -1
  * and `err`.
  */
-int process_start(const char *command, const char *identity, int *in, int *out,
+int process_start(const struct process_opts *opts, int *in, int *out,
     pid_t *pid, struct fz_err *err);
 
 #endif

@@ -31,7 +31,7 @@ enum { SERVE_SETUP_MAX = 8192 };
 
 struct serve {
 	struct gateway g;
-	const char *identity, *command, *slots, *name;
+	const char *identity, *command, *slots, *name, *allow;
 	int signals; /* a signalfd */
 	unsigned nsignals;
 	int64_t announce_ns; /* the next announcement */
@@ -102,6 +102,7 @@ open_lease(struct serve *s, const struct packet *p)
 	struct strings body = { (const char *)p->body,
 		(const char *)p->body + p->len };
 	const char *peer = strings_next(&body), *identity = strings_next(&body);
+	const struct process_opts opts = { s->command, identity, s->allow };
 	struct fz_err err = { 0 };
 	struct lease *l;
 	int in, out;
@@ -118,7 +119,7 @@ open_lease(struct serve *s, const struct packet *p)
 		refuse(s, peer, p->arg, "it is leaving");
 		return;
 	}
-	if (process_start(s->command, identity, &in, &out, &pid, &err) != 0) {
+	if (process_start(&opts, &in, &out, &pid, &err) != 0) {
 		refuse(s, peer, p->arg, err.text);
 		return;
 	}
@@ -312,6 +313,7 @@ read_setup(struct serve *s, int fd, char setup[SERVE_SETUP_MAX])
 	s->command = strings_next(&strings);
 	s->slots = strings_next(&strings);
 	s->name = strings_next(&strings);
+	s->allow = strings_next(&strings);
 	return 0;
 }
 

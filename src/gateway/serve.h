@@ -9,7 +9,8 @@
 #define FZ_GATEWAY_SERVE_H
 
 /*
- * The strings in the file `fd`: url, creds, identity, command, slots, name.
+ * The strings in the file `fd`: url, creds, identity, command, slots, name,
+ * and the file of --allow or "".
  * Returns the exit status.
  */
 int serve_main(int fd);

@@ -14,12 +14,13 @@ enum {
 	CONSTANT_LONG = 0x14,
 };
 enum { OP_LOADK = 3, OP_GETUPVAL = 9, OP_GETTABUP = 11 };
-enum { HEADER_BYTES = 31, HEADER_SIZES = 12, UPVALUE_BYTES = 3 };
+enum { HEADER_SIZES = 12, UPVALUE_BYTES = 3 };
 
 struct reader {
 	const unsigned char *p, *end;
 	bool failed;
-	const struct fz_bytecode_ops *ops;
+	const struct fz_bytecode_ops *ops; /* NULL: `visit` is called */
+	void (*visit)(void *ctx, const struct fz_bytecode_function *f);
 	void *ctx;
 };
 
@@ -104,7 +105,8 @@ static const unsigned char *
 string_constant(
     const struct reader *r, const struct proto *proto, size_t k, size_t *len)
 {
-	struct reader at = { proto->constants, r->end, false, NULL, NULL };
+	struct reader at = { proto->constants, r->end, false, NULL, NULL,
+		NULL };
 	const unsigned char *s = NULL;
 
 	if (k >= proto->nconstants)
@@ -133,7 +135,8 @@ operation(uint32_t code)
 static void
 add_all(const struct reader *r, const struct proto *proto)
 {
-	struct reader at = { proto->constants, r->end, false, NULL, NULL };
+	struct reader at = { proto->constants, r->end, false, NULL, NULL,
+		NULL };
 
 	for (size_t i = 0; i < proto->nconstants; i++) {
 		size_t len;
@@ -228,17 +231,53 @@ get_debug(struct reader *r)
 		get_string(r, &len);
 }
 
+/*
+ * Report what the function is made of and what it reads. Where the outermost
+ * one got its upvalues from is over.
+ */
+static void
+report_code(struct reader *r, const struct proto *proto,
+    const unsigned char *from, bool inner)
+{
+	const unsigned char *end = inner ? r->p : proto->upvalues;
+
+	if (r->ops == NULL)
+		return;
+	r->ops->code(r->ctx, from, (size_t)(end - from));
+	add_globals(r, proto);
+}
+
+/* The number of inner functions, which is code as well. */
+static size_t
+get_inner(struct reader *r)
+{
+	const unsigned char *from = r->p;
+	size_t n = get_size(r);
+
+	if (r->ops != NULL)
+		r->ops->code(r->ctx, from, (size_t)(r->p - from));
+	return n;
+}
+
+static void
+get_source(struct reader *r, struct fz_bytecode_function *f)
+{
+	f->source = (const char *)get_string(r, &f->source_len);
+	f->body = r->p;
+	f->line = get_size(r);
+}
+
 /* Read a function inside of one whose upvalue `around` are the globals. */
 static void
 get_function(struct reader *r, int around, bool inner)
 {
 	struct proto proto = { .env = -1 };
+	struct fz_bytecode_function f;
 	const unsigned char *from;
 	size_t len;
 
-	get_string(r, &len); /* the source */
-	get_size(r);         /* its first and its last line */
-	get_size(r);
+	get_source(r, &f);
+	get_size(r); /* its last line */
 	from = r->p;
 	skip(r, 3); /* parameters, whether there are more, size of the stack */
 	proto.ncode = get_size(r);
@@ -256,31 +295,75 @@ get_function(struct reader *r, int around, bool inner)
 	if (r->failed)
 		return;
 	proto.env = inner ? inner_env(&proto, around) : around;
-	/* Where the outermost function got its upvalues from is over. */
-	r->ops->code(
-	    r->ctx, from, (size_t)((inner ? r->p : proto.upvalues) - from));
-	add_globals(r, &proto);
-	from = r->p;
-	len = get_size(r);
-	r->ops->code(r->ctx, from, (size_t)(r->p - from));
-	for (; len > 0 && !r->failed; len--)
+	report_code(r, &proto, from, inner);
+	for (len = get_inner(r); len > 0 && !r->failed; len--)
 		get_function(r, proto.env, true);
 	get_debug(r);
+	f.nupvalues = (unsigned char)proto.nupvalues;
+	f.len = (size_t)(r->p - f.body);
+	if (r->visit != NULL && !r->failed)
+		r->visit(r->ctx, &f);
+}
+
+/* Skip the head and the number of upvalues. NULL: it is of another Lua. */
+static const unsigned char *
+get_head(struct reader *r)
+{
+	const unsigned char *head = skip(r, FZ_BYTECODE_HEAD + 1);
+
+	if (head == NULL || memcmp(head, LUA_SIGNATURE "\x54\0", 6) != 0 ||
+	    head[HEADER_SIZES] != sizeof(uint32_t) ||
+	    head[HEADER_SIZES + 1] != sizeof(lua_Integer) ||
+	    head[HEADER_SIZES + 2] != sizeof(lua_Number))
+		return NULL;
+	return head;
+}
+
+static struct reader
+reader_of(const void *dump, size_t len)
+{
+	return (struct reader){ .p = dump,
+		.end = (const unsigned char *)dump + len };
 }
 
 bool
 fz_bytecode_read(const void *dump, size_t len, int env,
     const struct fz_bytecode_ops *ops, void *ctx)
 {
-	struct reader r = { dump, (const unsigned char *)dump + len, false, ops,
-		ctx };
-	const unsigned char *head = skip(&r, HEADER_BYTES + 1);
+	struct reader r = reader_of(dump, len);
 
-	if (head == NULL || memcmp(head, LUA_SIGNATURE "\x54\0", 6) != 0 ||
-	    head[HEADER_SIZES] != sizeof(uint32_t) ||
-	    head[HEADER_SIZES + 1] != sizeof(lua_Integer) ||
-	    head[HEADER_SIZES + 2] != sizeof(lua_Number))
+	r.ops = ops;
+	r.ctx = ctx;
+	if (get_head(&r) == NULL)
 		return false;
 	get_function(&r, env, false);
+	return !r.failed;
+}
+
+bool
+fz_bytecode_outer(const void *dump, size_t len, struct fz_bytecode_function *f)
+{
+	struct reader r = reader_of(dump, len);
+	const unsigned char *head = get_head(&r);
+
+	if (head == NULL)
+		return false;
+	get_source(&r, f);
+	f->nupvalues = head[FZ_BYTECODE_HEAD];
+	f->len = (size_t)(r.end - f->body);
+	return !r.failed;
+}
+
+bool
+fz_bytecode_each(const void *dump, size_t len,
+    void (*visit)(void *ctx, const struct fz_bytecode_function *f), void *ctx)
+{
+	struct reader r = reader_of(dump, len);
+
+	r.visit = visit;
+	r.ctx = ctx;
+	if (get_head(&r) == NULL)
+		return false;
+	get_function(&r, -1, false);
 	return !r.failed;
 }

@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 
 #include "base/err.h"
+#include "value/allowed.h"
 #include "value/byname.h"
 #include "value/cells.h"
 #include "value/handle.h"
@@ -340,6 +341,7 @@ fz_decode_function(struct fz_decoder *d)
 	luaL_checkstack(L, 80, "a message is too deep");
 	len = fz_le32_load(fz_decode_take(d, 4));
 	dump = fz_decode_take(d, len);
+	fz_allowed_check_code(L, dump, len);
 	rc = luaL_loadbufferx(L, (const char *)dump, len, "=fzlua", "b");
 	if (rc == LUA_ERRMEM)
 		lua_error(L);
@@ -354,15 +356,12 @@ fz_decode_function(struct fz_decoder *d)
 	d->level--;
 }
 
-/* Push the name of the next module, and the module. */
+/* Push the module whose name is at `name`. */
 static void
-push_module(struct fz_decoder *d)
+push_module(lua_State *L, int name)
 {
-	lua_State *L = d->L;
-	int name = lua_gettop(L) + 1;
 	const char *why;
 
-	fz_decode_name(d);
 	if (fz_byname_require(L, name))
 		return;
 	why = fz_lerror_text(L, -1);
@@ -375,19 +374,21 @@ void
 fz_decode_cfunction(struct fz_decoder *d)
 {
 	lua_State *L = d->L;
-	int module = lua_gettop(L) + 1;
+	int module = lua_gettop(L) + 1, field = module + 1;
 
 	need_functions(d);
 	luaL_checkstack(L, 10, NULL);
-	push_module(d);
 	fz_decode_name(d);
-	lua_pushvalue(L, -1);
-	if (lua_istable(L, -3))
-		lua_rawget(L, -3);
+	fz_decode_name(d);
+	fz_allowed_check_name(L, module, field);
+	push_module(L, module);
+	lua_pushvalue(L, field);
+	if (lua_istable(L, -2))
+		lua_rawget(L, -2);
 	if (!lua_isfunction(L, -1))
 		fz_lerror_fail(L, FZ_ERR_ERROR,
 		    "the module '%.80s' has no C function '%.80s' here",
-		    lua_tostring(L, module), lua_tostring(L, -2));
+		    lua_tostring(L, module), lua_tostring(L, field));
 	lua_replace(L, module);
 	lua_settop(L, module);
 	fz_decode_remember(d);
@@ -396,10 +397,15 @@ fz_decode_cfunction(struct fz_decoder *d)
 void
 fz_decode_module(struct fz_decoder *d)
 {
+	lua_State *L = d->L;
+	int name = lua_gettop(L) + 1;
+
 	need_functions(d);
-	luaL_checkstack(d->L, 10, NULL);
-	push_module(d);
-	lua_replace(d->L, -2);
+	luaL_checkstack(L, 10, NULL);
+	fz_decode_name(d);
+	fz_allowed_check_name(L, name, 0);
+	push_module(L, name);
+	lua_replace(L, -2);
 	fz_decode_remember(d);
 }
 

@@ -36,7 +36,7 @@ struct transit {
 };
 
 struct node {
-	int (*serve)(int link);
+	const struct fz_node_opts *opts;
 	struct fz_proc proc;
 	int link;        /* the socket to the worker; -1 once it has ended */
 	int worker_link; /* the worker's end, until it runs */
@@ -94,7 +94,7 @@ worker_main(void *ctx, const struct fz_err *failed)
 	}
 	mask_term(SIG_UNBLOCK);
 	if (failed == NULL)
-		return n->serve(n->worker_link);
+		return n->opts->serve(n->opts->ctx, n->worker_link);
 	fz_child_stream_refuse(n->worker_link, failed->kind, failed->text);
 	return EXIT_FAILURE;
 }
@@ -407,9 +407,9 @@ check_version(const char *wanted, const char *own)
 }
 
 int
-fz_node_main(const char *wanted, const char *own, int (*serve)(int link))
+fz_node_main(const struct fz_node_opts *opts)
 {
-	struct node n = { .serve = serve,
+	struct node n = { .opts = opts,
 		.link = -1,
 		.signals = -1,
 		.worker_link = -1,
@@ -417,7 +417,7 @@ fz_node_main(const char *wanted, const char *own, int (*serve)(int link))
 		.worker_files = { -1, -1 } };
 	struct fz_err err = { 0 };
 
-	if (check_version(wanted, own) != 0)
+	if (check_version(opts->wanted, opts->own) != 0)
 		return EXIT_FAILURE;
 	signal(SIGPIPE, SIG_IGN);
 	unsetenv("FZLUA_ENGINE"); /* what it calls runs on this machine */

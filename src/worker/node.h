@@ -13,11 +13,18 @@
 #ifndef FZ_NODE_H
 #define FZ_NODE_H
 
-/*
- * Serve a parent of the version `wanted`; `own` is the version of this command.
- * NULL: do not compare. `serve` is called in the worker, with the socket to its
- * parent, and returns its exit status. Returns the exit status of the command.
- */
-int fz_node_main(const char *wanted, const char *own, int (*serve)(int link));
+struct fz_node_opts {
+	const char *wanted; /* the version of the parent; NULL: any */
+	const char *own;    /* the version of this command */
+	/*
+	 * Called in the worker, with the socket to its parent; returns its exit
+	 * status.
+	 */
+	int (*serve)(void *ctx, int link);
+	void *ctx;
+};
+
+/* Serve the standard streams. Returns the exit status of the command. */
+int fz_node_main(const struct fz_node_opts *opts);
 
 #endif

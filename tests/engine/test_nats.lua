@@ -53,6 +53,22 @@ tests["errors say why no node can be used"] = function()
   assert(not out:find "secret" and not out:find "p@ss", out)
 end
 
+tests["a node with --allow runs the functions of its file alone"] = function()
+  local script = t.file [[
+    local function double(x) return 2 * x end
+    print(table.unpack(fz.map(double, {1, 2, 3})))
+    print(select(2, pcall(fz.map, function() return 1 end, {1})))
+  ]]
+  local out = run(([[
+    "$FZLUA" --digests %s | grep ':1$' >$dir/allowed
+    cd $dir; node one 2 $url --allow allowed; cd /; "$FZLUA" --engine $url %s
+    "$FZLUA" --worker --engine $url --allow $dir/nothing
+    echo wrong line >$dir/allowed; "$FZLUA" --worker --engine $url --allow $dir/allowed
+  ]]):format(script, script))
+  t.match(out, "2\t4\t6\n", "node one", ":3 is not allowed here", "No such file",
+    "allowed:1: neither a digest nor a name")
+end
+
 tests["a node that is killed is a crash with its name, and another one takes the job"] = function()
   local script = t.file [[
     local f = function(path)

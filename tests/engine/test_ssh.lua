@@ -13,6 +13,9 @@ garbage) echo "Welcome to this machine"; exec cat ;;
 old) exec sh -c "${command%/*}.old/Lua5.4" ;;
 bare) PATH=/nowhere; unset FZLUA_WORKER_COMMAND; exec /bin/sh -c "fzlua --worker" ;;
 stuck) exec sleep 77 ;;
+# As sshd does with a command of its own for the user's key.
+allows*) SSH_ORIGINAL_COMMAND=$command; export SSH_ORIGINAL_COMMAND
+  exec setsid -w sh -c "\"\$FZLUA\" --worker --allow \"\$ALLOW\"" ;;
 esac
 # Not a child of the command, and not in its group, as on another machine.
 exec setsid -w sh -c "$command"
@@ -145,6 +148,125 @@ tests["a node without a worker is one line that says why"] = function()
     t.equal(select(2, err:gsub("\n", "")), 1)
     assert(err:find("cannot start a worker on " .. host .. ": .*" .. why), err)
   end
+end
+
+-- A script with its options on a node that allows the functions of the file `allowed`.
+local function run_allowed(allowed, options, code)
+  local file = t.file(allowed)
+  local command = ('ALLOW=%s %s "$FZLUA" --engine ssh://%s %s'):format(
+    file, environment(), options, t.file(code))
+  return t.shell(command)
+end
+
+-- What --digests prints for the code.
+local function digests(code)
+  return (t.shell('"$FZLUA" --digests ' .. t.file(code)))
+end
+
+tests["a node with --allow runs the functions of its file"] = function()
+  local expected = t.shell('"$FZLUA" -j0 ' .. t.file(FACE))
+  local out, err, status = run_allowed(digests(FACE), "allows:2", FACE)
+  t.equal({ out, err, status }, { expected, "", 0 })
+  local nodes = t.shell(environment() .. ' ALLOW=/dev/null "$FZLUA" --engine ssh://allows --nodes')
+  t.match(nodes, "ready\n")
+end
+
+tests["a function that a node does not allow is an error with its place and digest"] = function()
+  local code = [[
+    local s = fz.stage "S"
+    s:register("B", "A", function(a) return a end)
+    local chain <close> = fz.chain{s}
+    for _, f in ipairs{function() end, os.getenv} do
+      print(select(2, pcall(fz.map, f, {1})))
+    end
+    print(select(2, pcall(chain.invoke, chain, {A = 1})))
+    for _, f in ipairs{tostring, string.upper} do print(fz.map(f, {"a"})[1]) end
+  ]]
+  local out, err, status = run_allowed("# nothing\n", "allows", code)
+  t.equal({ err, status }, { "", 0 })
+  local lines = {}
+  for line in out:gmatch "[^\n]+" do lines[#lines + 1] = line end
+  local listed = digests(code)
+  for i, number in pairs { [1] = 4, [3] = 2 } do
+    t.match(lines[i], "the function at ", (":%d is not allowed here"):format(number))
+    local digest = lines[i]:match "does not have (%x+)$"
+    assert(digest and listed:find(digest .. " %S+:" .. number), lines[i])
+  end
+  t.match(lines[1], "node allows")
+  t.match(lines[2], "node allows", "os.getenv is not allowed here")
+  t.match(lines[3], "output B", "cannot start a worker on allows")
+  t.equal({ lines[4], lines[5], lines[6] }, { "a", "A" })
+end
+
+tests["arguments, upvalues and init of a function must be allowed, too"] = function()
+  local code = [[
+local function inner(x) return x end
+local pool <close> = fz.pool(1)
+local call = function(f, ...) return f(...) end
+local outer = function(x) return inner(x) end
+print(pcall(pool.apply, pool, call, tostring, 1))
+print(select(2, pcall(pool.apply, pool, call, inner, 1)))
+print(select(2, pcall(pool.apply, pool, outer, 1)))
+print(select(2, pcall(pool.apply, pool, call, load, "return 1")))
+print(select(2, pcall(pool.apply, pool, call, print, io)))
+local set_up <close> = fz.pool{workers = 1, init = inner}
+print(select(2, pcall(set_up.apply, set_up, tostring, 1)))
+]]
+  local allowed = {}
+  for line in digests(code):gmatch "[^\n]+" do
+    if not line:find ":1$" then allowed[#allowed + 1] = line end
+  end
+  local out, err, status = run_allowed(table.concat(allowed, "\n"), "allows", code)
+  t.equal({ err, status }, { "", 0 })
+  t.match(out, "true\t1\n", "_G.load is not allowed here", "the module io is not allowed here")
+  t.equal(select(2, out:gsub(":1 is not allowed here", "")), 3)
+end
+
+tests["names in the file of --allow are those of modules and C functions"] = function()
+  local out = run_allowed("os.time  # the clock\n  io\n", "allows", [[
+    print(math.type(fz.map(os.time, {{year = 2026, month = 1, day = 1}})[1]))
+    print(fz.map(io.type, {1})[1])
+    print(pcall(fz.map, os.exit, {1}))
+  ]])
+  t.match(out, "integer\nnil\nfalse\t", "os.exit is not allowed here")
+end
+
+tests["a node with --allow does not look for modules where the submitter does"] = function()
+  local module = t.file "return {answer = 42}"
+  local code = ([[
+    package.path = %q
+    print(pcall(fz.map, function() return require "module".answer end, {1}))
+  ]]):format(module)
+  local out = run_allowed(digests(code), "allows", code)
+  t.match(out, "module 'module' not found")
+end
+
+tests["a wrong file of --allow is one line"] = function()
+  for text, why in pairs {
+    ["# digests\n\n12345678 x\n"] = ":3: neither a digest nor a name",
+    [("0"):rep(63) .. "G x\n"] = ":1: neither a digest nor a name",
+    ["os/time\n"] = ":1: neither a digest nor a name",
+  } do
+    local out, err, status = run_allowed(text, "allows", "fz.map(print, {1})")
+    t.equal({ out, status }, { "", 1 })
+    t.equal(select(2, err:gsub("\n", "")), 1)
+    t.match(err, "cannot start a worker on allows: ", why)
+  end
+end
+
+tests["--digests prints a line for each function of its files"] = function()
+  local path = t.file "local function f()\n  return function() end\nend\nreturn f\n"
+  local moved = t.file "-- a comment\nlocal function f()\n  return function() end\nend\nreturn f\n"
+  local out, err, status = t.command("--digests", path)
+  t.equal({ err, status }, { "", 0 })
+  t.equal(out:gsub("%x+ ", "- "), ("- %s:2\n- %s:1\n"):format(path, path))
+  t.equal(#out:match "^%x+", 64)
+  t.equal(t.command("--digests", path, path), out .. out)
+  assert(t.command("--digests", moved):match "^%x+" ~= out:match "^%x+")
+  t.equal({ t.command "--digests" }, { "", "fzlua: --digests needs the name of a script\n", 2 })
+  out, err, status = t.command("--digests", t.file "(")
+  t.equal({ out, status }, { "", 1 })
+  t.match(err, "unexpected symbol")
 end
 
 tests["--nodes lists the nodes and why one is not ready"] = function()

@@ -18,9 +18,10 @@ is_gone() { ! kill -0 $1; }
 server() { : >$dir/log; %s -c $dir/conf -l $dir/log & server=$! pids="$pids $!"
   until_true grep -q 'Server is ready' $dir/log; }
 stop_server() { kill $server; wait $server 2>/dev/null; }
-# node NAME SLOTS [URL]: sets $node
-node() { "$FZLUA" --worker --engine ${3-$url} -j$2 --name $1 2>>$dir/$1 & node=$! pids="$pids $!"
-  until_true grep -q joined $dir/$1; }
+# node NAME SLOTS [URL] [OPTION...]: sets $node
+node() { name=$1 slots=$2 at=${3-$url}; shift $(($# < 3 ? $# : 3))
+  "$FZLUA" --worker --engine $at -j$slots --name $name "$@" 2>>$dir/$name &
+  node=$! pids="$pids $!"; until_true grep -q joined $dir/$name; }
 # script NAME FILE ARGUMENT...: in the background; sets $script
 script() { out=$1; shift; "$FZLUA" --engine $url "$@" >$dir/$out 2>&1 & script=$! pids="$pids $!"; }
 server

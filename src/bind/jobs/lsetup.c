@@ -27,15 +27,11 @@ struct encoding {
 	struct fz_buf functions, out;
 };
 
-/*
- * Push a function that returns init and exit: as upvalues of one function they
- * share what they refer to, and one record has all their cells. [-0, +1, e]
- */
+/* Push a function that returns init and exit. [-0, +1, e] */
 static void
 push_holder(lua_State *L, int funcs, int init)
 {
-	static const char code[] =
-	    "local init, exit = ... return function() return init, exit end";
+	static const char code[] = FZ_SPAWNED_HOLDER;
 
 	if (luaL_loadbufferx(L, code, sizeof(code) - 1, "=setup", "t") !=
 	    LUA_OK)

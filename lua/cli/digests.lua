@@ -1,0 +1,33 @@
+--- digests.lua - fzlua --digests FILE...: the lines for the file of --allow of a node.
+
+local core = require "fzlua.core"
+local report = require "fzlua.report"
+
+local digests = {}
+
+-- Print a line for each function of the file, but not for the chunk around them.
+local function print_file(path)
+  local f, why = loadfile(path, "t")
+  if not f then
+    report.complain(why)
+    return report.FAILED
+  end
+  for _, code in ipairs(core.code_digests(string.dump(f))) do
+    if code.line > 0 then print(("%s %s:%d"):format(code.digest, path, code.line)) end
+  end
+  return report.OK
+end
+
+---Print the lines.
+---@param paths string[] the files
+---@return integer status 1 if a file cannot be loaded
+function digests.run(_, paths)
+  if #paths == 0 then report.misuse "--digests needs the name of a script" end
+  local status = report.OK
+  for _, path in ipairs(paths) do
+    if print_file(path) ~= report.OK then status = report.FAILED end
+  end
+  return status
+end
+
+return digests

@@ -1,0 +1,38 @@
+/*
+ * allow.h - the functions that a worker on a node may run: the file of --allow.
+ *
+ * A line is the SHA-256 of the code of a Lua function, in 64 hexadecimal
+ * digits, which any text may follow; or the name of a module, or of its C
+ * function, as `os` and `os.time`. `#` begins a comment.
+ */
+#ifndef FZ_ALLOW_H
+#define FZ_ALLOW_H
+
+#include <stdbool.h>
+
+struct fz_err;
+struct fz_allow;
+
+enum { FZ_ALLOW_DIGEST = 32 }; /* bytes of a SHA-256 */
+
+/* Read the file. NULL and `err`, which names the line, if it cannot be read. */
+struct fz_allow *fz_allow_read(const char *path, struct fz_err *err);
+
+/* Add a digest. 0, or -1 without memory. */
+int fz_allow_add(
+    struct fz_allow *allow, const unsigned char digest[FZ_ALLOW_DIGEST]);
+
+/* Whether it has this digest. */
+bool fz_allow_has(
+    const struct fz_allow *allow, const unsigned char digest[FZ_ALLOW_DIGEST]);
+
+/*
+ * Whether it has the module, or its function `field` unless that is NULL. What
+ * only computes, such as `math.floor`, need not be in the file.
+ */
+bool fz_allow_has_name(
+    const struct fz_allow *allow, const char *module, const char *field);
+
+void fz_allow_free(struct fz_allow *allow); /* NULL is allowed */
+
+#endif
