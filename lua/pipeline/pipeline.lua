@@ -130,7 +130,7 @@ local function start(self, what, input, given)
   plan:check_inputs(self._input)
   plan:check_outputs(self._input)
   local merged = Invocation.shared_options(given, defaults_of(self, plan, states))
-  if merged.trace or merged.report then merged.own_trace = Trace.start(plan, merged) end
+  if merged.trace ~= nil or merged.report then merged.own_trace = Trace.start(plan, merged) end
   self._trace = merged.own_trace or false
   self._workers:share(merged.jobs)
   local counts = worker_counts(plan, states, merged.jobs)

@@ -51,6 +51,14 @@ tests["an invoke has a record of each function, with its times and bytes"] = fun
   t.equal(tostring(chain.trace), "fzlua.Trace (2 events)")
 end
 
+tests["trace = false records nothing, in an invoke as in a stream"] = function()
+  local dag <close> = fz.dag()
+  dag:add("a", {}, function() return 1 end)
+  t.equal(dag:invoke({}, { trace = false, jobs = 0 }).output.a, 1)
+  t.equal(dag.trace, nil)
+  for _, output in dag:stream({ {} }, { trace = false, jobs = 0 }) do t.equal(output.a, 1) end
+end
+
 tests["without the option nothing is recorded, and prune drops the records"] = function()
   local chain <close> = chain_of_two()
   chain:invoke { x = 1 }
