@@ -17,6 +17,7 @@
 #   fuzz       tests/fuzz for FUZZ_RUNS inputs
 #   soak       shared objects under stress, SOAK seconds each, KILLS of runs that are resumed,
 #              and the long tests
+#   soak-nodes 200 dags, 20 streams and maps on nodes that are killed, over ssh and NATS
 #   bench      measured speeds beside the machine's limits: make bench ROWS="start encode"
 #   install  uninstall   see tools/package.mk for the places     dist  deb   the packages
 #   compile_commands.json  clean
@@ -315,6 +316,10 @@ soak:
 	+FZLUA_KILLS=$(KILLS) FZLUA_TEST_LIMIT=600 $(MAKE) --no-print-directory test-lua \
 	    TESTS_LUA=tests/killed/test_resume_killed.lua
 
+# Dags, streams and maps on nodes that are killed, one each second.
+soak-nodes: $(BIN)
+	FZLUA=$(abspath $(BIN)) FZLUA_LONG=1 $(BIN) tests/run.lua tests/killed/test_nodes_killed.lua
+
 valgrind:
 	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g -DFZ_VALGRIND' \
 	    all test UNDER=.ci/valgrind FZLUA_TEST_LIMIT=1200
@@ -389,6 +394,6 @@ clean:
 
 FORCE:
 .PHONY: all tests run check check-lua check-suite test test-c test-lua test-lua-spawn test-lua-stream test-lua-noraw \
-	asan asan-build tsan tsan-here fuzz fuzz-here soak valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
+	asan asan-build tsan tsan-here fuzz fuzz-here soak soak-nodes valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
 	lint-statics lint-doc lint-version doc fmt clean FORCE
 .DELETE_ON_ERROR:
