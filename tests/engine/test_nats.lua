@@ -92,6 +92,21 @@ tests["a node that is killed is a crash with its name, and another one takes the
   t.match(out, "crash\tone\n", "again\n")
 end
 
+tests["how a worker died on a node is known"] = function()
+  local out = run(([[
+    node one 1; "$FZLUA" --engine $url %s
+  ]]):format(t.file [[
+    local pool <close> = fz.pool(1)
+    for _, how in ipairs{"kill -9 $PPID", "kill -11 $PPID"} do
+      local _, e = pcall(pool.apply, pool, os.execute, how)
+      print(e.kind, e.node, e.signal, e.message)
+    end
+    print(select(2, pcall(pool.apply, pool, os.exit, 3)).exitcode)
+  ]]))
+  t.match(out, "crash\tone\t9\t", "crash\tone\t11\t", "\n3\n")
+  assert(not out:find "closed its pipe", out)
+end
+
 tests["a node that gets SIGTERM finishes what runs and leaves"] = function()
   local out = run(([[
     node one 1; "$FZLUA" --engine $url %s $dir/begun & script=$!
