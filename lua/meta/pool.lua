@@ -27,14 +27,15 @@
 -- nodes.
 --
 -- With `engine = "nats://HOST:4222/TEAM"` the nodes are the machines that have joined this NATS
--- server with `fzlua --worker --engine nats://HOST:4222/TEAM -j 8`, here with 8 slots. `tls://`
--- encrypts, and the certificate of the server must have the name in the URL; plain text to another
--- machine needs `?insecure` behind the URL. A user, password or token is in the URL,
--- `nats://USER:PASSWORD@HOST`. `--engine-creds FILE`, or the environment variable
--- `FZLUA_ENGINE_CREDS`, names a file of credentials; if the user of the URL is an nkey,
--- `nats://UABC...@HOST`, it has the seed. `FZLUA_NATS` names the program `fzlua-nats`. Use a NATS
--- server of version 2.11 or newer for anything but one machine: older ones, such as that of Debian
--- 12, lack corrections of authentication.
+-- server with `fzlua --worker --engine nats://HOST:4222/TEAM -j 8`, here with 8 slots: so many
+-- calls run there at once, of all scripts that use the node together. A call that waits for a slot
+-- has not begun, and its timeout neither. `tls://` encrypts, and the certificate of the server must
+-- have the name in the URL; plain text to another machine needs `?insecure` behind the URL. A user,
+-- password or token is in the URL, `nats://USER:PASSWORD@HOST`. `--engine-creds FILE`, or the
+-- environment variable `FZLUA_ENGINE_CREDS`, names a file of credentials; if the user of the URL is
+-- an nkey, `nats://UABC...@HOST`, it has the seed. `FZLUA_NATS` names the program `fzlua-nats`. Use
+-- a NATS server of version 2.11 or newer for anything but one machine: older ones, such as that of
+-- Debian 12, lack corrections of authentication.
 --
 -- A node leaves at Ctrl-C or SIGTERM once it has finished what runs there; a second signal gives
 -- that back, as a lost node does. A run goes on after the server was stopped and started, or the

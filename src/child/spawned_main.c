@@ -215,15 +215,19 @@ prepare(lua_State *L, struct setup *s, struct fz_err *err)
 }
 
 int
-fz_spawned_main(lua_State *L, int link)
+fz_spawned_main(lua_State *L, int link, int slot)
 {
 	struct fz_port port;
 	struct setup setup = { .port = &port };
 	struct fz_serve_home home = { 0 };
 	struct fz_err err = { 0 };
+	int rc = fz_child_stream_init(&port, link, link, &err);
 
-	if (fz_child_stream_init(&port, link, link, &err) != 0 ||
-	    prepare(L, &setup, &err) != 0) {
+	if (rc == 0) {
+		port.slot.fd = slot;
+		rc = prepare(L, &setup, &err);
+	}
+	if (rc != 0) {
 		if (err.kind != FZ_ERR_NONE)
 			fz_child_stream_refuse(link, err.kind, err.text);
 		return EXIT_FAILURE;

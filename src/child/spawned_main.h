@@ -31,8 +31,9 @@
 
 /*
  * Serve the calls that come from the socket `link`, in the new state `L`, or
- * make the one call of a process. Returns the exit status of the process.
+ * make the one call of a process. `slot` is the worker's end of a slot_line, or
+ * -1. Returns the exit status of the process.
  */
-int fz_spawned_main(lua_State *L, int link);
+int fz_spawned_main(lua_State *L, int link, int slot);
 
 #endif

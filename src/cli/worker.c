@@ -42,7 +42,7 @@ open_libraries(lua_State *L)
 }
 
 static int
-serve(lua_State *L, int link)
+serve(lua_State *L, int link, int slot)
 {
 	struct fz_err err = { 0 };
 
@@ -53,7 +53,7 @@ serve(lua_State *L, int link)
 	}
 	lua_pushcfunction(L, open_libraries);
 	if (lua_pcall(L, 0, 0, 0) == LUA_OK)
-		return fz_spawned_main(L, link);
+		return fz_spawned_main(L, link, slot);
 	fz_lerror_pop(L, &err);
 	fz_child_stream_refuse(link, err.kind, err.text);
 	return EXIT_FAILURE;
@@ -66,25 +66,28 @@ fz_worker_serve(char **argv)
 	int status = EXIT_FAILURE;
 
 	if (fz_child_spawned_enter(&spawned, argv) == 0)
-		status = serve(fz_state_new(), spawned.link);
+		status = serve(fz_state_new(), spawned.link, -1);
 	fz_proc_exit(status);
 }
 
-/* What the command line of a worker on a node says; NULL: nothing. */
+/* What the command line of a worker on a node says. */
 struct words {
-	const char *version, *allow;
+	const char *version, *allow; /* NULL: nothing */
+	int slot;                    /* the end of a slot_line; -1: none */
 };
 
 /* False: it is another command line. */
 static bool
 read_words(struct words *words, int argc, char **argv)
 {
-	*words = (struct words){ 0 };
+	*words = (struct words){ .slot = -1 };
 	if (argc < 2 || strcmp(argv[1], "--worker") != 0)
 		return false;
 	for (int i = 2; i < argc; i++) {
 		if (strcmp(argv[i], "--allow") == 0 && i + 1 < argc)
 			words->allow = argv[++i];
+		else if (strcmp(argv[i], "--slot-line") == 0 && i + 1 < argc)
+			words->slot = (int)strtol(argv[++i], NULL, 10);
 		else if (argv[i][0] != '-' && words->version == NULL)
 			words->version = argv[i];
 		else
@@ -123,7 +126,7 @@ serve_on_node(void *ctx, int link)
 
 	if (L == NULL || words->allow == NULL ||
 	    fz_restrict(L, words->allow, &err) == 0)
-		return serve(L, link);
+		return serve(L, link, words->slot);
 	fz_child_stream_refuse(link, err.kind, err.text);
 	return EXIT_FAILURE;
 }
@@ -140,5 +143,6 @@ fz_worker_serve_node(int argc, char **argv)
 	if (words.version == NULL && words.allow != NULL)
 		words.version = asked_version();
 	opts.wanted = words.version;
+	opts.slot = words.slot;
 	return fz_node_main(&opts);
 }

@@ -39,6 +39,7 @@ lease_new(struct gateway *g, const char *peer, int in, int out)
 	l->out = out;
 	l->in_at = l->out_at = l->conn_at = l->conn = -1;
 	l->kept_tail = &l->kept;
+	l->slot.fd = l->slot.at = -1;
 	l->heard_ns = fz_clock_ns();
 	fz_list_push(&g->leases, &l->link);
 	return l;
@@ -400,6 +401,7 @@ lease_free(struct lease *l)
 	end_out(l);
 	fz_fd_close(&l->in);
 	fz_fd_close(&l->conn);
+	fz_fd_close(&l->slot.fd);
 	fz_buf_fini(&l->pending);
 	drop_kept(l, l->sent_seq);
 	free(l);

@@ -18,6 +18,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "gateway/packet.h"
+#include "gateway/slots.h"
 
 struct gateway;
 struct sent_packet;
@@ -45,6 +46,7 @@ struct lease {
 	int64_t absent_ns; /* since when the server knows no peer; 0: it does */
 	int conn;          /* of a submitter: the relay; -1 */
 	pid_t pid;         /* of a node: the process; 0 */
+	struct slot_use slot; /* of a node: its worker's */
 };
 
 /*

@@ -12,12 +12,14 @@ struct process_opts {
 	const char *allow;    /* what it may run is in this file; "": all */
 };
 
-/*
- * Start the process. Sets the
- * descriptors of its input and output, which do not block, and `*pid`. 0, or -1
- * and `err`.
- */
-int process_start(const struct process_opts *opts, int *in, int *out,
-    pid_t *pid, struct fz_err *err);
+struct process {
+	pid_t pid;
+	int in, out; /* its input and output; they do not block */
+	int slot;    /* our end of a slot_line */
+};
+
+/* Start the process. 0, or -1 and `err`. */
+int process_start(const struct process_opts *opts, struct process *process,
+    struct fz_err *err);
 
 #endif

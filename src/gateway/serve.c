@@ -19,6 +19,7 @@
 #include "gateway/gateway.h"
 #include "gateway/lease.h"
 #include "gateway/process.h"
+#include "gateway/slots.h"
 #include "gateway/strings.h"
 #include "os/cpus.h"
 #include "os/fd.h"
@@ -32,6 +33,7 @@ enum { SERVE_SETUP_MAX = 8192 };
 struct serve {
 	struct gateway g;
 	const char *identity, *command, *slots, *name, *allow;
+	struct slots shared;
 	int signals; /* a signalfd */
 	unsigned nsignals;
 	int64_t announce_ns; /* the next announcement */
@@ -104,9 +106,8 @@ open_lease(struct serve *s, const struct packet *p)
 	const char *peer = strings_next(&body), *identity = strings_next(&body);
 	const struct process_opts opts = { s->command, identity, s->allow };
 	struct fz_err err = { 0 };
+	struct process process;
 	struct lease *l;
-	int in, out;
-	pid_t pid;
 
 	if (strlen(peer) != PACKET_ID)
 		return;
@@ -119,18 +120,20 @@ open_lease(struct serve *s, const struct packet *p)
 		refuse(s, peer, p->arg, "it is leaving");
 		return;
 	}
-	if (process_start(&opts, &in, &out, &pid, &err) != 0) {
+	if (process_start(&opts, &process, &err) != 0) {
 		refuse(s, peer, p->arg, err.text);
 		return;
 	}
-	l = lease_new(&s->g, peer, in, out);
+	l = lease_new(&s->g, peer, process.in, process.out);
 	if (l == NULL) { /* the process sees the end of its input */
-		fz_fd_close(&in);
-		fz_fd_close(&out);
+		fz_fd_close(&process.in);
+		fz_fd_close(&process.out);
+		fz_fd_close(&process.slot);
 		refuse(s, peer, p->arg, "it has no memory");
 		return;
 	}
-	l->pid = pid;
+	l->pid = process.pid;
+	l->slot.fd = process.slot;
 	lease_opened(l, p->arg);
 	confirm(s, l);
 }
@@ -262,6 +265,7 @@ turn(struct serve *s)
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
 		lease_poll((struct lease *)at);
+	slots_poll(&s->g);
 	now_ns = gateway_wait(&s->g, until_ns, &stalled_ns);
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
@@ -271,6 +275,7 @@ turn(struct serve *s)
 	if (gateway_events(&s->g, signals) != 0)
 		take_signal(s);
 	check_leases(s, now_ns, stalled_ns);
+	slots_work(&s->g, &s->shared);
 	check_connection(s, now_ns);
 	reap(s);
 }
@@ -314,6 +319,7 @@ read_setup(struct serve *s, int fd, char setup[SERVE_SETUP_MAX])
 	s->slots = strings_next(&strings);
 	s->name = strings_next(&strings);
 	s->allow = strings_next(&strings);
+	s->shared.n = (unsigned)strtoul(s->slots, NULL, 10);
 	return 0;
 }
 

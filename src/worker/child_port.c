@@ -72,7 +72,7 @@ grant_none(struct fz_port *port, struct fz_call *call, uint32_t seq)
 	return false;
 }
 
-static const struct fz_port_ops shared_ops = { free_extent, grant_none };
+static const struct fz_port_ops shared_ops = { free_extent, grant_none, NULL };
 
 int
 fz_port_init(struct fz_port *port, int in, int out, struct fz_mailbox *mailbox,
@@ -89,6 +89,7 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_mailbox *mailbox,
 		.own = own,
 		.arena = arena };
 	port->ops = &shared_ops;
+	port->slot.fd = -1;
 	port->account = &mailbox->account;
 	fstat(out, &st);
 	port->out_dev = st.st_dev;
@@ -373,6 +374,8 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 			    "overwritten");
 		poll_for_call(port);
 		rest(port);
+		if (port->ops->rest != NULL)
+			port->ops->rest(port);
 		n = fz_wire_fill(&port->wire, port->in);
 		fz_meter_pause(&port->meter);
 		note_cpu(port);

@@ -22,6 +22,7 @@
 #include "shared/idle.h"
 #include "worker/mailbox.h"
 #include "worker/meter.h"
+#include "worker/slot_line.h"
 #include "worker/wire.h"
 
 struct fz_err;
@@ -42,6 +43,8 @@ struct fz_port_ops {
 	 * parent allows it nevertheless.
 	 */
 	bool (*grant)(struct fz_port *port, struct fz_call *call, uint32_t seq);
+	/* Wait until calls can be read. NULL: the read waits. */
+	void (*rest)(struct fz_port *port);
 };
 
 /* The items that may start, if the link shares no memory. */
@@ -64,6 +67,7 @@ struct fz_port {
 	ino_t out_ino;
 	const struct fz_port_ops *ops;
 	struct fz_port_lease lease;
+	struct fz_slot_line slot;   /* of a worker on a node */
 	struct fz_account *account; /* its tokens; NULL: its own jobserver */
 	struct fz_mailbox *mailbox;
 	struct fz_mailbox_own

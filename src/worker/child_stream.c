@@ -10,6 +10,9 @@
 /* Items that take this long together are started together. */
 #define STREAM_LEASE_NS (FZ_CLOCK_MS / 2)
 
+/* A slot that is free is granted before this; longer waits are reported. */
+enum { STREAM_GRANT_MS = 5 };
+
 /* Answer a RECALL, unless that was done before its turn came. */
 static void
 control(struct fz_port *port, const struct fz_frame *frame)
@@ -24,8 +27,11 @@ control(struct fz_port *port, const struct fz_frame *frame)
 		lease->floor = frame->seq;
 }
 
-/* Read without waiting, and keep the frame of `call`, which may move. */
-static void
+/*
+ * Read without waiting, and keep the frame of `call`, which may move. False:
+ * there are no more bytes, because of the end or an error, too.
+ */
+static bool
 read_more(struct fz_port *port, struct fz_call *call)
 {
 	struct pollfd pfd = { .fd = port->in, .events = POLLIN };
@@ -35,23 +41,28 @@ read_more(struct fz_port *port, struct fz_call *call)
 
 	/* fz_port_next() handles the end of the calls, and errors. */
 	if (poll(&pfd, 1, 0) != 1 || fz_wire_append(&port->wire, port->in) <= 0)
-		return;
+		return false;
 	call->args.p = buf->data + at;
 	call->args.end = buf->data + end;
+	return true;
 }
 
-/* A RECALL is answered before the frames in front of it are taken. */
-static void
+/*
+ * A RECALL is answered before the frames in front of it are taken. False:
+ * nothing has come.
+ */
+static bool
 answer_recall(struct fz_port *port, struct fz_call *call)
 {
 	const unsigned char *at, *end;
 	struct fz_frame frame;
+	bool more = read_more(port, call);
 
-	read_more(port, call);
 	at = port->wire.buf.data + port->wire.at;
 	end = port->wire.buf.data + port->wire.buf.len;
 	while (fz_wire_scan(&at, end, &frame, NULL) == 1)
 		control(port, &frame);
+	return more;
 }
 
 static bool
@@ -90,6 +101,48 @@ renew(struct fz_port_lease *lease, const struct fz_call *call, uint32_t seq)
 	lease->end = seq + lease->n;
 }
 
+/* Whether a slot is free now. */
+static bool
+poll_grant(struct fz_slot_line *slot)
+{
+	struct pollfd pfd = { .fd = slot->fd, .events = POLLIN };
+
+	poll(&pfd, 1, STREAM_GRANT_MS);
+	return fz_slot_line_check(slot);
+}
+
+/*
+ * Get a slot of the node. The parent knows that the worker waits, and may take
+ * its items back. False: it has done so, or is gone.
+ */
+static bool
+take_slot(struct fz_port *port, struct fz_call *call, uint32_t seq)
+{
+	struct fz_slot_line *slot = &port->slot;
+	struct pollfd pfd[] = { { .fd = port->in, .events = POLLIN },
+		{ .events = POLLIN } };
+
+	if (slot->fd == -1 || fz_slot_line_check(slot))
+		return true;
+	fz_slot_line_want(slot);
+	if (poll_grant(slot))
+		return true;
+	if (fz_port_note(port, FZ_WIRE_WAITING, seq, 0, NULL) != 0 ||
+	    fz_port_flush(port, NULL) != 0)
+		return false;
+	while (!fz_slot_line_check(slot)) {
+		pfd[1].fd = slot->fd;
+		if (poll(pfd, 2, -1) < 1 || pfd[0].revents == 0)
+			continue;
+		if (answer_recall(port, call) && !is_taken_back(port, seq))
+			continue;
+		fz_port_flush(port, NULL);
+		fz_slot_line_stop(slot);
+		return false;
+	}
+	return true;
+}
+
 static bool
 grant(struct fz_port *port, struct fz_call *call, uint32_t seq)
 {
@@ -98,7 +151,7 @@ grant(struct fz_port *port, struct fz_call *call, uint32_t seq)
 	if (port->lost || is_taken_back(port, seq))
 		return false;
 	answer_recall(port, call);
-	if (is_taken_back(port, seq))
+	if (is_taken_back(port, seq) || !take_slot(port, call, seq))
 		return false;
 	renew(lease, call, seq);
 	if (fz_port_note(port, FZ_WIRE_STARTED, seq, lease->n, NULL) != 0 ||
@@ -108,7 +161,13 @@ grant(struct fz_port *port, struct fz_call *call, uint32_t seq)
 	return true;
 }
 
-static const struct fz_port_ops stream_ops = { control, grant };
+static void
+rest(struct fz_port *port)
+{
+	fz_slot_line_rest(&port->slot, port->in);
+}
+
+static const struct fz_port_ops stream_ops = { control, grant, rest };
 
 int
 fz_child_stream_init(struct fz_port *port, int in, int out, struct fz_err *err)

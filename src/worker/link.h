@@ -85,6 +85,8 @@ struct fz_link_ops {
 	bool (*started)(const struct fz_link *link, uint32_t *started);
 	/* When it started that, or its chunk if it has no timeout. */
 	int64_t (*started_at)(const struct fz_link *link);
+	/* Whether it waits for a slot of its node. NULL: it has no node. */
+	bool (*waits)(const struct fz_link *link);
 	/*
 	 * Take back all numbers below `next_seq` that are not started. True:
 	 * the worker will start none of them. False: next() gives an

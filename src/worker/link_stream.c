@@ -24,6 +24,7 @@ struct link_stream {
 	struct fz_link link;
 	uint32_t started;    /* one above the last number that was announced */
 	int64_t started_ns;  /* when that came */
+	bool waits;          /* for a slot of its node, to start the next one */
 	int64_t heard_ns;    /* when bytes came last */
 	bool recalling;      /* a RECALL is not answered */
 	uint32_t recall_end; /* the number of that */
@@ -182,9 +183,24 @@ note_started(struct link_stream *s, const struct fz_frame *frame)
 	if (n == 0 || n > INT32_MAX || (int32_t)(frame->seq - s->started) < 0 ||
 	    (int32_t)(s->link.next_seq - end) < 0)
 		return -1;
+	s->waits = false;
 	s->started = end;
 	s->started_ns = fz_clock_ns();
 	return 0;
+}
+
+/* A worker on this machine has no slots to wait for. */
+static int
+note_waiting(struct link_stream *s)
+{
+	s->waits = s->link.owner->joined != NULL;
+	return s->waits ? 0 : -1;
+}
+
+static bool
+stream_waits(const struct fz_link *link)
+{
+	return of_const(link)->waits;
 }
 
 static int
@@ -192,7 +208,7 @@ note_recalled(struct link_stream *s, const struct fz_frame *frame)
 {
 	if (!s->recalling || frame->seq != s->recall_end)
 		return -1;
-	s->recalling = false;
+	s->recalling = s->waits = false;
 	return 1; /* the owner returns the items */
 }
 
@@ -296,6 +312,8 @@ take_frame(struct link_stream *s, const struct fz_frame *frame)
 		return note_started(s, frame);
 	case FZ_WIRE_RECALLED:
 		return note_recalled(s, frame);
+	case FZ_WIRE_WAITING:
+		return note_waiting(s);
 	case FZ_WIRE_REFUSED:
 		return note_refusal(s, frame);
 	case FZ_WIRE_JOINED:
@@ -342,6 +360,7 @@ const struct fz_link_ops fz_link_stream = {
 	.blob = stream_blob,
 	.started = stream_started,
 	.started_at = stream_started_at,
+	.waits = stream_waits,
 	.recall = stream_recall,
 	.next = stream_next,
 	.is_sending = stream_is_sending,

@@ -44,6 +44,7 @@ struct node {
 	int worker_files[2];
 	int signals;      /* a signalfd for SIGTERM */
 	bool leaves;      /* the first one came */
+	int slot;         /* the worker's, until it runs; or -1 */
 	bool ended;       /* the input has ended, or the output is closed */
 	int64_t leave_ns; /* when the worker is killed */
 	struct fz_wire_in replies;
@@ -105,6 +106,7 @@ close_all(struct node *n)
 	fz_fd_close(&n->link);
 	fz_fd_close(&n->signals);
 	fz_fd_close(&n->worker_link);
+	fz_fd_close(&n->slot);
 	for (int i = 0; i < 2; i++) {
 		fz_fd_close(&n->printed[i]);
 		fz_fd_close(&n->worker_files[i]);
@@ -143,6 +145,7 @@ start_worker(struct node *n, struct fz_err *err)
 	if (fz_proc_fork(&n->proc, &opts, worker_main, n, err) != 0)
 		return -1;
 	fz_fd_close(&n->worker_link);
+	fz_fd_close(&n->slot);
 	fz_fd_close(&n->worker_files[0]);
 	fz_fd_close(&n->worker_files[1]);
 	return 0;
@@ -414,7 +417,8 @@ fz_node_main(const struct fz_node_opts *opts)
 		.signals = -1,
 		.worker_link = -1,
 		.printed = { -1, -1 },
-		.worker_files = { -1, -1 } };
+		.worker_files = { -1, -1 },
+		.slot = opts->slot };
 	struct fz_err err = { 0 };
 
 	if (check_version(opts->wanted, opts->own) != 0)

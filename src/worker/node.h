@@ -22,6 +22,7 @@ struct fz_node_opts {
 	 */
 	int (*serve)(void *ctx, int link);
 	void *ctx;
+	int slot; /* the worker's end of a slot_line, closed here; or -1 */
 };
 
 /* Serve the standard streams. Returns the exit status of the command. */

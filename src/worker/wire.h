@@ -23,6 +23,7 @@
  * STARTED  = nitems u32                seq .. seq + nitems - 1 start now
  * RECALLED = 0 u32                     nothing more below seq starts
  * REFUSED  = bytes                     why the worker cannot start; seq: kind
+ * WAITING  = 0 u32                     no slot of the node is free for seq
  * JOINED   = pid u32                   the worker on a node runs (node.h)
  * PRINTED  = file u32 | bytes          what it has printed
  * DIED     = signal u32 | exitcode u32 how it has ended
@@ -34,10 +35,10 @@
  * results = offset in the arena of the result buffer: 16 bytes for each item,
  *           where the worker stores the result if it fits; 0: none
  *
- * A link without shared memory (see link.h) has RECALL, STARTED, RECALLED and
- * REFUSED, and neither FREE nor STORED nor parts in the arena. JOINED, PRINTED,
- * DIED and LEAVING come from the process between a worker on a node and its
- * parent.
+ * A link without shared memory (see link.h) has RECALL, STARTED, RECALLED,
+ * REFUSED and, on a node, WAITING, and neither FREE nor STORED nor parts in the
+ * arena. JOINED, PRINTED, DIED and LEAVING come from the process between a
+ * worker on a node and its parent.
  *
  * All numbers are little-endian. A length is checked against a limit before
  * memory is allocated.
@@ -71,6 +72,7 @@ enum fz_wire_type {
 	FZ_WIRE_STARTED,  /* these items start now */
 	FZ_WIRE_RECALLED, /* the answer to RECALL */
 	FZ_WIRE_REFUSED,  /* why the worker cannot start */
+	FZ_WIRE_WAITING,  /* no slot of its node is free */
 	FZ_WIRE_JOINED,   /* the worker on a node runs */
 	FZ_WIRE_PRINTED,  /* what it has printed */
 	FZ_WIRE_DIED,     /* how it has ended */

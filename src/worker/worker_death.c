@@ -316,6 +316,8 @@ begin_deadline(const struct fz_worker_pipes *p, const struct fz_job *job)
 
 	if (p->output.holds) /* fz_worker_check_half() limits that */
 		return FZ_CLOCK_NEVER;
+	if (p->link->ops->waits != NULL && p->link->ops->waits(p->link))
+		return FZ_CLOCK_NEVER; /* other submitters use the node */
 	if (since_ns < p->joined_ns)
 		since_ns = p->joined_ns;
 	return fz_clock_after(since_ns, ns);

@@ -193,4 +193,89 @@ tests["an empty FZLUA_ENGINE is none"] = function()
   t.equal(out, "7\nfzlua: --nodes needs --engine URL\n1\n")
 end
 
+-- A submitter that notes when its calls begin and end: arguments are its name, the file, calls.
+local NOTES <const> = [[
+  local name, path = arg[1], arg[2]
+  local function note(what)
+    local file <close> = assert(io.open(path, "a"))
+    file:write(what, " ", name, "\n")
+  end
+  local list = {}
+  for i = 1, tonumber(arg[3]) do list[i] = i end
+  local out = fz.map(function(x)
+    note "begin"
+    os.execute "sleep 0.05"
+    note "end"
+    return x
+  end, list, {timeout = 20})
+  print(name, #out)
+]]
+
+-- The most calls that ran at once, who began by the number of the line, the last of these numbers.
+local function read_notes(notes)
+  local running, most, n, begun, last = 0, 0, 0, {}, {}
+  for what, name in notes:gmatch "(%l+) (%l+)\n" do
+    n = n + 1
+    running = running + (what == "begin" and 1 or -1)
+    most = math.max(most, running)
+    begun[n] = what == "begin" and name or nil
+    last[name] = what == "begin" and n or last[name]
+  end
+  return most, begun, last
+end
+
+tests["two submitters share the slots of a node, and neither starves"] = function()
+  local script = t.file(NOTES)
+  local out = run(([[
+    node one 2; touch $dir/notes
+    "$FZLUA" --engine $url %s first $dir/notes 60 & first=$!
+    n=0; until test $(wc -l <$dir/notes) -gt 8 || test $((n += 1)) -gt 500; do sleep 0.02; done
+    "$FZLUA" --engine $url %s second $dir/notes 20 & second=$!
+    wait $second $first; echo notes; cat $dir/notes
+  ]]):format(script, script))
+  t.match(out, "first\t60\n", "second\t20\n")
+  local most, begun, last = read_notes(out:match "notes\n(.*)")
+  t.equal(most, 2)
+  local counts, seen = { first = 0, second = 0 }, false
+  for i = 1, last.second do
+    seen = seen or begun[i] == "second"
+    if seen and begun[i] then counts[begun[i]] = counts[begun[i]] + 1 end
+  end
+  t.equal(counts.second, 20)
+  assert(counts.first >= 12 and counts.first <= 30, counts.first)
+end
+
+tests["a call that waits for a slot does not use up its timeout"] = function()
+  local long, short = t.file [[
+    fz.map(function(path)
+      io.open(path, "w"):close()
+      os.execute "sleep 2.5"
+    end, {arg[1]})
+  ]], t.file [[
+    print(fz.map(function(x) return x end, {"in time"}, {timeout = 0.2})[1])
+  ]]
+  local out = run(([[
+    node one 1; "$FZLUA" --engine $url %s $dir/begun & script=$!
+    n=0; until test -e $dir/begun || test $((n += 1)) -gt 500; do sleep 0.02; done
+    "$FZLUA" --engine $url %s; wait $script
+  ]]):format(long, short))
+  t.equal(out, "in time\n")
+end
+
+tests["an idle worker returns its slot, and a killed one loses it"] = function()
+  local out = run(([[
+    node one 1; "$FZLUA" --engine $url %s
+  ]]):format(t.file [[
+    local pools = {}
+    for i = 1, 3 do pools[i] = fz.pool(1) end
+    for _ = 1, 3 do
+      for i, pool in ipairs(pools) do io.write(pool:apply(function() return i end), " ") end
+    end
+    print(pcall(pools[1].apply, pools[1], function() os.execute "kill -9 $PPID" end))
+    print(pools[2]:apply(function() return "free" end))
+    for _, pool in ipairs(pools) do pool:close() end
+  ]]))
+  t.match(out, "1 2 3 1 2 3 1 2 3 false", "\nfree\n")
+end
+
 return tests

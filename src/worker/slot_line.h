@@ -1,0 +1,59 @@
+/*
+ * slot_line.h - a worker on a node asks the node's gateway for a slot.
+ *
+ * All workers of the node share its slots, whoever their submitters are. The
+ * line is a SOCK_SEQPACKET pair. The worker asks before it starts a call, and
+ * keeps the slot, also while it is idle, until it is asked to return it:
+ *
+ *	worker -> gateway	WANT number	wait for a slot
+ *	gateway -> worker	GRANT number	it has one
+ *	gateway -> worker	ASK number	another worker waits: return it
+ *	worker -> gateway	DONE number	here it is, or it waits no
+ *longer
+ *
+ * A number belongs to one WANT, so that a message that crosses a DONE is
+ * ignored. The end of the line returns the slot, too.
+ */
+#ifndef FZ_SLOT_LINE_H
+#define FZ_SLOT_LINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum fz_slot_type {
+	FZ_SLOT_WANT = 1,
+	FZ_SLOT_GRANT,
+	FZ_SLOT_ASK,
+	FZ_SLOT_DONE
+};
+
+struct fz_slot_message {
+	uint32_t type, number;
+};
+
+/* Send without waiting. 0, or -1 if the other end is gone. */
+int fz_slot_send(int fd, enum fz_slot_type type, uint32_t number);
+
+/* Receive. 1, 0 if there is nothing, -1 if the other end is gone. */
+int fz_slot_receive(int fd, struct fz_slot_message *message);
+
+/* The worker's end. */
+struct fz_slot_line {
+	int fd; /* -1: it needs no slot, or the gateway is gone */
+	bool held;
+	uint32_t number; /* of the last WANT */
+};
+
+/* Return the slot if that was asked for. Whether the worker has one now. */
+bool fz_slot_line_check(struct fz_slot_line *line);
+
+/* Ask for a slot, or stop waiting for it. */
+void fz_slot_line_want(struct fz_slot_line *line);
+void fz_slot_line_stop(struct fz_slot_line *line);
+
+/*
+ * Wait until `fd` is readable; return the slot if that is asked for meanwhile.
+ */
+void fz_slot_line_rest(struct fz_slot_line *line, int fd);
+
+#endif
