@@ -536,21 +536,4 @@ tests["random dags give the same although nodes and workers are killed"] = funct
   end
 end
 
--- Examples that share no object with their workers, or only with forked ones.
-local EXAMPLES <const> = {
-  "stages", "primes", "model", "diamond", "processes", "scripts", "pool", "primes_map", "sizes",
-  "wordcount", "bank", "ratelimit", "startgun", "producer_consumer", "phases", "histogram",
-  "worklist", "pingpong", "logmerge", "async", "race", "progress", "accesslog", "release", "batch",
-}
-
-for _, name in ipairs(EXAMPLES) do
-  tests[("examples/%s.lua prints the same on nodes"):format(name)] = function()
-    local expected <close> = assert(io.open(("examples/%s.expected"):format(name)))
-    local command = '%s "$FZLUA" --engine ssh://one:2,two:1 examples/%s.lua'
-    local out, err, status = t.shell(command:format(environment(), name))
-    assert(status == 0, err)
-    t.equal(out, expected:read "a")
-  end
-end
-
 return tests

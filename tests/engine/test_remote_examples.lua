@@ -1,0 +1,84 @@
+-- test_remote_examples.lua - each example prints the same bytes on nodes as beside it, over a
+-- program that plays ssh and over NATS, unless it says below why it belongs to one machine.
+local t = ...
+local tests = {}
+
+local ONE_MACHINE <const> = {
+  frames = "an event tells its worker to stop",
+  httpd = "it serves a port of this machine",
+  sqlite = "its workers get an object of the driver by the fork",
+  tail = "it follows a file until Ctrl-C",
+}
+local ARGUMENTS <const> = { packages = "file=examples/data/packages.txt" }
+
+-- Shell functions: `try EXAMPLE ARGUMENT` prints a line.
+local TRY <const> = [[
+try() {
+  timeout 120 "$FZLUA" --engine $url examples/$1.lua $2 >$dir/out 2>$dir/err </dev/null
+  status=$?
+  if test $status = 0 && cmp -s $dir/out examples/$1.expected; then echo $1 same
+  else echo $1 differs: $status; diff $dir/out examples/$1.expected | head -5; cat $dir/err; fi
+}
+]]
+
+-- The names of the examples that can run on nodes, in order.
+local function names()
+  local list, seen = {}, {}
+  for name in t.shell("ls examples/*.lua"):gmatch "([%w_]+)%.lua" do
+    seen[name] = true
+    if not ONE_MACHINE[name] then list[#list + 1] = name end
+  end
+  for name in pairs(ONE_MACHINE) do assert(seen[name], "no such example: " .. name) end
+  return list
+end
+
+-- Run all of them after `start`, which sets `dir` and `url`.
+local function check_all(start)
+  local commands, expected = { "exec 2>&1\n", start, TRY }, {}
+  for i, name in ipairs(names()) do
+    commands[#commands + 1] = ("try %s %s\n"):format(name, ARGUMENTS[name] or "")
+    expected[i] = name .. " same\n"
+  end
+  assert(#expected > 20)
+  t.equal(t.shell(table.concat(commands)), table.concat(expected))
+end
+
+local SSH <const> = [[
+for word; do host=$command command=$word; done
+exec setsid -w sh -c "$command"
+]]
+
+tests["examples print the same over ssh"] = function()
+  check_all(([[
+dir=$(mktemp -d /tmp/fzlua-examples-XXXXXX); trap 'rm -r $dir' EXIT
+FZLUA_SSH='sh %s' FZLUA_WORKER_COMMAND=$FZLUA; export FZLUA_SSH FZLUA_WORKER_COMMAND
+url=ssh://one:2,two:1
+]]):format(t.file(SSH)))
+end
+
+local server = t.shell("PATH=$PATH:/usr/sbin command -v nats-server"):match "%S+"
+local gateway = os.getenv "FZLUA_NATS" or t.fzlua .. "-nats"
+local has_gateway = t.shell("test -x " .. gateway .. " && echo yes") ~= ""
+if not server or not has_gateway then
+  print("test_remote_examples: NATS is skipped: no " .. (server and "fzlua-nats" or "nats-server"))
+end
+
+local NATS <const> = [[
+dir=$(mktemp -d /tmp/fzlua-examples-XXXXXX); pids=
+end() { kill -9 $pids; wait; rm -r $dir; } 2>/dev/null
+trap end EXIT
+wait_for() { n=0; until grep -q "$1" $2 || test $((n += 1)) -gt 500; do sleep 0.02; done; } 2>&-
+port=$((20000 + $$ %% 20000)); url=nats://127.0.0.1:$port/examples
+%s -a 127.0.0.1 -p $port -l $dir/log & pids=$!
+wait_for 'Server is ready' $dir/log
+for node in one:2 two:1; do
+  "$FZLUA" --worker --engine $url --name ${node%%:*} -j${node#*:} 2>$dir/$node </dev/null &
+  pids="$pids $!"; wait_for joined $dir/$node
+done
+]]
+
+tests["examples print the same over NATS"] = server and has_gateway and function()
+  check_all(NATS:format(server))
+end or nil
+
+return tests
