@@ -17,6 +17,7 @@
 #include "value/lerror.h"
 #include "worker/child_spawned.h"
 #include "worker/child_stream.h"
+#include "worker/nats_url.h"
 #include "worker/node.h"
 
 /* Open the libraries as for a script; protected. */
@@ -109,12 +110,25 @@ asked_version(void)
 	return word != NULL && word[1] != '-' ? word + 1 : NULL;
 }
 
+/*
+ * Without a version nobody has started it for a submitter, except sshd or a
+ * user who wants to see: it joins the engine of the environment.
+ */
+static bool
+joins_by_environment(const struct words *words)
+{
+	const char *url = getenv("FZLUA_ENGINE");
+
+	return words->version == NULL && url != NULL && fz_nats_url_is(url) &&
+	       getenv("SSH_ORIGINAL_COMMAND") == NULL;
+}
+
 bool
 fz_worker_is_on_node(int argc, char **argv)
 {
 	struct words words;
 
-	return read_words(&words, argc, argv);
+	return read_words(&words, argc, argv) && !joins_by_environment(&words);
 }
 
 static int

@@ -163,6 +163,75 @@ end
   end
 end
 
+for _, jobs in ipairs(JOBS) do
+  tests[("cluster_prints_what_is_expected_at_j%d"):format(jobs)] = function()
+    local got = run(("%s -j%d examples/cluster/mandelbrot.lua"):format(t.fzlua, jobs))
+    local expected = contents "examples/cluster/mandelbrot.expected"
+    assert(got == expected, difference(expected, got))
+  end
+end
+
+local has_server = t.shell "PATH=$PATH:/usr/sbin command -v nats-server" ~= ""
+local gateway = os.getenv "FZLUA_NATS" or t.fzlua .. "-nats"
+local has_gateway = t.shell("test -x " .. gateway .. " && echo yes") ~= ""
+local has_nodes = has_server and has_gateway
+if not has_nodes then
+  local missing = has_server and "fzlua-nats" or "nats-server"
+  print("test_examples: the cluster is skipped: no " .. missing)
+end
+
+-- Run shell commands in the repository, where nothing may be left of them.
+local function check_cluster(commands, ...)
+  local mark = t.mark()
+  local out, err, status = t.shell(("MARK=%s; export MARK FZLUA; unset FZLUA_ENGINE\n"):format(mark)
+    .. commands)
+  assert(status == 0, out .. err)
+  t.match(out, ...)
+  t.equal(t.left_of(mark), "")
+  return out
+end
+
+tests.cluster_runs_a_command_on_three_nodes = has_nodes and function()
+  local out = check_cluster([[
+    examples/cluster/start.sh "$FZLUA" examples/cluster/mandelbrot.lua |
+        cmp - examples/cluster/mandelbrot.expected && echo same
+    examples/cluster/start.sh "$FZLUA" --nodes
+    examples/cluster/start.sh sh -c 'exit 7' || echo status $?
+  ]], "same\n", "status 7\n")
+  for _, name in ipairs {"one", "two", "three"} do
+    assert(out:find("\n" .. name .. " +2 [^\n]* ready\n"), out)
+  end
+end or nil
+
+tests.cluster_ends_at_sigint_with_its_server_and_nodes = has_nodes and function()
+  check_cluster(([[
+    out=%s
+    env --default-signal=INT examples/cluster/start.sh >$out 2>&1 </dev/null & script=$!
+    n=0; until grep -q Ctrl-C $out || test $((n += 1)) -gt 500; do sleep 0.02; done
+    FZLUA_ENGINE=$(cat $(sed -n 's/.*cat \(.*\)).*/\1/p' $out)) "$FZLUA" \
+        examples/cluster/mandelbrot.lua | cmp - examples/cluster/mandelbrot.expected && echo same
+    kill -INT $script; wait $script; echo status $?
+  ]]):format(t.file ""), "same\n", "status 130\n")
+end or nil
+
+-- A program that plays srun: three machines are this one.
+local SRUN <const> = [[
+shift; pids=
+for i in 1 2 3; do "$@" & pids="$pids $!"; done
+trap 'kill $pids' TERM; wait; wait
+]]
+
+tests.cluster_is_a_job_of_slurm = has_nodes and function()
+  check_cluster(([[
+    dir=$(mktemp -d /tmp/fzlua-slurm-XXXXXX)
+    ln -s "$FZLUA" $dir/fzlua; ln -s %s $dir/fzlua-nats
+    printf '#!/bin/sh\nexec sh %s "$@"\n' >$dir/srun; echo 'echo localhost' >$dir/hostname
+    chmod +x $dir/srun $dir/hostname
+    PATH=$dir:$PATH sh examples/cluster/slurm.sh >$dir/out; status=$?
+    cmp $dir/out examples/cluster/mandelbrot.expected && echo same; rm -r $dir; exit $status
+  ]]):format(gateway, t.file(SRUN)), "same\n")
+end or nil
+
 -- Whether a block is the text of an output, where a line "..." stands for any lines.
 local function is_shown_by(text, block)
   local pattern = block:gsub("%p", "%%%0"):gsub("%%%.%%%.%%%.\n", ".*")
