@@ -27,7 +27,7 @@ local C_LAYERS = {
     "pipe", "semaphore"},
   {dir = "worker/", "allow", "blob", "claim", "wire", "mailbox", "meter", "slot_line",
     "child_port", "child_stream",
-    "child_spawned", "node", "start", "nats_url", "nats_nodes nodes", "engine change",
+    "child_spawned", "node", "start", "nats_url", "nats_nodes ssh_nodes nodes", "engine change",
     "program_state", "program", "program_supervisor",
     "worker_output",
     "worker_slice", "link link_fork link_stream",
@@ -75,7 +75,7 @@ local C_LAYERS = {
 local PROGRAMS = {main = true}
 -- Files whose own header has another name. A file NOUN_PART may have that of NOUN, and all bindings
 -- share one.
-local HEADERS = {lcodec = "codec", join = "worker",
+local HEADERS = {lcodec = "codec", ssh_nodes = "nodes", join = "worker",
   chain = "fzlua", host = "fzlua", interrupt = "fzlua",
   limit = "fzlua", open = "fzlua", step = "fzlua"}
 local BINDINGS = "src/bind/open.h"

@@ -27,7 +27,8 @@ local function ask(node)
         failed = node.state ~= "ready" }
     end
   end
-  local pool = Pool.new { workers = 1, engine = "ssh://" .. node.name }
+  local scheme = defaults.engine:match "^.-://"
+  local pool = Pool.new { workers = 1, engine = scheme .. node.name }
   local answer = pool:apply_async(describe)
   return function()
     local ok, processors, load = pcall(answer.get, answer)

@@ -109,7 +109,7 @@ next_message(struct fz_nats *nats, struct message *m)
 	return (unsigned char)m->bytes[0];
 }
 
-/* Words for sh: without quotes, as fz_nats_start() has checked. */
+/* Words for sh: without quotes, as start_gateway() has checked. */
 static char *
 command_for(const struct fz_nats *nats, const char *id)
 {
@@ -148,7 +148,7 @@ add_node(struct fz_nodes *nodes, const char *id, const char *name)
 		return NULL;
 	snprintf(node->id, sizeof(node->id), "%s", id);
 	node->name = strdup(name);
-	node->command = command_for(nodes->nats, id);
+	node->command = command_for(nodes->own, id);
 	if (node->name != NULL && node->command != NULL)
 		return node;
 	fz_nodes_drop_last(nodes);
@@ -196,10 +196,10 @@ lose_all(struct fz_nodes *nodes)
 	nodes->nslots = 0;
 }
 
-void
-fz_nats_update(struct fz_nodes *nodes)
+static void
+update(struct fz_nodes *nodes)
 {
-	struct fz_nats *nats = nodes->nats;
+	struct fz_nats *nats = nodes->own;
 	int64_t now_ns = fz_clock_ns();
 	struct message m;
 	int type;
@@ -221,7 +221,7 @@ fz_nats_update(struct fz_nodes *nodes)
 static int
 wait_for_list(struct fz_nodes *nodes, struct fz_err *err)
 {
-	struct fz_nats *nats = nodes->nats;
+	struct fz_nats *nats = nodes->own;
 	int64_t until_ns = fz_clock_after(fz_clock_ns(), NATS_START_NS);
 	struct pollfd pfd = { .fd = nats->control, .events = POLLIN };
 	struct message m;
@@ -310,16 +310,16 @@ start(struct fz_nats *nats, struct fz_err *err)
 	return rc == 0 ? fz_fd_make_private(nats->control, err) : -1;
 }
 
-int
-fz_nats_start(struct fz_nodes *nodes, const char *url, const char *creds,
-    const char *identity, struct fz_err *err)
+static int
+start_gateway(struct fz_nodes *nodes, const char *creds, const char *identity,
+    struct fz_err *err)
 {
 	struct fz_nats *nats = calloc(1, sizeof(*nats));
 	uint64_t random[2];
 
 	if (nats == NULL)
 		return fz_err_nomem(err, "an engine");
-	nodes->nats = nats;
+	nodes->own = nats;
 	nats->proc.pidfd = nats->control = -1;
 	nats->generation = fz_process.generation;
 	fz_nats_program(nats->program);
@@ -331,20 +331,24 @@ fz_nats_start(struct fz_nodes *nodes, const char *url, const char *creds,
 	snprintf(nats->name, sizeof(nats->name), "fzlua-%016llx%016llx",
 	    (unsigned long long)random[0], (unsigned long long)random[1]);
 	if (start(nats, err) != 0 ||
-	    send_setup(nats, url, creds, identity, err) != 0)
+	    send_setup(nats, nodes->url, creds, identity, err) != 0)
 		return -1;
 	return wait_for_list(nodes, err);
 }
 
-int
-fz_nats_is_usable(const struct fz_nats *nats)
+/* A fork of the gateway's owner needs another one. */
+static bool
+is_usable(const struct fz_nodes *nodes)
 {
+	const struct fz_nats *nats = nodes->own;
+
 	return nats->generation == fz_process.generation && nats->control != -1;
 }
 
-void
-fz_nats_end(struct fz_nats *nats)
+static void
+end(struct fz_nodes *nodes)
 {
+	struct fz_nats *nats = nodes->own;
 	struct fz_death death;
 	struct pollfd pfd;
 
@@ -363,3 +367,20 @@ fz_nats_end(struct fz_nats *nats)
 	}
 	free(nats);
 }
+
+static int
+check(const char *url, struct fz_err *err)
+{
+	struct fz_nats_url read;
+
+	return fz_nats_url_read(&read, url, err);
+}
+
+const struct fz_nodes_ops fz_nats_nodes = {
+	.has_scheme = fz_nats_url_is,
+	.check = check,
+	.start = start_gateway,
+	.update = update,
+	.is_usable = is_usable,
+	.end = end,
+};

@@ -7,7 +7,7 @@
  * A worker on a node is a link_stream to a program: the ssh command, which
  * starts `fzlua --worker` there (node.h), or fzlua-nats, which has it started.
  * Pools choose the node of each job by the slots that are free, and know
- *nothing else of the engine.
+ * nothing else of the engine.
  */
 #ifndef FZ_NODES_H
 #define FZ_NODES_H
@@ -35,17 +35,42 @@ struct fz_node {
 	char load[16];
 };
 
-struct fz_nats;
-
 struct fz_nodes {
 	struct fz_nodes *next;
+	const struct fz_nodes_ops *ops;
 	char *url;
 	struct fz_node **list; /* a node stays where it is */
 	size_t cap;
 	unsigned n, nslots;
-	int64_t usable_ns;    /* when a node could be used last */
-	struct fz_nats *nats; /* NULL: the nodes are those of the URL */
+	int64_t usable_ns; /* when a node could be used last */
+	void *own;         /* the engine's */
 };
+
+/*
+ * An engine. It fills the list of nodes: each has a name, slots, and a command
+ * for sh whose standard streams are those of a `fzlua --worker` there, and
+ * whose end is that of the worker.
+ */
+struct fz_nodes_ops {
+	/* Whether the URL is of this engine; then whether it can be one. */
+	bool (*has_scheme)(const char *url);
+	int (*check)(const char *url, struct fz_err *err);
+	/*
+	 * Fill the list of nodes->url, with fz_nodes_add(), and nslots, the sum
+	 * of the slots. `creds` and `identity` are those of fz_nodes_find(). 0,
+	 * or -1 and `err`; then end() follows.
+	 */
+	int (*start)(struct fz_nodes *nodes, const char *creds,
+	    const char *identity, struct fz_err *err);
+	/* Change the list to what is known now. NULL: it never changes. */
+	void (*update)(struct fz_nodes *nodes);
+	/* Whether this process can use them, perhaps a fork. NULL: always. */
+	bool (*is_usable)(const struct fz_nodes *nodes);
+	/* Free what is its own; NULL: nothing. */
+	void (*end)(struct fz_nodes *nodes);
+};
+
+extern const struct fz_nodes_ops fz_ssh_nodes, fz_nats_nodes;
 
 /* Whether `url` can be an engine, without a try. 0, or -1 and `err`. */
 int fz_nodes_check(const char *url, struct fz_err *err);

@@ -232,6 +232,21 @@ tests.cluster_is_a_job_of_slurm = has_nodes and function()
   ]]):format(gateway, t.file(SRUN)), "same\n")
 end or nil
 
+-- The script of the page, with an srun that runs the command behind the options.
+tests.cluster_uses_srun_in_place_of_ssh = function()
+  local page = contents "examples/cluster/README.md"
+  local script = page:match "%$ cat srun%-as%-ssh\n(.-)%s+%$ FZLUA_SSH"
+  check_cluster(([[
+    dir=$(mktemp -d /tmp/fzlua-slurm-XXXXXX)
+    printf '#!/bin/sh\nwhile test "${1#--}" != "$1"; do shift; done\nexec setsid -w "$@"\n' \
+        >$dir/srun
+    chmod +x $dir/srun; PATH=$dir:$PATH
+    FZLUA_WORKER_COMMAND=$FZLUA FZLUA_SSH="sh %s" "$FZLUA" --engine ssh://node17:2,node18:1 \
+        examples/cluster/mandelbrot.lua | cmp - examples/cluster/mandelbrot.expected && echo same
+    rm -r $dir
+  ]]):format(t.file(script)), "same\n")
+end
+
 -- Whether a block is the text of an output, where a line "..." stands for any lines.
 local function is_shown_by(text, block)
   local pattern = block:gsub("%p", "%%%0"):gsub("%%%.%%%.%%%.\n", ".*")
