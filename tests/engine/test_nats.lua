@@ -242,7 +242,7 @@ tests["two submitters share the slots of a node, and neither starves"] = functio
     if seen and begun[i] then counts[begun[i]] = counts[begun[i]] + 1 end
   end
   t.equal(counts.second, 20)
-  assert(counts.first >= 12 and counts.first <= 30, counts.first)
+  assert(counts.first >= 5 and counts.first <= 42, counts.first) -- 20 if answers took no time
 end
 
 tests["a call that waits for a slot does not use up its timeout"] = function()
