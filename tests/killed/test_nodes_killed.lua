@@ -186,6 +186,19 @@ kill_node() {
 }
 ]]
 
+-- Raise with the first line that differs and what was said unless the texts are the same.
+local function check_same(got, wanted, said)
+  local theirs = got:gmatch "[^\n]*"
+  for line in wanted:gmatch "[^\n]*" do
+    local other = theirs()
+    if line ~= other then
+      other = other and other:sub(1, 200) or "nothing"
+      error(("expected %s\n     got %s\n%s"):format(line:sub(1, 200), other, said), 0)
+    end
+  end
+  t.equal(#got, #wanted)
+end
+
 -- Compare with what one process prints, and print the figures of a long run. A short one has so
 -- many dags.
 local function check_storm(name, ndags, prepare)
@@ -196,7 +209,7 @@ local function check_storm(name, ndags, prepare)
     .. storm(ndags, nothers) .. "submit; storm" .. RESULTS
   local out, err, status = t.shell(commands)
   local file <close> = assert(io.open(results))
-  t.equal(file:read "a", expected(ndags, nothers))
+  check_same(file:read "a", expected(ndags, nothers), out .. err)
   t.equal(status, 0)
   assert(out:find "^%d+ kills in %d+ s\n%d+ calls repeated\n$", out .. err)
   if LONG then print(("test_nodes_killed: %s: %s"):format(name, out:gsub("\n(.)", ", %1"))) end
