@@ -55,7 +55,8 @@ local C_LAYERS = {
   {dir = "child/", lua = true, "random", "exit", "forked", "call call_state", "call_chunk",
     "port_io", "process_main", "worker_main",
     "spawned_main"},
-  {dir = "bind/", lua = true, "lforks lhook", "lsink linterrupt llimit lloop ltask", "open",
+  {dir = "bind/", lua = true, "lforks lhook", "lsink linterrupt llimit lloop ltask", "llimited",
+    "open",
     "lblocks", "ldatabase", "ldescriptor", "lmachine", "lrecords", "lterm"},
   {dir = "bind/shared/", lua = true, "lhandle lheld lshared", "lguard", "lsuspended", "lwait",
     "llock",
@@ -93,7 +94,7 @@ local LUA_LAYERS = {
   {"draw"},
   {"registry", "stage_pools", "plan", "changes", "stage_lines", "invocation", "stream", "pipeline"},
   {"stage chain", "dag"}, -- stage >> stage makes a chain, and a chain consists of stages
-  {"fzlua", "host"},
+  {"fzlua", "host", "unlimited"},
   {"reference", "manual"}, -- the text of doc/reference.md as a module
   {"literal", "style", "picture", "value", "typed", "history", "prompt", "complete", "commands"},
   {"options", "report", "command_line", "help", "script", "inputs", "outputs", "dry_run",

@@ -109,18 +109,30 @@ call(lua_State *L, int nargs, int nresults)
 	return fz_lerror_is(L, -1) ? fzlua_status_of(L) : replace_error(L);
 }
 
+/* () */
+static int
+raise_over(lua_State *L)
+{
+	return fz_llimit_raise(L, fz_lloop_limit(L));
+}
+
+/* Code may return although it has used up its limits, in a C function. */
 static int
 limited_call(lua_State *L, int nargs, int nresults)
 {
 	struct fz_llimit *limit = fz_lloop_limit(L);
 	struct fz_llimit_hook hook;
-	int status;
+	int top = lua_gettop(L) - nargs - 1, status;
 
 	fz_llimit_begin(limit, L, &hook);
 	status = call(L, nargs, nresults);
 	fz_lloop_arm_fd(L, 0); /* it may have started something */
 	fz_llimit_end(limit, L, &hook);
-	return status;
+	if (!fz_llimit_was_over(limit, &hook) || status == FZLUA_TIMEOUT)
+		return status;
+	lua_settop(L, top);
+	lua_pushcfunction(L, raise_over);
+	return call(L, 0, 0);
 }
 
 int

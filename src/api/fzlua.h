@@ -217,9 +217,10 @@ FZLUA_API int fzlua_step(lua_State *L, double seconds);
  * fzlua_call() and fzlua_dofile(), waits included, and for each stretch that a
  * task runs without a wait. If more time or instructions of Lua are used, the
  * status is FZLUA_TIMEOUT, also if the script catches errors; if more memory is
- * used, it is FZLUA_MEMORY. The state stays usable. 0: no limit. A C function
- * that does not return is not ended, and workers have limits of their own: the
- * options `timeout` and `memory`.
+ * used, it is FZLUA_MEMORY. The state stays usable. 0: no limit. They hold for
+ * finalizers and fzlua_close(), too. A C function that does not return is not
+ * ended, such as string.find() with a pattern that tries for ever, and workers
+ * have limits of their own: the options `timeout` and `memory`.
  */
 struct fzlua_limits {
 	size_t size; /* sizeof(struct fzlua_limits) */
@@ -228,7 +229,11 @@ struct fzlua_limits {
 	size_t memory; /* bytes beyond those that the state has at the start */
 };
 
-/* Set the limits of later calls; NULL: none. [-0, +0, -] */
+/*
+ * Set the limits of later calls; NULL: none. The first one replaces xpcall,
+ * setmetatable, debug.sethook and others by functions that do the same, but
+ * leave the limits in force. [-0, +0, -]
+ */
 FZLUA_API void fzlua_limit(lua_State *L, const struct fzlua_limits *limits);
 
 /*

@@ -9,6 +9,7 @@
 
 #include "api/call.h"
 #include "value/lstate.h"
+#include "bind/llimit.h"
 #include "bind/lloop.h"
 #include "worker/engine.h"
 
@@ -77,6 +78,16 @@ fzlua_new(lua_State **L, const struct fzlua_options *options)
 	return status == LUA_ERRMEM ? FZLUA_MEMORY : FZLUA_ERROR;
 }
 
+/* The limits hold for the finalizers, too; the end of the state is theirs. */
+static void
+begin_limited_end(lua_State *L)
+{
+	struct fz_llimit_hook unused;
+
+	if (fz_lloop_is_open(L))
+		fz_llimit_begin(fz_lloop_limit(L), L, &unused);
+}
+
 void
 fzlua_close(lua_State *L)
 {
@@ -84,6 +95,7 @@ fzlua_close(lua_State *L)
 
 	if (L != NULL) {
 		fzlua_enter(L);
+		begin_limited_end(L);
 		lua_close(L);
 	}
 	errno = keep;

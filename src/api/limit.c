@@ -4,12 +4,21 @@
 
 #include "base/clock.h"
 #include "bind/llimit.h"
+#include "bind/llimited.h"
 #include "bind/lloop.h"
 
 static int64_t
 bytes_of(size_t n)
 {
 	return n > INT64_MAX ? INT64_MAX : (int64_t)n;
+}
+
+/* () */
+static int
+install(lua_State *L)
+{
+	fz_llimited_install(L);
+	return 0;
 }
 
 void
@@ -28,4 +37,10 @@ fzlua_limit(lua_State *L, const struct fzlua_limits *limits)
 	most.instructions = l.instructions > 0 ? l.instructions : 0;
 	most.memory = bytes_of(l.memory);
 	fz_llimit_set(L, &most);
+	/* Without memory for this, code that means no harm still ends. */
+	if (fz_llimit_is_set(fz_lloop_limit(L)) && lua_checkstack(L, 1)) {
+		lua_pushcfunction(L, install);
+		if (lua_pcall(L, 0, 0, 0) != LUA_OK)
+			lua_pop(L, 1);
+	}
 }

@@ -6,6 +6,31 @@
 
 enum { STEP = 1000 }; /* instructions between two checks */
 
+/* Bytes that take so long to fill that the time is checked before. */
+#define BIG ((int64_t)64 << 10)
+
+static void
+check_time(struct fz_llimit *limit)
+{
+	if (limit->most.ns != 0 && fz_clock_ns() >= limit->deadline_ns)
+		limit->over = true;
+}
+
+/* Whether the stretch may have that many bytes more. */
+static bool
+allows(struct fz_llimit *limit, int64_t more)
+{
+	if (!limit->on || more <= 0)
+		return true;
+	if (more >= BIG) {
+		check_time(limit);
+		if (limit->over)
+			return false;
+	}
+	return limit->most.memory == 0 ||
+	       more <= limit->most.memory - limit->used;
+}
+
 static void *
 limited_alloc(void *ctx, void *block, size_t old_size, size_t size)
 {
@@ -13,8 +38,7 @@ limited_alloc(void *ctx, void *block, size_t old_size, size_t size)
 	int64_t more = (int64_t)size - (block != NULL ? (int64_t)old_size : 0);
 	void *new_block;
 
-	if (limit->on && more > 0 && limit->most.memory != 0 &&
-	    more > limit->most.memory - limit->used)
+	if (!allows(limit, more))
 		return NULL;
 	new_block = limit->alloc(limit->alloc_ctx, block, old_size, size);
 	if (new_block != NULL || size == 0)
@@ -41,6 +65,7 @@ fz_llimit_fini(lua_State *L, struct fz_llimit *limit)
 	if (limit->alloc != NULL)
 		lua_setallocf(L, limit->alloc, limit->alloc_ctx);
 	limit->alloc = NULL;
+	limit->on = false;
 	fz_loop_disarm(limit->loop, &limit->timer);
 }
 
@@ -57,17 +82,10 @@ fz_llimit_set(lua_State *L, const struct fz_llimits *most)
 	struct fz_llimit *limit = fz_lloop_limit(L);
 
 	limit->most = *most;
-	if (most->memory == 0 || limit->alloc != NULL)
+	if ((most->memory == 0 && most->ns == 0) || limit->alloc != NULL)
 		return;
 	limit->alloc = lua_getallocf(L, &limit->alloc_ctx);
 	lua_setallocf(L, limited_alloc, limit);
-}
-
-static void
-check_time(struct fz_llimit *limit)
-{
-	if (limit->most.ns != 0 && fz_clock_ns() >= limit->deadline_ns)
-		limit->over = true;
 }
 
 static void
@@ -117,6 +135,8 @@ limit_hook(lua_State *L, lua_Debug *ar)
 static int
 step_of(const struct fz_llimit *limit)
 {
+	if (limit->over || limit->instructions <= 0)
+		return 1;
 	return limit->instructions < STEP ? (int)limit->instructions : STEP;
 }
 
@@ -144,12 +164,47 @@ fz_llimit_begin(
 	lua_sethook(L, limit_hook, LUA_MASKCOUNT, step_of(limit));
 }
 
+bool
+fz_llimit_is_set(const struct fz_llimit *limit)
+{
+	return limit->most.ns != 0 || limit->most.instructions != 0;
+}
+
+void
+fz_llimit_follow(struct fz_llimit *limit, lua_State *L)
+{
+	if (limit->on)
+		lua_sethook(L, limit_hook, LUA_MASKCOUNT, step_of(limit));
+}
+
+void
+fz_llimit_refuse(lua_State *L, const struct fz_llimit *limit)
+{
+	if (limit->on && limit->over)
+		fail(L, limit);
+}
+
+bool
+fz_llimit_was_over(
+    const struct fz_llimit *limit, const struct fz_llimit_hook *before)
+{
+	return before->limited && limit->over;
+}
+
+int
+fz_llimit_raise(lua_State *L, const struct fz_llimit *limit)
+{
+	fail(L, limit);
+	return 0;
+}
+
 void
 fz_llimit_end(
     struct fz_llimit *limit, lua_State *L, const struct fz_llimit_hook *before)
 {
 	if (!before->limited)
 		return;
+	check_time(limit);
 	limit->on = false;
 	fz_loop_disarm(limit->loop, &limit->timer);
 	lua_sethook(L, before->hook, before->mask, before->count);

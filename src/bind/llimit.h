@@ -27,8 +27,8 @@ struct fz_llimits {
 struct fz_llimit {
 	struct fz_llimits most;
 	struct fz_loop *loop;
-	bool on; /* a limited stretch runs */
-	bool over;
+	bool on;   /* a limited stretch runs */
+	bool over; /* more was used than it may, until the next one begins */
 	int64_t deadline_ns, instructions; /* when it ends; how many are left */
 	struct fz_timer timer;             /* ends a wait at the deadline */
 	lua_Alloc alloc; /* the allocator of the state; NULL: not replaced */
@@ -59,6 +59,23 @@ void fz_llimit_begin(
     struct fz_llimit *limit, lua_State *L, struct fz_llimit_hook *before);
 void fz_llimit_end(
     struct fz_llimit *limit, lua_State *L, const struct fz_llimit_hook *before);
+
+/* Whether later stretches have limits of time or instructions. */
+bool fz_llimit_is_set(const struct fz_llimit *limit);
+
+/* In a stretch: limit a thread that the caller runs, too. [-0, +0, -] */
+void fz_llimit_follow(struct fz_llimit *limit, lua_State *L);
+
+/* In a stretch that has used up its limits: raise. [-0, +0, e] */
+void fz_llimit_refuse(lua_State *L, const struct fz_llimit *limit);
+
+/*
+ * After a stretch: whether it has used more time or instructions than it may,
+ * and raise the error for that.
+ */
+bool fz_llimit_was_over(
+    const struct fz_llimit *limit, const struct fz_llimit_hook *before);
+int fz_llimit_raise(lua_State *L, const struct fz_llimit *limit);
 
 /* In a wait: raise if the time is over. [-0, +0, e] */
 void fz_llimit_check(lua_State *L, struct fz_llimit *limit);

@@ -319,6 +319,7 @@ coroutine_wrap(lua_State *L)
 	lua_State *co;
 
 	luaL_checktype(L, 1, LUA_TFUNCTION);
+	fz_llimit_refuse(L, tasks_of(L)->limit);
 	lua_pushvalue(L, lua_upvalueindex(1));
 	co = lua_newthread(L);
 	lua_pushvalue(L, 1);
@@ -402,6 +403,23 @@ push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
 	return 2;
 }
 
+/* () */
+static int
+raise_over(lua_State *L)
+{
+	return fz_llimit_raise(L, fz_lloop_limit(L));
+}
+
+/* The task has returned, but has used more than it may. */
+static int
+push_over(lua_State *L)
+{
+	lua_pushboolean(L, 0);
+	lua_pushcfunction(L, raise_over);
+	lua_pcall(L, 0, 0, 0);
+	return 2;
+}
+
 /*
  * task_run(coroutine, number) -> true | false, error | nil, for what it waits:
  * a wait in C, or the argument of suspend(). After an error the caller calls
@@ -425,6 +443,8 @@ task_run(lua_State *L)
 	if (status == LUA_YIELD)
 		return push_wait(L, tasks, co, nres);
 	tasks->advances++;
+	if (status == LUA_OK && fz_llimit_was_over(tasks->limit, &hook))
+		return push_over(L);
 	lua_pushboolean(L, status == LUA_OK);
 	if (status == LUA_OK) {
 		tasks->live--;

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -32,7 +33,37 @@ test_limits_end_any_code(void **state)
 		"local x <close> = setmetatable({}, {__close = function() "
 		"while true do end end}) while true do end",
 		"string.rep('x', 100):gsub('x', function() while true do end "
-		"end)" };
+		"end)",
+		/* Message handlers, which run without the hook. */
+		"while true do xpcall(function() while true do end end, "
+		"function() while true do end end) end",
+		"xpcall(error, function() while true do end end)",
+		/* Each coroutine begins to count anew. */
+		"local function f() local co = coroutine.wrap(f) pcall(co) "
+		"return f() end f()",
+		"local function f() local co = coroutine.create(f) "
+		"coroutine.resume(co) return f() end f()",
+		/* Few instructions that take long. */
+		"while true do pcall(string.rep, 'x', 1 << 24) end",
+		/* Another hook. */
+		"local co = coroutine.create(function() debug.sethook() "
+		"while true do end end) coroutine.resume(co) while true do end",
+		"pcall(debug.sethook) while true do end",
+		/* Finalizers, which run without the hook. */
+		"setmetatable({}, {__gc = function() while true do end end}) "
+		"collectgarbage()",
+		"local t = setmetatable({}, {__gc = setmetatable({}, {__call = "
+		"function() while true do end end})}) t = nil collectgarbage()",
+		"debug.setmetatable({}, {__gc = function() while true do "
+		"end end}) while true do local t = {} end",
+		"setmetatable({}, {__gc = function() while true do pcall(error)"
+		" end end}) collectgarbage() while true do end",
+		/* It returns, but too late. */
+		"os.execute('sleep 0.1')",
+		"local co = coroutine.create(function() local x <close> = "
+		"setmetatable({}, {__close = function() while true do end "
+		"end}) coroutine.yield() end) coroutine.resume(co) "
+		"return coroutine.close(co)" };
 	const struct fzlua_limits time = { .size = sizeof(time),
 		.seconds = 0.05 };
 	lua_State *L = *state;
@@ -44,6 +75,98 @@ test_limits_end_any_code(void **state)
 		lua_settop(L, 0);
 		host_assert_status(L, "fz.sleep(0.1)", FZLUA_OK);
 	}
+}
+
+/* What code keeps for the time after the call. */
+static void
+test_limits_hold_for_the_end_of_a_state(void **state)
+{
+	const struct fzlua_limits time = { .size = sizeof(time),
+		.seconds = 0.05 };
+	lua_State *L;
+
+	(void)state;
+	assert_int_equal(fzlua_new(&L, NULL), FZLUA_OK);
+	fzlua_limit(L, &time);
+	host_assert_status(L,
+	    "kept = {} for i = 1, 100 do kept[i] = setmetatable({}, "
+	    "{__gc = function() while true do end end}) end "
+	    "pool = fz.pool(1) pool:apply(math.abs, -1)",
+	    FZLUA_OK);
+	fzlua_close(L);
+}
+
+static void
+test_limits_end_a_task_that_returns_too_late(void **state)
+{
+	const struct fzlua_limits time = { .size = sizeof(time),
+		.seconds = 0.05 };
+	lua_State *L = *state;
+	void *tag;
+
+	fzlua_limit(L, &time);
+	host_push_function(L, "return os.execute('sleep 0.1')");
+	assert_int_equal(fzlua_spawn(L, 0, L), FZLUA_OK);
+	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_TIMEOUT);
+	lua_settop(L, 0);
+	host_assert_status(L, "return 1", FZLUA_OK);
+}
+
+/* They do what Lua's do. */
+static void
+test_limits_leave_lua_as_it_is(void **state)
+{
+	const struct fzlua_limits time = { .size = sizeof(time),
+		.seconds = 60 };
+	lua_State *L = *state;
+
+	fzlua_limit(L, &time);
+	fzlua_limit(L, &time);
+	host_assert_status(L,
+	    "local log = {} "
+	    "local t = setmetatable({7}, {__gc = function(o) log[1] = o[1] "
+	    "end}) t = nil collectgarbage() assert(log[1] == 7) "
+	    "assert(getmetatable(setmetatable({}, {__gc = true})).__gc) "
+	    "assert(not pcall(setmetatable, {}, 1)) "
+	    "assert(select('#', xpcall(function(...) return ... end, print, "
+	    "1, nil)) == 3) "
+	    "local ok, e = xpcall(error, function(m) return m .. '!' end, 'x')"
+	    "assert(not ok and e == 'x!') "
+	    "assert(not pcall(xpcall, print)) "
+	    "local f = coroutine.wrap(function() return xpcall(function() "
+	    "return coroutine.yield(1) end, print) end) "
+	    "assert(f() == 1) ok, e = f('y') assert(ok and e == 'y') "
+	    "assert(coroutine.resume(coroutine.create(type), 1)) "
+	    "return fz.map(function(x) return setmetatable({x}, {}) end, {1})",
+	    FZLUA_OK);
+}
+
+/* Functions that were captured before the limits, and others. */
+static void
+test_limits_let_functions_cross_to_spawned_workers(void **state)
+{
+	const struct fzlua_options options = { .size = sizeof(options),
+		.start = "spawn",
+		.worker_command = getenv("FZLUA") };
+	const struct fzlua_limits time = { .size = sizeof(time),
+		.seconds = 60 };
+	static const char code[] =
+	    "local set, x, create = setmetatable, xpcall, coroutine.create "
+	    "function f() local t = set({}, {__index = {y = 2}}) "
+	    "return x(function() return t.y end, print), create(print) ~= nil "
+	    "end";
+	static const char call[] = "local pool <close> = fz.pool(1) "
+				   "return assert(pool:apply(f))";
+	lua_State *L;
+
+	(void)state;
+	assert_int_equal(fzlua_new(&L, &options), FZLUA_OK);
+	host_assert_status(L, code, FZLUA_OK);
+	fzlua_limit(L, &time);
+	host_assert_status(L, call, FZLUA_OK);
+	host_assert_status(L, code, FZLUA_OK);
+	host_assert_status(L, call, FZLUA_OK);
+	fzlua_close(L);
 }
 
 static void
@@ -124,6 +247,11 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		HOST_TEST(test_limits_end_any_code),
+		cmocka_unit_test(test_limits_hold_for_the_end_of_a_state),
+		HOST_TEST(test_limits_end_a_task_that_returns_too_late),
+		HOST_TEST(test_limits_leave_lua_as_it_is),
+		cmocka_unit_test(
+		    test_limits_let_functions_cross_to_spawned_workers),
 		HOST_TEST(test_limits_may_be_shorter_than_the_clock_counts),
 		HOST_TEST(test_limits_count_instructions),
 		HOST_TEST(test_limits_hold_for_memory),
