@@ -30,7 +30,7 @@
 #ifdef FZ_COVERAGE
 void __gcov_dump(void);
 #endif
-#ifdef FZ_VALGRIND
+#if __has_include(<valgrind/valgrind.h>)
 #include <valgrind/valgrind.h>
 #endif
 
@@ -320,8 +320,11 @@ fz_proc_run_child(struct birth *birth, const struct fz_proc_opts *opts,
 	if (opts->children != NULL)
 		fz_children_in_child(opts->children);
 	fz_proc_forget_children();
-#ifdef FZ_VALGRIND
-	/* A search for leaks would touch every page of the arena. */
+#ifdef VALGRIND_CLO_CHANGE
+	/*
+	 * A host may run under valgrind. At the end of the child its search for
+	 * leaks would touch every page of the heap and of the arena.
+	 */
 	VALGRIND_CLO_CHANGE("--leak-check=no");
 #endif
 	sigemptyset(&none);
