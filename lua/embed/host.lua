@@ -47,7 +47,12 @@ function host.on_error(e)
   return host.error(e, core.traceback(nil, 3))
 end
 
-local function call(f, ...) return f(...) end
+local CALLABLE <const> = { ["function"] = true, table = true, userdata = true }
+
+local function call(f, ...)
+  if not CALLABLE[type(f)] then error(("attempt to call a %s value"):format(type(f)), 0) end
+  return f(...)
+end
 
 ---Start f(...) as a task.
 ---@param tag lightuserdata the host's word for it

@@ -302,6 +302,19 @@ test_a_task_that_fails_has_its_traceback(void **state)
 }
 
 static void
+test_a_task_must_be_callable(void **state)
+{
+	lua_State *L = *state;
+	void *tag;
+
+	lua_pushnil(L);
+	assert_int_equal(fzlua_spawn(L, 0, L), FZLUA_OK);
+	assert_int_equal(host_poll_next(L, 0, &tag), FZLUA_ERROR);
+	assert_string_equal(
+	    host_field(L, "message"), "attempt to call a nil value");
+}
+
+static void
 test_finish_waits_for_all(void **state)
 {
 	lua_State *L = *state;
@@ -551,6 +564,7 @@ main(void)
 		HOST_TEST(test_an_idle_descriptor_is_not_ready),
 		HOST_TEST(test_cancelled_tasks_end_their_work),
 		HOST_TEST(test_a_task_that_fails_has_its_traceback),
+		HOST_TEST(test_a_task_must_be_callable),
 		HOST_TEST(test_finish_waits_for_all),
 		HOST_TEST(test_another_thread_interrupts),
 		HOST_TEST(test_the_host_is_told_of_forks),
