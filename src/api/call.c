@@ -136,7 +136,7 @@ limited_call(lua_State *L, int nargs, int nresults)
 }
 
 int
-fzlua_refuse(lua_State *L, int n)
+fzlua_refuse_full(lua_State *L, int n)
 {
 	lua_pop(L, n);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &memory_error_key);
@@ -164,7 +164,7 @@ int
 fzlua_call(lua_State *L, int nargs, int nresults)
 {
 	if (!lua_checkstack(L, STACK_ROOM))
-		return fzlua_refuse(L, nargs + 1);
+		return fzlua_refuse_full(L, nargs + 1);
 	if (!fz_lloop_is_open(L))
 		return refuse_unopened(L, nargs + 1);
 	return limited_call(L, nargs, nresults);
@@ -174,7 +174,7 @@ int
 fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults)
 {
 	if (!lua_checkstack(L, STACK_ROOM))
-		return fzlua_refuse(L, nargs);
+		return fzlua_refuse_full(L, nargs);
 	if (!fz_lloop_is_open(L))
 		return refuse_unopened(L, nargs);
 	lua_pushcfunction(L, f);
@@ -197,7 +197,7 @@ fzlua_dofile(lua_State *L, const char *path, int nresults)
 	int status;
 
 	if (!lua_checkstack(L, STACK_ROOM))
-		return fzlua_refuse(L, 0);
+		return fzlua_refuse_full(L, 0);
 	lua_pushlightuserdata(L, &path);
 	status = fzlua_protect(L, load, 1, 1);
 	return status == FZLUA_OK ? limited_call(L, 0, nresults) : status;

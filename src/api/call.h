@@ -18,10 +18,10 @@ int fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults);
 void fzlua_enter(lua_State *L);
 
 /*
- * Replace `n` values by the error for a full stack, for which the host has
- * room. Returns FZLUA_MEMORY. [-n, +1, -]
+ * The stack is full: replace `n` values by the error for that, for which there
+ * is one free place. Returns FZLUA_MEMORY. [-n, +1, -]
  */
-int fzlua_refuse(lua_State *L, int n);
+int fzlua_refuse_full(lua_State *L, int n);
 
 /* The status of the fz.Error on top, in an enum fzlua_status. [-0, +0, -] */
 int fzlua_status_of(lua_State *L);

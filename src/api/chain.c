@@ -49,7 +49,7 @@ int
 fzlua_stage(lua_State *L, const char *name)
 {
 	if (!lua_checkstack(L, 1))
-		return fzlua_refuse(L, 0);
+		return fzlua_refuse_full(L, 0);
 	lua_pushlightuserdata(L, &name);
 	return fzlua_protect(L, make_stage, 1, 1);
 }
@@ -81,7 +81,7 @@ fzlua_register(lua_State *L, int stage, const char *outputs, const char *inputs)
 
 	stage = lua_absindex(L, stage);
 	if (!lua_checkstack(L, 2))
-		return fzlua_refuse(L, 1);
+		return fzlua_refuse_full(L, 1);
 	lua_pushvalue(L, stage);
 	lua_pushlightuserdata(L, &names);
 	return fzlua_protect(L, call_register, 3, 0);

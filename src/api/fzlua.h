@@ -16,7 +16,7 @@
  * that run code of scripts return a status. If it is not FZLUA_OK, they push
  * one value in place of their results: an error object of Lua's type fz.Error,
  * a table with the fields kind, message, traceback and others, whose text
- * luaL_tolstring() gives. The host has room for it on the stack.
+ * luaL_tolstring() gives. The stack must have one free place for it.
  */
 #ifndef FZLUA_H
 #define FZLUA_H
@@ -89,9 +89,9 @@ enum { FZLUA_FORK_BEFORE, FZLUA_FORK_PARENT, FZLUA_FORK_CHILD };
 typedef void (*fzlua_forks)(void *ctx, int when);
 
 /*
- * Send what workers print, and the log, to functions of the host from now on;
- * NULL: to stdout and stderr, as at first. Be told of forks; NULL: no more.
- * After luaopen_fzlua(). [-0, +0, -]
+ * Set the functions of the host that get what workers print, and the log, from
+ * now on; NULL: these go to stdout and stderr, as at first. Set the function
+ * that is called around forks; NULL: none. After luaopen_fzlua(). [-0, +0, -]
  */
 FZLUA_API void fzlua_set_output(lua_State *L, fzlua_output output, void *ctx);
 FZLUA_API void fzlua_set_log(lua_State *L, fzlua_log log, void *ctx);

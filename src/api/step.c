@@ -34,7 +34,7 @@ int
 fzlua_spawn(lua_State *L, int nargs, void *tag)
 {
 	if (!lua_checkstack(L, 1))
-		return fzlua_refuse(L, nargs + 1);
+		return fzlua_refuse_full(L, nargs + 1);
 	lua_pushlightuserdata(L, tag);
 	return change(L, call_spawn, nargs + 2);
 }
@@ -86,7 +86,7 @@ int
 fzlua_cancel(lua_State *L, void *tag)
 {
 	if (!lua_checkstack(L, 1))
-		return fzlua_refuse(L, 0);
+		return fzlua_refuse_full(L, 0);
 	lua_pushlightuserdata(L, tag);
 	return change(L, call_cancel, 1);
 }
@@ -114,7 +114,7 @@ fzlua_step(lua_State *L, double seconds)
 	int status;
 
 	if (!lua_checkstack(L, 1))
-		return fzlua_refuse(L, 0);
+		return fzlua_refuse_full(L, 0);
 	if (isnan(seconds))
 		seconds = 0;
 	lua_pushnumber(L, seconds < 0 ? HUGE_VAL : seconds);

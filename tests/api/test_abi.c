@@ -33,7 +33,9 @@ test_layouts_stay(void **state)
 	assert_int_equal(WORD(struct fzlua_options, log_ctx), 6);
 	assert_int_equal(WORD(struct fzlua_options, forks), 7);
 	assert_int_equal(WORD(struct fzlua_options, forks_ctx), 8);
-	assert_true(sizeof(struct fzlua_options) >= 9 * sizeof(void *));
+	assert_int_equal(WORD(struct fzlua_options, start), 9);
+	assert_int_equal(WORD(struct fzlua_options, worker_command), 10);
+	assert_true(sizeof(struct fzlua_options) >= 11 * sizeof(void *));
 	assert_int_equal(offsetof(struct fzlua_limits, size), 0);
 #if UINTPTR_MAX == UINT64_MAX
 	assert_int_equal(offsetof(struct fzlua_limits, seconds), 8);

@@ -68,12 +68,43 @@ local function declared()
   return table.concat(names, "\n") .. "\n"
 end
 
+-- Programs that were built with an older version call these. A function may be added; one that is
+-- removed or changed needs a new soname.
+local PROMISED <const> = [[
+fzlua_call
+fzlua_cancel
+fzlua_chain
+fzlua_close
+fzlua_dofile
+fzlua_fd
+fzlua_finish
+fzlua_instance_of
+fzlua_interrupt
+fzlua_limit
+fzlua_new
+fzlua_next
+fzlua_register
+fzlua_set_forks
+fzlua_set_log
+fzlua_set_output
+fzlua_spawn
+fzlua_stage
+fzlua_step
+fzlua_version
+luaopen_fzlua
+]]
+
 local EXPORTED <const> = "nm -D --defined-only %s | sed 's/.* //' | LC_ALL=C sort"
 
 tests.libraries_export_the_public_functions_only = function()
   t.match(declared(), "luaopen_fzlua")
   t.equal(run(EXPORTED:format "lib/libfzlua.so"), declared())
   t.equal(run(EXPORTED:format "lib/lua/5.4/fzlua.so"), declared())
+end
+
+tests.no_promised_function_is_lost = function()
+  local exported = "\n" .. run(EXPORTED:format "lib/libfzlua.so")
+  for name in PROMISED:gmatch "%S+" do t.match(exported, "\n" .. name .. "\n") end
 end
 
 tests.the_archive_has_no_names_that_others_may_use = function()
