@@ -210,7 +210,7 @@ only_here(lua_State *L)
 static void
 test_host_spawn_names_the_c_function_that_workers_lack(void **state)
 {
-	lua_State *L = open_state(NULL);
+	lua_State *L = open_state(getenv("FZLUA"));
 
 	(void)state;
 	lua_register(L, "only_here", only_here);
