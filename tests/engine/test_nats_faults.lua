@@ -220,7 +220,7 @@ tests["a job that kills its node stops after its retries"] = function()
       -- The worker's parent is the process on the node, whose parent is the gateway.
       local gateway = read(read("self", "stat"):match "%) %a (%d+) ", "stat"):match "%) %a (%d+) "
       assert(read(gateway, "cmdline"):find("--serve", 1, true))
-      os.execute("kill -9 " .. gateway)
+      os.execute("sleep 1; kill -9 " .. gateway) -- the word that it runs must be out
       os.execute "sleep 77"
     end
     local ok, e = pcall(fz.map, poison, {arg[1]}, {retries = 1})
