@@ -34,7 +34,7 @@ fz_batch_new(const struct fz_batch_opts *opts, struct fz_err *err)
 	if (opts->log == NULL)
 		b->opts.log = &b->events;
 	if (opts->trace != NULL)
-		fz_job_event_trace(
+		fz_event_log_trace(
 		    &b->events, opts->trace, opts->trace_name, true);
 	if (opts->owner->made != NULL)
 		opts->owner->made(opts->owner, b);
@@ -105,7 +105,7 @@ fz_batch_free(struct fz_batch *b)
 	while (b->result_at < b->nresults)
 		fz_batch_drop_result(&b->results[b->result_at++]);
 	free(b->results);
-	fz_job_event_fini(&b->events);
+	fz_event_log_fini(&b->events);
 	fz_change_fini(&b->change);
 	free(b);
 }

@@ -23,7 +23,7 @@ struct fz_batch;
 struct fz_blob;
 struct fz_dispatcher;
 struct fz_job_event;
-struct fz_job_event_log;
+struct fz_event_log;
 struct fz_failure;
 struct fz_trace;
 struct fz_trace_names;
@@ -65,7 +65,7 @@ struct fz_batch_opts {
 	bool events;            /* record events */
 	struct fz_trace *trace; /* records them, too; NULL: none */
 	struct fz_trace_names *trace_name; /* one: of the items */
-	struct fz_job_event_log *log;      /* for the events; NULL: its own */
+	struct fz_event_log *log;          /* for the events; NULL: its own */
 	uint32_t map; /* of its events: see struct fz_job_event */
 	uint64_t item;
 	size_t raw_size; /* bytes of a raw result, 0: none are raw */

@@ -329,7 +329,7 @@ fz_batch_skip(struct fz_batch *b, struct fz_err *err)
 	b->uncut++;
 	b->nfailed++;
 	event.first = b->total;
-	fz_job_event_add(b->opts.log, &event, NULL);
+	fz_event_log_add(b->opts.log, &event, NULL);
 	return 0;
 }
 

@@ -38,13 +38,13 @@ add_event(struct fz_batch *b, enum fz_job_event_kind kind,
 	struct fz_job_event copy = *event;
 
 	copy.kind = kind;
-	fz_job_event_add(b->opts.log, &copy, failure);
+	fz_event_log_add(b->opts.log, &copy, failure);
 }
 
 int
 fz_batch_next_event(struct fz_batch *b, struct fz_job_event *event)
 {
-	return fz_job_event_next(&b->events, event);
+	return fz_event_log_next(&b->events, event);
 }
 
 bool
@@ -261,7 +261,7 @@ fz_batch_item_failed(
 	failure->attempt = attempts;
 	event.took_ns = restart_clock(chunk);
 	set_times(chunk, &event);
-	fz_job_event_describe(b->opts.log, &event, &chunk->job, failure);
+	fz_event_log_describe(b->opts.log, &event, &chunk->job, failure);
 	if (b->stopping ||
 	    !fz_retry_may(&b->opts.limits, attempts, failure->err.kind) ||
 	    !try_again(chunk, item, failure, &event))
@@ -357,14 +357,14 @@ add_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, int64_t took_ns,
 	struct fz_batch *b = chunk->batch;
 	struct fz_job_event event;
 
-	if (!fz_job_event_wanted(b->opts.log))
+	if (!fz_event_log_wanted(b->opts.log))
 		return;
 	tell_starts(chunk, first + n);
 	event = event_of(b, first, n, chunk->job.pid);
 	event.took_ns = took_ns / n;
 	set_times(chunk, &event);
 	event.attempt = chunk->attempts + 1;
-	fz_job_event_describe(b->opts.log, &event, &chunk->job, NULL);
+	fz_event_log_describe(b->opts.log, &event, &chunk->job, NULL);
 	event.nreceived = nreceived;
 	if (first != chunk->first)
 		event.nsent = 0; /* the first items had the frame */
@@ -464,7 +464,7 @@ fz_batch_value_known(struct fz_batch *b, uint64_t item, struct fz_blob *value)
 	struct fz_job_event event = event_of(b, item, 1, 0);
 
 	b->ndone++;
-	if (fz_job_event_wanted(b->opts.log)) {
+	if (fz_event_log_wanted(b->opts.log)) {
 		event.ended_ns = fz_clock_ns();
 		event.nreceived = value->len;
 		event.exitcode = -1;

@@ -19,6 +19,7 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/dispatch.h"
+#include "sched/event_log.h"
 #include "sched/job_event.h"
 #include "worker/change.h"
 #include "worker/worker.h"
@@ -67,7 +68,7 @@ struct fz_batch {
 	struct fz_failure whole;
 	struct fz_batch_result *results;
 	size_t result_at, nresults, results_cap;
-	struct fz_job_event_log events;
+	struct fz_event_log events;
 	struct fz_change change;
 };
 

@@ -1,24 +1,11 @@
-/*
- * job_event.h - what happens to the nodes of a run or the items of a batch.
- *
- * There is one stream of events. A log passes it on to a progress function,
- * which reads its list, to a trace (trace.h), which keeps the ends of attempts,
- * or to both.
- */
+/* job_event.h - what happens to a node of a run or an item of a batch. */
 #ifndef FZ_JOB_EVENT_H
 #define FZ_JOB_EVENT_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-struct fz_change;
-struct fz_failure;
-struct fz_job;
-struct fz_trace;
 struct fz_trace_name;
-struct fz_trace_names;
 
 enum fz_job_event_kind {
 	FZ_JOB_EVENT_START,
@@ -55,48 +42,5 @@ struct fz_job_event {
 	int16_t signal;   /* that ended its worker; 0: none */
 	int16_t exitcode; /* of its worker; -1: it did not exit */
 };
-
-/* Events in the order of time; all zero at first, which records none. */
-struct fz_job_event_log {
-	struct fz_change *change; /* of the object; NULL: list none */
-	struct fz_job_event *list;
-	size_t at, n, cap;            /* the next one to take; events; room */
-	struct fz_trace *trace;       /* a reference; NULL: none */
-	struct fz_trace_names *names; /* a reference: by node, or one */
-	bool of_items;                /* that one is of all items */
-	/* With a trace: the time of the newest end, or of the start. */
-	int64_t now_ns;
-};
-
-/* Whether anything reads the events. */
-static inline bool
-fz_job_event_wanted(const struct fz_job_event_log *log)
-{
-	return log->change != NULL || log->trace != NULL;
-}
-
-/* Pass events on to a trace as well, with the names of the nodes or items. */
-void fz_job_event_trace(struct fz_job_event_log *log, struct fz_trace *trace,
-    struct fz_trace_names *names, bool of_items);
-
-/*
- * Set what a trace records of an attempt that has ended: its job, and its
- * failure or NULL. Does nothing without a trace.
- */
-void fz_job_event_describe(const struct fz_job_event_log *log,
-    struct fz_job_event *event, const struct fz_job *job,
-    const struct fz_failure *failure);
-
-/*
- * Add an event, whose failure is `failure` or NULL. It is lost if memory runs
- * out.
- */
-void fz_job_event_add(struct fz_job_event_log *log,
-    const struct fz_job_event *event, const struct fz_failure *failure);
-
-/* Take the oldest event. Returns 1, or 0 if there is none. */
-int fz_job_event_next(struct fz_job_event_log *log, struct fz_job_event *event);
-
-void fz_job_event_fini(struct fz_job_event_log *log);
 
 #endif

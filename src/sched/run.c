@@ -365,7 +365,7 @@ fz_run_counts(const struct fz_run *run, uint32_t pool)
 int
 fz_run_next_event(struct fz_run *run, struct fz_job_event *event)
 {
-	return fz_job_event_next(&run->flow->events, event);
+	return fz_event_log_next(&run->flow->events, event);
 }
 
 bool

@@ -77,7 +77,7 @@ fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
 	flow->whole.exitcode = flow->lost.exitcode = -1;
 	flow->events.change = opts->events ? &flow->change : NULL;
 	if (opts->trace != NULL)
-		fz_job_event_trace(
+		fz_event_log_trace(
 		    &flow->events, opts->trace, opts->trace_names, false);
 	fz_err_set(&flow->lost.err, FZ_ERR_MEMORY,
 	    "not enough memory to keep the error");
@@ -109,7 +109,7 @@ fz_flow_fini(struct fz_flow *flow)
 	free(flow->limits);
 	free(flow->lookups);
 	fz_blob_unref(flow->absent);
-	fz_job_event_fini(&flow->events);
+	fz_event_log_fini(&flow->events);
 }
 
 int

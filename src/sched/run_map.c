@@ -292,7 +292,7 @@ count_list(struct fz_run_map *map)
 
 	fz_map_ready_list(map)->more.total +=
 	    map->list.n != 0 ? map->list.n - 1 : 0;
-	fz_job_event_add(&flow_of(map)->events, &event, NULL);
+	fz_event_log_add(&flow_of(map)->events, &event, NULL);
 }
 
 void

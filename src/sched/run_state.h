@@ -20,7 +20,7 @@
 #include "base/list.h"
 #include "os/loop.h"
 #include "sched/dispatch.h"
-#include "sched/job_event.h"
+#include "sched/event_log.h"
 #include "sched/run.h"
 #include "worker/change.h"
 #include "worker/worker.h"
@@ -101,7 +101,7 @@ struct fz_flow {
 	struct fz_step *made, **last_made;
 	struct fz_timer deadline;
 	struct fz_fork_hook hook;
-	struct fz_job_event_log events;
+	struct fz_event_log events;
 	struct fz_change change;
 };
 

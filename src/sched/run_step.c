@@ -52,7 +52,7 @@ describe_end(const struct fz_step *step, struct fz_job_event *event)
 		event->took_ns = event->ended_ns - step->job.started_ns;
 	else if (step->map != NULL && step->job.queued_ns != 0)
 		event->took_ns = event->ended_ns - step->job.queued_ns;
-	fz_job_event_describe(
+	fz_event_log_describe(
 	    &run->flow->events, event, &step->job, step->failure);
 	event->attempt = step->attempts;
 	if (step->state == FZ_STEP_CANCELLED)
@@ -62,18 +62,18 @@ describe_end(const struct fz_step *step, struct fz_job_event *event)
 void
 fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 {
-	struct fz_job_event_log *events = &step->run->flow->events;
+	struct fz_event_log *events = &step->run->flow->events;
 	struct fz_job_event event = { .kind = kind,
 		.item = step->run->item,
 		.first = fz_step_number(step),
 		.n = 1,
 		.pid = pid };
 
-	if (!fz_job_event_wanted(events)) /* the clock costs most */
+	if (!fz_event_log_wanted(events)) /* the clock costs most */
 		return;
 	if (kind != FZ_JOB_EVENT_START)
 		describe_end(step, &event);
-	fz_job_event_add(events, &event, step->failure);
+	fz_event_log_add(events, &event, step->failure);
 }
 
 static void

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "sched/graph.h"
+#include "sched/event_log.h"
 #include "sched/job_event.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
@@ -201,8 +202,8 @@ fz_stream_skip(struct fz_run *run, uint32_t why)
 
 	run->skipped = true;
 	run->because = why;
-	if (fz_job_event_wanted(&run->flow->events))
-		fz_job_event_add(&run->flow->events, &event, NULL);
+	if (fz_event_log_wanted(&run->flow->events))
+		fz_event_log_add(&run->flow->events, &event, NULL);
 	fz_run_end(run);
 }
 
@@ -329,7 +330,7 @@ fz_stream_counts(const struct fz_stream *stream, uint32_t pool)
 int
 fz_stream_next_event(struct fz_stream *stream, struct fz_job_event *event)
 {
-	return fz_job_event_next(&stream->flow.events, event);
+	return fz_event_log_next(&stream->flow.events, event);
 }
 
 bool

@@ -1,5 +1,7 @@
 #include "bind/jobs/lprogress.h"
 
+#include <stdbool.h>
+
 #include "base/clock.h"
 #include "sched/job_event.h"
 

@@ -1,15 +1,16 @@
-#include "sched/job_event.h"
+#include "sched/event_log.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/vec.h"
+#include "sched/job_event.h"
 #include "sched/trace.h"
 #include "worker/change.h"
 #include "worker/worker.h"
 
 void
-fz_job_event_trace(struct fz_job_event_log *log, struct fz_trace *trace,
+fz_event_log_trace(struct fz_event_log *log, struct fz_trace *trace,
     struct fz_trace_names *names, bool of_items)
 {
 	log->trace = fz_trace_ref(trace);
@@ -18,7 +19,7 @@ fz_job_event_trace(struct fz_job_event_log *log, struct fz_trace *trace,
 }
 
 void
-fz_job_event_describe(const struct fz_job_event_log *log,
+fz_event_log_describe(const struct fz_event_log *log,
     struct fz_job_event *event, const struct fz_job *job,
     const struct fz_failure *failure)
 {
@@ -47,7 +48,7 @@ fz_job_event_describe(const struct fz_job_event_log *log,
 
 /* Pass the end of an attempt on to the trace. */
 static void
-trace(const struct fz_job_event_log *log, const struct fz_job_event *event,
+trace(const struct fz_event_log *log, const struct fz_job_event *event,
     const struct fz_failure *failure)
 {
 	struct fz_job_event *record;
@@ -67,7 +68,7 @@ trace(const struct fz_job_event_log *log, const struct fz_job_event *event,
 }
 
 void
-fz_job_event_add(struct fz_job_event_log *log, const struct fz_job_event *event,
+fz_event_log_add(struct fz_event_log *log, const struct fz_job_event *event,
     const struct fz_failure *failure)
 {
 	struct fz_job_event *list;
@@ -85,7 +86,7 @@ fz_job_event_add(struct fz_job_event_log *log, const struct fz_job_event *event,
 }
 
 int
-fz_job_event_next(struct fz_job_event_log *log, struct fz_job_event *event)
+fz_event_log_next(struct fz_event_log *log, struct fz_job_event *event)
 {
 	if (log->at == log->n) {
 		log->at = log->n = 0;
@@ -96,7 +97,7 @@ fz_job_event_next(struct fz_job_event_log *log, struct fz_job_event *event)
 }
 
 void
-fz_job_event_fini(struct fz_job_event_log *log)
+fz_event_log_fini(struct fz_event_log *log)
 {
 	free(log->list);
 	fz_trace_names_unref(log->names);

@@ -1,0 +1,64 @@
+/*
+ * event_log.h - the events of a run or a batch, in the order of time.
+ *
+ * The log passes them on to a progress function, which reads its list, to a
+ * trace (trace.h), which keeps the ends of attempts, or to both.
+ */
+#ifndef FZ_EVENT_LOG_H
+#define FZ_EVENT_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fz_change;
+struct fz_failure;
+struct fz_job;
+struct fz_job_event;
+struct fz_trace;
+struct fz_trace_names;
+
+/* All zero at first, which records nothing. */
+struct fz_event_log {
+	struct fz_change *change; /* of the object; NULL: list none */
+	struct fz_job_event *list;
+	size_t at, n, cap;            /* the next one to take; events; room */
+	struct fz_trace *trace;       /* a reference; NULL: none */
+	struct fz_trace_names *names; /* a reference: by node, or one */
+	bool of_items;                /* that one is of all items */
+	/* With a trace: the time of the newest end, or of the start. */
+	int64_t now_ns;
+};
+
+/* Whether anything reads the events. */
+static inline bool
+fz_event_log_wanted(const struct fz_event_log *log)
+{
+	return log->change != NULL || log->trace != NULL;
+}
+
+/* Pass events on to a trace as well, with the names of the nodes or items. */
+void fz_event_log_trace(struct fz_event_log *log, struct fz_trace *trace,
+    struct fz_trace_names *names, bool of_items);
+
+/*
+ * Set what a trace records of an attempt that has ended: its job, and its
+ * failure or NULL. Does nothing without a trace.
+ */
+void fz_event_log_describe(const struct fz_event_log *log,
+    struct fz_job_event *event, const struct fz_job *job,
+    const struct fz_failure *failure);
+
+/*
+ * Add an event, whose failure is `failure` or NULL. It is lost if memory runs
+ * out.
+ */
+void fz_event_log_add(struct fz_event_log *log,
+    const struct fz_job_event *event, const struct fz_failure *failure);
+
+/* Take the oldest event. Returns 1, or 0 if there is none. */
+int fz_event_log_next(struct fz_event_log *log, struct fz_job_event *event);
+
+void fz_event_log_fini(struct fz_event_log *log);
+
+#endif
