@@ -20,7 +20,7 @@ struct fz_refmap;
 /* Fields of a metatable that the codec reads. */
 enum fz_registered_field {
 	FZ_REGISTERED_PACK,  /* __fzpack; false: its objects cannot be sent */
-	FZ_REGISTERED_MODE,  /* __mode */
+	FZ_REGISTERED_MODE,  /* __mode, of weak tables */
 	FZ_REGISTERED_NAME,  /* __name */
 	FZ_REGISTERED_INDEX, /* __index */
 	FZ_REGISTERED_NFIELDS,
