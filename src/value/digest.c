@@ -20,8 +20,8 @@ fz_digest_tag(struct fz_digest *d, enum fz_digest_tag tag)
 	fz_hash_add(d->hash, &byte, 1);
 }
 
-void
-fz_digest_number(struct fz_digest *d, enum fz_digest_tag tag, uint64_t number)
+static void
+put_number(struct fz_digest *d, enum fz_digest_tag tag, uint64_t number)
 {
 	unsigned char bytes[9];
 
@@ -34,7 +34,7 @@ void
 fz_digest_string(
     struct fz_digest *d, enum fz_digest_tag tag, const char *s, size_t len)
 {
-	fz_digest_number(d, tag, len);
+	put_number(d, tag, len);
 	fz_hash_add(d->hash, s, len);
 }
 
@@ -108,7 +108,7 @@ fz_digest_known(struct fz_digest *d, const void *p, const struct fz_path *at)
 			continue;
 		if (d->nranges != 0)
 			check_ranges(d, entry->number, at);
-		fz_digest_number(d, FZ_DIGEST_REF, entry->number);
+		put_number(d, FZ_DIGEST_REF, entry->number);
 		return true;
 	}
 	if (fz_digest_find_apart(d, p, &number)) {
@@ -306,7 +306,7 @@ put_float(struct fz_digest *d, lua_Number x)
 	memcpy(&bits, &x, sizeof(bits));
 	if (isnan(x))
 		bits &= INT64_MAX;
-	fz_digest_number(d, FZ_DIGEST_FLOAT, bits);
+	put_number(d, FZ_DIGEST_FLOAT, bits);
 }
 
 static void
@@ -324,7 +324,7 @@ put_scalar(struct fz_digest *d, int idx, int type, const struct fz_path *at)
 		break;
 	case LUA_TNUMBER:
 		if (lua_isinteger(L, idx))
-			fz_digest_number(d, FZ_DIGEST_INTEGER,
+			put_number(d, FZ_DIGEST_INTEGER,
 			    (uint64_t)lua_tointeger(L, idx));
 		else
 			put_float(d, lua_tonumber(L, idx));

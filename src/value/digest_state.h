@@ -82,10 +82,8 @@ enum {
 	FZ_DIGEST_NEST = 8,    /* tables as keys inside of others */
 };
 
-/* digest.c: write a tag, a tag and a number, a tag and a string, any value. */
+/* digest.c: write a tag, a tag and a string, any value. */
 void fz_digest_tag(struct fz_digest *d, enum fz_digest_tag tag);
-void fz_digest_number(
-    struct fz_digest *d, enum fz_digest_tag tag, uint64_t number);
 void fz_digest_string(
     struct fz_digest *d, enum fz_digest_tag tag, const char *s, size_t len);
 void fz_digest_value(struct fz_digest *d, int idx, const struct fz_path *at);

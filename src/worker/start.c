@@ -25,12 +25,6 @@ fz_start_find(const char *name)
 	return -1;
 }
 
-const char *
-fz_start_name(enum fz_start start)
-{
-	return names[start];
-}
-
 int
 fz_start_from_environment(enum fz_start *start, struct fz_err *err)
 {

@@ -13,7 +13,6 @@ enum fz_start { FZ_START_FORK, FZ_START_SPAWN };
 
 /* The method with this name, or -1. */
 int fz_start_find(const char *name);
-const char *fz_start_name(enum fz_start start);
 
 /*
  * The method that the environment variable FZLUA_START names, or a fork. 0, or
