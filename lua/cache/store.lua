@@ -161,7 +161,8 @@ function Store.open(path, exists)
   end
   return setmetatable({
     path = path, limit = size_limit(), _db = db, _began = false, _reading = false, _total = false,
-    _tick = false, _exact = false, _used = {}, _broken = {}, _failures = false, _zstd = nil, _users = 0,
+    _tick = false, _exact = false, _used = {}, _broken = {}, _failures = false, _zstd = nil,
+    _users = 0,
   }, Store)
 end
 

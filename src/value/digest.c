@@ -114,7 +114,7 @@ fz_digest_known(struct fz_digest *d, const void *p, const struct fz_path *at)
 	if (fz_digest_find_apart(d, p, &number)) {
 		if (d->nranges != 0)
 			check_ranges(d, number, at);
-		fz_digest_number(d, FZ_DIGEST_REF, number);
+		put_number(d, FZ_DIGEST_REF, number);
 		return true;
 	}
 	if (d->nobjects == UINT32_MAX || fz_refmap_enter(&d->inner->map, d->L,
