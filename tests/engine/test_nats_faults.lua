@@ -164,7 +164,7 @@ end
 tests["an error says how its node was lost"] = function()
   local out = run([[
     node one 1; script out %s $dir/1 0; until_true test -s $dir/1; kill -9 $node; wait $script
-    node two 1; script out2 %s $dir/2 0; until_true test -s $dir/2; kill $node; kill $node
+    node two 1; script out2 %s $dir/2 0; until_true test -s $dir/2; kill $node; kill -INT $node
     wait $script; cat $dir/out $dir/out2
   ]], t.file(WAITS), t.file(WAITS))
   t.equal(out, "crash\tone\tnode one is lost: it has gone from the NATS server without a word\n" ..
