@@ -63,8 +63,8 @@ fz_handover_replied(struct fz_worker *worker)
 	struct fz_engine *engine = engine_of(worker);
 
 	engine->replied = worker;
-	/* Another busy worker may need the processor. */
-	if (next != NULL && next->njobs == 0 &&
+	/* A worker that has more to do may need the processor. */
+	if (next != NULL && next->njobs == 0 && worker->njobs == 1 &&
 	    fz_loop_nbusy(engine->loop) <= 1 &&
 	    next->pipes->link->ops->expect != NULL)
 		next->pipes->link->ops->expect(next->pipes->link);

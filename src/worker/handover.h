@@ -9,9 +9,10 @@
  *   does not yield its own for some microseconds.
  * - In a chain the next stage gets its call some microseconds after the reply
  * of the stage before. So each worker has a follower: the one that became busy
- *   after its last reply. When it replies again, and no other worker is busy,
- *   the follower is notified (`expect` in link.h) before the reply is read, and
- *   does not yield its processor. A wrong guess costs these microseconds.
+ *   after its last reply. When it replies to its last call, and no other worker
+ *   is busy, the follower is notified (`expect` in link.h) before the reply is
+ *   read, and does not yield its processor. A wrong guess costs these
+ *   microseconds.
  */
 #ifndef FZ_HANDOVER_H
 #define FZ_HANDOVER_H

@@ -125,6 +125,31 @@ test_handover_forgets_a_worker_that_is_freed(void **state)
 	assert_null(w->engine.replied);
 }
 
+/* The first one needs the processor itself. */
+static void
+test_handover_expects_no_worker_before_the_last_reply(void **state)
+{
+	struct world *w = *state;
+	struct task quick = { .ndone = 0 }, slow = { .ndone = 0 };
+	int64_t until_ns = in_ms(PATIENCE_MS);
+	struct keeper first, second;
+
+	nexpected = 0;
+	start(w, &first);
+	start(w, &second);
+	work(w, &first);
+	work(w, &second);
+	task_send_number(&first, &quick, JOB_ADD, 5);
+	task_send_number(&first, &slow, JOB_SLEEP, 60000);
+	while (quick.ndone == 0 && turn_until(w, until_ns))
+		fz_worker_peek(first.worker);
+	assert_task_done(w, &quick, 5);
+	assert_int_equal(nexpected, 0);
+	fz_worker_free(first.worker);
+	task_fini(&slow);
+	fz_worker_free(second.worker);
+}
+
 /* A third one needs the processor. */
 static void
 test_handover_expects_no_worker_while_another_is_busy(void **state)
@@ -194,6 +219,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_handover_expects_the_worker_that_followed),
 		TEST(test_handover_expects_no_worker_that_is_busy_or_the_same),
+		TEST(test_handover_expects_no_worker_before_the_last_reply),
 		TEST(test_handover_expects_no_worker_while_another_is_busy),
 		TEST(test_handover_forgets_a_worker_that_is_freed),
 		TEST(
