@@ -12,6 +12,7 @@ local core = require "fzlua.core"
 local history = require "fzlua.history"
 local inputs = require "fzlua.inputs"
 local literal = require "fzlua.literal"
+local nearest = require "fzlua.nearest"
 local returned = require "fzlua.returned"
 local style = require "fzlua.style"
 local typed = require "fzlua.typed"
@@ -164,6 +165,18 @@ local function note_missing(self, text)
   end
 end
 
+-- After an error: say which function of the library the input may have meant.
+local function note_unknown(text)
+  local fz = package.loaded.fzlua
+  for name in text:gmatch "%f[%w_.]fz%.([%a_][%w_]*)" do
+    if fz and fz[name] == nil then
+      local _, names = complete.find "fz."
+      local near = nearest(name, names)
+      return note("there is no fz.%s%s", name, near and "; perhaps fz." .. near or "")
+    end
+  end
+end
+
 -- What people type who look for the way out, or for help.
 local LEAVES <const> = { exit = true, quit = true, help = true }
 
@@ -279,7 +292,9 @@ function Session:report(noted)
   end
   self:complain(literal.safe(noted.text))
   for _, line in ipairs(noted.frames) do io.write(style.paint("faint", line), "\n") end
-  note_missing(self, self.last or "")
+  if not self.keeps or not self.last then return end
+  note_missing(self, self.last)
+  note_unknown(self.last)
 end
 
 local function init_path()

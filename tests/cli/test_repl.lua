@@ -127,6 +127,18 @@ tests["a local is gone, and an error that this leads to says so"] = function()
   terminal:run("_ENV, kk = _ENV error 'no'", "stdin:1: no")
 end
 
+tests["after an error a name that the library lacks is named with the nearest"] = function()
+  local terminal <close> = open()
+  terminal:run("fz.mapp({}, print)", "stdin:1: attempt to call a nil value (field 'mapp')",
+    "there is no fz.mapp; perhaps fz.map")
+  terminal:run("fz.xyzzy()", "stdin:1: attempt to call a nil value (field 'xyzzy')",
+    "there is no fz.xyzzy")
+  terminal:run("fz.map(fz.nothing)",
+    "stdin:1: bad argument #1 to 'fz.map' (function expected, got no value)",
+    "there is no fz.nothing")
+  terminal:run("fz.mapp", "nil")
+end
+
 tests["what looks for the way out is told of it"] = function()
   local terminal <close> = open()
   t.match(terminal:rows()[1], ":help helps, Ctrl-D leaves")
