@@ -23,6 +23,7 @@ enum {
 	BUS_CONNECT_MS = 2000,
 	/* More is in several packets, because servers cope badly with it. */
 	BUS_BODY_MAX = 512 << 10,
+	BUS_BODY_MIN = 512, /* an announcement is shorter */
 	BUS_SHORT_MAX = 1024,
 	BUS_NKEY_LEN = 56,
 	/* A connection that ends without a sign is lost after two of these. */
@@ -343,7 +344,7 @@ bus_open(const struct fz_nats_url *url, const char *creds, const char *id,
 		fz_err_sys(err, errno, "cannot make an eventfd");
 	else if (open_connection(bus, url, creds, role, err) == 0)
 		bus->body_max = find_body_max(bus);
-	if (bus->body_max > FZ_NATS_TEAM_MAX)
+	if (bus->body_max >= BUS_BODY_MIN)
 		return bus;
 	if (bus->nc != NULL && bus->subs[BUS_NSUBS - 1] != NULL)
 		fz_err_set(err, FZ_ERR_ERROR, "%.160s: max_payload is too low",

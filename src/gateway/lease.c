@@ -8,6 +8,7 @@
 
 #include "gateway/bus.h"
 #include "gateway/gateway.h"
+#include "gateway/strings.h"
 #include "os/fd.h"
 
 enum {
@@ -353,9 +354,8 @@ lease_take(struct lease *l, const struct packet *p)
 		take_report(l, p);
 		break;
 	case PACKET_CLOSE:
-		snprintf(l->why, sizeof(l->why), "%.*s",
-		    (int)(p->len < sizeof(l->why) ? p->len : sizeof(l->why)),
-		    p->body);
+		strings_copy(
+		    l->why, sizeof(l->why), (const char *)p->body, p->len);
 		l->over = true;
 		break;
 	default:

@@ -24,8 +24,10 @@
 #ifndef FZ_PACKET_H
 #define FZ_PACKET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/buf.h"
 
@@ -52,6 +54,14 @@ struct packet {
 	const unsigned char *body;
 	size_t len;
 };
+
+/* Whether `text` is the id of a gateway, which is a part of a subject. */
+static inline bool
+packet_is_id(const char *text)
+{
+	return strspn(text, "0123456789abcdef") == PACKET_ID &&
+	       text[PACKET_ID] == '\0';
+}
 
 /* Write the header at `bytes`. */
 static inline void

@@ -31,7 +31,7 @@ send_request(int conn, const char *id)
 {
 	static const int fds[RELAY_NFDS] = { STDIN_FILENO, STDOUT_FILENO };
 	char text[64];
-	struct iovec part = { text, strlen(id) };
+	struct iovec part = { text, 0 };
 	union control control = { 0 };
 	struct msghdr message = { .msg_iov = &part,
 		.msg_iovlen = 1,
@@ -40,6 +40,7 @@ send_request(int conn, const char *id)
 	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
 	snprintf(text, sizeof(text), "%s", id);
+	part.iov_len = strlen(text);
 	header->cmsg_level = SOL_SOCKET;
 	header->cmsg_type = SCM_RIGHTS;
 	header->cmsg_len = CMSG_LEN(sizeof(fds));

@@ -109,7 +109,7 @@ open_lease(struct serve *s, const struct packet *p)
 	struct process process;
 	struct lease *l;
 
-	if (strlen(peer) != PACKET_ID)
+	if (!packet_is_id(peer))
 		return;
 	l = find_opened(s, peer, p->arg);
 	if (l != NULL) { /* the answer was lost */
@@ -343,13 +343,20 @@ start(struct serve *s, int fd, char setup[SERVE_SETUP_MAX])
 {
 	struct fz_err err;
 
-	if (gateway_init(&s->g) != 0 || read_setup(s, fd, setup) != 0)
+	if (gateway_init(&s->g) != 0) {
+		fputs("fzlua: the kernel has no random numbers\n", stderr);
+		return -1;
+	}
+	if (read_setup(s, fd, setup) != 0)
 		return -1;
 	close(fd);
 	s->g.role = BUS_NODES;
 	s->signals = open_signals();
-	if (s->signals == -1)
+	if (s->signals == -1) {
+		fprintf(stderr, "fzlua: cannot wait for signals: %s\n",
+		    strerror(errno));
 		return -1;
+	}
 	if (connection_open(&s->g, &err) == 0)
 		return 0;
 	fprintf(stderr, "fzlua: %s\n", err.text);

@@ -26,4 +26,23 @@ strings_next(struct strings *s)
 	return text;
 }
 
+/*
+ * Copy a text of at most `n` bytes that another machine has sent, with its NUL
+ * in at most `room` bytes. What a terminal might obey becomes '?'. Returns the
+ * number of bytes.
+ */
+static inline size_t
+strings_copy(char *to, size_t room, const char *text, size_t n)
+{
+	size_t len = 0;
+
+	while (len < n && len + 1 < room && text[len] != '\0') {
+		unsigned char c = (unsigned char)text[len];
+
+		to[len++] = c < ' ' || c >= 0x7f ? '?' : (char)c;
+	}
+	to[len] = '\0';
+	return len + 1;
+}
+
 #endif

@@ -19,7 +19,12 @@
 #include "os/fd.h"
 #include "worker/nats_url.h"
 
-enum { SUBMIT_SETUP_MAX = 8192, SUBMIT_BODY_MAX = 600 };
+enum {
+	SUBMIT_SETUP_MAX = 8192,
+	SUBMIT_FIELD_MAX = 80, /* of a node: name, slots and so on */
+	SUBMIT_WHY_MAX = 128,
+	SUBMIT_BODY_MAX = PACKET_ID + 1 + 5 * SUBMIT_FIELD_MAX + SUBMIT_WHY_MAX,
+};
 
 /* A node that is silent for as long is counted as gone. */
 #define SUBMIT_GONE_NS BEAT_HOLD_NS
@@ -100,22 +105,24 @@ set_state(struct peer *peer, const char *fields[5], enum peer_state state,
     const char *why)
 {
 	char body[SUBMIT_BODY_MAX];
-	int len = snprintf(body, sizeof(body), "%s", peer->id) + 1;
+	size_t len;
 
+	len = strings_copy(body, sizeof(peer->id), peer->id, PACKET_ID);
 	for (int i = 0; i < 5; i++)
-		len += snprintf(body + len, 80, "%s", fields[i]) + 1;
-	len += snprintf(body + len, 128, "%s", why) + 1;
+		len += strings_copy(
+		    body + len, SUBMIT_FIELD_MAX, fields[i], SIZE_MAX);
+	len += strings_copy(body + len, SUBMIT_WHY_MAX, why, SIZE_MAX);
 	peer->told = peer->told && peer->state == state;
 	peer->state = state;
-	peer->len = (size_t)len;
-	memcpy(peer->body, body, peer->len);
+	peer->len = len;
+	memcpy(peer->body, body, len);
 }
 
 static void
 set_reason(struct peer *peer, enum peer_state state, const char *why)
 {
 	struct strings body = { peer->body, peer->body + peer->len };
-	char copies[5][80];
+	char copies[5][SUBMIT_FIELD_MAX];
 	const char *fields[5];
 
 	strings_next(&body);
@@ -140,7 +147,7 @@ note_node(struct submit *s, const struct packet *p)
 		fields[i] = strings_next(&body);
 	identity = strings_next(&body);
 	why = strings_next(&body);
-	if (strlen(id) != PACKET_ID)
+	if (!packet_is_id(id))
 		return;
 	if (peer == NULL && (peer = add_peer(s, id)) == NULL)
 		return;
@@ -399,12 +406,15 @@ end_list(struct submit *s)
 	struct strings body;
 	const char *name = "", *why = "";
 
-	s->listed = true;
 	for (const struct fz_list *at = s->peers.next; at != &s->peers;
 	     at = at->next) {
-		if (((const struct peer *)at)->state == PEER_READY)
-			return tell(s, 'R', "", 1);
+		if (((const struct peer *)at)->state != PEER_READY)
+			continue;
+		/* Again in the next turn, if the script has much to read. */
+		s->listed = tell(s, 'R', "", 1) == 0;
+		return 0;
 	}
+	s->listed = true;
 	if (first == NULL) {
 		snprintf(text, sizeof(text), "no node has joined %.200s",
 		    s->g.url.shown);

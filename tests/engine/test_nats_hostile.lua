@@ -1,0 +1,55 @@
+-- --engine nats://...: a member of the team that announces nodes with what no node says.
+local t = ...
+local nats = dofile "tests/support/nats.lua"
+local tests = {}
+
+local missing = nats.missing(t) or not pcall(require, "socket") and "no luasocket"
+if missing then
+  print("test_nats_hostile: skipped: " .. missing)
+  return tests
+end
+
+-- Announces a node until it is killed: PORT, then the strings behind its id.
+local MEMBER <const> = [==[
+local socket = require "socket"
+local server = assert(socket.connect("127.0.0.1", arg[1]))
+assert(server:receive())
+server:send('CONNECT {"verbose":false,"user":"u","pass":"p@ss"}\r\n')
+local strings = table.concat({ "00000000000000aa", table.unpack(arg, 2) }, "\0") .. "\0"
+-- type NODE, version 2, no lease
+local packet = "\2\2" .. ("\0"):rep(14) .. strings:gsub("%%x(%x%x)", function(digits)
+  return string.char(tonumber(digits, 16))
+end)
+while true do
+  server:send(("PUB fzlua.team.submitters %d\r\n%s\r\n"):format(#packet, packet))
+  server:settimeout(0.1)
+  server:receive()
+end
+]==]
+
+local function run(commands)
+  return nats.run(t, ([[
+member() { "$FZLUA" %s $port "$@" & pids="$pids $!"; }
+try() { "$FZLUA" --engine $url -e 'print(fz.map(function(x) return 6 * x end, {7})[1])'; }
+]]):format(t.file(MEMBER)) .. commands)
+end
+
+tests["a node with endless strings is one with short ones"] = function()
+  local out = run [[
+    long=$("$FZLUA" -e 'io.write(("x"):rep(20000))')
+    node good 1; member $long $long $long $long $long $long $long; try
+  ]]
+  t.equal(out, "42\n")
+end
+
+tests["the name of a node cannot write to the terminal"] = function()
+  local version = t.shell('"$FZLUA" --version'):match "%d+%.%d+%.%d+"
+  local out = run(([[
+    member 'evil%%x1b]0;title%%x07%%x0a2' 1 0 1 0.1%%x1b %s/Lua5.4 ''
+    node good 1; "$FZLUA" --engine $url --nodes
+  ]]):format(version))
+  t.match(out, "good", "evil?]0;title??2")
+  assert(not out:find "[\27\7]", out)
+end
+
+return tests
