@@ -260,6 +260,8 @@ function CallCache:fail(id, e, item)
   local state = self._items[item]
   local call = state and state.calls[id]
   self._store:fail(CallKeys.name(self.plan.nodes[id]), call and call.key, e.message or "")
+  -- Other items of a stream may take long, and other processes wait for the file.
+  if item > 0 then self._store:flush() end
 end
 
 ---An item of a stream has ended.
