@@ -17,8 +17,9 @@
   const cut = (text, n) => text.length > n ? text.slice(0, n - 1) + "…" : text;
 
   const round = (x) => x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) : x.toFixed(2);
-  const time = (us) => us >= 6e7 ? `${Math.floor(us / 6e7)} min ${Math.round(us % 6e7 / 1e6)} s`
-    : us >= 1e6 ? `${round(us / 1e6)} s` : us >= 1e3 ? `${round(us / 1e3)} ms` : `${Math.round(us)} µs`;
+  const minutes = (s) => `${Math.floor(s / 60)} min ${s % 60} s`;
+  const time = (us) => us >= 6e7 ? minutes(Math.round(us / 1e6)) : us >= 1e6 ? `${round(us / 1e6)} s`
+    : us >= 1e3 ? `${round(us / 1e3)} ms` : `${Math.round(us)} µs`;
   const bytes = (n) => n >= 1e9 ? `${round(n / 1e9)} GB` : n >= 1e6 ? `${round(n / 1e6)} MB`
     : n >= 1e3 ? `${round(n / 1e3)} kB` : `${n} B`;
   const count = (n) => n.toLocaleString("en");

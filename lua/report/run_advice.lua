@@ -171,7 +171,7 @@ local function widen(run, factor)
   end
 end
 
--- The calls that the end waited for, from the last one back.
+-- The calls that the end waited for: the last one, the call that this one waited for, and so on.
 local function critical_path(run)
   local last, path = nil, {}
   for i, call in ipairs(run.calls) do
@@ -179,7 +179,7 @@ local function critical_path(run)
   end
   while last do
     local call, latest = run.calls[last], nil
-    table.insert(path, 1, call)
+    path[#path + 1] = call
     for _, before in ipairs(call.before) do
       if not latest or run.calls[before].e.ended > run.calls[latest].e.ended then
         latest = before

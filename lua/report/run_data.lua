@@ -25,15 +25,18 @@ local function micros(seconds) return floor(seconds * 1e6 + 0.5) end
 
 -- A string that is valid UTF-8 and not too long.
 local function clean(s, most)
-  local at = 1
+  local is_long, parts, at = #s > most, {}, 1
+  s = s:sub(1, most + 4) -- the last character may be cut
   while true do
     local _, bad = utf8.len(s, at)
     if not bad then break end
-    s = s:sub(1, bad - 1) .. "\u{FFFD}" .. s:sub(bad + 1)
-    at = bad + 3
+    parts[#parts + 1] = s:sub(at, bad - 1) .. "\u{FFFD}"
+    at = bad + 1
   end
-  if #s <= most then return s end
-  local last = utf8.offset(s, 0, most) -- of the character that crosses the limit
+  parts[#parts + 1] = s:sub(at)
+  s = table.concat(parts)
+  if #s <= most and not is_long then return s end
+  local last = utf8.offset(s, 0, min(most, #s)) -- of the character that crosses the limit
   return s:sub(1, last - 1) .. "…"
 end
 
@@ -329,15 +332,10 @@ end
 
 -- Which box each node is in: its own, or that of its column.
 local function boxes_of(nodes, column, whole)
-  local box_of, columns, most, used = {}, {}, 0, 0
+  local box_of, most = {}, 0
   for i in ipairs(nodes) do most = max(most, column[i]) end
   for i in ipairs(nodes) do
-    local place = (column[i] - 1) * min(most, BOXES_MAX) // most + 1
-    if not columns[place] then
-      columns[place] = true
-      used = used + 1
-    end
-    box_of[i] = whole and place or i
+    box_of[i] = whole and (column[i] - 1) * min(most, BOXES_MAX) // most + 1 or i
   end
   return box_of
 end

@@ -120,6 +120,17 @@ tests["a name or an error of any bytes ends no element, and is whole UTF-8"] = f
   t.match(data.functions[1].name, "</script><script>alert(1)</script>")
 end
 
+tests["an error with a megabyte of wrong bytes is cut at once"] = function()
+  local name = page_name()
+  local s = fz.stage "s"
+  s:register("B", {}, function() error(("\xff"):rep(1000000), 0) end)
+  local chain <close> = fz.chain { s }
+  chain:invoke({}, { report = name, on_error = "continue" })
+  local text, data = page(name)
+  assert(utf8.len(text) and #text < 100000)
+  t.match(data.failures[1].message, ("\u{FFFD}"):rep(900))
+end
+
 tests["the page refers to nothing elsewhere"] = function()
   local name = page_name()
   fz.dag():invoke({}, { report = name })
