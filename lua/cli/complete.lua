@@ -248,7 +248,7 @@ local function parameters(name, f)
   return ("%s(%s)"):format(name, table.concat(list, ", "))
 end
 
----How the member `name` of a value is called.
+---The signature of the member `name` of a value.
 ---@param value any
 ---@param path string|nil the expression of the value
 ---@param name string

@@ -2,7 +2,7 @@
 --
 -- A block is a piece of one file that ends where a record ends. The first blocks have one record,
 -- and later ones as many as take BLOCK_SECONDS, so that slow records are spread over all workers
--- and quick ones cost no message each. Of a pipe a block has what is there.
+-- and quick ones cost no message each. A block of a pipe has the bytes that are there.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"

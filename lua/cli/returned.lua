@@ -40,7 +40,8 @@ function returned.check_forgotten(result, arguments)
   end
 end
 
----The inputs of the command line, and the same over the inputs that the script set in the chain.
+---The inputs of the command line; and these together with the inputs that the script has set in the
+---chain, which they replace.
 ---@param options fzlua.CommandLine
 ---@param arguments string[]
 ---@param pipeline fzlua.Pipeline

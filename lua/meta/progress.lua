@@ -44,11 +44,12 @@ function fz.progress(source, options) end
 ---`"done"`
 
 ---What the list `trace` of a chain or dag has for each attempt of a function that has ended, in the
----order of time; of many, at least the newest half million. A `.jsonl` file has the same fields in
----an object a line, between `{"event":"begin","time":...}` and `{"event":"end","time":...}`, whose
----`lost` counts the attempts that there was no memory for. Its lines are written every 0.1 seconds,
----and are whole, also if the process is killed. If the disk is full, that is logged and the run
----goes on. A file that another run is writing is an error.
+---order of time. A long list keeps at least the newest half million. A `.jsonl` file has the same
+---fields in an object a line, between `{"event":"begin","time":...}` and
+---`{"event":"end","time":...}`, whose `lost` counts the attempts that were not recorded because
+---memory was missing. Its lines are written every 0.1 seconds, and are whole, also if the process
+---is killed. If the disk is full, that is logged and the run goes on. A file that another run is
+---writing is an error.
 ---
 ---Elements of a map that were answered together have one event. Times are in seconds since 1970. A
 ---start and an end are measured by the worker; of a call that never answered, and of the first

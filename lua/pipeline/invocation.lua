@@ -69,8 +69,8 @@ end
 -- The options of runs that give none, by defaults.
 local plain = setmetatable({}, { __mode = "k" })
 
----The same, for a run that is started before the next call: those that give no options share one
----table, unless they have a trace or a report.
+---As options(), for a run that starts before the next call of this. Runs without options of their
+---own share one table, unless they have a trace or a report.
 ---@param given table
 ---@param defaults table
 ---@return table

@@ -171,7 +171,7 @@ local function widen(run, factor)
   end
 end
 
--- The calls that the end waited for: the last one, the call that this one waited for, and so on.
+-- The critical path, backwards: the call that ended last, the call that it waited for, and so on.
 local function critical_path(run)
   local last, path = nil, {}
   for i, call in ipairs(run.calls) do

@@ -112,7 +112,7 @@ end
 
 local function slower(a, b) return a.took > b.took end
 
--- Of calls that are added, keep the slowest.
+-- Add a call, and keep only the slowest ones.
 local function note_slow(data, call)
   local slowest = data.slowest
   if #slowest >= SLOWEST_MAX and call.took <= data.slow_from then return end

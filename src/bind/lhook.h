@@ -17,7 +17,7 @@ struct fz_lhook {
 	lua_Hook own, main;
 };
 
-/* Those of L, which waits, and of the main thread. */
+/* The hooks of L, which waits, and of the main thread. */
 static inline struct fz_lhook
 fz_lhook_get(lua_State *L, lua_State *main)
 {

@@ -38,7 +38,7 @@ struct fz_llimit {
 
 /* The hook that a thread had before a stretch. */
 struct fz_llimit_hook {
-	lua_Hook hook; /* NULL: this is no stretch, or there was none */
+	lua_Hook hook; /* NULL: the thread had none, or no stretch began */
 	int mask, count;
 	bool limited; /* this is the outermost stretch */
 };

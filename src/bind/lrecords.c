@@ -301,8 +301,8 @@ map_positions(lua_State *L, struct lrecords *r, size_t n)
 
 /*
  * records(separator, seed, nblocks, encode [, decode]) -> records. `encode`
- * returns the text of a table; with `decode`, which returns the value of a
- * record, it returns that of every result.
+ * returns the text of a table. With `decode`, which returns the value of a
+ * record, `encode` returns the text of every result.
  */
 static int
 records_new(lua_State *L)

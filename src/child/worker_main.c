@@ -248,7 +248,7 @@ set_number(lua_State *L)
 	return 0;
 }
 
-/* Without memory the worker has no number. */
+/* If memory is missing the worker has no number. */
 static void
 enter_number(lua_State *L, const struct fz_port *port)
 {

@@ -81,7 +81,7 @@ void lease_heard(
 /* Ask for the packets that are missing: the connection is a new one. */
 void lease_ask(struct lease *l);
 
-/* It is over, because of `why`, or "". The peer gets to know it. */
+/* End it because of `why`, or "" if all is well, and notify the peer. */
 void lease_end(struct lease *l, const char *why);
 
 void lease_free(struct lease *l);

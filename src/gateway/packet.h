@@ -75,7 +75,7 @@ packet_write(unsigned char *bytes, const struct packet *p)
 	fz_le32_store(bytes + 12, p->arg);
 }
 
-/* Read a message. What is no packet has type 0. */
+/* Read a message. Its type is 0 if it is not a packet. */
 static inline void
 packet_read(struct packet *p, const void *message, size_t len)
 {

@@ -62,7 +62,7 @@ int fz_loop_watch(struct fz_loop *loop, struct fz_watch *watch, int fd,
 int fz_loop_rewatch(struct fz_loop *loop, struct fz_watch *watch,
     unsigned events, struct fz_err *err);
 
-/* Called before the descriptor is closed, if it is watched or not. */
+/* Called before the descriptor is closed, whether it is watched or not. */
 void fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch);
 
 /*

@@ -28,7 +28,7 @@ struct span {
 	struct fz_slab_block *free; /* freed, not in its class's list */
 	uint32_t linked; /* blocks ever linked; a child counts those in use */
 	uint32_t used;   /* blocks that are not in `free` */
-	uint32_t listed; /* generation of its list, or as current; 0: in none */
+	uint32_t listed; /* generation in which it is in a list; 0: in none */
 	uint32_t fresh;  /* offset of the bytes that were never linked */
 	uint32_t taken;  /* generation in which the span got its class */
 	uint32_t size;   /* bytes of a block */

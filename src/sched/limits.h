@@ -1,4 +1,6 @@
-/* limits.h - what holds for the attempts of a call, and after a failure. */
+/*
+ * limits.h - the limits of an attempt of a call, and how often it is retried.
+ */
 #ifndef FZ_LIMITS_H
 #define FZ_LIMITS_H
 

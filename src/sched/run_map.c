@@ -58,7 +58,10 @@ prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
 	return 0;
 }
 
-/* The map is over: a worker needs it no more. Without memory it stays there. */
+/*
+ * The map has ended: let the worker drop its values. If memory is missing, the
+ * worker keeps them.
+ */
 static void
 forget_shared(void *ctx, struct fz_worker *w)
 {

@@ -254,7 +254,7 @@ lose_value(
 
 /*
  * Cancel all steps that cannot run without a failed one. Returns whether the
- * run can do without these: each has readers.
+ * run can go on without their values: each value that is lost has readers.
  */
 static bool
 lose_values(const struct fz_step *failed)

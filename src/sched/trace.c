@@ -298,7 +298,7 @@ fz_trace_unref(struct fz_trace *t)
 	free(t);
 }
 
-/* Of the records that are kept, drop the older half. */
+/* Drop the older half of the records that are kept. */
 static void
 drop_old(struct fz_trace *t)
 {

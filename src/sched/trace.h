@@ -91,7 +91,7 @@ void fz_trace_unref(struct fz_trace *trace);
 struct fz_job_event *fz_trace_add(struct fz_trace *trace,
     const struct fz_job_event *event, struct fz_trace_names *names);
 
-/* Call `error_text` no more, because its context ends. */
+/* Do not call `error_text` again, because its context ends. */
 void fz_trace_forget_texts(struct fz_trace *trace);
 
 /* Set the text of the error of a record that was added. */

@@ -49,7 +49,10 @@ fz_semaphore_release(struct fz_semaphore *s, int64_t n)
 	return true;
 }
 
-/* After a sleep that ended with a permit: more may be free, and waited for. */
+/*
+ * A waiter got a permit after a sleep: notify the next waiter if more permits
+ * are free.
+ */
 static inline void
 fz_semaphore_pass_on(struct fz_semaphore *s)
 {

@@ -19,7 +19,7 @@ struct key {
 	lua_Number x;
 	const char *s;
 	size_t len;
-	/* Of an object: the digests of key and value as they come next. */
+	/* Of an object: the digests of the next key and its value. */
 	unsigned char digest[2 * FZ_HASH_BYTES];
 };
 

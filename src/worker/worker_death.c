@@ -108,8 +108,8 @@ read_start_error(struct fz_worker_pipes *p, const struct fz_death *death)
 }
 
 /*
- * How the worker ended. Of one on a node this process sees only the end of the
- * program between them.
+ * How the worker ended. If it is on a node, this process sees only the end of
+ * the program in between.
  */
 static void
 find_death(struct fz_worker_pipes *p, const struct fz_death *death)

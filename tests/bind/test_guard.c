@@ -175,7 +175,7 @@ test_objects_are_freed_with_their_handles(void **state)
 	for (int i = 0; i < 5; i++)
 		run(*state, code);
 	assert_true(fz_heap_used() <= before);
-	/* Of 21000 objects of 256 bytes next to nothing is left. */
+	/* Nearly all of 21000 objects of 256 bytes were freed. */
 	assert_true(before < 16 * FZ_HEAP_BLOCK);
 }
 
@@ -190,7 +190,7 @@ test_objects_of_a_condition_keep_its_lock(void **state)
 		    "c:release()");
 }
 
-/* Of what was made before the library, the finalizers run last. */
+/* The finalizers of objects that were made before the library run last. */
 static const char early[] =
     "keep = setmetatable({}, { __gc = function()\n"
     "  local function f(x) return x end\n"

@@ -355,7 +355,7 @@ test_random_a_seed_is_saved_before_its_first_number(void **state)
 	fz_random_seed(&r, 7);
 	draw(L, first);
 	for (int drawn = 0; drawn < 2; drawn++) {
-		fz_random_seed(&r, 7); /* no number of it */
+		fz_random_seed(&r, 7); /* none of its numbers was used */
 		fz_random_save(&r);
 		fz_random_seed(&r, 8);
 		if (drawn != 0)

@@ -8,7 +8,7 @@ local annotations = dofile "tools/annotations.lua"
 local check = require "fzlua.check"
 local sections, classes = annotations.all(".")
 
--- What a table of methods has beside what users call: what other modules of the library call.
+-- Members of a class that are not for users: other modules of the library call them.
 local INTERNAL <const> = {
   ["fz.Error"] = "about raise graph",
   ["fzlua.AsyncResult"] = "new settle is_list note_awaited log_unawaited is",

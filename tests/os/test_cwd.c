@@ -135,7 +135,8 @@ test_cwd_reported_moves_cost_only_the_calls_that_move(void **state)
 	go_to("/");
 	fz_cwd_return();
 	fz_cwd_return();
-	assert_int_equal(ncalls, 2); /* one remembers, one goes back */
+	assert_int_equal(
+	    ncalls, 2); /* one opens the directory, one goes back */
 	fz_cwd_leave(&cwd);
 	assert_int_equal(ncalls, 2);
 }

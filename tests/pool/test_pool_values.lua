@@ -462,7 +462,7 @@ tests["more calls wait than a worker keeps functions"] = function()
   for _, call in ipairs(held) do t.equal(call[1]:get(60), call[2]) end
 end
 
--- Of what a worker that came later cannot have inherited: its values are sent.
+-- A worker that was forked later cannot have inherited the values, so they are sent.
 tests["calls keep their values whatever workers are replaced while they wait"] = function()
   for _, used in ipairs { false, true } do
     for _, max_tasks in ipairs { 1, 3 } do

@@ -76,7 +76,8 @@ test_batch_chunks_have_their_size(void **state)
 {
 	static const struct {
 		uint32_t n, chunk, most; /* as the options */
-		uint32_t first, largest; /* as they came to be */
+		uint32_t first,
+		    largest; /* sizes of the chunks that were made */
 	} cases[] = {
 		{ 100, 7, 0, 7, 7 }, { 100, 1, 0, 1, 1 },
 		{ 100, 1000, 0, 100, 100 },

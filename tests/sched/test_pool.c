@@ -440,7 +440,7 @@ test_pool_ends_workers_that_are_idle_for_long(void **state)
 	fz_pool_free(pool);
 }
 
-/* Of those that are idle; who works goes on. */
+/* Only idle workers leave; a worker with a job continues. */
 static void
 test_pool_may_dismiss_all_idle_workers(void **state)
 {

@@ -279,7 +279,7 @@ test_slots_workers_get_the_pipe_to_share(void **state)
 	assert_int_equal(nest.told->inherited, 2);
 	assert_ptr_equal(environ, before); /* they alone */
 	assert_null(getenv("MAKEFLAGS"));
-	/* What the process has changed since, they see. */
+	/* They see what the process has changed since. */
 	setenv("SLOTS_TEST", "x", 1);
 	assert_told(w, &nest, slots, " -j3 --jobserver-auth=", "x");
 	setenv("SLOTS_TEST", "yy", 1);

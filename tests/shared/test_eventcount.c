@@ -258,7 +258,7 @@ test_eventcount_each_change_wakes_one(void **state)
 		finish(pids[i]);
 }
 
-/* Who was woken may be killed before it does anything. */
+/* A waiter that was woken may be killed before it does anything. */
 static void
 test_eventcount_a_wake_up_survives_a_dead_waiter(void **state)
 {
@@ -382,7 +382,7 @@ user(void)
 			nap(50);
 			continue;
 		}
-		/* Of the dead it is not known whether they were inside. */
+		/* A dead process may have been inside or not. */
 		atomic_store(&shared->member, self);
 		for (volatile int k = 0; k < 1000; k++)
 			continue;

@@ -1,4 +1,4 @@
--- Pipes: two ends, each sends what the other receives, and when one of them is over.
+-- Pipes: two ends, each sends what the other receives, and how one of them ends.
 
 local t = ...
 

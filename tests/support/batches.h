@@ -75,7 +75,7 @@ int items_chunk(
 struct items_home *items_home_new(void);
 void items_home_free(struct items_home *home);
 
-/* Of the items before `n`: that they never ran. */
+/* Forget that the items before `n` have run. */
 void items_forget(struct items_shared *shared, uint64_t n);
 
 /* Raw value `n` of a mapped result buffer; it must be whole. */

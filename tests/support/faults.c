@@ -1,4 +1,4 @@
-/* setenv and pwritev2 are no part of C. */
+/* setenv and pwritev2 are not in C11. */
 #define _GNU_SOURCE
 #include "faults.h"
 

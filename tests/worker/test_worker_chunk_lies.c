@@ -218,7 +218,7 @@ test_worker_chunk_a_lie_costs_one_worker_and_one_job(void **state)
 	unlink(closed_path);
 }
 
-/* Of all its items, in a frame or in the mailbox: the worker is lost. */
+/* For all its items, in a frame or in the mailbox: the worker ends. */
 static int
 serve_stored_nowhere(void *ctx, struct fz_port *port)
 {

@@ -89,7 +89,7 @@ test_worker_a_timeout_counts_from_the_start_of_the_job(void **state)
 
 /*
  * A timed job is done, its reply waits in the mailbox, and the job behind it
- * takes long: nobody is over time.
+ * takes long: no job has exceeded its time.
  */
 static void
 test_worker_a_timeout_does_not_hit_the_job_behind(void **state)

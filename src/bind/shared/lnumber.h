@@ -41,7 +41,10 @@ union fz_number_term {
 	double real;
 };
 
-/* The term at `idx`. NULL, or pushes why it is none. [-0, +0|1, m] */
+/*
+ * The term at `idx`. Returns NULL if it is a term, or pushes and returns the
+ * reason why it is not. [-0, +0|1, m]
+ */
 const char *fz_number_term(
     lua_State *L, int idx, struct fz_number type, union fz_number_term *term);
 

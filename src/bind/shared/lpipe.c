@@ -230,8 +230,8 @@ give_value(lua_State *L, int idx)
 
 /*
  * give_pipes(...): the child of the next fork uses the ends among these values
- * and among the upvalues of the functions in them. Without values: the fork is
- * over.
+ * and among the upvalues of the functions in them. Without values: after the
+ * fork.
  */
 static int
 pipe_give(lua_State *L)
