@@ -33,7 +33,7 @@ local function position(task)
   return ("in the function of %s:%d"):format(info.short_src, info.linedefined)
 end
 
--- For what the object of a wait is waited for.
+-- What the task waits for, by the object of its wait.
 local function what_of(object)
   if type(object) == "string" then return object end
   return object.what or tostring(object)
@@ -59,7 +59,7 @@ function deadlock.add_server(server)
   servers[server] = true
 end
 
--- No other process lives, so that no request comes meanwhile.
+-- No other process lives that could send a request meanwhile.
 local function servers_rest()
   for server in pairs(servers) do
     if not server:rests() then return false end

@@ -87,7 +87,7 @@ function task.spawn_for_caller(f, ...)
   return self
 end
 
--- What a sleep waits for in a caller that cannot be suspended: only its time ends it.
+-- The object of a sleep in a caller that cannot be suspended: only its time ends the wait.
 local NEVER <const> = { done = function() return false end }
 
 local function sleep_in_loop(seconds)

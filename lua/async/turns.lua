@@ -16,7 +16,7 @@ Turn.__index = Turn
 ---@param list table of all turns of the object
 ---@return fzlua.Turn behind all others; to be closed
 function turns.add(list)
-  -- With room for the fields of lists and waiters, because a table that grows is slow.
+  -- It has room for the fields of lists and waiters, because a table that grows is slow.
   local turn = setmetatable({
     _first = false, _last = false, _list = false, _previous = false, _next = false,
   }, Turn)

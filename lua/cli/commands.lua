@@ -19,7 +19,7 @@ An expression is printed, and its first value is _. Enter ends a complete input,
 a new line. Tab completes, Ctrl-R searches the history, Ctrl-C stops what runs, Ctrl-D leaves.
 ]]
 
--- For those who look for the way out.
+-- For users who look for the way out.
 commands.HINT = ":help helps, Ctrl-D leaves"
 
 local LEAVES <const> = { quit = true, exit = true, q = true }

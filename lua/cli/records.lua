@@ -138,7 +138,8 @@ local function run(self)
   end
 end
 
--- Unless the others are to be done anyway, a file that cannot be read is found before the start.
+-- A file that cannot be read is an error before the start, unless the option is to go on with the
+-- other files.
 local function check_files(self, files)
   for _, name in ipairs(self.continues and {} or files) do
     local why = name ~= "-" and core.blocks_check(name)

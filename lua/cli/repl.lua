@@ -177,7 +177,7 @@ local function note_unknown(text)
   end
 end
 
--- What people type who look for the way out, or for help.
+-- Inputs of users who look for the way out, or for help.
 local LEAVES <const> = { exit = true, quit = true, help = true }
 
 local function looks_for_help(self, text)

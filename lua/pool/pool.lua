@@ -73,7 +73,7 @@ end
 
 function Pool:__index(name)
   if name ~= "workers" then return Pool[name] end
-  -- With `idle` a query must not fork those that have ended.
+  -- With the option `idle`, a query must not fork workers again that have ended.
   if not self._closed and not self._options.idle then self._core:fill() end
   return self._core:workers()
 end

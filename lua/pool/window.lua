@@ -139,7 +139,7 @@ local function fail(self)
   error(e, 0)
 end
 
--- No result will come: end, or raise why.
+-- No result will come: return the end, or raise the reason.
 local function finish(self)
   if self._failed and not self._closed then fail(self) end
   local e = not self._closed and self:whole() or self._cut

@@ -109,7 +109,7 @@ function ProgramIO:run()
   local ended
   repeat
     wait.until_done(self)
-    ended = program:done() -- and wrote no more
+    ended = program:done() -- and it has written nothing since
     pass_on(self)
     if program:hungry() then feed(self) end
   until ended

@@ -270,7 +270,7 @@ local function add_stages(lines, run, wall)
   end
 end
 
--- What small calls cost beside their work.
+-- The cost of small calls beside their own work.
 local function add_chunks(lines, run)
   for _, s in ipairs(run.stages) do
     local each, idle = s.busy / s.calls, max(s.busy - s.cpu, 0) / s.calls

@@ -45,7 +45,7 @@ struct lloop {
 	struct fz_watch heap_watch; /* its fd is -1 until a caller listens */
 	struct fz_change heap_change;
 	struct fz_fork_hook hook;
-	struct fz_idle idle;  /* since when it needs no more memory */
+	struct fz_idle idle;  /* since when its memory is unused */
 	struct fz_timer rest; /* frees unused memory */
 	bool held;            /* core.turn() must not wait */
 	struct fz_garbage *garbage;

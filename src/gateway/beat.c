@@ -61,7 +61,7 @@ beat_send(struct gateway *g)
 	}
 }
 
-/* The sender has a lease that is over here. */
+/* The sender has a lease that has ended here. */
 static void
 close_unknown(struct gateway *g, const char *to, uint32_t lease)
 {

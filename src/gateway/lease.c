@@ -289,7 +289,8 @@ put_pending(struct lease *l, const struct packet *p)
 		lease_end(l, "its peer sends more than it may");
 		return;
 	}
-	/* What was written goes only once all is, so that bytes seldom move. */
+	/* Bytes that were written are removed together with later ones, so that
+	 * the rest is seldom moved. */
 	if (l->written > LEASE_WINDOW) {
 		fz_buf_consume(&l->pending, l->written);
 		l->written = 0;

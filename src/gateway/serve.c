@@ -159,7 +159,7 @@ take_packets(struct serve *s)
 	}
 }
 
-/* Drop the leases that are over, and those of lost submitters. */
+/* Drop the leases that have ended, and those of lost submitters. */
 static void
 check_leases(struct serve *s, int64_t now_ns, int64_t stalled_ns)
 {
@@ -211,7 +211,10 @@ take_signal(struct serve *s)
 		end_all(s, "it was ended by a second signal");
 }
 
-/* No signal is for a process that took the number of a dead one. */
+/*
+ * Reap the dead processes, and forget their numbers, which other processes may
+ * get.
+ */
 static void
 reap(struct serve *s)
 {

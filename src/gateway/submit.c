@@ -43,7 +43,8 @@ struct peer {
 	enum peer_state state;
 	bool told; /* the script knows this state */
 	int64_t heard_ns;
-	int64_t absent_ns; /* since when the server knows it no more; or 0 */
+	int64_t
+	    absent_ns; /* since when the server does not know it; 0: it does */
 };
 
 struct submit {
@@ -99,7 +100,10 @@ add_peer(struct submit *s, const char *id)
 	return peer;
 }
 
-/* The script gets to know of a node only if it can be used, or could be. */
+/*
+ * Set what the script is told of the node: its fields, its state and the reason
+ * for that.
+ */
 static void
 set_state(struct peer *peer, const char *fields[5], enum peer_state state,
     const char *why)
@@ -361,7 +365,7 @@ lose_peers(struct submit *s)
 	}
 }
 
-/* Whether they have gone, or are there again. */
+/* Ask the silent nodes whether they can be reached again. */
 static void
 ask_silent(const struct submit *s)
 {

@@ -240,7 +240,7 @@ fz_proc_format_name(char *name, size_t len, pid_t parent)
 
 /*
  * The mark is the variable itself: a child writes its number over its parent's,
- * because setenv() would take it as long as the fork.
+ * because setenv() would take as long as the fork.
  */
 void
 fz_proc_export_mark(void)

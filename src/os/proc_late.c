@@ -22,7 +22,10 @@
 /* The same where nothing reaps them later. */
 #define LATE_LAST_NS FZ_CLOCK_SECOND
 
-/* Reap those that are dead; `which` as for waitpid(). Whether others live. */
+/*
+ * Reap those that are dead; `which` as for waitpid(). Returns whether others
+ * live.
+ */
 static bool
 reap_dead(pid_t which)
 {

@@ -150,7 +150,9 @@ int fz_process_watch_forks(void);
 void fz_process_begin_fork(void);
 void fz_process_end_fork(void);
 
-/* Call foreign->in_child() in each child that other code forks, or no more. */
+/*
+ * Call foreign->in_child() in each child that other code forks; NULL: do not.
+ */
 void fz_process_add_foreign(struct fz_foreign_fork *foreign);
 void fz_process_remove_foreign(struct fz_foreign_fork *foreign);
 

@@ -101,7 +101,7 @@ int fz_dispatcher_init(struct fz_dispatcher *d, struct fz_engine *engine,
 void fz_dispatcher_fini(struct fz_dispatcher *d);
 
 /*
- * Use the pools, or use them no more; no job is at a worker then. 0, or -1 and
+ * Start or stop the use of the pools; no job is at a worker then. 0, or -1 and
  * `err`.
  */
 int fz_dispatcher_join(struct fz_dispatcher *d, struct fz_err *err);
@@ -131,8 +131,8 @@ void fz_producer_recall(
     const struct fz_producer *producer, const struct fz_err *kill);
 
 /*
- * It sends no more: recall its jobs at the end of the loop's turn. `kill` stays
- * valid.
+ * It sends no more jobs: recall those that it has sent at the end of the loop's
+ * turn. `kill` stays valid.
  */
 void fz_producer_stop(struct fz_producer *producer, const struct fz_err *kill);
 

@@ -71,7 +71,7 @@ free_number(struct fz_pool *pool, unsigned number)
 static void
 arm_rest(struct fz_pool *pool, int64_t since_ns)
 {
-	/* Without memory for the timer the workers stay. */
+	/* If memory for the timer is missing, the workers stay. */
 	fz_loop_arm(pool->opts.engine->loop, &pool->rest,
 	    fz_clock_after(since_ns, pool->opts.idle_ns));
 }

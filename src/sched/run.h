@@ -65,7 +65,7 @@ const struct fz_limits *fz_run_limits_of(
  */
 void fz_run_set(struct fz_run *run, uint32_t value, struct fz_blob *blob);
 
-/* Before the start: the value is wanted afterwards. */
+/* Before the start: keep the value until the end of the run. */
 void fz_run_keep(struct fz_run *run, uint32_t value);
 
 /*
@@ -150,8 +150,8 @@ void fz_run_decide(
     struct fz_run *run, uint32_t node, uint64_t element, bool again);
 
 /*
- * Of a map: the index of the element whose failure is that of `node`; 0: it
- * has not failed, or not because of an element.
+ * Of a map: the index of the element whose failure is that of `node`; 0: it has
+ * not failed, or for another reason.
  */
 uint64_t fz_run_failed_element(const struct fz_run *run, uint32_t node);
 

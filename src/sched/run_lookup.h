@@ -49,7 +49,7 @@ uint32_t fz_lookup_asked(
 void fz_lookup_found(struct fz_flow *flow, struct fz_lookup_at at,
     struct fz_blob **values, uint32_t n);
 
-/* They are not known: the node runs. */
+/* The results are not known: the node runs. */
 void fz_lookup_not_found(struct fz_flow *flow, struct fz_lookup_at at);
 
 /*

@@ -86,7 +86,7 @@ struct fz_ready_list *fz_map_ready_list(const struct fz_run_map *map);
 /* The inputs of a step are there. Its failure is that of the step. */
 void fz_map_start(struct fz_step *step);
 
-/* Start no more elements; those that run go on, or are killed at once. */
+/* Start no further elements; those that run go on, or are killed at once. */
 void fz_map_stop(struct fz_run_map *map, const struct fz_err *kill);
 
 /* Kill what runs, wait until it has ended, and end the step. */

@@ -319,7 +319,7 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 		}
 		if (step->state == FZ_STEP_DELAYED) {
 			fz_loop_disarm(flow->opts.engine->loop, &step->delay);
-			/* It did run, and failed. */
+			/* The step ran, and failed. */
 			step->state = FZ_STEP_WAITING;
 		}
 		if (step->state == FZ_STEP_WAITING ||

@@ -41,7 +41,7 @@ void fz_step_failed(struct fz_step *step, struct fz_failure *failure);
 void fz_step_fail(struct fz_step *step);
 void fz_step_retry(struct fz_step *step);
 
-/* It has failed for good: there is no other attempt. Takes the value. */
+/* The step has failed, and there is no further attempt. Takes the value. */
 void fz_step_lost(struct fz_step *step, struct fz_failure *failure);
 
 /*

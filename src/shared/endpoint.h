@@ -39,8 +39,8 @@ void fz_endpoint_leave(struct fz_endpoint *end, uint32_t self);
 bool fz_endpoint_is_used(const struct fz_endpoint *end, uint32_t self);
 
 /*
- * Whether no process but this one can use it. A process that may come to hold
- * it and does not yet is not known here.
+ * Whether no process but this one can use it. A process that has not received
+ * the end yet does not count.
  */
 bool fz_endpoint_is_over(const struct fz_endpoint *end, uint32_t self);
 

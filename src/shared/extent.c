@@ -252,7 +252,8 @@ fz_extent_cool(struct fz_extents *ex, uint64_t len, uint64_t *at)
 		return 0;
 	e = ex->list + i;
 	len = round_up(ex, len);
-	/* Without memory for one more entry the whole extent becomes cold. */
+	/* If memory for one more entry is missing, the whole extent becomes
+	 * cold. */
 	if (len == 0 || len >= e->len || make_room(ex) == -1) {
 		len = ex->list[i].len;
 		*at = ex->list[i].at;

@@ -81,7 +81,7 @@ reset_wait(struct fz_heap_wait *wait, uint32_t self)
 	atomic_store(&wait->member, self);
 }
 
-/* Take over the seats of a place that earlier members may have had. */
+/* Take over the seats that earlier members may have had at this place. */
 static void
 inherit_seats(struct fz_membership *own, uint32_t place, uint32_t self)
 {

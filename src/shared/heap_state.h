@@ -58,7 +58,7 @@ struct member {
 	int64_t dead_ns; /* when it was first seen to be dead; 0: it was not */
 };
 
-/* It stays with its place, for the members that are there one after another. */
+/* It stays at its place, for one member after another. */
 struct seat {
 	struct fz_heap_wait wait;
 	uint32_t place; /* plus 1; 0: none, its process was killed */

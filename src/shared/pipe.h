@@ -122,7 +122,7 @@ fz_pipe_in(struct fz_pipe *pipe, unsigned side)
 	return &pipe->end[1 - side].out;
 }
 
-/* Free the memory of empty queues; the next item allocates some anew. */
+/* Free the memory of empty queues; the next item allocates memory again. */
 void fz_pipe_compact(struct fz_pipe *pipe, uint32_t self);
 
 #endif

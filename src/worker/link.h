@@ -163,7 +163,7 @@ void fz_link_write(struct fz_link *link);
 /* One read into `wire`; as fz_wire_fill(). */
 ptrdiff_t fz_link_fill(struct fz_link *link);
 
-/* Send no more: the worker reads the end of its calls. */
+/* Send nothing after this: the worker reads the end of its calls. */
 void fz_link_finish(struct fz_link *link);
 
 /* Close an end that has failed or has ended, and report that. */

@@ -39,7 +39,8 @@ give_back(void *ctx, uint64_t offset)
 	size_t start = fz_wire_begin(&link->unsent, FZ_WIRE_FREE, 0, 0);
 
 	fz_buf_put_u64(&link->unsent, offset);
-	/* Without memory the extent stays allocated until the worker dies. */
+	/* If memory is missing, the extent stays allocated until the worker
+	 * dies. */
 	fz_link_end_frame(link, start, NULL);
 }
 

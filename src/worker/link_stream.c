@@ -165,7 +165,7 @@ stream_recall(struct fz_link *link)
 	if ((int32_t)(link->next_seq - s->started) <= 0)
 		return true; /* there is nothing to take back */
 	start = fz_wire_begin(&link->unsent, FZ_WIRE_RECALL, 0, link->next_seq);
-	/* Without memory nothing is taken back this time. */
+	/* If memory is missing, nothing is taken back this time. */
 	s->recalling = fz_link_end_frame(link, start, NULL) == 0;
 	s->recall_end = link->next_seq;
 	return false;

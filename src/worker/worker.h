@@ -122,7 +122,8 @@ enum { FZ_WORKER_FUNCS = 64 };
 struct fz_worker_ops {
 	/* The last job was answered (or returned). */
 	void (*idle)(void *ctx, struct fz_worker *worker);
-	/* It is dead and reaped: free it. The owners of its jobs know. */
+	/* It is dead and reaped: free it. The owners of its jobs were notified.
+	 */
 	void (*dead)(void *ctx, struct fz_worker *worker);
 };
 

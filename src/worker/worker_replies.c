@@ -115,7 +115,8 @@ answer_items(struct fz_worker_pipes *p, const struct results *r, uint32_t at,
 }
 
 /*
- * Returns how many of the results are new: others were copied from the mailbox.
+ * Returns how many of the results are new; the others were copied from the
+ * mailbox before.
  */
 static uint32_t
 take_items(struct fz_worker_pipes *p, struct results r, int64_t now_ns)

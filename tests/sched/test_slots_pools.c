@@ -148,7 +148,7 @@ test_slots_any_call_may_fail(void **state)
 			assert_true(good);
 			break;
 		}
-		/* Without memory the loop makes its epoll set anew. */
+		/* If memory is missing, the loop makes its epoll set again. */
 		assert_true(count_fds() <= nfds);
 		assert_no_children();
 	}

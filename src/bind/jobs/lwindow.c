@@ -297,7 +297,7 @@ window_advance_always(lua_State *L)
 	return 0;
 }
 
-/* window:stop() -> boolean: read no more items; false: it was so before */
+/* window:stop() -> boolean: stop reading items; false: it had stopped before */
 static int
 window_stop(lua_State *L)
 {

@@ -23,7 +23,10 @@ struct fz_lwindow;
 /* The first user value of its userdata: a table of errors by number. */
 enum { FZ_LWINDOW_ERRORS = 1 };
 
-/* What has the items. Its userdata, with the window at its begin, is at 1. */
+/*
+ * The owner of the items. Its userdata, which begins with the window, is at
+ * index 1.
+ */
 struct fz_lwindow_ops {
 	/* Whether a result is ready. [-0, +0, -] */
 	bool (*ready)(lua_State *L, const struct fz_lwindow *w);

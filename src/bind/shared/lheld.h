@@ -28,7 +28,7 @@ struct fz_lheld {
 void fz_lheld_add(struct fz_lshared *shared, struct fz_lock *lock,
     const struct fz_object *object, uint32_t task);
 
-/* It has released the lock. Does nothing if the lock was not noted. */
+/* The task has released the lock. Does nothing if the lock was not noted. */
 void fz_lheld_remove(
     struct fz_lshared *shared, const struct fz_lock *lock, uint32_t task);
 
