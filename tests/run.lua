@@ -287,7 +287,7 @@ local function left_over(before)
   until false
 end
 
--- What fzlua opens once and keeps is no leak: have it opened.
+-- Descriptors that fzlua opens once and keeps are no leaks: let it open them first.
 local function warm_up()
   local stage = fz.stage "warm"
   stage:register("A", function(a) return a end)

@@ -123,10 +123,10 @@ int fz_batch_skip(struct fz_batch *batch, struct fz_err *err);
 int fz_batch_grow(struct fz_batch *batch, uint64_t n, struct fz_err *err);
 
 /*
- * The result of an item is known, so that it is not called; items that are
- * known come in their order, before the start or before any later item is
- * added. A growing batch may be one item short of `item`, which is added then.
- * Takes the reference, also on failure. 0, or -1 and `err`.
+ * The result of an item is known, so that it is not called; the calls are in
+ * the order of the items, before the start or before a later item is added. The
+ * next item of a growing batch is added if it is not there yet. Takes the
+ * reference, also on failure. 0, or -1 and `err`.
  */
 int fz_batch_know(struct fz_batch *batch, uint64_t item, struct fz_blob *value,
     struct fz_err *err);

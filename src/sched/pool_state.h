@@ -56,7 +56,7 @@ bool fz_pool_may_start(const struct fz_pool *pool);
 /*
  * Fork a worker, or start one on `node`; `first`: it is the first of this call.
  * While other workers live, a failed start is no error: the pool pauses its
- * starts. NULL, and `err` if it is one.
+ * starts. NULL if it failed, with `err` if that is an error.
  */
 struct fz_worker *fz_pool_start(
     struct fz_pool *pool, struct fz_node *node, bool first, struct fz_err *err);

@@ -385,7 +385,7 @@ command(unsigned char *p, const char *name)
 	return p;
 }
 
-/* As GNU parallel: ":" is this machine. */
+/* ":" is this machine, as in the logs of GNU parallel. */
 static unsigned char *
 host(unsigned char *p, const char *node)
 {

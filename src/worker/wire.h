@@ -58,7 +58,7 @@ struct fz_err;
 /* Types from RESULT on are sent by the worker, the others by its parent. */
 enum fz_wire_type {
 	FZ_WIRE_JOB = 1,  /* call a function */
-	FZ_WIRE_FREE,     /* these bytes of yours are read */
+	FZ_WIRE_FREE,     /* the parent has read these bytes of the worker */
 	FZ_WIRE_FUNC,     /* a function to keep */
 	FZ_WIRE_CHUNK,    /* call a function for each item */
 	FZ_WIRE_RECALL,   /* start nothing more below seq */

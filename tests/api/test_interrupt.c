@@ -152,7 +152,8 @@ test_interrupt_ends_the_wait_of_a_coroutine(void **state)
 		"  coroutine.yield(1) fz.future():await(60)\n"
 		"end)\n"
 		"for _ in p:imap(math.abs, source) do end",
-		/* The function of a pool without workers has its own. */
+		/* A function that this process calls itself has a thread of its
+		 * own. */
 		"local s = fz.stage 's'\n"
 		"function s.A() fz.sleep(9e9) end\n"
 		"local e = select(2, pcall(fz.chain{s}, {}, {jobs = 0}))\n"

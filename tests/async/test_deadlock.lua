@@ -1,5 +1,5 @@
--- test_deadlock.lua - waits that nothing can end are named, and no others, also if pools have idle
--- workers.
+-- test_deadlock.lua - a wait that nothing can end is an error, also if pools have idle workers;
+-- other waits are not.
 
 local t = ...
 
@@ -132,7 +132,7 @@ tests["the server of a manager ends no wait by itself"] = function()
   end
 end
 
--- What a server does for a question that this process has asked, and no longer waits for.
+-- Work of a server for a question of this process, which does not wait for the answer any more.
 local SERVER_WAKES <const> = {
   [[fz.with_timeout(0.05, function()
       dict:update("x", function() os.execute "sleep 0.4" queue:put(1) end)

@@ -125,7 +125,7 @@ test_guard_holds_nothing_after_an_allocation_failed(void **state)
 	starve(*state, "guard");
 }
 
-/* Holding it as nobody would be holding it with others. */
+/* A process without a number would share the lock with all others like it. */
 static void
 test_guard_raises_in_a_process_without_a_member_number(void **state)
 {

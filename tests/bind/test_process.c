@@ -86,7 +86,7 @@ truth_of(struct host *h, const char *name)
 	return truth;
 }
 
-/* What is opened once and kept is opened before the test. */
+/* Descriptors that stay open are opened before the test. */
 static int
 setup(void **state)
 {

@@ -307,7 +307,7 @@ test_random_no_seed_stops_the_generator(void **state)
 			assert_int_not_equal(numbers[i], numbers[j]);
 }
 
-/* What the script sets itself counts, also before its first number. */
+/* A seed that the script sets counts, also before its first number. */
 static void
 test_random_keeps_a_seed_that_the_script_sets(void **state)
 {

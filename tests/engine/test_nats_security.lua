@@ -48,7 +48,7 @@ tests["TLS needs a certificate that is trusted and has the name of the URL"] = f
       "$FZLUA" --worker --engine tls://u:p%%40ss@127.0.0.1:$port/team
     ]]):format(dir), { config = ([[authorization { user: u, password: "p@ss" }
       tls { cert_file: "%s/server.pem", key_file: "%s/server.key" }]]):format(dir, dir) })
-    -- Without tls:// on this machine the server decides.
+    -- On this machine, the server decides if a URL without tls:// is allowed.
     lines(out, "42", "is not valid for this name, or not trusted", "not trusted", "42",
       "refuses the user or password", "not valid for this name")
   end)

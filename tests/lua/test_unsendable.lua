@@ -81,7 +81,7 @@ tests["a long path is cut in its middle"] = function()
   t.match(t.fails("unsendable", fz.pack, deep).message, ".k8.k7.k6.k5.") -- this one is not
 end
 
--- What a function raises, as its caller is told.
+-- The error of a function, as its caller gets it.
 local function told(f)
   local pool <close> = fz.pool(1)
   local texts = {

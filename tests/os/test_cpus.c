@@ -41,7 +41,7 @@ static int ncpus;        /* of it; the mask has 0 .. ncpus - 1 */
 static int mask_error;
 static int here; /* the processor of a pretended machine */
 
-/* What was asked for of a pretended machine. */
+/* The numbers of processors that were asked of a pretended machine. */
 static struct {
 	pid_t pid;
 	cpu_set_t set;

@@ -38,7 +38,10 @@ ssize_t __real_pwritev2(
 ssize_t __wrap_pwritev2(
     int fd, const struct iovec *pieces, int n, off_t at, int flags);
 
-/* Once a write without a signal was refused, nobody asks for one again. */
+/*
+ * Once the kernel has refused a write without a signal, it is not asked for one
+ * again.
+ */
 static bool new_kernel = false;
 
 ssize_t

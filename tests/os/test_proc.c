@@ -179,7 +179,7 @@ test_proc_death_by_the_cpu_limit_is_reported(void **state)
 int __real_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 
-/* So many answers come before the kernel knows how the process ended. */
+/* As many answers come before the kernel knows how the process ended. */
 static int nearly;
 
 int
@@ -200,7 +200,7 @@ __wrap_ioctl(int fd, unsigned long request, ...)
 	return rc;
 }
 
-/* Linux 6.15 and newer tell how a process ended that nobody could wait for. */
+/* Linux 6.15 and newer report how a process ended that was not waited for. */
 static bool
 tells_exit_of_reaped(void)
 {

@@ -193,7 +193,10 @@ print_both(void *ctx, const struct fz_err *failed)
 	return 0;
 }
 
-/* With numbers crossed, and with some of the three closed in the parent. */
+/*
+ * With standard descriptors in another order, and with some of the three closed
+ * in the parent.
+ */
 static void
 test_proc_output_goes_to_the_given_descriptors(void **state)
 {

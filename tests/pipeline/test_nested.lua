@@ -203,7 +203,7 @@ tests["kill -9 of workers at random, two levels deep: all is done, no slot is lo
   for _ = 1, 8 do outer:invoke({ A = 1 }, { jobs = 4, retries = 1000 }) end
   os.remove(going)
   os.execute(("while kill -0 %d 2>/dev/null; do sleep 0.02; done"):format(killer))
-  -- Those that were killed have noted no end.
+  -- Functions that were killed have noted no end.
   local starts = {}
   for line in io.lines(log) do starts[#starts + 1] = line end
   assert(#starts >= 8 * 16 * 2, #starts)
@@ -342,7 +342,7 @@ tests["make gets its tokens back however fzlua ends"] = function()
   for name, status in pairs(statuses) do
     t.equal(ends(kill:format(name) .. " future:await()"), status .. " 3\n")
   end
-  -- A second one while nobody listens to the first.
+  -- A second signal while no process handles the first.
   t.equal(ends(("string.rep('x', 10):gsub('x', function() pcall(function() %s end) end)"):format(
     kill:format "INT")), "130 3\n")
 end

@@ -431,7 +431,8 @@ tests["all workers of a pool see the globals of its first call"] = function()
   for i = 1, 3 do t.equal(results[i]:get(30), 1) end
 end
 
--- What was registered once is a table like any other, wherever its memory is used again.
+-- A table that was registered once may be freed; another table at its address is a table like any
+-- other.
 tests["a change is seen in tables that lie where a class was that lost its name"] = function()
   local pool <close> = fz.pool(1)
   for _ = 1, 300 do fz.register_class("test.replaced", { {} }) end

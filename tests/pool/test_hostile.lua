@@ -69,7 +69,7 @@ local function one_lost(f, n, options, most)
     for i = 1, n do if r.errors[i] then print(i, r.errors[i]) end end
     error(("%d items failed"):format(failed))
   end
-  -- What all share is as it was.
+  -- The shared objects are as before.
   local q, l = fz.queue(), fz.lock()
   q:put(1)
   t.equal({ q:get(5), l:acquire(5) }, { 1, true })

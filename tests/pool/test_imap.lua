@@ -654,7 +654,7 @@ tests["join and a scope wait for no imap that is not read to its end"] = functio
     pool:close()
     t.equal(pool:join(60), true)
     t.fails("closed", unread)
-    -- What was read before can still be taken.
+    -- Results of items that were read before still arrive.
     local n = 0
     local e = t.fails("closed", function() for _ in next_item do n = n + 1 end end)
     t.match(e.message, "before the source was read to its end")

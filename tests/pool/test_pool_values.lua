@@ -391,7 +391,7 @@ local function new_world()
   return world
 end
 
--- What a pool calls to have f's world shown.
+-- The function that a pool calls to show the values that f reaches.
 local function new_job(f)
   return function()
     local out = {}

@@ -17,7 +17,7 @@ local function is(a, b)
   return a == b and math.type(a) == math.type(b)
 end
 
--- The list that mapping f over 1 .. n gave is that of a loop; items in `failed` aside.
+-- The list from a map of f over 1 .. n is that of a loop, except for the items in `failed`.
 local function check(what, list, n, f, failed)
   t.equal(list.n, n)
   for i = 1, n do
@@ -302,7 +302,7 @@ tests["elements of every shape are the arguments that table.unpack makes of them
   end
 end
 
--- What calls change in the list and in its elements, one worker's later calls see.
+-- A call may change the list and its elements; later calls in the same worker see that.
 local function change(list)
   return function(i, j)
     if i % 50 == 0 then list[i + 1] = { i, "changed" } end

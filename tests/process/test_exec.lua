@@ -235,7 +235,7 @@ tests["workers forked meanwhile do not hold a program's pipes"] = function()
   local stage = fz.stage "s"
   stage:register("B", "A", function(a) return a end)
   local chain <close> = fz.chain { stage }
-  -- cat ends when nobody can write to it any more: also not the worker.
+  -- cat ends once no process can write to it, not even the worker.
   local read = fz.stage "read"
   read:register("C", "A", function() return fz.exec({ "cat" }, { stdin = "x" }).stdout end)
   local outer <close> = fz.chain { read }

@@ -209,7 +209,7 @@ test_batch_two_of_them_go_in_turn(void **state)
 	batch_test_fini(&u);
 }
 
-/* Take all changes: whether the object is among them. */
+/* Take all changes. Returns whether the object is among them. */
 static bool
 has_changed(struct fz_engine *engine, uint64_t id)
 {

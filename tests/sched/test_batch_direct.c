@@ -102,7 +102,8 @@ test_batch_only_long_chunks_have_a_result_buffer(void **state)
 		batch_test_start(&t);
 		assert_all_items_done(&t);
 		assert_values(&t);
-		/* What is stolen from a chunk may be too short for one. */
+		/* Items that are taken from a chunk may be too few for another
+		 * chunk. */
 		assert_int_equal(t.nraw >= 256, cases[i].stored);
 		assert_int_equal(result_buffers.asked != 0, cases[i].stored);
 		assert_true(t.nraw == 0 || cases[i].stored);

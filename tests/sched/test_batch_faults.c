@@ -178,7 +178,8 @@ any_call_may_fail(struct batch_world *b, bool forks, int least)
 	unsigned long n = 0;
 	bool came;
 
-	/* It would search a worker's whole slice when that kills itself. */
+	/* Without this, valgrind would search the whole slice of each worker
+	 * that kills itself. */
 	if (on_valgrind())
 		b->w->engine.arena_tried = true;
 	do {

@@ -140,7 +140,10 @@ test_batch_a_timeout_is_of_one_item(void **state)
 	batch_test_fini(&t);
 }
 
-/* The first waits at the gate, the second fails, all others take a moment. */
+/*
+ * The first item waits at the gate, the second one fails, and each other item
+ * takes a moment.
+ */
 static void
 start_policy(struct batch_world *b, enum fz_policy policy)
 {

@@ -487,7 +487,7 @@ compare_mask(void *ctx, pid_t pid)
 	assert_true(CPU_EQUAL(&mask, (cpu_set_t *)ctx));
 }
 
-/* They begin on other processors, and may go anywhere then. */
+/* Workers begin on other processors, and may move to any later. */
 static void
 test_pool_workers_that_are_spread_have_our_processors(void **state)
 {
@@ -530,7 +530,8 @@ test_pool_workers_do_not_hold_each_others_pipes(void **state)
 		pool_user_send(fz_pool_take(pool, &u.user, NULL), &u, &t[i],
 		    JOB_SLEEP, 60000);
 	wait_for_calls(w, JOB_SLEEP, 4);
-	/* If its pipe were open in the others it would not leave. */
+	/* A worker would not leave if its pipe were open in the other workers.
+	 */
 	fz_pool_dismiss_idle(other);
 	wait_for_count(w, &w->shared->leaves, 1);
 	fz_pool_free(other);

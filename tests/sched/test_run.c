@@ -525,7 +525,7 @@ test_run_two_may_share_a_pool(void **state)
 	assert_run_value(&q, last2, 30);
 	assert_run_ended(&p);
 	assert_run_ended(&q);
-	/* One ends with workers busy for it, the other goes on. */
+	/* One run ends while workers are busy for it; the other continues. */
 	fz_run_free(p.run);
 	p.run = NULL;
 	q.pools[0] = NULL;

@@ -436,7 +436,8 @@ test_stream_any_call_may_fail(void **state)
 	int rc, nfailed = 0;
 	bool came;
 
-	/* It would search a worker's whole slice when that kills itself. */
+	/* Without this, valgrind would search the whole slice of each worker
+	 * that kills itself. */
 	if (on_valgrind())
 		w->engine.arena_tried = true;
 	do {

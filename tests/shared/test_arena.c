@@ -140,7 +140,8 @@ test_arena_parent_reads_what_a_child_wrote(void **state)
 
 		assert_int_equal(
 		    in_arena_child(arena, slice, write_own, at), 1);
-		/* With a mapping that stays, or with one of its own. */
+		/* With a mapping that stays, or with one that is made for this
+		 * call. */
 		arena_faults.mmap_max = lens[i];
 		view = fz_arena_map(arena, there + 5000, 5000, NULL);
 		assert_non_null(view);

@@ -287,7 +287,7 @@ kill_the_third(struct shared *s)
 
 		start_waiters(s, pids, 2);
 		third = member_wait(member_start_dying(wait_once, s, n));
-		/* It may be too early to have come. */
+		/* The process may have been killed before it arrived. */
 		if (fz_barrier_nwaiting(&s->barrier, self) == 2)
 			fz_barrier_abort(&s->barrier, self);
 		for (int i = 0; i < 2; i++)

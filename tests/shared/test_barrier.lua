@@ -12,7 +12,7 @@ local function broken(f, ...)
   return e
 end
 
--- What a wait came to: its index, "timeout", or the text of the error.
+-- The outcome of a wait: its index, "timeout", or the text of the error.
 local function outcome(b, timeout)
   local ok, v, why = pcall(b.wait, b, timeout)
   return ok and (v or why) or v.message

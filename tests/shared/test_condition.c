@@ -304,7 +304,10 @@ wait_begun(struct shared *s, pid_t pid, uint32_t before)
 	}
 }
 
-/* It waits first and is notified. If it is dead, the next waiter is. */
+/*
+ * The process waits first and is notified. If it is dead, the next waiter is
+ * notified.
+ */
 static void
 test_condition_loses_nothing_after_a_kill_at_each_step_of_a_waiter(void **state)
 {

@@ -42,7 +42,8 @@ test_heap_any_call_may_fail(void **state)
 			assert_int_equal(count_fds(), nfds + 2);
 			break;
 		}
-		/* It goes on with less, or another place. */
+		/* Another call is possible with less memory, or at another
+		 * place. */
 		if (object != NULL)
 			fz_heap_free(&this_member, object);
 		else
@@ -97,7 +98,7 @@ test_heap_is_absent_if_file_size_is_limited(void **state)
 	assert_non_null(strstr(err.text, "file size"));
 }
 
-/* With 64 MB at least all may be taken, and given back. */
+/* With 64 MB or more, all blocks can be allocated and freed again. */
 static void
 small_child(uint64_t arg)
 {

@@ -234,7 +234,8 @@ test_heap_has_room_for_4096(void **state)
 		pthread_mutex_unlock(&member_at(i)->life);
 	}
 	assert_false(fz_heap_alive(first));
-	/* They died just now: it waits until one of the places is free. */
+	/* The members have just died: the new one waits until one of the places
+	 * is free. */
 	assert_int_not_equal(fz_heap_join(&this_member, &err), 0);
 	assert_int_equal(fz_heap_nplaces(), FZ_HEAP_MEMBERS);
 }

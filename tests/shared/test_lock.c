@@ -139,7 +139,7 @@ test_lock_belongs_to_its_holder(void **state)
 	assert_int_equal(member_wait(member_start(take_it, s)), FZ_LOCK_BUSY);
 	fz_lock_release(&s->lock);
 	assert_false(fz_lock_is_mine(&s->lock, self));
-	/* It exits with it, and so leaves it. */
+	/* The process exits while it holds the lock. */
 	assert_int_equal(
 	    member_wait(member_start(take_it, s)), FZ_LOCK_ACQUIRED);
 	assert_int_equal(fz_lock_recover(&s->lock, self), FZ_LOCK_ABANDONED);
@@ -174,7 +174,10 @@ test_lock_of_a_killed_holder_is_abandoned_once(void **state)
 	free_shared(s);
 }
 
-/* The two numbers are the same whenever nobody is at work on them. */
+/*
+ * The two numbers are equal unless a process that holds the lock is changing
+ * them.
+ */
 static int
 count_up(void *ctx)
 {
@@ -259,7 +262,10 @@ take_and_release(void *ctx)
 	return (int)how;
 }
 
-/* One that takes it over from a dead one, and dies at some step, too. */
+/*
+ * A process that takes the lock over from a dead one, and is killed at some
+ * step as well.
+ */
 static void
 test_lock_can_be_recovered_after_a_kill_at_each_step_of_a_recovery(void **state)
 {

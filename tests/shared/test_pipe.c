@@ -282,7 +282,9 @@ register_and_exit(void *ctx)
 	return 0;
 }
 
-/* One registers, the other does not: it is the other that one waits for. */
+/*
+ * One process registers and the other does not; the wait is for the other one.
+ */
 static void
 test_pipe_counts_the_children_that_register(void **state)
 {

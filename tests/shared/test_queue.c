@@ -93,7 +93,7 @@ test_queue_works_after_a_compaction(void **state)
 		assert_int_equal(fz_queue_size(&box->queue), 0);
 		assert_false(fz_queue_is_ready(&box->queue));
 	}
-	/* What was taken is unfinished all the same. */
+	/* An item that was taken is unfinished nevertheless. */
 	assert_false(fz_queue_all_done(&box->queue, true));
 	for (int i = 0; i < 3 * 4; i++)
 		assert_true(fz_queue_task_done(&box->queue, box_self()));
@@ -268,10 +268,11 @@ test_queue_items_taken_are_unfinished(void **state)
 	assert_int_equal(status, 0);
 	assert_false(fz_queue_all_done(&box->queue, true));
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
-	/* What the dead child had is done, if dead members are looked for. */
+	/* The items of the dead child count as done once dead members are
+	 * searched for. */
 	assert_false(fz_queue_all_done(&box->queue, false));
 	assert_true(fz_queue_all_done(&box->queue, true));
-	/* It may have handed them on. */
+	/* The child may have passed its items on. */
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
 	assert_false(fz_queue_task_done(&box->queue, box_self()));

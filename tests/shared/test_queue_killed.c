@@ -312,7 +312,7 @@ test_queue_is_whole_after_a_kill_while_compacting(void **state)
 	walk_compacting(32500, 0);
 }
 
-/* What one has left, another is killed at: the tail is nowhere, or about to. */
+/* A second process is killed at the state that the first one has left. */
 static void
 test_queue_is_whole_after_a_second_kill_while_compacting(void **state)
 {
@@ -327,7 +327,10 @@ test_queue_is_whole_after_a_second_kill_while_compacting(void **state)
 	walk_compacting(100, at - 1);
 }
 
-/* Killed in close(): it is closed or it is not, and others can close it. */
+/*
+ * A process is killed in close(): the queue is closed or open, and other
+ * processes can close it.
+ */
 static void
 test_queue_is_whole_after_a_kill_while_closing(void **state)
 {

@@ -144,7 +144,10 @@ test_queue_without_memory_put_raises(void **state)
 		    "assert(q:get() == 2 and q:size() == 0)\n");
 }
 
-/* What is decoded takes another one, for which there is no buffer. */
+/*
+ * Decoding an item takes another item from the queue, for which there is no
+ * buffer.
+ */
 static void
 test_queue_without_memory_a_nested_get_raises(void **state)
 {

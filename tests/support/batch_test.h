@@ -89,7 +89,10 @@ void assert_items_done(struct batch_test *t, uint64_t from, uint64_t to);
 void assert_item_failed(struct batch_test *t, uint64_t item,
     enum fz_err_kind kind, unsigned attempt);
 
-/* No item has two, and the counts say the same; true: all have one. */
+/*
+ * Check that no item has two outcomes, and that the counts agree. Returns
+ * whether all have one.
+ */
 bool has_all_outcomes(struct batch_test *t);
 
 void assert_all_items_done(struct batch_test *t);

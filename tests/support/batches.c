@@ -27,7 +27,7 @@ struct item {
 	uint64_t value; /* what it returns */
 };
 
-/* Do one item. 0, or -1 where nobody takes its result. */
+/* Do one item. 0, or -1 if its result cannot be sent. */
 typedef int item_function(const struct item *item);
 
 static int

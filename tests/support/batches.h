@@ -41,7 +41,7 @@ enum {
 	ITEMS_RAW = 16             /* bytes: a value, and the same inverted */
 };
 
-/* What all workers tell of, and are told by. */
+/* Shared by the test and all workers: reports and orders. */
 struct items_shared {
 	_Atomic int births, onces, waiting, nfuncs;
 	_Atomic int nkept, nforgot; /* frames with kept values, without any */
@@ -68,7 +68,7 @@ struct items_home {
 /* A fz_worker_main; `ctx` is a struct items_home. */
 int items_serve(void *ctx, struct fz_port *port);
 
-/* Call the items of the chunk at hand. 0, or -1 where nobody takes them. */
+/* Call the items of the current chunk. 0, or -1 if a result cannot be sent. */
 int items_chunk(
     struct items_home *home, struct fz_port *port, struct fz_call *call);
 

@@ -30,7 +30,7 @@ struct chunk {
 	struct fz_arena *arena;     /* where its result buffer is */
 	uint32_t nraw;
 	int nstarted, nframes, nlost;
-	bool torn; /* it may be told of what nobody has written */
+	bool torn; /* it may get results that were never written */
 	bool bulk;
 	struct fz_failure failure; /* the last one */
 	char raised[8];

@@ -19,7 +19,10 @@
 
 struct faults faults;
 
-/* One processor: nothing looks twice, the calls are always the same. */
+/*
+ * With one processor nothing is polled, so that the calls are the same in each
+ * run.
+ */
 __attribute__((constructor)) static void
 faults_one_processor(void)
 {

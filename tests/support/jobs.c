@@ -226,7 +226,7 @@ job_kill_big_half(struct at_work *w)
 	return raise(SIGKILL);
 }
 
-/* What a worker does that is to be killed: no reply comes. */
+/* The work of a worker that is to be killed: no reply comes. */
 static bool
 hang(void)
 {

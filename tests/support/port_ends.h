@@ -45,7 +45,7 @@ void put_item(struct port_ends *e, uint32_t seq, char byte, size_t len);
 void assert_items(const struct fz_frame *frame, uint32_t seq, uint32_t nitems,
     const char *bytes);
 
-/* What the arena refuses is all in the pipe. */
+/* Values for which the arena has no room are in the pipe. */
 void make_room(struct port_ends *e);
 
 #endif

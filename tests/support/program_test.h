@@ -29,7 +29,7 @@ struct fz_program_end *program_wait(
 
 void assert_program_wrote(const struct fz_buf *buf, const char *text);
 
-/* It ended by itself, and wrote these. */
+/* Check that it ended by itself, and wrote these texts. */
 void assert_program_ended(const struct fz_program_end *end, int exitcode,
     const char *out, const char *errors);
 

@@ -40,7 +40,7 @@ void wait_for_count(struct world *w, const _Atomic int *count, int n);
 /* Turn the loop until workers have begun `n` jobs of this kind. */
 void wait_for_calls(struct world *w, enum job func, int n);
 
-/* Turn the loop up to a moment; false when it is over. */
+/* Turn the loop once, before a moment; false once the moment has passed. */
 bool turn_until(struct world *w, int64_t until_ns);
 int64_t in_ms(int64_t ms);
 

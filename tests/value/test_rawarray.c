@@ -17,7 +17,10 @@
 #include "rawarray_test.h"
 #include "value/rawarray.h"
 
-/* What is copied is in the table, and what Lua stores is in its stored. */
+/*
+ * Values that were copied are in the table; values that Lua stores are where
+ * they were read from.
+ */
 static void
 assert_is_array(lua_State *L, int table, int n)
 {

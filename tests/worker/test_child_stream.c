@@ -378,7 +378,7 @@ test_child_stream_ends_with_its_parent(void **state)
 	put_job(e, 0);
 	write_all(e);
 	fz_fd_close(&e->fd[0]);
-	/* It can tell nobody that the job starts. */
+	/* It cannot report that the job starts. */
 	assert_int_equal(fz_port_next(&e->port, &e->call, &err), -1);
 	signal(SIGPIPE, SIG_DFL);
 }

@@ -23,7 +23,7 @@
 
 enum { NUMBERS = 60000, BURST = 8 };
 
-/* What the worker says became of a number. */
+/* The state of a number, as the worker reports it. */
 enum fate { UNSEEN, STARTED, REFUSED };
 
 /* Shared with the worker. */

@@ -234,7 +234,8 @@ test_worker_killed_from_outside_at_any_time_loses_nothing(void **state)
 			nback += t[i].nreturned;
 			task_fini(&t[i]);
 		}
-		/* What ran is done, but for one; what did not is returned. */
+		/* The items that ran are done, except for one; the others are
+		 * returned. */
 		ran = atomic_load(&w->shared->calls[JOB_ADD]) - before;
 		assert_true(nbad <= 1);
 		assert_true(ndone <= ran && ran <= ndone + nbad);

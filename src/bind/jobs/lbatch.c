@@ -95,8 +95,8 @@ note_range(lua_State *L, uint64_t first, uint64_t n)
 
 /*
  * batch:take(values, errors [, made]): put the results that came there, by
- * index; `made` gets the index of values that were not known, and how many
- * there are from there on, again and again
+ * index; `made` gets pairs of numbers for the values that were not recorded
+ * before: the index of the first one of a row, and the length of the row
  */
 static int
 batch_take(lua_State *L)
