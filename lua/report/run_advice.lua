@@ -132,8 +132,8 @@ local function note_item(streams, call, plan, i)
 end
 
 -- Connect each call with those whose results it needs: the last call of each maker of its inputs,
--- for the same item. For all elements of a map the last one stands. A retry needs the attempt that
--- was before it.
+-- for the same item. The last element stands for all elements of a map. A retry needs the attempt
+-- that was before it.
 local function connect(run, nodes)
   local last, first_of, streams = {}, {}, {}
   for i, call in ipairs(run.calls) do

@@ -1,4 +1,4 @@
-/* getrandom is no part of C. */
+/* getrandom is not in C11. */
 #define _GNU_SOURCE
 #include "bind/open.h"
 

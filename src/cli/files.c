@@ -1,4 +1,4 @@
-/* fstatat and flock are no part of C. */
+/* fstatat and flock are not in C11. */
 #define _GNU_SOURCE
 #include "cli/files.h"
 

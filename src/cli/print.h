@@ -2,9 +2,10 @@
  * print.h - what the script prints goes above the progress lines and the
  * prompt.
  *
- * print, io.write and file:write behave as those of the Lua library, and are
- * these while neither is shown on the terminal that they write to. Another
- * program that os.execute runs finds both removed.
+ * * print, io.write and file:write behave as those of the Lua library. They are
+ * the functions of that library while neither lines nor prompt are shown on the
+ * terminal that they write to. Another program that os.execute runs finds both
+ * removed.
  */
 #ifndef FZ_PRINT_H
 #define FZ_PRINT_H

@@ -1,4 +1,4 @@
-/* pthread_sigmask and sigset_t are no part of C. */
+/* pthread_sigmask and sigset_t are not in C11. */
 #define _GNU_SOURCE
 #include "os/loop.h"
 

@@ -1,4 +1,4 @@
-/* timerfd_create and CLOCK_MONOTONIC are no part of C. */
+/* timerfd_create and CLOCK_MONOTONIC are not in C11. */
 #define _GNU_SOURCE
 #include "os/pollfd.h"
 

@@ -365,7 +365,10 @@ is_worker_of_another(const struct orphans *o, const char *name)
 	       strcmp(name, o->own) != 0 && strcmp(name, o->worker) != 0;
 }
 
-/* Reap a process that ends itself or was killed. Whether it lives on. */
+/*
+ * Reap a process that ends itself or was killed. Returns whether it still
+ * lives.
+ */
 static bool
 wait_for_end(pid_t pid, int64_t until_ns)
 {

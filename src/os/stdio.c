@@ -60,7 +60,7 @@ disown(FILE *stream)
 	int fd = fileno_unlocked(stream);
 
 	if (fd == -1)
-		return; /* a memory stream is a copy of its own */
+		return; /* a memory stream: this process has its own copy */
 	if (__fpending(stream) != 0)
 		__fpurge(stream);
 	if (fd > STDERR_FILENO && has_reader_or_writer(fd))

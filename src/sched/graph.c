@@ -259,7 +259,7 @@ fz_graph_frozen(const struct fz_graph *graph)
 	return graph->readers != NULL;
 }
 
-/* Take away every node that can run; what stays waits for a cycle. */
+/* Remove each node that can run; the nodes that remain wait for a cycle. */
 static uint32_t
 drop_runnable(const struct fz_graph *graph, uint32_t *waiting, uint32_t *queue)
 {

@@ -46,7 +46,7 @@ struct fz_trace_opts {
 
 /* What a record is about. */
 struct fz_trace_name {
-	struct fz_trace_names *names; /* which it is one of */
+	struct fz_trace_names *names; /* the names that it belongs to */
 	const char *stage;            /* NULL: none */
 	const char *name;
 	/* Both as members of an object, each behind a comma; NULL: no record of

@@ -1,4 +1,4 @@
-/* madvise is no part of C. */
+/* madvise is not in C11. */
 #define _GNU_SOURCE
 #include "shared/heap.h"
 

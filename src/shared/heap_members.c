@@ -1,4 +1,4 @@
-/* Robust mutexes are no part of C. */
+/* Robust mutexes are not in C11. */
 #define _GNU_SOURCE
 #include "shared/heap.h"
 

@@ -1,4 +1,4 @@
-/* nanosleep is no part of C. */
+/* nanosleep is not in C11. */
 #define _GNU_SOURCE
 #include "shared/heap_state.h"
 

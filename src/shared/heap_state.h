@@ -139,7 +139,7 @@ seat_at(uint32_t number)
 	return &heap_head()->seats[number - FZ_HEAP_MEMBERS];
 }
 
-/* Have memory behind a part of it. 0, or -1 and errno. */
+/* Reserve memory for a part of it. 0, or -1 and errno. */
 int fz_heap_reserve(const void *at, size_t len);
 
 /* Make a robust mutex in shared memory. 0 or an errno. */

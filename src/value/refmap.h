@@ -25,7 +25,8 @@ struct fz_refmap {
 	size_t capacity; /* 0 or a power of two */
 	size_t n;        /* entries in use, at most half */
 	uint32_t stamp;
-	unsigned idle; /* clears in a row of a nearly unused map */
+	unsigned idle; /* how often in a row the map was nearly unused when it
+			  was cleared */
 };
 
 /* Empty, without memory. */

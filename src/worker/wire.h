@@ -92,8 +92,9 @@ enum { FZ_WIRE_SPREAD = 1 }; /* its calls seldom follow each other */
 
 /* The form of the items of a chunk, and the results that are wanted. */
 enum fz_wire_kind {
-	FZ_WIRE_CALL,          /* items are lists of arguments; all results */
-	FZ_WIRE_MAP,           /* items are the one argument; one result */
+	FZ_WIRE_CALL, /* items are lists of arguments; all results */
+	FZ_WIRE_MAP,  /* each item is the one argument of a call, which has one
+			 result */
 	FZ_WIRE_STARMAP,       /* items are tables of arguments; one result */
 	FZ_WIRE_STEP,          /* each item is what a JOB is; one result */
 	FZ_WIRE_KINDS = 3,     /* mask of the above */

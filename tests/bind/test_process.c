@@ -301,7 +301,7 @@ static const char use_all[] =
     "assert(fds[2]:find '^pipe:' and fds[3]:find '^pipe:')\n"
     "assert(fz.exec({ 'cat' }, { stdin = 'in' }).stdout == 'in')";
 
-/* The numbers 0 to 2 that are open, as bits; 8 where the script raises. */
+/* The numbers 0 to 2 that are open, as bits; 8 if the script raises. */
 static int
 use_without_standard_files(void)
 {

@@ -1,4 +1,4 @@
--- Workers that were stopped: what was sent to them runs out of time, and all else goes on.
+-- Workers that were stopped: their calls exceed the timeout, and all other calls continue.
 
 local t = ...
 local tests = {}

@@ -2,7 +2,7 @@
  * MAKEFLAGS that name a pipe or something else, and those for workers.
  * wrap: open malloc calloc realloc
  */
-/* pipe2, mkfifo and setenv are no part of C. */
+/* pipe2, mkfifo and setenv are not in C11. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>

@@ -93,7 +93,7 @@ wait_for_program(pid_t pid, const char *name)
 	}
 }
 
-/* Wait until nothing is left to reap. Whether that came. */
+/* Wait until nothing is left to reap. Returns whether that came. */
 static bool
 reap_all_late(void)
 {

@@ -5,7 +5,7 @@ local fz = require "fzlua"
 
 local DAGS = tonumber(os.getenv "FZLUA_DAGS") or t.rounds(200)
 
--- A generator of our own: that of the library is what the functions use.
+-- A generator of the test, because the functions use that of the library.
 local function generator(seed)
   local x = seed
   return function(n)

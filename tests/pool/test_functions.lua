@@ -404,7 +404,7 @@ tests["cells are forgotten with the functions that had them"] = function()
       return collectgarbage "count"
     end)
   end
-  local here, there = call(10000) -- as many as may be garbage at once
+  local here, there = call(10000) -- warm up: as much garbage as there may be at once
   local here_now, there_now = call(10000)
   assert(here_now < here + 300, here_now - here)
   assert(there_now < there + 300, there_now - there)

@@ -1,4 +1,4 @@
-/* usleep and MAP_ANONYMOUS are no part of C. */
+/* usleep and MAP_ANONYMOUS are not in C11. */
 #define _GNU_SOURCE
 #include "batches.h"
 

@@ -1,4 +1,4 @@
-/* fileno is no part of C. */
+/* fileno is not in C11. */
 #define _POSIX_C_SOURCE 200809L
 #include "files.h"
 

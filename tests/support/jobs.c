@@ -1,4 +1,4 @@
-/* usleep and sigset_t are no part of C. */
+/* usleep and sigset_t are not in C11. */
 #define _GNU_SOURCE
 #include "jobs.h"
 

@@ -1,4 +1,4 @@
-/* fork is no part of C. */
+/* fork is not in C11. */
 #define _POSIX_C_SOURCE 200809L
 #include "members.h"
 

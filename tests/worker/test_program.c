@@ -82,7 +82,7 @@ test_program_a_program_has_no_signal_blocked_or_ignored(void **state)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* Bytes that go through cat, `faults` as they are set. */
+/* Send bytes through cat, while calls fail as `faults` says. */
 static void
 through_cat(struct world *w, size_t n)
 {

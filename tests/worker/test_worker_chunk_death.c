@@ -139,8 +139,8 @@ test_worker_chunk_short_and_interrupted_calls_lose_nothing(void **state)
 }
 
 /*
- * Items that go every way; each is told once, whatever fails. Returns 0, or
- * -1 where something could not be done.
+ * The results of the items take each way; each is reported once, whatever
+ * fails. Returns 0, or -1 if a call failed.
  */
 static int
 scenario(struct chunk_keeper *k, int *nlost)

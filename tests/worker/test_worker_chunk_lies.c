@@ -46,7 +46,7 @@ write_frame(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
 
 /* What a function of the worker may write to its pipe, as it is to a job. */
 enum lie {
-	LIE_ITEMS,       /* results of items, to what is no chunk */
+	LIE_ITEMS,       /* results of items, for a job that is no chunk */
 	LIE_STORED,      /* the same, without a result buffer */
 	LIE_AHEAD,       /* a reply to what was not sent */
 	LIE_NEXT,        /* a reply to the job after this one */
@@ -60,7 +60,8 @@ enum lie {
 	LIE_HALF,        /* the first bytes of one that is very long */
 	LIE_HALF_OF_TWO, /* a reply, and the first bytes of another */
 	LIE_GARBAGE,
-	LIE_CLOSED, /* none: its pipe is closed, and a file opened */
+	LIE_CLOSED, /* no lie: it closes its pipe, and opens a file in its place
+		     */
 	NLIES
 };
 

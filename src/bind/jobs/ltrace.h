@@ -11,7 +11,8 @@ struct fz_trace_names;
 
 /*
  * The trace in the field `trace` of the options at `idx`, and the names in the
- * field `trace_names`; NULL for nil. They stay the objects'. [-0, +0, e]
+ * field `trace_names`; NULL for nil. The objects keep them: no references are
+ * added. [-0, +0, e]
  */
 struct fz_trace *fz_ltrace_read(
     lua_State *L, int idx, struct fz_trace_names **names);
