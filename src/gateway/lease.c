@@ -153,7 +153,7 @@ end_in(struct lease *l)
 	if (kept != NULL)
 		send_new(l, kept, PACKET_END, 0);
 	else
-		lease_end(l, "its gateway has no memory");
+		lease_end(l, "its gateway has no memory left");
 }
 
 /* Both directions have ended, and both ends know it. */
@@ -227,7 +227,7 @@ read_stream(struct lease *l)
 
 	kept = read_packet(l, room < most ? room : most, &len, &more);
 	if (kept == NULL) {
-		lease_end(l, "its gateway has no memory");
+		lease_end(l, "its gateway has no memory left");
 		return;
 	}
 	if (len != 0)
@@ -297,7 +297,7 @@ put_pending(struct lease *l, const struct packet *p)
 	}
 	fz_buf_put(&l->pending, p->body, p->len);
 	if (l->pending.failed)
-		lease_end(l, "its gateway has no memory");
+		lease_end(l, "its gateway has no memory left");
 	else
 		write_stream(l);
 }

@@ -95,9 +95,10 @@ enum fz_wire_kind {
 	FZ_WIRE_CALL, /* items are lists of arguments; all results */
 	FZ_WIRE_MAP,  /* each item is the one argument of a call, which has one
 			 result */
-	FZ_WIRE_STARMAP,       /* items are tables of arguments; one result */
-	FZ_WIRE_STEP,          /* each item is what a JOB is; one result */
-	FZ_WIRE_KINDS = 3,     /* mask of the above */
+	FZ_WIRE_STARMAP,   /* each item is a table of arguments of a call, which
+			      has one result */
+	FZ_WIRE_STEP,      /* each item is what a JOB is; one result */
+	FZ_WIRE_KINDS = 3, /* mask of the above */
 	FZ_WIRE_INLINE = 4,    /* the first value of the part is the function */
 	FZ_WIRE_INHERITED = 8, /* no parts: the worker has the list */
 	/*

@@ -103,7 +103,7 @@ use_once(void *ctx)
 		status = run_task(L);
 	if (status == FZLUA_OK)
 		assert_int_equal(lua_tointeger(L, -1), 0);
-	else if (L != NULL) /* there is always an error that says what */
+	else if (L != NULL) /* an error always says what failed */
 		assert_non_null(luaL_tolstring(L, -1, NULL));
 	fzlua_close(L);
 	assert_int_equal(count_fds(), *nfds);

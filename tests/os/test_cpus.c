@@ -321,7 +321,7 @@ test_cpus_children_begin_on_the_processors_behind_ours(void **state)
 	for (unsigned n = 0; n < 20; n++)
 		assert_int_equal(place_of(n), (int)(6 + n) % 8);
 	assert_int_equal(place_of(UINT32_MAX), 5);
-	here = 100; /* it was ours a moment ago */
+	here = 100; /* this process could use that processor a moment ago */
 	assert_int_equal(place_of(0), 0);
 	assert_int_equal(place_of(3), 3);
 	ncpus = CPU_SETSIZE;

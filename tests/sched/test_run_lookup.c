@@ -227,7 +227,7 @@ test_run_may_stop_while_it_asks(void **state)
 	assert_non_null(fz_run_failure_of(p.run, nodes[0], &because));
 	run_test_fini(&p);
 	chain_of_three(&p, *state, 2, nodes);
-	run_test_fini(&p); /* without an answer */
+	run_test_fini(&p); /* the run is freed before the answer */
 }
 
 static void
