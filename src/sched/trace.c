@@ -22,7 +22,7 @@
 #include "sched/trace_format.h"
 #include "worker/worker.h"
 
-/* Records are written so long after the first of them. */
+/* Time from the first record that is not written yet to the write. */
 #define TRACE_WRITE_NS (100 * FZ_CLOCK_MS)
 
 enum {

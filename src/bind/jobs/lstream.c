@@ -127,7 +127,7 @@ add_values(lua_State *L, int list, uint32_t *values, uint32_t nvalues)
 	return (uint32_t)n;
 }
 
-/* Have the inputs and outputs from the lists at indexes 5 and 6. */
+/* Set the inputs and outputs from the lists at indexes 5 and 6. */
 static void
 set_values(lua_State *L, struct lstream *ls)
 {

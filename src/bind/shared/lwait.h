@@ -57,8 +57,8 @@ struct fz_lwait {
 	int index;       /* on the Lua stack; 0: not on it */
 	uint32_t self;   /* the member that waits */
 	int64_t late_ns; /* time of the next try() with `late` */
-	/* The next check whether anything can end it, and the one after that.
-	 */
+	/* When to check next whether anything can end the wait, and the pause
+	 * before the check after that. */
 	int64_t check_ns, pause_ns; /* pause_ns is 0 before the first one */
 	unsigned ntries;            /* see fz_lsuspended_ntries() */
 };
