@@ -653,7 +653,7 @@ local ended, started = io.open(ends, "a"), io.open(log, "a")
 ended:setvbuf "no"
 started:setvbuf "no"
 g:invoke({}, { resume = STORE, jobs = 3, progress = function(_, _, e)
-  if e.kind == "done" and e.seconds > 0 then ended:write(e.output, "\n") end
+  if e.kind == "done" and not e.cached then ended:write(e.output, "\n") end
   if e.kind == "start" then started:write(e.output, "\n") end
 end })
 print(g.output[last][1])]]
