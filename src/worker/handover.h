@@ -7,9 +7,9 @@
  *
  * - While one worker is busy, on another processor than its parent, the parent
  *   does not yield its own for some microseconds.
- * - In a chain the next stage gets its call some microseconds after the reply
- * of the stage before. So each worker has a follower: the one that became busy
- *   after its last reply. When it replies to its last call, and no other worker
+ * - In a chain the next stage gets its call soon after the reply of the stage
+ *   before. So each worker has a follower: the one that became busy after its
+ *   last reply. When it replies to its last call, and no other worker
  *   is busy, the follower is notified (`expect` in link.h) before the reply is
  *   read, and does not yield its processor. A wrong guess costs these
  *   microseconds.
