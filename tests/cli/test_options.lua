@@ -131,16 +131,18 @@ tests["--each calls the module of records with the files, in place of a script"]
   t.equal(#calls, 2)
 end
 
+local NO_TERMINAL <const> = { input_is_terminal = function() return false end }
+
 tests["-i calls the REPL after the script, with what it returned"] = function()
   local calls = {}
   local modules = { ["fzlua.repl"] = module_of(calls) }
   local script = t.file "return fz.chain{fz.stage 's'}, ..."
-  t.equal(run_with(modules, {}, "-i", script, "b"), 7)
+  t.equal(run_with(modules, NO_TERMINAL, "-i", script, "b"), 7)
   local _, arguments, _, chain, second = table.unpack(calls[1], 1, calls[1].n)
   t.equal({ arguments, tostring(chain), second }, { { "b" }, "StageChain(s(1))", "b" })
   t.equal(run_with(modules, { input_is_terminal = function() return true end }), 7)
   t.equal(calls[2].n, 3)
-  t.match(run_with(modules, {}, "-i", "-e", "error 'wrong'"), "wrong")
+  t.match(run_with(modules, NO_TERMINAL, "-i", "-e", "error 'wrong'"), "wrong")
   t.equal(#calls, 2)
 end
 
