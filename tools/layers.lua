@@ -26,7 +26,7 @@ local C_LAYERS = {
     "heap_blocks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",
     "pipe", "semaphore"},
   {dir = "worker/", "allow", "blob", "claim", "wire", "mailbox", "meter", "slot_line",
-    "child_port", "child_stream",
+    "child_items child_port", "child_stream",
     "child_spawned", "node", "start", "nats_url", "nats_nodes ssh_nodes nodes", "engine change",
     "program_state", "program", "program_supervisor",
     "worker_output",

@@ -11,6 +11,7 @@
 #include "value/codec.h"
 #include "value/items.h"
 #include "value/rawarray.h"
+#include "worker/child_items.h"
 #include "worker/child_port.h"
 
 /* The stack of the thread during a chunk. */

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "child/call.h"
+#include "worker/child_items.h"
 #include "worker/child_port.h"
 
 enum fz_child_phase {

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
@@ -11,10 +12,7 @@
 #include "os/cpus.h"
 #include "os/fd.h"
 #include "os/spin.h"
-
-enum {
-	ITEMS_HEAD = FZ_WIRE_HEADER + 4
-}; /* bytes before the items of a frame */
+#include "worker/child_items.h"
 
 /* Replies wait at most this long to share a write with later ones. */
 #define PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
@@ -47,8 +45,7 @@ stay_in_mailbox(struct fz_buf *buf)
 	(void)buf;
 }
 
-static const struct fz_buf_store mailbox_store = { leave_mailbox,
-	stay_in_mailbox };
+const struct fz_buf_store fz_port_store = { leave_mailbox, stay_in_mailbox };
 
 static void
 free_extent(struct fz_port *port, const struct fz_frame *frame)
@@ -97,14 +94,12 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_mailbox *mailbox,
 	fz_claim_enter();
 	fz_wire_in_init(&port->wire);
 	port->wire.buf = (struct fz_buf){
-		.data = own->in, .cap = FZ_MAILBOX_IN, .store = &mailbox_store
+		.data = own->in, .cap = FZ_MAILBOX_IN, .store = &fz_port_store
 	};
 	fz_buf_init(&port->frame);
 	fz_arena_buf_init(&port->value, arena, 64 << 10);
 	return 0;
 }
-
-static void close_items(struct fz_port *port, uint32_t nfollow);
 
 /* Measure `call`, if it wants that, from now on. */
 static void
@@ -114,8 +109,8 @@ start_meter(struct fz_port *port, const struct fz_call *call)
 		fz_meter_pause(&port->meter);
 		return;
 	}
-	if (!port->items_measured)
-		close_items(port, 0); /* of calls that are not measured */
+	if (!port->items_measured) /* the open frame has others */
+		fz_port_close_items(port, 0);
 	fz_meter_start(&port->meter);
 }
 
@@ -387,161 +382,6 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 	}
 }
 
-/* Copy `n` bytes of the replies from `at` on to the mailbox. */
-static void
-show(struct fz_port *port, size_t at, size_t n)
-{
-	memcpy(port->mailbox->out + at, port->own->out + at, n);
-}
-
-/*
- * Publish that the first `n` bytes are complete replies, and that no frame is
- * open.
- */
-static void
-set_complete(struct fz_port *port, uint32_t n)
-{
-	port->items = (struct fz_mailbox_open){ .start = n };
-	port->word = fz_mailbox_open_word(
-	    port->word + FZ_MAILBOX_OPEN_NEXT, &port->items);
-	fz_mailbox_pad(port->own->out, n);
-	fz_mailbox_show(port->mailbox, port->word,
-	    fz_mailbox_sum_to(&port->replies, port->own->out, n));
-}
-
-/* Publish the next `len` bytes as a complete reply. */
-static void
-add_reply(struct fz_port *port, size_t len)
-{
-	show(port, port->items.start, len);
-	set_complete(port, port->items.start + (uint32_t)len);
-}
-
-/*
- * Append what the items of the open frame have used. `nfollow`: how many items
- * that were measured with them have a reply of their own.
- */
-static void
-put_used(struct fz_port *port, uint32_t nfollow)
-{
-	struct fz_mailbox_open *open = &port->items;
-	unsigned char *at = port->own->out + open->start;
-	struct fz_used used;
-
-	fz_meter_end(&port->meter, &used);
-	if (nfollow != 0)
-		fz_meter_split(&port->meter, &used, open->nitems + nfollow);
-	fz_wire_store_used(at + open->len, &used);
-	show(port, open->start + open->len, FZ_WIRE_USED);
-	open->len += FZ_WIRE_USED;
-	at[1] |= FZ_WIRE_MEASURED;
-}
-
-/* Complete the open frame, so that it is a reply like others. */
-static void
-close_items(struct fz_port *port, uint32_t nfollow)
-{
-	struct fz_mailbox_open *open = &port->items;
-	unsigned char *at = port->own->out + open->start;
-
-	if (open->nitems == 0) {
-		open->len = 0;
-		return;
-	}
-	if (port->items_measured && port->items_type != FZ_WIRE_VALUES)
-		put_used(port, nfollow);
-	fz_le64_store(at + 8, open->len - FZ_WIRE_HEADER);
-	fz_le32_store(at + FZ_WIRE_HEADER, open->nitems);
-	show(port, open->start, ITEMS_HEAD);
-	set_complete(port, open->start + open->len);
-}
-
-/*
- * Open a frame of items. Its length and its number of items are 0 until it is
- * closed.
- */
-static void
-open_items(
-    struct fz_port *port, enum fz_wire_type type, const struct fz_call *call)
-{
-	bool each = call->measured && type == FZ_WIRE_VALUES;
-	struct fz_buf head = { .data = port->own->out + port->items.start,
-		.cap = ITEMS_HEAD,
-		.store = &mailbox_store };
-
-	fz_wire_begin(&head, type, each ? FZ_WIRE_MEASURED : 0, call->seq);
-	fz_buf_put_u32(&head, 0);
-	fz_mailbox_pad(port->own->out, port->items.start + ITEMS_HEAD);
-	show(port, port->items.start, ITEMS_HEAD);
-	port->items.len = ITEMS_HEAD;
-	port->growing = port->replies;
-	port->items_seq = call->seq;
-	port->items_measured = call->measured;
-	port->items_type = type;
-}
-
-/* Open a frame for the current item of `call`. 0, or -1 and `err`. */
-static int
-continue_items(struct fz_port *port, enum fz_wire_type type,
-    const struct fz_call *call, struct fz_err *err)
-{
-	const struct fz_mailbox_open *open = &port->items;
-
-	if (open->start + open->len > FZ_PORT_ITEMS &&
-	    fz_port_flush(port, err) != 0)
-		return -1;
-	if (open->nitems != 0 && !fz_port_continues(port, type, call))
-		close_items(port, 0);
-	if (open->nitems == 0)
-		open_items(port, type, call);
-	return 0;
-}
-
-unsigned char *
-fz_port_open_item(
-    struct fz_port *port, const struct fz_call *call, struct fz_err *err)
-{
-	const struct fz_mailbox_open *open = &port->items;
-
-	if (continue_items(port, fz_port_items_type(call), call, err) != 0)
-		return NULL;
-	return port->own->out + open->start + open->len;
-}
-
-int
-fz_direct_begin(struct fz_port *port, const struct fz_call *call,
-    struct fz_direct *direct, struct fz_err *err)
-{
-	const struct fz_mailbox_open *open = &port->items;
-	uint32_t room;
-
-	if (!fz_port_continues(port, FZ_WIRE_STORED, call) &&
-	    continue_items(port, FZ_WIRE_STORED, call, err) != 0)
-		return -1;
-	room = FZ_MAILBOX_OPEN_ITEMS - open->nitems;
-	*direct = (struct fz_direct){ port->mailbox,
-		fz_mailbox_open_word(port->word, open),
-		fz_mailbox_sum_to(
-		    &port->growing, port->own->out, open->start + open->len),
-		call->seq, (room < call->nitems ? room : call->nitems) - 1,
-		call->timed, &port->lost };
-	return 0;
-}
-
-uint32_t
-fz_direct_end(
-    struct fz_port *port, struct fz_call *call, const struct fz_direct *direct)
-{
-	uint32_t n = direct->seq - call->seq;
-
-	port->items.nitems = fz_mailbox_open_of(direct->word).nitems;
-	port->word = direct->word;
-	call->seq += n;
-	call->item += n;
-	call->nitems -= n;
-	return n;
-}
-
 /* Free what an abandoned reply has in the arena. */
 static void
 abandon(struct fz_port *port)
@@ -627,16 +467,24 @@ write_big(struct fz_port *port, const struct fz_buf *frame, struct fz_err *err)
 int
 fz_port_flush(struct fz_port *port, struct fz_err *err)
 {
-	close_items(port, 0);
+	fz_port_close_items(port, 0);
 	if (port->items.start == 0)
 		return 0;
 	if (write_out(port, port->own->out, port->items.start, err) != 0)
 		return -1;
 	port->replies = (struct fz_mailbox_sum){ 0 };
-	set_complete(port, 0);
+	fz_port_set_complete(port, 0);
 	atomic_store(&port->mailbox->epoch, ++port->epoch);
 	atomic_thread_fence(memory_order_release);
 	return 0;
+}
+
+/* Publish the next `len` bytes as a complete reply. */
+static void
+add_reply(struct fz_port *port, size_t len)
+{
+	fz_port_show(port, port->items.start, len);
+	fz_port_set_complete(port, port->items.start + (uint32_t)len);
 }
 
 int
@@ -644,9 +492,9 @@ fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
     uint32_t number, struct fz_err *err)
 {
 	struct fz_buf note = { .cap = FZ_WIRE_HEADER + 4,
-		.store = &mailbox_store };
+		.store = &fz_port_store };
 
-	close_items(port, 0);
+	fz_port_close_items(port, 0);
 	if (note.cap > FZ_MAILBOX_ROOM - port->items.start &&
 	    fz_port_flush(port, err) != 0)
 		return -1;
@@ -688,7 +536,7 @@ fz_port_end_chunk(struct fz_port *port, struct fz_err *err)
 	int rc;
 
 	if (port->items_measured)
-		close_items(port, 0); /* one frame for the items of a chunk */
+		fz_port_close_items(port, 0); /* one frame for each chunk */
 	if (port->results.at == NULL)
 		return pause_replies(port, err);
 	/* Write first, because to unmap much memory takes long. */
@@ -714,7 +562,7 @@ fz_port_send(struct fz_port *port, struct fz_err *err)
 {
 	struct fz_buf *frame = &port->frame;
 
-	close_items(port, 1);
+	fz_port_close_items(port, 1);
 	if (!frame->failed && (frame->data[1] & FZ_WIRE_MEASURED))
 		append_used(port);
 	fz_wire_end(frame, 0);

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "shared/arena.h"
 #include "worker/blob.h"
+#include "worker/child_items.h"
 #include "worker/child_port.h"
 
 /* An item that is called. */

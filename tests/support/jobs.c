@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "shared/arena.h"
+#include "worker/child_items.h"
 #include "worker/child_port.h"
 
 bool

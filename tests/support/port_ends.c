@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "os/fd.h"
 #include "shared/arena.h"
+#include "worker/child_items.h"
 #include "worker/child_port.h"
 #include "worker/wire.h"
 

@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "os/fd.h"
 #include "worker/mailbox.h"
+#include "worker/child_items.h"
 #include "worker/child_port.h"
 #include "worker/link.h"
 #include "worker/wire.h"

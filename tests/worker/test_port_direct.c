@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "os/fd.h"
 #include "port_ends.h"
+#include "worker/child_items.h"
 #include "worker/child_port.h"
 #include "worker/wire.h"
 

@@ -23,6 +23,7 @@
 #include "os/fd.h"
 #include "os/loop.h"
 #include "sanitized.h"
+#include "worker/child_items.h"
 #include "worker/child_port.h"
 #include "worker/wire.h"
 #include "worker/worker.h"

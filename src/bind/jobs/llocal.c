@@ -21,7 +21,7 @@
 #include "value/items.h"
 #include "value/lerror.h"
 #include "worker/blob.h"
-#include "worker/child_port.h"
+#include "worker/child_items.h"
 #include "worker/engine.h"
 #include "worker/worker.h"
 
