@@ -15,6 +15,7 @@
 #include "bind/linterrupt.h"
 #include "bind/llimit.h"
 #include "bind/lsink.h"
+#include "bind/lwork.h"
 #include "child/forked.h"
 #include "os/fd.h"
 #include "os/proc.h"
@@ -33,8 +34,7 @@ static const char loop_key, on_wake_key;
 
 struct lloop {
 	struct fz_engine engine;
-	struct fz_list locals; /* runs whose functions run in this process */
-	unsigned depth; /* of their functions that run: one waits for another */
+	struct fz_lwork work;
 	struct fz_linterrupt interrupt;
 	struct fz_llimit limit;
 	struct fz_ltasks tasks;
@@ -115,19 +115,10 @@ fz_lloop_engine(lua_State *L)
 	return &check_open(L)->engine;
 }
 
-void
-fz_lloop_add_local(lua_State *L, struct fz_local *local)
+struct fz_lwork *
+fz_lloop_work(lua_State *L)
 {
-	struct lloop *ll = get(L);
-
-	local->depth = ll->depth;
-	fz_list_push(&ll->locals, &local->link);
-}
-
-void
-fz_lloop_drop_local(struct fz_local *local)
-{
-	fz_list_remove(&local->link);
+	return &get(L)->work;
 }
 
 struct fz_linterrupt *
@@ -209,70 +200,14 @@ open_wake_pipe(struct lloop *ll, struct fz_err *err)
 	return 0;
 }
 
-static struct fz_local *
-local_of(struct fz_list *link)
-{
-	return FZ_CONTAINER_OF(link, struct fz_local, link);
-}
-
-/* Run one function of the oldest run of this depth that has any. */
+/* Run one function of this process. */
 static int
-work_at_depth(lua_State *L, struct fz_list *locals, unsigned depth)
+work(lua_State *L, struct lloop *ll)
 {
-	for (struct fz_list *link = locals->next; link != locals;
-	     link = link->next) {
-		struct fz_local *local = local_of(link);
+	int worked = fz_lwork_run(L, &ll->work);
 
-		if (local->depth == depth && local->work(L, local))
-			return 1;
-	}
-	return 0;
-}
-
-/* Run one function of the youngest run that has any. */
-static int
-work_youngest(lua_State *L, struct fz_list *locals)
-{
-	for (struct fz_list *link = locals->prev; link != locals;
-	     link = link->prev) {
-		struct fz_local *local = local_of(link);
-
-		if (local->work(L, local))
-			return 1;
-	}
-	return 0;
-}
-
-/*
- * Run one function. Runs that started beside each other are served in order. A
- * function that waits is served by the runs that it started, because a function
- * of another run would have to end before it continues.
- */
-static int
-work_local(lua_State *L, struct lloop *ll)
-{
-	unsigned depth = ll->depth++;
-	int worked = work_at_depth(L, &ll->locals, depth) ||
-		     work_youngest(L, &ll->locals);
-
-	ll->depth = depth;
 	ll->tasks.advances += (unsigned)worked;
 	return worked;
-}
-
-/* Whether work_local() would run a function. */
-static bool
-has_work(const struct lloop *ll)
-{
-	const struct fz_list *locals = &ll->locals;
-
-	for (struct fz_list *l = locals->next; l != locals; l = l->next) {
-		const struct fz_local *local = local_of(l);
-
-		if (local->ready(local))
-			return true;
-	}
-	return false;
 }
 
 static void
@@ -339,7 +274,8 @@ nown(const struct lloop *ll)
 static bool
 is_working(const struct lloop *ll, unsigned nidle)
 {
-	return has_work(ll) || fz_list_first(&ll->engine.changed) != NULL ||
+	return fz_lwork_is_ready(&ll->work) ||
+	       fz_list_first(&ll->engine.changed) != NULL ||
 	       fz_loop_nbusy(ll->engine.loop) != 0 ||
 	       fz_loop_nwatched(ll->engine.loop) >
 		   nown(ll) + fz_worker_nresting(&ll->engine) + nidle;
@@ -357,7 +293,7 @@ turn_until_change(lua_State *L, struct lloop *ll, int64_t until_ns)
 	do {
 		turn(L, ll, until_ns);
 		if (ll->engine.wake_count != count ||
-		    fz_list_first(&ll->locals) != NULL || !is_working(ll, 0))
+		    !fz_lwork_is_empty(&ll->work) || !is_working(ll, 0))
 			return 1;
 	} while (until_ns == FZ_CLOCK_NEVER || fz_clock_ns() < until_ns);
 	return 0;
@@ -420,7 +356,7 @@ fz_lloop_is_idle(lua_State *L)
 {
 	const struct lloop *ll = get(L);
 
-	return fz_list_first(&ll->locals) == NULL && ll->tasks.live == 0 &&
+	return fz_lwork_is_empty(&ll->work) && ll->tasks.live == 0 &&
 	       fz_loop_nwatched(ll->engine.loop) == nown(ll);
 }
 
@@ -500,7 +436,7 @@ fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what)
 	int64_t at_ns = FZ_CLOCK_NEVER;
 
 	fz_lloop_check_free(L);
-	if (work_local(L, ll))
+	if (work(L, ll))
 		until_ns = 0;
 	if (ll->tasks.live != 0 || what != NULL)
 		at_ns = call_on_wake(L, what);
@@ -565,7 +501,7 @@ loop_turn(lua_State *L)
 
 	fz_lloop_check_free(L);
 	fz_lloop_check(L);
-	worked = work_local(L, ll);
+	worked = work(L, ll);
 	happened = worked || (!lua_isnoneornil(L, 2) &&
 				 luaL_checkinteger(L, 2) !=
 				     (lua_Integer)ll->engine.wake_count);
@@ -629,7 +565,6 @@ static void
 in_child(struct fz_fork_hook *hook)
 {
 	struct lloop *ll = FZ_CONTAINER_OF(hook, struct lloop, hook);
-	struct fz_list *local;
 
 	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
 	fz_loop_unwatch(ll->engine.loop, &ll->heap_watch);
@@ -646,8 +581,7 @@ in_child(struct fz_fork_hook *hook)
 		.interrupt = &ll->interrupt,
 		.limit = &ll->limit };
 	ll->tasks.own->task = 0;
-	while ((local = fz_list_first(&ll->locals)) != NULL)
-		fz_list_remove(local);
+	fz_lwork_clear(&ll->work);
 }
 
 /* check_free(): raise if a value is being packed for the engine */
@@ -697,7 +631,7 @@ fz_lloop_open(lua_State *L)
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };
 	ll->heap_watch = (struct fz_watch){ .fd = -1, .ready = heap_woke };
 	ll->rest.fired = rested;
-	fz_list_init(&ll->locals);
+	fz_lwork_init(&ll->work);
 	ll->hook.in_child = in_child;
 	ll->garbage = fz_garbage_open(L);
 	fz_luserdata_finalize(L, loop_gc);

@@ -7,7 +7,6 @@
 
 #include <lua.h>
 
-#include "base/list.h"
 #include "bind/ltask.h"
 
 struct fz_engine;
@@ -15,6 +14,7 @@ struct fz_lforks;
 struct fz_linterrupt;
 struct fz_llimit;
 struct fz_lsink;
+struct fz_lwork;
 
 /*
  * The engine of this state, created when the library is opened. Raises if the
@@ -34,18 +34,8 @@ bool fz_lloop_is_inherited(lua_State *L);
 /* At the first use in such a process: drop the parent's tasks. [-0, +0, e] */
 void fz_lloop_enter(lua_State *L);
 
-/* An object with functions to run in this process: a run with jobs = 0. */
-struct fz_local {
-	/* Run one function, if any is ready; returns whether it did. */
-	int (*work)(lua_State *L, struct fz_local *local);
-	/* Whether work() would run one. */
-	bool (*ready)(const struct fz_local *local);
-	struct fz_list link; /* in the list of the loop */
-	unsigned depth;      /* of the functions inside which it was added */
-};
-
-void fz_lloop_add_local(lua_State *L, struct fz_local *local);
-void fz_lloop_drop_local(struct fz_local *local);
+/* The functions that run in this process. */
+struct fz_lwork *fz_lloop_work(lua_State *L);
 
 /* What interrupts the code and the waits of this state. */
 struct fz_linterrupt *fz_lloop_interrupt(lua_State *L);

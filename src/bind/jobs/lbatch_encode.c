@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "bind/jobs/lblob.h"
+#include "bind/lloop.h"
 #include "value/codec.h"
 #include "value/format.h"
 #include "value/garbage.h"

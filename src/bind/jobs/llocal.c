@@ -10,6 +10,7 @@
 #include "base/container.h"
 #include "bind/jobs/lpool.h"
 #include "bind/linterrupt.h"
+#include "bind/lloop.h"
 #include "child/call.h"
 #include "child/random.h"
 #include "os/cwd.h"
@@ -92,7 +93,7 @@ fz_llocal_start(lua_State *L, struct fz_llocal *ll, int idx,
 	ll->local.work = work;
 	ll->local.ready = ready;
 	ll->ops = ops;
-	fz_lloop_add_local(L, &ll->local);
+	fz_lwork_add(fz_lloop_work(L), &ll->local);
 }
 
 void
@@ -100,7 +101,7 @@ fz_llocal_stop(lua_State *L, struct fz_llocal *ll)
 {
 	if (!fz_list_is_linked(&ll->local.link))
 		return;
-	fz_lloop_drop_local(&ll->local);
+	fz_lwork_drop(&ll->local);
 	lua_pushnil(L);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, ll);
 }

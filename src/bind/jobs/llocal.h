@@ -7,7 +7,7 @@
 
 #include <lua.h>
 
-#include "bind/lloop.h"
+#include "bind/lwork.h"
 
 struct fz_batch;
 struct fz_blob;
