@@ -39,7 +39,7 @@ struct fz_child_io {
 	/* Send the reply. 0, or -1 if its receiver is gone. */
 	int (*send)(void *ctx);
 	/*
-	 * For chunkes: get FZ_PORT_ITEM bytes for a result (NULL if the
+	 * For chunks: get FZ_PORT_ITEM bytes for a result (NULL if the
 	 * receiver is gone), and report how many were used. If `port` is set,
 	 * its functions are used instead, and the chunk continues with the
 	 * other items of `at`.
