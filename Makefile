@@ -227,10 +227,10 @@ check:
 	@.ci/setup check
 	@.ci/check
 
-# Test programs run in parallel, each with a log in $(BUILD)/tests/log: one more than
+# Test programs run in parallel, each with a log in $(BUILD)/tests/log: two more than
 # there are processors, because tests often wait. Each runs under the program UNDER,
 # a checker such as valgrind.
-TEST_JOBS ?= $(shell expr $$(nproc) + 1)
+TEST_JOBS ?= $(shell expr $$(nproc) + 2)
 by_c   = $(foreach t,$(TESTBIN),'$(UNDER) $t')
 by_lua = $(foreach t,$(TESTS_LUA),'$(UNDER) $(BIN) tests/run.lua $t')
 runner = @mkdir -p $(BUILD)/tests/log; MAKEFLAGS= FZLUA=$(abspath $(BIN)) \
