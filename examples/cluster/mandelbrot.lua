@@ -6,6 +6,8 @@
 -- The script does not know which: it prints the same. Arguments: width, height, the most
 -- steps for a point.
 
+local fz = require "fzlua"
+
 local SHADES <const> = " .:-=+*#%@"
 
 -- The steps until the point leaves the circle of radius 2.

@@ -174,7 +174,8 @@ end
 local has_server = t.shell "PATH=$PATH:/usr/sbin command -v nats-server" ~= ""
 local gateway = os.getenv "FZLUA_NATS" or t.fzlua .. "-nats"
 local has_gateway = t.shell("test -x " .. gateway .. " && echo yes") ~= ""
-local has_nodes = has_server and has_gateway
+local has_engines = not t.fzlua:find "plain.lua" -- which takes no --engine
+local has_nodes = has_server and has_gateway and has_engines
 if not has_nodes then
   local missing = has_server and "fzlua-nats" or "nats-server"
   print("test_examples: the cluster is skipped: no " .. missing)
@@ -233,7 +234,7 @@ tests.cluster_is_a_job_of_slurm = has_nodes and function()
 end or nil
 
 -- The script of the page, with an srun that runs the command behind the options.
-tests.cluster_uses_srun_in_place_of_ssh = function()
+tests.cluster_uses_srun_in_place_of_ssh = has_engines and function()
   local page = contents "examples/cluster/README.md"
   local script = page:match "%$ cat srun%-as%-ssh\n(.-)%s+%$ FZLUA_SSH"
   check_cluster(([[
@@ -245,7 +246,7 @@ tests.cluster_uses_srun_in_place_of_ssh = function()
         examples/cluster/mandelbrot.lua | cmp - examples/cluster/mandelbrot.expected && echo same
     rm -r $dir
   ]]):format(t.file(script)), "same\n")
-end
+end or nil
 
 -- Whether a block is the text of an output, where a line "..." stands for any lines.
 local function is_shown_by(text, block)
