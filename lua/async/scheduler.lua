@@ -71,16 +71,21 @@ function scheduler.wake(task)
 end
 local wake = scheduler.wake
 
----Suspend the running task until wake(), until the time `at` at the latest.
+---Let the next park() of the running task end at the time `at`. Only this may lack memory.
 ---@param task table current()
----@param at number|nil
+---@param at number
+function scheduler.park_until(task, at)
+  timers:add(task, at)
+end
+
+---Suspend the running task until wake(), or until the time of park_until().
+---@param task table current()
 ---@return boolean suspended false at once if the caller cannot be suspended
-function scheduler.park(task, at)
+function scheduler.park(task)
   task._parked = true
-  if at then timers:add(task, at) end
   if suspend() == nil then return true end
   task._parked = false
-  if at then timers:remove(task) end
+  timers:remove(task)
   return false
 end
 
@@ -96,9 +101,9 @@ local function create(task, number, f, ...)
   task._co, own = core.task_new(f, ...)
   task._number, task._own, task._f = number or own, not number, f
   task._parked, task._index, task._behind = false, false, false
+  live[task] = started + 1 -- before it is counted, because it may lack memory
   started, nlive = started + 1, nlive + 1
   if number then nserving = nserving + 1 end
-  live[task] = started
 end
 
 ---Start a task: it becomes ready. task:finish(ok, ...) is called with its results or its error, and
@@ -190,7 +195,9 @@ local function run(task)
   if value == true then
     push(task)
   elseif value then
-    in_c[value], task._in_c, task._parked = task, value, true
+    local ok, e = pcall(rawset, in_c, value, task) -- it may lack memory
+    if not ok then return fail(task, e) end
+    task._in_c, task._parked = value, true
   end
   if task.paused then task:paused() end
 end

@@ -102,7 +102,8 @@ function task.sleep(seconds)
   if not current or seconds == 0 then return sleep_in_loop(seconds) end
   local at = core.now() + seconds
   repeat
-    if not scheduler.park(current, at) then return sleep_in_loop(at - core.now()) end
+    scheduler.park_until(current, at)
+    if not scheduler.park(current) then return sleep_in_loop(at - core.now()) end
   until core.now() >= at
 end
 

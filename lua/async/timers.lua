@@ -41,9 +41,11 @@ end
 ---@param task table
 ---@param at number time of core.now()
 function Timers:add(task, at)
+  local n = self.n + 1
   task._at = at
-  self.n = self.n + 1
-  rise(self, self.n, task)
+  self[n] = task -- first, because it may lack memory: then nothing has changed
+  self.n = n
+  rise(self, n, task)
 end
 
 ---Remove a task; does nothing if it is not in the heap.

@@ -15,7 +15,8 @@ local waiters = require "fzlua.waiters"
 
 local wait = {}
 
-local current, park, add = scheduler.current, scheduler.park, waiters.add
+local current, park, park_until = scheduler.current, scheduler.park, scheduler.park_until
+local add = waiters.add
 
 -- Id of an object -> watcher with pump(id); `loose` does not keep its watchers alive.
 local firm, loose = {}, setmetatable({}, { __mode = "v" })
@@ -23,12 +24,13 @@ local firm, loose = {}, setmetatable({}, { __mode = "v" })
 -- Id of an object -> list of the tasks that wait for it.
 local lists = {}
 -- The tasks that wait for something that may change with any object.
-local any = {}
+local any = { _first = false, _last = false }
 -- Id of the ticker of progress lines, and what is called after each tick; nil: there are none.
 local ticker_id, ticks
 
 core.on_fork(function()
-  firm, loose, lists, any = {}, setmetatable({}, { __mode = "v" }), {}, {}
+  firm, loose, lists = {}, setmetatable({}, { __mode = "v" }), {}
+  any = { _first = false, _last = false }
   ticker_id, ticks = nil, nil
 end)
 
@@ -123,7 +125,7 @@ local function list_for(object)
   local id = object:id()
   local list = lists[id]
   if not list then
-    list = {}
+    list = { _first = false, _last = false }
     lists[id] = list
   end
   return list
@@ -136,9 +138,11 @@ end
 -- Suspend the task until `object` changes, or until `at`. Returns false if that is not possible.
 local function suspend(task, object, at)
   if task == object then raise_own_end() end
-  add(list_for(object), task)
+  local list = list_for(object)
+  if at then park_until(task, at) end
+  add(list, task)
   task._waits_for = object
-  local suspended = park(task, at)
+  local suspended = park(task)
   task._waits_for = false
   waiters.remove(task)
   return suspended
