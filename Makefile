@@ -255,7 +255,7 @@ test-lua-spawn: export FZLUA_START := spawn
 test-lua-spawn:
 	+$(MAKE) --no-print-directory test-lua TESTS_LUA='$(filter-out %/test_memory.lua %/test_imap.lua %/test_pool_values.lua,$(wildcard \
 	    tests/pool/test_*.lua tests/killed/test_pool*.lua tests/pipeline/test_chain.lua \
-	    tests/pipeline/test_errors.lua tests/pipeline/test_stream*.lua tests/shared/test_queue.lua \
+	    tests/pipeline/test_errors.lua tests/pipeline/test_nested.lua tests/pipeline/test_stream*.lua tests/shared/test_queue.lua \
 	    tests/process/test_child.lua tests/process/test_process.lua tests/manager/test_*.lua))'
 
 # Without direct access to Lua's tables: see src/value/rawarray.h.

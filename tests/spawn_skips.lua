@@ -32,6 +32,7 @@ return {
   ["test_rawarray: a list that is changed while it is being mapped"] = live,
   ["test_chain: a chain invokes inside a worker of another"] = itself,
   ["test_chain: a chain invokes itself inside its own worker"] = itself,
+  ["test_nested: a function that waits for others needs no slot: one outer, 8 inner"] = itself,
   ["test_child: a file of the script can be read and written in a worker"] = stream,
   ["test_child: a pipe of the script cannot be used in a worker, and reaches no other file"] =
     stream,

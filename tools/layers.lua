@@ -25,7 +25,7 @@ local C_LAYERS = {
     "eventcount heap heap_state", "lock", "waiter", "barrier", "condition", "endpoint", "event",
     "heap_blocks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",
     "pipe", "semaphore"},
-  {dir = "worker/", "allow", "blob", "claim", "wire", "mailbox", "meter", "slot_line",
+  {dir = "worker/", "allow", "blob", "claim", "wire", "account", "mailbox", "meter", "slot_line",
     "child_items child_port", "child_stream",
     "child_spawned", "node", "start", "nats_url", "nats_nodes ssh_nodes nodes", "engine change",
     "program_state", "program", "program_supervisor",

@@ -9,12 +9,15 @@
 
 #include "api/fzlua.h"
 #include "base/err.h"
+#include "bind/lloop.h"
 #include "bind/ltask.h"
 #include "child/spawned_main.h"
 #include "cli/restrict.h"
 #include "cli/state.h"
 #include "os/proc.h"
+#include "sched/slots.h"
 #include "value/lerror.h"
+#include "worker/account.h"
 #include "worker/child_spawned.h"
 #include "worker/child_stream.h"
 #include "worker/nats_url.h"
@@ -43,21 +46,58 @@ open_libraries(lua_State *L)
 }
 
 static int
-serve(lua_State *L, int link, int slot)
+refuse(int link, const struct fz_err *err)
+{
+	fz_child_stream_refuse(link, err->kind, err->text);
+	return EXIT_FAILURE;
+}
+
+/* Open the libraries. 0, or -1 after the parent was told the reason. */
+static int
+open_state(lua_State *L, int link)
 {
 	struct fz_err err = { 0 };
 
-	if (L == NULL) {
-		fz_child_stream_refuse(
-		    link, FZ_ERR_MEMORY, "not enough memory");
+	if (L == NULL)
+		fz_err_nomem(&err, "a worker");
+	else
+		lua_pushcfunction(L, open_libraries);
+	if (L != NULL && lua_pcall(L, 0, 0, 0) == LUA_OK)
+		return 0;
+	if (L != NULL)
+		fz_lerror_pop(L, &err);
+	refuse(link, &err);
+	return -1;
+}
+
+static int
+serve(lua_State *L, int link, int slot)
+{
+	if (open_state(L, link) != 0)
 		return EXIT_FAILURE;
-	}
-	lua_pushcfunction(L, open_libraries);
-	if (lua_pcall(L, 0, 0, 0) == LUA_OK)
-		return fz_spawned_main(L, link, slot);
-	fz_lerror_pop(L, &err);
-	fz_child_stream_refuse(link, err.kind, err.text);
-	return EXIT_FAILURE;
+	return fz_spawned_main(L, link, slot);
+}
+
+/* Serve, with the slots of the parent. */
+static int
+serve_with_slots(lua_State *L, const struct fz_child_spawned *spawned)
+{
+	struct fz_lineage lineage[FZ_ACCOUNT_DEPTH];
+	struct fz_slots *slots;
+	struct fz_err err;
+	unsigned n;
+	int status;
+
+	if (open_state(L, spawned->link) != 0)
+		return EXIT_FAILURE;
+	n = fz_account_lineage(spawned->account, lineage, FZ_ACCOUNT_DEPTH);
+	slots = fz_slots_of_parent(fz_lloop_engine(L), (unsigned)spawned->slots,
+	    spawned->pipe, n != 0 ? lineage : NULL, &err);
+	if (slots == NULL)
+		return refuse(spawned->link, &err);
+	status = fz_spawned_main(L, spawned->link, -1);
+	fz_slots_leave(slots);
+	return status;
 }
 
 _Noreturn void
@@ -66,7 +106,11 @@ fz_worker_serve(char **argv)
 	struct fz_child_spawned spawned;
 	int status = EXIT_FAILURE;
 
-	if (fz_child_spawned_enter(&spawned, argv) == 0)
+	if (fz_child_spawned_enter(&spawned, argv) != 0)
+		fz_proc_exit(status);
+	if (spawned.slots != FZ_CHILD_SPAWNED_NO_SLOTS)
+		status = serve_with_slots(fz_state_new(), &spawned);
+	else
 		status = serve(fz_state_new(), spawned.link, -1);
 	fz_proc_exit(status);
 }

@@ -58,17 +58,24 @@ is_pipe(int fd, int mode, struct stat *st)
 	       fstat(fd, st) == 0 && S_ISFIFO(st->st_mode);
 }
 
-/* Open "3,4", the numbers of two inherited descriptors. */
+/* Read "3,4", the numbers of two inherited descriptors. */
+static bool
+read_pair(const char *text, int fd[2])
+{
+	struct stat in, out;
+
+	return sscanf(text, "%d,%d", &fd[0], &fd[1]) == 2 &&
+	       is_pipe(fd[0], O_RDONLY, &in) &&
+	       is_pipe(fd[1], O_WRONLY, &out) && in.st_ino == out.st_ino &&
+	       in.st_dev == out.st_dev;
+}
+
 static void
 open_pair(const char *text, int fd[2])
 {
-	struct stat in, out;
 	int theirs[2];
 
-	if (sscanf(text, "%d,%d", &theirs[0], &theirs[1]) != 2 ||
-	    !is_pipe(theirs[0], O_RDONLY, &in) ||
-	    !is_pipe(theirs[1], O_WRONLY, &out) || in.st_ino != out.st_ino ||
-	    in.st_dev != out.st_dev)
+	if (!read_pair(text, theirs))
 		return;
 	fd[0] = reopen(theirs[0], O_RDONLY | O_NONBLOCK);
 	fd[1] = reopen(theirs[1], O_WRONLY | O_NONBLOCK);
@@ -91,13 +98,13 @@ open_fifo(const char *path, size_t len, int fd[2])
 	fd[1] = open(name, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 }
 
-bool
-fz_jobserver_find(int fd[2])
+/* What MAKEFLAGS says last of the jobserver; NULL: nothing. */
+static const char *
+find_auth(size_t *auth_len)
 {
-	const char *at = getenv("MAKEFLAGS"), *word, *auth = NULL, *fifo;
-	size_t len, auth_len = 0;
+	const char *at = getenv("MAKEFLAGS"), *word, *auth = NULL;
+	size_t len;
 
-	fd[0] = fd[1] = -1;
 	while (at != NULL && next_word(&at, &word, &len)) {
 		const char *value = value_of(word, "--jobserver-auth=");
 
@@ -105,9 +112,31 @@ fz_jobserver_find(int fd[2])
 			value = value_of(word, "--jobserver-fds=");
 		if (value != NULL) {
 			auth = value;
-			auth_len = len - (size_t)(value - word);
+			*auth_len = len - (size_t)(value - word);
 		}
 	}
+	return auth;
+}
+
+bool
+fz_jobserver_named(int fd[2])
+{
+	size_t len;
+	const char *auth = find_auth(&len);
+
+	if (auth != NULL && read_pair(auth, fd))
+		return true;
+	fd[0] = fd[1] = -1;
+	return false;
+}
+
+bool
+fz_jobserver_find(int fd[2])
+{
+	size_t auth_len = 0;
+	const char *auth = find_auth(&auth_len), *fifo;
+
+	fd[0] = fd[1] = -1;
 	if (auth == NULL)
 		return false;
 	fifo = value_of(auth, "fifo:");

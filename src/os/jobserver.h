@@ -21,6 +21,12 @@ struct fz_err;
 bool fz_jobserver_find(int fd[2]);
 
 /*
+ * The two open descriptors of a pipe that MAKEFLAGS names. False, and -1 twice,
+ * if it names a file, or none.
+ */
+bool fz_jobserver_named(int fd[2]);
+
+/*
  * Open the read end of the pipe at `fd` again, non-blocking. The flag is
  * independent of those of `fd`, so that another process cannot change it. -1 on
  * failure.

@@ -77,8 +77,9 @@ int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 struct fz_proc_program {
 	const char *path;
 	char *const *argv;
-	bool enters;     /* it becomes a child by fz_proc_enter() */
-	int in;          /* its standard input; 0: /dev/null */
+	char *const *environ_; /* its environment; NULL: that of this process */
+	bool enters;           /* it becomes a child by fz_proc_enter() */
+	int in;                /* its standard input; 0: /dev/null */
 	const int *keep; /* it has these descriptors, under the same numbers */
 	size_t nkeep;
 };

@@ -49,6 +49,7 @@ fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	const struct start start = { opts, program };
 	struct fz_spawn spawn = { .path = program->path,
 		.argv = program->argv,
+		.environ_ = program->environ_,
 		.files = set_files,
 		.ctx = &start };
 	pid_t pid;

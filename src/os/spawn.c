@@ -37,8 +37,9 @@ fz_spawn_start(pid_t *pid, const struct fz_spawn *spawn)
 	if (code == 0)
 		code = set_attributes(&attr, &spawn->blocked);
 	if (code == 0)
-		code = posix_spawnp(
-		    pid, spawn->path, &files, &attr, spawn->argv, environ);
+		code =
+		    posix_spawnp(pid, spawn->path, &files, &attr, spawn->argv,
+			spawn->environ_ != NULL ? spawn->environ_ : environ);
 	posix_spawnattr_destroy(&attr);
 out:
 	posix_spawn_file_actions_destroy(&files);

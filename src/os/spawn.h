@@ -12,6 +12,7 @@
 struct fz_spawn {
 	const char *path; /* as for posix_spawnp() */
 	char *const *argv;
+	char *const *environ_; /* NULL: that of this process */
 	/* Adds the descriptors of the program. Returns 0 or an errno. */
 	int (*files)(posix_spawn_file_actions_t *files, const void *ctx);
 	const void *ctx;

@@ -116,13 +116,19 @@ prepare_start(struct fz_pool *pool, struct fz_err *err)
 static struct fz_worker_program
 program_of(const struct fz_pool *pool, struct fz_node *node, unsigned number)
 {
-	return (struct fz_worker_program){
+	const struct fz_slots *slots =
+	    node == NULL ? fz_pool_slots(pool) : NULL;
+	struct fz_worker_program program = {
 		.path = fz_start_program(pool->opts.engine->program),
 		.node = node,
 		.setup = pool->setup,
 		.number = number,
 		.flags = pool->opts.spread ? FZ_WIRE_SPREAD : 0,
 	};
+
+	if (slots != NULL)
+		fz_slots_lend(slots, &program.slots);
+	return program;
 }
 
 static struct fz_worker *

@@ -223,6 +223,34 @@ fail:
 	return NULL;
 }
 
+struct fz_slots *
+fz_slots_of_parent(struct fz_engine *engine, unsigned n, const int fd[2],
+    const struct fz_lineage *lineage, struct fz_err *err)
+{
+	struct fz_slots *s = fz_slots_new(engine, err);
+	bool of_make = n == 0;
+	int in = fd[0], out = fd[1];
+
+	if (s == NULL) {
+		fz_fd_close(&in);
+		fz_fd_close(&out);
+		return NULL;
+	}
+	s->in = of_make ? in : -1;
+	s->out = out;
+	for (int i = 0; i < 2 && !of_make; i++)
+		s->shared[i] = fd[i];
+	s->n = of_make ? SLOTS_OF_MAKE : n;
+	if (grow(s, s->n, err) != 0) {
+		fz_slots_unref(s);
+		return NULL;
+	}
+	s->lineage = lineage;
+	s->entered = true; /* the environment came with the program */
+	engine->slots = s;
+	return s;
+}
+
 static void
 close_pipe(struct fz_slots *s)
 {

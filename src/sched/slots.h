@@ -27,11 +27,11 @@
 #include <stdbool.h>
 
 struct fz_account;
-struct fz_lineage;
-
 struct fz_engine;
 struct fz_err;
+struct fz_lineage;
 struct fz_slots;
+struct fz_worker_slots;
 
 /* Waits for a slot; all zero if it does not wait. */
 struct fz_slots_waiter {
@@ -99,6 +99,18 @@ int fz_slots_prepare(struct fz_slots *slots, struct fz_err *err);
  * stays valid until its process ends.
  */
 void fz_slots_enter(struct fz_slots *slots, struct fz_lineage *lineage);
+
+/* What a worker that is a program gets, after fz_slots_prepare(). */
+void fz_slots_lend(const struct fz_slots *slots, struct fz_worker_slots *lent);
+
+/*
+ * In such a worker: the `n` slots of its parent, with its pipe `fd`; all pools
+ * of `engine` use them from now on. 0: those of make, with descriptors as
+ * fz_jobserver_find() makes them. `lineage` (NULL: its tokens are not counted)
+ * stays valid until the process ends. Owns the descriptors, also on failure.
+ */
+struct fz_slots *fz_slots_of_parent(struct fz_engine *engine, unsigned n,
+    const int fd[2], const struct fz_lineage *lineage, struct fz_err *err);
 
 /*
  * Write back the tokens of this process and its descendants, because they end.

@@ -10,8 +10,9 @@
 #include "base/err.h"
 #include "os/jobserver.h"
 #include "sched/slots_state.h"
-#include "worker/mailbox.h"
+#include "worker/account.h"
 #include "worker/engine.h"
+#include "worker/worker.h"
 
 static bool
 is_current(const struct fz_slots *s, char *const *env)
@@ -55,6 +56,17 @@ fz_slots_prepare(struct fz_slots *slots, struct fz_err *err)
 	slots->made_of = made_of;
 	slots->made_for = slots->n;
 	return 0;
+}
+
+void
+fz_slots_lend(const struct fz_slots *slots, struct fz_worker_slots *lent)
+{
+	*lent = (struct fz_worker_slots){
+		.environ_ = slots->entered ? environ : slots->environ_,
+		.n = slots->n,
+		.shared = { slots->shared[0], slots->shared[1] },
+		.lineage = slots->lineage,
+	};
 }
 
 void

@@ -9,7 +9,7 @@
 #include "os/fd.h"
 #include "os/jobserver.h"
 #include "sched/slots_state.h"
-#include "worker/mailbox.h"
+#include "worker/account.h"
 
 #define TOKEN '+'
 
@@ -19,6 +19,8 @@
  * write any back a second time.
  */
 #define ACCOUNT_CLOSED (INT32_MIN / 2)
+
+enum { HELD_MAX = 1 << 24 }; /* more than a pipe has room for */
 
 static bool
 is_closed(int32_t held)
@@ -56,6 +58,29 @@ uncount(const struct fz_lineage *at, int32_t n)
 		return true;
 	good = uncount(at->above, n);
 	return !is_closed(atomic_fetch_sub(&at->account->held, n)) && good;
+}
+
+/*
+ * Close an account and the one that programs below its process use. Returns
+ * what is counted in both, within limits, because they may be overwritten.
+ */
+static int32_t
+close_account(struct fz_account *account)
+{
+	int32_t n = atomic_exchange(&account->held, ACCOUNT_CLOSED);
+	struct fz_account *shared;
+	int64_t sum = n;
+
+	if (is_closed(n))
+		return n;
+	shared = fz_account_find(atomic_load(&account->shared));
+	if (shared != NULL && shared != account) {
+		n = atomic_exchange(&shared->held, ACCOUNT_CLOSED);
+		sum += is_closed(n) ? 0 : n;
+	}
+	if (sum > HELD_MAX || sum < -HELD_MAX)
+		return sum > 0 ? HELD_MAX : -HELD_MAX;
+	return (int32_t)sum;
 }
 
 /*
@@ -163,7 +188,7 @@ fz_slots_set_tokens(struct fz_slots *s, unsigned want)
 void
 fz_slots_died(struct fz_slots *slots, struct fz_account *account)
 {
-	int32_t n = atomic_exchange(&account->held, ACCOUNT_CLOSED);
+	int32_t n = close_account(account);
 
 	if (n == 0 || is_closed(n))
 		return;
@@ -182,7 +207,7 @@ fz_slots_leave(struct fz_slots *slots)
 
 	slots->ntokens = 0;
 	if (lineage != NULL) {
-		held = atomic_exchange(&lineage->account->held, ACCOUNT_CLOSED);
+		held = close_account(lineage->account);
 		if (is_closed(held))
 			return;
 		held = at_most_missing(slots, held);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "os/jobserver.h"
 #include "os/proc.h"
 #include "worker/child_stream.h"
 
@@ -17,6 +18,8 @@ enum {
 	WORD_WAKE,
 	WORD_KEEPER,
 	WORD_KEPT,
+	WORD_SLOTS,
+	WORD_ACCOUNT,
 	NWORDS
 };
 
@@ -49,6 +52,8 @@ fz_child_spawned_argv(const struct fz_child_spawned *spawned,
 	set_number(words, WORD_WAKE, spawned->heap.wake);
 	set_number(words, WORD_KEEPER, spawned->heap.keeper);
 	set_number(words, WORD_KEPT, spawned->heap.kept);
+	set_number(words, WORD_SLOTS, spawned->slots);
+	set_number(words, WORD_ACCOUNT, (long)spawned->account);
 	for (int i = 0; i < NWORDS; i++)
 		words->argv[i] = words->text[i];
 	words->argv[NWORDS] = NULL;
@@ -87,14 +92,37 @@ read_words(struct fz_child_spawned *spawned, char *const *argv)
 		    .wake = number_at(argv, WORD_WAKE),
 		    .keeper = number_at(argv, WORD_KEEPER),
 		    .kept = number_at(argv, WORD_KEPT) },
+		.slots = number_at(argv, WORD_SLOTS),
+		.pipe = { -1, -1 },
+		.account = (uint64_t)strtoll(argv[WORD_ACCOUNT], NULL, 10),
 	};
+}
+
+/*
+ * Find the pipe of the slots. The descriptors that MAKEFLAGS names stay open
+ * for the programs that this one starts.
+ */
+static void
+find_pipe(struct fz_child_spawned *spawned, int keep[4])
+{
+	int named[2];
+	bool good = fz_jobserver_named(named);
+
+	if (spawned->slots == FZ_CHILD_SPAWNED_OF_MAKE)
+		good = fz_jobserver_find(spawned->pipe);
+	else if (good)
+		memcpy(spawned->pipe, named, sizeof(named));
+	if (!good)
+		spawned->slots = FZ_CHILD_SPAWNED_NO_SLOTS;
+	memcpy(keep, named, sizeof(named));
+	memcpy(keep + 2, spawned->pipe, sizeof(named));
 }
 
 int
 fz_child_spawned_enter(struct fz_child_spawned *spawned, char *const *argv)
 {
 	struct fz_err err = { 0 };
-	int keep[3];
+	int keep[7] = { -1, -1, -1, -1, -1, -1, -1 };
 
 	read_words(spawned, argv);
 	keep[0] = spawned->link;
@@ -107,7 +135,9 @@ fz_child_spawned_enter(struct fz_child_spawned *spawned, char *const *argv)
 		    FZLUA_VERSION, argv[WORD_VERSION]);
 		return refuse(spawned, &err);
 	}
-	if (fz_proc_enter(spawned->parent, keep, 3, &err) != 0)
+	if (spawned->slots != FZ_CHILD_SPAWNED_NO_SLOTS)
+		find_pipe(spawned, keep + 3);
+	if (fz_proc_enter(spawned->parent, keep, 7, &err) != 0)
 		return refuse(spawned, &err);
 	fz_heap_inherit(&spawned->heap);
 	return 0;

@@ -1,16 +1,19 @@
 /*
  * child_spawned.h - the command line of a worker that is a program.
  *
- *	PROGRAM --worker VERSION PARENT LINK HEAP WAKE KEEPER KEPT
+ *	PROGRAM --worker VERSION PARENT LINK HEAP WAKE KEEPER KEPT SLOTS ACCOUNT
  *
  * VERSION is that of the library: a program of another version refuses to
  * serve. PARENT is the pid of the process that has started it, LINK the number
- * of the socket to it. The others are for fz_heap_inherit().
+ * of the socket to it. HEAP to KEPT are for fz_heap_inherit(). SLOTS is the
+ * number of slots that it shares, whose pipe MAKEFLAGS names, and ACCOUNT the
+ * name of its account (see account.h), or 0.
  */
 #ifndef FZ_CHILD_SPAWNED_H
 #define FZ_CHILD_SPAWNED_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "shared/heap.h"
@@ -21,9 +24,15 @@ struct fz_child_spawned {
 	pid_t parent;
 	int link; /* the socket */
 	struct fz_heap_files heap;
+	int slots;   /* or one of the numbers below */
+	int pipe[2]; /* of the slots, as fz_slots_of_parent() wants it */
+	uint64_t account;
 };
 
-enum { FZ_CHILD_SPAWNED_WORDS = 9 };
+/* Values of `slots`. */
+enum { FZ_CHILD_SPAWNED_NO_SLOTS = -1, FZ_CHILD_SPAWNED_OF_MAKE = 0 };
+
+enum { FZ_CHILD_SPAWNED_WORDS = 11 };
 
 /* Memory for the words of a command line. */
 struct fz_child_spawned_words {

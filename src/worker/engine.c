@@ -9,6 +9,7 @@
 #include "os/proc.h"
 #include "os/process.h"
 #include "shared/arena.h"
+#include "worker/account.h"
 #include "worker/blob.h"
 #include "worker/mailbox.h"
 #include "worker/change.h"
@@ -30,6 +31,7 @@ in_child(struct fz_fork_hook *hook)
 	engine->replied = NULL;
 	fz_list_init(&engine->resting); /* they are children of the parent */
 	fz_children_forget(&engine->children);
+	fz_account_forget(&engine->accounts);
 	engine->inherited = engine->arena;
 	engine->arena = NULL;
 	engine->arena_tried = false;
@@ -61,6 +63,7 @@ fz_engine_init(struct fz_engine *engine, fz_engine_output output,
 	engine->byte_streams = link != NULL && strcmp(link, "stream") == 0;
 	fz_list_init(&engine->changed);
 	fz_list_init(&engine->resting);
+	fz_list_init(&engine->accounts);
 	if (fz_start_from_environment(&engine->start, err) != 0)
 		return -1;
 	if (code != 0)
@@ -86,6 +89,7 @@ fz_engine_fini(struct fz_engine *engine)
 	fz_loop_free(engine->loop);
 	fz_arena_free(engine->arena);
 	fz_mailbox_block_drop(engine->cells);
+	fz_account_forget(&engine->accounts);
 	fz_heap_release(&engine->membership);
 	fz_children_fini(&engine->children);
 	fz_nodes_free(engine->nodes);

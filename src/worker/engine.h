@@ -32,6 +32,7 @@ struct fz_engine {
 	struct fz_loop *loop;
 	struct fz_children children;     /* that this engine has forked */
 	struct fz_membership membership; /* in the shared heap */
+	struct fz_list accounts;         /* of programs: account.h */
 	struct fz_arena *arena; /* NULL: not made yet, or not available */
 	bool arena_tried;
 	struct fz_mailbox_block *cells; /* for new workers; NULL: none yet */

@@ -35,26 +35,10 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "worker/account.h"
 #include "worker/claim.h"
 
 struct fz_err;
-
-/*
- * How many tokens of the jobserver (see slots.h) a worker and its descendants
- * hold. The parent of a worker that died writes these tokens back.
- */
-struct fz_account {
-	_Atomic int32_t held;
-};
-
-/*
- * The accounts in which a process counts its tokens: its own, then those of its
- * ancestors. In private memory, because a worker may overwrite its mailbox.
- */
-struct fz_lineage {
-	struct fz_account *account;
-	const struct fz_lineage *above; /* the parent's; NULL: there is none */
-};
 
 #define FZ_MAILBOX_OUT ((size_t)128 << 10)
 #define FZ_MAILBOX_IN ((size_t)128 << 10)

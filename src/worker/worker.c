@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "worker/account.h"
 #include "worker/blob.h"
 #include "worker/handover.h"
 #include "worker/nodes.h"
@@ -276,6 +277,7 @@ fz_worker_free(struct fz_worker *worker)
 		fz_loop_busy(loop_of(p), false);
 	fz_worker_output_fini(&p->output);
 	fz_link_free(p->link);
+	fz_account_retire(&p->opts.engine->accounts, p->account);
 	free(p);
 	free(worker);
 }

@@ -130,6 +130,14 @@ struct fz_worker_ops {
 /* The life of a worker, in the child: serve `port` until it ends. */
 typedef int (*fz_worker_main)(void *ctx, struct fz_port *port);
 
+/* What a program gets of the slots of its parent: see slots.h. */
+struct fz_worker_slots {
+	char *const *environ_; /* of the program; NULL: it gets no slots */
+	unsigned n;
+	int shared[2]; /* the pipe that `environ_` names; -1: make's */
+	const struct fz_lineage *lineage; /* of this process, or NULL */
+};
+
 /*
  * A worker that is a program: it calls fz_child_spawned_init(), and gets
  * `setup`, where a forked one inherits memory. Its link is a byte stream.
@@ -140,6 +148,7 @@ struct fz_worker_program {
 	struct fz_blob *setup;
 	uint32_t number; /* of the worker */
 	uint32_t flags;  /* of the body of FZ_WIRE_SETUP */
+	struct fz_worker_slots slots;
 };
 
 struct fz_worker_opts {

@@ -7,6 +7,7 @@
 #include "os/fd.h"
 #include "os/process.h"
 #include "shared/heap.h"
+#include "worker/account.h"
 #include "worker/child_port.h"
 #include "worker/child_spawned.h"
 #include "worker/nodes.h"
@@ -150,6 +151,31 @@ leaving(void *ctx)
 		p->opts.ops->idle(p->opts.ops_ctx, w);
 }
 
+/*
+ * Let the program share the slots of this process. If its tokens cannot be
+ * counted, it shares them all the same: what it holds when it is killed is lost
+ * until the slots are next set. Returns whether it needs the pipe from here.
+ */
+static bool
+lend_slots(struct fz_worker_pipes *p, struct fz_child_spawned *spawned)
+{
+	const struct fz_worker_slots *slots = &p->opts.program.slots;
+	struct fz_engine *engine = p->opts.engine;
+
+	spawned->slots = FZ_CHILD_SPAWNED_NO_SLOTS;
+	if (slots->environ_ == NULL)
+		return false;
+	spawned->slots =
+	    slots->shared[0] != -1 ? (int)slots->n : FZ_CHILD_SPAWNED_OF_MAKE;
+	p->account = fz_account_new(
+	    &engine->membership, &engine->accounts, slots->lineage);
+	if (p->account != NULL) {
+		p->link->account = p->account->account;
+		spawned->account = p->account->name;
+	}
+	return slots->shared[0] != -1;
+}
+
 static int
 start_program(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
     struct fz_err *err)
@@ -158,21 +184,24 @@ start_program(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
 		.link = p->link->worker_in };
 	struct fz_child_spawned_words words = { 0 };
 	struct fz_err reason;
-	int keep[3];
+	int keep[5];
 	struct fz_proc_program program = {
 		.path = p->opts.program.path,
+		.environ_ = p->opts.program.slots.environ_,
 		.enters = true,
 		.keep = keep,
-		.nkeep = 1,
 	};
 	int rc;
 
 	fz_heap_open_files(&spawned.heap);
-	keep[0] = spawned.link;
+	keep[program.nkeep++] = spawned.link;
 	if (spawned.heap.file != -1) {
-		keep[1] = spawned.heap.file;
-		keep[2] = spawned.heap.wake;
-		program.nkeep = 3;
+		keep[program.nkeep++] = spawned.heap.file;
+		keep[program.nkeep++] = spawned.heap.wake;
+	}
+	if (lend_slots(p, &spawned)) {
+		keep[program.nkeep++] = p->opts.program.slots.shared[0];
+		keep[program.nkeep++] = p->opts.program.slots.shared[1];
 	}
 	program.argv = fz_child_spawned_argv(&spawned, &words);
 	rc = fz_proc_spawn(&p->proc, opts, &program, &reason);

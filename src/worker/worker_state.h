@@ -32,6 +32,7 @@ struct fz_worker_pipes {
 	struct fz_worker *worker;
 	struct fz_proc proc;
 	struct fz_link *link;
+	struct fz_program_account *account; /* NULL: its mailbox has it */
 	uint32_t answered; /* no number below it is still to be answered */
 	uint32_t piped;    /* no number below it comes through the link again */
 	struct fz_worker_seen seen;

@@ -113,6 +113,31 @@ test_jobserver_a_pipe_by_its_numbers(void **state)
 }
 
 static void
+test_jobserver_the_numbers_alone(void **state)
+{
+	int theirs[2], fd[2], found[2];
+
+	(void)state;
+	assert_int_equal(pipe2(theirs, 0), 0);
+	assert_true(
+	    finds("-j2 --jobserver-auth=%d,%d", theirs[0], theirs[1], found));
+	assert_true(fz_jobserver_named(fd));
+	assert_memory_equal(fd, theirs, sizeof(fd));
+	close_pair(found);
+	/* The wrong way round, and no pipe. */
+	assert_none("--jobserver-auth=%d,%d", theirs[1], theirs[0]);
+	assert_false(fz_jobserver_named(fd));
+	assert_int_equal(fd[0], -1);
+	assert_int_equal(fd[1], -1);
+	assert_none("--jobserver-auth=fifo:/nowhere", 0, 0);
+	assert_false(fz_jobserver_named(fd));
+	unsetenv("MAKEFLAGS");
+	assert_false(fz_jobserver_named(fd));
+	assert_int_equal(fd[1], -1);
+	close_pair(theirs);
+}
+
+static void
 test_jobserver_ignores_other_files(void **state)
 {
 	static const char auth[] = "--jobserver-auth=%d,%d";
@@ -352,6 +377,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_jobserver_a_pipe_by_its_numbers),
+		cmocka_unit_test(test_jobserver_the_numbers_alone),
 		cmocka_unit_test(test_jobserver_ignores_other_files),
 		cmocka_unit_test(test_jobserver_a_fifo_by_its_name),
 		cmocka_unit_test(test_jobserver_a_long_name_is_ignored),

@@ -139,6 +139,17 @@ tests["a pool in a pool, a map in a map, a chain in a pool: never too many at on
   t.equal({ peak(log) }, { 3, 9 })
 end
 
+tests["processes of functions share the slots of these"] = function()
+  local log = t.file ""
+  local outer <close> = wide(2, function()
+    local process = fz.process(function() nest(1, 4, { jobs = 4 }, leaf(log, 0.02)) end)
+    process:start():join()
+    return process.exitcode
+  end)
+  t.equal(outer({ A = 1 }, { jobs = 3 }).o2, 0)
+  t.equal({ peak(log) }, { 3, 8 })
+end
+
 tests["a function that ends by its timeout takes no slot with it"] = function()
   local log = t.file ""
   local stage = fz.stage "s"

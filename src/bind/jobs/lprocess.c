@@ -16,6 +16,7 @@
 #include "os/death.h"
 #include "os/proc.h"
 #include "os/process.h"
+#include "sched/slots.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"
@@ -120,6 +121,8 @@ process_dead(void *ctx, struct fz_worker *worker)
 	lp->dead = true;
 	lp->worker = NULL;
 	fz_changed(&lp->change);
+	if (lp->engine->slots != NULL && fz_worker_account(worker) != NULL)
+		fz_slots_died(lp->engine->slots, fz_worker_account(worker));
 	fz_worker_free(worker);
 }
 
@@ -139,6 +142,22 @@ push_thread(lua_State *L, int nargs)
 		lua_pushvalue(L, i);
 	lua_xmove(L, thread, nargs);
 	return thread;
+}
+
+/* A fork inherits the slots that this process shares; lend them to a program.
+ */
+static int
+share_slots(const struct lprocess *lp, struct fz_worker_program *program,
+    struct fz_err *err)
+{
+	struct fz_slots *slots = lp->engine->slots;
+
+	if (slots == NULL)
+		return 0;
+	if (fz_slots_prepare(slots, err) != 0)
+		return -1;
+	fz_slots_lend(slots, &program->slots);
+	return 0;
 }
 
 /*
@@ -165,7 +184,8 @@ start(struct lprocess *lp, struct fz_process_home *home, struct fz_err *err)
 		if (opts.program.setup == NULL)
 			return -1;
 	}
-	lp->worker = fz_worker_new(&opts, err);
+	if (!spawns || share_slots(lp, &opts.program, err) == 0)
+		lp->worker = fz_worker_new(&opts, err);
 	fz_blob_unref(opts.program.setup);
 	if (lp->worker == NULL)
 		return -1;
