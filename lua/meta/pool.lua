@@ -10,10 +10,10 @@
 -- safe in a host with threads, and costs some milliseconds. It inherits nothing: functions and
 -- `init` are sent with their upvalues, as are the classes of `fz.register_class`, `package.path`
 -- and `package.cpath`. Modules are required again, globals of the script are nil, and an upvalue
--- that cannot be sent, such as a file, is an error of kind `"unsendable"`. Queues, locks and values
--- are shared as with forked workers. A script starts the command that runs it; a host starts the
--- one of the option `worker_command`, of the environment variable `FZLUA_WORKER_COMMAND`, the
--- installed one, or `fzlua` in `PATH`.
+-- that cannot be sent, such as a file, is an error of kind `"unsendable"`. Queues, locks, values
+-- and the slots of `jobs` are shared as with forked workers. A script starts the command that runs
+-- it; a host starts the one of the option `worker_command`, of the environment variable
+-- `FZLUA_WORKER_COMMAND`, the installed one, or `fzlua` in `PATH`.
 --
 -- With `engine = "ssh://HOST:8,OTHER:4"` workers run on other machines, nodes, here up to 8 and
 -- 4 at once; without a number 1. They start as with `"spawn"`, by `ssh HOST fzlua --worker`,
