@@ -72,6 +72,25 @@ local function read(path)
   return text
 end
 
+-- Names that tests have asked for; a file that is left there is left over.
+local temporary, tmpname = {}, os.tmpname
+os.tmpname = function() -- luacheck: ignore 122
+  local path = tmpname()
+  temporary[#temporary + 1] = path
+  return path
+end
+
+-- A line for each such file that exists.
+local function left_files()
+  local left = {}
+  for _, path in ipairs(temporary) do
+    local file <close> = io.open(path)
+    if file then left[#left + 1] = "file: " .. path end
+  end
+  temporary = {}
+  return left[1] and table.concat(left, "\n")
+end
+
 ---Write `text` to a new temporary file; returns its name. t.command removes none.
 function t.file(text)
   local path = os.tmpname()
@@ -315,7 +334,7 @@ local function run(name, f)
   end)
   for _, path in ipairs(t.files) do os.remove(path) end
   t.files = {}
-  local left = left_over(before)
+  local left = left_over(before) or left_files()
   if ok and left then ok, e = false, "left over:\n" .. left end
   if ok then
     passed = passed + 1

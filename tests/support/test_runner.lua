@@ -2,7 +2,8 @@
 local t = ...
 local tests = {}
 
-local dir = os.tmpname() .. ".log"
+local dir = os.tmpname()
+os.remove(dir)
 
 ---Run these commands, two at a time; a test may take `limit` seconds.
 ---@return string output, integer status
