@@ -26,7 +26,7 @@ local TOGETHER <const> = 512 -- nodes and elements that are looked for at once
 
 ---@class fzlua.CachedItem
 ---@field digests table<integer, string> of values that are known
----@field calls table<integer, fzlua.Call> by node, of those that were asked for
+---@field calls table<integer, fzlua.Call> by node; only nodes that were looked up
 ---@field elements table<integer, fzlua.ElementCalls> by node, of maps
 
 ---@class fzlua.ElementCalls

@@ -1,6 +1,8 @@
 -- The options --resume, -n, --cache and --debug-failed of the command.
 local t = ...
 local core = require "fzlua.core"
+local recorded = assert(loadfile "tests/support/recorded.lua")(t)
+local new_path = recorded.new_path
 local tests = {}
 
 local SCRIPT <const> = [[
@@ -12,14 +14,6 @@ one:register("B", function(b)
 end)
 two:register("C", {"A", "B"}, function(a, b) return a + b end)
 return one >> two]]
-
--- A name for a store, whose files are removed after the test.
-local function new_path()
-  local path = os.tmpname()
-  os.remove(path)
-  for _, suffix in ipairs { "", "-wal", "-shm" } do t.files[#t.files + 1] = path .. suffix end
-  return path
-end
 
 -- Run the command with this store. Returns its output, standard error and status.
 local function run(store, arguments)

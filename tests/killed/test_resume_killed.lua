@@ -5,6 +5,8 @@
 
 local t = ...
 local core = require "fzlua.core"
+local recorded = assert(loadfile "tests/support/recorded.lua")(t)
+local read, write = recorded.read, recorded.write
 local tests = {}
 
 local KILLS <const> = tonumber(os.getenv "FZLUA_KILLS") or 3
@@ -78,16 +80,6 @@ local out = fz.map(function(x)
   return { x / 3, ("x"):rep(x * 1000) }
 end, list, { resume = STORE, jobs = JOBS, progress = progress })
 print(fz.digest(out))]]
-
-local function read(path)
-  local file <close> = io.open(path)
-  return file and file:read "a" or ""
-end
-
-local function write(path, text)
-  local file <close> = assert(io.open(path, "w"))
-  file:write(text)
-end
 
 -- Files of one run, and its script.
 local function new_run(text, jobs)

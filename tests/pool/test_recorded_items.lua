@@ -1,19 +1,8 @@
 -- Results of maps, imaps and calls of pools that are recorded in a file.
 local t = ...
+local recorded = assert(loadfile "tests/support/recorded.lua")(t)
+local new_path, read = recorded.new_path, recorded.read
 local tests = {}
-
--- A name for a store, whose files are removed after the test.
-local function new_path()
-  local path = os.tmpname()
-  os.remove(path)
-  for _, suffix in ipairs { "", "-wal", "-shm" } do t.files[#t.files + 1] = path .. suffix end
-  return path
-end
-
-local function read(path)
-  local file <close> = io.open(path)
-  return file and file:read "a" or ""
-end
 
 -- Run a script with the command, whose functions append a letter to a file. Returns the letters,
 -- sorted, the output and standard error.

@@ -1,0 +1,287 @@
+-- Files of recorded results that are damaged, full, shared, interrupted or cannot be used.
+local t = ...
+local core = require "fzlua.core"
+local recorded = assert(loadfile "tests/support/recorded.lua")(t)
+local new_path, read, write, run =
+  recorded.new_path, recorded.read, recorded.write, recorded.run
+local tests = {}
+
+tests["a damaged, foreign or newer file is not used, and the run is right"] = function()
+  local script = [[
+local s = fz.stage "s"
+s:register("A", {}, function() ran "A" return 1 end)
+return fz.chain { s }]]
+  local store = new_path()
+  write(store, ("no database"):rep(1000))
+  local cases = { { store, "the cache .- is not used: file is not a database" } }
+  local foreign = new_path()
+  local db = core.database(foreign, 1)
+  db:run "CREATE TABLE t (x)"
+  db:close()
+  cases[2] = { foreign, "it is a database of another program" }
+  local newer = new_path()
+  run(script, newer)
+  db = core.database(newer, 1)
+  db:run "PRAGMA user_version = 99"
+  db:close()
+  cases[3] = { newer, "written by a newer fzlua %(version 99" }
+  cases[4] = { "/proc/no/such/file", "unable to open database file" }
+  for _, case in ipairs(cases) do
+    local before = read(case[1])
+    local ran, out, err, status = run(script, case[1])
+    t.equal({ ran, out, status }, { "A", "A = 1\n", 0 })
+    assert(err:find(case[2]), err)
+    t.equal(select(2, err:gsub("\n", "")), 1)
+    t.equal(read(case[1]), before)
+  end
+end
+
+-- Change the rows of a store.
+local function change(store, sql)
+  local db <close> = core.database(store, 1)
+  db:run(sql)
+end
+
+tests["a result that cannot be read is computed anew, with a warning"] = function()
+  local script = [[
+local s = fz.stage "s"
+s:register("A", {}, function() ran "A" return ("abc"):rep(100000) end)
+return fz.chain { s }]]
+  local store = new_path()
+  local _, out = run(script, store)
+  for _, sql in ipairs { "UPDATE results SET bytes = x'00'", "UPDATE results SET raw = 1",
+    "UPDATE results SET raw = 1 << 40", "DELETE FROM results", "UPDATE results SET sum = x'00'",
+    "INSERT INTO results SELECT key, 2, digest, sum, raw, bytes FROM results", "code" } do
+    if sql == "code" then
+      local bytes = core.encode(function() return 1 end)
+      local db <close> = core.database(store, 1)
+      db:run("UPDATE results SET raw = 0, bytes = ?, sum = ?", bytes, core.hash(bytes))
+    else
+      change(store, sql)
+    end
+    local ran, same, err = run(script, store)
+    t.equal({ sql, ran, same }, { sql, "A", out })
+    t.match(err, "the result of s.A cannot be read, so that it is computed anew")
+    t.equal(select(2, err:gsub("\n", "")), 1)
+    local again, third, silent = run(script, store)
+    t.equal({ again, third, silent }, { "", out, "" })
+  end
+end
+
+tests["results without their call are replaced"] = function()
+  local script = [[
+local s = fz.stage "s"
+s:register("A", {}, function() ran "A" return 1 end)
+return fz.chain { s }]]
+  local store = new_path()
+  run(script, store)
+  change(store, "DELETE FROM calls")
+  local ran, _, err = run(script, store)
+  t.equal({ ran, err }, { "A", "" })
+  ran, _, err = run(script, store)
+  t.equal({ ran, err }, { "", "" })
+end
+
+tests["Ctrl-C during a run leaves a store that the next one uses"] = function()
+  local script = t.file [[
+local g = fz.dag()
+for i = 1, 400 do g:add(("a%03d"):format(i), {}, function() return { i, ("x"):rep(i) } end) end
+return g]]
+  local wanted = t.shell("$FZLUA " .. script)
+  local store = new_path()
+  for delay = 1, 8 do
+    t.shell(("timeout -s INT %.3f $FZLUA --resume=%s %s"):format(0.01 + delay * 0.004, store,
+      script))
+  end
+  local out, err, status = t.shell(("$FZLUA --resume=%s %s"):format(store, script))
+  t.equal({ out == wanted, err, status }, { true, "", 0 })
+  local db <close> = core.database(store, 1)
+  t.equal(db:run "SELECT count(*) FROM calls"[1][1], 400)
+  t.equal(db:run "SELECT count(*) FROM results WHERE key NOT IN (SELECT key FROM calls)"[1][1],
+    0)
+end
+
+tests["the file is damaged in its middle"] = function()
+  local script = [[
+local g = fz.dag()
+for i = 1, 200 do
+  g:add("a" .. i, {}, function() ran "." return { i, ("x"):rep(i * 10) } end, { version = "" .. i })
+end
+return g]]
+  local store = new_path()
+  local _, out = run(script, store)
+  local bytes = read(store)
+  assert(#bytes > 20000)
+  for at = 1, 4 do
+    local from = #bytes * at // 5
+    write(store, bytes:sub(1, from) .. ("\xff"):rep(5000) .. bytes:sub(from + 5001))
+    os.remove(store .. "-wal")
+    local _, same, err, status = run(script, store)
+    t.equal({ same == out, status }, { true, 0 })
+    assert(select(2, err:gsub("is not used", "")) <= 1, err)
+  end
+end
+
+tests["results used least recently are removed beyond FZLUA_CACHE_SIZE"] = function()
+  local store = new_path()
+  local script = t.file [[
+local g = fz.dag()
+for _, n in ipairs { N } do
+  g:add("a" .. n, {}, function() io.stderr:write(n, ";") return string.pack("i8", n):rep(1000) end)
+end
+return g]]
+  local function with(numbers)
+    write(script, (([[
+local g = fz.dag()
+for _, n in ipairs { %s } do
+  g:add("a" .. n, {}, function()
+    io.stderr:write(n, ";")
+    math.randomseed(n)
+    local t = {}
+    for i = 1, 5000 do t[i] = string.char(math.random(0, 255)) end
+    return table.concat(t)
+  end)
+end
+return g]]):format(numbers)))
+    local _, err, status = t.shell(("FZLUA_CACHE_SIZE=20K FZLUA_CACHE=%s $FZLUA -j1 --resume %s")
+      :format(store, script))
+    t.equal(status, 0)
+    return err
+  end
+  t.equal(with "1", "1;")
+  t.equal(with "2", "2;")
+  t.equal(with "3", "3;")
+  t.equal(with "1", "") -- 2 is the one that was used least recently now
+  t.equal(with "4", "4;")
+  t.equal(with "1, 3", "")
+  t.equal(with "2", "2;")
+end
+
+tests["two runs use one file at the same time"] = function()
+  local store = new_path()
+  local script = t.file [[
+local g = fz.dag()
+for i = 1, 300 do g:add("a" .. i, {}, function() return { i, i * i } end) end
+return g]]
+  local command = ("$FZLUA --resume=%s %s"):format(store, script)
+  local out, err, status = t.shell(("(%s >%s.1 & %s >%s.2 & %s >%s.3; wait)"):format(command,
+    script, command, script, command, script))
+  t.equal({ out, err, status }, { "", "", 0 })
+  for i = 1, 3 do t.files[#t.files + 1] = script .. "." .. i end
+  local first = read(script .. ".1")
+  assert(#first > 1000 and first == read(script .. ".2") and first == read(script .. ".3"))
+  local db <close> = core.database(store, 1)
+  t.equal(db:run "SELECT count(*) FROM calls"[1][1], 300)
+  t.equal(db:run "PRAGMA integrity_check"[1][1], "ok")
+end
+
+tests["after a kill no call runs again whose end was reported"] = function()
+  local script = [[
+local log, ends = LOG, ENDS
+local g = fz.dag()
+local last
+for i = 1, 60 do
+  local name = ("a%02d"):format(i)
+  g:add(name, last and { last } or {}, function(x)
+    fz.sleep(0.001)
+    return { (x and x[1] or 0) + i }
+  end)
+  if i % 3 == 0 then last = name end
+end
+local ended, started = io.open(ends, "a"), io.open(log, "a")
+ended:setvbuf "no"
+started:setvbuf "no"
+g:invoke({}, { resume = STORE, jobs = 3, progress = function(_, _, e)
+  if e.kind == "done" and not e.cached then ended:write(e.output, "\n") end
+  if e.kind == "start" then started:write(e.output, "\n") end
+end })
+print(g.output[last][1])]]
+  local wanted
+  for round = 1, 5 do
+    local store, log, ends = new_path(), new_path(), new_path()
+    local path = t.file((script:gsub("%u%u%u+", {
+      LOG = ("%q"):format(log), ENDS = ("%q"):format(ends), STORE = ("%q"):format(store) })))
+    local before = {}
+    for try = 1, 30 do
+      write(log, "")
+      local delay = try < 6 and 0.02 + round * 0.007 + try * 0.003 or 30
+      local out, _, status =
+        t.shell(("timeout -s KILL %.3f $FZLUA %s"):format(delay, path))
+      for name in read(log):gmatch "%S+" do
+        assert(not before[name], name .. " ran again")
+      end
+      for name in read(ends):gmatch "%S+" do before[name] = true end
+      if status == 0 then
+        wanted = wanted or out
+        t.equal(out, wanted)
+        break
+      end
+      assert(try < 30)
+    end
+  end
+end
+
+-- Call f with the n-th statement of any database failing. Returns whether it came to that.
+local function with_failure(n, f)
+  local methods = debug.getmetatable(core.database(":memory:", 0)).__index
+  local real, count = methods.run, 0
+  methods.run = function(...)
+    count = count + 1
+    if count ~= n then return real(...) end
+    error(fz.Error.new { kind = "error", message = "database or disk is full", code = 13 }, 0)
+  end
+  local ok, e = pcall(f)
+  methods.run = real
+  assert(ok, e)
+  return count >= n
+end
+
+tests["any statement of the database may fail, and the run is right"] = function()
+  local s, u = fz.stage "s", fz.stage "u"
+  s:register("A", function(a) return { a, ("x"):rep(1e5) } end)
+  s:register("B", {}, function() error "no" end)
+  u:register("C", { "A" }, function(a) return #a[2] end)
+  local failed, n, warnings = true, 0, 0
+  local log = require "fzlua.log"
+  local warn = log.warn
+  log.warn = function(fmt, ...)
+    warnings = warnings + 1
+    t.match(fmt:format(...), "database or disk is full")
+  end
+  local _ <close> = setmetatable({}, { __close = function() log.warn = warn end })
+  while failed do
+    local store = new_path()
+    n, warnings = n + 1, 0
+    failed = with_failure(n, function()
+      for _ = 1, 2 do
+        local chain <close> = s >> u
+        chain:invoke({ A = n }, { resume = store, on_error = "continue" })
+        t.equal({ chain.output.C, chain.errors.B.kind }, { 100000, "error" })
+      end
+    end)
+    assert(warnings <= 1, warnings)
+  end
+  assert(n > 40)
+  t.equal(warnings, 0)
+end
+
+tests["a failure of an item leaves the file to other processes"] = function()
+  local store = new_path()
+  local other = t.file [[
+    local db = require "fzlua.core".database(arg[1], 0, true)
+    print(pcall(db.run, db, "BEGIN IMMEDIATE"))
+  ]]
+  local s = fz.stage "s"
+  s:register("B", "A", function(a)
+    if a == 1 then error "no" end
+    fz.sleep(0.2)
+    return fz.exec { t.fzlua, other, store }.stdout
+  end)
+  local chain <close> = fz.chain(s)
+  local options = { resume = store, on_error = "continue", jobs = 2 }
+  for i, output, e in chain:stream({ { A = 1 }, { A = 2 } }, options) do
+    if i == 1 then t.match(tostring(e), "no") else t.match(output.B, "true") end
+  end
+end
+
+return tests
