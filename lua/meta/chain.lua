@@ -105,7 +105,7 @@ function chain:at(which) end
 
 ---What each stage did to the values in the last run, which needs the option `keep = "all"`; else
 ---the call raises an error of kind `"error"`. The rows are a list, and printed as a table:
----first the inputs, which have the stage number -1, then for each stage what its functions made and what
+---first the inputs, with the stage number -1, then for each stage what its functions made and what
 ---passed through. With the option `report`, or `--report`, the page of the run shows them, too.
 ---
 ---```lua
