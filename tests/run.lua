@@ -120,13 +120,32 @@ function t.rounds(n)
   return os.getenv "ASAN_OPTIONS" and (n + 4) // 5 or n
 end
 
----Run a shell command in which $FZLUA is the command under test. Signals have their
----default actions there, also if the tests run in the background of a shell.
+-- Shell functions of each command. A limit in rounds of a loop would be a longer one on a busy
+-- machine, where the runner would end the test before it can say what it waited for.
+local SHELL <const> = ([[
+# until_true COMMAND...: wait until it succeeds; false if it did not within PATIENCE seconds
+until_true() {
+  read until_now until_rest </proc/uptime; until_last=$((${until_now%%.*} + %d))
+  until "$@" >/dev/null 2>&1; do
+    read until_now until_rest </proc/uptime
+    if test ${until_now%%.*} -gt $until_last; then
+      echo "not true after %d s: $*" >&2; return 1
+    fi
+    sleep 0.02
+  done
+}
+# is_gone PID: whether no process has this number
+is_gone() { ! kill -0 $1; }
+]]):format(PATIENCE, PATIENCE)
+
+---Run a shell command in which $FZLUA is the command under test, and `until_true` and `is_gone`
+---are functions. Signals have their default actions there, also if the tests run in the
+---background of a shell.
 ---@return string out, string err, integer status 128 + signal where one ended it
 function t.shell(command)
   local out, err = t.file "", t.file ""
   local _, how, code = os.execute(("FZLUA=%s env --default-signal sh -c %s >%s 2>%s"):format(
-    quote(t.fzlua), quote("(" .. command .. "\n)"), quote(out), quote(err)))
+    quote(t.fzlua), quote(SHELL .. "(" .. command .. "\n)"), quote(out), quote(err)))
   return read(out), read(err), how == "signal" and 128 + code or code
 end
 
@@ -148,7 +167,7 @@ function t.interrupt(code, ...)
   return t.shell(([[
 env --default-signal=INT "$FZLUA" %s %s </dev/null & pid=$!
 state() { grep -q "^State:.$1" /proc/$pid/status; }
-until test -e %s && state S || state Z || ! test -e /proc/$pid; do sleep 0.01; done
+until_true eval 'test -e %s && state S || state Z || ! test -e /proc/$pid'
 sleep 0.05; kill -INT $pid; wait $pid]]):format(script, table.concat({ ... }, " "), ready))
 end
 

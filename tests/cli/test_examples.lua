@@ -83,9 +83,7 @@ end
 local UNTIL_SIGINT <const> = [[
 out=%s
 run() { MARK=%s env --default-signal=INT "$FZLUA" "$@" >$out </dev/null & pid=$!; }
-until_printed() {
-  n=0; until grep -q "$1" $out || test $((n += 1)) -gt 1000; do sleep 0.02; done
-}
+until_printed() { until_true grep -q "$1" $out; }
 end() { kill -INT $pid; wait $pid; echo "exit status $?"; }
 ]]
 
@@ -208,7 +206,7 @@ tests.cluster_ends_at_sigint_with_its_server_and_nodes = has_nodes and function(
   check_cluster(([[
     out=%s
     env --default-signal=INT examples/cluster/start.sh >$out 2>&1 </dev/null & script=$!
-    n=0; until grep -q Ctrl-C $out || test $((n += 1)) -gt 500; do sleep 0.02; done
+    until_true grep -q Ctrl-C $out
     FZLUA_ENGINE=$(cat $(sed -n 's/.*cat \(.*\)).*/\1/p' $out)) "$FZLUA" \
         examples/cluster/mandelbrot.lua | cmp - examples/cluster/mandelbrot.expected && echo same
     kill -INT $script; wait $script; echo status $?

@@ -9,9 +9,9 @@ local function interrupt(code, times)
   os.remove(ready)
   return t.shell(([[
 READY=%s env --default-signal=INT "$FZLUA" %s & pid=$!
-n=0; until test -e %s || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
+until_true test -e %s
 for i in %s; do sleep 0.1; kill -INT $pid; done
-n=0; while kill -0 $pid && test $n -lt 1000; do sleep 0.01; n=$((n+1)); done 2>/dev/null
+until_true is_gone $pid
 kill -9 $pid 2>/dev/null
 wait $pid; status=$?; rm -f %s; exit $status]]):format(ready, script, ready,
     times == 2 and "1 2" or "1", ready))
@@ -81,7 +81,7 @@ io.stdout:flush()
 mkfifo FIFO || exit
 { env --default-signal=INT "$FZLUA" -j1 SCRIPT 2>ERR & pid=$!; echo $pid >PID
   wait $pid; echo $? >STATUS; } >FIFO &
-{ until grep -q ready ERR && grep -q '^State:.S' /proc/$(cat PID)/status; do sleep 0.01; done
+{ until_true eval 'grep -q ready ERR && grep -q ^State:.S /proc/$(cat PID)/status'
   sleep 0.1; kill -INT $(cat PID); sleep 0.1; tail -n 1; } <FIFO
 wait; cat ERR >&2; rm FIFO ERR PID]]):gsub("%u%u%u+", names))
   return out, err:gsub("^.-ready\n", ""), io.open(status):read "n"

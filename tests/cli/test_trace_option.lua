@@ -96,7 +96,7 @@ while true do g:invoke({}, { jobs = 2 }) end]]
   for i = 1, t.rounds(20) do
     local name = name_of "jsonl"
     t.shell(([["$FZLUA" --trace %s %s & pid=$!
-until test $(wc -l <%s) -gt 120; do sleep 0.01; done
+until_true eval 'test $(wc -l <%s) -gt 120'
 sleep 0.0%d; kill -9 $pid; wait $pid]]):format(name, script, name, i % 10))
     assert(items(objects(name), "n") > 100)
   end

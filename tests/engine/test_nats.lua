@@ -82,11 +82,11 @@ tests["a node that is killed is a crash with its name, and another one takes the
   ]]
   local out = run(([[
     node one 1; "$FZLUA" --engine $url %s $dir/0 0 & script=$!
-    n=0; until test -e $dir/0 || test $((n += 1)) -gt 500; do sleep 0.02; done
+    until_true test -e $dir/0
     kill -9 $node; wait $script
     node one 1; victim=$node
     "$FZLUA" --engine $url %s $dir/1 1 & script=$!
-    n=0; until test -e $dir/1 || test $((n += 1)) -gt 500; do sleep 0.02; done
+    until_true test -e $dir/1
     node two 1; kill -9 $victim; wait $script
   ]]):format(script, script))
   t.match(out, "crash\tone\n", "again\n")
@@ -110,7 +110,7 @@ end
 tests["a node that gets SIGTERM finishes what runs and leaves"] = function()
   local out = run(([[
     node one 1; "$FZLUA" --engine $url %s $dir/begun & script=$!
-    n=0; until test -e $dir/begun || test $((n += 1)) -gt 500; do sleep 0.02; done
+    until_true test -e $dir/begun
     kill $node; wait $script; wait $node; echo left $?
   ]]):format(t.file [[
     print(fz.map(function(p) io.open(p, "w"):close() os.execute "sleep 0.5" return "done" end,
@@ -122,10 +122,9 @@ end
 tests["after kill -9 of the submitter its workers end"] = function()
   local out = run(([[
     node one 1; "$FZLUA" --engine $url %s $dir/pid & script=$!
-    n=0; until test -s $dir/pid || test $((n += 1)) -gt 500; do sleep 0.02; done
+    until_true test -s $dir/pid
     kill -9 $script; worker=$(cat $dir/pid)
-    n=0; while kill -0 $worker 2>/dev/null && test $((n += 1)) -lt 1000; do sleep 0.02; done
-    kill -0 $worker 2>/dev/null || echo ended
+    until_true is_gone $worker && echo ended
   ]]):format(t.file [[
     fz.map(function(p) os.execute("echo $PPID >" .. p .. "; exec sleep 77") end, {arg[1]})
   ]]))
@@ -229,7 +228,7 @@ tests["two submitters share the slots of a node, and neither starves"] = functio
   local out = run(([[
     node one 2; touch $dir/notes
     "$FZLUA" --engine $url %s first $dir/notes 60 & first=$!
-    n=0; until test $(wc -l <$dir/notes) -gt 8 || test $((n += 1)) -gt 500; do sleep 0.02; done
+    until_true eval 'test $(wc -l <$dir/notes) -gt 8'
     "$FZLUA" --engine $url %s second $dir/notes 20 & second=$!
     wait $second $first; echo notes; cat $dir/notes
   ]]):format(script, script))
@@ -256,7 +255,7 @@ tests["a call that waits for a slot does not use up its timeout"] = function()
   ]]
   local out = run(([[
     node one 1; "$FZLUA" --engine $url %s $dir/begun & script=$!
-    n=0; until test -e $dir/begun || test $((n += 1)) -gt 500; do sleep 0.02; done
+    until_true test -e $dir/begun
     "$FZLUA" --engine $url %s; wait $script
   ]]):format(long, short))
   t.equal(out, "in time\n")

@@ -29,7 +29,7 @@ end
 
 local function run(commands)
   return nats.run(t, ([[
-member() { "$FZLUA" %s $port "$@" & pids="$pids $!"; }
+member() { "$FZLUA" %s $port "$@" & }
 try() { "$FZLUA" --engine $url -e 'print(fz.map(function(x) return 6 * x end, {7})[1])'; }
 ]]):format(t.file(MEMBER)) .. commands)
 end

@@ -56,29 +56,12 @@ url=ssh://one:2,two:1
 ]]):format(t.file(SSH)))
 end
 
-local server = t.shell("PATH=$PATH:/usr/sbin command -v nats-server"):match "%S+"
-local gateway = os.getenv "FZLUA_NATS" or t.fzlua .. "-nats"
-local has_gateway = t.shell("test -x " .. gateway .. " && echo yes") ~= ""
-if not server or not has_gateway then
-  print("test_remote_examples: NATS is skipped: no " .. (server and "fzlua-nats" or "nats-server"))
-end
+local nats = dofile "tests/support/nats.lua"
+local missing = nats.missing(t)
+if missing then print("test_remote_examples: NATS is skipped: " .. missing) end
 
-local NATS <const> = [[
-dir=$(mktemp -d /tmp/fzlua-examples-XXXXXX); pids=
-end() { kill -9 $pids; wait; rm -r $dir; } 2>/dev/null
-trap end EXIT
-wait_for() { n=0; until grep -q "$1" $2 || test $((n += 1)) -gt 500; do sleep 0.02; done; } 2>&-
-port=$((20000 + $$ %% 20000)); url=nats://127.0.0.1:$port/examples
-%s -a 127.0.0.1 -p $port -l $dir/log & pids=$!
-wait_for 'Server is ready' $dir/log
-for node in one:2 two:1; do
-  "$FZLUA" --worker --engine $url --name ${node%%:*} -j${node#*:} 2>$dir/$node </dev/null &
-  pids="$pids $!"; wait_for joined $dir/$node
-done
-]]
-
-tests["examples print the same over NATS"] = server and has_gateway and function()
-  check_all(NATS:format(server))
+tests["examples print the same over NATS"] = not missing and function()
+  check_all(nats.start() .. "node one 2; node two 1\n")
 end or nil
 
 return tests

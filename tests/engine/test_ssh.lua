@@ -389,7 +389,7 @@ local UNTIL_READY <const> = [[
 out=%s
 MARK=%s %s env --default-signal=INT \
     "$FZLUA" --engine ssh://one:2,two:1 %s >$out 2>&1 </dev/null & pid=$!
-n=0; until test $(grep -c ready $out) = 3 || test $((n += 1)) -gt 1000; do sleep 0.02; done
+until_true eval 'test $(grep -c ready $out) = 3'
 kill -%s $pid; wait $pid; echo $?
 ]]
 
@@ -419,7 +419,7 @@ local SSHD <const> = [[
 dir=$(mktemp -d /tmp/fzlua-sshd-XXXXXX); chmod 700 $dir; mkdir -p /run/sshd 2>/dev/null
 ssh-keygen -q -t ed25519 -N '' -f $dir/host; ssh-keygen -q -t ed25519 -N '' -f $dir/user
 cp $dir/user.pub $dir/keys
-port=$((20000 + $$ %% 20000))
+port=$((10000 + $$ %% 10000)) # below those that the kernel gives to connections
 cat >$dir/sshd_config <<end
 Port $port
 ListenAddress 127.0.0.1
@@ -443,8 +443,7 @@ end
 %s -D -f $dir/sshd_config 2>$dir/log & sshd=$!
 trap 'ssh -F $dir/ssh_config -q -O exit one 2>/dev/null; kill $sshd
   wait $sshd 2>/dev/null; rm -r $dir' EXIT
-n=0; until ssh -F $dir/ssh_config -oBatchMode=yes -MNf one 2>/dev/null || test $((n += 1)) -gt 50
-do sleep 0.1; done
+until_true ssh -F $dir/ssh_config -oBatchMode=yes -MNf one
 export FZLUA_SSH="ssh -F $dir/ssh_config" FZLUA_WORKER_COMMAND=$FZLUA
 ]]
 
@@ -458,12 +457,9 @@ tests["the same through sshd, also after kill -9 of the submitter"] = sshd and f
   t.equal({ out, err, status }, { expected, "", 0 })
   out = t.shell(start .. ([[
 "$FZLUA" --engine ssh://other:2 %s >$dir/out & pid=$!
-n=0; until test $(wc -l <$dir/out) = 2 || test $((n += 1)) -gt 500; do sleep 0.02; done
+until_true eval 'test $(wc -l <$dir/out) = 2'
 kill -9 $pid; wait $pid 2>/dev/null
-n=0; for worker in $(cat $dir/out); do
-  while kill -0 $worker 2>/dev/null && test $((n += 1)) -lt 500; do sleep 0.02; done
-  kill -0 $worker 2>/dev/null && echo left $worker
-done
+for worker in $(cat $dir/out); do until_true is_gone $worker || echo left $worker; done
 echo done $(wc -l <$dir/out)
 ]]):format(t.file [[
     fz.map(function() os.execute "echo $PPID; exec sleep 77" end, {1, 2})

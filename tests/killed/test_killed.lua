@@ -60,7 +60,7 @@ tests["a worker that crashes takes what it started with it, setsid or not"] = fu
   local script, mark = t.file(CRASH:format(done)), t.mark()
   local out = t.shell(([[
 MARK=%s "$FZLUA" %s >/dev/null & pid=$!
-n=0; until test -e %s || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
+until_true test -e %s
 ps -o stat=,args= --ppid $pid
 kill -9 $pid; wait $pid]]):format(mark, script, done))
   t.equal({ out, t.left_of(mark) }, { "", "" })
@@ -128,7 +128,7 @@ fz.chain({ s }, { jobs = 4 }):invoke { A = 1 }]]):format(ready)
     t.shell(([[
 : > %s
 MARK=%s env --default-signal=INT "$FZLUA" %s >/dev/null 2>&1 </dev/null & pid=$!
-n=0; until test $(wc -c < %s) -ge 4 || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
+until_true eval 'test $(wc -c < %s) -ge 4'
 kill -INT $pid; sleep %g; kill -9 $pid; wait $pid]]):format(ready, mark, script, ready, 0.003 * i))
     t.equal(t.left_of(mark), "")
   end
@@ -149,7 +149,7 @@ fz.chain({ s }):invoke { A = 1 }]]):format(ready))
     t.shell(([[
 : > %s
 MARK=%s "$FZLUA" %s >/dev/null 2>&1 </dev/null & pid=$!
-n=0; until test -s %s || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
+until_true test -s %s
 kill -STOP $(cat /proc/$pid/task/$pid/children); sleep 0.05; kill -9 $pid; wait $pid]]):format(
       ready, mark, script, ready))
     t.equal(t.left_of(mark), "")

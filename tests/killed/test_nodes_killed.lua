@@ -132,18 +132,18 @@ submit() {
   for i in $(seq $submitters); do
     "$FZLUA" --retries 3 --engine $url $script $i $submitters $ndags $nothers %s $dir/said.$i \
         remote >$dir/out.$i 2>$dir/err.$i </dev/null &
-    pids="$pids $!"
+    runs="$runs $!"
   done
 }
-running() { for pid in $pids; do kill -0 $pid 2>/dev/null && return; done; return 1; }
+running() { for pid in $runs; do kill -0 $pid 2>/dev/null && return; done; return 1; }
 storm() {
   kills=0; began=$(date +%%s)
   while running; do
     sleep 1
-    test $(($(date +%%s) - began)) -lt %d || { echo it hangs; kill -9 $pids; break; }
+    test $(($(date +%%s) - began)) -lt %d || { echo it hangs; kill -9 $runs; break; }
     kill_node $(printf 'one\ntwo\nthree\n' | shuf -n 1); kills=$((kills + 1))
   done
-  for pid in $pids; do wait $pid || echo status $?; done
+  for pid in $runs; do wait $pid || echo status $?; done
   echo $kills kills in $(($(date +%%s) - began)) s >$dir/figures
 }
 ]]
@@ -224,32 +224,18 @@ url=ssh://one:2,two:2,three:2
 ]]):format(t.file(SSH)) .. KILL_OF_SSH)
 end
 
-local server = t.shell("PATH=$PATH:/usr/sbin command -v nats-server"):match "%S+"
-local gateway = os.getenv "FZLUA_NATS" or t.fzlua .. "-nats"
-local has_gateway = t.shell("test -x " .. gateway .. " && echo yes") ~= ""
-if not server or not has_gateway then
-  print("test_nodes_killed: NATS is skipped: no " .. (server and "fzlua-nats" or "nats-server"))
-end
+local nats = dofile "tests/support/nats.lua"
+local missing = nats.missing(t)
+if missing then print("test_nodes_killed: NATS is skipped: " .. missing) end
 
 -- A node that is killed is started again at once, as another node of that name.
 local NATS <const> = [[
-dir=$(mktemp -d /tmp/fzlua-storm-XXXXXX)
-port=$((20000 + $$ %% 20000)); url=nats://127.0.0.1:$port/storm
-%s -a 127.0.0.1 -p $port -l $dir/log & nats=$!
-end() { kill -9 $nats $one $two $three; wait; rm -r $dir; } 2>/dev/null
-trap end EXIT
-n=0; until grep -q 'Server is ready' $dir/log || test $((n += 1)) -gt 500; do sleep 0.02; done
-start_node() {
-  "$FZLUA" --worker --engine $url -j2 --name $1 2>$dir/node.$1 </dev/null & eval "$1=$!"
-  n=0; until grep -q joined $dir/node.$1 || test $((n += 1)) -gt 500; do sleep 0.02; done
-}
+start_node() { node $1 2; eval "$1=$node"; }
 kill_node() { eval "kill -9 \$$1; wait \$$1"; start_node $1; } 2>/dev/null
 for name in one two three; do start_node $name; done
 ]]
 
-tests["dags, streams and maps give the same over NATS while nodes are killed"] = server
-  and has_gateway and function()
-    check_storm("NATS", 4, NATS:format(server))
-  end or nil
+tests["dags, streams and maps give the same over NATS while nodes are killed"] = not missing
+  and function() check_storm("NATS", 4, nats.start() .. NATS) end or nil
 
 return tests

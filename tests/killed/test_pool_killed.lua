@@ -318,9 +318,9 @@ local function interrupted(code, size, times)
   local ready, mark = t.file "", t.mark()
   local script = t.file(("local READY = %q\n"):format(ready) .. code)
   local out, _, status = t.shell(([[
-{ n=0; until test $(wc -c < %s) -ge %d || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
+{ until_true eval 'test $(wc -c < %s) -ge %d'
   for i in $(seq %d); do sleep 0.2; printf '\003'; done
-  n=0; until test -e %s.end || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
+  until_true test -e %s.end
 } | { NO_COLOR=1 MARK=%s SHELL=/bin/sh script -qec "exec '$FZLUA' %s" /dev/null
 status=$?; : > %s.end; exit $status; }]]):format(ready, size, times, ready, mark, script, ready))
   os.remove(ready .. ".end")
@@ -388,7 +388,7 @@ tests["kill -9 of the command ends the workers of its pools and what they starte
     local script = t.file(("local READY = %q\n"):format(ready) .. MAP .. call)
     t.shell(([[
 unset MARK; MARK=%s "$FZLUA" %s >/dev/null 2>&1 </dev/null & pid=$!
-n=0; until test $(wc -c < %s) -ge 2 || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
+until_true eval 'test $(wc -c < %s) -ge 2'
 kill -9 $pid; wait $pid]]):format(mark, script, ready))
     t.equal(t.left_of(mark), "")
   end

@@ -64,7 +64,7 @@ for _ in coroutine.wrap(function() ready:close() %s end) do end]]):format(wait))
     os.remove(ready)
     local _, err, status = t.shell(([[
 READY=%s env --default-signal=INT lua5.4 %s & pid=$!
-until test -e %s; do sleep 0.01; done
+until_true test -e %s
 sleep 0.2; kill -INT $pid; wait $pid; status=$?; rm -f %s; exit $status]]):format(ready,
       script, ready, ready))
     t.match(err, "interrupted!")

@@ -268,7 +268,7 @@ local function signalled(signal, code)
   local script = t.file((code:gsub("READY", ready)))
   local out, _, status = t.shell(([[
 MARK=%s env --default-signal=INT "$FZLUA" %s </dev/null & pid=$!
-n=0; until test -s %s || test $n -gt 6000; do sleep 0.01; n=$((n+1)); done
+until_true test -s %s
 kill -%s $pid; wait $pid]]):format(mark, script, ready, signal))
   return t.left_of(mark), out, status
 end

@@ -1,30 +1,32 @@
 -- nats.lua - a NATS server on a loopback port and nodes of fzlua, for tests. All end with the shell
 -- that starts them.
 
--- Shell functions. `dir` is a directory that is removed at the end, `url` names the server.
+-- Shell functions. `dir` is a directory that is removed at the end, `url` names the server. Its
+-- port is below those that the kernel gives to connections: one of these could take it.
 local START <const> = [[
 unset FZLUA_ENGINE FZLUA_ENGINE_CREDS
-dir=$(mktemp -d /tmp/fzlua-nats-XXXXXX); pids=
-port=$((20000 + $$ %% 20000)); url=nats://u:p%%40ss@127.0.0.1:$port/team
-echo "listen: 127.0.0.1:$port
-max_payload: %d
-%s" >$dir/conf
-end() { kill -9 $pids 2>/dev/null; kill -CONT $pids 2>/dev/null; wait 2>/dev/null; rm -r $dir; }
+dir=$(mktemp -d /tmp/fzlua-nats-XXXXXX)
+end() { read self rest </proc/self/stat; kill -9 $(cat /proc/$self/task/$self/children)
+  wait; rm -r $dir; } 2>/dev/null
 trap end EXIT
-# until_true COMMAND...: or 30 s
-until_true() { n=0; until "$@" >/dev/null 2>&1 || test $((n += 1)) -gt 1500; do sleep 0.02; done; }
-is_gone() { ! kill -0 $1; }
+has_started() { grep -q 'Server is ready' $dir/log || is_gone $server; }
 # server: start it, again after stop_server
-server() { : >$dir/log; %s -c $dir/conf -l $dir/log & server=$! pids="$pids $!"
-  until_true grep -q 'Server is ready' $dir/log; }
+server() { : >$dir/log; %s -c $dir/conf -l $dir/log & server=$!
+  until_true has_started; grep -q 'Server is ready' $dir/log; }
 stop_server() { kill $server; wait $server 2>/dev/null; }
+# server_on PORT: false if it cannot listen there
+server_on() { port=$1 url=nats://u:p%%40ss@127.0.0.1:$1/team
+  echo "listen: 127.0.0.1:$port
+max_payload: %d
+%s" >$dir/conf; server; }
 # node NAME SLOTS [URL] [OPTION...]: sets $node
-node() { name=$1 slots=$2 at=${3-$url}; shift $(($# < 3 ? $# : 3))
-  "$FZLUA" --worker --engine $at -j$slots --name $name "$@" 2>>$dir/$name &
-  node=$! pids="$pids $!"; until_true grep -q joined $dir/$name; }
+node() { name=$1 slots=$2 at=${3-$url}; shift $(($# < 3 ? $# : 3)); rm -f $dir/$name
+  "$FZLUA" --worker --engine $at -j$slots --name $name "$@" 2>$dir/$name &
+  node=$!; until_true grep -q joined $dir/$name; }
 # script NAME FILE ARGUMENT...: in the background; sets $script
-script() { out=$1; shift; "$FZLUA" --engine $url "$@" >$dir/$out 2>&1 & script=$! pids="$pids $!"; }
-server
+script() { out=$1; shift; "$FZLUA" --engine $url "$@" >$dir/$out 2>&1 & script=$!; }
+port=$((10000 + $$ %% 10000))
+server_on $port || server_on $((port + 1)) || server_on $((port + 2)) || cat $dir/log
 ]]
 
 local PASSWORD <const> = 'authorization { user: u, password: "p@ss" }'
@@ -42,12 +44,15 @@ function nats.missing(t)
 end
 
 ---@param options? {max_payload: integer, config: string} of the server
----@return string what the shell commands print
-function nats.run(t, commands, options)
+---@return string commands which start a server, and functions for others
+function nats.start(options)
   options = options or {}
-  local start = START:format(
-    options.max_payload or 1 << 20, options.config or PASSWORD, nats.server)
-  return (t.shell("exec 2>&1\n" .. start .. commands))
+  return START:format(nats.server, options.max_payload or 1 << 20, options.config or PASSWORD)
+end
+
+---@return string what the shell commands print after those of nats.start
+function nats.run(t, commands, options)
+  return (t.shell("exec 2>&1\n" .. nats.start(options) .. commands))
 end
 
 return nats
