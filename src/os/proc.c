@@ -116,9 +116,6 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	fz_process_end_fork();
 	if (pid == 0)
 		fz_proc_run_child(&birth, opts, entry, ctx);
-	/* The child does this, too: the first call counts. */
-	if (pid > 0)
-		setpgid(pid, pid);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (pid > 0)
 		fz_proc_watch(proc, pid, opts->children);

@@ -165,7 +165,12 @@ default_signals(struct fz_err *err)
 	return 0;
 }
 
-/* The name tells the parent that this process ends with it: see is_tied(). */
+/*
+ * The name tells the parent that this process ends with it: see is_tied(). If
+ * the parent dies, its own parent finds this process in the parent's group, and
+ * by its name from then on. So it has its name before it leaves that group, and
+ * the parent does not take it out.
+ */
 static int
 tie_to_parent(pid_t parent, struct fz_err *err)
 {

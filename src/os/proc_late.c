@@ -80,6 +80,10 @@ note_workers(void)
 	fz_process_unlock();
 }
 
+static void note_crashed(pid_t pid);
+
+static const struct fz_orphan_ops orphan_ops = { note_killed, note_crashed };
+
 /* Whether some of what the dead child `pid` has left may be alive. */
 static bool
 end_marked(pid_t pid, int64_t until_ns)
@@ -88,7 +92,7 @@ end_marked(pid_t pid, int64_t until_ns)
 
 	fz_proc_format_mark(mark, sizeof(mark), pid);
 	return fz_proctree_kill_orphans(mark,
-	    fz_process.adopts || fz_proc_is_child(), until_ns, note_killed);
+	    fz_process.adopts || fz_proc_is_child(), until_ns, &orphan_ops);
 }
 
 /*
@@ -110,6 +114,27 @@ note_parent(pid_t pid)
 		fz_proc_begin_adoption();
 	else
 		end_marked(pid, fz_clock_after(fz_clock_ns(), LATE_LAST_NS));
+}
+
+/*
+ * The group of a dead child was killed: reap it now or, if it is not dead after
+ * `ns`, later. Returns whether it was reaped now.
+ */
+static bool
+reap_group(pid_t pid, int64_t ns)
+{
+	if (fz_proc_reap_killed(-pid, ns))
+		return true;
+	if (!note(-pid))
+		fz_proc_reap_killed(-pid, LATE_LAST_NS);
+	return false;
+}
+
+static void
+note_crashed(pid_t pid)
+{
+	reap_group(pid, 0);
+	note_parent(pid);
 }
 
 /* Whether what a dead child has left may be alive. */
@@ -142,11 +167,8 @@ fz_proc_end_orphans(pid_t pid, bool died)
 
 	if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == -1 || subreaper == 0)
 		return;
-	if (!fz_proc_reap_killed(-pid, LATE_SOON_NS)) {
-		if (!note(-pid))
-			fz_proc_reap_killed(-pid, LATE_LAST_NS);
+	if (!reap_group(pid, LATE_SOON_NS))
 		note_workers();
-	}
 	if (!died ||
 	    !end_marked(pid, fz_clock_after(fz_clock_ns(), LATE_SOON_NS)))
 		return;
@@ -179,7 +201,7 @@ fz_proc_forget_late(pid_t pid)
 bool
 fz_proc_reap_late(void)
 {
-	bool some = end_late_orphans();
+	bool some = end_late_orphans(), workers;
 
 	fz_process_lock();
 	for (size_t i = fz_process.nlate; i-- > 0;) {
@@ -187,10 +209,15 @@ fz_proc_reap_late(void)
 			forget(i);
 	}
 	some |= fz_process.nlate != 0;
-	if (fz_process.late_workers) {
-		some |= fz_proctree_reap_workers();
-		fz_process.late_workers = some;
-	}
+	workers = fz_process.late_workers;
+	fz_process.late_workers = false;
+	fz_process_unlock();
+	if (!workers)
+		return some;
+	some |= fz_proctree_reap_workers(&orphan_ops);
+	fz_process_lock();
+	some |= fz_process.nlate != 0 || fz_process.nlate_parents != 0;
+	fz_process.late_workers |= some;
 	fz_process_unlock();
 	return some;
 }

@@ -50,6 +50,7 @@ fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	struct fz_spawn spawn = { .path = program->path,
 		.argv = program->argv,
 		.environ_ = program->environ_,
+		.leads = !program->enters, /* else as after fz_proc_fork() */
 		.files = set_files,
 		.ctx = &start };
 	pid_t pid;

@@ -266,9 +266,21 @@ fz_proctree_kill(pid_t root)
 
 struct workers {
 	struct known known; /* processes that were sent the signal */
-	pid_t root, session;
+	pid_t root, group, session;
+	char name[16]; /* of the root */
 	int sig;
 };
+
+/* One that has just been started still has the group and the name of the root.
+ */
+static bool
+is_worker(const struct workers *w, pid_t pid, const struct status *status)
+{
+	return status->parent == w->root && status->session == w->session &&
+	       (status->group == pid ||
+		   (status->group == w->group &&
+		       strcmp(status->name, w->name) == 0));
+}
 
 /* A visit_fn: send the signal to a worker, or to a process below one. */
 static bool
@@ -277,14 +289,11 @@ visit_worker(int proc, const char *name, void *ctx)
 	struct workers *w = ctx;
 	pid_t pid = parse_pid(name);
 	struct status status;
-	bool is_worker;
 
 	if (pid == 0 || !read_status(proc, name, &status) ||
 	    status.state == 'Z' || status.state == 'X')
 		return false;
-	is_worker = status.parent == w->root && status.group == pid &&
-		    status.session == w->session;
-	if ((!is_worker && !knows(&w->known, status.parent)) ||
+	if ((!is_worker(w, pid, &status) && !knows(&w->known, status.parent)) ||
 	    knows(&w->known, pid))
 		return false;
 	kill(pid, w->sig);
@@ -303,7 +312,9 @@ fz_proctree_signal_workers(int sig)
 
 	w.known.n = 0;
 	w.root = getpid();
+	w.group = getpgrp();
 	w.session = getsid(0);
+	prctl(PR_GET_NAME, w.name);
 	w.sig = sig;
 	while (proc_is_ours() && each_entry(visit_worker, &w) > 0 &&
 	       fz_clock_ns() < deadline)
@@ -341,16 +352,17 @@ struct orphans {
 	const char *mark;
 	bool all;
 	int64_t until_ns;
-	void (*killed_late)(pid_t pid);
+	const struct fz_orphan_ops *ops;
 	struct known killed;
 	bool news; /* in the last pass */
 };
 
 static void
-init_orphans(struct orphans *o)
+init_orphans(struct orphans *o, const struct fz_orphan_ops *ops)
 {
 	memset(o, 0, offsetof(struct orphans, killed));
 	o->killed.n = 0;
+	o->ops = ops;
 	prctl(PR_GET_NAME, o->own);
 	snprintf(o->worker, sizeof(o->worker), FZ_PROCTREE_WORKER "%ld",
 	    (long)getpid());
@@ -379,6 +391,38 @@ wait_for_end(pid_t pid, int64_t until_ns)
 	       fz_clock_ns() < until_ns)
 		nanosleep(&nap, NULL);
 	return got == 0;
+}
+
+static bool
+is_dead(pid_t pid)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) ==
+		   0 &&
+	       info.si_pid == pid;
+}
+
+/*
+ * Reap a worker of a dead worker, which ends itself and all below it, unless it
+ * was killed. Returns whether it may live.
+ */
+static bool
+reap_worker(const struct orphans *o, pid_t pid)
+{
+	const struct timespec nap = { 0, NAP_NS };
+	int status = 0;
+
+	while (!is_dead(pid)) {
+		if (fz_clock_ns() >= o->until_ns)
+			return true;
+		nanosleep(&nap, NULL);
+	}
+	/* The zombie keeps the number of its group from being reused. */
+	kill(-pid, SIGKILL);
+	if (waitpid(pid, &status, WNOHANG) == pid && status != 0)
+		o->ops->worker_crashed(pid);
+	return false;
 }
 
 static bool
@@ -411,7 +455,7 @@ visit_orphan(int proc, const char *name, void *ctx)
 		return false;
 	reaps = o->all && status.session != getsid(0);
 	if (is_worker_of_another(o, status.name))
-		return wait_for_end(pid, o->until_ns) || status.state != 'Z';
+		return reap_worker(o, pid) || status.state != 'Z';
 	if (status.state == 'Z') {
 		if (reaps)
 			waitpid(pid, NULL, WNOHANG);
@@ -422,7 +466,7 @@ visit_orphan(int proc, const char *name, void *ctx)
 		return false;
 	kill(pid, SIGKILL);
 	if (wait_for_end(pid, o->until_ns))
-		o->killed_late(pid);
+		o->ops->killed_late(pid);
 	if (o->killed.n < KNOWN_MAX && !knows(&o->killed, pid)) {
 		o->killed.pid[o->killed.n++] = pid;
 		o->news = true;
@@ -440,17 +484,17 @@ visit_worker_of_another(int proc, const char *name, void *ctx)
 
 	return pid != 0 && read_status(proc, name, &status) &&
 	       status.parent == getpid() &&
-	       is_worker_of_another(o, status.name) && wait_for_end(pid, 0);
+	       is_worker_of_another(o, status.name) && reap_worker(o, pid);
 }
 
 bool
-fz_proctree_reap_workers(void)
+fz_proctree_reap_workers(const struct fz_orphan_ops *ops)
 {
 	struct orphans o;
 	int keep = errno;
 	bool some;
 
-	init_orphans(&o);
+	init_orphans(&o, ops);
 	some = proc_is_ours() && each_entry(visit_worker_of_another, &o) > 0;
 	errno = keep;
 	return some;
@@ -458,17 +502,16 @@ fz_proctree_reap_workers(void)
 
 bool
 fz_proctree_kill_orphans(const char *mark, bool all, int64_t until_ns,
-    void (*killed_late)(pid_t pid))
+    const struct fz_orphan_ops *ops)
 {
 	int64_t deadline = fz_clock_after(fz_clock_ns(), TIME_MAX), now;
 	struct orphans o;
 	int keep = errno, found = 0;
 
-	init_orphans(&o);
+	init_orphans(&o, ops);
 	o.mark = mark;
 	o.all = all;
 	o.until_ns = until_ns;
-	o.killed_late = killed_late;
 	/* The children of an orphan are orphans in the next pass. */
 	do {
 		o.news = false;

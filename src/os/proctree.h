@@ -17,8 +17,9 @@ void fz_proctree_kill(pid_t root);
 /*
  * Send `sig`, SIGSTOP or SIGCONT, to the workers of this process and to all
  * processes below them. Workers are children that lead a group in the session
- * of this process. Returns once no other one is found, or after a bounded time.
- * Async-signal-safe; keeps errno. Does nothing without /proc.
+ * of this process, or are about to. Returns once no other one is found, or
+ * after a bounded time. Async-signal-safe; keeps errno. Does nothing without
+ * /proc.
  */
 void fz_proctree_signal_workers(int sig);
 
@@ -31,6 +32,17 @@ bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
 /* A worker is called FZ_PROCTREE_WORKER and the number of its parent. */
 #define FZ_PROCTREE_WORKER "fzlua/"
 
+/* What is told of the orphans of a dead child. */
+struct fz_orphan_ops {
+	/* An orphan was killed, and is not dead in time. */
+	void (*killed_late)(pid_t pid);
+	/*
+	 * A worker of the child is reaped, and did not end itself: it may have
+	 * left orphans, too, of which those in its group are killed.
+	 */
+	void (*worker_crashed)(pid_t pid);
+};
+
 /*
  * End and reap what a dead child of this process has left; only a subreaper has
  * it as children. SIGKILL those whose environment has
@@ -40,17 +52,16 @@ bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
  * process is a child of the library.
  *
  * Passes over /proc go on until one finds nothing, or until `until_ns`, or for
- * some seconds while they find others. killed_late() is called for a killed
- * child that is not dead by `until_ns`. Returns whether something may live on,
+ * some seconds while they find others. Returns whether something may live on,
  * because the last pass has found something: call it again.
  * fz_proctree_reap_workers() is for the workers. Not async-signal-safe; keeps
  * errno.
  */
 bool fz_proctree_kill_orphans(const char *mark, bool all, int64_t until_ns,
-    void (*killed_late)(pid_t pid));
+    const struct fz_orphan_ops *ops);
 
 /* Reap dead workers of dead workers. Returns whether one lives. */
-bool fz_proctree_reap_workers(void);
+bool fz_proctree_reap_workers(const struct fz_orphan_ops *ops);
 
 /*
  * Whether this process, or a child for which `ignores` is true, has children

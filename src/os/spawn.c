@@ -6,17 +6,18 @@
 #include <unistd.h>
 
 static int
-set_attributes(posix_spawnattr_t *attr, const sigset_t *blocked)
+set_attributes(posix_spawnattr_t *attr, const struct fz_spawn *spawn)
 {
+	int flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK, code;
 	sigset_t set;
-	int code = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETPGROUP |
-						      POSIX_SPAWN_SETSIGDEF |
-						      POSIX_SPAWN_SETSIGMASK);
 
+	if (spawn->leads)
+		flags |= POSIX_SPAWN_SETPGROUP;
+	code = posix_spawnattr_setflags(attr, (short)flags);
 	if (code != 0)
 		return code;
 	posix_spawnattr_setpgroup(attr, 0);
-	posix_spawnattr_setsigmask(attr, blocked);
+	posix_spawnattr_setsigmask(attr, &spawn->blocked);
 	sigfillset(&set);
 	return posix_spawnattr_setsigdefault(attr, &set);
 }
@@ -35,7 +36,7 @@ fz_spawn_start(pid_t *pid, const struct fz_spawn *spawn)
 		goto out;
 	code = spawn->files(&files, spawn->ctx);
 	if (code == 0)
-		code = set_attributes(&attr, &spawn->blocked);
+		code = set_attributes(&attr, spawn);
 	if (code == 0)
 		code =
 		    posix_spawnp(pid, spawn->path, &files, &attr, spawn->argv,

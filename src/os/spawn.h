@@ -1,12 +1,13 @@
 /*
- * spawn.h - start a program that leads a process group of its own. No code of
- * this process runs in the child before exec.
+ * spawn.h - start a program. No code of this process runs in the child before
+ * exec.
  */
 #ifndef FZ_SPAWN_H
 #define FZ_SPAWN_H
 
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct fz_spawn {
@@ -16,6 +17,8 @@ struct fz_spawn {
 	/* Adds the descriptors of the program. Returns 0 or an errno. */
 	int (*files)(posix_spawn_file_actions_t *files, const void *ctx);
 	const void *ctx;
+	bool leads; /* a process group of its own, else it is in that of this
+		       process */
 	/* Signals that are blocked until the program has set their actions. In
 	 * any case none is ignored. */
 	sigset_t blocked;

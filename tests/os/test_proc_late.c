@@ -281,18 +281,33 @@ start_a_worker(void *ctx, const struct fz_err *failed)
 	return wait_to_be_killed(ctx, NULL);
 }
 
-static int
-start_two_levels(void *ctx, const struct fz_err *failed)
+/* A worker with a worker that runs `entry`. */
+static _Noreturn void
+start_one_with(fz_proc_main entry, void *ctx)
 {
 	struct fz_proc proc = { 0 };
 	struct fz_err err = { 0 };
 
-	if (failed != NULL ||
-	    fz_proc_fork(&proc, &as_parent, start_a_worker, ctx, &err) != 0)
+	if (fz_proc_fork(&proc, &as_parent, entry, ctx, &err) != 0)
 		_exit(99);
-	while (pause() == -1)
-		;
-	return 0;
+	while (true)
+		pause();
+}
+
+static int
+start_two_levels(void *ctx, const struct fz_err *failed)
+{
+	if (failed != NULL)
+		_exit(99);
+	start_one_with(start_a_worker, ctx);
+}
+
+static int
+start_one_that_leaves_programs(void *ctx, const struct fz_err *failed)
+{
+	if (failed != NULL)
+		_exit(99);
+	start_one_with(leave_two_programs, ctx);
 }
 
 static void
@@ -344,6 +359,51 @@ kill_two_levels(struct forked *f)
 	kill(f->proc.pid, SIGKILL);
 	failures += fz_proc_reap(&f->proc, true, &death) != 1;
 	return failures + !reap_all_late();
+}
+
+static int
+start_a_late_worker(void *ctx, const struct fz_err *failed)
+{
+	kills_parent_early = true;
+	return start_a_worker(ctx, failed);
+}
+
+/* A worker dies while its worker starts, and is slow. */
+static int
+kill_a_worker_that_starts_one(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+
+	fz_proc_adopt();
+	forked_start(f, start_a_late_worker);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += death.signal != SIGKILL;
+	return failures + !reap_all_late();
+}
+
+/* Both workers are killed, so that neither ends what the lower one started. */
+static int
+kill_two_levels_with_programs(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t programs[2], worker;
+
+	fz_proc_adopt();
+	forked_start(f, start_one_that_leaves_programs);
+	programs[0] = forked_hear_pid(f);
+	wait_for_program(programs[0], "sleep");
+	programs[1] = only_child_of(programs[0]);
+	worker = only_child_of(f->proc.pid);
+	kill(f->proc.pid, SIGSTOP);
+	kill(worker, SIGKILL);
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += !reap_all_late();
+	for (int i = 0; i < 2; i++)
+		failures += !forked_is_gone(programs[i]);
+	return failures + is_subreaper();
 }
 
 /* Leaves a process whose end takes long, because it has much memory. */
@@ -424,6 +484,18 @@ test_proc_reap_late_reaps_the_workers_of_a_dead_worker(void **state)
 }
 
 static void
+test_proc_reap_late_reaps_a_worker_that_is_being_started(void **state)
+{
+	assert_no_failure_in_an_adopter(kill_a_worker_that_starts_one, *state);
+}
+
+static void
+test_proc_reap_late_reaps_what_two_levels_left(void **state)
+{
+	assert_no_failure_in_an_adopter(kill_two_levels_with_programs, *state);
+}
+
+static void
 test_proc_reap_late_reaps_two_levels(void **state)
 {
 	for (int i = 0; i < 20; i++)
@@ -442,6 +514,8 @@ main(void)
 		TEST(test_proc_reap_late_reaps_what_was_exiting),
 		TEST(test_proc_reap_late_reaps_what_dies_late),
 		TEST(test_proc_reap_late_reaps_the_workers_of_a_dead_worker),
+		TEST(test_proc_reap_late_reaps_a_worker_that_is_being_started),
+		TEST(test_proc_reap_late_reaps_what_two_levels_left),
 		TEST(test_proc_reap_late_reaps_two_levels),
 	};
 

@@ -93,6 +93,7 @@ enum call failing;
 int interruptions;
 bool hangs_untied;
 bool kills_parent;
+bool kills_parent_early;
 int slow_proc_ms;
 
 static bool
@@ -159,6 +160,11 @@ __wrap_prctl(int what, unsigned long arg)
 		pause();
 	if (kills_parent && what == PR_SET_CHILD_SUBREAPER)
 		kill_parent();
+	if (kills_parent_early && what == PR_SET_NAME) {
+		forked_nap(50); /* in which the parent does its part */
+		kill_parent();
+		forked_nap(300);
+	}
 	if (call_fails(what == PR_SET_PDEATHSIG ? PDEATHSIG : SUBREAPER))
 		return -1;
 	return __real_prctl(what, arg);

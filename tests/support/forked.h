@@ -44,6 +44,9 @@ extern bool hangs_untied; /* children hang before they watch their parent */
 
 extern bool kills_parent; /* children kill their parent once they watch it */
 
+/* Children kill their parent once they watch it, and take long to go on. */
+extern bool kills_parent_early;
+
 extern int slow_proc_ms; /* each read of a directory takes so long */
 
 /* A pipe by which the child tells things, and the descriptors there were. */
