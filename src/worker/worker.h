@@ -255,7 +255,10 @@ bool fz_worker_has_begun(const struct fz_worker *worker);
  */
 unsigned fz_worker_recall(struct fz_worker *worker);
 
-/* Take replies that are finished but not yet written (see mailbox.h). */
+/*
+ * Take replies that are finished but not yet written (see mailbox.h). The last
+ * results of a measured job come with what it has used.
+ */
 void fz_worker_peek(struct fz_worker *worker);
 
 /*

@@ -381,7 +381,8 @@ fz_worker_time_is_up(struct fz_timer *timer)
 		end_without_pipe(p);
 		return;
 	}
-	fz_worker_peek(p->worker); /* it may have finished */
+	if (!p->worker->dying) /* it may have finished */
+		fz_worker_report_idle(p, fz_worker_take_unsent(p));
 	head = p->worker->head;
 	if (head == NULL || head->timeout_ns == FZ_CLOCK_NEVER ||
 	    p->worker->dying)

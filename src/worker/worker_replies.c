@@ -437,11 +437,24 @@ is_answered(const struct fz_worker *w, uint32_t n)
 }
 
 /*
- * Process a reply that was not sent yet. False: the worker cannot have written
- * it.
+ * Whether a frame that grows has the last results of a job, but not yet what
+ * they have used, which the worker adds next.
  */
 static bool
-take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame,
+lacks_used(const struct fz_worker *w, const struct reply_items *c)
+{
+	const struct fz_job *head = w->head;
+
+	return head != NULL && head->measured && c->type != FZ_WIRE_VALUES &&
+	       (int32_t)(c->seq + c->nitems - (head->seq + head->nitems)) >= 0;
+}
+
+/*
+ * Process a reply that was not sent yet, if it is whole or the caller wants
+ * `all`. False: the worker cannot have written it.
+ */
+static bool
+take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
     int64_t now_ns, unsigned *news)
 {
 	bool grows = frame->flags & FZ_WIRE_GROWS;
@@ -453,6 +466,8 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame,
 	end = c.seq + c.nitems;
 	if (grows && (int32_t)(fz_worker_claimed(p) - end) < 0)
 		return false;
+	if (grows && !all && lacks_used(p->worker, &c))
+		return true;
 	*news += take_reply(p, frame, now_ns);
 	if (grows)
 		p->used_ns = now_ns; /* the rest of its items started later */
@@ -464,7 +479,7 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame,
 
 /* Take the copies of replies in `frames`. Returns how many are new. */
 static unsigned
-take_all_unsent(struct fz_worker_pipes *p, const struct fz_buf *frames)
+take_copies(struct fz_worker_pipes *p, const struct fz_buf *frames, bool all)
 {
 	const unsigned char *at = frames->data, *end = at + frames->len;
 	int64_t now_ns = fz_clock_ns();
@@ -473,14 +488,14 @@ take_all_unsent(struct fz_worker_pipes *p, const struct fz_buf *frames)
 
 	fz_worker_output_pump(&p->output);
 	while (fz_wire_scan(&at, end, &frame, NULL) == 1 &&
-	       take_unsent(p, &frame, now_ns, &news))
+	       take_unsent(p, &frame, all, now_ns, &news))
 		continue;
 	count_news(p->worker, news, now_ns);
 	return news;
 }
 
-unsigned
-fz_worker_take_unsent(struct fz_worker_pipes *p)
+static unsigned
+peek(struct fz_worker_pipes *p, bool all)
 {
 	struct fz_buf frames = FZ_BUF_INIT;
 	unsigned news = 0;
@@ -489,11 +504,17 @@ fz_worker_take_unsent(struct fz_worker_pipes *p)
 	if (p->link->ops->peek != NULL)
 		rc = p->link->ops->peek(p->link, &frames);
 	if (rc > 0)
-		news = take_all_unsent(p, &frames);
+		news = take_copies(p, &frames, all);
 	else if (rc < 0)
 		p->worker->retiring = true;
 	fz_buf_fini(&frames);
 	return news;
+}
+
+unsigned
+fz_worker_take_unsent(struct fz_worker_pipes *p)
+{
+	return peek(p, true);
 }
 
 void
@@ -501,5 +522,5 @@ fz_worker_peek(struct fz_worker *worker)
 {
 	if (!worker->dying)
 		fz_worker_report_idle(
-		    worker->pipes, fz_worker_take_unsent(worker->pipes));
+		    worker->pipes, peek(worker->pipes, false));
 }

@@ -83,11 +83,14 @@ open_log(const struct program *p)
 	return fd;
 }
 
+/* Signals have their default actions, also below nohup. */
 static void
 execute(const struct program *p)
 {
 	sigset_t none;
 
+	for (int sig = 1; sig <= SIGRTMAX; sig++)
+		signal(sig, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);

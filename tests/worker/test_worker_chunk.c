@@ -13,12 +13,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "chunk_keeper.h"
 #include "batches.h"
 #include "os/loop.h"
 #include "worker/blob.h"
+#include "worker/child_items.h"
+#include "worker/child_port.h"
 #include "worker/wire.h"
 #include "worker/worker.h"
 #include "world.h"
@@ -257,6 +260,54 @@ test_worker_chunk_peeked_results_come_once(void **state)
 	assert_int_equal(k->nidle, 1);
 }
 
+/* Call two items, and wait before what they have used is behind them. */
+static int
+serve_and_wait(void *ctx, struct fz_port *port)
+{
+	struct items_home *home = ctx;
+	struct fz_call call;
+
+	while (fz_port_next(port, &call, NULL) == 1) {
+		do {
+			unsigned char *room = fz_port_item(port, &call, NULL);
+
+			if (room == NULL)
+				return 96;
+			fz_le64_store(room, call.item);
+			usleep(2000);
+			fz_port_item_end(port, 8);
+		} while (fz_port_advance(port, &call));
+		atomic_fetch_add(&home->shared->waiting, 1);
+		while (!atomic_load(&home->shared->gate))
+			usleep(100);
+		if (fz_port_end_chunk(port, NULL) != 0)
+			return 97;
+	}
+	return 0;
+}
+
+static void
+test_worker_chunk_peek_waits_for_what_was_measured(void **state)
+{
+	struct fz_worker_chunk head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 0 };
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
+
+	chunk_keeper_end(k);
+	assert_non_null(chunk_keeper_start_main(k, serve_and_wait));
+	chunk_init(&b, 2);
+	b.job.measured = true;
+	assert_int_equal(
+	    fz_worker_send_chunk(k->worker, &b.job, &head, NULL, 0, NULL), 0);
+	chunk_keeper_wait(k);
+	fz_worker_peek(k->worker);
+	assert_int_equal(b.ntold, 0);
+	atomic_store(&k->home->shared->gate, true);
+	assert_true(chunk_keeper_settle(k));
+	assert_fates(&b, 0, 2, DONE);
+	assert_true(b.job.used.took_ns >= 4 * FZ_CLOCK_MS);
+}
+
 /* What the mailbox has comes behind what is in the pipe, and is not lost. */
 static void
 test_worker_chunk_peek_before_what_was_written_takes_nothing(void **state)
@@ -345,6 +396,7 @@ main(void)
 		TEST(test_worker_chunk_peeked_results_come_once),
 		TEST(
 		    test_worker_chunk_peek_before_what_was_written_takes_nothing),
+		TEST(test_worker_chunk_peek_waits_for_what_was_measured),
 		TEST(test_worker_chunk_peek_never_takes_a_torn_item),
 		TEST(test_worker_chunk_a_timeout_ends_one_item),
 	};
