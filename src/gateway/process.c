@@ -49,9 +49,9 @@ start(const struct process_opts *opts, pid_t *pid, const struct files *files)
 		"--slot-line", PROCESS_SLOT, "--allow", opts->allow };
 	const size_t n = *opts->allow != '\0' ? 7 : 5;
 	char *argv[8] = { NULL };
+	/* A process group of its own: Ctrl-C is for the gateway. */
 	struct fz_spawn spawn = { .path = opts->command,
 		.argv = argv,
-		.leads = true, /* Ctrl-C is for the gateway */
 		.files = set_files,
 		.ctx = files };
 

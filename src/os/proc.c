@@ -114,6 +114,11 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	pid = fork();
 	code = errno;
 	fz_process_end_fork();
+	/*
+	 * The child leaves the group of this process itself, once it has its
+	 * name: if this process is killed before, its parent finds the child in
+	 * the group, and by the name after that.
+	 */
 	if (pid == 0)
 		fz_proc_run_child(&birth, opts, entry, ctx);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -60,11 +60,12 @@ note(pid_t which)
 	return noted;
 }
 
+/* `which` as for waitpid(). */
 static void
-note_killed(pid_t pid)
+note_killed(pid_t which)
 {
-	if (!note(pid))
-		fz_proc_reap_killed(pid, LATE_LAST_NS);
+	if (!note(which))
+		fz_proc_reap_killed(which, LATE_LAST_NS);
 }
 
 /*
@@ -80,27 +81,26 @@ note_workers(void)
 	fz_process_unlock();
 }
 
-static void note_crashed(pid_t pid);
+static void worker_died(pid_t pid);
 
-static const struct fz_orphan_ops orphan_ops = { note_killed, note_crashed };
-
-/* Whether some of what the dead child `pid` has left may be alive. */
+/* Whether some of what these dead children have left may be alive. */
 static bool
-end_marked(pid_t pid, int64_t until_ns)
+end_marked(const pid_t *parents, size_t nparents, int64_t until_ns)
 {
-	char mark[40];
+	const struct fz_proctree_search search = { .mark = FZ_PROC_MARK "=",
+		.parents = parents,
+		.nparents = nparents,
+		.all = fz_process.adopts || fz_proc_is_child(),
+		.until_ns = until_ns,
+		.killed_late = note_killed,
+		.worker_died = worker_died };
 
-	fz_proc_format_mark(mark, sizeof(mark), pid);
-	return fz_proctree_kill_orphans(mark,
-	    fz_process.adopts || fz_proc_is_child(), until_ns, &orphan_ops);
+	return fz_proctree_kill_orphans(&search);
 }
 
-/*
- * Look again for what the dead child `pid` has left. Something that is killed
- * but not dead keeps its children, and on a busy machine there was no time to
- * find them all. Until then this process adopts them.
+/* What `pid` has left is adopted until it is ended. False: too many are noted.
  */
-static void
+static bool
 note_parent(pid_t pid)
 {
 	bool noted;
@@ -112,49 +112,50 @@ note_parent(pid_t pid)
 	fz_process_unlock();
 	if (noted)
 		fz_proc_begin_adoption();
-	else
-		end_marked(pid, fz_clock_after(fz_clock_ns(), LATE_LAST_NS));
+	return noted;
 }
 
 /*
- * The group of a dead child was killed: reap it now or, if it is not dead after
- * `ns`, later. Returns whether it was reaped now.
+ * A worker of a dead worker is reaped. If it was killed, too, this process has
+ * adopted what it has left.
  */
-static bool
-reap_group(pid_t pid, int64_t ns)
-{
-	if (fz_proc_reap_killed(-pid, ns))
-		return true;
-	if (!note(-pid))
-		fz_proc_reap_killed(-pid, LATE_LAST_NS);
-	return false;
-}
-
 static void
-note_crashed(pid_t pid)
+worker_died(pid_t pid)
 {
-	reap_group(pid, 0);
+	note_killed(-pid);
 	note_parent(pid);
 }
 
-/* Whether what a dead child has left may be alive. */
+/*
+ * Look again for what the dead child `pid` has left. Something that is killed
+ * but not dead keeps its children, and on a busy machine there was no time to
+ * find them all.
+ */
+static void
+look_again(pid_t pid)
+{
+	if (!note_parent(pid))
+		end_marked(
+		    &pid, 1, fz_clock_after(fz_clock_ns(), LATE_LAST_NS));
+}
+
+/* Whether what dead children have left may be alive. */
 static bool
 end_late_orphans(void)
 {
 	pid_t parents[FZ_PROCESS_LATE];
 	size_t n;
-	bool some = false;
+	bool some;
 
 	fz_process_lock();
 	n = fz_process.nlate_parents;
 	memcpy(parents, fz_process.late_parents, n * sizeof(*parents));
 	fz_process.nlate_parents = 0;
 	fz_process_unlock();
+	some = n != 0 && end_marked(parents, n, 0);
 	for (size_t i = 0; i < n; i++) {
-		if (end_marked(parents[i], 0)) {
-			note_parent(parents[i]);
-			some = true;
-		}
+		if (some)
+			look_again(parents[i]);
 		fz_proc_end_adoption();
 	}
 	return some;
@@ -167,13 +168,15 @@ fz_proc_end_orphans(pid_t pid, bool died)
 
 	if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == -1 || subreaper == 0)
 		return;
-	if (!reap_group(pid, LATE_SOON_NS))
+	if (!fz_proc_reap_killed(-pid, LATE_SOON_NS)) {
+		note_killed(-pid);
 		note_workers();
+	}
 	if (!died ||
-	    !end_marked(pid, fz_clock_after(fz_clock_ns(), LATE_SOON_NS)))
+	    !end_marked(&pid, 1, fz_clock_after(fz_clock_ns(), LATE_SOON_NS)))
 		return;
 	note_workers();
-	note_parent(pid);
+	look_again(pid);
 }
 
 void
@@ -201,23 +204,22 @@ fz_proc_forget_late(pid_t pid)
 bool
 fz_proc_reap_late(void)
 {
-	bool some = end_late_orphans(), workers;
+	bool workers, some;
 
+	fz_process_lock();
+	workers = fz_process.late_workers;
+	fz_process.late_workers = false;
+	fz_process_unlock();
+	some = end_late_orphans();
+	if (workers)
+		some |= fz_proctree_reap_workers(worker_died);
 	fz_process_lock();
 	for (size_t i = fz_process.nlate; i-- > 0;) {
 		if (!reap_dead(fz_process.late[i]))
 			forget(i);
 	}
-	some |= fz_process.nlate != 0;
-	workers = fz_process.late_workers;
-	fz_process.late_workers = false;
-	fz_process_unlock();
-	if (!workers)
-		return some;
-	some |= fz_proctree_reap_workers(&orphan_ops);
-	fz_process_lock();
 	some |= fz_process.nlate != 0 || fz_process.nlate_parents != 0;
-	fz_process.late_workers |= some;
+	fz_process.late_workers |= workers && some;
 	fz_process_unlock();
 	return some;
 }

@@ -50,15 +50,18 @@ fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	struct fz_spawn spawn = { .path = program->path,
 		.argv = program->argv,
 		.environ_ = program->environ_,
-		.leads = !program->enters, /* else as after fz_proc_fork() */
 		.files = set_files,
-		.ctx = &start };
+		.ctx = &start,
+		.in_group = program->enters };
 	pid_t pid;
 	int code;
 
 	*proc = (struct fz_proc){ .pidfd = -1 };
-	/* fz_proc_enter() sets the actions: fz_proc_kill() uses force until
-	 * then. */
+	/*
+	 * fz_proc_enter() sets the actions: fz_proc_kill() uses force until
+	 * then. The child leads a group from then on, too: see
+	 * fz_proc_fork().
+	 */
 	sigemptyset(&spawn.blocked);
 	if (program->enters)
 		sigfillset(&spawn.blocked);

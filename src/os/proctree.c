@@ -322,47 +322,57 @@ fz_proctree_signal_workers(int sig)
 	errno = keep;
 }
 
+/* The number with another digit; 0 if that is no digit, or too much. */
+static pid_t
+add_digit(pid_t number, char digit)
+{
+	if (digit < '0' || digit > '9' || number >= INT32_MAX / 10)
+		return 0;
+	return number * 10 + (digit - '0');
+}
+
 /*
- * Whether the environment in a file has the variable `mark` ("NAME=value").
- * Reads in blocks, because an environment may have megabytes.
+ * The number that follows `mark` ("NAME=") in the environment in a file; 0: it
+ * has none. Reads in blocks, because an environment may have megabytes.
  */
-static bool
-has_mark(int fd, const char *mark)
+static pid_t
+read_mark(int fd, const char *mark)
 {
 	char block[4096];
 	const char *at = mark; /* NULL: the current variable differs */
+	pid_t number = 0;
 	ssize_t n;
 
 	while ((n = read(fd, block, sizeof(block))) > 0) {
 		for (ssize_t i = 0; i < n; i++) {
-			if (at != NULL && block[i] == *at) {
-				if (*at++ == '\0')
-					return true;
-			} else {
-				at = block[i] == '\0' ? mark : NULL;
+			if (block[i] == '\0') {
+				if (number != 0)
+					return number;
+				at = mark;
+			} else if (at != NULL && *at == '\0') {
+				number = add_digit(number, block[i]);
+			} else if (at != NULL) {
+				at = block[i] == *at ? at + 1 : NULL;
 			}
 		}
 	}
-	return false;
+	return number;
 }
 
 struct orphans {
+	const struct fz_proctree_search *search;
 	char own[16];    /* name of this process: a new child has it, too */
 	char worker[32]; /* name of its workers */
-	const char *mark;
-	bool all;
-	int64_t until_ns;
-	const struct fz_orphan_ops *ops;
 	struct known killed;
 	bool news; /* in the last pass */
 };
 
 static void
-init_orphans(struct orphans *o, const struct fz_orphan_ops *ops)
+init_orphans(struct orphans *o, const struct fz_proctree_search *search)
 {
 	memset(o, 0, offsetof(struct orphans, killed));
+	o->search = search;
 	o->killed.n = 0;
-	o->ops = ops;
 	prctl(PR_GET_NAME, o->own);
 	snprintf(o->worker, sizeof(o->worker), FZ_PROCTREE_WORKER "%ld",
 	    (long)getpid());
@@ -378,67 +388,65 @@ is_worker_of_another(const struct orphans *o, const char *name)
 }
 
 /*
- * Reap a process that ends itself or was killed. Returns whether it still
+ * Wait for a child that ends itself or was killed. Returns whether it still
  * lives.
  */
 static bool
-wait_for_end(pid_t pid, int64_t until_ns)
+lives_on(pid_t pid, int64_t until_ns)
 {
 	const struct timespec nap = { 0, NAP_NS };
-	pid_t got;
+	siginfo_t info;
 
-	while ((got = waitpid(pid, NULL, WNOHANG)) == 0 &&
-	       fz_clock_ns() < until_ns)
-		nanosleep(&nap, NULL);
-	return got == 0;
-}
-
-static bool
-is_dead(pid_t pid)
-{
-	siginfo_t info = { .si_pid = 0 };
-
-	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) ==
-		   0 &&
-	       info.si_pid == pid;
-}
-
-/*
- * Reap a worker of a dead worker, which ends itself and all below it, unless it
- * was killed. Returns whether it may live.
- */
-static bool
-reap_worker(const struct orphans *o, pid_t pid)
-{
-	const struct timespec nap = { 0, NAP_NS };
-	int status = 0;
-
-	while (!is_dead(pid)) {
-		if (fz_clock_ns() >= o->until_ns)
+	for (;;) {
+		info.si_pid = 0;
+		if (waitid(P_PID, (id_t)pid, &info,
+			WEXITED | WNOHANG | WNOWAIT) == -1 ||
+		    info.si_pid != 0)
+			return false;
+		if (fz_clock_ns() >= until_ns)
 			return true;
 		nanosleep(&nap, NULL);
 	}
-	/* The zombie keeps the number of its group from being reused. */
-	kill(-pid, SIGKILL);
-	if (waitpid(pid, &status, WNOHANG) == pid && status != 0)
-		o->ops->worker_crashed(pid);
+}
+
+/* The same, and reap it. */
+static bool
+wait_for_end(pid_t pid, int64_t until_ns)
+{
+	return lives_on(pid, until_ns) || waitpid(pid, NULL, WNOHANG) == 0;
+}
+
+/* The same for a worker of a dead worker. */
+static bool
+wait_for_worker(const struct orphans *o, pid_t pid)
+{
+	if (lives_on(pid, o->search->until_ns))
+		return true;
+	kill(-pid, SIGKILL); /* the zombie keeps the number of its group */
+	waitpid(pid, NULL, WNOHANG);
+	o->search->worker_died(pid);
 	return false;
 }
 
+/* Whether a dead parent of the search has left it. */
 static bool
-is_marked(int proc, const char *name, const char *mark)
+is_marked(int proc, const char *name, const struct fz_proctree_search *search)
 {
 	char path[40];
-	bool marked;
+	pid_t parent;
 	int fd;
 
 	snprintf(path, sizeof(path), "%.16s/environ", name);
 	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
 	if (fd == -1)
 		return false;
-	marked = has_mark(fd, mark);
+	parent = read_mark(fd, search->mark);
 	close(fd);
-	return marked;
+	for (size_t i = 0; i < search->nparents; i++) {
+		if (search->parents[i] == parent)
+			return true;
+	}
+	return false;
 }
 
 /* A visit_fn: end and reap an orphan. Finds those that were alive. */
@@ -446,6 +454,7 @@ static bool
 visit_orphan(int proc, const char *name, void *ctx)
 {
 	struct orphans *o = ctx;
+	const struct fz_proctree_search *search = o->search;
 	pid_t pid = parse_pid(name);
 	struct status status;
 	bool reaps;
@@ -453,20 +462,20 @@ visit_orphan(int proc, const char *name, void *ctx)
 	if (pid == 0 || !read_status(proc, name, &status) ||
 	    status.parent != getpid())
 		return false;
-	reaps = o->all && status.session != getsid(0);
+	reaps = search->all && status.session != getsid(0);
 	if (is_worker_of_another(o, status.name))
-		return reap_worker(o, pid) || status.state != 'Z';
+		return wait_for_worker(o, pid) || status.state != 'Z';
 	if (status.state == 'Z') {
 		if (reaps)
 			waitpid(pid, NULL, WNOHANG);
 		return false;
 	}
 	/* One that exits is a zombie soon, and may have no environment. */
-	if (!(reaps && status.exiting) && !is_marked(proc, name, o->mark))
+	if (!(reaps && status.exiting) && !is_marked(proc, name, search))
 		return false;
 	kill(pid, SIGKILL);
-	if (wait_for_end(pid, o->until_ns))
-		o->ops->killed_late(pid);
+	if (wait_for_end(pid, search->until_ns))
+		search->killed_late(pid);
 	if (o->killed.n < KNOWN_MAX && !knows(&o->killed, pid)) {
 		o->killed.pid[o->killed.n++] = pid;
 		o->news = true;
@@ -484,41 +493,38 @@ visit_worker_of_another(int proc, const char *name, void *ctx)
 
 	return pid != 0 && read_status(proc, name, &status) &&
 	       status.parent == getpid() &&
-	       is_worker_of_another(o, status.name) && reap_worker(o, pid);
+	       is_worker_of_another(o, status.name) && wait_for_worker(o, pid);
 }
 
 bool
-fz_proctree_reap_workers(const struct fz_orphan_ops *ops)
+fz_proctree_reap_workers(void (*worker_died)(pid_t pid))
 {
+	const struct fz_proctree_search search = { .worker_died = worker_died };
 	struct orphans o;
 	int keep = errno;
 	bool some;
 
-	init_orphans(&o, ops);
+	init_orphans(&o, &search);
 	some = proc_is_ours() && each_entry(visit_worker_of_another, &o) > 0;
 	errno = keep;
 	return some;
 }
 
 bool
-fz_proctree_kill_orphans(const char *mark, bool all, int64_t until_ns,
-    const struct fz_orphan_ops *ops)
+fz_proctree_kill_orphans(const struct fz_proctree_search *search)
 {
 	int64_t deadline = fz_clock_after(fz_clock_ns(), TIME_MAX), now;
 	struct orphans o;
 	int keep = errno, found = 0;
 
-	init_orphans(&o, ops);
-	o.mark = mark;
-	o.all = all;
-	o.until_ns = until_ns;
+	init_orphans(&o, search);
 	/* The children of an orphan are orphans in the next pass. */
 	do {
 		o.news = false;
 		if (proc_is_ours())
 			found = each_entry(visit_orphan, &o);
 		now = fz_clock_ns();
-	} while (found > 0 && now < (o.news ? deadline : until_ns));
+	} while (found > 0 && now < (o.news ? deadline : search->until_ns));
 	errno = keep;
 	return found > 0;
 }

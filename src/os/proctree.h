@@ -3,6 +3,7 @@
 #define FZ_PROCTREE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -32,24 +33,28 @@ bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
 /* A worker is called FZ_PROCTREE_WORKER and the number of its parent. */
 #define FZ_PROCTREE_WORKER "fzlua/"
 
-/* What is told of the orphans of a dead child. */
-struct fz_orphan_ops {
-	/* An orphan was killed, and is not dead in time. */
+/* A search for what dead children of this process have left. */
+struct fz_proctree_search {
+	const char *mark; /* "NAME=" in the environment of what a child left */
+	const pid_t *parents; /* the dead children; their numbers follow it */
+	size_t nparents;
+	bool all; /* each child of this process is a child of the library */
+	int64_t until_ns;
+	/* Called for a killed child that is not dead by `until_ns`. */
 	void (*killed_late)(pid_t pid);
 	/*
-	 * A worker of the child is reaped, and did not end itself: it may have
-	 * left orphans, too, of which those in its group are killed.
+	 * Called for a reaped worker of a dead worker: if it was killed, too,
+	 * it may have left processes. The rest of its group is killed.
 	 */
-	void (*worker_crashed)(pid_t pid);
+	void (*worker_died)(pid_t pid);
 };
 
 /*
- * End and reap what a dead child of this process has left; only a subreaper has
- * it as children. SIGKILL those whose environment has
- * `mark` ("NAME=value"), then their children. Workers of a dead worker, whose
- * name says that they are, end themselves and all below them. With `all`, reap
- * zombies that had left the session of this process: then each child of this
- * process is a child of the library.
+ * End and reap what dead children of this process have left; only a subreaper
+ * has it as children. SIGKILL those whose environment has the mark of a dead
+ * child, then their children. Workers of a dead worker, whose name says that
+ * they are, end themselves and all below them. With `all`, reap zombies that
+ * had left the session of this process.
  *
  * Passes over /proc go on until one finds nothing, or until `until_ns`, or for
  * some seconds while they find others. Returns whether something may live on,
@@ -57,11 +62,13 @@ struct fz_orphan_ops {
  * fz_proctree_reap_workers() is for the workers. Not async-signal-safe; keeps
  * errno.
  */
-bool fz_proctree_kill_orphans(const char *mark, bool all, int64_t until_ns,
-    const struct fz_orphan_ops *ops);
+bool fz_proctree_kill_orphans(const struct fz_proctree_search *search);
 
-/* Reap dead workers of dead workers. Returns whether one lives. */
-bool fz_proctree_reap_workers(const struct fz_orphan_ops *ops);
+/*
+ * Reap dead workers of dead workers, and call worker_died() for each. Returns
+ * whether one lives.
+ */
+bool fz_proctree_reap_workers(void (*worker_died)(pid_t pid));
 
 /*
  * Whether this process, or a child for which `ignores` is true, has children

@@ -8,12 +8,11 @@
 static int
 set_attributes(posix_spawnattr_t *attr, const struct fz_spawn *spawn)
 {
-	int flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK, code;
 	sigset_t set;
+	int group = spawn->in_group ? 0 : POSIX_SPAWN_SETPGROUP;
+	int code = posix_spawnattr_setflags(attr,
+	    (short)(group | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK));
 
-	if (spawn->leads)
-		flags |= POSIX_SPAWN_SETPGROUP;
-	code = posix_spawnattr_setflags(attr, (short)flags);
 	if (code != 0)
 		return code;
 	posix_spawnattr_setpgroup(attr, 0);

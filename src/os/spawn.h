@@ -1,6 +1,6 @@
 /*
- * spawn.h - start a program. No code of this process runs in the child before
- * exec.
+ * spawn.h - start a program, which leads a process group of its own unless it
+ * says otherwise. No code of this process runs in the child before exec.
  */
 #ifndef FZ_SPAWN_H
 #define FZ_SPAWN_H
@@ -17,8 +17,7 @@ struct fz_spawn {
 	/* Adds the descriptors of the program. Returns 0 or an errno. */
 	int (*files)(posix_spawn_file_actions_t *files, const void *ctx);
 	const void *ctx;
-	bool leads; /* a process group of its own, else it is in that of this
-		       process */
+	bool in_group; /* it begins in the process group of this process */
 	/* Signals that are blocked until the program has set their actions. In
 	 * any case none is ignored. */
 	sigset_t blocked;

@@ -281,33 +281,18 @@ start_a_worker(void *ctx, const struct fz_err *failed)
 	return wait_to_be_killed(ctx, NULL);
 }
 
-/* A worker with a worker that runs `entry`. */
-static _Noreturn void
-start_one_with(fz_proc_main entry, void *ctx)
+static int
+start_two_levels(void *ctx, const struct fz_err *failed)
 {
 	struct fz_proc proc = { 0 };
 	struct fz_err err = { 0 };
 
-	if (fz_proc_fork(&proc, &as_parent, entry, ctx, &err) != 0)
+	if (failed != NULL ||
+	    fz_proc_fork(&proc, &as_parent, start_a_worker, ctx, &err) != 0)
 		_exit(99);
-	while (true)
-		pause();
-}
-
-static int
-start_two_levels(void *ctx, const struct fz_err *failed)
-{
-	if (failed != NULL)
-		_exit(99);
-	start_one_with(start_a_worker, ctx);
-}
-
-static int
-start_one_that_leaves_programs(void *ctx, const struct fz_err *failed)
-{
-	if (failed != NULL)
-		_exit(99);
-	start_one_with(leave_two_programs, ctx);
+	while (pause() == -1)
+		;
+	return 0;
 }
 
 static void
@@ -361,49 +346,101 @@ kill_two_levels(struct forked *f)
 	return failures + !reap_all_late();
 }
 
+/* What the worker of start_a_leaver() runs. */
+static fz_proc_main leaves;
+
 static int
-start_a_late_worker(void *ctx, const struct fz_err *failed)
+start_a_leaver(void *ctx, const struct fz_err *failed)
 {
-	kills_parent_early = true;
-	return start_a_worker(ctx, failed);
+	struct fz_proc proc = { 0 };
+	struct fz_err err = { 0 };
+
+	if (failed != NULL ||
+	    fz_proc_fork(&proc, &as_parent, leaves, ctx, &err) != 0)
+		_exit(99);
+	while (pause() == -1)
+		;
+	return 0;
 }
 
-/* A worker dies while its worker starts, and is slow. */
+/* A worker is killed, and its parent before it can end what the worker left. */
 static int
-kill_a_worker_that_starts_one(struct forked *f)
+kill_a_leaver_and_its_parent(struct forked *f)
 {
 	struct fz_death death;
 	int failures = 0;
+	pid_t left, worker;
 
 	fz_proc_adopt();
-	forked_start(f, start_a_late_worker);
-	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	failures += death.signal != SIGKILL;
-	return failures + !reap_all_late();
-}
-
-/* Both workers are killed, so that neither ends what the lower one started. */
-static int
-kill_two_levels_with_programs(struct forked *f)
-{
-	struct fz_death death;
-	int failures = 0;
-	pid_t programs[2], worker;
-
-	fz_proc_adopt();
-	forked_start(f, start_one_that_leaves_programs);
-	programs[0] = forked_hear_pid(f);
-	wait_for_program(programs[0], "sleep");
-	programs[1] = only_child_of(programs[0]);
+	forked_start(f, start_a_leaver);
+	left = forked_hear_pid(f);
+	if (leaves == leave_a_program)
+		wait_for_program(left, "sleep");
 	worker = only_child_of(f->proc.pid);
 	kill(f->proc.pid, SIGSTOP);
 	kill(worker, SIGKILL);
 	kill(f->proc.pid, SIGKILL);
 	failures += fz_proc_reap(&f->proc, true, &death) != 1;
 	failures += !reap_all_late();
-	for (int i = 0; i < 2; i++)
-		failures += !forked_is_gone(programs[i]);
-	return failures + is_subreaper();
+	return failures + !forked_is_gone(left);
+}
+
+static int
+start_a_killer(void *ctx, const struct fz_err *failed)
+{
+	loses_parent = true;
+	return start_a_worker(ctx, failed);
+}
+
+/* It is not set up when its parent is reaped, and ends itself after that. */
+static int
+kill_the_parent_of_a_new_worker(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+
+	fz_proc_adopt();
+	forked_start(f, start_a_killer);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	return failures + !reap_all_late();
+}
+
+static int
+spawn_a_program(void *ctx, const struct fz_err *failed)
+{
+	static char true_[] = "true";
+	char *const argv[] = { true_, NULL };
+	const struct fz_proc_program program = {
+		.path = true_, .argv = argv, .enters = true
+	};
+	struct fz_proc proc = { 0 };
+	struct fz_err err = { 0 };
+
+	if (failed != NULL ||
+	    fz_proc_spawn(&proc, &as_parent, &program, &err) != 0)
+		_exit(99);
+	forked_tell_number(ctx, proc.pid);
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+/* The program has ended before it had the name of a worker. */
+static int
+kill_the_parent_of_a_dead_program(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t pid;
+
+	fz_proc_adopt();
+	forked_start(f, spawn_a_program);
+	pid = forked_hear_pid(f);
+	while (!forked_is_gone(pid))
+		forked_nap(1);
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	return failures + !reap_all_late();
 }
 
 /* Leaves a process whose end takes long, because it has much memory. */
@@ -484,22 +521,28 @@ test_proc_reap_late_reaps_the_workers_of_a_dead_worker(void **state)
 }
 
 static void
-test_proc_reap_late_reaps_a_worker_that_is_being_started(void **state)
-{
-	assert_no_failure_in_an_adopter(kill_a_worker_that_starts_one, *state);
-}
-
-static void
-test_proc_reap_late_reaps_what_two_levels_left(void **state)
-{
-	assert_no_failure_in_an_adopter(kill_two_levels_with_programs, *state);
-}
-
-static void
 test_proc_reap_late_reaps_two_levels(void **state)
 {
 	for (int i = 0; i < 20; i++)
 		assert_no_failure_in_an_adopter(kill_two_levels, *state);
+}
+
+static void
+test_proc_reap_late_ends_what_two_killed_levels_left(void **state)
+{
+	leaves = leave_a_program;
+	assert_no_failure_in_an_adopter(kill_a_leaver_and_its_parent, *state);
+	leaves = leave_in_group;
+	assert_no_failure_in_an_adopter(kill_a_leaver_and_its_parent, *state);
+}
+
+static void
+test_proc_reap_late_reaps_a_worker_that_was_starting(void **state)
+{
+	assert_no_failure_in_an_adopter(
+	    kill_the_parent_of_a_new_worker, *state);
+	assert_no_failure_in_an_adopter(
+	    kill_the_parent_of_a_dead_program, *state);
 }
 
 #define TEST(name) \
@@ -514,9 +557,9 @@ main(void)
 		TEST(test_proc_reap_late_reaps_what_was_exiting),
 		TEST(test_proc_reap_late_reaps_what_dies_late),
 		TEST(test_proc_reap_late_reaps_the_workers_of_a_dead_worker),
-		TEST(test_proc_reap_late_reaps_a_worker_that_is_being_started),
-		TEST(test_proc_reap_late_reaps_what_two_levels_left),
 		TEST(test_proc_reap_late_reaps_two_levels),
+		TEST(test_proc_reap_late_ends_what_two_killed_levels_left),
+		TEST(test_proc_reap_late_reaps_a_worker_that_was_starting),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

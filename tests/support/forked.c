@@ -92,8 +92,8 @@ enum call failing;
 
 int interruptions;
 bool hangs_untied;
+bool loses_parent;
 bool kills_parent;
-bool kills_parent_early;
 int slow_proc_ms;
 
 static bool
@@ -160,11 +160,6 @@ __wrap_prctl(int what, unsigned long arg)
 		pause();
 	if (kills_parent && what == PR_SET_CHILD_SUBREAPER)
 		kill_parent();
-	if (kills_parent_early && what == PR_SET_NAME) {
-		forked_nap(50); /* in which the parent does its part */
-		kill_parent();
-		forked_nap(300);
-	}
 	if (call_fails(what == PR_SET_PDEATHSIG ? PDEATHSIG : SUBREAPER))
 		return -1;
 	return __real_prctl(what, arg);
@@ -180,6 +175,12 @@ int
 __wrap_sigaction(
     int sig, const struct sigaction *action, struct sigaction *before)
 {
+	if (loses_parent && action != NULL) {
+		loses_parent = false;
+		forked_nap(20); /* the parent has done all that it does */
+		kill_parent();
+		forked_nap(20);
+	}
 	return call_fails(SIGACTION) ? -1
 				     : __real_sigaction(sig, action, before);
 }

@@ -42,10 +42,10 @@ extern int interruptions; /* EINTR so many times, of waitid and wait4 */
 
 extern bool hangs_untied; /* children hang before they watch their parent */
 
-extern bool kills_parent; /* children kill their parent once they watch it */
+extern bool loses_parent; /* children kill their parent before they are set up,
+			     and go on a little later */
 
-/* Children kill their parent once they watch it, and take long to go on. */
-extern bool kills_parent_early;
+extern bool kills_parent; /* children kill their parent once they watch it */
 
 extern int slow_proc_ms; /* each read of a directory takes so long */
 
