@@ -76,7 +76,7 @@ tests["zsh completes options, their values and the script"] = function()
   for i, case in ipairs(cases) do lines[i], expected[i] = ("%q"):format(case[1]), case[2] end
   local out, err, status = t.shell(([[
 dir=$(mktemp -d) && touch $dir/script.lua $dir/file.txt && cp %s $dir/_fzlua
-sed "s|DIR|$dir|g" %s >$dir/test && timeout 50 zsh -f $dir/test %s; rm -r "$dir"]]):format(script,
+sed "s|DIR|$dir|g" %s >$dir/test && timeout 240 zsh -f $dir/test %s; rm -r "$dir"]]):format(script,
     t.file(ZSH), table.concat(lines, " ")))
   t.equal({ out, err, status }, { table.concat(expected, "\n") .. "\n", "", 0 })
 end

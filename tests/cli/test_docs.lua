@@ -114,7 +114,7 @@ local function run(directory, command)
   local script = t.file(command .. "\n")
   local out, _, status = t.shell(([[
 cd '%s' && unset FZLUA_LOG TERM MAKEFLAGS MAKELEVEL &&
-PATH="${FZLUA%%/*}:$PATH" timeout 50 sh '%s' 2>&1 </dev/null]])
+PATH="${FZLUA%%/*}:$PATH" timeout 240 sh '%s' 2>&1 </dev/null]])
     :format(directory, script))
   return out, status
 end

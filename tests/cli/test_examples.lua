@@ -44,7 +44,7 @@ end
 -- Standard output of a shell command; raises with its standard error unless it exits with 0.
 local function run(command)
   local errors = os.tmpname()
-  local pipe = assert(io.popen(("timeout 120 %s 2>%s </dev/null"):format(command, errors)))
+  local pipe = assert(io.popen(("timeout 240 %s 2>%s </dev/null"):format(command, errors)))
   local output = pipe:read("a")
   local ok, how, code = pipe:close()
   local said = contents(errors)

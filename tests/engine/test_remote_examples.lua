@@ -14,7 +14,7 @@ local ARGUMENTS <const> = { packages = "file=examples/data/packages.txt" }
 -- Shell functions: `try EXAMPLE ARGUMENT` prints a line.
 local TRY <const> = [[
 try() {
-  timeout 120 "$FZLUA" --engine $url examples/$1.lua $2 >$dir/out 2>$dir/err </dev/null
+  timeout 240 "$FZLUA" --engine $url examples/$1.lua $2 >$dir/out 2>$dir/err </dev/null
   status=$?
   if test $status = 0 && cmp -s $dir/out examples/$1.expected; then echo $1 same
   else echo $1 differs: $status; diff $dir/out examples/$1.expected | head -5; cat $dir/err; fi
