@@ -14,8 +14,8 @@
 #include "os/slab.h"
 
 /*
- * Whether a slab holds blocks of `size` bytes. Under a memory checker malloc
- * serves the small blocks, too, because the checker must see each block.
+ * Whether slabs hold the blocks of `size` bytes. Under a memory checker the
+ * small blocks come from malloc, too, because the checker must see each block.
  */
 static bool
 is_small(size_t size)
@@ -49,12 +49,12 @@ round_up(size_t size, size_t step)
 
 /*
  * Bytes by which the heap of malloc grows before it gets huge pages. A fork
- * copies one entry per page, so that a long heap gains from them; a small
- * script would not use all of a huge page.
+ * copies one entry per page, so that huge pages make it faster if the heap is
+ * long; a small script would not fill one huge page.
  */
 #define GROWTH_STEP ((size_t)8 << 20)
 
-/* End of that heap at the last check; 0: not checked yet. */
+/* End of the heap of malloc at the last check; 0: not checked yet. */
 static uintptr_t known_end;
 
 /* Called with a block behind the known end of the heap. */
@@ -68,7 +68,8 @@ on_heap_growth(uintptr_t block)
 		return;
 	}
 	if (block >= end)
-		return; /* from mmap, or of another heap */
+		/* the block is from mmap(), or from a heap of another thread */
+		return;
 	mallopt(M_TOP_PAD, GROWTH_STEP);
 	mallopt(M_TRIM_THRESHOLD, 2 * GROWTH_STEP);
 	from = round_up(known_end, HUGE_PAGE);
@@ -142,8 +143,8 @@ reuse_kept(size_t bytes)
 }
 
 /*
- * A new block, of which the caller writes `size` bytes at once. One populating
- * call is cheaper than a page fault for each page.
+ * A new block, of which the caller writes `size` bytes at once. One call that
+ * populates the pages is cheaper than a page fault for each of them.
  */
 static void *
 big_new(size_t size)
@@ -156,13 +157,16 @@ big_new(size_t size)
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (at == MAP_FAILED)
 		return NULL;
-	if (bytes >= HUGE_PAGE) /* a smaller one only gets slower */
+	if (bytes >= HUGE_PAGE) /* a smaller block gets slower */
 		madvise(at, bytes, MADV_HUGEPAGE);
 	madvise(at, size, MADV_POPULATE_WRITE);
 	return at;
 }
 
-/* Without the handler a child might use a block that it does not have. */
+/*
+ * Whether blocks may be kept. Without the fork handler a child might use a kept
+ * block, which is not mapped there.
+ */
 static bool
 may_keep(void)
 {
@@ -240,7 +244,10 @@ move_block(void *block, size_t old_size, size_t size)
 	return p;
 }
 
-/* Copies whole units, which blocks consist of: a loop of few moves. */
+/*
+ * Copy whole units: each block consists of them, so that this is a loop of few
+ * instructions.
+ */
 static void
 copy_units(void *to, const void *from, size_t size)
 {
@@ -294,7 +301,8 @@ fz_alloc_alloc(void *ud, void *block, size_t old_size, size_t size)
 
 	(void)ud;
 	if (block == NULL && is_small(size)) {
-		p = fz_slab_alloc(size); /* old_size is the object's type */
+		/* here old_size is the type of the object */
+		p = fz_slab_alloc(size);
 		if (p != NULL)
 			return p;
 	}

@@ -4,9 +4,9 @@
  * Small blocks come from slabs (slab.h). Medium ones come from malloc, whose
  * heap grows in huge pages once it is long. Each big block, as for the array of
  * a long table or a long string, is a mapping of its own. Some freed big blocks
- * are kept for reuse, and no child inherits those: the first touch of fresh
- * memory, and a write to memory that a child shares, cost more than most uses
- * of a block.
+ * are kept for reuse, because the first touch of fresh memory costs more than
+ * most uses of a block. No child inherits them, because a write to memory that
+ * a child shares costs as much.
  */
 #ifndef FZ_ALLOC_H
 #define FZ_ALLOC_H

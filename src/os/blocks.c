@@ -12,7 +12,8 @@
 #include "base/err.h"
 #include "os/fd.h"
 
-enum { READ_MIN = 64 << 10 }; /* room for a read: what a pipe holds */
+/* room for a read in bytes: as much as a pipe holds */
+enum { READ_MIN = 64 << 10 };
 
 int
 fz_blocks_open(
@@ -96,7 +97,7 @@ would_wait(const struct fz_blocks *b)
 	return b->waits && poll(&p, 1, 0) == 0;
 }
 
-/* The last block: what is left, or nothing. */
+/* The last block, with the rest of the input; or the end if nothing is left. */
 static enum fz_blocks_result
 finish(struct fz_blocks *b, struct fz_err *err)
 {

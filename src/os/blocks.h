@@ -17,16 +17,17 @@
 struct fz_err;
 
 struct fz_blocks {
-	int fd;         /* -1: closed */
-	bool borrowed;  /* the descriptor stays open: standard input */
-	bool waits;     /* a read may wait, because it is no regular file */
+	int fd;        /* -1: closed */
+	bool borrowed; /* the descriptor stays open: standard input */
+	/* a read may wait, because the file is not a regular one */
+	bool waits;
 	bool ended;     /* nothing is left to read */
 	char separator; /* the last byte of a record */
 	int failed;     /* errno of the last read; 0: none has failed */
-	size_t start;   /* of the block in the buffer */
-	size_t cut;     /* its end */
+	size_t start;   /* offset of the block in the buffer */
+	size_t cut;     /* offset of the end of the block */
 	size_t scanned; /* end of the bytes without a separator behind `cut` */
-	uint64_t n;     /* records of the block */
+	uint64_t n;     /* number of records in the block */
 	struct fz_buf buf;
 };
 
@@ -46,8 +47,8 @@ int fz_blocks_open(struct fz_blocks *blocks, const char *path, char separator,
 
 /*
  * Read the next block. It ends with the first record at or behind `bytes`, or
- * after `records` records, which are at least 1, or before a read would wait.
- * The block is valid until the next call.
+ * after `records` records (at least 1), or where the next read would wait. The
+ * block is valid until the next call.
  */
 enum fz_blocks_result fz_blocks_read(struct fz_blocks *blocks, size_t bytes,
     uint64_t records, struct fz_err *err);

@@ -20,7 +20,10 @@ struct mount {
 	char point[PATH_LEN];
 };
 
-/* Whether a list like "rw,cpu", up to one of `ends`, has `name`. */
+/*
+ * Whether a list like "rw,cpu", which ends at a character of `ends`, has
+ * `name`.
+ */
 static bool
 lists(const char *list, const char *ends, const char *name)
 {
@@ -80,7 +83,7 @@ find_group(const char *groups, bool v2, const char *controller, char *group,
 	return false;
 }
 
-/* The path of a group from the root of the mount on. */
+/* The path of a group relative to the root of the mount. */
 static const char *
 path_below(const struct mount *mount, const char *group)
 {

@@ -25,21 +25,21 @@ struct fz_children_hook {
 
 struct fz_child {
 	pid_t pid;
-	uint64_t number; /* from 1, in the order of the forks */
+	uint64_t number; /* counts the forks from 1 */
 };
 
-/* All zero: none yet. End with fz_children_fini(). */
+/* All zero: there are no children yet. End with fz_children_fini(). */
 struct fz_children {
-	struct fz_child *list; /* the unreaped ones, in that order */
+	struct fz_child *list; /* the children that are not reaped, by number */
 	size_t n, room;
-	uint64_t nforks;     /* children of this instance so far */
+	uint64_t nforks;     /* number of children of this instance so far */
 	uint64_t nuncounted; /* number of the last child not in `list`; or 0 */
 	struct fz_children_hook *hooks;
 };
 
 void fz_children_fini(struct fz_children *children);
 
-/* Call `hook` at all later forks. It stays the caller's. */
+/* Call `hook` at all later forks. The caller still owns it. */
 void fz_children_add_hook(
     struct fz_children *children, struct fz_children_hook *hook);
 
@@ -51,8 +51,9 @@ void fz_children_forking(struct fz_children *children);
 void fz_children_resumed(struct fz_children *children);
 
 /*
- * A child was forked; a child was started that inherits nothing, so that no
- * function is called; a child is reaped.
+ * Count a child that was forked; count a child that was started as a program,
+ * which inherits nothing, so that no hook is called; forget a child that was
+ * reaped.
  */
 void fz_children_add(struct fz_children *children, pid_t pid);
 void fz_children_count(struct fz_children *children, pid_t pid);

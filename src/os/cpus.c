@@ -123,7 +123,7 @@ visit_group(void *limit, const char *dir, bool v2)
 	    lower(*(int *)limit, v2 ? quota_v2(dir) : quota_v1(dir));
 }
 
-/* The cgroup limit in processors; 0 if there is none. */
+/* The limit of the cgroup as a number of processors; 0 if there is none. */
 static int
 cgroup_quota(void)
 {

@@ -14,7 +14,10 @@ int fz_cpus_count(void);
 /* The same, but counting one thread per physical core. */
 int fz_cpus_count_cores(void);
 
-/* The processor of the calling thread, from 0; -1: not known. */
+/*
+ * The number of the processor that the calling thread runs on, from 0; -1 if it
+ * is unknown.
+ */
 int fz_cpus_current(void);
 
 /*
@@ -24,10 +27,10 @@ int fz_cpus_current(void);
 int fz_cpus_parse_max(const char *text);
 
 /*
- * Start `pid`, a child that was just forked, on the processor that follows this
- * one after `n` others, and then let the kernel move it freely. Without this,
- * the kernel puts two children that are born within a millisecond on one
- * processor, and corrects that late. Failure is ignored.
+ * Move `pid`, a child that was just forked, to the processor that follows this
+ * one after `n` others. From then on the kernel may move it. Without this, the
+ * kernel puts two children that are born within a millisecond on one processor,
+ * and corrects that late. Failure is ignored.
  */
 void fz_cpus_spread(pid_t pid, unsigned n);
 

@@ -11,10 +11,13 @@
 
 _Thread_local bool fz_cwd_moved;
 
-/* Calls that this thread is in, as they are nested. */
+/* The innermost call that this thread is in; NULL: none. */
 static _Thread_local struct fz_cwd *innermost;
 
-/* Set by the command before it starts a thread. */
+/*
+ * Whether chdir() and fchdir() report themselves. The command sets it before it
+ * starts a thread.
+ */
 static bool reported;
 
 int
@@ -27,7 +30,7 @@ fz_cwd_open(void)
 	return fd;
 }
 
-/* Remember the current directory, which is the one that calls begin in. */
+/* Remember the current directory as the one that calls begin in. */
 static void
 keep_directory(struct fz_cwd *cwd)
 {
@@ -50,7 +53,7 @@ fz_cwd_enter(struct fz_cwd *cwd)
 void
 fz_cwd_go_back(void)
 {
-	/* If it cannot be entered, the process stays where it is. */
+	/* If the start directory cannot be entered, the current one stays. */
 	if (innermost->fd == -1 || fchdir(innermost->fd) != 0 || !reported)
 		return;
 	fz_fd_close(&innermost->fd);

@@ -17,10 +17,9 @@
 #include <stdbool.h>
 
 struct fz_cwd {
-	struct fz_cwd
-	    *outer; /* the one entered before and not left; NULL: none */
+	struct fz_cwd *outer; /* the call around this one; NULL: none */
 	bool outer_moved;
-	int fd; /* where calls start; -1: in the current directory */
+	int fd; /* the start directory; -1: the current one */
 };
 
 /*

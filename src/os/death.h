@@ -7,11 +7,12 @@
 
 /* How a child ended. */
 struct fz_death {
-	int signal;         /* the signal that killed it, else 0 */
-	int exitcode;       /* exit status if signal is 0; -1: unknown */
-	uint64_t peak_rss;  /* bytes */
-	uint64_t cpu_ns;    /* processor time of its life; 0: unknown */
-	uint64_t cpu_limit; /* seconds, if it may be the cause; else 0 */
+	int signal;        /* the signal that killed the child, else 0 */
+	int exitcode;      /* exit status if signal is 0; -1: unknown */
+	uint64_t peak_rss; /* peak memory in bytes; 0: unknown */
+	uint64_t cpu_ns;   /* processor time that the child used; 0: unknown */
+	/* limit of CPU time in seconds if it may be the cause, else 0 */
+	uint64_t cpu_limit;
 };
 
 /*

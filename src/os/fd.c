@@ -23,9 +23,9 @@
 #include "os/process.h"
 
 /*
- * Bytes read or written in one call at most. A pipe holds no more, and valgrind
- * checks all requested bytes whatever arrives, so that a long frame would take
- * it quadratic time.
+ * Bytes that one call reads or writes at most. A pipe holds no more. Valgrind
+ * checks all requested bytes even if few arrive, so that a long frame would
+ * take quadratic time.
  */
 #define TRANSFER_MAX ((size_t)1 << 20)
 #define TEXT_STEP ((size_t)4096)
@@ -126,7 +126,10 @@ fz_fd_close(int *fd)
 
 	if (*fd != -1 && fz_fd_is_private(*fd))
 		atomic_fetch_and(private_word(*fd), ~private_bit(*fd));
-	/* Not retried on EINTR: Linux has closed it by then. */
+	/*
+	 * close() is not retried on EINTR: Linux has closed the descriptor by
+	 * then.
+	 */
 	if (*fd != -1)
 		close(*fd);
 	*fd = -1;

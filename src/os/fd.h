@@ -22,8 +22,9 @@ int fz_fd_socket_pair(int fd[2], struct fz_err *err);
 int fz_fd_nonblock(int fd, struct fz_err *err);
 
 /*
- * Move *fd away from 0, 1 and 2, because a child opens those. A new descriptor
- * gets such a number in a host that has closed them. 0, or -1 and `err`.
+ * Move *fd away from 0, 1 and 2, because a child opens these numbers. A new
+ * descriptor gets one of them in a host that has closed its standard streams.
+ * 0, or -1 and `err`.
  */
 int fz_fd_clear_standard(int *fd, struct fz_err *err);
 
@@ -76,8 +77,9 @@ uint64_t fz_fd_read_number(const char *path, const char *field, int base);
 ssize_t fz_fd_write(int fd, const void *bytes, size_t n);
 
 /*
- * Write all bytes to a blocking descriptor. 0, or -1 with errno. For workers: a
- * broken pipe may end the process, because its parent is gone.
+ * Write all bytes to a blocking descriptor. 0, or -1 with errno. Only for
+ * workers, because a broken pipe may end the process by SIGPIPE: the parent of
+ * such a worker is gone.
  */
 int fz_fd_write_all(int fd, const void *bytes, size_t n);
 

@@ -7,7 +7,7 @@
 
 #include "os/fd.h"
 
-/* Control sequences, and the last letters of those with a count. */
+/* Control sequences; for those with a count, the last letter. */
 #define ERASE_ROW "\033[K" /* to the right of the cursor */
 #define ERASE_BELOW "\033[J"
 enum { UP = 'A', DOWN = 'B', INSERT_ROWS = 'L' };
@@ -30,7 +30,7 @@ put_count(struct fz_footer *f, int letter, unsigned count)
 	put(f, text);
 }
 
-/* Write all bytes, also to a terminal that a program has made nonblocking. */
+/* Write all bytes, even if a program has made the terminal nonblocking. */
 static int
 write_all(int fd, const unsigned char *bytes, size_t len)
 {
@@ -71,7 +71,7 @@ flush(struct fz_footer *f)
 	return code;
 }
 
-/* Write the change, and the input below it. */
+/* Write the change that is in `out`, and the input below it. */
 static int
 finish(struct fz_footer *f)
 {
@@ -98,7 +98,10 @@ put_input_away(struct fz_footer *f, unsigned columns)
 	put(f, ERASE_BELOW);
 }
 
-/* Rows of the lines now: a terminal that became narrower has wrapped them. */
+/*
+ * Rows that the lines take now: a terminal that became narrower has wrapped
+ * them.
+ */
 static unsigned
 rows_shown(const struct fz_footer *f, unsigned columns)
 {
@@ -115,7 +118,10 @@ put_fresh_row(struct fz_footer *f, unsigned columns)
 {
 	if (f->fresh)
 		return;
-	/* Spaces as wide as the terminal wrap unless they begin a row. */
+	/*
+	 * Spaces in the number of columns wrap into the next row, unless the
+	 * cursor is at the start of a row.
+	 */
 	for (unsigned i = 0; i < columns; i++)
 		put(f, " ");
 	put(f, "\r");
@@ -146,7 +152,9 @@ columns_of(const struct fz_footer *f, unsigned *rows)
 	return size.columns;
 }
 
-/* Append text whose rows may have other text: erase the rest of each row. */
+/*
+ * Append text over rows that may have other text: erase the rest of each row.
+ */
 static void
 put_over(struct fz_buf *out, const char *text, size_t len)
 {
@@ -224,7 +232,10 @@ struct position {
 	unsigned row, column; /* from 0 */
 };
 
-/* Move behind a character; false if its width depends on the terminal. */
+/*
+ * Move the position behind a character. False if its width depends on the
+ * terminal.
+ */
 static bool
 advance(struct position *at, char c, unsigned columns)
 {
@@ -273,7 +284,8 @@ static void
 put_between(struct fz_footer *f, const char *text, size_t len, unsigned rows)
 {
 	for (unsigned i = 0; i < rows; i++)
-		put(f, "\n"); /* scrolls if the lines are at the bottom */
+		/* the terminal scrolls if the lines are at its bottom */
+		put(f, "\n");
 	put(f, "\r");
 	put_count(f, UP, rows + f->nlines);
 	put_count(f, INSERT_ROWS, rows);
@@ -359,7 +371,7 @@ fz_footer_begin_input(struct fz_footer *f, struct fz_footer_input *input)
 	put_below_output(f, columns);
 	flush(f);
 	f->input = input;
-	input->shown = true; /* once the editor has drawn it */
+	input->shown = true; /* true once the editor has drawn it */
 }
 
 void
@@ -382,13 +394,13 @@ fz_footer_end_input(struct fz_footer *f)
 		finish(f);
 	}
 	f->input = NULL;
-	f->fresh = true; /* once the editor has moved the cursor */
+	f->fresh = true; /* true once the editor has moved the cursor */
 }
 
 void
 fz_footer_in_child(struct fz_footer *f)
 {
-	if (!fz_footer_is_active(f)) /* a write would copy a page */
+	if (!fz_footer_is_active(f)) /* a needless write would copy a page */
 		return;
 	f->input = NULL;
 	f->nlines = 0;

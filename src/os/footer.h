@@ -6,9 +6,9 @@
  * So if the process is killed, the lines are whole and the shell continues
  * below them. Each change is one write.
  *
- * The user may edit input below the lines, for which an editor draws. The
- * footer then erases the input before a change, and asks the editor to draw it
- * again after the change.
+ * The user may edit input below the lines, which an editor draws. The footer
+ * then erases the input before each change, and calls the editor after it to
+ * draw the input again.
  *
  *   hidden -> shown   fz_footer_set() with lines, and after output that ends
  *                     with a newline
@@ -29,9 +29,9 @@
 struct fz_footer_input {
 	/* The row of the cursor, from 0 in the first row of the input. */
 	unsigned (*row)(struct fz_footer_input *input, unsigned columns);
-	/* Draw all from the start of a row whose rest is empty. */
+	/* Draw all of the input. The cursor is at the start of an empty row. */
 	void (*draw)(struct fz_footer_input *input);
-	bool shown; /* it is on the terminal, with the cursor in it */
+	bool shown; /* the input is on the terminal, with the cursor in it */
 };
 
 struct fz_footer {
@@ -40,9 +40,10 @@ struct fz_footer {
 	bool shown;      /* the lines are on the terminal */
 	bool fresh;      /* while hidden: the cursor is at the start of a row */
 	unsigned widest; /* columns of the widest line */
-	unsigned columns;    /* of the terminal when the lines were drawn */
-	struct fz_buf lines; /* their text, a newline after each */
-	struct fz_buf out;   /* bytes of the next write */
+	/* columns of the terminal when the lines were drawn */
+	unsigned columns;
+	struct fz_buf lines; /* the text of the lines, a newline after each */
+	struct fz_buf out;   /* the bytes of the next write */
 	struct fz_footer_input *input; /* NULL: none */
 	/* Set by signal handlers: another program has used the terminal. */
 	volatile sig_atomic_t lost;
@@ -88,14 +89,14 @@ void fz_footer_redraw(struct fz_footer *footer);
  */
 void fz_footer_end_input(struct fz_footer *footer);
 
-/* Whether there is anything that output must not be written over. */
+/* Whether there are lines or input, over which no output may be written. */
 static inline bool
 fz_footer_is_active(const struct fz_footer *footer)
 {
 	return footer->nlines > 0 || footer->input != NULL;
 }
 
-/* In a forked child: the lines are the parent's. */
+/* In a forked child: forget the lines, which belong to the parent. */
 void fz_footer_in_child(struct fz_footer *footer);
 
 #endif

@@ -98,7 +98,7 @@ open_fifo(const char *path, size_t len, int fd[2])
 	fd[1] = open(name, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 }
 
-/* What MAKEFLAGS says last of the jobserver; NULL: nothing. */
+/* The last value that MAKEFLAGS gives to the jobserver; NULL: none. */
 static const char *
 find_auth(size_t *auth_len)
 {
@@ -158,7 +158,10 @@ fz_jobserver_reader(int fd)
 
 	if (in != -1)
 		return in;
-	/* Without /proc. All processes that have the pipe share this flag. */
+	/*
+	 * Without /proc the flag cannot be ours alone: all processes that have
+	 * the pipe share it.
+	 */
 	in = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (in != -1 && fz_fd_nonblock(in, NULL) != 0)
 		fz_fd_close(&in);
@@ -173,7 +176,7 @@ fz_jobserver_room(int fd)
 	/*
 	 * A page that is read in part takes no new bytes, so that one page less
 	 * is usable. Older kernels give a user with too many pipes a single
-	 * page; with that a token could not always be written back.
+	 * page, so that a token could not always be written back.
 	 */
 	return bytes >= 2 * PIPE_PAGE ? (unsigned)bytes / 2 : 0;
 }
@@ -209,7 +212,10 @@ find(char *const *env, const char *set)
 	return NULL;
 }
 
-/* Write the flags that are not about jobs, then ours, then make's variables. */
+/*
+ * Write the flags of `flags` that are not about jobs, then our flags for jobs,
+ * then the variables of make.
+ */
 static void
 write_flags(char *out, const char *flags, unsigned njobs, const int shared[2])
 {

@@ -14,15 +14,16 @@ struct fz_err;
 
 /*
  * Open the pipe that MAKEFLAGS names. The new descriptors are independent of
- * make's: reading from fd[0] never blocks, and make's own flags stay. False if
- * there is no pipe, or if MAKEFLAGS names something else. Call it before the
- * process opens other descriptors, whose numbers MAKEFLAGS might name.
+ * those of make: a read from fd[0] never blocks, and the flags of make's
+ * descriptors stay. False if there is no pipe, or if MAKEFLAGS names something
+ * else. Call it before the process opens other descriptors, whose numbers
+ * MAKEFLAGS might name.
  */
 bool fz_jobserver_find(int fd[2]);
 
 /*
- * The two open descriptors of a pipe that MAKEFLAGS names. False, and -1 twice,
- * if it names a file, or none.
+ * The two open descriptors of a pipe that MAKEFLAGS names by number. False, and
+ * -1 for both, if it names a file or no pipe.
  */
 bool fz_jobserver_named(int fd[2]);
 
@@ -33,10 +34,13 @@ bool fz_jobserver_named(int fd[2]);
  */
 int fz_jobserver_reader(int fd);
 
-/* Tokens that always fit in the pipe, whatever was read and written before. */
+/*
+ * Number of tokens that always fit in the pipe, whatever was read and written
+ * before.
+ */
 unsigned fz_jobserver_room(int fd);
 
-/* Tokens in the pipe now. */
+/* Number of tokens that are in the pipe now. */
 unsigned fz_jobserver_count(int fd);
 
 /*

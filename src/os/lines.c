@@ -13,7 +13,8 @@
 
 enum {
 	READ_SIZE = 16 << 10,
-	READS_MAX = 64, /* per pump: other relays have their turn */
+	/* reads in one call, so that other relays have their turn */
+	READS_MAX = 64,
 };
 
 struct fz_lines {
@@ -64,7 +65,7 @@ pass_whole_lines(struct fz_lines *lines, size_t fresh)
 		pass_on(lines, held->len);
 }
 
-/* Without memory for the line, pass on what there is. */
+/* If there is no memory for the line, pass on the bytes that have come. */
 void
 fz_lines_add(struct fz_lines *lines, const char *bytes, size_t n)
 {
@@ -83,7 +84,8 @@ fz_lines_add(struct fz_lines *lines, const char *bytes, size_t n)
 int
 fz_lines_pump(struct fz_lines *lines, struct fz_err *err)
 {
-	char bytes[READ_SIZE]; /* on the stack: most print nothing */
+	/* on the stack, because most workers print nothing */
+	char bytes[READ_SIZE];
 	int i;
 
 	for (i = 0; i < READS_MAX && !lines->ended; i++) {

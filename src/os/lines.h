@@ -15,24 +15,24 @@ typedef void (*fz_lines_out)(void *ctx, const char *bytes, size_t len);
 
 /*
  * Relay from `fd`, the non-blocking read end of a pipe, which the relay then
- * owns; -1: only what fz_lines_add() adds. NULL and `err` on failure; then `fd`
- * is still the caller's.
+ * owns. -1: the relay passes on only what fz_lines_add() adds. NULL and `err`
+ * on failure; then `fd` is still the caller's.
  */
 struct fz_lines *fz_lines_new(
     int fd, fz_lines_out out, void *ctx, struct fz_err *err);
 
 /*
- * Read what is there now and pass whole lines on. Reads 1 MiB at most, so that
- * other relays have their turn. Returns 1 while the pipe is open, 0 once it has
- * no writer any more (then the incomplete line is passed on, too), or -1 and
- * `err`.
+ * Read what is in the pipe now and pass on whole lines. Reads 1 MiB at most, so
+ * that other relays have their turn. Returns 1 while the pipe is open, 0 once
+ * it has no writer any more (then the incomplete line is passed on, too), or -1
+ * and `err`.
  */
 int fz_lines_pump(struct fz_lines *lines, struct fz_err *err);
 
 /* Relay bytes that did not come through the pipe. */
 void fz_lines_add(struct fz_lines *lines, const char *bytes, size_t n);
 
-/* Pass on the incomplete line, if a descendant keeps the pipe open. */
+/* Pass on the incomplete line, because a descendant may keep the pipe open. */
 void fz_lines_flush(struct fz_lines *lines);
 
 /* Close the pipe and drop the incomplete line. NULL is allowed. */

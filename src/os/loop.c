@@ -18,26 +18,32 @@
 
 enum {
 	LOOP_POLLED = 64,
-	LOOP_ROUNDS = 16, /* of deferred calls in one turn */
+	LOOP_ROUNDS = 16, /* rounds of deferred calls in one turn */
 };
 
 struct fz_loop {
 	int epfd; /* -1: opened again by the next watch or turn */
 	struct fz_list
-	    watches[2];         /* [0]: others, [1]: on private descriptors */
+	    /* [1]: on private descriptors, [0]: on others */
+	    watches[2];
 	struct fz_timer **heap; /* heap[1] fires first; heap[0] is not used */
 	size_t ntimers, heap_cap;
-	struct fz_list defers; /* deferred calls, in order */
+	struct fz_list defers; /* deferred calls, the oldest first */
 	struct fz_list hooks;
 	struct fz_spin spin;
-	const struct fz_awaited *awaited; /* NULL: none */
-	struct fz_pollfd pollfd; /* for a host; closed until it is asked for */
+	/* the process for whose event the loop spins; NULL: none */
+	const struct fz_awaited *awaited;
+	/* for a host; closed until fz_loop_fd() is called */
+	struct fz_pollfd pollfd;
 	bool (*may_sleep)(void *ctx); /* NULL: always */
 	void *may_sleep_ctx;
-	pthread_t user;      /* the last thread that used it */
-	uint32_t generation; /* of the process that uses it */
+	pthread_t user;      /* the last thread that used the loop */
+	uint32_t generation; /* generation of the process that uses the loop */
 	struct fz_foreign_fork foreign;
-	/* The events being handled; unwatch removes those of its watch. */
+	/*
+	 * The events that are being handled. fz_loop_unwatch() removes those of
+	 * its watch.
+	 */
 	struct epoll_event polled[LOOP_POLLED];
 	int npolled, at;
 };
@@ -129,14 +135,19 @@ call_hooks(struct fz_list *hooks)
 	}
 }
 
-/* Drop what belongs to the parent, but for the private descriptors. */
+/*
+ * Drop what belongs to the parent, except the watches on private descriptors.
+ */
 static void
 release_all(struct fz_loop *loop)
 {
 	struct fz_list *link;
 
 	loop->generation = fz_process.generation;
-	/* First: the parent has the same set, which must not be edited. */
+	/*
+	 * The set is closed first, because an edit would change it for the
+	 * parent, too.
+	 */
 	fz_pollfd_close(&loop->pollfd);
 	fz_fd_close(&loop->epfd);
 	call_hooks(&loop->hooks);
@@ -145,7 +156,10 @@ release_all(struct fz_loop *loop)
 	loop->ntimers = 0;
 	while ((link = fz_list_first(&loop->watches[0])) != NULL)
 		fz_loop_unwatch(loop, watch_of(link));
-	/* Unchanged, because a write copies a page of each owner. */
+	/*
+	 * The watches themselves stay unchanged, because a write to one copies
+	 * a page.
+	 */
 	fz_list_init(&loop->watches[1]);
 	while ((link = fz_list_first(&loop->defers)) != NULL)
 		fz_list_remove(link);
@@ -165,7 +179,7 @@ fz_loop_adopt(struct fz_loop *loop)
 	fz_process.inherits_private = false;
 }
 
-/* A loop that another thread used may be in any state. */
+/* Skip a loop that another thread used last: it may be in any state. */
 static void
 in_foreign_child(struct fz_foreign_fork *foreign)
 {
@@ -450,7 +464,7 @@ epoll_poll(struct fz_loop *loop, int ms, const sigset_t *signals)
 
 /*
  * Wait for `ms` milliseconds at most. Signals are blocked from the check to the
- * wait, because one that comes between would not end the wait.
+ * wait, because a signal that came between them would not end the wait.
  */
 static int
 sleep_until_ready(struct fz_loop *loop, int ms)
@@ -517,7 +531,9 @@ fire_timers(struct fz_loop *loop)
 	if (loop->ntimers == 0)
 		return 0;
 	now = fz_clock_ns();
-	/* At most `ntimers`: one may arm itself for a past time. */
+	/*
+	 * Call each timer once at most: a timer may arm itself for a past time.
+	 */
 	for (size_t n = loop->ntimers; n > 0 && loop->ntimers != 0; n--) {
 		struct fz_timer *timer = loop->heap[1];
 

@@ -29,7 +29,7 @@ struct fz_watch {
 struct fz_timer {
 	int64_t at_ns;
 	void (*fired)(struct fz_timer *timer);
-	size_t index; /* in the loop's heap; 0: not armed */
+	size_t index; /* index in the heap of the loop; 0: not armed */
 };
 
 /* A call that is made once, at the end of the turn in which it was deferred. */
@@ -38,9 +38,12 @@ struct fz_defer {
 	struct fz_list link; /* in the loop's list of deferred calls */
 };
 
-/* A process for whose event the loop spins. */
+/* A process for whose next event the loop may spin. */
 struct fz_awaited {
-	/* Until when it does not need the loop's processor; 0: it may. */
+	/*
+	 * The time until which the process does not need the loop's processor;
+	 * 0: it may need it now.
+	 */
 	int64_t (*hold_until)(const struct fz_awaited *awaited);
 };
 
@@ -54,7 +57,7 @@ struct fz_fork_hook {
 struct fz_loop *fz_loop_new(struct fz_err *err);
 void fz_loop_free(struct fz_loop *loop);
 
-/* Watch `fd` for `events`. 0, or -1 and `err`. */
+/* Watch `fd` for `events`. Returns 0, or -1 and fills `err`. */
 int fz_loop_watch(struct fz_loop *loop, struct fz_watch *watch, int fd,
     unsigned events, struct fz_err *err);
 
@@ -62,19 +65,24 @@ int fz_loop_watch(struct fz_loop *loop, struct fz_watch *watch, int fd,
 int fz_loop_rewatch(struct fz_loop *loop, struct fz_watch *watch,
     unsigned events, struct fz_err *err);
 
-/* Called before the descriptor is closed, whether it is watched or not. */
+/*
+ * End a watch, if there is one. To be called before the descriptor is closed.
+ */
 void fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch);
 
 /*
- * Make `*fd` nonblocking and private, and watch it; then it is the watch's, and
- * set to -1. fz_loop_close() ends the watch, if there is one, and closes the
- * descriptor. 0, or -1 and `err`.
+ * Make `*fd` nonblocking and private, and watch it. Then the watch owns the
+ * descriptor, and `*fd` is -1. fz_loop_close() ends such a watch, if there is
+ * one, and closes the descriptor. Returns 0, or -1 and fills `err`.
  */
 int fz_loop_own(struct fz_loop *loop, struct fz_watch *watch, int *fd,
     unsigned events, struct fz_err *err);
 void fz_loop_close(struct fz_loop *loop, struct fz_watch *watch);
 
-/* Arm for `at_ns`; FZ_CLOCK_NEVER disarms. 0, or -1 without memory. */
+/*
+ * Arm the timer for `at_ns`; FZ_CLOCK_NEVER disarms it. 0, or -1 if there is no
+ * memory.
+ */
 int fz_loop_arm(struct fz_loop *loop, struct fz_timer *timer, int64_t at_ns);
 void fz_loop_disarm(struct fz_loop *loop, struct fz_timer *timer);
 
@@ -86,39 +94,46 @@ void fz_loop_unhook(struct fz_fork_hook *hook);
 
 /*
  * One turn: wait until a descriptor is ready, a timer is due or `until_ns` has
- * come. Returns 1 if anything was called, 0 if not (the time came, or a
- * signal), -1 and `err`.
+ * come. Returns 1 if it called anything, 0 if not, because the time or a signal
+ * came, or -1 and fills `err`.
  */
 int fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 
 /*
  * Call may_sleep(ctx) with all signals blocked before each wait of a turn. If
- * it returns false, the turn does not wait: a signal handler has left something
- * to do. A signal that comes after the call ends the wait.
+ * it returns false, because a signal handler has left something to do, the turn
+ * does not wait. A signal that comes after the call ends the wait.
  */
 void fz_loop_may_sleep(
     struct fz_loop *loop, bool (*may_sleep)(void *ctx), void *ctx);
 
 /*
- * A descriptor for the poll of a host, which stays the loop's: it is readable
- * if a descriptor of the loop is ready, or the time has come that
- * fz_loop_arm_fd() has set. -1 and `err` on failure.
+ * A descriptor that a host polls, and that the loop owns. It is readable if a
+ * descriptor of the loop is ready, or if the time of fz_loop_arm_fd() has come.
+ * -1 and `err` on failure.
  */
 int fz_loop_fd(struct fz_loop *loop, struct fz_err *err);
 
-/* After a turn: the next is due at `at_ns`, at the first timer or at once, if
- * calls are deferred. Does nothing before fz_loop_fd(). */
+/*
+ * Called after a turn: the next one is due at `at_ns` or at the first timer,
+ * whichever is earlier, or at once if calls are deferred. Does nothing before
+ * fz_loop_fd().
+ */
 void fz_loop_arm_fd(struct fz_loop *loop, int64_t at_ns);
 
-/* Count one more or one fewer busy process whose events this loop waits for. */
+/*
+ * Count one busy process more, or one fewer, among those whose events the loop
+ * waits for.
+ */
 void fz_loop_busy(struct fz_loop *loop, bool more);
 
-/* How many of them are busy. */
+/* The number of these busy processes. */
 unsigned fz_loop_nbusy(const struct fz_loop *loop);
 
 /*
- * The loop spins for this one next, if only one process is busy, and no longer
- * for another one; or not any more.
+ * fz_loop_await(): the loop spins for `awaited` from now on, and for no other
+ * process, while only one process is busy. fz_loop_unawait(): it does so no
+ * longer.
  */
 void fz_loop_await(struct fz_loop *loop, const struct fz_awaited *awaited);
 void fz_loop_unawait(struct fz_loop *loop, const struct fz_awaited *awaited);
@@ -138,9 +153,9 @@ void fz_loop_flush(struct fz_loop *loop);
 void fz_loop_in_child(struct fz_loop *loop);
 
 /*
- * In a child that other code has forked: the same, once. A fork handler calls
- * it if the thread that forks has used the loop last. Otherwise call it before
- * the first use in each process.
+ * In a child that other code has forked: do what fz_loop_in_child() does, once.
+ * A fork handler calls this if the thread that forked has used the loop last.
+ * Otherwise call it before the first use in each process.
  */
 void fz_loop_adopt(struct fz_loop *loop);
 

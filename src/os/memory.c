@@ -8,7 +8,7 @@
 
 enum { PATH_LEN = 2048 + 32 };
 
-/* The files of a group, and the line of memory.stat for its file cache. */
+/* The files of a group, and the line of its memory.stat for the file cache. */
 static const struct names {
 	const char *max, *now, *cache;
 } names[] = {
@@ -26,7 +26,10 @@ number_in(const char *dir, const char *file, const char *field)
 	return fz_fd_read_number(path, field, 10);
 }
 
-/* Lower `*least` to what a group may allocate, which includes its cache. */
+/*
+ * Lower `*least` to what a group may still allocate; its file cache counts as
+ * free.
+ */
 static void
 visit_group(void *least, const char *dir, bool v2)
 {

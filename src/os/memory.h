@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 /*
- * Bytes that can be allocated before the system swaps or kills, as an estimate;
- * UINT64_MAX if the system does not say.
+ * An estimate of the bytes that can be allocated before the system swaps, or
+ * kills a process. UINT64_MAX if the system does not say.
  */
 uint64_t fz_memory_available(void);
 

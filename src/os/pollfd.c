@@ -65,7 +65,10 @@ fz_pollfd_arm(const struct fz_pollfd *pollfd, int64_t at_ns)
 	if (pollfd->timer == -1)
 		return;
 	if (at_ns != FZ_CLOCK_NEVER) {
-		/* A delay, because the clock of the loop may skip time. */
+		/*
+		 * A delay, not a time, because the clock of the loop may skip
+		 * time.
+		 */
 		delay_ns = at_ns > 0 ? at_ns - fz_clock_ns() : 0;
 		delay_ns = delay_ns > 0 ? delay_ns : 1;
 		spec.it_value.tv_sec = delay_ns / FZ_CLOCK_SECOND;

@@ -1,8 +1,9 @@
 /*
  * pollfd.h - one descriptor that is readable if a loop has something to do.
  *
- * A host polls it in a loop of its own. It is an epoll set that contains the
- * epoll set of the loop and a timer, so that its number stays the same.
+ * A host polls it in a loop of its own. The descriptor is an epoll set that
+ * contains the loop's epoll set and a timer, so that its number stays the same
+ * if the loop opens a new set.
  */
 #ifndef FZ_POLLFD_H
 #define FZ_POLLFD_H
@@ -12,7 +13,7 @@
 struct fz_err;
 
 struct fz_pollfd {
-	int fd; /* -1: not open, then nothing below does anything */
+	int fd; /* -1: not open; then the functions below do nothing */
 	int timer;
 };
 
@@ -25,13 +26,15 @@ struct fz_pollfd {
 int fz_pollfd_open(struct fz_pollfd *pollfd, struct fz_err *err);
 void fz_pollfd_close(struct fz_pollfd *pollfd);
 
-/* Add the epoll set of the loop; closing that removes it. 0, or -1 and `err`.
+/*
+ * Add the epoll set of the loop. It is removed when it is closed. 0, or -1 and
+ * `err`.
  */
 int fz_pollfd_add(const struct fz_pollfd *pollfd, int epfd, struct fz_err *err);
 
 /*
- * Be readable from `at_ns` on, until the next call; FZ_CLOCK_NEVER: only if a
- * descriptor of the loop is ready.
+ * Make the descriptor readable from `at_ns` on, until the next call.
+ * FZ_CLOCK_NEVER: it is readable only if a descriptor of the loop is ready.
  */
 void fz_pollfd_arm(const struct fz_pollfd *pollfd, int64_t at_ns);
 

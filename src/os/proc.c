@@ -31,8 +31,8 @@
 
 /*
  * Whether the kernel reaps the children of this process at once, because a host
- * ignores SIGCHLD. Then only a pidfd that was opened before knows how they
- * ended.
+ * ignores SIGCHLD. Then only a pidfd that was opened before their death says
+ * how they ended.
  */
 static bool
 reaps_itself(void)
@@ -76,7 +76,8 @@ void
 fz_proc_end_adoption(void)
 {
 	fz_process_lock();
-	if (fz_process.nunreaped > 0) /* 0: it is a child of the parent */
+	/* 0: the child belongs to the parent of this process */
+	if (fz_process.nunreaped > 0)
 		fz_process.nunreaped--;
 	if (fz_process.nunreaped == 0 && fz_process.adopts)
 		prctl(PR_SET_CHILD_SUBREAPER, 0L);
@@ -86,7 +87,7 @@ fz_proc_end_adoption(void)
 void
 fz_proc_forget_children(void)
 {
-	fz_process.nunreaped = 0;  /* they are children of the parent */
+	fz_process.nunreaped = 0;  /* the parent's children */
 	fz_process.adopts = false; /* a child is a subreaper all its life */
 }
 
@@ -178,8 +179,8 @@ fz_proc_ask(struct fz_proc *proc)
 }
 
 /*
- * Wait until the child ends itself as it was asked to. False: it did not in
- * time.
+ * Wait until the child, which was asked to end itself, has done so. False if it
+ * has not in time.
  */
 static bool
 ends_itself(const struct fz_proc *proc)
@@ -196,9 +197,9 @@ ends_itself(const struct fz_proc *proc)
 
 /*
  * Whether the death of this process ends the child, which then also continues
- * it if it is stopped, and whether the child adopts its descendants. It has its
- * name from then on; until then it has no descendants. Another program has its
- * own name, and none of these properties.
+ * it if it is stopped, and whether the child adopts its descendants. The child
+ * gets its name when it is set up; before that it has no descendants. Another
+ * program has its own name, and none of these properties.
  */
 static bool
 is_tied(pid_t pid)
@@ -224,7 +225,8 @@ fz_proc_kill(struct fz_proc *proc)
 	asked = proc->force_ns != 0 || fz_proc_ask(proc);
 	if (dead == 0 && !(asked && ends_itself(proc)) && is_tied(proc->pid)) {
 		/*
-		 * It stays the parent of its descendants until they are dead.
+		 * A stopped child stays the parent of its descendants until
+		 * they are dead.
 		 */
 		kill(proc->pid, SIGSTOP);
 		fz_proctree_kill(proc->pid);
@@ -256,10 +258,10 @@ cpu_ns(const struct rusage *usage)
 
 /*
  * The limit of CPU time in seconds that may have ended a child; 0: another
- * cause. The child has this process's limits, unless it has set its own. The
- * kernel sends SIGXCPU at the soft limit and SIGKILL at the hard one. It counts
- * whole ticks for them, which on a busy machine may be far more than the usage
- * that it reports.
+ * cause. The child has the limits of this process, unless it has set its own.
+ * The kernel sends SIGXCPU at the soft limit and SIGKILL at the hard one. It
+ * counts whole ticks for them, which on a busy machine may be far more than the
+ * usage that it reports.
  */
 static uint64_t
 cpu_limit_of(int sig, const struct rusage *usage)
@@ -325,8 +327,9 @@ has_exited(int pidfd)
 }
 
 /*
- * How the process ended. The kernel knows it a moment after waitid() has told
- * that there is no such child. False: it is alive, or the kernel does not tell.
+ * How the process ended. The kernel may report that a moment later than
+ * waitid() fails for want of such a child. False: the process is alive, or the
+ * kernel does not report it.
  */
 static bool
 ask_exit(int pidfd, int *status)

@@ -1,11 +1,11 @@
 /*
  * proc.h - a child: how it starts, is ended, and dies.
  *
- * The only files that start processes. A child is a fork of this process, or a
- * program of its own. It leads a process group of its own, adopts its orphaned
- * descendants (PR_SET_CHILD_SUBREAPER), has /dev/null as its standard input,
- * ignores Ctrl-C, and ends itself and all its descendants when its parent dies,
- * whatever the cause. It leaves through fz_proc_exit().
+ * The proc files are the only ones that start workers. A child is a fork of
+ * this process, or a program of its own. It leads a process group of its own,
+ * adopts its orphaned descendants (PR_SET_CHILD_SUBREAPER), has /dev/null as
+ * its standard input, ignores Ctrl-C, and ends itself and all its descendants
+ * when its parent dies, whatever the cause. It leaves through fz_proc_exit().
  */
 #ifndef FZ_PROC_H
 #define FZ_PROC_H
@@ -21,28 +21,28 @@ struct fz_children;
 struct fz_death;
 struct fz_err;
 
-/* Time that a child is allowed for ending itself after it was asked to. */
+/* The time that a child has to end itself after it was asked to. */
 #define FZ_PROC_ASKED_NS (FZ_CLOCK_SECOND / 4)
 
 /*
- * The environment variable that names the worker. After fz_proc_adopt() each
- * child has its own pid there, and the programs that it starts inherit it. The
- * process that adopts has 0.
+ * The environment variable that names the worker. After fz_proc_adopt() its
+ * value in each child is the pid of that child, and the programs that the child
+ * starts inherit it. In the process that called fz_proc_adopt() the value is 0.
  */
 #define FZ_PROC_MARK "FZLUA_WORKER"
 
 struct fz_proc {
-	pid_t pid; /* 0: none */
+	pid_t pid; /* 0: no child */
 	int pidfd; /* readable once the child is dead; -1 on old kernels */
 	int64_t force_ns; /* when fz_proc_kill() uses force; 0: not asked */
-	struct fz_children *children; /* where it is counted; NULL: nowhere */
+	struct fz_children *children; /* counts the child; NULL: none does */
 };
 
 /* Options of a fork. The caller closes both descriptors. */
 struct fz_proc_opts {
 	int out; /* the child's standard output; -1: the parent's */
 	int err; /* the child's standard error; -1: the parent's */
-	struct fz_children *children; /* where it is counted; NULL: nowhere */
+	struct fz_children *children; /* counts the child; NULL: none does */
 };
 
 /*
@@ -78,30 +78,31 @@ struct fz_proc_program {
 	const char *path;
 	char *const *argv;
 	char *const *environ_; /* its environment; NULL: that of this process */
-	bool enters;           /* it becomes a child by fz_proc_enter() */
-	int in;                /* its standard input; 0: /dev/null */
-	const int *keep; /* it has these descriptors, under the same numbers */
+	bool enters;           /* it will call fz_proc_enter() */
+	int in;                /* becomes its standard input; 0: /dev/null */
+	/* it inherits these descriptors, under the same numbers */
+	const int *keep;
 	size_t nkeep;
 };
 
 /*
- * Start a program in a process of its own, which ignores no signal. All are
- * blocked in one that `enters`, else none. No code of this process runs in the
- * child: that is safe whatever the other threads of a host do. 0, or -1 and
- * `err`, also if there is no such program.
+ * Start a program in a process of its own. It ignores no signal; all signals
+ * are blocked in a program that `enters`, else none. No code of this process
+ * runs in the child, so that this is safe whatever other threads of a host do.
+ * 0, or -1 and `err`, also if there is no such program.
  */
 int fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
     const struct fz_proc_program *program, struct fz_err *err);
 
 /*
- * In a program that `parent` has started by fz_proc_spawn(): become a child as
- * fz_proc_fork() makes them, with the descriptors in `keep` (-1: none) and the
- * standard ones. The process then leaves through fz_proc_exit(). 0, or -1 and
- * `err`.
+ * In a program that `parent` has started by fz_proc_spawn(): become such a
+ * child as fz_proc_fork() makes, with the descriptors in `keep` (-1: none) and
+ * the standard ones. The process then leaves through fz_proc_exit(). 0, or -1
+ * and `err`.
  */
 int fz_proc_enter(pid_t parent, int *keep, size_t nkeep, struct fz_err *err);
 
-/* Whether another process of this library started this one. */
+/* Whether a process that uses this library started this one. */
 bool fz_proc_is_child(void);
 
 /*
@@ -115,10 +116,11 @@ bool fz_proc_ask(struct fz_proc *proc);
 
 /*
  * End the child and all its descendants; setsid and double forks are no escape.
- * Asks the child first, unless fz_proc_ask() did, waits until FZ_PROC_ASKED_NS
- * after that at most, and then uses force. The child still has to be reaped.
- * Safe to call again. Does nothing if it is not a child of this process. After
- * the child has died by itself, this reaches only its process group.
+ * Asks the child first, unless fz_proc_ask() did, waits for at most
+ * FZ_PROC_ASKED_NS from then, and then uses force. The child still has to be
+ * reaped. Safe to call again. Does nothing if it is not a child of this
+ * process. After the child has died by itself, this reaches only its process
+ * group.
  */
 void fz_proc_kill(struct fz_proc *proc);
 
@@ -132,16 +134,16 @@ void fz_proc_terminate(const struct fz_proc *proc);
  * Reap the child if it is dead; with `wait`, wait for that. Kills the rest of
  * its process group and, in a subreaper, the descendants of a child that
  * crashed (unless they have a new environment). Returns 1 and fills `death` if
- * it is reaped (`proc` is then empty), 0 if it is alive. A child that other
- * code has reaped, or the kernel because this process ignores SIGCHLD, counts
- * as reaped; before Linux 6.15 its exit code is then unknown.
+ * it is reaped (`proc` is then empty), 0 if it is alive. A child counts as
+ * reaped, too, if other code has reaped it, or the kernel has because this
+ * process ignores SIGCHLD; before Linux 6.15 its exit code is then unknown.
  */
 int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
 
 /*
- * Reap what dead children left and what has died since. Returns whether
- * something killed still lives: call it again soon. At the end of all work,
- * fz_proc_reap_last() waits for that, for a bounded time.
+ * Reap the processes that dead children left and that have died since. Returns
+ * whether a killed one still lives: then call it again soon. At the end of all
+ * work, fz_proc_reap_last() waits for their deaths, for a bounded time.
  */
 bool fz_proc_reap_late(void);
 void fz_proc_reap_last(void);

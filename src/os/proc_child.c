@@ -69,7 +69,7 @@ end_children(void)
 {
 	if (!has_children())
 		return;
-	/* Free two descriptors for the search, because none may be left. */
+	/* Free two descriptors for the search: all numbers may be in use. */
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
 	fz_proctree_kill(getpid());
@@ -179,7 +179,7 @@ tie_to_parent(pid_t parent, struct fz_err *err)
 	fz_process.parent = parent;
 	if (prctl(PR_SET_PDEATHSIG, SIGCONT) == -1)
 		return fz_err_sys(err, errno, "cannot watch the parent");
-	if (getppid() != parent) /* it died before prctl() */
+	if (getppid() != parent) /* the parent died before prctl() */
 		end_all();
 	fz_proc_format_name(name, sizeof(name), parent);
 	prctl(PR_SET_NAME, name);
@@ -209,8 +209,8 @@ redirect(const struct fz_proc_opts *opts, struct fz_err *err)
 	if (null == -1)
 		return fz_err_sys(err, errno, "cannot open /dev/null");
 	/*
-	 * If the caller has closed standard descriptors, a pipe may have their
-	 * number.
+	 * If the caller has closed standard descriptors, a pipe may have one of
+	 * their numbers.
 	 */
 	if (errors >= 0 && errors < STDERR_FILENO &&
 	    (errors = fcntl(errors, F_DUPFD_CLOEXEC, 3)) == -1)
@@ -244,8 +244,9 @@ fz_proc_format_name(char *name, size_t len, pid_t parent)
 }
 
 /*
- * The mark is the variable itself: a child writes its number over its parent's,
- * because setenv() would take as long as the fork.
+ * fz_process.mark is itself the entry of the environment: a child writes its
+ * number over the number of its parent, because setenv() would take as long as
+ * the fork.
  */
 void
 fz_proc_export_mark(void)

@@ -1,7 +1,8 @@
 /*
- * What a dead child has left and what dies late, because the machine is busy or
- * the kernel holds it. It was killed, or ends itself as the workers of a dead
- * worker do, and is a child of this process now: a zombie until it is reaped.
+ * Processes that a dead child has left and that die late, because the machine
+ * is busy or the kernel holds them. They were killed, or end themselves as the
+ * workers of a dead worker do. They are children of this process now, and
+ * zombies until they are reaped.
  */
 /* nanosleep is not in C11. */
 #define _GNU_SOURCE
@@ -17,14 +18,17 @@
 #include "os/process.h"
 #include "os/proctree.h"
 
-/* Time that killed descendants have to die before others are served. */
+/*
+ * Time that killed descendants have to die before this process continues with
+ * other work.
+ */
 #define LATE_SOON_NS (FZ_CLOCK_SECOND / 20)
 /* The same where nothing reaps them later. */
 #define LATE_LAST_NS FZ_CLOCK_SECOND
 
 /*
- * Reap those that are dead; `which` as for waitpid(). Returns whether others
- * live.
+ * Reap the dead children among `which`, a number for waitpid(). Returns whether
+ * some of them live.
  */
 static bool
 reap_dead(pid_t which)
@@ -43,7 +47,7 @@ forget(size_t i)
 	fz_process.late[i] = fz_process.late[--fz_process.nlate];
 }
 
-/* Whether these will be reaped later. */
+/* Note the children `which` to reap them later. False if there is no room. */
 static bool
 note(pid_t which)
 {
@@ -70,8 +74,8 @@ note_killed(pid_t which)
 
 /*
  * A worker that was being forked when its parent died may still be in the group
- * of its parent. It leaves that before it sees the death; then it is found by
- * its name.
+ * of its parent. It leaves that group before it learns of the death, and is
+ * found by its name then.
  */
 static void
 note_workers(void)

@@ -1,4 +1,4 @@
-/* proc_state.h - shared by proc.c and proc_child.c. */
+/* proc_state.h - what the files proc*.c share. */
 #ifndef FZ_PROC_STATE_H
 #define FZ_PROC_STATE_H
 
@@ -16,13 +16,15 @@
 /* Passed from the parent to the child at the fork. */
 struct birth {
 	pid_t parent;
-	bool alone;     /* the parent has a single thread */
-	int watched[2]; /* a pipe; its end: the parent has a pidfd. Or -1 */
+	bool alone; /* the parent has a single thread */
+	/* a pipe; its end says that the parent has a pidfd. -1: none */
+	int watched[2];
 };
 
 /*
- * Before a child is started: become a subreaper for the first one. After it is
- * reaped, or could not be started: after the last one be no subreaper.
+ * fz_proc_begin_adoption(): before a child is started; the first child makes
+ * this process a subreaper. fz_proc_end_adoption(): after a child is reaped, or
+ * could not be started; after the last one this process is no subreaper.
  */
 void fz_proc_begin_adoption(void);
 void fz_proc_end_adoption(void);
@@ -46,10 +48,11 @@ bool fz_proc_reap_killed(pid_t which, int64_t ns);
 
 /*
  * Reap or kill the descendants of the dead child `pid`, which are children of
- * this process now if it is a subreaper, as the command is. Those in the
- * child's group are dying; others are looked for if the child `died` before its
- * end. fz_proc_reap_late() reaps those that die late. A new child has the
- * number of a group or of a process that is gone: forget it.
+ * this process now if it is a subreaper, as the command is. The processes in
+ * the child's group were killed already. The others are searched for if the
+ * child `died` and so could not end them itself. fz_proc_reap_late() reaps
+ * those that die late. fz_proc_forget_late(): a new child has the number of a
+ * process or a group that is gone, so forget that number.
  */
 void fz_proc_end_orphans(pid_t pid, bool died);
 void fz_proc_forget_late(pid_t pid);

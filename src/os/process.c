@@ -35,15 +35,15 @@ fz_process_end_spawn(void)
 }
 
 /*
- * The child's thread holds `lock` since before the fork; a thread that is not
- * in the child may hold `spawning`.
+ * The thread that forked has acquired `lock` before the fork, so the child's
+ * thread holds it. `spawning` may be held by a thread that is not in the child.
  */
 static void
 in_child(void)
 {
 	fz_process_unlock();
 	fz_process.spawning = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-	fz_process.nlate = 0; /* they are children of the parent */
+	fz_process.nlate = 0; /* the parent's children */
 	fz_process.nlate_parents = 0;
 	fz_process.late_workers = false;
 	fz_process.nunreaped = 0;

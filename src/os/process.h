@@ -26,8 +26,9 @@
 #include "base/list.h"
 
 enum {
-	FZ_PROCESS_FDS = 1 << 20, /* private ones have lower numbers: fd.h */
-	FZ_PROCESS_LATE = 64,     /* processes and groups to reap later */
+	/* private descriptors (fd.h) have lower numbers */
+	FZ_PROCESS_FDS = 1 << 20,
+	FZ_PROCESS_LATE = 64, /* processes and groups to reap later */
 };
 
 /*
@@ -40,29 +41,31 @@ struct fz_process_heap {
 	_Atomic uint64_t *owners;
 	unsigned char *blocks;
 	size_t size;
-	int fd; /* -1 once it is mapped, if the kernel needs it no more */
+	int fd; /* the mapped file; -1 if it is not needed any more */
 	/*
 	 * The file for programs that this process starts: a descriptor of the
-	 * process `keeper`, which has mapped it first. Its forks do not have
-	 * it.
+	 * process `keeper`, which mapped the heap first. The forks of `keeper`
+	 * do not have it.
 	 */
 	int kept_fd;
 	pid_t keeper;
-	int wake_fd;       /* set if it is mapped */
+	int wake_fd;       /* set if the heap is mapped */
 	unsigned nholders; /* instances that have acquired it; under `lock` */
 	bool left_locked;  /* a thread may hold a lock in it; under `lock` */
-	pid_t failed; /* pid of the process that failed to open it; 0: none */
+	/* pid of the process in which opening it failed; 0: none */
+	pid_t failed;
 	/*
-	 * In the heap: number of processes that inherited it and were forked
-	 * by other code than the library, alive or dead. NULL: not mapped.
+	 * A counter in the heap: the processes, alive or dead, that have
+	 * inherited it and that other code than the library has forked. NULL:
+	 * not mapped.
 	 */
 	_Atomic uint32_t *nforeign;
 	_Atomic int64_t reclaim_ns; /* when to reclaim again */
 };
 
 /*
- * Called in a child that other code has forked, such as the host, by the fork
- * handler: what it may do is limited, and it may not allocate.
+ * Called by the fork handler in a child that other code, such as the host, has
+ * forked. So it may only do what a fork handler may, and may not allocate.
  */
 struct fz_foreign_fork {
 	void (*in_child)(struct fz_foreign_fork *foreign);
@@ -70,42 +73,51 @@ struct fz_foreign_fork {
 };
 
 struct fz_process {
-	/* Guards parts as they say; never held when a child is forked. */
+	/*
+	 * Guards the parts that name it; the library forks no child while it is
+	 * held.
+	 */
 	pthread_mutex_t lock;
 	/*
-	 * Held from the first pipe to a new child until the child's ends are
-	 * closed here, so that the child of another instance inherits no end:
-	 * a copy of it would hide that the child has died.
+	 * Held from the time the first pipe to a new child is opened until the
+	 * child's ends are closed in this process. So the child of another
+	 * instance inherits no copy of such an end, which would hide the death
+	 * of the new child.
 	 */
 	pthread_mutex_t spawning;
 	bool watched; /* the fork handlers are installed; under `lock` */
 	/*
-	 * Differs in each process that was forked since the fork handlers were
-	 * installed, so that an object with another one is an inherited copy.
-	 * In a child.
+	 * A number that is another one in each child since the fork handlers
+	 * were installed, so that an object that holds another number is an
+	 * inherited copy. In a child.
 	 */
 	uint32_t generation;
-	struct fz_list foreign; /* of fz_foreign_fork; under `lock` */
+	struct fz_list foreign; /* list of fz_foreign_fork; under `lock` */
 	/* Of proc: the process is a subreaper while it has children. */
 	bool adopts;      /* before the threads */
-	size_t nunreaped; /* children; under `lock` */
+	size_t nunreaped; /* number of children; under `lock` */
 	/*
-	 * What was killed and is not reaped: processes, and groups of dead
-	 * children, as numbers for waitpid(); under `lock`.
+	 * What was killed and is not reaped yet: processes, and process groups
+	 * of dead children, as numbers for waitpid(). Under `lock`.
 	 */
 	pid_t late[FZ_PROCESS_LATE];
 	size_t nlate;
-	bool late_workers; /* of dead workers; under `lock` */
+	/* workers of dead workers may be left; under `lock` */
+	bool late_workers;
 	/*
-	 * Dead children that may have left processes which are not killed yet;
-	 * under `lock`.
+	 * Dead children that may have left processes that are not killed yet.
+	 * Under `lock`.
 	 */
 	pid_t late_parents[FZ_PROCESS_LATE];
 	size_t nlate_parents;
-	pid_t parent; /* that forked this process; 0: another program did. In a
-			 child, and read by its signal handlers. */
-	unsigned depth;    /* of fz_proc_fork() calls; in a child */
-	bool catches_exit; /* exit() is caught; in a child */
+	/*
+	 * The process that forked this one; 0: another program started it. In a
+	 * child; its signal handlers read it.
+	 */
+	pid_t parent;
+	/* number of fz_proc_fork() calls above this process; in a child */
+	unsigned depth;
+	bool catches_exit; /* a handler of exit() is installed; in a child */
 	char mark[40]; /* environment entry FZ_PROC_MARK, "" for none; before
 			  the threads, and in a child */
 	/*
@@ -114,15 +126,16 @@ struct fz_process {
 	 */
 	struct rlimit old_fd_limit;
 	/*
-	 * The path of the fzlua command if this process is one, for programs
-	 * that workers are; else NULL. Before the threads.
+	 * The path of the fzlua command if this process runs it, to start
+	 * workers that are programs; else NULL. Before the threads.
 	 */
 	const char *program;
 	struct fz_process_heap heap;
 	/* Of fd: one bit for each private descriptor. */
-	_Atomic int nprivate; /* words up to the last one that had a bit */
+	/* number of words up to the last one that had a bit */
+	_Atomic int nprivate;
 	_Atomic uint64_t private_fds[FZ_PROCESS_FDS / 64];
-	/* The private descriptors are those of the parent. In a child. */
+	/* The bits are those of the parent. In a child. */
 	bool inherits_private;
 };
 
@@ -144,14 +157,16 @@ void fz_process_end_spawn(void);
 int fz_process_watch_forks(void);
 
 /*
- * Before a fork by the library, and after it in both processes: the child does
- * not count as foreign, and sets itself up.
+ * fz_process_begin_fork(): before the library forks. fz_process_end_fork():
+ * after it, in both processes. The fork handler does not count such a child as
+ * foreign, because it sets itself up.
  */
 void fz_process_begin_fork(void);
 void fz_process_end_fork(void);
 
 /*
- * Call foreign->in_child() in each child that other code forks; NULL: do not.
+ * From now on call foreign->in_child() in each child that other code forks,
+ * until fz_process_remove_foreign().
  */
 void fz_process_add_foreign(struct fz_foreign_fork *foreign);
 void fz_process_remove_foreign(struct fz_foreign_fork *foreign);

@@ -29,20 +29,23 @@ enum {
 	NAP_NS = 100000,
 };
 
-/* A process that cannot be killed must not block the caller for ever. */
+/*
+ * Time limit: a process that cannot be killed must not block the caller for
+ * ever.
+ */
 #define TIME_MAX (2 * FZ_CLOCK_SECOND)
 
 /*
  * The root and the processes below it that were killed or have died. A pass
  * over /proc that finds no other process with a known parent has seen all of
- * them. If a process dies during the pass, its children move below the root,
- * where the pass may have been already; but then the pass finds the process
+ * them. If a process dies during the pass, its children become children of the
+ * root, and the pass may miss them; but then the pass finds the dead process
  * itself as a new zombie.
  */
 struct known {
 	pid_t pid[KNOWN_MAX];
 	size_t n;
-	bool full;      /* a live process did not fit */
+	bool full;      /* there was no room for a live process */
 	bool root_runs; /* the root was running in the last pass */
 };
 
@@ -50,7 +53,7 @@ struct status {
 	pid_t parent, group, session;
 	uint64_t started; /* in clock ticks since the boot */
 	char state;       /* as in /proc/PID/stat: R S D T t Z X */
-	bool exiting;     /* it may have no memory any more */
+	bool exiting;     /* the process exits, and may have no memory left */
 	char name[16];
 };
 
@@ -198,7 +201,7 @@ each_entry(visit_fn visit, void *ctx)
 	return found;
 }
 
-/* A visit_fn: kill a process whose parent is known. */
+/* A visit_fn: kill a process whose parent is in `known`. */
 static bool
 visit_below(int proc, const char *name, void *ctx)
 {
@@ -224,7 +227,10 @@ visit_below(int proc, const char *name, void *ctx)
 	return !dead;
 }
 
-/* In a new pid namespace /proc may still be that of the old one. */
+/*
+ * Whether /proc shows the pid namespace of this process: after the start of a
+ * new one it may still show the old one.
+ */
 static bool
 proc_is_ours(void)
 {
@@ -256,7 +262,7 @@ fz_proctree_kill(pid_t root)
 			break;
 		if (found == 0)
 			nanosleep(&nap, NULL);
-		/* By now the root has adopted the children of the dead. */
+		/* By now the root is the parent of all children of the dead. */
 		if (known.full)
 			known.n = 1;
 		known.full = false;
@@ -364,7 +370,7 @@ struct orphans {
 	char own[16];    /* name of this process: a new child has it, too */
 	char worker[32]; /* name of its workers */
 	struct known killed;
-	bool news; /* in the last pass */
+	bool news; /* the last pass found a process */
 };
 
 static void
@@ -378,7 +384,7 @@ init_orphans(struct orphans *o, const struct fz_proctree_search *search)
 	    (long)getpid());
 }
 
-/* Whether a child with this name is the worker of another process. */
+/* Whether a process with this name is a worker of another process. */
 static bool
 is_worker_of_another(const struct orphans *o, const char *name)
 {
@@ -449,7 +455,7 @@ is_marked(int proc, const char *name, const struct fz_proctree_search *search)
 	return false;
 }
 
-/* A visit_fn: end and reap an orphan. Finds those that were alive. */
+/* A visit_fn: end and reap an orphan. It counts as found if it was alive. */
 static bool
 visit_orphan(int proc, const char *name, void *ctx)
 {
@@ -483,7 +489,10 @@ visit_orphan(int proc, const char *name, void *ctx)
 	return true;
 }
 
-/* A visit_fn: reap a dead worker of another process. Finds those that live. */
+/*
+ * A visit_fn: reap a dead worker of another process. A live one counts as
+ * found.
+ */
 static bool
 visit_worker_of_another(int proc, const char *name, void *ctx)
 {
@@ -534,7 +543,7 @@ struct others {
 	const void *ctx;
 };
 
-/* A visit_fn: whether this is one of the children that are looked for. */
+/* A visit_fn: a child counts as found unless it is one to ignore. */
 static bool
 visit_other(int proc, const char *name, void *ctx)
 {

@@ -71,8 +71,8 @@ bool fz_proctree_kill_orphans(const struct fz_proctree_search *search);
 bool fz_proctree_reap_workers(void (*worker_died)(pid_t pid));
 
 /*
- * Whether this process, or a child for which `ignores` is true, has children
- * beside these. True if /proc does not say.
+ * Whether this process, or a child for which `ignores` is true, has a child for
+ * which it is false. True if /proc does not say.
  */
 bool fz_proctree_has_others(
     bool (*ignores)(const void *ctx, pid_t pid), const void *ctx);

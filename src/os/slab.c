@@ -18,29 +18,39 @@ _Static_assert(REGION_SPANS == 32, "a bit of uint32_t for each span");
 /* Bytes of new blocks that are linked at once: one page. */
 enum { SPAN_STEP = 4096 };
 
-/* Chunks before a process uses huge pages: a small script needs none. */
+/*
+ * Number of regions from which on a process uses huge pages: a small script
+ * needs none.
+ */
 enum { REGIONS_PLAIN = 4 };
 
-/* Empty spans that a process keeps, unless more than that are in use. */
+/*
+ * Number of empty spans that a process keeps, unless more than that are in use.
+ */
 enum { IDLE_SPANS = (32 << 20) / SPAN_SIZE };
 
 struct span {
-	struct fz_slab_block *free; /* freed, not in its class's list */
-	uint32_t linked; /* blocks ever linked; a child counts those in use */
-	uint32_t used;   /* blocks that are not in `free` */
-	uint32_t listed; /* generation in which it is in a list; 0: in none */
-	uint32_t fresh;  /* offset of the bytes that were never linked */
-	uint32_t taken;  /* generation in which the span got its class */
-	uint32_t size;   /* bytes of a block */
+	/* free blocks that are not in the list of the class */
+	struct fz_slab_block *free;
+	/* number of blocks ever linked; in a child, of blocks in use */
+	uint32_t linked;
+	uint32_t used; /* number of blocks that are not in `free` */
+	/* generation in which the span is in a list; 0: in none */
+	uint32_t listed;
+	uint32_t fresh; /* offset of the bytes that were never linked */
+	uint32_t taken; /* generation in which the span got its class */
+	uint32_t size;  /* bytes of a block */
 	uint32_t class;
 	struct fz_list link; /* in the list of its class */
 };
 
 struct region {
 	struct fz_list link; /* in `open_regions` */
-	uint32_t listed; /* generation in which it is in `open_regions`, or 0 */
-	uint32_t empty;  /* bit per span: it has no class */
-	uint32_t idle;   /* bit per empty span: its memory was not returned */
+	/* generation in which the region is in `open_regions`, or 0 */
+	uint32_t listed;
+	uint32_t empty; /* a bit for each span: it has no class */
+	/* a bit for each empty span: its memory was not returned */
+	uint32_t idle;
 	struct span spans[REGION_SPANS];
 };
 
@@ -51,8 +61,9 @@ struct region {
 
 struct class
 {
-	struct span *current; /* its free blocks are in the list; or NULL */
-	struct fz_list spans; /* others with free blocks */
+	/* the span whose free blocks are in fz_slab_lists; or NULL */
+	struct span *current;
+	struct fz_list spans; /* other spans with free blocks */
 };
 
 /* Sixteen classes of one unit each, then twelve of four units. */
@@ -64,12 +75,17 @@ const unsigned char fz_slab_class_of[FZ_SLAB_MAX / FZ_SLAB_UNIT + 1] = { 0, 0,
 
 struct fz_slab_block *fz_slab_lists[FZ_SLAB_CLASSES];
 
-/* A head that is all zero, before the first region, is an empty list, too. */
+/*
+ * Before the first region the list heads are all zero, which is an empty list,
+ * too.
+ */
 static struct class classes[FZ_SLAB_CLASSES];
 static struct fz_list open_regions; /* regions with empty spans */
 static uint32_t generation = 1;     /* incremented in each forked child */
-static uint32_t nregions;           /* made by this process */
-static uint32_t nused, nidle;       /* spans used and idle in this process */
+/* number of regions that this process has made */
+static uint32_t nregions;
+/* number of spans that are used, and idle, in this process */
+static uint32_t nused, nidle;
 
 static uint32_t
 size_of(unsigned class)
@@ -161,7 +177,10 @@ map(size_t size)
 	return at != MAP_FAILED ? at : NULL;
 }
 
-/* An aligned mapping of one region, cut from a larger one if need be. */
+/*
+ * Map one region, aligned to its size; if need be, cut it out of a larger
+ * mapping.
+ */
 static void *
 map_region(void)
 {
@@ -267,7 +286,7 @@ span_free(struct span *span)
 
 	span->listed = 0;
 	if (region->listed != generation) {
-		region->idle = 0; /* its idle memory belongs to the parent */
+		region->idle = 0; /* the parent owns its idle memory */
 		list_region(region);
 	}
 	region->empty |= bit;
@@ -325,7 +344,8 @@ fz_slab_refill(unsigned number)
 	while (class->current == NULL ||
 	       (block = take_blocks(class->current)) == NULL) {
 		if (class->current != NULL)
-			class->current->listed = 0; /* it is full */
+			/* the current span is full */
+			class->current->listed = 0;
 		oldest = fz_list_first(&class->spans);
 		class->current =
 		    oldest != NULL ? FZ_CONTAINER_OF(oldest, struct span, link)
@@ -348,7 +368,8 @@ span_freed(struct span *span, struct fz_slab_block *block)
 	struct class *class = &classes[span->class];
 
 	if (span->listed != generation) {
-		block->next = NULL; /* the others are on shared pages */
+		/* the next blocks are on pages shared with the parent */
+		block->next = NULL;
 		span->free = block;
 		span->linked = span->used + 1;
 		list_span(span);

@@ -38,7 +38,10 @@ fz_slab_class(size_t size)
 	return fz_slab_class_of[(size + FZ_SLAB_UNIT - 1) / FZ_SLAB_UNIT];
 }
 
-/* Find free blocks for an empty list; returns the first, or NULL. */
+/*
+ * Fill the empty free list of a class and remove its first block, which is
+ * returned; NULL if there is no memory.
+ */
 void *fz_slab_refill(unsigned class);
 
 /*

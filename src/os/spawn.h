@@ -14,7 +14,10 @@ struct fz_spawn {
 	const char *path; /* as for posix_spawnp() */
 	char *const *argv;
 	char *const *environ_; /* NULL: that of this process */
-	/* Adds the descriptors of the program. Returns 0 or an errno. */
+	/*
+	 * Adds the actions that set up the program's descriptors. Returns 0 or
+	 * an errno.
+	 */
 	int (*files)(posix_spawn_file_actions_t *files, const void *ctx);
 	const void *ctx;
 	bool in_group; /* it begins in the process group of this process */

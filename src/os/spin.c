@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "os/cpus.h"
 
-/* Longer than the wake-up of another processor takes. */
+/* The length of a spin: longer than the wake-up of another processor takes. */
 #define SPIN_NS (FZ_CLOCK_MS / 20)
 
 enum { SPIN_LOST_MAX = 6 };
@@ -15,7 +15,8 @@ enum { SPIN_LOST_MAX = 6 };
 static int
 count_cpus(void)
 {
-	static _Atomic int known; /* each thread that counts gets the same */
+	/* threads that count at once store the same number */
+	static _Atomic int known;
 	int n = atomic_load_explicit(&known, memory_order_relaxed);
 
 	if (n == 0) {

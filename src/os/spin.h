@@ -7,8 +7,8 @@
  * spins in a row that were too short, most sleeps begin without one.
  *
  * Several waiters that spin on one processor take turns, and each turn costs a
- * context switch. A waiter that knows its event to be near keeps the processor:
- * fz_spin_hold().
+ * context switch. A waiter that knows that its event is near does not yield the
+ * processor: fz_spin_hold().
  *
  * 	while (fz_spin_again(&spin)) {
  * 		if (is_ready()) {
@@ -24,13 +24,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* One for each waiter that waits repeatedly; zero at first. */
+/* One for each waiter; all zero at first. */
 struct fz_spin {
-	int64_t end_ns;  /* end of this spin; 0: not spinning */
-	int64_t hold_ns; /* the processor is not yielded before; 0: it is */
-	unsigned nlost;  /* spins in a row that were too short */
-	unsigned nskip;  /* sleeps to begin without a spin */
-	unsigned nbusy;  /* processors at work for the waiter; it sets this */
+	int64_t end_ns; /* end of this spin; 0: not spinning */
+	/* until then the processor is not yielded; 0: it always is */
+	int64_t hold_ns;
+	unsigned nlost; /* spins in a row that were too short */
+	unsigned nskip; /* sleeps to begin without a spin */
+	/* number of processes at work for the waiter, which sets this */
+	unsigned nbusy;
 };
 
 /* Whether to poll again; false if no processor would be idle meanwhile. */

@@ -30,7 +30,10 @@ fz_stdio_flush(void)
 	flush_stream(stderr);
 }
 
-/* Whether a process may wait until the last copy of `fd` is closed. */
+/*
+ * Whether `fd` is a pipe or a socket: another process may wait until its last
+ * copy is closed.
+ */
 static bool
 has_reader_or_writer(int fd)
 {
@@ -40,7 +43,7 @@ has_reader_or_writer(int fd)
 	       (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
 }
 
-/* Close `fd`, but keep its number taken by a descriptor without any use. */
+/* Replace `fd` by a useless descriptor, so that its number stays taken. */
 static void
 put_away(int fd)
 {
@@ -60,7 +63,8 @@ disown(FILE *stream)
 	int fd = fileno_unlocked(stream);
 
 	if (fd == -1)
-		return; /* a memory stream: this process has its own copy */
+		/* a memory stream, of which this process has its own copy */
+		return;
 	if (__fpending(stream) != 0)
 		__fpurge(stream);
 	if (fd > STDERR_FILENO && has_reader_or_writer(fd))

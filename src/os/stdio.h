@@ -15,10 +15,10 @@
 void fz_stdio_flush(void);
 
 /*
- * In the child: drop buffered bytes, and close pipes and sockets behind streams
- * except the standard ones, which other code redirects. The number of a closed
- * descriptor stays taken, so that a use of the stream fails with EBADF and
- * cannot reach a file that was opened later.
+ * In the child: drop buffered bytes, and close the pipes and sockets of all
+ * streams except the standard ones, which other code redirects. The number of a
+ * closed descriptor stays taken, so that a use of the stream fails with EBADF
+ * and cannot reach a file that was opened later.
  */
 void fz_stdio_in_child(void);
 

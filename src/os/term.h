@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-/* A terminal that does not know its size has this one. */
+/* The size that is assumed for a terminal that does not know its own. */
 enum { FZ_TERM_COLUMNS = 80, FZ_TERM_ROWS = 24 };
 
 struct fz_term_size {

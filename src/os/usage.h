@@ -7,11 +7,12 @@
 struct rusage;
 
 struct fz_usage {
-	uint64_t cpu_ns;   /* of all threads, in user and kernel mode */
-	uint64_t peak_rss; /* bytes of memory, at most so far */
+	/* processor time of all threads, in user and kernel mode */
+	uint64_t cpu_ns;
+	uint64_t peak_rss; /* peak of its memory in bytes */
 };
 
-/* Of this process and the descendants that it has waited for. */
+/* The usage of this process and of the descendants that it has waited for. */
 void fz_usage_self(struct fz_usage *usage);
 
 /* Processor time in a `struct rusage`, in nanoseconds. */
