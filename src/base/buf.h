@@ -46,8 +46,8 @@ struct fz_buf;
 
 /*
  * The memory behind a buffer. `resize` provides room for at least `need` bytes
- * in all, keeps the first `len`, sets `data` and `cap` and returns 0; on
- * failure it changes nothing and returns -1. `release` frees the memory.
+ * in total, keeps the first `len` bytes, sets `data` and `cap` and returns 0;
+ * on failure it changes nothing and returns -1. `release` frees the memory.
  */
 struct fz_buf_store {
 	int (*resize)(struct fz_buf *buf, size_t need);
@@ -73,7 +73,7 @@ void fz_buf_init(struct fz_buf *buf);
 /* Free the memory; the buffer is empty and usable again. */
 void fz_buf_fini(struct fz_buf *buf);
 
-/* Drop the bytes and the failure, keep the memory. */
+/* Drop the bytes and reset `failed`, but keep the memory. */
 void fz_buf_clear(struct fz_buf *buf);
 
 /*
@@ -82,7 +82,10 @@ void fz_buf_clear(struct fz_buf *buf);
  */
 unsigned char *fz_buf_grow(struct fz_buf *buf, size_t n);
 
-/* Room for `need` bytes by malloc. 0, or -1 without memory. */
+/*
+ * The `resize` of malloc: room for `need` bytes. 0, or -1 if there is no
+ * memory.
+ */
 int fz_buf_resize(struct fz_buf *buf, size_t need);
 
 /* Drop the first `n` bytes, n <= len. */

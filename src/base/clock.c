@@ -9,8 +9,8 @@
 #include <time.h>
 
 /*
- * Nanoseconds that the clock leaves out, in memory that the processes of a run
- * share; NULL if there is none.
+ * The skipped time in nanoseconds, in memory that the processes of a run share;
+ * NULL if there is no such memory.
  */
 static _Atomic int64_t *skipped_ns;
 

@@ -9,8 +9,9 @@
 #define FZ_CLOCK_MS INT64_C(1000000)
 
 /*
- * Nanoseconds since some fixed point, less the skipped time. A process that
- * does not run while time is skipped never sees the clock go back.
+ * Nanoseconds since some fixed point, without the skipped time
+ * (fz_clock_skip()). A process that does not run while time is skipped never
+ * sees the clock go back.
  */
 int64_t fz_clock_ns(void);
 
@@ -24,14 +25,14 @@ void fz_clock_share(void);
 void fz_clock_in_child(void);
 
 /*
- * Exclude the last `ns` nanoseconds from the clock of all processes that share
- * the skipped time. Not in a forked child. Async-signal-safe.
+ * Skip the last `ns` nanoseconds: exclude them from the clock of all processes
+ * that share the skipped time. Not in a forked child. Async-signal-safe.
  */
 void fz_clock_skip(int64_t ns);
 
 /*
- * Seconds as nanoseconds. An infinite number, or one too long for the clock,
- * gives FZ_CLOCK_NEVER; a negative one or NaN gives 0.
+ * Seconds as nanoseconds. Infinity, or a number too large for the clock, gives
+ * FZ_CLOCK_NEVER; a negative number or NaN gives 0.
  */
 int64_t fz_clock_from_seconds(double seconds);
 

@@ -1,4 +1,4 @@
-/* container.h - the structure that a member belongs to. */
+/* container.h - from a member to the structure that contains it. */
 #ifndef FZ_CONTAINER_H
 #define FZ_CONTAINER_H
 

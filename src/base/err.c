@@ -20,7 +20,7 @@ hint(int code)
 	case ENFILE:
 		return " (the system's limit: close files, or use fewer "
 		       "workers)";
-	case EAGAIN: /* of fork */
+	case EAGAIN: /* from fork() */
 		return " (too many processes: raise the limit with ulimit -u, "
 		       "or use fewer workers)";
 	default:

@@ -5,14 +5,15 @@
 /* The kinds users see (api: "Conventions"), in the order of fz_err_kind(). */
 enum fz_err_kind {
 	FZ_ERR_NONE,
-	FZ_ERR_ERROR,       /* the user's function raised, or a call failed */
-	FZ_ERR_CRASH,       /* a worker died */
-	FZ_ERR_TIMEOUT,     /* a time limit ran out */
-	FZ_ERR_MEMORY,      /* a memory limit was reached, or memory ran out */
-	FZ_ERR_CANCELLED,   /* the job never ran, or was ended */
+	FZ_ERR_ERROR,   /* the user's function raised, or a call failed */
+	FZ_ERR_CRASH,   /* a worker died */
+	FZ_ERR_TIMEOUT, /* a time limit ran out */
+	FZ_ERR_MEMORY,  /* a memory limit was reached, or memory ran out */
+	/* the job was cancelled before it ran or while it ran */
+	FZ_ERR_CANCELLED,
 	FZ_ERR_INTERRUPTED, /* Ctrl-C */
 	FZ_ERR_UNSENDABLE,  /* a value cannot cross a process boundary */
-	FZ_ERR_CLOSED,      /* used after it was closed */
+	FZ_ERR_CLOSED,      /* an object was used after it was closed */
 	FZ_ERR_GRAPH,       /* a chain or dag that cannot run */
 	FZ_ERR_NKINDS
 };

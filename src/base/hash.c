@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* The library is compiled in, so that programs need no file of it. */
+/* xxhash is compiled in, so that programs do not need its library. */
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 

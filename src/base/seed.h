@@ -1,4 +1,7 @@
-/* seed.h - seeds derived from a seed: SplitMix64 (Steele, Lea, Flood). */
+/*
+ * seed.h - random seeds derived from one seed, by SplitMix64 (Steele, Lea,
+ * Flood).
+ */
 #ifndef FZ_SEED_H
 #define FZ_SEED_H
 

@@ -59,8 +59,8 @@ fail(const struct fz_sqlite *s, struct fz_err *err, int rc)
 }
 
 /*
- * A write beyond the limit of the size of files is a signal, which would end
- * the process. While it is blocked the write fails.
+ * A write beyond the process's limit of file sizes raises SIGXFSZ, which would
+ * end the process. While the signal is blocked, the write fails instead.
  */
 struct guard {
 	sigset_t before;
@@ -144,7 +144,7 @@ fz_sqlite_close(struct fz_sqlite *s)
 	struct guard guard;
 
 	if (fz_sqlite_is_open(s)) {
-		guard_begin(s, &guard); /* it may write to the file */
+		guard_begin(s, &guard); /* closing may write to the file */
 		s->close(s->db);
 		guard_end(&guard);
 		dlclose(s->library);

@@ -2,14 +2,13 @@
  * sqlite.h - a database in one file, by the system's library of SQLite.
  *
  * The library is loaded when a database is opened, because most scripts need
- * none. It is the shared one: with two copies of SQLite in a process, a file
- * that one of them closes loses the locks of the other.
+ * none. It is the shared library, because a process must not have two copies of
+ * SQLite: when one copy closes a file, the locks of the other copy are lost.
  *
  * A process that was forked with an open database must not use the library for
  * it, nor close it: closing would write to the file of the parent. All
- * functions refuse to. The locks of the parent stay as they are, because locks
- * are of a process, and so do those in the memory of the library, so that the
- * child must not open that file either.
+ * functions here refuse that. The child must not open that file either: it has
+ * no locks on it, but its copy of the library's memory says that it has.
  */
 #ifndef FZ_SQLITE_H
 #define FZ_SQLITE_H
@@ -52,14 +51,15 @@ struct fz_err;
 struct fz_sqlite {
 	void *library; /* NULL until it is open */
 	sqlite3 *db;
-	bool limited; /* the process may write no file of any size */
-	pid_t pid;    /* of the process that may use it */
+	bool limited; /* the process has a limit of file sizes */
+	pid_t pid;    /* pid of the process that may use it */
 	FZ_SQLITE_FUNCTIONS(FZ_SQLITE_FIELD)
 };
 
 /*
- * Open the file at `path`, with `create` also if it does not exist, and wait up
- * to `busy_ms` for the locks of other processes later. 0, or -1 and `err`.
+ * Open the file at `path`, with `create` also if it does not exist, and let
+ * later calls wait up to `busy_ms` for locks of other processes. 0, or -1 and
+ * `err`.
  */
 int fz_sqlite_open(struct fz_sqlite *s, const char *path, bool create,
     int busy_ms, struct fz_err *err);
@@ -67,7 +67,7 @@ int fz_sqlite_open(struct fz_sqlite *s, const char *path, bool create,
 /* Idempotent. In a forked child the object is only forgotten. */
 void fz_sqlite_close(struct fz_sqlite *s);
 
-/* Whether it is open, and by this process. */
+/* Whether this process has opened it. */
 bool fz_sqlite_is_open(const struct fz_sqlite *s);
 
 /* Compile one statement. NULL, and `err`. */

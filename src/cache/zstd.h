@@ -12,7 +12,7 @@
 struct fz_err;
 
 struct fz_zstd {
-	void *library; /* NULL: it is not loaded */
+	void *library; /* NULL: the library is not loaded */
 	__typeof__(ZSTD_compress) *compress;
 	__typeof__(ZSTD_compressBound) *bound;
 	__typeof__(ZSTD_decompress) *expand;
