@@ -19,7 +19,10 @@
 #define BIG_FROM ((size_t)1 << 20)
 
 struct fz_arena_head {
-	/* The upper half is the complement of the lower: shows stray writes. */
+	/*
+	 * The next slice number; the upper half is the complement of the lower
+	 * one, so that a stray write is noticed.
+	 */
 	_Atomic uint64_t next_slice;
 };
 
@@ -52,7 +55,10 @@ open_file(struct fz_arena *arena, struct fz_err *err)
 	if (ftruncate(arena->fd,
 		(off_t)fz_arena_offset(FZ_ARENA_SLICES - 1, 0)) == -1)
 		return fz_err_sys(err, errno, "cannot size shared memory");
-	/* If it was cut short readers would die; a write could extend it. */
+	/*
+	 * Seal the file: a process that reads beyond its end would die, and a
+	 * write must not extend it.
+	 */
 	fcntl(
 	    arena->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	lseek(arena->fd, 0, SEEK_END);
@@ -146,14 +152,14 @@ fz_arena_extents(struct fz_arena *arena, uint64_t position)
 	return is_big(arena, position) ? &arena->big : &arena->small;
 }
 
-/* Return the memory of a part of the own slice to the kernel. */
+/* Return the memory behind a part of the own slice to the kernel. */
 static void
 punch(const struct fz_arena *arena, uint64_t position, uint64_t len)
 {
 	madvise(arena->own.base + position, len, MADV_REMOVE);
 }
 
-/* Have memory behind a part of the own slice. 0, or -1 and errno. */
+/* Reserve memory behind a part of the own slice. 0, or -1 and errno. */
 static int
 reserve(const struct fz_arena *arena, uint64_t position, size_t len)
 {

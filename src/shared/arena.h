@@ -1,13 +1,14 @@
 /*
  * arena.h - bulk bytes shared between a process and the workers it forks.
  *
- * An arena is one sparse memfd; it has no name and ends with its last user. It
- * is divided into slices of 1 TiB of offsets, one for each process. Only the
- * owner of a slice allocates in it, and writes to it, except for an extent that
- * it has asked another process to fill (fz_arena_map_room()); all others read.
- * Free extents are kept warm, because fresh memory is expensive to touch: up to
- * FZ_ARENA_WARM bytes, until fz_arena_trim(). More than that is returned to the
- * kernel.
+ * An arena is one sparse memfd without a name; it is gone with the last process
+ * that has it open. It is divided into slices of 1 TiB of offsets, one for each
+ * process. Only the owner of a slice allocates in it and writes to it, except
+ * for an extent that it has asked another process to fill
+ * (fz_arena_map_room()). All other processes only read. Free extents stay warm
+ * (they keep their memory), because the first touch of fresh memory is
+ * expensive: up to FZ_ARENA_WARM bytes of them, until fz_arena_trim(). The
+ * memory of further ones is returned to the kernel.
  */
 #ifndef FZ_ARENA_H
 #define FZ_ARENA_H
@@ -33,8 +34,8 @@ struct fz_arena *fz_arena_new(struct fz_err *err);
 void fz_arena_free(struct fz_arena *arena);
 
 /*
- * A slice number that was never used before, for the next child to enter. After
- * four million of them fz_arena_alloc() fails in the slice.
+ * A slice number that was never used before, for the next child. After four
+ * million of them fz_arena_alloc() fails in the slice.
  */
 uint32_t fz_arena_next_slice(struct fz_arena *arena);
 
@@ -43,13 +44,16 @@ void fz_arena_enter(struct fz_arena *arena, uint32_t slice);
 
 /*
  * Allocate `len` bytes of the own slice, mapped and with their memory reserved,
- * so that writing cannot fault. `*offset` names them in every process, and is
- * not 0. The bytes are not zeroed. NULL and `err` if there is no memory.
+ * so that a write cannot fault. `*offset` refers to them in every process, and
+ * is not 0. The bytes are not zeroed. NULL and `err` if there is no memory.
  */
 void *fz_arena_alloc(
     struct fz_arena *arena, size_t len, uint64_t *offset, struct fz_err *err);
 
-/* Free an extent of the own slice by its offset; ignores other slices. */
+/*
+ * Free the extent at this offset of the own slice; does nothing for an offset
+ * of another slice.
+ */
 void fz_arena_give_back(struct fz_arena *arena, uint64_t offset);
 
 /*
@@ -60,11 +64,16 @@ const void *fz_arena_map(
     struct fz_arena *arena, uint64_t offset, size_t len, struct fz_err *err);
 void fz_arena_unmap(struct fz_arena *arena, const void *at, size_t len);
 
-/* A view of an extent that its owner has asked this process to fill. */
+/*
+ * A writable view of an extent that its owner has asked this process to fill.
+ */
 void *fz_arena_map_room(
     struct fz_arena *arena, uint64_t offset, size_t len, struct fz_err *err);
 
-/* Return a dead process's slice, without views, to the kernel. */
+/*
+ * Return the memory of the slice of a dead process, which has no views, to the
+ * kernel.
+ */
 void fz_arena_drop_slice(struct fz_arena *arena, uint32_t slice);
 
 /* Return the memory of all free extents to the kernel. */
@@ -73,7 +82,7 @@ void fz_arena_trim(struct fz_arena *arena);
 /* Bytes of free extents that have memory. */
 size_t fz_arena_warm(const struct fz_arena *arena);
 
-/* Changes whenever an extent is allocated or freed. */
+/* A counter that changes whenever an extent is allocated or freed. */
 unsigned long fz_arena_turnover(const struct fz_arena *arena);
 
 /* Bytes of the own slice that have memory, used or free. */
@@ -88,7 +97,7 @@ struct fz_arena_buf {
 	struct fz_buf buf; /* first, because the store casts it */
 	struct fz_arena *arena;
 	size_t threshold;
-	uint64_t offset; /* of the bytes, if in_arena */
+	uint64_t offset; /* offset of the bytes in the arena, if in_arena */
 	bool in_arena;
 };
 
@@ -96,8 +105,9 @@ void fz_arena_buf_init(
     struct fz_arena_buf *ab, struct fz_arena *arena, size_t threshold);
 
 /*
- * Take the extent with the bytes out of the buffer, which is empty then. The
- * caller frees the extent at the returned offset. Only if in_arena is set.
+ * Move the extent with the bytes out of the buffer, which is empty then. The
+ * caller frees the extent at the returned offset. Call it only if in_arena is
+ * set.
  */
 uint64_t fz_arena_buf_take(struct fz_arena_buf *ab);
 

@@ -10,16 +10,16 @@
 #include "shared/arena_state.h"
 
 /*
- * A process maps its own slice at once, with twice the memory of the machine or
- * less if address space is short, and finds an extent by adding. To read, it
- * keeps mappings on other slices: whole ones on those of its ancestors, and
- * parts of slices that it has read. They cost address space alone, and a byte
- * that is read there again costs neither a system call nor a fault.
+ * A process maps its own slice in one piece: twice the memory of the machine,
+ * or less if address space is short. The address of an extent is then a sum.
+ * For reading, the process keeps mappings of other slices: whole slices of its
+ * ancestors, and parts of slices that it has read. They cost only address
+ * space, and to read a byte again costs neither a system call nor a fault.
  */
 #define OWN_MIN (UINT64_C(1) << 28)
 #define MAPPING_SIZE (UINT64_C(1) << 33)
 
-/* mmap() of the arena. */
+/* Map a range of the arena's file with mmap(). */
 static void *
 map_file(const struct fz_arena *arena, void *at, size_t len, int prot,
     int flags, uint64_t offset)
@@ -51,13 +51,16 @@ map_range(const struct fz_arena *arena, struct fz_arena_mapping *w, int prot)
 	if (base > all)
 		munmap(all, (size_t)(base - all));
 	munmap(base + size, (size_t)(all + FZ_ARENA_HUGE - base));
-	/* May fail: then a core file has whole slices. */
+	/* If this fails, core files contain whole slices. */
 	madvise(base, size, MADV_DONTDUMP);
 	w->base = base;
 	return 0;
 }
 
-/* Each half has room for all memory of the machine. */
+/*
+ * The bytes to map of the own slice: each half has room for all memory of the
+ * machine.
+ */
 static uint64_t
 wanted_size(void)
 {
@@ -115,7 +118,10 @@ fz_arena_leave_own(struct fz_arena *arena)
 
 	if (w->base == NULL)
 		return;
-	/* Mapped anew: mprotect() of that much takes valgrind seconds. */
+	/*
+	 * Map the range again, because mprotect() of so many bytes takes
+	 * seconds under valgrind.
+	 */
 	munmap(w->base, w->size);
 	if (arena->nseen < FZ_ARENA_MAPPINGS &&
 	    map_range(arena, w, PROT_READ) == 0)
@@ -168,7 +174,7 @@ find_in_new_mapping(struct fz_arena *arena, uint64_t offset, size_t len)
 	return find_in(&w, offset, len);
 }
 
-/* Whether the bytes are inside one slice; if not, `err`. */
+/* Whether the bytes are inside one slice; if not, fills `err`. */
 static bool
 is_range(uint64_t offset, size_t len, struct fz_err *err)
 {
@@ -218,11 +224,14 @@ fz_arena_map_room(
 	void *at;
 
 	if (offset % fz_arena_page() != 0)
-		len = 0; /* not an extent */
+		len = 0; /* no extent begins there */
 	if (!is_range(offset, len, err))
 		return NULL;
 	at = map_pages(arena, offset, len, PROT_READ | PROT_WRITE, 0, err);
-	/* Reads map pages by the dozen, writes one by one. */
+	/*
+	 * Populate by reads, which map many pages in one fault; a write maps
+	 * only one.
+	 */
 	if (at != NULL)
 		madvise(at, len, MADV_POPULATE_READ);
 	return at;

@@ -27,7 +27,7 @@ enum { FZ_ARENA_MAPPINGS = 256 };
 /* A mapping of a part of one slice. */
 struct fz_arena_mapping {
 	unsigned char *base; /* NULL: none */
-	uint64_t offset;     /* of the first byte */
+	uint64_t offset;     /* offset of the first byte */
 	uint64_t size;
 };
 
@@ -35,13 +35,19 @@ struct fz_arena_head; /* one page that all processes share */
 
 struct fz_arena {
 	int fd;
-	dev_t dev; /* of the file: a script may close `fd`, and open another */
+	/*
+	 * identity of the file: a script may close `fd` and open another file
+	 */
+	dev_t dev;
 	ino_t ino;
 	struct fz_arena_head *head;
-	uint32_t slice;               /* our own */
-	struct fz_arena_mapping own;  /* to write; from the first use on */
-	struct fz_extents small, big; /* positions in it */
-	struct fz_arena_mapping seen[FZ_ARENA_MAPPINGS]; /* of other slices */
+	uint32_t slice; /* the slice that this process owns */
+	/* the own slice, for writing; NULL before its first use */
+	struct fz_arena_mapping own;
+	/* the extents of the two halves of the own slice */
+	struct fz_extents small, big;
+	/* mappings of other slices, for reading */
+	struct fz_arena_mapping seen[FZ_ARENA_MAPPINGS];
 	unsigned nseen;
 	unsigned long turnover;
 };
@@ -73,24 +79,27 @@ fz_arena_slice(uint64_t offset)
 /* Whether the descriptor is still that of the arena; if not, errno. */
 bool fz_arena_has_file(const struct fz_arena *arena);
 
-/* Map the own slice, with nothing used, unless it is mapped. 0 or -1. */
+/* Map the own slice, without used extents, unless it is mapped. 0 or -1. */
 int fz_arena_open_own(struct fz_arena *arena);
 
-/* Keep the own slice mapped for reading, if that can be, and own none. */
+/*
+ * Own no slice any more; the former own slice stays mapped for reading if
+ * possible.
+ */
 void fz_arena_leave_own(struct fz_arena *arena);
 
-/* Unmap all. */
+/* Unmap all slices. */
 void fz_arena_unmap_all(struct fz_arena *arena);
 
 /* The extents of the half of the own slice that has this position. */
 struct fz_extents *fz_arena_extents(struct fz_arena *arena, uint64_t position);
 
-/* fz_arena_alloc() with errno. */
+/* As fz_arena_alloc(), but sets errno on failure. */
 void *fz_arena_try_alloc(struct fz_arena *arena, size_t len, uint64_t *offset);
 
 /*
- * Extend an extent in place. Returns its new length; 0 if what follows it is
- * used.
+ * Extend an extent in place. Returns its new length; 0 if the space behind it
+ * is used.
  */
 size_t fz_arena_extend(struct fz_arena *arena, uint64_t offset, size_t len);
 

@@ -25,7 +25,10 @@ count_alive(const struct fz_barrier *b)
 	return n;
 }
 
-/* Check whether a process has died; then complete the change of state. */
+/*
+ * Break the barrier if a process of the round has died, and notify the waiters
+ * that a killed process has not notified.
+ */
 static void
 settle(struct fz_barrier *b)
 {
@@ -67,7 +70,7 @@ unlock(struct fz_barrier *b)
 	fz_lock_release(&b->lock);
 }
 
-/* Arrive at a barrier that is open. */
+/* Arrive at an open barrier. */
 static enum fz_barrier_arrival
 arrive(struct fz_barrier *b, uint32_t self, uint32_t waiter)
 {

@@ -21,53 +21,67 @@
 #include "shared/lock.h"
 #include "shared/waiter.h"
 
-/* In shared memory, all zero but what the creator sets. */
+/* In shared memory, all zero except the fields that the creator sets. */
 struct fz_barrier {
 	struct fz_lock lock; /* held for short checks and changes */
 	_Atomic uint32_t state;
 	_Atomic uint32_t runner; /* member that runs the action; 0: none yet */
-	uint32_t task;           /* for the caller: that of the runner */
-	uint32_t count;          /* arrived processes of this round */
-	uint32_t parties;        /* set by the creator */
-	uint32_t name;   /* of the object it is in; set by the creator */
-	bool has_action; /* set by the creator */
-	struct fz_eventcount opening; /* of those that wait for OPEN */
+	/* used by the caller: the task of the runner */
+	uint32_t task;
+	/* number of processes that have arrived in this round */
+	uint32_t count;
+	/* number of processes that a round waits for; set by the creator */
+	uint32_t parties;
+	/* name of the object that contains it; set by the creator */
+	uint32_t name;
+	/* whether the last process runs an action; set by the creator */
+	bool has_action;
+	/* for processes that wait until the barrier is open */
+	struct fz_eventcount opening;
 };
 
 enum fz_barrier_arrival {
-	FZ_BARRIER_LATER, /* not open: wait at `opening`, arrive again */
+	/* the barrier is not open: wait at `opening`, then arrive again */
+	FZ_BARRIER_LATER,
 	FZ_BARRIER_WAITS, /* wait until notified, then fz_barrier_leave() */
-	FZ_BARRIER_LAST,  /* run the action, if any, fz_barrier_finish() */
+	/* run the action, if there is one, then fz_barrier_finish() */
+	FZ_BARRIER_LAST,
 	FZ_BARRIER_BROKEN,
 	FZ_BARRIER_TWICE, /* the waiter waits for an object already */
 	FZ_BARRIER_INSIDE /* this member runs the action */
 };
 
 /*
- * `*index`: how many arrived before. `self` is the member that does it,
- * `waiter` its waiter, see waiter.h.
+ * The member `self` arrives; `waiter` is its waiter (waiter.h). `*index` is set
+ * to the number of processes that have arrived before.
  */
 enum fz_barrier_arrival fz_barrier_arrive(
     struct fz_barrier *b, uint32_t self, uint32_t waiter, uint32_t *index);
 
 /*
- * End the action, which has succeeded or not. Returns whether the waiters
+ * End the action, which has succeeded or failed. Returns whether the waiters
  * continue.
  */
 bool fz_barrier_finish(struct fz_barrier *b, uint32_t self, bool well);
 
-/* Check whether a process has died; nothing if the lock is held. */
+/*
+ * Check whether a process of the round has died, unless another process holds
+ * the lock.
+ */
 void fz_barrier_check(struct fz_barrier *b, uint32_t self);
 
-/* The end of a wait: breaks the barrier unless the waiter was notified. */
+/* End a wait. Breaks the barrier unless the waiter was notified. */
 enum fz_waiter_state fz_barrier_leave(
     struct fz_barrier *b, uint32_t self, uint32_t waiter);
 
-/* Let all waits fail; the barrier is broken afterwards, or as new. */
+/*
+ * Let all waits fail. After fz_barrier_abort() the barrier is broken, after
+ * fz_barrier_reset() it is as new.
+ */
 void fz_barrier_abort(struct fz_barrier *b, uint32_t self);
 void fz_barrier_reset(struct fz_barrier *b, uint32_t self);
 
-/* How many wait; whether it is broken. */
+/* The number of waiting processes; whether the barrier is broken. */
 uint32_t fz_barrier_nwaiting(struct fz_barrier *b, uint32_t self);
 bool fz_barrier_is_broken(struct fz_barrier *b, uint32_t self);
 

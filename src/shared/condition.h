@@ -2,8 +2,8 @@
  * condition.h - processes wait until another process notifies them.
  *
  * A process holds the lock of the condition when it begins to wait and when it
- * notifies. A notified process ends its wait when it holds that lock again: if
- * it dies before, its notification goes to another waiter.
+ * notifies. A notified process ends its wait once it holds that lock again; if
+ * it dies before, its notification is passed on to another waiter.
  */
 #ifndef FZ_CONDITION_H
 #define FZ_CONDITION_H
@@ -16,7 +16,10 @@
 /* Begin to wait, see fz_waiter_begin(). */
 bool fz_condition_begin(uint32_t *tickets, uint32_t name, uint32_t waiter);
 
-/* Notify the `n` living processes that have waited longest, or all if fewer. */
+/*
+ * Notify the `n` living processes that have waited longest, or all if fewer
+ * wait.
+ */
 void fz_condition_notify(uint32_t name, uint32_t n);
 
 /* Pass on the notifications of dead processes. Waiters call it repeatedly. */

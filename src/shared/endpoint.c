@@ -1,6 +1,6 @@
 #include "shared/endpoint.h"
 
-#define USED UINT32_C(0x80000000) /* members are smaller */
+#define USED UINT32_C(0x80000000) /* more than any member */
 
 static _Atomic uint32_t *
 own_place(struct fz_endpoint *end, uint32_t self)
@@ -8,7 +8,10 @@ own_place(struct fz_endpoint *end, uint32_t self)
 	return &end->at[fz_heap_place(self)];
 }
 
-/* Store the first member ever in `*first`; for another set `*n` to 2. */
+/*
+ * Store the first member ever in `*first`; if `self` is a different one, set
+ * `*n` to 2.
+ */
 static void
 note(_Atomic uint32_t *first, _Atomic uint32_t *n, uint32_t self)
 {
@@ -19,7 +22,7 @@ note(_Atomic uint32_t *first, _Atomic uint32_t *n, uint32_t self)
 		atomic_store(n, 2);
 }
 
-/* Whether there ever was another member than `self`. */
+/* Whether a member other than `self` was ever noted. */
 static bool
 was_other(
     const _Atomic uint32_t *first, const _Atomic uint32_t *n, uint32_t self)

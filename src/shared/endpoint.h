@@ -17,17 +17,23 @@
 
 /* In shared memory; all zero is a new one. */
 struct fz_endpoint {
-	_Atomic uint32_t holder;   /* the first member ever; 0: none */
-	_Atomic uint32_t user;     /* likewise */
-	_Atomic uint32_t nholders; /* 2: there was another member, too */
+	/* the first member ever that held the end; 0: none */
+	_Atomic uint32_t holder;
+	/* the first member ever that used it; 0: none */
+	_Atomic uint32_t user;
+	/* 2 if other members held, or used, the end as well */
+	_Atomic uint32_t nholders;
 	_Atomic uint32_t nusers;
-	/* By place: the member that holds it, with a bit if it uses it. */
+	/*
+	 * By place of a member: the member that holds the end, with a bit that
+	 * says that it uses it.
+	 */
 	_Atomic uint32_t at[FZ_HEAP_MEMBERS];
 };
 
 /*
- * Note that this process holds the end, or uses it, which includes holding.
- * Idempotent.
+ * Note that this process holds the end, or that it uses it, which includes that
+ * it holds it. Idempotent.
  */
 void fz_endpoint_hold(struct fz_endpoint *end, uint32_t self);
 void fz_endpoint_use(struct fz_endpoint *end, uint32_t self);
@@ -35,12 +41,12 @@ void fz_endpoint_use(struct fz_endpoint *end, uint32_t self);
 /* Note that this process does not hold the end any more. */
 void fz_endpoint_leave(struct fz_endpoint *end, uint32_t self);
 
-/* Whether this process uses it. */
+/* Whether this process uses the end. */
 bool fz_endpoint_is_used(const struct fz_endpoint *end, uint32_t self);
 
 /*
- * Whether no process but this one can use it. A process that has not received
- * the end yet does not count.
+ * Whether no other process can use the end. A process that has not received the
+ * end yet does not count.
  */
 bool fz_endpoint_is_over(const struct fz_endpoint *end, uint32_t self);
 

@@ -8,9 +8,10 @@
 
 #include "shared/eventcount.h"
 
-/* In shared memory; all zero is one that is not set. */
+/* In shared memory; all zero is an event that is not set. */
 struct fz_event {
-	_Atomic uint32_t word; /* bit 0: set; other bits: how often it was */
+	/* bit 0: it is set; other bits: number of times it was set */
+	_Atomic uint32_t word;
 	struct fz_eventcount waiters;
 };
 
@@ -40,14 +41,14 @@ fz_event_clear(struct fz_event *event)
 	atomic_fetch_and(&event->word, ~UINT32_C(1));
 }
 
-/* The `since` of fz_event_was_set(), before a process waits. */
+/* The `since` for fz_event_was_set(); read before a wait. */
 static inline uint32_t
 fz_event_version(const struct fz_event *event)
 {
 	return atomic_load(&event->word);
 }
 
-/* Whether it is set, or was set since then and is cleared again. */
+/* Whether the event is set, or was set after `since` and cleared again. */
 static inline bool
 fz_event_was_set(const struct fz_event *event, uint32_t since)
 {

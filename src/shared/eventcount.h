@@ -1,13 +1,13 @@
 /*
- * eventcount.h - processes wait here until what they share has changed.
+ * eventcount.h - processes wait here until shared memory has changed.
  *
  * A waiter calls prepare, checks its condition, and only then commits to the
  * sleep. A process that changes the condition notifies afterwards, so that no
  * wake-up is missed. But a process may be killed between its change and the
- * notification, or after it was woken and before it has done what it was woken
- * for. So every waiter checks again after FZ_EVENTCOUNT_CHECK_NS; and a waiter
- * that has slept and goes on calls fz_eventcount_rearm() if each notification
- * wakes only one.
+ * notification, or after it was woken and before it has done its work. So every
+ * waiter checks again after FZ_EVENTCOUNT_CHECK_NS. If each notification wakes
+ * only one process, a waiter that has slept calls fz_eventcount_rearm() when
+ * its wait ends.
  */
 #ifndef FZ_EVENTCOUNT_H
 #define FZ_EVENTCOUNT_H
@@ -18,24 +18,25 @@
 #define FZ_EVENTCOUNT_CHECK_NS (INT64_C(50) * 1000 * 1000)
 #define FZ_EVENTCOUNT_ALL UINT32_MAX
 
-/* How a process waits: a set of these. */
+/* How a process waits: a set of these bits. */
 enum {
 	FZ_EVENTCOUNT_SLEEP = 1, /* in fz_eventcount_commit() */
 	FZ_EVENTCOUNT_LOOP = 2,  /* in a loop that polls fz_heap_wake_fd() */
 };
 
-/* In shared memory; all zero is a new one. */
+/* In shared memory; all zero is a new eventcount. */
 struct fz_eventcount {
 	_Atomic uint32_t seq;
-	_Atomic uint32_t waiting; /* how processes wait; may have too many */
+	/* how processes wait; may have bits that are out of date */
+	_Atomic uint32_t waiting;
 };
 
-/* Call it before the check. Returns the `seq` of fz_eventcount_commit(). */
+/* Call it before the check. Returns the `seq` for fz_eventcount_commit(). */
 uint32_t fz_eventcount_prepare(struct fz_eventcount *ec, uint32_t how);
 
 /*
- * Sleep until a notification after `seq`, until `until_ns`, a signal, or for
- * FZ_EVENTCOUNT_CHECK_NS: then prepare and check again.
+ * Sleep until a notification after `seq`, until `until_ns`, until a signal, or
+ * for FZ_EVENTCOUNT_CHECK_NS at most. Then prepare and check again.
  */
 void fz_eventcount_commit(
     struct fz_eventcount *ec, uint32_t seq, int64_t until_ns);
@@ -52,7 +53,9 @@ fz_eventcount_notify(struct fz_eventcount *ec, uint32_t n)
 		fz_eventcount_notify_contended(ec, n);
 }
 
-/* Other processes may still sleep: have the next notification wake one. */
+/*
+ * Other processes may still sleep: let the next notification wake one of them.
+ */
 static inline void
 fz_eventcount_rearm(struct fz_eventcount *ec)
 {

@@ -5,7 +5,7 @@
 
 #include "base/vec.h"
 
-/* Have room for one more entry, so that an insertion cannot fail. */
+/* Make room for one more entry, so that an insertion cannot fail. */
 static int
 make_room(struct fz_extents *ex)
 {
@@ -78,7 +78,7 @@ round_up(const struct fz_extents *ex, uint64_t len)
 		   : (len + ex->grain - 1) / ex->grain * ex->grain;
 }
 
-/* Bytes of the free extents in a row from `i`, counted up to `enough`. */
+/* Bytes of adjacent free extents from `i` on; the count stops at `enough`. */
 static uint64_t
 free_from(const struct fz_extents *ex, size_t i, uint64_t enough)
 {
@@ -111,7 +111,7 @@ choose(const struct fz_extents *ex, uint64_t len)
 
 /*
  * The free extents from index `i` on contain at least `len` bytes. Remove the
- * first `len`. Returns whether some of these were cold.
+ * first `len` bytes of them. Returns whether some of these bytes were cold.
  */
 static bool
 cut_off(struct fz_extents *ex, size_t i, uint64_t len)
@@ -252,8 +252,10 @@ fz_extent_cool(struct fz_extents *ex, uint64_t len, uint64_t *at)
 		return 0;
 	e = ex->list + i;
 	len = round_up(ex, len);
-	/* If memory for one more entry is missing, the whole extent becomes
-	 * cold. */
+	/*
+	 * If there is no memory for one more entry, the whole extent becomes
+	 * cold.
+	 */
 	if (len == 0 || len >= e->len || make_room(ex) == -1) {
 		len = ex->list[i].len;
 		*at = ex->list[i].at;

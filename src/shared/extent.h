@@ -1,7 +1,7 @@
 /*
  * extent.h - which parts of a range of offsets are used, warm or cold.
  *
- * A free part is warm if it has memory and cold if not. This is a list alone:
+ * A free part is warm if it has memory, and cold if not. This is only a list:
  * its owner reserves memory and returns it to the kernel.
  */
 #ifndef FZ_EXTENT_H
@@ -24,44 +24,51 @@ struct fz_extents {
 	/* By offset, without gaps. Free neighbours differ in state. */
 	struct fz_extent *list;
 	size_t n, room;
-	uint64_t used, warm; /* bytes of these */
+	uint64_t used, warm; /* bytes of the used, and of the warm, extents */
 };
 
-/* One cold extent. 0, or -1 without memory. Ends with fz_extent_fini(). */
+/*
+ * Begin with one cold extent. 0, or -1 if there is no memory. End with
+ * fz_extent_fini().
+ */
 int fz_extent_init(
     struct fz_extents *ex, uint64_t at, uint64_t len, uint64_t grain);
 void fz_extent_fini(struct fz_extents *ex);
 
 /*
- * Use `len` bytes, rounded up: of the smallest warm extent that is long enough,
- * else of the first free ones in a row. `*cold`: some of them are cold. 0, or
- * -1 if there is no such row, or no memory for the list.
+ * Use `len` bytes, rounded up, of the smallest warm extent that is long enough,
+ * else of the first adjacent free extents. `*cold` is set to whether some of
+ * the bytes are cold. 0, or -1 if there are no such extents, or no memory for
+ * the list.
  */
 int fz_extent_take(
     struct fz_extents *ex, uint64_t len, uint64_t *at, bool *cold);
 
-/* The used extent that begins at `at`; NULL: none does. */
+/* The used extent that begins at `at`; NULL if none does. */
 const struct fz_extent *fz_extent_find(
     const struct fz_extents *ex, uint64_t at);
 
 /*
- * Extend a used extent to `len` bytes, into free ones behind it. 0, or -1 if
- * these are too short. `*cold` as above.
+ * Extend a used extent to `len` bytes, into the free extents behind it. 0, or
+ * -1 if these are too short. `*cold` is set as above.
  */
 int fz_extent_extend(
     struct fz_extents *ex, uint64_t at, uint64_t len, bool *cold);
 
-/* Shrink a used extent; the rest becomes `tail`. 0, or -1 without memory. */
+/*
+ * Shrink a used extent; its rest gets the state `tail`. 0, or -1 if there is no
+ * memory.
+ */
 int fz_extent_shrink(struct fz_extents *ex, uint64_t at, uint64_t len,
     enum fz_extent_state tail);
 
-/* Free a used extent. Returns its length; 0: none is at `at`. */
+/* Free the used extent at `at`. Returns its length; 0 if there is none. */
 uint64_t fz_extent_give(
     struct fz_extents *ex, uint64_t at, enum fz_extent_state state);
 
 /*
- * The last warm extent, or the last `len` bytes of it, become cold. Returns the
- * number of bytes from `*at` on; 0: nothing is warm.
+ * Make the last warm extent cold, or only its last `len` bytes. Returns how
+ * many bytes became cold, from `*at` on; 0 if nothing is warm.
  */
 uint64_t fz_extent_cool(struct fz_extents *ex, uint64_t len, uint64_t *at);
 

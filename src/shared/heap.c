@@ -29,17 +29,18 @@ head_size(uint32_t nblocks)
 	return (n + BLOCK - 1) & ~(BLOCK - 1);
 }
 
-#ifdef FZ_VALGRIND /* its search for leaks touches every page */
+#ifdef FZ_VALGRIND /* valgrind's search for leaks touches every page */
 #define SIZE_USUAL (UINT64_C(1) << 29)
 #define SIZE_MAX_USED SIZE_USUAL
 #else
 #define SIZE_USUAL (UINT64_C(1) << 32)
-#define SIZE_MAX_USED (UINT64_C(1) << 38) /* a name has 30 bits */
+#define SIZE_MAX_USED (UINT64_C(1) << 38) /* names have 30 bits */
 #endif
 
 /*
- * Twice the memory of the machine, because free blocks lie in between. But most
- * addresses that a limited process may use are left to the script.
+ * Twice the memory of the machine, because free blocks lie between used ones.
+ * In a process with a limit of address space, most of that is left to the
+ * script.
  */
 static size_t
 wanted_size(void)
@@ -115,7 +116,7 @@ close_region(void)
 	fz_fd_close(&heap->fd);
 }
 
-/* Set what follows from the place and the size of the mapping. */
+/* Set the addresses that follow from the place and the size of the mapping. */
 static void
 set_mapping(void *at)
 {
@@ -156,7 +157,7 @@ make_files(struct fz_err *err)
 	return fz_fd_clear_standard(&heap->wake_fd, err);
 }
 
-/* Before Linux 5.14 the file is needed to reserve memory. */
+/* Whether the file is needed to reserve memory, as before Linux 5.14. */
 static bool
 needs_file(void)
 {
@@ -164,9 +165,9 @@ needs_file(void)
 }
 
 /*
- * Keep the mapping alone in workers, so that one that writes to all its
- * descriptors, or closes them and opens files, does not reach what all share.
- * This process keeps the file for programs that it starts.
+ * Workers keep only the mapping, so that a worker that writes to all its
+ * descriptors, or closes them and opens other files, cannot damage shared
+ * memory. This process keeps the file for programs that it starts.
  */
 static void
 keep_file(void)
@@ -196,13 +197,16 @@ open_region(struct fz_err *err)
 	return init_region(err);
 }
 
-/* Under the lock of the process. */
+/* The caller holds fz_process.lock. */
 static int
 open_once(struct fz_err *err)
 {
 	if (heap->base != NULL)
 		return 0;
-	/* A heap of its own would not be that of the other processes. */
+	/*
+	 * After a failure in an ancestor do not open one: the other processes
+	 * would not share it.
+	 */
 	if (heap->failed != 0 && heap->failed != getpid())
 		return fz_err_set(err, FZ_ERR_ERROR,
 		    "no shared memory, as there was none when this process "
@@ -228,7 +232,7 @@ fz_heap_open(struct fz_err *err)
 	return rc;
 }
 
-/* A process that is not the keeper opens the file of the keeper. */
+/* Open the file of the keeper, for a process that is not the keeper itself. */
 static int
 open_kept(void)
 {
@@ -290,7 +294,8 @@ fz_heap_inherit(const struct fz_heap_files *files)
 		return;
 	}
 	set_mapping(at);
-	fz_process_watch_forks(); /* the join of a member reports a failure */
+	/* a failure is reported when a member joins */
+	fz_process_watch_forks();
 	if (!needs_file())
 		fz_fd_close(&heap->fd);
 }
@@ -305,9 +310,9 @@ fz_heap_acquire(struct fz_membership *own)
 }
 
 /*
- * Leave the heap. The own mutex is unlocked, because a robust one that is
- * locked is in a list of its thread and must not be unmapped. False: another
- * thread has locked it, and lives.
+ * Leave the heap. The own mutex is unlocked, because a locked robust mutex is
+ * in a list of its thread and must not be unmapped. False if another living
+ * thread has locked it.
  */
 static bool
 leave(uint32_t self, bool last)
@@ -325,7 +330,7 @@ leave(uint32_t self, bool last)
 	return true;
 }
 
-/* Whether no thread of this process has locked the mutex of a member. */
+/* Whether no thread of this process holds the mutex of a member. */
 static bool
 is_unlocked(void)
 {
@@ -343,7 +348,10 @@ is_unlocked(void)
 	return true;
 }
 
-/* Under the lock of the process. A locked mutex must stay mapped. */
+/*
+ * The caller holds fz_process.lock. The heap stays mapped if it contains a
+ * mutex that this process has locked.
+ */
 static void
 close_unlocked(void)
 {
@@ -385,7 +393,10 @@ fz_heap_wake_all(void)
 	do
 		n = write(heap->wake_fd, &one, sizeof(one));
 	while (n == -1 && (errno == EINTR ||
-			      /* Full, because some process wrote to it. */
+			      /*
+			       * The counter is at its limit, because a process
+			       * wrote to it.
+			       */
 			      (errno == EAGAIN && read(heap->wake_fd, &many,
 						      sizeof(many)) > 0)));
 }

@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "shared/heap_state.h"
 
-#define WARM_MAX 4096 /* free blocks that keep their memory */
+#define WARM_MAX 4096 /* number of free blocks that keep their memory */
 
 void
 fz_heap_search_from(uint32_t i)
@@ -23,7 +23,10 @@ fz_heap_search_from(uint32_t i)
 	} while (!atomic_compare_exchange_weak(lowest, &before, after));
 }
 
-/* From the end, so that the rest has an owner if the process is killed. */
+/*
+ * Free the blocks from the end, so that the remaining ones have an owner if
+ * this process is killed.
+ */
 static void
 set_free(uint32_t i, uint32_t n, uint32_t state)
 {
@@ -75,7 +78,10 @@ take_block(uint32_t i, uint32_t self, bool *cold)
 	return true;
 }
 
-/* Have owner words for the blocks below `top`. 0, or -1 and errno. */
+/*
+ * Reserve memory for the owner words of the blocks below `top`. 0, or -1 and
+ * errno.
+ */
 static int
 raise_top(uint32_t top)
 {
@@ -91,7 +97,10 @@ raise_top(uint32_t top)
 	return 0;
 }
 
-/* Take `n` blocks from `i` on. 1; 0 if not all are free; -1 and errno. */
+/*
+ * Take `n` blocks from `i` on. Returns 1, 0 if not all of them are free, or -1
+ * with errno.
+ */
 static int
 take_row_at(uint32_t self, uint32_t i, uint32_t n, uint32_t *got)
 {
@@ -115,7 +124,7 @@ take_row_at(uint32_t self, uint32_t i, uint32_t n, uint32_t *got)
 	return *got == n ? -1 : 0;
 }
 
-/* The number of free blocks in a row from `i` on, at most `n`. */
+/* The number of adjacent free blocks from `i` on, at most `n`. */
 static uint32_t
 free_row(uint32_t i, uint32_t n)
 {
@@ -127,7 +136,10 @@ free_row(uint32_t i, uint32_t n)
 	return k;
 }
 
-/* 1; 0 if there is no such row; -1 and errno. */
+/*
+ * Take `n` adjacent blocks behind `i`. Returns 1, 0 if there are none, or -1
+ * with errno.
+ */
 static int
 take_row_from(uint32_t self, uint32_t i, uint32_t n, uint32_t *at)
 {
@@ -149,10 +161,10 @@ take_row_from(uint32_t self, uint32_t i, uint32_t n, uint32_t *at)
 }
 
 /*
- * A single block is the first free one: the next search begins behind it,
- * unless a block was freed meanwhile. A process that is killed before it has
- * noted a block that it has freed hides that block until memory is short, or
- * until its blocks are reclaimed.
+ * A single block is the first free one, so that the next search begins behind
+ * it, unless a block was freed meanwhile. If a process is killed after it has
+ * freed a block and before it has noted that, the search misses the block until
+ * memory is short, or until the blocks of the process are reclaimed.
  */
 static int
 take_row(uint32_t self, uint32_t n, uint32_t *at)
@@ -212,7 +224,10 @@ fz_heap_own(void *blocks, uint32_t self)
 void
 fz_heap_set_owner(void *blocks, struct fz_object *object)
 {
-	/* Before the owner, so that fz_heap_free() searches for the blocks. */
+	/*
+	 * Set this before the owner, so that fz_heap_free() searches for the
+	 * blocks.
+	 */
 	if (object != blocks && !atomic_load(&object->owns))
 		atomic_store(&object->owns, 1);
 	set_owner(blocks, OBJECT_BIT | fz_heap_name(object));

@@ -43,7 +43,7 @@ new_seat(uint32_t self)
 	uint32_t n = atomic_load(&heap_head()->nseats);
 	struct seat *seat;
 
-	do { /* its memory comes before other processes look at it */
+	do { /* reserve its memory before other processes see the place */
 		seat = seat_at(FZ_HEAP_MEMBERS + n);
 		if (n == FZ_HEAP_SEATS ||
 		    fz_heap_reserve(seat, sizeof(*seat)) != 0)
@@ -128,7 +128,7 @@ fz_heap_alive(uint32_t member)
 		return true;
 	runs = fz_heap_is_running(m);
 	pthread_mutex_unlock(&m->life);
-	/* Another member may have taken the place between the two checks. */
+	/* Check again: another member may have taken the place meanwhile. */
 	return runs && atomic_load(&m->wait.member) == member;
 }
 

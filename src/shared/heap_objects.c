@@ -17,7 +17,10 @@ fz_heap_name(const struct fz_object *object)
 	return (uint32_t)(fz_ref_offset(object) / SMALL_SIZE);
 }
 
-/* What dead members owned is freed soon, even if no process joins. */
+/*
+ * Reclaim from time to time, so that blocks of dead members are freed even if
+ * no process joins.
+ */
 static void
 reclaim_sometimes(void)
 {

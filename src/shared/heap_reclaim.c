@@ -6,10 +6,13 @@
 
 #include "base/clock.h"
 
-/* The descendants of a killed process end shortly after it. */
+/*
+ * Time after a death until its blocks are freed: the descendants of a killed
+ * process end shortly after it.
+ */
 #define RECLAIM_AFTER_NS FZ_CLOCK_SECOND
 
-/* The object that owns a block; NULL: none does. */
+/* The object that owns a block; NULL if none does. */
 static const struct fz_object *
 owner_object(uint64_t owner)
 {
@@ -30,7 +33,10 @@ is_unreachable(const struct fz_object *object, uint32_t maker)
 	       (atomic_load(&object->type) == 0 || !atomic_load(&object->sent));
 }
 
-/* Free a dead member's small objects in a block, and an empty block. */
+/*
+ * Free the small objects of a dead member in a block, and the block if it is
+ * empty then.
+ */
 static void
 reclaim_small(uint32_t i, uint32_t member)
 {
@@ -47,7 +53,9 @@ reclaim_small(uint32_t i, uint32_t member)
 		fz_heap_drop_blocks(i, 1);
 }
 
-/* Objects come last, because their own blocks are found by them. */
+/*
+ * Free objects last, because the blocks that they own are found through them.
+ */
 void
 fz_heap_reclaim_member(uint32_t member)
 {
@@ -72,7 +80,7 @@ fz_heap_reclaim_member(uint32_t member)
 	fz_heap_search_from(0);
 }
 
-/* Whether a locked place can be reused. */
+/* Whether a place, which the caller has locked, can be reused. */
 static bool
 is_reusable(struct member *m)
 {
@@ -87,7 +95,7 @@ is_reusable(struct member *m)
 
 /*
  * Lock the place and free what its member owned. NULL if the member may live,
- * or has died just now: then `*soon` is set.
+ * or if it has died just now; in that case `*soon` is set.
  */
 static struct member *
 reclaim_place(uint32_t place, bool *soon)

@@ -26,7 +26,7 @@
  *
  * The number of blocks is in the word of the first block; it is 0 in the next
  * words. Blocks are freed one by one from the end, because the process may be
- * killed in between. The name of an object is its offset in units of
+ * killed between two of them. The name of an object is its offset in units of
  * SMALL_SIZE.
  */
 #define BLOCK FZ_HEAP_BLOCK
@@ -43,26 +43,32 @@ enum { PLACE_BITS = 12, NSMALL = (64 << 10) / 256 };
 
 /*
  * The thread that made the process a member holds `life`. A process that can
- * lock it checks whether the whole process is dead or that thread alone.
+ * lock it then checks whether the whole process is dead, or only that thread.
  *
- * The links in a locked mutex are addresses of the process that holds it. They
- * may be: only its holder and, when that dies, the kernel follow them, and the
+ * The links in a locked mutex are addresses of the process that holds it. This
+ * is safe: only the holder and, at its death, the kernel follow them, and the
  * next holder overwrites them.
  */
 struct member {
 	pthread_mutex_t life;
 	pid_t pid;
-	int64_t joined_ns; /* of CLOCK_BOOTTIME */
+	/* time of CLOCK_BOOTTIME at which the member joined */
+	int64_t joined_ns;
 	struct fz_heap_wait wait;
 	uint32_t generation;
-	int64_t dead_ns; /* when it was first seen to be dead; 0: it was not */
+	/* time at which the member was first found dead; 0: never */
+	int64_t dead_ns;
 };
 
-/* It stays at its place, for one member after another. */
+/* A seat belongs to a place for ever, and so to one member after another. */
 struct seat {
 	struct fz_heap_wait wait;
-	uint32_t place; /* plus 1; 0: none, its process was killed */
-	uint32_t next;  /* the next free one of its member; 0: none */
+	/*
+	 * its place plus 1; 0: none, because the process was killed before it
+	 * set it
+	 */
+	uint32_t place;
+	uint32_t next; /* the next free seat of the member; 0: none */
 };
 
 struct head {
@@ -70,12 +76,16 @@ struct head {
 	uint32_t id; /* see fz_heap_id() */
 	pthread_mutex_t joining;
 	_Atomic uint32_t nplaces;
-	_Atomic uint32_t top;   /* no block from this number on was used */
-	_Atomic int32_t nwarm;  /* free blocks with memory, about */
-	_Atomic uint32_t nused; /* owned blocks, about */
-	/* No block below the lower half is free; the upper counts frees. */
+	_Atomic uint32_t top; /* no block from this number on was ever used */
+	/* number of free blocks with memory, approximately */
+	_Atomic int32_t nwarm;
+	_Atomic uint32_t nused; /* number of owned blocks, approximately */
+	/*
+	 * The lower half is a block number below which no block is free; the
+	 * upper half counts frees.
+	 */
 	_Atomic uint64_t lowest;
-	_Atomic uint32_t generation; /* of objects */
+	_Atomic uint32_t generation; /* generation of the next object */
 	_Atomic uint32_t nseats;
 	_Atomic uint32_t nforeign; /* see struct fz_process_heap */
 	struct member members[FZ_HEAP_MEMBERS];
@@ -139,41 +149,51 @@ seat_at(uint32_t number)
 	return &heap_head()->seats[number - FZ_HEAP_MEMBERS];
 }
 
-/* Reserve memory for a part of it. 0, or -1 and errno. */
+/* Reserve memory for a part of the heap. 0, or -1 and errno. */
 int fz_heap_reserve(const void *at, size_t len);
 
 /* Make a robust mutex in shared memory. 0 or an errno. */
 int fz_heap_init_lock(pthread_mutex_t *mutex);
 
-/* Lock one; what it guards is whole even if its last owner has died. */
+/*
+ * Lock such a mutex, even if its last owner died: the data that it guards is
+ * always consistent.
+ */
 int fz_heap_lock(pthread_mutex_t *mutex, bool wait);
 
-/* Whether the process of a member lives, whose `life` the caller holds. */
+/*
+ * Whether the process of a member is alive; the caller holds the member's
+ * `life`.
+ */
 bool fz_heap_is_running(const struct member *m);
 
-/* Have the next search for blocks begin at `i` or before it. */
+/* Let the next search for blocks begin at `i` or before it. */
 void fz_heap_search_from(uint32_t i);
 
 /* Take `size` bytes of free blocks for the member `self`. NULL and `err`. */
 void *fz_heap_take_blocks(uint32_t self, size_t size, struct fz_err *err);
 
 /*
- * Free owned blocks, and keep their memory or not: if some have none, or are
- * not needed soon, it is returned to the kernel.
+ * Free owned blocks. Their memory is kept, or returned to the kernel if some of
+ * them have none or enough free blocks have memory.
  */
 void fz_heap_free_blocks(uint32_t i, uint32_t n);
 void fz_heap_drop_blocks(uint32_t i, uint32_t n);
 
 /*
- * Reclaim a place of a dead member, for a new one; it is locked. NULL: there is
- * none. If all places are used, wait for a member that has died just now.
+ * Reclaim the place of a dead member for a new one, and return it locked. NULL
+ * if there is none. If all places are used, wait for a member that has died
+ * just now.
  */
 struct member *fz_heap_reclaim_place(uint32_t *place);
 
-/* Free what members owned that have been dead for a while. */
+/* Free the blocks and objects of members that have been dead for a while. */
 void fz_heap_reclaim(void);
 
-/* Free what a member owns that ends, but not the objects that it has sent. */
+/*
+ * Free the blocks and objects of a member that ends, except the objects that it
+ * has sent.
+ */
 void fz_heap_reclaim_member(uint32_t member);
 
 #endif

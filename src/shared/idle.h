@@ -1,9 +1,10 @@
 /*
  * idle.h - returns memory that is kept for reuse after a second of idleness.
  *
- * That is free memory of malloc (alloc.h) and of the own slice of an arena
- * (arena.h). A process that is about to wait does so until fz_idle_until() at
- * most, and calls fz_idle_trim() if nothing has happened by then.
+ * Such memory are the free blocks of the allocator (alloc.h) and the free
+ * extents of the own slice of an arena (arena.h). A process that is about to
+ * wait does so until fz_idle_until() at most, and calls fz_idle_trim() if
+ * nothing has happened by then.
  */
 #ifndef FZ_IDLE_H
 #define FZ_IDLE_H
@@ -13,8 +14,9 @@
 struct fz_arena;
 
 struct fz_idle {
-	unsigned long turnover; /* of both at since_ns */
-	int64_t since_ns;       /* unchanged since then; 0: not known */
+	unsigned long turnover; /* sum of both turnover counters at since_ns */
+	/* time since which it is unchanged; 0: unknown */
+	int64_t since_ns;
 };
 
 /*

@@ -1,5 +1,5 @@
 /*
- * lock.h - a lock in shared memory that a dead process does not keep.
+ * lock.h - a lock in shared memory that is recovered if its owner dies.
  *
  * To acquire a free lock takes one instruction; to release it one more, and a
  * wake-up if a process waits. The owner is a member of the shared heap, so that
@@ -14,20 +14,21 @@
 
 #include "shared/eventcount.h"
 
-/* In shared memory; all zero is a free one. */
+/* In shared memory; all zero is a free lock. */
 struct fz_lock {
 	/* A member; 0: the lock is free; FZ_LOCK_LEFT: a task left it. */
 	_Atomic uint32_t owner;
-	uint32_t depth; /* for the caller: how often its owner acquired it */
-	uint32_t task;  /* for the caller: that of the owner */
+	/* used by the caller: number of times that the owner has acquired it */
+	uint32_t depth;
+	uint32_t task; /* used by the caller: the task that owns the lock */
 	struct fz_eventcount waiters;
 };
 
 enum fz_lock_state { FZ_LOCK_BUSY, FZ_LOCK_ACQUIRED, FZ_LOCK_ABANDONED };
 
-#define FZ_LOCK_LEFT UINT32_MAX /* no number of a member */
+#define FZ_LOCK_LEFT UINT32_MAX /* is never the number of a member */
 
-/* Acquire it if it is free. `self` is the member that does it. */
+/* Acquire the lock for the member `self` if it is free. */
 static inline bool
 fz_lock_try(struct fz_lock *lock, uint32_t self)
 {
@@ -37,7 +38,10 @@ fz_lock_try(struct fz_lock *lock, uint32_t self)
 	       atomic_compare_exchange_strong(&lock->owner, &free, self);
 }
 
-/* The same; if the task that had it has ended: FZ_LOCK_ABANDONED. */
+/*
+ * The same. If the task that held it has ended, the result is
+ * FZ_LOCK_ABANDONED.
+ */
 static inline enum fz_lock_state
 fz_lock_adopt(struct fz_lock *lock, uint32_t self)
 {
@@ -51,23 +55,24 @@ fz_lock_adopt(struct fz_lock *lock, uint32_t self)
 		   : FZ_LOCK_BUSY;
 }
 
-/* The same; from an owner that is dead as well. */
+/* The same, and acquire the lock from an owner that is dead, too. */
 enum fz_lock_state fz_lock_recover(struct fz_lock *lock, uint32_t self);
 
 /*
- * Sleep until it is acquired, also from a dead owner, or until `until_ns`.
- * Returns whether it is. For locks that are held for short changes.
+ * Sleep until the lock is acquired, if need be from a dead owner, or until
+ * `until_ns`. Returns whether it is acquired. For locks that are held only for
+ * short changes.
  */
 bool fz_lock_wait(struct fz_lock *lock, uint32_t self, int64_t until_ns);
 
-/* Whether the member owns it: any of its tasks. */
+/* Whether a task of the member owns the lock. */
 static inline bool
 fz_lock_is_mine(const struct fz_lock *lock, uint32_t self)
 {
 	return atomic_load_explicit(&lock->owner, memory_order_relaxed) == self;
 }
 
-/* Whether that task of the member owns it. */
+/* Whether this task of the member owns the lock. */
 static inline bool
 fz_lock_is_of(const struct fz_lock *lock, uint32_t self, uint32_t task)
 {
@@ -82,7 +87,7 @@ fz_lock_release(struct fz_lock *lock)
 	fz_eventcount_notify(&lock->waiters, 1);
 }
 
-/* The task that owns it has ended without releasing it. */
+/* Note that the task that owns the lock has ended without releasing it. */
 static inline void
 fz_lock_abandon(struct fz_lock *lock)
 {

@@ -20,7 +20,10 @@ fz_memfd_new(const char *name, unsigned flags, struct fz_err *err)
 	struct rlimit limit;
 	int fd;
 
-	/* Growing a file beyond the limit is a signal, not an error. */
+	/*
+	 * Check the limit of file sizes first: to grow a file beyond it raises
+	 * a signal.
+	 */
 	if (getrlimit(RLIMIT_FSIZE, &limit) == -1 ||
 	    limit.rlim_cur != RLIM_INFINITY)
 		return fz_err_set(err, FZ_ERR_ERROR,
@@ -33,7 +36,7 @@ fz_memfd_new(const char *name, unsigned flags, struct fz_err *err)
 	return fd;
 }
 
-/* Before Linux 5.14 memory is reserved by the file only. */
+/* Before Linux 5.14 memory can be reserved only through the file. */
 static int
 reserve_step(unsigned char *at, size_t len, int fd, off_t offset)
 {
@@ -41,7 +44,7 @@ reserve_step(unsigned char *at, size_t len, int fd, off_t offset)
 		return 0;
 	if (errno == EINVAL && fd != -1)
 		return fallocate(fd, 0, offset, (off_t)len);
-	if (errno == EFAULT) /* the fault of a page that cannot be had */
+	if (errno == EFAULT) /* there is no memory for a page */
 		errno = ENOMEM;
 	return -1;
 }
@@ -52,7 +55,8 @@ fz_memfd_reserve(void *at, size_t len, int fd, off_t offset)
 	size_t done = 0;
 
 	/*
-	 * Check, because the kernel kills a process instead of refusing memory.
+	 * Check first, because the kernel would kill a process and not refuse
+	 * the memory.
 	 */
 	if (len >= CHECK_MEMORY_FROM && fz_memory_available() <= len) {
 		errno = ENOMEM;
@@ -62,7 +66,10 @@ fz_memfd_reserve(void *at, size_t len, int fd, off_t offset)
 		size_t n =
 		    len - done < RESERVE_STEP ? len - done : RESERVE_STEP;
 
-		/* In steps, because a signal undoes all of a call. */
+		/*
+		 * Reserve in steps, because a signal undoes all that one call
+		 * has done.
+		 */
 		if (reserve_step((unsigned char *)at + done, n, fd,
 			offset + (off_t)done) == 0)
 			done += n;

@@ -8,15 +8,16 @@
 struct fz_err;
 
 /*
- * A new one, close-on-exec and above the standard descriptors; `flags` as for
- * memfd_create(). -1 and `err` if the kernel or a limit does not allow it.
+ * A new memfd, close-on-exec and above the standard descriptors; `flags` are
+ * those of memfd_create(). -1 and `err` if the kernel or a limit does not allow
+ * it.
  */
 int fz_memfd_new(const char *name, unsigned flags, struct fz_err *err);
 
 /*
- * Have memory behind whole pages of a mapping, so that writing there cannot
- * fault. `fd` is the file, at `offset`, for kernels that cannot do so by
- * address; -1: this kernel can. 0, or -1 and errno.
+ * Reserve memory behind whole pages of a mapping, so that a write there cannot
+ * fault. Kernels that cannot do this by address use `fd`, the mapped file, at
+ * `offset`; -1: this kernel can. 0, or -1 and errno.
  */
 int fz_memfd_reserve(void *at, size_t len, int fd, off_t offset);
 

@@ -7,23 +7,35 @@
 #include "base/err.h"
 #include "os/proc.h"
 
-/* A child that has not registered by then was killed, or never forked. */
+/*
+ * Time after a fork in which a child registers; after it, a child that has not
+ * was killed, or never forked.
+ */
 #define REGISTER_NS (5 * FZ_CLOCK_SECOND)
-/* If no other process lives, an unread message with an end is lost by then. */
+/*
+ * Time after which an unread message with an end counts as lost, if no other
+ * process lives.
+ */
 #define UNREAD_NS FZ_CLOCK_SECOND
 
 /* A pipe that this instance has handles of. */
 struct fz_pipe_local {
 	struct fz_pipe *pipe;
 	struct fz_pipe_local *next;
-	unsigned nhandles;      /* that are not forgotten */
-	unsigned nopen[2];      /* of these, by end */
-	uint32_t nforked;       /* children, with earlier ones of this place */
-	uint64_t first_pending; /* number of the first that may not register */
-	int64_t forked_ns;      /* when the last one was forked */
-	uint32_t nsent[2];      /* as last seen while no other process lived */
-	int64_t sent_ns[2];     /* when that was seen first */
-	bool given[2];          /* to the child that is forked next */
+	unsigned nhandles; /* number of handles that are not forgotten */
+	unsigned nopen[2]; /* number of open handles, by end */
+	/*
+	 * number of children, including those of earlier members at this place
+	 */
+	uint32_t nforked;
+	/* number of the first child that may not have registered */
+	uint64_t first_pending;
+	int64_t forked_ns; /* time at which the last child was forked */
+	/* counts of the messages when last no other process lived */
+	uint32_t nsent[2];
+	int64_t sent_ns[2]; /* time at which these counts were first seen */
+	/* the child that is forked next will use the end */
+	bool given[2];
 };
 
 static struct fz_pipe_local *
@@ -62,7 +74,7 @@ count_fork(struct fz_children_hook *hook)
 	}
 }
 
-/* In a child of the member `parent`. */
+/* Register the inherited ends, in a child of the member `parent`. */
 static void
 register_ends(struct fz_pipes *own, struct fz_pipe_local *r, uint32_t parent)
 {
@@ -78,9 +90,10 @@ register_ends(struct fz_pipes *own, struct fz_pipe_local *r, uint32_t parent)
 }
 
 /*
- * In a forked child, which is no member yet. A child of fz_proc_fork() does so
- * at once, a child of the host's own fork when it first uses a pipe: a fork
- * that has nothing to do with pipes touches no shared memory.
+ * Register the ends that a forked child, which is not a member yet, has
+ * inherited. A child of fz_proc_fork() does so at once. A child that the host
+ * has forked does so at its first use of a pipe, so that a fork that has
+ * nothing to do with pipes touches no shared memory.
  */
 static void
 register_child(struct fz_pipes *own)
@@ -226,7 +239,10 @@ is_child_pending(const struct fz_pipes *own, struct fz_pipe_local *r)
 {
 	if (!has_pending(own, r))
 		return false;
-	/* A child that was killed before it registered is reaped, or late. */
+	/*
+	 * A child that was killed before it registered is reaped by now, or
+	 * REGISTER_NS are over.
+	 */
 	if (fz_children_newest(own->children) >= r->first_pending &&
 	    fz_clock_ns() - r->forked_ns < REGISTER_NS)
 		return true;
@@ -234,14 +250,17 @@ is_child_pending(const struct fz_pipes *own, struct fz_pipe_local *r)
 	return false;
 }
 
-/* A process that was forked has a parent, which lives. */
+/*
+ * Whether no other process lives that could use a pipe. The living parent of a
+ * forked process counts.
+ */
 static bool
 is_alone(const struct fz_pipes *own)
 {
 	return !fz_proc_is_child() && fz_children_newest(own->children) == 0;
 }
 
-/* Whether the end is in a message that may still be read. */
+/* Whether an unread message contains the end, and may still be read. */
 static bool
 is_in_message(
     const struct fz_pipes *own, struct fz_pipe_local *r, unsigned side)
@@ -271,7 +290,7 @@ is_over(const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned side)
 	r = find(own, pipe);
 	if (is_child_pending(own, r) || is_in_message(own, r, side))
 		return false;
-	/* A process may have registered between the two checks. */
+	/* Check again: a process may have registered meanwhile. */
 	return fz_endpoint_is_over(holders, own->self);
 }
 

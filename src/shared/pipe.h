@@ -1,16 +1,16 @@
 /*
- * pipe.h - a pipe in shared memory: two ends, each with a queue of what it
- * sends.
+ * pipe.h - a pipe in shared memory: two ends, each with a queue of the items
+ * that it sends.
  *
- * An end is over once no process uses it, or can come to use it. A process can
- * come to use an end that is in an unread message, or that it has
- * inherited: a forked child holds the open ends of its parent before it has
- * registered itself. So each instance keeps local state for each pipe that it
- * has handles of, counts its forks since, and each child counts itself in when
- * it registers.
+ * An end is over once no process uses it or can begin to use it. A process can
+ * begin to use an end that is in an unread message, or that it has inherited: a
+ * forked child holds the open ends of its parent even before it has registered.
+ * So each instance has local state for each pipe of which it has handles, and
+ * counts its forks there. Each child adds itself to a shared count when it
+ * registers.
  *
- * Sides are 0 and 1. Handles are the caller's; this process is the member of
- * the shared heap that fz_pipes_self() returns.
+ * The ends are the sides 0 and 1. Handles are the caller's. This process is the
+ * member of the shared heap that fz_pipes_self() returns.
  */
 #ifndef FZ_PIPE_H
 #define FZ_PIPE_H
@@ -28,16 +28,21 @@ struct fz_err;
 
 struct fz_pipe_end {
 	struct fz_endpoint holders;
-	struct fz_queue out;      /* what this end sends */
-	_Atomic uint32_t nsent;   /* messages that this end was put into */
-	_Atomic uint32_t nloaded; /* messages that it was taken out of */
-	_Atomic uint32_t nclosed; /* processes that have closed it */
+	struct fz_queue out; /* the items that this end sends */
+	/* number of messages that this end was put into */
+	_Atomic uint32_t nsent;
+	/* number of messages that it was taken out of */
+	_Atomic uint32_t nloaded;
+	_Atomic uint32_t nclosed; /* number of processes that have closed it */
 };
 
 struct fz_pipe {
 	struct fz_object object;
 	struct fz_pipe_end end[2];
-	/* By place of a member: its children that have registered here. */
+	/*
+	 * By place of a member: the number of its children that have registered
+	 * here.
+	 */
 	_Atomic uint32_t nregistered[FZ_HEAP_MEMBERS];
 };
 
@@ -45,8 +50,10 @@ struct fz_pipe {
 struct fz_pipes {
 	struct fz_membership *membership;
 	struct fz_children *children;
-	struct fz_pipe_local *locals; /* of those that it has handles of */
-	uint32_t self;                /* the member; 0: no pipe yet */
+	/* the state for each pipe of which the instance has handles */
+	struct fz_pipe_local *locals;
+	/* the number of the member; 0: no pipe was used yet */
+	uint32_t self;
 	struct fz_children_hook hook;
 };
 
@@ -55,9 +62,9 @@ void fz_pipes_init(struct fz_pipes *own, struct fz_membership *membership,
     struct fz_children *children);
 
 /*
- * The member that this instance is, before it uses a pipe. A forked child
- * registers the ends that it has inherited with the first call. 0 and `err` if
- * it cannot become a member.
+ * The number of this instance as a member; call it before a use of a pipe. The
+ * first call in a forked child registers the ends that it has inherited. 0 and
+ * `err` if it cannot become a member.
  */
 uint32_t fz_pipes_self(struct fz_pipes *own, struct fz_err *err);
 
@@ -65,8 +72,8 @@ uint32_t fz_pipes_self(struct fz_pipes *own, struct fz_err *err);
 void fz_pipe_init(struct fz_pipe *pipe);
 
 /*
- * Count one more open handle of that end. 0, or -1 and `err`. Each handle ends
- * with fz_pipe_close() and then fz_pipe_forget().
+ * Count one more open handle of the end `side`. 0, or -1 and `err`. Each handle
+ * ends with fz_pipe_close() and then fz_pipe_forget().
  */
 int fz_pipe_open(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side,
     struct fz_err *err);
@@ -78,15 +85,16 @@ void fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 void fz_pipe_forget(struct fz_pipes *own, const struct fz_pipe *pipe);
 
 /*
- * Note that the next child will use that end; fz_pipe_give_none(): it will use
- * none. Returns whether this process has handles of any pipe.
+ * fz_pipe_give(): note that the next child will use the end.
+ * fz_pipe_give_none(): it will use no end. Returns whether this process has
+ * handles of any pipe.
  */
 void fz_pipe_give(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 bool fz_pipe_give_none(struct fz_pipes *own);
 
 /*
- * Count that the end was put into a message (n = 1), or that the message was
- * given up (n = -1).
+ * Count that the end was put into a message (n = 1), or that this message was
+ * not sent (n = -1).
  */
 void fz_pipe_count_sent(struct fz_pipe *pipe, unsigned side, int n);
 
@@ -97,21 +105,24 @@ void fz_pipe_count_loaded(
 /* Note that this process uses the end. */
 void fz_pipe_use(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 
-/* Whether an item that this end sends may be read, by this process as well. */
+/*
+ * Whether a process, this one included, may read the items that this end sends.
+ */
 bool fz_pipe_is_connected(
     const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned side);
 
-/* What a receiver at `side` has seen of the other end. */
+/* What a receiver at `side` knows of the other end. */
 struct fz_pipe_receiver {
 	const struct fz_pipes *own;
 	struct fz_pipe *pipe;
 	unsigned side;
-	uint32_t nclosed; /* of the other end; 0 at first */
+	uint32_t nclosed; /* its `nclosed` when last checked; 0 at first */
 };
 
 /*
- * Whether the other end is over: no item follows those in the queue. That takes
- * a look at all members, so without `late` only after a process has closed it.
+ * Whether the other end is over, so that no item follows those in the queue.
+ * This checks all members; so, unless `late` is set, it does so only after a
+ * process has closed that end.
  */
 bool fz_pipe_has_ended(struct fz_pipe_receiver *r, bool late);
 

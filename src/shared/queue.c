@@ -12,8 +12,8 @@
  *               or u16 NEXT: it is the first item of the next segment
  *   head, tail  offset / 8 in the upper 35 bits, number of items below
  *
- * Bytes behind the tail are free: if a process was killed there, the next one
- * overwrites what it has written, and uses a segment that it has added. The
+ * Bytes behind the tail are free: if a process was killed while it wrote there,
+ * the next one overwrites these bytes, and uses the segment that was added. The
  * queue owns the blocks of an item before the tail covers it, and until after
  * the head has left it; if a process is killed in between, they stay until the
  * queue is freed.
@@ -28,7 +28,8 @@ enum {
 	NEXT = 0xffff,
 	BIG_SIZE = 24,
 	COUNT_BITS = 29,
-	SPINS = 50, /* attempts at a lock that is held for a short copy */
+	/* attempts to acquire a lock that is held for a short copy */
+	SPINS = 50,
 };
 
 #define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
@@ -36,7 +37,7 @@ enum {
 struct segment {
 	struct fz_ref next;
 	unsigned char bytes[FZ_HEAP_BLOCK - 2 * ALIGN];
-	unsigned char end[ALIGN]; /* a NEXT may begin here */
+	unsigned char end[ALIGN]; /* room for a NEXT */
 };
 
 _Static_assert(sizeof(struct segment) == FZ_HEAP_BLOCK, "one");
@@ -48,7 +49,7 @@ position(const unsigned char *at, uint32_t count)
 	return fz_ref_offset(at) / ALIGN << COUNT_BITS | (count & COUNT_MASK);
 }
 
-/* NULL: no item was put or taken yet. */
+/* The address of a position; NULL if no item was put or taken yet. */
 static unsigned char *
 at_position(uint64_t pos)
 {
@@ -119,8 +120,8 @@ acquire_contended(struct fz_lock *lock, uint32_t self)
 }
 
 /*
- * Acquire a lock; one that a dead process has left guards a whole queue. False:
- * its owner was stopped, or gets no processor.
+ * Acquire a lock, if need be from a dead process: the queue is consistent at
+ * any time. False if the owner was stopped, or gets no processor.
  */
 static inline bool
 acquire(struct fz_lock *lock, uint32_t self)
@@ -166,7 +167,7 @@ make_room(struct fz_queue *q, uint32_t self, uint64_t tail, size_t size,
 			return at;
 		link = &s->next;
 	}
-	s = fz_ref_get(link); /* of a process that was killed */
+	s = fz_ref_get(link); /* a segment that a killed process has added */
 	if (s == NULL) {
 		s = new_segment(q, self, err);
 		if (s == NULL)
@@ -228,7 +229,10 @@ fz_queue_put(struct fz_queue *q, uint32_t self,
 {
 	enum fz_queue_state state;
 
-	/* First, because a stopped process may hold the lock for ever. */
+	/*
+	 * Check this before the lock, which a stopped process may hold for
+	 * ever.
+	 */
 	if (atomic_load(&q->closed))
 		return FZ_QUEUE_CLOSED;
 	if (is_bounded(q) && fz_queue_size(q) >= q->max)
@@ -247,7 +251,10 @@ fz_queue_close(struct fz_queue *q, uint32_t self)
 {
 	bool acquired = acquire(&q->putting, self);
 
-	/* A process that was stopped in a put may still finish it. */
+	/*
+	 * This comes before the lock, too: a process that is stopped in a put
+	 * may still finish that put.
+	 */
 	atomic_store(&q->closed, 1);
 	if (acquired)
 		fz_lock_release(&q->putting);
@@ -256,7 +263,7 @@ fz_queue_close(struct fz_queue *q, uint32_t self)
 	fz_queue_compact(q, self);
 }
 
-/* Copy the item at `at`. Returns its size. */
+/* Copy the item at `at` to `taken`. Returns its size. */
 static size_t
 read_item(const unsigned char *at, struct fz_queue_taken *taken)
 {
@@ -311,7 +318,10 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 	}
 	at = find_item(q, head, &old);
 	size = read_item(at, taken);
-	/* First, so that at any time the item is in the queue or unfinished. */
+	/*
+	 * Count first, so that at any time the item is in the queue or
+	 * unfinished.
+	 */
 	if (counter != NULL)
 		fz_unfinished_add(counter, self);
 	atomic_store(&q->head, position(at + size, count_at(head) + 1));
@@ -325,7 +335,7 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 enum fz_queue_state
 fz_queue_take(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 {
-	/* First, because a closed queue gets no more items. */
+	/* Read this first, because a closed queue gets no more items. */
 	bool closed = atomic_load(&q->closed);
 	enum fz_queue_state state;
 
@@ -364,7 +374,10 @@ has_memory(const struct fz_queue *q)
 	       fz_ref_get(&q->first) != NULL;
 }
 
-/* Clear a reference to a segment and free that; the caller has both locks. */
+/*
+ * Clear a reference to a segment and free the segment. The caller holds both
+ * locks.
+ */
 static void
 free_segment(struct fz_ref *ref)
 {
@@ -376,8 +389,9 @@ free_segment(struct fz_ref *ref)
 }
 
 /*
- * The caller has both locks. If it is killed between any two stores the queue
- * still works, and at worst keeps a segment until it is freed.
+ * Free the memory of an empty queue. The caller holds both locks. If it is
+ * killed between any two stores, the queue still works, and at worst keeps a
+ * segment until the queue is freed.
  */
 static void
 compact_held(struct fz_queue *q)
@@ -387,14 +401,15 @@ compact_held(struct fz_queue *q)
 	struct segment *s = at != NULL ? segment_of(at) : NULL;
 
 	/*
-	 * If the tail is somewhere, `first` names the original segment, which
-	 * was freed when the head left it.
+	 * If the tail is in a segment, `first` refers to the original one,
+	 * which was freed when the head left it.
 	 */
 	if (at_position(tail) != NULL)
 		fz_ref_set(&q->first, NULL);
 	free_segment(&q->first);
 	if (s != NULL) {
-		free_segment(&s->next); /* of a process that was killed */
+		/* a segment that a killed process has added */
+		free_segment(&s->next);
 		store_u16(at, NEXT);
 	}
 	atomic_store(&q->tail, count_at(tail));
@@ -427,8 +442,10 @@ fz_queue_all_done(struct fz_queue *q, bool late)
 {
 	uint64_t tail = atomic_load(&q->tail);
 
-	/* A process may have put another item and acknowledged one: check the
-	 * tail. */
+	/*
+	 * Check the tail: another item may have been put, and one acknowledged,
+	 * meanwhile.
+	 */
 	return between(atomic_load(&q->head), tail) == 0 &&
 	       !fz_unfinished_any(&q->unfinished, late) &&
 	       between(atomic_load(&q->tail), tail) == 0;

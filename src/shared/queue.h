@@ -2,8 +2,8 @@
  * queue.h - items in shared memory, put and taken by any number of processes.
  *
  * Producers and consumers have a lock each, held for a short copy. One store
- * adds an item and one removes it: a process that is killed in between leaves
- * nothing that another one could see, and its lock is recovered. Items lie in
+ * adds an item and one removes it: if a process is killed before its store,
+ * other processes see no change, and its lock is recovered. Items lie in
  * segments, a block of the shared heap each; big ones in blocks of their own. A
  * queue that was never used is small: it has no segment.
  */
@@ -23,14 +23,17 @@
 
 struct fz_err;
 
-#define FZ_QUEUE_INLINE ((size_t)32 << 10)     /* bigger ones have own blocks */
-#define FZ_QUEUE_MAX ((UINT32_C(1) << 29) - 1) /* items at once */
+/* Bytes of the largest item in a segment; bigger items are in own blocks. */
+#define FZ_QUEUE_INLINE ((size_t)32 << 10)
+
+/* The most items that a queue can hold. */
+#define FZ_QUEUE_MAX ((UINT32_C(1) << 29) - 1)
 
 enum fz_queue_state {
 	FZ_QUEUE_DONE,
 	FZ_QUEUE_WAIT,   /* there is no room, or no item */
 	FZ_QUEUE_BUSY,   /* a stopped process holds the lock: try again */
-	FZ_QUEUE_CLOSED, /* for good */
+	FZ_QUEUE_CLOSED, /* closed; this does not change again */
 	FZ_QUEUE_FAILED, /* no memory */
 };
 
@@ -38,17 +41,19 @@ struct fz_queue {
 	/* For producers. */
 	_Alignas(64) struct fz_lock putting;
 	_Atomic uint64_t tail;      /* position behind the last item */
-	struct fz_eventcount items; /* where consumers wait */
+	struct fz_eventcount items; /* consumers wait here */
 	/* For consumers. */
 	_Alignas(64) struct fz_lock taking;
 	_Atomic uint64_t head;     /* position of the first item */
-	struct fz_eventcount room; /* where producers wait */
+	struct fz_eventcount room; /* producers wait here */
 	struct fz_unfinished unfinished;
-	/* Seldom written, and in other cache lines than what often is. */
+	/* Rarely written, and so in other cache lines than the fields above. */
 	struct fz_ref object; /* the owner of the blocks */
-	uint32_t max;         /* items at once; FZ_QUEUE_MAX: unbounded */
+	/* most items that it may hold; FZ_QUEUE_MAX: unbounded */
+	uint32_t max;
 	_Atomic uint32_t closed;
-	struct fz_ref first; /* segment of the first item ever; none: unused */
+	/* segment of the first item ever; none: the queue is unused */
+	struct fz_ref first;
 };
 
 /*
@@ -65,7 +70,7 @@ struct fz_queue_item {
 	void *blocks; /* not NULL: `nbody` bytes that the caller owns */
 };
 
-/* Put it if there is room. Then the queue owns the blocks. */
+/* Put the item if there is room. Then the queue owns its blocks. */
 enum fz_queue_state fz_queue_put(struct fz_queue *q, uint32_t self,
     const struct fz_queue_item *item, struct fz_err *err);
 
@@ -89,10 +94,13 @@ void fz_queue_close(struct fz_queue *q, uint32_t self);
 
 uint32_t fz_queue_size(const struct fz_queue *q);
 
-/* Free the memory of an empty queue, unless another holds a lock for long. */
+/*
+ * Free the memory of an empty queue, unless another process holds a lock for
+ * long.
+ */
 void fz_queue_compact(struct fz_queue *q, uint32_t self);
 
-/* Whether there is an item, or there will be none again. Takes no lock. */
+/* Whether there is an item, or the queue is closed. Acquires no lock. */
 static inline bool
 fz_queue_is_ready(const struct fz_queue *q)
 {
@@ -109,12 +117,12 @@ bool fz_queue_all_done(struct fz_queue *q, bool late);
 
 /*
  * A buffer for an item. It begins in `bytes`, which may be NULL, and moves to
- * blocks if it grows. Ends with fz_buf_fini().
+ * blocks of the heap if it grows. Ends with fz_buf_fini().
  */
 struct fz_queue_buf {
 	struct fz_buf buf; /* first, because the store casts it */
-	void *blocks;      /* NULL: it has not moved */
-	uint32_t self;     /* the member whose blocks they are */
+	void *blocks;      /* the blocks; NULL: it has not moved */
+	uint32_t self;     /* the member that owns the blocks */
 };
 
 void fz_queue_buf_init(

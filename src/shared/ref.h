@@ -27,12 +27,15 @@ fz_ref_at(uint64_t offset)
 	return offset != 0 ? fz_process.heap.base + offset : NULL;
 }
 
-/* In shared memory; all zero refers to nothing. */
+/* A reference, in shared memory. All zero refers to nothing. */
 struct fz_ref {
 	_Atomic uint64_t offset;
 };
 
-/* The address, or NULL. Both calls are sequentially consistent. */
+/*
+ * The address of the object, or NULL. fz_ref_get() and fz_ref_set() are
+ * sequentially consistent.
+ */
 static inline void *
 fz_ref_get(const struct fz_ref *ref)
 {

@@ -1,7 +1,8 @@
 /*
  * semaphore.h - a number of permits in shared memory.
  *
- * A permit has no owner: if a process dies that has acquired one, it is lost.
+ * A permit has no owner: if a process that has acquired one dies, the permit is
+ * lost.
  */
 #ifndef FZ_SEMAPHORE_H
 #define FZ_SEMAPHORE_H
@@ -14,10 +15,10 @@
 
 #define FZ_SEMAPHORE_MAX INT64_MAX
 
-/* In shared memory, all zero but what the creator sets. */
+/* In shared memory, all zero except the fields that the creator sets. */
 struct fz_semaphore {
 	_Atomic int64_t count; /* free permits; set by the creator */
-	int64_t limit;         /* of the count; set by the creator */
+	int64_t limit;         /* limit of the count; set by the creator */
 	struct fz_eventcount waiters;
 };
 
@@ -34,7 +35,7 @@ fz_semaphore_try(struct fz_semaphore *s)
 	return false;
 }
 
-/* Release `n` permits, at least one; false if they would exceed the limit. */
+/* Release `n` permits (n > 0). False if the count would exceed the limit. */
 static inline bool
 fz_semaphore_release(struct fz_semaphore *s, int64_t n)
 {

@@ -11,8 +11,8 @@ member_of(uint64_t count)
 }
 
 /*
- * The counter of `self` in the object itself, or a free one; NULL: neither is
- * there.
+ * The counter of `self` in the object itself, or a free one; NULL if there is
+ * neither.
  */
 static _Atomic uint64_t *
 find_few(struct fz_unfinished *unfinished, uint32_t self)
@@ -31,7 +31,10 @@ find_few(struct fz_unfinished *unfinished, uint32_t self)
 	return counter;
 }
 
-/* A process that is killed here leaves a block that the object owns. */
+/*
+ * Add the block of counters. If the process is killed here, the block belongs
+ * to the object and is freed with it.
+ */
 static _Atomic uint64_t *
 make_table(struct fz_unfinished *unfinished, struct fz_object *object,
     uint32_t self, struct fz_err *err)
@@ -73,7 +76,7 @@ fz_unfinished_add(_Atomic uint64_t *counter, uint32_t self)
 	} while (!atomic_compare_exchange_weak(counter, &before, after));
 }
 
-/* How many counters there are. */
+/* The number of counters. */
 static uint32_t
 count_counters(struct fz_unfinished *unfinished)
 {
@@ -94,8 +97,8 @@ counter_at(struct fz_unfinished *unfinished, uint32_t i)
 }
 
 /*
- * Subtract one. False if the count is 0, or if the counter is that of another
- * member than `self` (0: of any).
+ * Subtract one. False if the count is 0, or if the counter belongs to another
+ * member than `self` (0: any member will do).
  */
 static bool
 subtract(_Atomic uint64_t *counter, uint32_t self, uint32_t *left)
@@ -124,7 +127,9 @@ fz_unfinished_ack(struct fz_unfinished *unfinished, uint32_t self)
 		done = subtract(&unfinished->few[i], self, &left);
 	if (!done && table != NULL)
 		done = subtract(&table[fz_heap_place(self)], self, &left);
-	/* Another process may have passed on an item that it took. */
+	/*
+	 * Another process may have taken the item and passed it on to this one.
+	 */
 	for (uint32_t i = 0; i < n && !done; i++)
 		done = subtract(counter_at(unfinished, i), 0, &left);
 	if (done && left == 0)

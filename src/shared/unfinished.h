@@ -1,10 +1,11 @@
 /*
- * unfinished.h - per process: items taken from a queue and not yet acknowledged
- * by task_done().
+ * unfinished.h - counts, for each process, the items taken from a queue and not
+ * yet acknowledged by task_done().
  *
- * The counters of a few processes lie in place. If there are more, a block of
- * the shared heap has one by place of the member; it is allocated for the first
- * of these and freed with the object.
+ * The counters of the first few processes are in the object itself. If there
+ * are more processes, a block of the shared heap has a counter for each place
+ * of a member. It is allocated when it is first needed, and freed with the
+ * object.
  */
 #ifndef FZ_UNFINISHED_H
 #define FZ_UNFINISHED_H
@@ -21,19 +22,21 @@ struct fz_err;
 #define FZ_UNFINISHED_FEW 6
 
 /*
- * In shared memory; all zero is a new one. A counter is a member in the upper
- * 32 bits and its number of items below.
+ * In shared memory; all zero is a new object. A counter has a member in its
+ * upper 32 bits, and that member's number of items below.
  */
 struct fz_unfinished {
-	struct fz_eventcount waiters; /* until no item is left */
-	struct fz_ref many;           /* counters by place; none: few suffice */
+	/* for processes that wait until no item is left */
+	struct fz_eventcount waiters;
+	/* the block of counters by place; none: it was not needed yet */
+	struct fz_ref many;
 	_Atomic uint64_t few[FZ_UNFINISHED_FEW];
 };
 
 /*
- * The counter of the member `self`; memory for it becomes the object's. The
- * caller holds a lock until it has added to the counter. NULL and `err` if
- * there is no memory.
+ * The counter of the member `self`. If memory is allocated for it, the object
+ * owns that. The caller holds a lock until it has added to the counter. NULL
+ * and `err` if there is no memory.
  */
 _Atomic uint64_t *fz_unfinished_counter(struct fz_unfinished *unfinished,
     struct fz_object *object, uint32_t self, struct fz_err *err);
@@ -42,8 +45,8 @@ _Atomic uint64_t *fz_unfinished_counter(struct fz_unfinished *unfinished,
 void fz_unfinished_add(_Atomic uint64_t *counter, uint32_t self);
 
 /*
- * Acknowledge one item: of this process, or of another one if this one has
- * none. False: there is no item.
+ * Acknowledge one item: of this process or, if it has none, of another process.
+ * False if there is no item.
  */
 bool fz_unfinished_ack(struct fz_unfinished *unfinished, uint32_t self);
 

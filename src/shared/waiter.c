@@ -29,7 +29,7 @@ number_of(uint64_t word)
 	return (uint32_t)(word >> STATE_BITS);
 }
 
-/* A waiter on a seat has the number of the seat, with this bit. */
+/* The waiter of a seat is the number of the seat with this bit set. */
 #define SEAT_BIT UINT32_C(0x80000000)
 
 static struct fz_heap_wait *

@@ -1,10 +1,10 @@
 /*
  * waiter.h - a process that waits until another process decides how it goes on.
  *
- * The waiter stands at its place in the shared heap, or on a seat if several
- * tasks of the process wait. Other processes find it by the name of the object
- * that it waits for. All that they decide about is one word, so that a decision
- * cannot reach a later process at the same place:
+ * The waiter is at the place of its member in the shared heap, or on a seat if
+ * several tasks of the process wait. Other processes find it by the name of the
+ * object that it waits for. They decide by one compare-and-swap of one word, so
+ * that a decision cannot reach a later process at the same place:
  *
  *   ticket of fz_heap_wait   name 30 bits | number 32 bits | state 2 bits
  */
@@ -25,8 +25,8 @@ enum fz_waiter_state {
 };
 
 /*
- * A waiter of this instance that waits for nothing: the member itself, or a
- * seat if that waits already. 0: too many tasks wait.
+ * A waiter of this instance that is not in use: the member itself, or a seat if
+ * the member waits already. 0 if too many tasks wait.
  */
 uint32_t fz_waiter_take(struct fz_membership *own);
 
@@ -34,8 +34,9 @@ uint32_t fz_waiter_take(struct fz_membership *own);
 void fz_waiter_give_back(struct fz_membership *own, uint32_t waiter);
 
 /*
- * Begin a wait for the object `name`; waiters with lower numbers came earlier.
- * False if the waiter waits for an object already.
+ * Begin a wait for the object `name`. `tickets` counts waits, so that a waiter
+ * with a lower number began earlier. False if the waiter waits for an object
+ * already.
  */
 bool fz_waiter_begin(uint32_t waiter, uint32_t name, uint32_t number);
 
@@ -54,13 +55,14 @@ enum fz_waiter_state fz_waiter_end(uint32_t waiter);
 /* A waiter as it was when it was found. */
 struct fz_waiter {
 	uint64_t word;
-	uint32_t place; /* or seat */
+	uint32_t place; /* place or seat */
 	uint32_t member;
 };
 
 /*
- * Find the next waiter in `state` for `name`, at a place or seat behind that of
- * `w`; the first one if its member is 0. Its process may be dead.
+ * Find the next waiter for `name` in `state`, at a place or seat behind that of
+ * `w`, or the first one if the member of `w` is 0. The process of the waiter
+ * may be dead.
  */
 bool fz_waiter_next(
     struct fz_waiter *w, uint32_t name, enum fz_waiter_state state);
@@ -68,7 +70,10 @@ bool fz_waiter_next(
 /* Whether `a` began to wait before `b`. */
 bool fz_waiter_is_before(const struct fz_waiter *a, const struct fz_waiter *b);
 
-/* Set its state and wake it; false if its state has changed since. */
+/*
+ * Set the state of the waiter and wake it. False if its state has changed since
+ * it was found.
+ */
 bool fz_waiter_notify(const struct fz_waiter *w, enum fz_waiter_state state);
 
 #endif
