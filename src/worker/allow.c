@@ -25,8 +25,8 @@ struct fz_allow {
 };
 
 /*
- * Modules whose functions only compute, and functions of the library that a
- * submitter sends along with those of the user.
+ * Modules whose functions only compute, and functions of the library, which a
+ * submitter sends together with those of the user.
  */
 static const char *const harmless[] = { "coroutine", "math", "string", "table",
 	"utf8", "fzlua.core.cpu_count", "fzlua.core.note_item", "fzlua.now",
@@ -68,7 +68,9 @@ add_name(struct fz_allow *allow, const char *name, size_t len)
 	return 0;
 }
 
-/* Add the digest of these digits. 0, or -1 without memory. */
+/*
+ * Add the digest that these digits stand for. 0, or -1 if there is no memory.
+ */
 static int
 add_digits(struct fz_allow *allow, const char *digits)
 {
@@ -85,7 +87,10 @@ add_digits(struct fz_allow *allow, const char *digits)
 	return fz_allow_add(allow, digest);
 }
 
-/* 0; -1 if it says nothing that can be allowed; -2 without memory. */
+/*
+ * Read a line. 0, -1 if it names nothing that can be allowed, or -2 if there is
+ * no memory.
+ */
 static int
 read_line(struct fz_allow *allow, const char *line)
 {

@@ -18,17 +18,18 @@ enum { FZ_ALLOW_DIGEST = 32 }; /* bytes of a SHA-256 */
 /* Read the file. NULL and `err`, which names the line, if it cannot be read. */
 struct fz_allow *fz_allow_read(const char *path, struct fz_err *err);
 
-/* Add a digest. 0, or -1 without memory. */
+/* Add a digest. 0, or -1 if there is no memory. */
 int fz_allow_add(
     struct fz_allow *allow, const unsigned char digest[FZ_ALLOW_DIGEST]);
 
-/* Whether it has this digest. */
+/* Whether the list has this digest. */
 bool fz_allow_has(
     const struct fz_allow *allow, const unsigned char digest[FZ_ALLOW_DIGEST]);
 
 /*
- * Whether it has the module, or its function `field` unless that is NULL. What
- * only computes, such as `math.floor`, need not be in the file.
+ * Whether the list has the module, or the function `field` of the module unless
+ * that is NULL. Functions that only compute, such as `math.floor`, are allowed
+ * even if the file does not name them.
  */
 bool fz_allow_has_name(
     const struct fz_allow *allow, const char *module, const char *field);

@@ -18,8 +18,8 @@ struct fz_blob {
 	size_t len;
 	uint32_t refs;
 	bool in_arena;
-	uint64_t offset; /* in the arena; valid if in_arena */
-	/* Frees the bytes in the arena; called once. */
+	uint64_t offset; /* offset of the bytes in the arena, if in_arena */
+	/* Called once, to free the bytes in the arena. */
 	void (*release)(void *owner, uint64_t offset);
 	void *owner;
 	unsigned char bytes[]; /* empty if in_arena */
@@ -29,8 +29,8 @@ struct fz_blob {
 struct fz_blob *fz_blob_new(const void *bytes, size_t len, struct fz_err *err);
 
 /*
- * `len` bytes at `offset` of the arena. NULL and `err` on failure, then the
- * caller still owns the bytes.
+ * A blob of the `len` bytes at `offset` of the arena. NULL and `err` on
+ * failure; then the caller still owns the bytes.
  */
 struct fz_blob *fz_blob_in_arena(uint64_t offset, size_t len,
     void (*release)(void *owner, uint64_t offset), void *owner,

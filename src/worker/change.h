@@ -1,8 +1,10 @@
 /*
- * change.h - objects whose changes a process waits for: runs, batches, others.
+ * change.h - changes of the objects that a process waits for, such as runs and
+ * batches.
  *
- * An object that changes enters the engine's list, once until it is taken. So
- * the waiters of what changed are found without asking any other object.
+ * An object that changes is added to the list of its engine, unless it is in it
+ * already. So the waiters of changed objects are found without a check of any
+ * other object.
  */
 #ifndef FZ_CHANGE_H
 #define FZ_CHANGE_H
@@ -16,7 +18,7 @@ struct fz_engine;
 struct fz_change {
 	struct fz_engine *engine;
 	struct fz_list link; /* in the engine's list of changed objects */
-	uint64_t id;         /* of the object: no other of the engine has it */
+	uint64_t id;         /* number of the object, unique in the engine */
 };
 
 /* Initialise the change of an object. End with fz_change_fini(). */
@@ -26,7 +28,10 @@ void fz_change_fini(struct fz_change *change);
 /* Report that the object has changed, so that its waiters check it. */
 void fz_changed(struct fz_change *change);
 
-/* Take the object that changed first. Returns its id; 0: none has changed. */
+/*
+ * Remove the object that changed first from the list. Returns its id; 0 if none
+ * has changed.
+ */
 uint64_t fz_change_take(struct fz_engine *engine);
 
 #endif

@@ -16,8 +16,8 @@ fz_port_set_complete(struct fz_port *port, uint32_t n)
 }
 
 /*
- * Append what the items of the open frame have used. `nfollow`: how many items
- * that were measured with them have a reply of their own.
+ * Append the usage of the items of the open frame. `nfollow`: number of items
+ * that were measured together with them and have a reply of their own.
  */
 static void
 put_used(struct fz_port *port, uint32_t nfollow)

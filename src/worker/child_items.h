@@ -1,6 +1,6 @@
 /*
- * child_items.h - the open frame: small results of items, which the parent sees
- * in the mailbox as soon as each of them is complete.
+ * child_items.h - the open frame: small results of items. The parent can read
+ * each of them in the mailbox as soon as it is complete.
  */
 #ifndef FZ_CHILD_ITEMS_H
 #define FZ_CHILD_ITEMS_H
@@ -21,10 +21,15 @@
 struct fz_err;
 
 #define FZ_PORT_ITEM ((size_t)4096)
-/* Waiting items are written at this many bytes, less than a pipe holds. */
+/*
+ * Number of bytes at which waiting items are written; less than a pipe holds.
+ */
 #define FZ_PORT_ITEMS ((size_t)48 << 10)
 
-/* Whether the open frame has that type and the current item can come next. */
+/*
+ * Whether the open frame has that type and the current item of `call` can be
+ * its next item.
+ */
 static inline bool
 fz_port_continues(const struct fz_port *port, enum fz_wire_type type,
     const struct fz_call *call)
@@ -36,7 +41,7 @@ fz_port_continues(const struct fz_port *port, enum fz_wire_type type,
 	       open->nitems < FZ_MAILBOX_OPEN_ITEMS;
 }
 
-/* The frame for small results of the items of `call`. */
+/* The type of the frame for small results of the items of `call`. */
 static inline enum fz_wire_type
 fz_port_items_type(const struct fz_call *call)
 {
@@ -48,7 +53,7 @@ unsigned char *fz_port_open_item(
     struct fz_port *port, const struct fz_call *call, struct fz_err *err);
 
 /*
- * Room for the result of the current item, FZ_PORT_ITEM bytes. Put the result
+ * Room for the result of the current item, FZ_PORT_ITEM bytes. Write the result
  * there and end it with its length, or do nothing. NULL and `err` if the parent
  * is gone.
  */
@@ -86,32 +91,34 @@ fz_port_item_end(struct fz_port *port, size_t len)
 }
 
 /*
- * Items whose results the worker stores directly in memory that the parent
- * reads, from the current item on: the steps that each of them needs, as few as
- * possible. Between begin and end no other reply may be put.
+ * The direct way for items whose results the worker stores in memory that the
+ * parent reads: as few steps for each item as possible. It begins at the
+ * current item. Between begin and end no other reply may be put.
  *
- *	begin
- *	do
- *		... store the result, or leave
- *		fz_direct_stored()
- *	while (fz_direct_advance())
- *	end
+ * 	begin
+ * 	do
+ * 		... store the result, or leave
+ * 		fz_direct_stored()
+ * 	while (fz_direct_advance())
+ * 	end
  */
 struct fz_direct {
 	struct fz_mailbox *mailbox;
 	uint64_t word; /* the last word of the mailbox */
-	uint64_t sum;  /* over the bytes that the word covers */
-	uint32_t seq;  /* of the current item */
-	uint32_t left; /* items that may follow it */
+	uint64_t sum;  /* sum over the bytes that the word covers */
+	uint32_t seq;  /* number of the current item */
+	uint32_t left; /* number of items that may follow it */
 	bool timed;
-	bool *lost; /* that of the port */
+	bool *lost; /* `lost` of the port */
 };
 
-/* 0, or -1 and `err` if the parent is gone. */
+/* Begin at the current item. 0, or -1 and `err` if the parent is gone. */
 int fz_direct_begin(struct fz_port *port, const struct fz_call *call,
     struct fz_direct *direct, struct fz_err *err);
 
-/* Set `call` to the current item. Returns how many items came before it. */
+/*
+ * End: set `call` to the current item. Returns the number of items before it.
+ */
 uint32_t fz_direct_end(
     struct fz_port *port, struct fz_call *call, const struct fz_direct *direct);
 
@@ -138,7 +145,10 @@ fz_direct_advance(struct fz_direct *direct)
 	return true;
 }
 
-/* Of buffers in memory of the port; one that outgrows it gets its own. */
+/*
+ * The store of buffers in memory of the port; a buffer that outgrows it moves
+ * to malloc's memory.
+ */
 extern const struct fz_buf_store fz_port_store;
 
 /*
@@ -151,8 +161,9 @@ void fz_port_set_complete(struct fz_port *port, uint32_t n);
 void fz_port_complete_items(struct fz_port *port, uint32_t nfollow);
 
 /*
- * Complete the open frame, so that it is a reply like others. `nfollow`: how
- * many items that were measured with its items have a reply of their own.
+ * Complete the open frame, so that it is a reply like any other. `nfollow`:
+ * number of items that were measured together with its items and have a reply
+ * of their own.
  */
 static inline void
 fz_port_close_items(struct fz_port *port, uint32_t nfollow)

@@ -14,13 +14,16 @@
 #include "os/spin.h"
 #include "worker/child_items.h"
 
-/* Replies wait at most this long to share a write with later ones. */
+/* The longest time that replies wait to share a write with later ones. */
 #define PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
 
-/* Longer than a parent takes from a reply to the job that it sends then. */
+/* Longer than the time that a parent takes from a reply to its next job. */
 #define PORT_HOLD_NS (FZ_CLOCK_MS / 100)
 
-/* Calls that outgrow the buffer move to allocated memory. */
+/*
+ * The `resize` of the buffer for calls: bytes that outgrow the mailbox's buffer
+ * move to malloc's memory.
+ */
 static int
 leave_mailbox(struct fz_buf *buf, size_t need)
 {
@@ -59,7 +62,7 @@ free_extent(struct fz_port *port, const struct fz_frame *frame)
 		fz_arena_give_back(port->arena, offset);
 }
 
-/* With a shared claim a refusal is final. */
+/* With a shared claim a refusal is final, so never allow the item. */
 static bool
 grant_none(struct fz_port *port, struct fz_call *call, uint32_t seq)
 {
@@ -101,7 +104,7 @@ fz_port_init(struct fz_port *port, int in, int out, struct fz_mailbox *mailbox,
 	return 0;
 }
 
-/* Measure `call`, if it wants that, from now on. */
+/* Measure `call` from now on, if it asks for that. */
 static void
 start_meter(struct fz_port *port, const struct fz_call *call)
 {
@@ -109,12 +112,13 @@ start_meter(struct fz_port *port, const struct fz_call *call)
 		fz_meter_pause(&port->meter);
 		return;
 	}
-	if (!port->items_measured) /* the open frame has others */
+	/* the open frame has items that are not measured */
+	if (!port->items_measured)
 		fz_port_close_items(port, 0);
 	fz_meter_start(&port->meter);
 }
 
-/* Start the first item of `call`. False: the parent has taken it back. */
+/* Start the first item of `call`. False if the parent has taken it back. */
 static bool
 claim(struct fz_port *port, struct fz_call *call)
 {
@@ -168,7 +172,10 @@ open_keep(struct fz_call *call)
 	call->nargs = fz_reader_u32(&call->args);
 }
 
-/* `func` is the number of the worker, `kind` has the flags. */
+/*
+ * Read the body of a SETUP: `func` is set to the number of the worker, `kind`
+ * to the flags.
+ */
 static void
 open_setup(struct fz_call *call)
 {
@@ -382,7 +389,7 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 	}
 }
 
-/* Free what an abandoned reply has in the arena. */
+/* Free the extents of an abandoned reply. */
 static void
 abandon(struct fz_port *port)
 {
@@ -452,7 +459,10 @@ write_out(struct fz_port *port, const void *bytes, size_t n, struct fz_err *err)
 	return 0;
 }
 
-/* `writing` tells the parent that the rest of the frame follows. */
+/*
+ * Write a reply that is too big for the mailbox. `writing` tells the parent
+ * that the rest of the frame follows.
+ */
 static int
 write_big(struct fz_port *port, const struct fz_buf *frame, struct fz_err *err)
 {
@@ -522,7 +532,7 @@ pause_replies(struct fz_port *port, struct fz_err *err)
 	int64_t now;
 
 	if (port->wire.at == port->wire.buf.len)
-		return 0; /* the next read flushes */
+		return 0; /* the next read flushes the replies */
 	now = port->meter.now_ns != 0 ? port->meter.now_ns : fz_clock_ns();
 	if (now - port->flushed_ns < PORT_FLUSH_NS)
 		return 0;
@@ -536,7 +546,8 @@ fz_port_end_chunk(struct fz_port *port, struct fz_err *err)
 	int rc;
 
 	if (port->items_measured)
-		fz_port_close_items(port, 0); /* one frame for each chunk */
+		/* so that each chunk has a frame of its own */
+		fz_port_close_items(port, 0);
 	if (port->results.at == NULL)
 		return pause_replies(port, err);
 	/* Write first, because to unmap much memory takes long. */
@@ -545,7 +556,7 @@ fz_port_end_chunk(struct fz_port *port, struct fz_err *err)
 	return rc;
 }
 
-/* To the reply under construction. */
+/* Append the usage to the reply under construction. */
 static void
 append_used(struct fz_port *port)
 {

@@ -5,7 +5,7 @@
  * A function of the worker may overwrite the memory that it shares with its
  * parent, or close the descriptors. Therefore the port builds replies in memory
  * of its own and copies them to the mailbox (see mailbox.h), and writes to its
- * descriptor only if that is still the file that it was given.
+ * descriptor only while that refers to the file that it did at the start.
  */
 #ifndef FZ_CHILD_PORT_H
 #define FZ_CHILD_PORT_H
@@ -31,23 +31,23 @@ struct fz_port;
 
 /* The operations that differ between the kinds of links. */
 struct fz_port_ops {
-	/* Handle a frame that is no call. */
+	/* Handle a frame that is not a call. */
 	void (*control)(struct fz_port *port, const struct fz_frame *frame);
 	/*
-	 * The claim refuses to start item `seq` of `call`. Returns whether the
-	 * parent allows it nevertheless.
+	 * Called if the claim refuses to start item `seq` of `call`. Returns
+	 * whether the parent allows it nevertheless.
 	 */
 	bool (*grant)(struct fz_port *port, struct fz_call *call, uint32_t seq);
-	/* Wait until calls can be read. NULL: the read waits. */
+	/* Wait until calls can be read. NULL: the read itself waits. */
 	void (*rest)(struct fz_port *port);
 };
 
 /* The items that may start, if the link shares no memory. */
 struct fz_port_lease {
-	uint32_t floor;   /* number below which all are started or taken back */
+	uint32_t floor;   /* all numbers below it are started or taken back */
 	uint32_t end;     /* one above the last number that may start */
-	uint32_t n;       /* how many were granted together */
-	int64_t since_ns; /* when that was */
+	uint32_t n;       /* number of items that were granted together */
+	int64_t since_ns; /* time of that grant */
 };
 
 /* A mapped part of the arena. */
@@ -62,56 +62,68 @@ struct fz_port {
 	ino_t out_ino;
 	const struct fz_port_ops *ops;
 	struct fz_port_lease lease;
-	struct fz_slot_line slot;   /* of a worker on a node */
-	struct fz_account *account; /* its tokens; NULL: its own jobserver */
+	/* the line to the gateway of a worker on a node */
+	struct fz_slot_line slot;
+	/* account of its tokens; NULL: it has a jobserver of its own */
+	struct fz_account *account;
 	struct fz_mailbox *mailbox;
 	struct fz_mailbox_own
-	    *own; /* its replies, of which the mailbox has a copy */
-	/* What the mailbox has to contain. */
+	    *own; /* memory for its replies, which the mailbox has a copy of */
+	/* The contents that the mailbox must have. */
 	uint32_t epoch;
-	uint64_t word;                 /* the last one of the mailbox */
+	uint64_t word;                 /* the last word of the mailbox */
 	struct fz_mailbox_open items;  /* the replies, and the open frame */
-	struct fz_mailbox_sum replies; /* over the complete replies */
-	struct fz_mailbox_sum growing; /* over the open frame, too */
-	struct fz_arena *arena;        /* NULL: all values are inline */
-	struct fz_wire_in wire;        /* calls that were read and not taken */
-	struct fz_buf frame;           /* the reply under construction */
-	struct fz_arena_buf value;     /* where the worker encodes one value */
-	uint32_t nexpected, cpu;       /* of the mailbox, as it was last seen */
-	struct fz_spin spin;           /* polls before it sleeps for calls */
-	unsigned number; /* of the worker in its pool, from 1; 0: it has none */
+	struct fz_mailbox_sum replies; /* sum over the complete replies */
+	/* the same with the bytes of the open frame */
+	struct fz_mailbox_sum growing;
+	struct fz_arena *arena; /* NULL: all values are inline */
+	/* calls that were read and not processed */
+	struct fz_wire_in wire;
+	struct fz_buf frame;       /* the reply under construction */
+	struct fz_arena_buf value; /* the worker encodes a value here */
+	/* the values in the mailbox when last read */
+	uint32_t nexpected, cpu;
+	struct fz_spin spin; /* polls before it sleeps for calls */
+	/* number of the worker in its pool, from 1; 0: it has none */
+	unsigned number;
 	/*
 	 * Whether this worker can start a call. If not, it takes no more calls,
 	 * and its parent sends the call to another worker. NULL: always.
 	 */
 	bool (*accepts)(const struct fz_call *call);
-	struct fz_span mapped;  /* an argument; at is NULL if it is inline */
-	struct fz_span results; /* of a chunk; at is NULL if they are sent */
+	/* the last argument; `at` is NULL if it is inline */
+	struct fz_span mapped;
+	/* the result buffer of a chunk; `at` is NULL: there is none */
+	struct fz_span results;
 	int64_t flushed_ns;
-	struct fz_idle idle; /* since when it needs less memory */
+	struct fz_idle idle; /* for the return of kept memory */
 	bool lost; /* the claim was damaged: this worker takes no more calls */
-	bool open; /* `frame` has a reply that is not sent */
+	bool open; /* `frame` contains a reply that is not sent */
 	bool items_measured; /* the items of the open frame are measured */
 	struct fz_meter meter;
 	uint32_t items_seq; /* number of the first item of the open frame */
 	enum fz_wire_type items_type; /* FZ_WIRE_ITEMS, _VALUES or _STORED */
 };
 
-/* The next call, or what is to be kept; `args` has `nargs` parts. */
+/* The next call, or values to keep; `args` has `nargs` parts. */
 struct fz_call {
 	enum fz_wire_type type; /* FZ_WIRE_JOB, _CHUNK, _FUNC, _KEEP, _SETUP */
-	bool timed;             /* note when each item starts */
-	bool measured;          /* report what the worker uses for it */
+	bool timed;             /* note the time at which each item starts */
+	bool measured;          /* report the usage of each item */
 	uint32_t seq, func, nargs;
-	uint32_t nvalues; /* of a job: results that are wanted */
+	uint32_t nvalues; /* of a job: number of results that are wanted */
 	uint32_t kind;    /* of a chunk: enum fz_wire_kind */
-	uint32_t nitems;  /* from the current one on; of a job: 1 */
-	uint64_t item;    /* of a chunk: index of the current one */
+	/* number of items from the current one on; of a job: 1 */
+	uint32_t nitems;
+	uint64_t item; /* of a chunk: index of the current one */
 	uint64_t seed;
-	uint64_t memory;        /* bytes the worker may use, 0: no limit */
-	uint64_t result_buffer; /* of a chunk: offset in the arena, 0: none */
-	uint32_t nunread;       /* of a FZ_WIRE_STEP: arguments of the item, */
-	uint32_t unread_seq;    /* which has this number, that are in `args` */
+	/* limit of the worker's memory in bytes; 0: none */
+	uint64_t memory;
+	/* of a chunk: offset of its result buffer in the arena; 0: none */
+	uint64_t result_buffer;
+	/* of a FZ_WIRE_STEP: unread arguments in `args` of the item */
+	uint32_t nunread;
+	uint32_t unread_seq; /* with this number */
 	struct fz_reader args;
 };
 
@@ -122,21 +134,24 @@ fz_call_is_step(const struct fz_call *call)
 }
 
 /*
- * Start with these descriptors and mailbox. `arena` may be NULL. 0, or -1 and
- * `err`.
+ * Initialise with these descriptors and this mailbox. `arena` may be NULL. 0,
+ * or -1 and `err`.
  */
 int fz_port_init(struct fz_port *port, int in, int out,
     struct fz_mailbox *mailbox, struct fz_arena *arena, struct fz_err *err);
 
 /*
- * Wait for the next call and claim it, or for what is to be kept. Returns 1; 0
- * at the end of the calls, or if this worker does not accept the call; -1 and
+ * Wait for the next call and claim it, or for values to keep. Returns 1; 0 at
+ * the end of the calls, or if this worker does not accept the call; -1 and
  * `err` for a broken descriptor or frame.
  */
 int fz_port_next(
     struct fz_port *port, struct fz_call *call, struct fz_err *err);
 
-/* Sleep without polling first: calls seldom follow each other closely. */
+/*
+ * From now on sleep without polling first, because calls rarely follow each
+ * other closely.
+ */
 void fz_port_sleep_at_once(struct fz_port *port);
 
 /* The next argument, valid until fz_port_release(). 0, or -1 and `err`. */
@@ -146,13 +161,13 @@ void fz_port_release(struct fz_port *port);
 
 /*
  * Of a FZ_WIRE_STEP: move to the arguments of the current item, and set its
- * seed. Those of items that failed may be unread.
+ * seed. Arguments of earlier items that failed may be unread.
  */
 void fz_port_step(struct fz_call *call);
 
 /*
  * End the current item and start the next one of the chunk. False if there is
- * none, or the parent has taken the rest back.
+ * none, or if the parent has taken the rest back.
  */
 static inline bool
 fz_port_advance(struct fz_port *port, struct fz_call *call)
@@ -173,7 +188,7 @@ fz_port_advance(struct fz_port *port, struct fz_call *call)
 
 /*
  * Map the memory where the results of the chunk `call` go, `size` bytes for
- * each item, until fz_port_end_chunk(). NULL if the results are to be sent.
+ * each item, until fz_port_end_chunk(). NULL if the results must be sent.
  */
 void *fz_port_map_results(
     struct fz_port *port, const struct fz_call *call, size_t size);
@@ -197,8 +212,8 @@ void fz_port_put(struct fz_port *port);
 int fz_port_send(struct fz_port *port, struct fz_err *err);
 
 /*
- * Store what the current item of a measured FZ_WIRE_STEP has used, before its
- * value; FZ_WIRE_USED bytes.
+ * Store the usage of the current item of a measured FZ_WIRE_STEP, FZ_WIRE_USED
+ * bytes, before its value.
  */
 void fz_port_store_used(struct fz_port *port, unsigned char *p);
 
@@ -206,7 +221,7 @@ void fz_port_store_used(struct fz_port *port, unsigned char *p);
 int fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
     uint32_t number, struct fz_err *err);
 
-/* Write the replies that wait in the mailbox. 0, or -1 and `err`. */
+/* Write the replies that wait to the parent. 0, or -1 and `err`. */
 int fz_port_flush(struct fz_port *port, struct fz_err *err);
 
 #endif

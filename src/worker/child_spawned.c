@@ -63,7 +63,10 @@ fz_child_spawned_argv(const struct fz_child_spawned *spawned,
 bool
 fz_child_spawned_is(int argc, char *const *argv)
 {
-	/* Options follow where it is a node that joins an engine. */
+	/*
+	 * If options follow the word, it is not a worker but a node that joins
+	 * an engine.
+	 */
 	return argc == NWORDS &&
 	       strcmp(argv[WORD_OPTION], WORKER_OPTION) == 0 &&
 	       argv[WORD_VERSION][0] != '-';
@@ -100,7 +103,7 @@ read_words(struct fz_child_spawned *spawned, char *const *argv)
 
 /*
  * Find the pipe of the slots. The descriptors that MAKEFLAGS names stay open
- * for the programs that this one starts.
+ * for programs that this one starts.
  */
 static void
 find_pipe(struct fz_child_spawned *spawned, int keep[4])

@@ -1,13 +1,13 @@
 /*
  * child_spawned.h - the command line of a worker that is a program.
  *
- *	PROGRAM --worker VERSION PARENT LINK HEAP WAKE KEEPER KEPT SLOTS ACCOUNT
+ * 	PROGRAM --worker VERSION PARENT LINK HEAP WAKE KEEPER KEPT SLOTS ACCOUNT
  *
- * VERSION is that of the library: a program of another version refuses to
- * serve. PARENT is the pid of the process that has started it, LINK the number
- * of the socket to it. HEAP to KEPT are for fz_heap_inherit(). SLOTS is the
- * number of slots that it shares, whose pipe MAKEFLAGS names, and ACCOUNT the
- * name of its account (see account.h), or 0.
+ * VERSION is the version of the library; a program of another version refuses
+ * to serve. PARENT is the pid of the process that has started it, LINK the
+ * number of the socket to it. HEAP to KEPT are for fz_heap_inherit(). SLOTS is
+ * the number of slots that it shares with its parent; MAKEFLAGS names their
+ * pipe. ACCOUNT is the name of its account (see account.h), or 0.
  */
 #ifndef FZ_CHILD_SPAWNED_H
 #define FZ_CHILD_SPAWNED_H
@@ -22,10 +22,10 @@ struct fz_err;
 
 struct fz_child_spawned {
 	pid_t parent;
-	int link; /* the socket */
+	int link; /* the socket to the parent */
 	struct fz_heap_files heap;
-	int slots;   /* or one of the numbers below */
-	int pipe[2]; /* of the slots, as fz_slots_of_parent() wants it */
+	int slots;   /* number of slots, or one of the numbers below */
+	int pipe[2]; /* pipe of the slots, for fz_slots_of_parent() */
 	uint64_t account;
 };
 
@@ -49,7 +49,7 @@ bool fz_child_spawned_is(int argc, char *const *argv);
 
 /*
  * Read the command line of this process, and become a worker: see
- * fz_proc_enter(). 0, or -1 after the parent was told the reason.
+ * fz_proc_enter(). 0, or -1 after the reason was sent to the parent.
  */
 int fz_child_spawned_enter(struct fz_child_spawned *spawned, char *const *argv);
 

@@ -7,13 +7,16 @@
 #include "os/fd.h"
 #include "worker/child_port.h"
 
-/* Items that take this long together are started together. */
+/* The items that are started together take about this long together. */
 #define STREAM_LEASE_NS (FZ_CLOCK_MS / 2)
 
-/* A slot that is free is granted before this; longer waits are reported. */
+/*
+ * A free slot is granted before this time; longer waits are reported to the
+ * parent.
+ */
 enum { STREAM_GRANT_MS = 5 };
 
-/* Answer a RECALL, unless that was done before its turn came. */
+/* Answer a RECALL, unless it was answered before its turn came. */
 static void
 control(struct fz_port *port, const struct fz_frame *frame)
 {
@@ -22,14 +25,17 @@ control(struct fz_port *port, const struct fz_frame *frame)
 	if (frame->type != FZ_WIRE_RECALL ||
 	    (int32_t)(frame->seq - lease->floor) <= 0)
 		return;
-	/* If the answer cannot be written, no other reply can. */
+	/*
+	 * A failure is ignored, because then no other reply can be written
+	 * either.
+	 */
 	if (fz_port_note(port, FZ_WIRE_RECALLED, frame->seq, 0, NULL) == 0)
 		lease->floor = frame->seq;
 }
 
 /*
- * Read without waiting, and keep the frame of `call`, which may move. False:
- * there are no more bytes, because of the end or an error, too.
+ * Read without waiting, and keep the frame of `call`, which may move. False if
+ * no bytes have come, also at the end or after an error.
  */
 static bool
 read_more(struct fz_port *port, struct fz_call *call)
@@ -48,7 +54,7 @@ read_more(struct fz_port *port, struct fz_call *call)
 }
 
 /*
- * A RECALL is answered before the frames in front of it are taken. False:
+ * Answer a RECALL before the frames in front of it are processed. False if
  * nothing has come.
  */
 static bool
@@ -71,7 +77,10 @@ is_taken_back(const struct fz_port *port, uint32_t seq)
 	return (int32_t)(seq - port->lease.floor) < 0;
 }
 
-/* How many items start together: more if the last ones took little time. */
+/*
+ * The number of items to start together: more if the last ones took little
+ * time.
+ */
 static uint32_t
 lease_size(const struct fz_port_lease *lease, int64_t now_ns)
 {
@@ -93,7 +102,7 @@ renew(struct fz_port_lease *lease, const struct fz_call *call, uint32_t seq)
 
 	lease->n = lease_size(lease, now_ns);
 	if (seq == call->seq || call->timed)
-		lease->n = 1; /* the first of its frame, or timed */
+		lease->n = 1; /* the first item of its frame, or a timed one */
 	if (lease->n > left)
 		lease->n = left;
 	lease->since_ns = now_ns;
@@ -112,8 +121,8 @@ poll_grant(struct fz_slot_line *slot)
 }
 
 /*
- * Get a slot of the node. The parent knows that the worker waits, and may take
- * its items back. False: it has done so, or is gone.
+ * Acquire a slot of the node. The parent knows that the worker waits, and may
+ * take its items back. False if it has done so, or is gone.
  */
 static bool
 take_slot(struct fz_port *port, struct fz_call *call, uint32_t seq)

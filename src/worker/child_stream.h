@@ -1,10 +1,11 @@
 /*
  * child_stream.h - the worker's end of a link that is one byte stream.
  *
- * The same frames travel as through pipes, with all values inside. Before an
- * item starts its number is sent in a STARTED frame, and before that the worker
- * reads what has come: a RECALL takes back the items that are not started.
- * Items that take less than half a millisecond are started several at a time.
+ * The frames are the same as on pipes, but contain all values. Before an item
+ * starts, the worker reads what has come, because a RECALL takes back the items
+ * that are not started. Then it sends the number of the item in a STARTED
+ * frame. Items that take less than half a millisecond are started several at a
+ * time.
  */
 #ifndef FZ_CHILD_STREAM_H
 #define FZ_CHILD_STREAM_H

@@ -94,7 +94,8 @@ fz_claim_settle(struct fz_claim *c, uint32_t answered)
 void
 fz_claim_lease(struct fz_claim *c, uint32_t end)
 {
-	uint32_t floor = end + (UINT32_C(1) << 30); /* above all that come */
+	/* above all numbers that will come */
+	uint32_t floor = end + (UINT32_C(1) << 30);
 
 	store(&c->granted, end);
 	store(&c->decided, floor);
@@ -112,7 +113,7 @@ fz_claim_granted(struct fz_claim *c, uint32_t n, bool *lost)
 			return true;
 		if (load(&c->decided) == floor)
 			return (int32_t)(n - load(&c->granted)) < 0;
-		sched_yield(); /* the parent is about to decide */
+		sched_yield(); /* the parent decides in a moment */
 	}
 	*lost = true;
 	return false;

@@ -4,12 +4,12 @@
  *
  * The worker starts the numbers in order; the parent may take back all that
  * were not started. Both are exact. A start costs the worker a store and a
- * load: only a recall needs a barrier between them, so the parent issues it for
- * both (membarrier, Linux 4.16). On older kernels the worker has a barrier of
- * its own.
+ * load. Only a recall needs a barrier between them, so the parent issues it for
+ * both processes (membarrier, Linux 4.16). On older kernels the worker has a
+ * barrier of its own.
  *
- *   worker: started = n + 1; below the floor? then only what was granted
- *   parent: floor = next; barrier; granted = started; decided = floor
+ *   worker: started = n + 1; a number below the floor starts only if it was
+ * granted parent: floor = next; barrier; granted = started; decided = floor
  *
  * Each number is stored in one word with its complement, so that both sides
  * detect that a function of the worker has overwritten this memory.
@@ -21,7 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* In memory that both share. The words are made by fz_claim_word(). */
+/* In memory that both share. fz_claim_word() makes the words. */
 struct fz_claim {
 	_Atomic uint64_t
 	    started;     /* set by the worker: 1 + its last started item */
@@ -44,7 +44,10 @@ fz_claim_is_word(uint64_t word)
 	return word == fz_claim_word((uint32_t)word);
 }
 
-/* In the parent, before the worker is forked: nothing was started. */
+/*
+ * In the parent, before the worker is forked: initialise the claim; no number
+ * is started.
+ */
 void fz_claim_init(struct fz_claim *claim);
 
 /* In the worker, at its start. */
@@ -54,8 +57,8 @@ void fz_claim_enter(void);
 bool fz_claim_is_whole(const struct fz_claim *claim);
 
 /*
- * In the parent: one above the number that was started last; any number if the
- * claim is not whole.
+ * In the parent: one above the number that was started last. It may be any
+ * number if the claim is not whole.
  */
 uint32_t fz_claim_started(const struct fz_claim *claim);
 
@@ -66,25 +69,28 @@ uint32_t fz_claim_started(const struct fz_claim *claim);
 uint32_t fz_claim_recall(struct fz_claim *claim, uint32_t next);
 
 /*
- * In the parent, at least every 2^30 numbers: all numbers below `answered` are
- * done. Numbers are compared modulo 2^32.
+ * In the parent: note that all numbers below `answered` are done. Call it at
+ * least every 2^30 numbers, because numbers are compared modulo 2^32.
  */
 void fz_claim_settle(struct fz_claim *claim, uint32_t answered);
 
 /*
- * In a worker that does not share the claim with its parent: numbers below
- * `end` may be started, others not.
+ * In a worker that does not share the claim with its parent: only numbers below
+ * `end` may be started.
  */
 void fz_claim_lease(struct fz_claim *claim, uint32_t end);
 
-/* For fz_claim_start(): number `n` is below the floor. */
+/*
+ * For fz_claim_start(), if number `n` is below the floor: whether it may start
+ * all the same.
+ */
 bool fz_claim_granted(struct fz_claim *claim, uint32_t n, bool *lost);
 
 /*
- * In the worker: start number `n`; false: it was taken back. False also if the
- * claim is not whole: the worker cannot know whether the call was taken back,
- * and must end. Then `*lost` is set, because the parent may repair the claim
- * later.
+ * In the worker: start number `n`. False if it was taken back. False also if
+ * the claim is not whole: the worker cannot know whether the call was taken
+ * back, and must end. Then `*lost` is set, because the parent may repair the
+ * claim later.
  */
 static inline bool
 fz_claim_start(struct fz_claim *c, uint32_t n, bool *lost)

@@ -15,10 +15,13 @@
 #include "worker/change.h"
 #include "worker/nodes.h"
 
-/* How often children that die late are checked. */
+/* Time between two checks of children that die late. */
 #define ENGINE_LATE_NS (FZ_CLOCK_SECOND / 20)
 
-/* A worker reads its parent's arena, and makes another one for its workers. */
+/*
+ * A worker reads the arena of its parent, and makes another one for its own
+ * workers.
+ */
 static void
 in_child(struct fz_fork_hook *hook)
 {
@@ -26,10 +29,11 @@ in_child(struct fz_fork_hook *hook)
 	    FZ_CONTAINER_OF(hook, struct fz_engine, hook);
 
 	while (
-	    fz_change_take(engine) != 0) /* the parent's waiters check them */
+	    /* the parent's waiters check these changes */
+	    fz_change_take(engine) != 0)
 		continue;
 	engine->replied = NULL;
-	fz_list_init(&engine->resting); /* they are children of the parent */
+	fz_list_init(&engine->resting); /* the parent's workers */
 	fz_children_forget(&engine->children);
 	fz_account_forget(&engine->accounts);
 	engine->inherited = engine->arena;

@@ -30,17 +30,22 @@ typedef void (*fz_engine_output)(
 
 struct fz_engine {
 	struct fz_loop *loop;
-	struct fz_children children;     /* that this engine has forked */
-	struct fz_membership membership; /* in the shared heap */
-	struct fz_list accounts;         /* of programs: account.h */
+	/* the children that this engine has forked */
+	struct fz_children children;
+	/* the member that it is in the shared heap */
+	struct fz_membership membership;
+	/* retired accounts of programs: account.h */
+	struct fz_list accounts;
 	struct fz_arena *arena; /* NULL: not made yet, or not available */
 	bool arena_tried;
-	struct fz_mailbox_block *cells; /* for new workers; NULL: none yet */
+	/* mailboxes for new workers; NULL: none yet */
+	struct fz_mailbox_block *cells;
 	fz_engine_output output;
 	void *output_ctx;
 	/*
-	 * The slots that this process shares: of its pool in a worker, of make
-	 * under make. NULL: none, each chain has its own.
+	 * The slots that this process shares: in a worker those of its pool,
+	 * under make those of make. NULL: none; then each chain has slots of
+	 * its own.
 	 */
 	struct fz_slots *slots;
 	/*
@@ -50,15 +55,20 @@ struct fz_engine {
 	bool byte_streams;
 	/* The start method of pools that set none. */
 	enum fz_start start;
-	const char *program; /* that workers are; NULL: as start.h finds it */
-	struct fz_nodes *nodes;   /* of all engine URLs that were used */
-	unsigned long wake_count; /* changes: waiters check again if it moved */
-	struct fz_list changed;   /* objects that have changed: change.h */
-	uint64_t nids;            /* how many objects were ever registered */
-	struct fz_worker *replied; /* the last that did; NULL: not known */
-	uint64_t nfreed;           /* workers that were freed */
+	/* program of workers; NULL: the one that start.h finds */
+	const char *program;
+	/* the nodes of all engine URLs that were used */
+	struct fz_nodes *nodes;
+	/* number of changes: waiters check again if it has grown */
+	unsigned long wake_count;
+	struct fz_list changed; /* objects that have changed: change.h */
+	/* number of objects that were ever registered */
+	uint64_t nids;
+	/* the worker that replied last; NULL: unknown */
+	struct fz_worker *replied;
+	uint64_t nfreed; /* number of workers that were freed */
 	struct fz_list
-	    resting; /* idle workers: they do nothing by themselves */
+	    resting; /* idle workers, which do nothing by themselves */
 	struct fz_fork_hook hook;
 	struct fz_timer late; /* reaps what dead children have left */
 	/* In a worker: the arena of its parent, to read from. */
@@ -70,15 +80,19 @@ int fz_engine_init(struct fz_engine *engine, fz_engine_output output,
     void *output_ctx, struct fz_err *err);
 void fz_engine_fini(struct fz_engine *engine);
 
-/* A child was reaped: reap what it has left, once that is dead. */
+/*
+ * After a child was reaped: reap the processes that it has left once they are
+ * dead.
+ */
 void fz_engine_reap_late(struct fz_engine *engine);
 
 /* The arena, made at first use; NULL if the kernel refuses one. */
 struct fz_arena *fz_engine_arena(struct fz_engine *engine);
 
 /*
- * A blob of `len` new bytes of the arena, or of bytes there that the caller
- * owns. NULL and `err` on failure, then these bytes are freed.
+ * fz_engine_room(): a blob of `len` new bytes of the arena. fz_engine_blob(): a
+ * blob of bytes there that the caller owns. NULL and `err` on failure; then
+ * these bytes are freed.
  */
 struct fz_blob *fz_engine_room(
     struct fz_engine *engine, size_t len, struct fz_err *err);

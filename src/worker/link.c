@@ -20,7 +20,10 @@ loop_of(const struct fz_link *link)
 static void
 close_end(struct fz_link *link, struct fz_watch *end)
 {
-	/* A socket has another descriptor here, for the other direction. */
+	/*
+	 * A socket has a second descriptor for the other direction: shut down
+	 * this direction.
+	 */
 	if (end->fd != -1 && end == &link->out &&
 	    !(link->ops->flags & FZ_LINK_SHARED_MEMORY))
 		shutdown(end->fd, SHUT_WR);
@@ -50,7 +53,7 @@ flush(struct fz_link *link)
 	}
 	if (n > 0)
 		link->written += (size_t)n;
-	/* Not at each write: the bytes behind are moved. */
+	/* Not after each write, because this moves the remaining bytes. */
 	if (link->written > link->unsent.len / 2) {
 		fz_buf_consume(&link->unsent, link->written);
 		link->written = 0;
@@ -167,7 +170,10 @@ fz_link_fill(struct fz_link *link)
 {
 	ptrdiff_t n = fz_wire_fill(&link->wire, link->in.fd);
 
-	/* A socket of a worker that died before it had read all. */
+	/*
+	 * This is the end, too: the worker died before it had read all from its
+	 * socket.
+	 */
 	return n < 0 && errno == ECONNRESET ? 0 : n;
 }
 

@@ -6,7 +6,7 @@
  *
  *                          link_fork             link_stream
  *   bytes                  two pipes             any byte stream
- *   big values             in the arena          inside the frames
+ *   big values in the arena inside the frames
  *   results of a map       in the arena, too     inside the frames
  *   start of an item       seen at once          announced by a frame before
  *   recall of items        at once               by a frame; answered before
@@ -15,15 +15,15 @@
  *   tokens of make         shared                not shared
  *
  * A worker on a byte stream announces items that take less than half a
- * millisecond several at a time. So if it dies it may cost all items that were
- * announced together, and an item that takes long delays the others of its
- * frame: they are not taken back meanwhile.
+ * millisecond several at a time. So its death may cost all items that were
+ * announced together. An item that takes long delays the others that were
+ * announced with it, because these cannot be taken back.
  *
- * Of both: the worker starts items in the order of their numbers. An item that
- * counts as started is never sent to another worker. A reply that came is kept
- * whatever happens to the worker. A link that ends, or carries what no worker
- * sends, is a lost worker. The output of the worker's functions does not travel
- * through the link.
+ * For both links: the worker starts items in the order of their numbers. An
+ * item that counts as started is never sent to another worker. A reply that
+ * came is kept whatever happens to the worker. If a link ends, or carries bytes
+ * that no worker sends, the worker counts as lost. The output of the worker's
+ * functions does not travel through the link.
  */
 #ifndef FZ_LINK_H
 #define FZ_LINK_H
@@ -52,99 +52,121 @@ enum {
 
 /* NULL is allowed for death, forked, settle, peek and close. */
 struct fz_link_ops {
-	unsigned flags; /* of those above */
-	/* A link to a worker that is started next. NULL and `err`. */
+	unsigned flags; /* a set of the flags above */
+	/*
+	 * Make a link to the worker that is started next. NULL and `err` on
+	 * failure.
+	 */
 	struct fz_link *(*open)(struct fz_engine *engine, struct fz_err *err);
 	/* In the worker: make `port` its end. 0, or -1 and `err`. */
 	int (*enter)(
 	    struct fz_link *link, struct fz_port *port, struct fz_err *err);
-	/* In the worker, which cannot start because of `text`. */
+	/* In the worker: report that it cannot start, because of `text`. */
 	void (*refuse)(struct fz_link *link, const char *text);
-	/* That text and its kind, in the parent; false if there is none. */
+	/* In the parent: get that text and its kind. False if there is none. */
 	bool (*refusal)(const struct fz_link *link, struct fz_err *err);
-	/* How a worker on a node has ended; false: not known. */
+	/* How a worker on a node has ended. False if that is unknown. */
 	bool (*death)(const struct fz_link *link, struct fz_death *death);
 	/* In the parent, once the worker runs. */
 	void (*forked)(struct fz_link *link);
-	/* Append an argument to the frame; a failure sticks in `unsent`. */
+	/* Append an argument to the frame; a failure is noted in `unsent`. */
 	void (*put)(struct fz_link *link, struct fz_blob *blob);
-	/* A value of a reply that is in the arena. NULL and `err`. */
+	/*
+	 * A blob for a value of a reply that is in the arena. NULL and `err` on
+	 * failure.
+	 */
 	struct fz_blob *(*blob)(struct fz_link *link, uint64_t offset,
 	    size_t len, struct fz_err *err);
-	/* The worker will soon get a job. NULL: it cannot know. */
+	/*
+	 * Notify the worker that it will soon get a job. NULL: the link cannot
+	 * do that.
+	 */
 	void (*expect)(struct fz_link *link);
-	/* The processor on which the worker was last. -1, or NULL: not known.
+	/*
+	 * The processor on which the worker last ran; -1 if unknown. NULL:
+	 * always unknown.
 	 */
 	int (*cpu)(const struct fz_link *link);
-	/* All numbers below `answered` are done. */
+	/* Note that all numbers below `answered` are done. */
 	void (*settle)(struct fz_link *link, uint32_t answered);
 	/*
-	 * One above the number of the item that the worker started last. False
-	 * if the worker has overwritten it.
+	 * Get one above the number of the item that the worker started last.
+	 * False if the worker has overwritten it.
 	 */
 	bool (*started)(const struct fz_link *link, uint32_t *started);
-	/* When it started that, or its chunk if it has no timeout. */
+	/*
+	 * The time at which it started that item, or the chunk of an item
+	 * without a timeout.
+	 */
 	int64_t (*started_at)(const struct fz_link *link);
-	/* Whether it waits for a slot of its node. NULL: it has no node. */
+	/*
+	 * Whether the worker waits for a slot of its node. NULL: it has no
+	 * node.
+	 */
 	bool (*waits)(const struct fz_link *link);
 	/*
 	 * Take back all numbers below `next_seq` that are not started. True:
-	 * the worker will start none of them. False: next() gives an
-	 * FZ_WIRE_RECALLED when that is so.
+	 * from now on the worker starts none of them. False: that is so once
+	 * next() returns an FZ_WIRE_RECALLED.
 	 */
 	bool (*recall)(struct fz_link *link);
 	/* As fz_wire_next(): the next reply, or FZ_WIRE_RECALLED. */
 	int (*next)(
 	    struct fz_link *link, struct fz_frame *frame, struct fz_err *err);
 	/*
-	 * Append the replies that are finished and not sent to `frames`. The
+	 * Append to `frames` the replies that are finished but not sent. The
 	 * last one has the flag FZ_WIRE_GROWS if items may be added to it.
-	 * 1, 0 if there are none, -1 if the worker has overwritten them: they
-	 * come through the link all the same.
+	 * Returns 1, 0 if there are none, or -1 if the worker has overwritten
+	 * them; they come through the link all the same.
 	 */
 	int (*peek)(struct fz_link *link, struct fz_buf *frames);
 	/* Whether the rest of a frame that has come in part may follow. */
 	bool (*is_sending)(const struct fz_link *link);
-	/* Free what is the link's own; for fz_link_free(). */
+	/* Free the private part of the link; for fz_link_free(). */
 	void (*close)(struct fz_link *link);
 };
 
 /*
- * Notify the owner of a link. No function may free the link. The last three are
- * NULL if the worker is on this machine.
+ * Functions that notify the owner of a link. None may free the link. The last
+ * three are NULL if the worker is on this machine.
  */
 struct fz_link_owner {
 	void (*ready)(void *ctx); /* replies came: call fz_link_fill() */
 	void (*lost)(void *ctx);  /* an end was closed, by the worker or here */
-	void (*joined)(void *ctx, pid_t pid); /* it runs on its node */
+	void (*joined)(void *ctx, pid_t pid); /* the worker runs on its node */
 	void (*printed)(
 	    void *ctx, enum fz_stdio file, const void *bytes, size_t len);
-	void (*leaving)(void *ctx); /* its node leaves: it gets no more jobs */
+	void (*leaving)(void *ctx); /* its node leaves: send it no more jobs */
 };
 
 struct fz_link {
 	const struct fz_link_ops *ops;
 	struct fz_engine *engine;
 	const struct fz_link_owner *owner;
-	void *ctx;                  /* of the owner */
-	struct fz_watch out, in;    /* to the worker, from the worker */
-	struct fz_buf unsent;       /* frames for the worker */
-	size_t written;             /* bytes of these that `out` had room for */
-	struct fz_wire_in wire;     /* replies that were not taken */
-	struct fz_defer flush;      /* writes `unsent` */
-	uint32_t next_seq;          /* number of the next item that is sent */
-	struct fz_account *account; /* the worker's; NULL: none is shared */
-	int worker_in, worker_out;  /* the worker's ends until it is forked */
+	void *ctx; /* passed to the functions of the owner */
+	/* descriptors to the worker, from the worker */
+	struct fz_watch out, in;
+	struct fz_buf unsent;   /* frames for the worker */
+	size_t written;         /* number of these bytes that are written */
+	struct fz_wire_in wire; /* replies that were not processed */
+	struct fz_defer flush;  /* writes `unsent` */
+	uint32_t next_seq;      /* number of the next item to send */
+	/* account of the worker; NULL: none is shared */
+	struct fz_account *account;
+	int worker_in, worker_out; /* the worker's ends until it is forked */
 	/*
-	 * Of a byte stream: the rest of a frame follows its beginning without
-	 * such a pause; longer for a slow connection.
+	 * Of a byte stream: the longest pause within a frame; longer for a slow
+	 * connection.
 	 */
 	int64_t pause_ns;
 };
 
 extern const struct fz_link_ops fz_link_fork, fz_link_stream;
 
-/* NULL and `err` on failure. Nothing is reported before the first turn. */
+/*
+ * Open a link. NULL and `err` on failure. Nothing is reported before the first
+ * turn of the loop.
+ */
 struct fz_link *fz_link_open(const struct fz_link_ops *ops,
     struct fz_engine *engine, const struct fz_link_owner *owner, void *ctx,
     struct fz_err *err);
@@ -153,9 +175,9 @@ struct fz_link *fz_link_open(const struct fz_link_ops *ops,
 void fz_link_forked(struct fz_link *link);
 
 /*
- * End the frame in `unsent` that starts at `start`. It leaves at the end of the
- * loop's turn, or with fz_link_write(). 0, or -1 and `err` (no memory), then it
- * is dropped.
+ * End the frame in `unsent` that starts at `start`. It is written at the end of
+ * the loop's turn, or by fz_link_write(). 0, or -1 and `err` if there is no
+ * memory; then the frame is dropped.
  */
 int fz_link_end_frame(struct fz_link *link, size_t start, struct fz_err *err);
 void fz_link_write(struct fz_link *link);
@@ -163,7 +185,7 @@ void fz_link_write(struct fz_link *link);
 /* One read into `wire`; as fz_wire_fill(). */
 ptrdiff_t fz_link_fill(struct fz_link *link);
 
-/* Send nothing after this: the worker reads the end of its calls. */
+/* Send nothing after this, so that the worker reads the end of its calls. */
 void fz_link_finish(struct fz_link *link);
 
 /* Close an end that has failed or has ended, and report that. */
@@ -172,9 +194,10 @@ void fz_link_lose(struct fz_link *link, struct fz_watch *end);
 void fz_link_free(struct fz_link *link); /* NULL is allowed */
 
 /*
- * For the kinds of links: `link` is the first member of what they allocate.
- * attach: own the descriptors `*out` and `*in` and watch them. 0, or -1 and
- * `err`, then what was not attached is still the caller's.
+ * For the kinds of links. fz_link_init(): `link` is the first member of the
+ * structure that they allocate. fz_link_attach(): own the descriptors `*out`
+ * and `*in`, and watch them. 0, or -1 and `err`; then the caller still owns
+ * those that were not attached.
  */
 void fz_link_init(struct fz_link *link, const struct fz_link_ops *ops,
     struct fz_engine *engine);

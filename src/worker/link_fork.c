@@ -15,7 +15,8 @@
 struct link_fork {
 	struct fz_link link;
 	struct fz_mailbox *mailbox;
-	struct fz_mailbox_block *block; /* of the mailbox */
+	/* the block that contains the mailbox */
+	struct fz_mailbox_block *block;
 	struct fz_worker_slice *slice;
 };
 
@@ -31,7 +32,10 @@ mailbox_of(const struct fz_link *link)
 	return ((const struct link_fork *)link)->mailbox;
 }
 
-/* Bytes of the worker at `offset` of the arena are read. */
+/*
+ * The worker's bytes at `offset` of the arena are not needed any more: let it
+ * free them.
+ */
 static void
 give_back(void *ctx, uint64_t offset)
 {
@@ -39,8 +43,10 @@ give_back(void *ctx, uint64_t offset)
 	size_t start = fz_wire_begin(&link->unsent, FZ_WIRE_FREE, 0, 0);
 
 	fz_buf_put_u64(&link->unsent, offset);
-	/* If memory is missing, the extent stays allocated until the worker
-	 * dies. */
+	/*
+	 * If there is no memory, the extent stays allocated until the worker
+	 * dies.
+	 */
 	fz_link_end_frame(link, start, NULL);
 }
 
@@ -188,7 +194,7 @@ fork_next(struct fz_link *link, struct fz_frame *frame, struct fz_err *err)
 	return fz_wire_next(&link->wire, frame, err);
 }
 
-/* Whether a worker can have published that. */
+/* Whether a worker can have published these values. */
 static bool
 is_possible(const struct fz_mailbox_open *open)
 {
@@ -200,7 +206,7 @@ is_possible(const struct fz_mailbox_open *open)
 	       grows == (open->len != 0);
 }
 
-/* Make a frame of the copy of one that grows. */
+/* Complete the copy of a growing frame, so that it is a whole frame. */
 static void
 complete(unsigned char *at, const struct fz_mailbox_open *open)
 {
@@ -209,7 +215,7 @@ complete(unsigned char *at, const struct fz_mailbox_open *open)
 	fz_le32_store(at + FZ_WIRE_HEADER, open->nitems);
 }
 
-/* The worker completes the head of a frame before it publishes that. */
+/* Clear the fields that the worker sets when it completes a frame. */
 static void
 clear_head(unsigned char *at)
 {
@@ -219,7 +225,9 @@ clear_head(unsigned char *at)
 	fz_le32_store(at + FZ_WIRE_HEADER, 0);
 }
 
-/* Copy the replies that `word` covers to `copy`; false: their seal is wrong. */
+/*
+ * Copy the replies that `word` covers to `copy`. False if their seal is wrong.
+ */
 static bool
 copy_sealed(const struct fz_mailbox *mailbox, uint64_t word, uint64_t seal,
     unsigned char *copy)
@@ -257,9 +265,10 @@ fork_peek(struct fz_link *link, struct fz_buf *frames)
 		return -1;
 	if (len == 0)
 		return 0;
-	copy = fz_buf_reserve(frames, len + 8); /* with a pad */
+	/* room for the replies and a pad */
+	copy = fz_buf_reserve(frames, len + 8);
 	if (copy == NULL)
-		return 0; /* they will come through the pipe */
+		return 0; /* the replies will come through the pipe */
 	if (copy_sealed(mailbox, word, seal, copy)) {
 		frames->len += len;
 		return 1;

@@ -17,20 +17,24 @@
 #include "worker/engine.h"
 #include "worker/link.h"
 
-/* A connection that breaks without an end is for its keepalives to notice. */
+/*
+ * The longest pause in a frame. A broken connection is noticed by its
+ * keepalives.
+ */
 #define STREAM_PAUSE_NS (10 * FZ_CLOCK_SECOND)
 
 struct link_stream {
 	struct fz_link link;
-	uint32_t started;    /* one above the last number that was announced */
-	int64_t started_ns;  /* when that came */
-	bool waits;          /* for a slot of its node, to start the next one */
-	int64_t heard_ns;    /* when bytes came last */
-	bool recalling;      /* a RECALL is not answered */
-	uint32_t recall_end; /* the number of that */
-	bool died;           /* the node has sent how it ended */
+	uint32_t started;   /* one above the last number that was announced */
+	int64_t started_ns; /* time at which that announcement came */
+	/* it waits for a slot of its node, to start the next item */
+	bool waits;
+	int64_t heard_ns;    /* time at which bytes came last */
+	bool recalling;      /* a RECALL is not answered yet */
+	uint32_t recall_end; /* the number of that RECALL */
+	bool died;           /* the node has reported how the worker ended */
 	struct fz_death death;
-	struct fz_err why; /* it cannot start; NONE: it can */
+	struct fz_err why; /* why the worker cannot start; NONE: it can */
 };
 
 static struct link_stream *
@@ -63,7 +67,7 @@ fz_link_stream_new(
 	return NULL;
 }
 
-/* A link to a worker that is forked next. */
+/* Make a link to a worker that is forked next. */
 static struct fz_link *
 stream_open(struct fz_engine *engine, struct fz_err *err)
 {
@@ -165,7 +169,7 @@ stream_recall(struct fz_link *link)
 	if ((int32_t)(link->next_seq - s->started) <= 0)
 		return true; /* there is nothing to take back */
 	start = fz_wire_begin(&link->unsent, FZ_WIRE_RECALL, 0, link->next_seq);
-	/* If memory is missing, nothing is taken back this time. */
+	/* If there is no memory, nothing is taken back this time. */
 	s->recalling = fz_link_end_frame(link, start, NULL) == 0;
 	s->recall_end = link->next_seq;
 	return false;
@@ -209,7 +213,7 @@ note_recalled(struct link_stream *s, const struct fz_frame *frame)
 	if (!s->recalling || frame->seq != s->recall_end)
 		return -1;
 	s->recalling = s->waits = false;
-	return 1; /* the owner returns the items */
+	return 1; /* for the owner, which returns the items */
 }
 
 static int
@@ -257,7 +261,9 @@ pass_joined(struct link_stream *s, struct fz_reader *body)
 	return 0;
 }
 
-/* A frame of the process between a worker on a node and its parent. */
+/*
+ * Process a frame from the process between a worker on a node and its parent.
+ */
 static int
 take_node_frame(struct link_stream *s, const struct fz_frame *frame)
 {
@@ -303,7 +309,10 @@ is_inline(const struct fz_frame *frame)
 	return frame->type != FZ_WIRE_STORED;
 }
 
-/* Returns 1 if the frame is the owner's, 0 if it is the link's, -1: garbage. */
+/*
+ * Process a frame. Returns 1 if it is for the owner, 0 if it was for the link,
+ * or -1 if no worker sends such a frame.
+ */
 static int
 take_frame(struct link_stream *s, const struct fz_frame *frame)
 {

@@ -7,10 +7,10 @@ struct fz_err;
 struct fz_link;
 
 /*
- * A link to a worker that reads what is written to `*out`, and whose replies
- * are read from `*in`; a socket is both, and comes with a duplicate. The link
- * owns the descriptors. NULL and `err` on failure, then the descriptors that
- * are not -1 are still the caller's.
+ * A link to a worker that reads the bytes written to `*out`, and writes replies
+ * that are read from `*in`. For a socket, `*in` is a duplicate of `*out`. The
+ * link owns the descriptors. NULL and `err` on failure; then the caller still
+ * owns the descriptors that are not -1.
  */
 struct fz_link *fz_link_stream_new(
     struct fz_engine *engine, int *out, int *in, struct fz_err *err);

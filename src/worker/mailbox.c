@@ -10,15 +10,19 @@
 #include "base/err.h"
 #include "os/process.h"
 
-/* Cells of the first block of a process, and of the largest one. */
+/*
+ * Number of mailboxes in the first block of a process, and in the largest one.
+ */
 enum { BLOCK_CELLS = 16, BLOCK_CELLS_MAX = 256 };
 
 struct fz_mailbox_block {
 	unsigned char *base;
 	size_t stride; /* bytes from one mailbox to the next, whole pages */
 	unsigned ncells, ntaken;
-	unsigned nrefs;      /* cells in use, and one until it is dropped */
-	uint32_t generation; /* of the process that mapped it */
+	/* number of mailboxes in use, plus 1 until the block is dropped */
+	unsigned nrefs;
+	/* generation of the process that mapped the block */
+	uint32_t generation;
 };
 
 static void *
@@ -84,7 +88,9 @@ unref(struct fz_mailbox_block *block)
 	free(block);
 }
 
-/* In a forked child the memory of its parent's blocks is not mapped. */
+/*
+ * Whether this process has made the block: blocks of its parent are not mapped.
+ */
 static bool
 is_own(const struct fz_mailbox_block *block)
 {
@@ -108,7 +114,7 @@ next_ncells(const struct fz_mailbox_block *old)
 					     : BLOCK_CELLS_MAX;
 }
 
-/* Make a new block of `*block`, unless that has a mailbox left. */
+/* Replace `*block` by a new block, unless it has a mailbox left. */
 static int
 provide(struct fz_mailbox_block **block, struct fz_err *err)
 {

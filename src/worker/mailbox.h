@@ -2,28 +2,25 @@
  * mailbox.h - memory that a forked worker shares with its parent, beside the
  * pipes.
  *
- * It makes two things exact that pipes leave open when a worker dies: which
- * item the worker had started, and which replies were complete but not yet
- * written.
+ * After the death of a worker it says exactly which item the worker had
+ * started, and which replies were complete but not yet written; pipes do not.
  *
  *   claim  the items that the worker has started (see claim.h).
  *   out    replies that are finished and not yet written to the pipe. The
  *          worker increments `epoch` before it overwrites bytes of `out`.
- *   open   what of `out` counts: the bytes of complete replies, and the bytes
- *          and items of the frame that still grows behind them. A reply or an
- *          item counts from the moment this word covers it.
- *   cpu    the processor of a worker that waits for calls, so that the parent
- *          knows whether the worker needs that of the parent.
- *   nexpected  counts the calls that the parent expects to send soon, so that
- *          the worker keeps its processor for some microseconds.
- *   seals  a seal is the sum over the bytes that a word covers, combined with
- *          the word. Two words in a row have their seals in different places,
- *          so that the parent can read a word and its seal while the worker
- *          publishes the next word.
+ *   open   the part of `out` that counts: the bytes of complete replies, and
+ * the bytes and items of the frame that grows behind them. A reply or an item
+ * counts from the moment this word covers it. cpu    the processor of a worker
+ * that waits for calls, so that the parent knows whether the worker needs that
+ * of the parent. nexpected  counts the calls that the parent expects to send
+ * soon, so that the worker keeps its processor for some microseconds. seals  a
+ * seal is the sum over the bytes that a word covers, combined with the word.
+ * Two words in a row have their seals in different places, so that the parent
+ * can read a word and its seal while the worker publishes the next word.
  *
  * A function of the worker may overwrite this memory. Therefore the worker
- * builds replies and computes sums in memory of its own, of which the mailbox
- * has a copy. The parent takes replies from the mailbox only if their seal is
+ * builds replies and computes sums in memory of its own, and the mailbox has a
+ * copy of them. The parent takes replies from the mailbox only if their seal is
  * right, and checks everything else that it reads.
  */
 #ifndef FZ_MAILBOX_H
@@ -46,44 +43,53 @@ struct fz_err;
 
 struct fz_mailbox {
 	struct fz_claim claim;
-	_Atomic uint32_t nexpected; /* how often the parent expected a call */
-	_Atomic uint32_t cpu; /* where it waited last, from 1; 0: not known */
-	_Atomic uint32_t writing; /* 1: a reply too big for out[] is written */
-	_Atomic uint32_t nwhy;  /* bytes in out[]: why it cannot start; or 0 */
-	_Atomic uint32_t epoch; /* how often out[] was emptied */
-	_Atomic uint64_t open;  /* fz_mailbox_open_word() */
+	/* number of calls that the parent expected to send soon */
+	_Atomic uint32_t nexpected;
+	/* processor on which the worker last waited, from 1; 0: unknown */
+	_Atomic uint32_t cpu;
+	/* 1: a reply that is too big for out[] is being written */
+	_Atomic uint32_t writing;
+	/* bytes in out[] of the reason why it cannot start; or 0 */
+	_Atomic uint32_t nwhy;
+	_Atomic uint32_t epoch; /* number of times that out[] was emptied */
+	_Atomic uint64_t open;  /* as fz_mailbox_open_word() encodes it */
 	_Atomic uint64_t seals[2];
-	_Atomic int64_t start_ns; /* start of the last timed job or chunk */
+	/* time at which the last timed job or chunk started */
+	_Atomic int64_t start_ns;
 	struct fz_account account;
 	unsigned char out[FZ_MAILBOX_OUT];
 };
 
 /*
  * The worker's private memory beside the mailbox: its replies, and the buffer
- * for calls. It is a mapping: glibc, at the first large malloc of the worker,
- * would consolidate and so copy much of the inherited heap.
+ * for calls. It is a mapping, because at the first large malloc() of the worker
+ * glibc would consolidate, and so copy, much of the inherited heap.
  */
 struct fz_mailbox_own {
 	unsigned char out[FZ_MAILBOX_OUT];
 	unsigned char in[FZ_MAILBOX_IN];
 };
 
-/* In the worker. NULL and `err` on failure. */
+/* Map the memory, in the worker. NULL and `err` on failure. */
 struct fz_mailbox_own *fz_mailbox_own_new(struct fz_err *err);
 void fz_mailbox_own_free(struct fz_mailbox_own *own);
 
 /* The replies in a mailbox. */
 struct fz_mailbox_open {
-	uint32_t start;  /* bytes of complete replies; the next frame's start */
+	/* bytes of complete replies, behind which the next frame starts */
+	uint32_t start;
 	uint32_t len;    /* bytes of the frame that grows; 0: there is none */
 	uint32_t nitems; /* items in that frame; 0: there is none */
 };
 
-enum { FZ_MAILBOX_OPEN_ITEMS = (1 << 20) - 1 }; /* at most */
+enum { FZ_MAILBOX_OPEN_ITEMS = (1 << 20) - 1 }; /* limit of `nitems` */
 
-/* Words have a number in the highest byte. Added to a word: */
-#define FZ_MAILBOX_OPEN_NEXT (UINT64_C(1) << 56)        /* the next number */
-#define FZ_MAILBOX_OPEN_ITEM (FZ_MAILBOX_OPEN_NEXT | 1) /* and an item */
+/*
+ * Words have a number in the highest byte. Added to a word, the first of these
+ * makes the next word, the second one the next word with one more item.
+ */
+#define FZ_MAILBOX_OPEN_NEXT (UINT64_C(1) << 56)
+#define FZ_MAILBOX_OPEN_ITEM (FZ_MAILBOX_OPEN_NEXT | 1)
 
 /* The word for `open` with the number of the word `numbered`. */
 static inline uint64_t
@@ -102,16 +108,19 @@ fz_mailbox_open_of(uint64_t word)
 	return open;
 }
 
-/* What the mailbox has now. */
+/* The replies that are in the mailbox now. */
 struct fz_mailbox_open fz_mailbox_open(const struct fz_mailbox *mailbox);
 
-/* The sum over the first bytes of out[], which continues as these grow. */
+/* A sum over the first bytes of out[], which is continued as these grow. */
 struct fz_mailbox_sum {
-	uint64_t sum; /* of whole words of 8 bytes */
-	size_t at;    /* bytes of these words */
+	uint64_t sum; /* sum over whole words of 8 bytes */
+	size_t at;    /* number of bytes in these words */
 };
 
-/* A word that differs has another term, so that one wrong word is noticed. */
+/*
+ * The term of a word: different words have different terms, so that one wrong
+ * word is noticed.
+ */
 static inline uint64_t
 fz_mailbox_term(uint64_t word, size_t at)
 {
@@ -120,7 +129,7 @@ fz_mailbox_term(uint64_t word, size_t at)
 	return (word ^ word >> 32) * factor;
 }
 
-/* Zeros follow the first `end` bytes, so that sums have whole words. */
+/* Write zeros behind the first `end` bytes, so that sums cover whole words. */
 static inline void
 fz_mailbox_pad(unsigned char *out, size_t end)
 {
@@ -156,21 +165,25 @@ fz_mailbox_show(struct fz_mailbox *mailbox, uint64_t word, uint64_t sum)
 	atomic_store_explicit(&mailbox->open, word, memory_order_release);
 }
 
-/* In the parent: read the word and its seal. False: there are newer ones. */
+/*
+ * In the parent: read the word and its seal. False if there is a newer word
+ * meanwhile.
+ */
 bool fz_mailbox_read(
     const struct fz_mailbox *mailbox, uint64_t *word, uint64_t *seal);
 
 /*
- * Memory for several cells, in one mapping, because each mapping of the parent
- * makes each fork slower. No fork inherits it except the cells that are new
- * then. A mailbox is used once: a descendant of its worker may still map it.
+ * Memory for several mailboxes in one mapping, because each mapping of the
+ * parent makes each fork slower. A fork inherits only the mailboxes that are
+ * new then. A mailbox is used once, because a descendant of its worker may
+ * still map it.
  */
 struct fz_mailbox_block;
 
 /*
- * A mailbox of `*block` that later forks share. If that block is NULL, full, or
- * the one of a parent, make a new block first and put it in `*block`. NULL and
- * `err` on failure.
+ * A new mailbox of `*block`, which later forks share. If that block is NULL,
+ * full, or made by a parent, replace it by a new one first. NULL and `err` on
+ * failure.
  */
 struct fz_mailbox *fz_mailbox_new(
     struct fz_mailbox_block **block, struct fz_err *err);
@@ -179,12 +192,13 @@ struct fz_mailbox *fz_mailbox_new(
 struct fz_mailbox *fz_mailbox_new_private(struct fz_err *err);
 
 /*
- * Free a mailbox of `block`; the last one of a block that was dropped frees it.
+ * Free a mailbox of `block`. If the block was dropped, its last mailbox frees
+ * the block.
  */
 void fz_mailbox_free(
     struct fz_mailbox *mailbox, struct fz_mailbox_block *block);
 
-/* No further mailbox will be taken from the block. NULL is allowed. */
+/* Take no further mailbox from the block. NULL is allowed. */
 void fz_mailbox_block_drop(struct fz_mailbox_block *block);
 
 /*

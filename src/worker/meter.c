@@ -4,7 +4,10 @@
 #include "os/usage.h"
 #include "worker/wire.h"
 
-/* The question costs two system calls, about 1 us. */
+/*
+ * Least time between two questions to the kernel. One costs two system calls,
+ * about 1 us.
+ */
 #define METER_ASK_NS (FZ_CLOCK_MS / 5)
 
 static void
@@ -26,11 +29,11 @@ fz_meter_start(struct fz_meter *m)
 	m->now_ns = fz_clock_ns();
 	if (m->now_ns - m->asked_ns < METER_ASK_NS)
 		return;
-	ask(m, m->now_ns); /* the time between two calls is no call's */
+	ask(m, m->now_ns); /* the time between two calls belongs to no call */
 	m->counted_ns = m->total_ns;
 }
 
-/* Processor time of the calls since the last question, with a new one. */
+/* Ask the kernel: processor time of the calls since the last question. */
 static uint64_t
 measure(struct fz_meter *m, int64_t now_ns)
 {

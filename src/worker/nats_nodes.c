@@ -24,23 +24,27 @@
 
 enum { NATS_MESSAGE_MAX = 1024, NATS_SETUP_MAX = 8192, NATS_FIELDS = 7 };
 
-/* The gateway gives up earlier, but may not be scheduled at once. */
+/*
+ * Time to wait for the list of nodes. The gateway gives up earlier, but may get
+ * no processor for a while.
+ */
 #define NATS_START_NS (10 * FZ_CLOCK_SECOND)
-/* Time that the gateway has for its end. */
+/* Time that the gateway has to end itself. */
 #define NATS_LEAVE_NS FZ_CLOCK_SECOND
-/* How often its reports are read. */
+/* Time between two reads of its reports. */
 #define NATS_UPDATE_NS (10 * FZ_CLOCK_MS)
 
 struct fz_nats {
 	struct fz_proc proc;
-	uint32_t generation; /* of the process that owns it */
+	/* generation of the process that owns the gateway */
+	uint32_t generation;
 	int control;
-	char name[48]; /* of the socket of its relays */
+	char name[48]; /* name of the socket for its relays */
 	char program[FZ_NATS_PROGRAM_MAX];
 	int64_t updated_ns;
 };
 
-/* What a message has, behind its type. */
+/* The body of a message, behind its type. */
 struct message {
 	char bytes[NATS_MESSAGE_MAX + 1];
 	const char *fields[NATS_FIELDS];
@@ -109,7 +113,9 @@ next_message(struct fz_nats *nats, struct message *m)
 	return (unsigned char)m->bytes[0];
 }
 
-/* Words for sh: without quotes, as start_gateway() has checked. */
+/*
+ * The command for sh. Its words need no quotes, as start_gateway() has checked.
+ */
 static char *
 command_for(const struct fz_nats *nats, const char *id)
 {
@@ -138,7 +144,9 @@ is_id(const char *id)
 	return strlen(id) == 16 && strspn(id, "0123456789abcdef") == 16;
 }
 
-/* A node that was announced for the first time. NULL without memory. */
+/*
+ * Add a node that was announced for the first time. NULL if there is no memory.
+ */
 static struct fz_node *
 add_node(struct fz_nodes *nodes, const char *id, const char *name)
 {
@@ -183,7 +191,7 @@ take_node(struct fz_nodes *nodes, const struct message *m, bool silent)
 		    m->fields[6]);
 }
 
-/* All nodes are out of reach. */
+/* Mark all nodes as gone. */
 static void
 lose_all(struct fz_nodes *nodes)
 {
@@ -217,7 +225,7 @@ update(struct fz_nodes *nodes)
 	lose_all(nodes);
 }
 
-/* Take messages until the list is complete. */
+/* Read messages until the list is complete. */
 static int
 wait_for_list(struct fz_nodes *nodes, struct fz_err *err)
 {
@@ -251,7 +259,7 @@ wait_for_list(struct fz_nodes *nodes, struct fz_err *err)
 	}
 }
 
-/* Secrets travel through the socket alone. */
+/* Send the secrets to the gateway; they travel only through this socket. */
 static int
 send_setup(const struct fz_nats *nats, const char *url, const char *creds,
     const char *identity, struct fz_err *err)
@@ -336,7 +344,9 @@ start_gateway(struct fz_nodes *nodes, const char *creds, const char *identity,
 	return wait_for_list(nodes, err);
 }
 
-/* A fork of the gateway's owner needs another one. */
+/*
+ * Whether this process owns the gateway; a fork of its owner needs another one.
+ */
 static bool
 is_usable(const struct fz_nodes *nodes)
 {

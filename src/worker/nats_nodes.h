@@ -15,12 +15,13 @@
 
 struct fz_err;
 
-/* The longest path of the gateway's program. */
+/* Room for the path of the gateway's program. */
 enum { FZ_NATS_PROGRAM_MAX = 512 };
 
 /*
- * The program that is the gateway: that of the environment variable FZLUA_NATS,
- * the one beside the fzlua command, or "fzlua-nats", which is searched in PATH.
+ * The program of the gateway: the one that the environment variable FZLUA_NATS
+ * names, the one beside the fzlua command, or "fzlua-nats", which is searched
+ * in PATH.
  */
 void fz_nats_program(char path[FZ_NATS_PROGRAM_MAX]);
 

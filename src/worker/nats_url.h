@@ -17,18 +17,19 @@ enum { FZ_NATS_URL_MAX = 256, FZ_NATS_TEAM_MAX = 64 };
 struct fz_nats_url {
 	bool tls;
 	bool insecure; /* plain text to another machine is allowed */
-	char user[FZ_NATS_URL_MAX]; /* decoded; "": none */
+	char user[FZ_NATS_URL_MAX]; /* user, decoded; "": none */
 	char password[FZ_NATS_URL_MAX];
 	char host[FZ_NATS_URL_MAX]; /* an IPv6 address with its brackets */
 	unsigned port;
 	char team[FZ_NATS_TEAM_MAX + 1];
-	char shown[2 * FZ_NATS_URL_MAX]; /* for people: without secrets */
+	/* the URL for messages, without secrets */
+	char shown[2 * FZ_NATS_URL_MAX];
 };
 
 /* Whether `text` has one of the schemes. */
 bool fz_nats_url_is(const char *text);
 
-/* Read it. 0, or -1 and `err`, whose text has no secret. */
+/* Parse a URL. 0, or -1 and `err`, whose text has no secret. */
 int fz_nats_url_read(
     struct fz_nats_url *url, const char *text, struct fz_err *err);
 

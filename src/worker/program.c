@@ -31,9 +31,9 @@ struct output {
 
 struct fz_program {
 	struct fz_engine *engine;
-	struct fz_change change; /* it has ended */
+	struct fz_change change; /* the change that reports its end */
 	struct fz_proc proc;
-	char name[128]; /* of the program, perhaps cut */
+	char name[128]; /* name of the program, perhaps cut */
 	struct fz_watch input, supervisor;
 	struct output outputs[2]; /* its standard output and error */
 	struct fz_timer timer;
@@ -42,7 +42,7 @@ struct fz_program {
 	size_t nunread;
 	bool feed; /* more input follows */
 	struct fz_program_report report;
-	size_t nreport; /* bytes of it that were read */
+	size_t nreport; /* bytes of the report that were read */
 	bool ending;    /* the supervisor was asked to end */
 	bool done;
 	struct fz_program_end end;
@@ -68,7 +68,7 @@ let_go(struct fz_program *program)
 	fz_loop_unhook(&program->hook);
 }
 
-/* One read, as fz_fd_read(); -1 with ENOMEM if there is no memory. */
+/* Read once, like fz_fd_read(); -1 with ENOMEM if there is no memory. */
 static ssize_t
 read_output(struct output *s)
 {
@@ -96,7 +96,10 @@ lose_output(struct fz_program *program)
 		    "cannot read the output of '%s'", program->name);
 }
 
-/* Read what is in the pipe; a process that still writes has escaped. */
+/*
+ * Read the rest of the pipe without waiting: if a process still holds it, that
+ * has escaped the kill.
+ */
 static void
 take_rest(struct fz_program *program, struct output *s)
 {
@@ -111,7 +114,7 @@ take_rest(struct fz_program *program, struct output *s)
 		lose_output(program);
 }
 
-/* Read bytes of the report, as fz_fd_read(). */
+/* Read bytes of the report, like fz_fd_read(). */
 static ssize_t
 read_report(struct fz_program *program)
 {
@@ -135,7 +138,7 @@ set_outcome(struct fz_program *program, const struct fz_death *death)
 		return;
 	if (program->nreport == sizeof(program->report)) {
 		end->err = program->report.err;
-		end->timed_out = false; /* it ended in time */
+		end->timed_out = false; /* it ended before it was killed */
 		end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 		end->exitcode = WIFSIGNALED(status) ? 0 : WEXITSTATUS(status);
 	} else if (end->timed_out) {
@@ -147,7 +150,7 @@ set_outcome(struct fz_program *program, const struct fz_death *death)
 	}
 }
 
-/* Wait for the death of the supervisor, which is near, and read the rest. */
+/* Wait for the death of the supervisor, which comes soon, and read the rest. */
 static void
 finish(struct fz_program *program)
 {
@@ -191,8 +194,8 @@ lose_input(struct fz_program *program, int code)
 
 /*
  * Handle the end of a write: all bytes are written, or the program reads no
- * more. While it waits for more input only the end of the pipe is an event, and
- * `written` is false then.
+ * more (`written` is false). While it waits for more input, the end of the pipe
+ * is the only event.
  */
 static void
 input_written(struct fz_program *program, bool written)
@@ -208,7 +211,9 @@ input_written(struct fz_program *program, bool written)
 	fz_changed(&program->change);
 }
 
-/* A program need not read all its input. */
+/*
+ * Write input. An error is ignored, because a program need not read all of it.
+ */
 static void
 input_ready(struct fz_watch *watch, unsigned events)
 {
@@ -394,7 +399,8 @@ start(struct fz_program *program, const struct fz_program_opts *opts,
 	    fz_proc_fork(&program->proc, &inherit, fz_program_supervisor_main,
 		&b, err) == 0)
 		rc = watch_all(program, &b, err);
-	close_pipes(&b); /* the supervisor's ends, or all */
+	/* closes the supervisor's ends or, after a failure, all */
+	close_pipes(&b);
 	fz_process_end_spawn();
 	return rc;
 }

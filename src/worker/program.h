@@ -5,8 +5,8 @@
  *
  * The supervisor is a child as proc.h describes it: it ends with this process,
  * and ends all its descendants when the program has ended. No other process has
- * the pipe of its report, so the end of that pipe means that the supervisor
- * ended.
+ * the pipe of its report, so that the end of this pipe means that the
+ * supervisor has ended.
  */
 #ifndef FZ_PROGRAM_H
 #define FZ_PROGRAM_H
@@ -23,18 +23,20 @@ struct fz_program;
 
 struct fz_program_opts {
 	struct fz_engine *engine;
-	const char *file;  /* what to run; searched in PATH if it has no "/" */
+	/* the file to run; searched in PATH if it has no "/" */
+	const char *file;
 	char *const *argv; /* at least one string; ends with NULL */
 	char *const *env; /* "NAME=value" sets, "NAME" removes; NULL: inherit */
-	const char *cwd;  /* NULL: inherit */
+	const char *cwd;  /* working directory; NULL: that of the script */
 	/*
-	 * Names of the files that are its standard input, output and error;
-	 * NULL: a pipe. The script's directory, not `cwd`, is where they are.
+	 * Names of files for its standard input, output and error; NULL: a
+	 * pipe. They are relative to the script's directory, not to `cwd`.
 	 */
 	const char *files[3];
 	const void
-	    *input;    /* owned by the caller, as long as the object lives */
-	size_t ninput; /* bytes of it */
+	    /* input, which the caller owns while the object exists */
+	    *input;
+	size_t ninput; /* bytes of the input */
 	bool feed;     /* more input follows: fz_program_feed() */
 	/* the caller consumes standard output, error while it runs */
 	bool follow[2];
@@ -43,42 +45,47 @@ struct fz_program_opts {
 
 /* How it ended; the object owns the bytes. */
 struct fz_program_end {
-	struct fz_err err; /* why it could not run to its end; or kind NONE */
-	int signal;        /* that killed it; 0: none */
-	int exitcode;      /* valid if `signal` is 0 */
-	bool timed_out;    /* it was killed because of its timeout */
+	/* why it could not run until its end; or kind NONE */
+	struct fz_err err;
+	int signal;     /* the signal that killed it; 0: none */
+	int exitcode;   /* valid if `signal` is 0 */
+	bool timed_out; /* it was killed because of its timeout */
 	struct fz_buf out, errors;
 };
 
 /*
- * Start it. `engine->wake_count` is incremented when it is done. NULL and `err`
- * if the supervisor could not be started; any other failure is in the outcome.
+ * Start the program. `engine->wake_count` is incremented when it has ended.
+ * NULL and `err` if the supervisor could not be started; any other failure is
+ * in the outcome.
  */
 struct fz_program *fz_program_new(
     const struct fz_program_opts *opts, struct fz_err *err);
 
-/* The id of its changes (change.h). */
+/* The id of its change (change.h). */
 uint64_t fz_program_id(const struct fz_program *program);
 
-/* NULL while it runs. In a forked child it counts as ended. */
+/* How it ended; NULL while it runs. In a forked child it counts as ended. */
 struct fz_program_end *fz_program_end(struct fz_program *program);
 
-/* Whether it has read all input so far: see fz_program_feed(). */
+/* Whether all input so far is written to it: see fz_program_feed(). */
 bool fz_program_hungry(const struct fz_program *program);
 
-/* Whether it is done, hungry, or has written to an output that is followed. */
+/*
+ * Whether it has ended, is hungry, or has written to an output that is
+ * followed.
+ */
 bool fz_program_ready(const struct fz_program *program);
 
 /*
- * Write these bytes next, which stay valid until it is hungry again or freed.
- * No bytes: the input is at its end. Only while it is hungry.
+ * Write these bytes next; they must stay valid until it is hungry again or
+ * freed. No bytes: the input ends. Call it only while it is hungry.
  */
 void fz_program_feed(
     struct fz_program *program, const void *bytes, size_t nbytes);
 
 /*
- * The bytes of its standard output (0) or error (1) so far. If it is followed,
- * the caller may consume some.
+ * The bytes of its standard output (0) or error (1) so far. The caller may
+ * consume some if that output is followed.
  */
 struct fz_buf *fz_program_output(struct fz_program *program, int which);
 

@@ -9,13 +9,15 @@ struct fz_program_opts;
 /* The report of the supervisor, in one write. */
 struct fz_program_report {
 	struct fz_err err; /* why the program did not start, or kind NONE */
-	int status;        /* as waitpid() has it */
+	int status;        /* status of waitpid() */
 };
 
-/* A program's pipes while it is started; -1 once they are given away. */
+/*
+ * The pipes of a program while it is started; -1 once another owner has them.
+ */
 struct fz_program_pipes {
 	const struct fz_program_opts *opts;
-	const char *name; /* of the program, for error messages */
+	const char *name; /* name of the program, for error messages */
 	int in[2], out[2], err[2], report[2];
 };
 

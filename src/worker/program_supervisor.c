@@ -68,7 +68,10 @@ enter(const struct fz_program_opts *opts, struct fz_err *err)
 	return 0;
 }
 
-/* Without input it inherits the supervisor's standard input, which is empty. */
+/*
+ * Set the standard streams of the program. Without input it inherits the
+ * standard input of the supervisor, which is empty.
+ */
 static int
 set_files(posix_spawn_file_actions_t *files, const struct fz_program_pipes *b)
 {
@@ -88,8 +91,9 @@ set_files(posix_spawn_file_actions_t *files, const struct fz_program_pipes *b)
 
 /*
  * exec resets handlers, but not ignored signals. The program has a session of
- * its own and so no terminal: a program that asks for a password fails at once;
- * in the background it would be stopped, and the supervisor would wait for it.
+ * its own, and so no terminal. Otherwise a program that asks for a password
+ * would be stopped in the background, and the supervisor would wait for it; now
+ * it fails at once.
  */
 static void
 set_attributes(posix_spawnattr_t *attributes)
@@ -129,7 +133,10 @@ spawn(const struct fz_program_pipes *b, struct fz_err *err)
 	return -1;
 }
 
-/* Reaps adopted orphans, too, because the program may run for long. */
+/*
+ * Wait for the end of a process. Orphans that this process has adopted are
+ * reaped, too, because the program may run for long.
+ */
 static int
 wait_for(pid_t pid)
 {
@@ -151,7 +158,7 @@ supervise(struct fz_program_pipes *b, struct fz_program_report *report)
 	    enter(b->opts, &report->err) != 0)
 		return;
 	pid = spawn(b, &report->err);
-	/* From now on only descendants read or write them. */
+	/* From now on only descendants read or write these pipes. */
 	fz_fd_close(&b->in[0]);
 	fz_fd_close(&b->out[1]);
 	fz_fd_close(&b->err[1]);

@@ -11,7 +11,10 @@ fz_slot_send(int fd, enum fz_slot_type type, uint32_t number)
 {
 	const struct fz_slot_message message = { type, number };
 
-	/* The queue has room: an end has few messages on their way. */
+	/*
+	 * The send does not wait: the queue has room, because each end has few
+	 * messages in flight.
+	 */
 	return send(fd, &message, sizeof(message),
 		   MSG_NOSIGNAL | MSG_DONTWAIT) >= 0
 		   ? 0
@@ -28,7 +31,10 @@ fz_slot_receive(int fd, struct fz_slot_message *message)
 	return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 }
 
-/* Without a gateway nobody shares the slots. */
+/*
+ * The gateway is gone, so that no other process shares the slots: close the
+ * line.
+ */
 static void
 lose(struct fz_slot_line *line)
 {
@@ -53,7 +59,7 @@ fz_slot_line_check(struct fz_slot_line *line)
 	bool held = line->held;
 	int rc = 0;
 
-	/* A new slot is used once, although its return is asked for already. */
+	/* A new slot is used once, even if its return is asked for already. */
 	while (line->fd != -1 && (held || !line->held) &&
 	       (rc = fz_slot_receive(line->fd, &message)) == 1)
 		take(line, &message);
@@ -76,7 +82,7 @@ fz_slot_line_stop(struct fz_slot_line *line)
 	line->held = false;
 	if (fz_slot_send(line->fd, FZ_SLOT_DONE, line->number) != 0)
 		lose(line);
-	line->number++; /* what is on its way is for no one */
+	line->number++; /* a message in flight is ignored then */
 }
 
 void

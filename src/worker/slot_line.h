@@ -1,15 +1,14 @@
 /*
  * slot_line.h - a worker on a node asks the node's gateway for a slot.
  *
- * All workers of the node share its slots, whoever their submitters are. The
- * line is a SOCK_SEQPACKET pair. The worker asks before it starts a call, and
- * keeps the slot, also while it is idle, until it is asked to return it:
+ * All workers of the node share its slots, also those of different submitters.
+ * The line is a SOCK_SEQPACKET pair. The worker asks before it starts a call,
+ * and keeps the slot, also while it is idle, until it is asked to return it:
  *
- *	worker -> gateway	WANT number	wait for a slot
- *	gateway -> worker	GRANT number	it has one
- *	gateway -> worker	ASK number	another worker waits: return it
- *	worker -> gateway	DONE number	here it is, or it waits no
- *longer
+ * 	worker -> gateway	WANT number	wait for a slot
+ * 	gateway -> worker GRANT number the worker has a slot
+ * 	gateway -> worker	ASK number	another worker waits: return it
+ * 	worker -> gateway	DONE number	the worker needs no slot
  *
  * A number belongs to one WANT, so that a message that crosses a DONE is
  * ignored. The end of the line returns the slot, too.
@@ -34,20 +33,28 @@ struct fz_slot_message {
 /* Send without waiting. 0, or -1 if the other end is gone. */
 int fz_slot_send(int fd, enum fz_slot_type type, uint32_t number);
 
-/* Receive. 1, 0 if there is nothing, -1 if the other end is gone. */
+/*
+ * Receive. Returns 1, 0 if no message has come, or -1 if the other end is gone.
+ */
 int fz_slot_receive(int fd, struct fz_slot_message *message);
 
 /* The worker's end. */
 struct fz_slot_line {
 	int fd; /* -1: it needs no slot, or the gateway is gone */
 	bool held;
-	uint32_t number; /* of the last WANT */
+	uint32_t number; /* number of the last WANT */
 };
 
-/* Return the slot if that was asked for. Whether the worker has one now. */
+/*
+ * Return the slot if that was asked for. Returns whether the worker has a slot
+ * now.
+ */
 bool fz_slot_line_check(struct fz_slot_line *line);
 
-/* Ask for a slot, or stop waiting for it. */
+/*
+ * fz_slot_line_want(): ask for a slot. fz_slot_line_stop(): do not wait for it
+ * any more.
+ */
 void fz_slot_line_want(struct fz_slot_line *line);
 void fz_slot_line_stop(struct fz_slot_line *line);
 

@@ -8,18 +8,21 @@
 enum { SSH_SLOTS_MAX = 4096 };
 
 #define SSH_SCHEME "ssh://"
-/* The name of a host, or of one in the configuration of ssh. */
+/* The characters of a host's name, or of a name in the configuration of ssh. */
 #define SSH_NAME                     \
 	"abcdefghijklmnopqrstuvwxyz" \
 	"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@._-"
 
-/* ssh asks nothing, gives up early, and notices that a node is gone. */
+/*
+ * With these options ssh asks no questions, gives up early, and notices that a
+ * node is gone.
+ */
 #define SSH_COMMAND                                                     \
 	"exec ${FZLUA_SSH:-ssh} -T -oBatchMode=yes -oConnectTimeout=3 " \
 	"-oServerAliveInterval=5 -oServerAliveCountMax=3 %s "           \
 	"\"${FZLUA_WORKER_COMMAND:-fzlua} --worker %s\""
 
-/* The command for sh, for free(); NULL without memory. */
+/* The command for sh, for free(). NULL if there is no memory. */
 static char *
 command_for(const char *name, const char *identity)
 {
@@ -31,7 +34,7 @@ command_for(const char *name, const char *identity)
 	return command;
 }
 
-/* The number in `text`, which ends at `end`; 0 if it is none. */
+/* The number in `text`, which ends at `end`; 0 if it is not a number. */
 static unsigned
 slots_at(const char *text, const char *end)
 {
@@ -93,12 +96,12 @@ static int
 start(struct fz_nodes *nodes, const char *creds, const char *identity,
     struct fz_err *err)
 {
-	(void)creds; /* ssh has its own */
+	(void)creds; /* ssh has credentials of its own */
 	return read_nodes(
 	    nodes, nodes->url + strlen(SSH_SCHEME), identity, err);
 }
 
-/* The nodes are read and dropped. */
+/* Check the URL: read its nodes and drop them. */
 static int
 check(const char *url, struct fz_err *err)
 {

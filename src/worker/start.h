@@ -15,16 +15,16 @@ enum fz_start { FZ_START_FORK, FZ_START_SPAWN };
 int fz_start_find(const char *name);
 
 /*
- * The method that the environment variable FZLUA_START names, or a fork. 0, or
- * -1 and `err` if it has another value.
+ * Get the method that the environment variable FZLUA_START names; a fork if it
+ * is not set. 0, or -1 and `err` if it has another value.
  */
 int fz_start_from_environment(enum fz_start *start, struct fz_err *err);
 
 /*
- * The program that workers are: `option` if it is not NULL, that of the
- * environment variable FZLUA_WORKER_COMMAND, this process if it is the fzlua
- * command, the installed command, or "fzlua", which is searched in PATH. Valid
- * until the environment changes.
+ * The program of workers: `option` if it is not NULL, else the one that the
+ * environment variable FZLUA_WORKER_COMMAND names, else the program of this
+ * process if that is the fzlua command, else the installed command, else
+ * "fzlua", which is searched in PATH. Valid until the environment changes.
  */
 const char *fz_start_program(const char *option);
 

@@ -110,7 +110,8 @@ fz_wire_in_init(struct fz_wire_in *in)
 {
 	fz_buf_init(&in->buf);
 	in->at = 0;
-	in->room = WIRE_READ_FIRST; /* most workers send little */
+	/* a small buffer first, because most workers send little */
+	in->room = WIRE_READ_FIRST;
 }
 
 void
@@ -151,7 +152,10 @@ fz_wire_append(struct fz_wire_in *in, int fd)
 	unsigned char *p;
 	ssize_t n;
 
-	/* Do not reserve more than what came: the length may be wrong. */
+	/*
+	 * Do not trust the length for more bytes than have come: it may be
+	 * wrong.
+	 */
 	if (want > in->buf.len)
 		want = in->buf.len;
 	if (want < in->room)

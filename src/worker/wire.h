@@ -57,18 +57,18 @@ struct fz_err;
 
 /* Types from RESULT on are sent by the worker, the others by its parent. */
 enum fz_wire_type {
-	FZ_WIRE_JOB = 1,  /* call a function */
+	FZ_WIRE_JOB = 1,  /* a call of a function */
 	FZ_WIRE_FREE,     /* the parent has read these bytes of the worker */
 	FZ_WIRE_FUNC,     /* a function to keep */
-	FZ_WIRE_CHUNK,    /* call a function for each item */
+	FZ_WIRE_CHUNK,    /* a call of a function for each item */
 	FZ_WIRE_RECALL,   /* start nothing more below seq */
 	FZ_WIRE_KEEP,     /* values for the calls of a chunk */
 	FZ_WIRE_SETUP,    /* what a forked worker inherits */
 	FZ_WIRE_RESULT,   /* what the function returned */
-	FZ_WIRE_ERROR,    /* why it did not */
+	FZ_WIRE_ERROR,    /* why it returned nothing */
 	FZ_WIRE_ITEMS,    /* results of many calls */
-	FZ_WIRE_VALUES,   /* the same, each a value as in a RESULT */
-	FZ_WIRE_STORED,   /* the same, in the result buffer */
+	FZ_WIRE_VALUES,   /* the same; each result is a value as in a RESULT */
+	FZ_WIRE_STORED,   /* the same; the results are in the result buffer */
 	FZ_WIRE_STARTED,  /* these items start now */
 	FZ_WIRE_RECALLED, /* the answer to RECALL */
 	FZ_WIRE_REFUSED,  /* why the worker cannot start */
@@ -82,36 +82,42 @@ enum fz_wire_type {
 
 /* Flags of a frame. */
 enum {
-	FZ_WIRE_TIMED = 1,   /* of a job: note when it starts */
+	FZ_WIRE_TIMED = 1,   /* of a job: note the time of its start */
 	FZ_WIRE_GROWS = 2,   /* of ITEMS, VALUES, STORED: an unfinished frame */
-	FZ_WIRE_MEASURED = 4 /* of a job: report what it uses; see above */
+	FZ_WIRE_MEASURED = 4 /* of a job: report its usage; see above */
 };
 
 /* Flags in the body of SETUP. */
-enum { FZ_WIRE_SPREAD = 1 }; /* its calls seldom follow each other */
+enum { FZ_WIRE_SPREAD = 1 }; /* calls of the worker rarely follow each other */
 
 /* The form of the items of a chunk, and the results that are wanted. */
 enum fz_wire_kind {
-	FZ_WIRE_CALL, /* items are lists of arguments; all results */
-	FZ_WIRE_MAP,  /* each item is the one argument of a call, which has one
-			 result */
-	FZ_WIRE_STARMAP,   /* each item is a table of arguments of a call, which
-			      has one result */
-	FZ_WIRE_STEP,      /* each item is what a JOB is; one result */
-	FZ_WIRE_KINDS = 3, /* mask of the above */
-	FZ_WIRE_INLINE = 4,    /* the first value of the part is the function */
-	FZ_WIRE_INHERITED = 8, /* no parts: the worker has the list */
 	/*
-	 * Each call gets the values of the entry kind >> FZ_WIRE_ENTRY behind
-	 * its item; with FZ_WIRE_INHERITED the first of them is the list
-	 * instead.
+	 * each item is a list of arguments of a call; all its results are
+	 * wanted
+	 */
+	FZ_WIRE_CALL,
+	FZ_WIRE_MAP, /* each item is the one argument of a call, which has one
+			result */
+	FZ_WIRE_STARMAP, /* each item is a table of arguments of a call, which
+			    has one result */
+	/* each item is a call with its parts, as in a JOB, with one result */
+	FZ_WIRE_STEP,
+	FZ_WIRE_KINDS = 3,  /* mask for the kinds above */
+	FZ_WIRE_INLINE = 4, /* the first value of the part is the function */
+	/* there are no parts: the worker has inherited the list */
+	FZ_WIRE_INHERITED = 8,
+	/*
+	 * Each call gets the kept values of the entry kind >> FZ_WIRE_ENTRY
+	 * behind its item. With FZ_WIRE_INHERITED the first of them is the list
+	 * of the items instead.
 	 */
 	FZ_WIRE_KEPT = 16,
 	FZ_WIRE_ENTRY = 8
 };
 
 #define FZ_WIRE_HEADER 16
-/* No body is longer. */
+/* The longest body. */
 #define FZ_WIRE_MAX ((uint64_t)1 << 40)
 
 struct fz_frame {
@@ -123,14 +129,14 @@ struct fz_frame {
 };
 
 /*
- * Begin a frame at the end of `out`; put its body behind it and end it.
+ * Begin a frame at the end of `out`. Then append its body and end the frame.
  * Returns where it starts. Failures are sticky in the buffer.
  */
 size_t fz_wire_begin(
     struct fz_buf *out, enum fz_wire_type type, unsigned flags, uint32_t seq);
 void fz_wire_end(struct fz_buf *out, size_t start);
 
-/* Append a part: the bytes themselves, or where in the arena they are. */
+/* Append a part: the bytes themselves, or their offset in the arena. */
 void fz_wire_put_bytes(struct fz_buf *out, const void *bytes, size_t len);
 void fz_wire_put_offset(struct fz_buf *out, uint64_t offset, size_t len);
 void fz_wire_put_blob(struct fz_buf *out, const struct fz_blob *blob);
@@ -144,30 +150,32 @@ struct fz_part {
 /* The next part of a body. 0, or -1 if it is incomplete. */
 int fz_wire_part(struct fz_reader *body, struct fz_part *part);
 
-/* What one call, or the items of one frame, have used. */
+/* The usage of one call, or of the items of one frame. */
 struct fz_used {
-	int64_t started_ns; /* by the clock of the worker; 0: not known */
+	/* time of the start by the clock of the worker; 0: unknown */
+	int64_t started_ns;
 	int64_t took_ns;
-	uint64_t cpu_ns;   /* processor time */
-	uint64_t peak_rss; /* bytes, of the worker so far; 0: not known */
+	uint64_t cpu_ns; /* processor time */
+	/* peak memory of the worker so far in bytes; 0: unknown */
+	uint64_t peak_rss;
 };
 
-#define FZ_WIRE_USED 32 /* its bytes in a frame */
+#define FZ_WIRE_USED 32 /* bytes of a struct fz_used in a frame */
 
 void fz_wire_store_used(unsigned char *p, const struct fz_used *used);
 void fz_wire_load_used(const unsigned char *p, struct fz_used *used);
 
 /*
- * Cut off what follows the results in the body of a reply, at `*at` then; NULL:
- * nothing does. 0, or -1 if the body is too short.
+ * Cut the usage off the body of a reply, where it follows the results; `*at` is
+ * set to it, or to NULL if there is none. 0, or -1 if the body is too short.
  */
 int fz_wire_cut_used(const struct fz_frame *frame, struct fz_reader *body,
     const unsigned char **at);
 
-/* Bytes that were read from a descriptor and not taken. */
+/* Bytes that were read from a descriptor and not processed. */
 struct fz_wire_in {
 	struct fz_buf buf;
-	size_t at;   /* start of the first frame not taken */
+	size_t at;   /* offset of the first frame that was not processed */
 	size_t room; /* bytes to read at once; grows after a full read */
 };
 
@@ -180,17 +188,19 @@ void fz_wire_in_fini(struct fz_wire_in *in);
  */
 ptrdiff_t fz_wire_fill(struct fz_wire_in *in, int fd);
 
-/* The same, but frames that were taken stay valid if the bytes did not move. */
+/*
+ * The same, but frames that were returned stay valid if the bytes do not move.
+ */
 ptrdiff_t fz_wire_append(struct fz_wire_in *in, int fd);
 
 /*
- * Take the next whole frame; it is valid until the next fill. Returns 1, 0
- * when more bytes are needed, or -1 and `err` for bytes that are no frame.
+ * Get the next whole frame; it is valid until the next fill. Returns 1, 0 if
+ * more bytes are needed, or -1 and `err` if the bytes are not a frame.
  */
 int fz_wire_next(
     struct fz_wire_in *in, struct fz_frame *frame, struct fz_err *err);
 
-/* The same for bytes in memory: moves `*p` on. */
+/* The same for bytes in memory; moves `*p` behind the frame. */
 int fz_wire_scan(const unsigned char **p, const unsigned char *end,
     struct fz_frame *frame, struct fz_err *err);
 

@@ -32,8 +32,10 @@ begin_frame(
 	return fz_wire_begin(&link->unsent, type, flags, link->next_seq);
 }
 
-/* Report to the link which numbers are answered: all below the first unanswered
- * one. */
+/*
+ * Report to the link that all numbers below the first unanswered one are
+ * answered.
+ */
 static void
 settle(const struct fz_worker *worker, uint32_t next)
 {

@@ -13,7 +13,7 @@
 #define WORKER_BEGIN_NS FZ_CLOCK_SECOND
 /* Time from the loss of the link to the kill. */
 #define WORKER_EOF_NS FZ_CLOCK_SECOND
-/* How often a lost worker without a pidfd is checked for its death. */
+/* Time between two checks whether a lost worker without a pidfd is dead. */
 #define WORKER_CHECK_NS FZ_CLOCK_MS
 
 static const char *
@@ -22,7 +22,7 @@ noun(const struct fz_worker_pipes *p)
 	return p->opts.noun != NULL ? p->opts.noun : "worker";
 }
 
-/* How the worker has died, without the error. */
+/* Describe how the worker has died, without the error. */
 static void
 describe_death(const struct fz_worker_pipes *p, struct fz_failure *failure)
 {
@@ -31,7 +31,8 @@ describe_death(const struct fz_worker_pipes *p, struct fz_failure *failure)
 	if (p->node_lost)
 		return;
 	failure->signal = death->signal;
-	if (failure->node == NULL) { /* else it is that of ssh */
+	/* on a node it would be the memory of ssh */
+	if (failure->node == NULL) {
 		failure->peak_rss = death->peak_rss;
 		if (death->cpu_ns > p->cpu_ns)
 			failure->cpu_ns = death->cpu_ns - p->cpu_ns;
@@ -65,7 +66,10 @@ fail_started(struct fz_worker_pipes *p)
 	job->ops->failed(job, &failure);
 }
 
-/* Why no worker has started on the node: what ssh said, or how it ended. */
+/*
+ * Set the reason why no worker has started on the node: the last line of ssh,
+ * or how ssh ended.
+ */
 static void
 set_node_error(struct fz_worker_pipes *p, const struct fz_death *death)
 {
@@ -80,7 +84,10 @@ set_node_error(struct fz_worker_pipes *p, const struct fz_death *death)
 	    "cannot start a %s on %s: %s", noun(p), p->worker->node->name, why);
 }
 
-/* Whether the worker never joined its node, which is no fault of its jobs. */
+/*
+ * Note whether the worker never joined its node, which is not the fault of its
+ * jobs.
+ */
 static void
 note_unreached(struct fz_worker_pipes *p)
 {
@@ -91,7 +98,7 @@ note_unreached(struct fz_worker_pipes *p)
 	w->failed_start = w->failed_start || w->unreached;
 }
 
-/* Why the worker could not start, as it reported it. */
+/* Read the reason why the worker could not start, which it has reported. */
 static void
 read_start_error(struct fz_worker_pipes *p, const struct fz_death *death)
 {
@@ -108,8 +115,8 @@ read_start_error(struct fz_worker_pipes *p, const struct fz_death *death)
 }
 
 /*
- * How the worker ended. If it is on a node, this process sees only the end of
- * the program in between.
+ * Find how the worker ended. If it is on a node, this process sees only the end
+ * of the program between them.
  */
 static void
 find_death(struct fz_worker_pipes *p, const struct fz_death *death)
@@ -121,16 +128,20 @@ find_death(struct fz_worker_pipes *p, const struct fz_death *death)
 		*known = *death;
 		p->node_lost = p->worker->node != NULL;
 		/*
-		 * That the head has begun may be lost as well. It counts as
-		 * begun, so that a job that ends its node does not do so again
-		 * and again, and none runs twice unless it is tried again.
+		 * The report that the head has begun may be lost as well. So
+		 * the head counts as begun: otherwise a job that ends its node
+		 * would do so again and again, and a job could run twice that
+		 * must not be tried again.
 		 */
 		if (p->node_lost && !p->output.holds)
 			p->head_begun = true;
 	}
 }
 
-/* A worker that could not start fails one job, unless another takes over. */
+/*
+ * A worker that could not start fails one job, unless its owner replaces the
+ * worker.
+ */
 static void
 fail_unstarted(struct fz_worker_pipes *p)
 {
@@ -166,7 +177,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	read_start_error(p, death);
 	fail_unstarted(p);
 	claimed = fz_worker_claimed(p);
-	/* One job; more if replies are lost or the link is not exact. */
+	/* One job fails; more if replies are lost or the link is not exact. */
 	while (w->head != NULL &&
 	       (int32_t)(fz_worker_next_number(w->head) - claimed) < 0)
 		fail_started(p);
@@ -182,7 +193,8 @@ fz_worker_death_ready(struct fz_watch *watch, unsigned events)
 	struct fz_death death;
 
 	(void)events;
-	fz_loop_unwatch(loop_of(p), watch); /* reaping closes the pidfd */
+	/* reaping closes the pidfd that is watched */
+	fz_loop_unwatch(loop_of(p), watch);
 	fz_proc_reap(&p->proc, true, &death);
 	reaped(p, &death);
 }
@@ -277,8 +289,8 @@ fz_worker_link_lost(void *ctx)
 }
 
 /*
- * When the current job began, as the worker knows it; `otherwise` if it has not
- * begun, or has ended and its reply is on its way.
+ * The time at which the current job began, as the worker knows it; `otherwise`
+ * if it has not begun, or if it has ended and its reply is on its way.
  */
 static int64_t
 began(const struct fz_worker_pipes *p, int64_t otherwise)
@@ -288,7 +300,8 @@ began(const struct fz_worker_pipes *p, int64_t otherwise)
 	if (fz_worker_claimed(p) != fz_worker_next_number(p->worker->head) + 1)
 		return otherwise;
 	/*
-	 * The mailbox was overwritten: take the time when it became the head.
+	 * The mailbox was overwritten if the time lies in the future: take the
+	 * time at which the job became the head.
 	 */
 	return at <= fz_clock_ns() ? at : p->worker->head->started_ns;
 }
@@ -306,7 +319,7 @@ fz_worker_arm_timeout(struct fz_worker_pipes *p)
 		arm(p, at);
 }
 
-/* The time when a job fails that was sent and has not begun. */
+/* The time at which a job that was sent and has not begun fails. */
 static int64_t
 begin_deadline(const struct fz_worker_pipes *p, const struct fz_job *job)
 {
@@ -314,10 +327,12 @@ begin_deadline(const struct fz_worker_pipes *p, const struct fz_job *job)
 						       : WORKER_BEGIN_NS;
 	int64_t since_ns = job->started_ns;
 
-	if (p->output.holds) /* fz_worker_check_half() limits that */
+	/* fz_worker_check_half() limits the time to join */
+	if (p->output.holds)
 		return FZ_CLOCK_NEVER;
 	if (p->link->ops->waits != NULL && p->link->ops->waits(p->link))
-		return FZ_CLOCK_NEVER; /* other submitters use the node */
+		/* it waits because other submitters use the node */
+		return FZ_CLOCK_NEVER;
 	if (since_ns < p->joined_ns)
 		since_ns = p->joined_ns;
 	return fz_clock_after(since_ns, ns);
@@ -334,9 +349,9 @@ time_out(struct fz_worker_pipes *p, const char *what)
 }
 
 /*
- * The worker has not begun its head: it may be stopped. The head is taken back
- * together with the jobs behind it, so that none of them begins meanwhile, but
- * it fails, and the others are returned: now, or once the worker is dead.
+ * The worker has not begun its head: it may be stopped. All its jobs are taken
+ * back, so that none of them begins meanwhile. The head fails, and the jobs
+ * behind it are returned, now or once the worker is dead.
  */
 static void
 time_out_head(struct fz_worker_pipes *p)
@@ -361,7 +376,7 @@ wait_for_begin(struct fz_worker_pipes *p, int64_t now_ns)
 {
 	const struct fz_job *head = p->worker->head;
 	int64_t deadline = begin_deadline(p, head);
-	/* a timeout of 0 is allowed */
+	/* the timeout may be 0 */
 	int64_t next = fz_clock_after(now_ns, head->timeout_ns + FZ_CLOCK_MS);
 
 	if (now_ns >= deadline)
@@ -405,8 +420,8 @@ fz_worker_time_is_up(struct fz_timer *timer)
 }
 
 /*
- * A dismissed worker has some time to leave by itself, which runs for all that
- * were dismissed together.
+ * A dismissed worker has some time to end by itself. For workers that were
+ * dismissed together it is the same time.
  */
 void
 fz_worker_end_process(struct fz_worker_pipes *p)
@@ -417,7 +432,7 @@ fz_worker_end_process(struct fz_worker_pipes *p)
 
 	if (p->proc.pid == 0)
 		return;
-	/* Without a pidfd wait for the end of its replies. */
+	/* Without a pidfd, poll for the end of its replies. */
 	if (pfd.fd == -1)
 		pfd = (struct pollfd){ .fd = p->link->in.fd };
 	if (p->worker->dying || p->link->out.fd != -1 || pfd.fd == -1 ||

@@ -19,13 +19,13 @@
  *
  *   piped        the items below it have come through the link
  *   seen         the first items of a frame that was peeked at while it grew.
- *                They are answered. skip_seen() drops them when that frame
- *                comes
+ *                These items are answered. skip_seen() drops them when the
+ *                whole frame comes
  */
 
 /*
  * The worker has started all answered items and no unsent item. If the link
- * says otherwise, the job of the head has overwritten the number.
+ * says otherwise, the worker's function has overwritten the number.
  */
 uint32_t
 fz_worker_claimed(const struct fz_worker_pipes *p)
@@ -94,8 +94,10 @@ fz_worker_note_used(
 	if (used.started_ns <= 0 || used.took_ns < 0 ||
 	    used.took_ns > INT64_MAX - used.started_ns)
 		return;
-	/* A reply comes some time after its end: the least is that of
-	 * transport. */
+	/*
+	 * A reply comes some time after the end of its job; the shortest such
+	 * time is that of transport.
+	 */
 	ahead_ns = used.started_ns + used.took_ns - now_ns;
 	if (!shared && (p->ahead_ns == 0 || ahead_ns > p->ahead_ns))
 		p->ahead_ns = ahead_ns;
@@ -107,7 +109,10 @@ fz_worker_note_used(
 		p->used = used;
 }
 
-/* What the worker says it used for a job, which can have no earlier time. */
+/*
+ * Check and count the usage that the worker reports for a job. Its times cannot
+ * lie before the job.
+ */
 static void
 count_used(struct fz_worker_pipes *p, struct fz_job *job)
 {
@@ -127,7 +132,7 @@ count_used(struct fz_worker_pipes *p, struct fz_job *job)
 	job->used.took_ns = ended_ns - job->used.started_ns;
 	p->used_ns = ended_ns;
 	p->cpu_ns += used->cpu_ns;
-	used->started_ns = 0; /* what follows is not measured */
+	used->started_ns = 0; /* the following items are not measured */
 }
 
 struct fz_job *
@@ -162,7 +167,10 @@ fz_worker_report_idle(struct fz_worker_pipes *p, unsigned n)
 		p->opts.ops->idle(p->opts.ops_ctx, p->worker);
 }
 
-/* Return a job, or its items from number `from` on. Returns how many. */
+/*
+ * Return a job, or its items from number `from` on, to its owner. Returns the
+ * number of items.
+ */
 static uint32_t
 return_items(struct fz_worker *w, struct fz_job *job, uint32_t from)
 {
@@ -213,7 +221,7 @@ fz_worker_return(struct fz_worker_pipes *p, uint32_t from, uint32_t end)
 
 	while (*at != NULL && (int32_t)((*at)->seq + (*at)->nitems - from) <= 0)
 		at = &(*at)->next;
-	/* A job that has begun keeps the items that were started. */
+	/* A job that has begun keeps its started items. */
 	if (*at != NULL && (int32_t)(from - fz_worker_next_number(*at)) > 0) {
 		cut = *at;
 		at = &cut->next;
@@ -246,8 +254,10 @@ fz_worker_recall(struct fz_worker *worker)
 	uint32_t started;
 	unsigned n;
 
-	/* If the worker has overwritten that, it may start items that would be
-	 * returned. */
+	/*
+	 * If the worker has overwritten the number, it might start items that
+	 * are returned here.
+	 */
 	if (!p->link->ops->started(p->link, &started)) {
 		worker->retiring = true;
 		return 0;

@@ -22,7 +22,7 @@ fz_worker_output_init(struct fz_worker_output *output, struct fz_engine *engine)
 		};
 }
 
-/* Keep the last line of whole lines. */
+/* Keep the last of these whole lines. */
 static void
 hold(struct fz_worker_output *output, const char *bytes, size_t len)
 {
@@ -52,8 +52,8 @@ pass_on(void *ctx, const char *bytes, size_t len)
 }
 
 /*
- * Read until the pipe is empty or has ended. Without memory lines are dropped,
- * because a worker must not wait on a full pipe.
+ * Read until the pipe is empty or has ended. If there is no memory, lines are
+ * dropped, because a worker must not wait for a full pipe.
  */
 static void
 pump(struct fz_worker_output_pipe *s)
@@ -111,7 +111,10 @@ fz_worker_output_pump(struct fz_worker_output *output)
 void
 fz_worker_output_flush(struct fz_worker_output *output)
 {
-	/* The rest of a line is the worker's: that program says whole lines. */
+	/*
+	 * The program that connects the worker prints whole lines, so that the
+	 * rest of a line belongs to the worker.
+	 */
 	output->adding = !output->holds;
 	for (int i = FZ_STDIO_OUT; i <= FZ_STDIO_ERR; i++) {
 		if (output->pipes[i].lines != NULL)

@@ -1,4 +1,4 @@
-/* worker_output.h - passes what a worker prints on to the host's output. */
+/* worker_output.h - passes the output of a worker on to the host's output. */
 #ifndef FZ_WORKER_OUTPUT_H
 #define FZ_WORKER_OUTPUT_H
 
@@ -23,13 +23,14 @@ struct fz_worker_output {
 	struct fz_engine *engine;
 	struct fz_worker_output_pipe pipes[2];
 	/*
-	 * Whether nothing is passed on yet, because the worker is not on its
-	 * node. Of a worker on a node the pipes have what the program says that
-	 * connects it, and `said` the last line of that.
+	 * Nothing is passed on yet, because the worker has not joined its node.
+	 * The pipes of a worker on a node have the output of the program that
+	 * connects it; `said` is its last line.
 	 */
 	bool holds;
 	bool on_node;
-	bool adding; /* now: what the worker has printed there */
+	/* what is added now was printed by the worker on its node */
+	bool adding;
 	char said[FZ_ERR_TEXT_MAX];
 };
 
@@ -44,7 +45,7 @@ void fz_worker_output_init(
 int fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio file,
     int fd, struct fz_err *err);
 
-/* What the worker has printed came another way than through a pipe. */
+/* Add output of the worker that did not come through a pipe. */
 void fz_worker_output_add(struct fz_worker_output *output, enum fz_stdio file,
     const void *bytes, size_t len);
 
@@ -54,7 +55,7 @@ void fz_worker_output_pump(struct fz_worker_output *output);
 /* Pass on an incomplete last line, because no more is expected. */
 void fz_worker_output_flush(struct fz_worker_output *output);
 
-/* Both. */
+/* fz_worker_output_pump() and fz_worker_output_flush(). */
 void fz_worker_output_drain(struct fz_worker_output *output);
 
 /* Close the pipes. Bytes that were not drained are lost. */

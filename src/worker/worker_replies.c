@@ -8,8 +8,8 @@
 #include "worker/blob.h"
 #include "worker/handover.h"
 
-enum { WORKER_VALUES = 8 }; /* results taken without an allocation */
-/* How long half a reply waits before the rest is looked for. */
+enum { WORKER_VALUES = 8 }; /* number of results that need no allocation */
+/* Time after which the rest of an incomplete reply is checked for. */
 #define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
 
 static struct fz_blob *
@@ -76,8 +76,10 @@ error_done(
 
 /* Results of consecutive items. */
 struct results {
-	uint32_t seq, n;            /* number of the first; how many */
-	const unsigned char *bytes; /* NULL: in the jobs' result buffers */
+	/* number of the first item; number of items */
+	uint32_t seq, n;
+	/* NULL: they are in the result buffers of the jobs */
+	const unsigned char *bytes;
 	size_t len;
 };
 
@@ -94,7 +96,10 @@ skip_seen(const struct fz_worker_seen *seen, struct results *r)
 	r->len -= seen->len;
 }
 
-/* Answer items of the head from number `at` of the results on. How many. */
+/*
+ * Answer items of the head with the results from index `at` on. Returns the
+ * number of items.
+ */
 static uint32_t
 answer_items(struct fz_worker_pipes *p, const struct results *r, uint32_t at,
     struct fz_blob *blob, int64_t now_ns)
@@ -115,8 +120,8 @@ answer_items(struct fz_worker_pipes *p, const struct results *r, uint32_t at,
 }
 
 /*
- * Returns how many of the results are new; the others were copied from the
- * mailbox before.
+ * Process results of items. Returns the number of new ones; the others were
+ * copied from the mailbox before.
  */
 static uint32_t
 take_items(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
@@ -158,7 +163,7 @@ answer_value(
 		job->ops->failed(job, &failure);
 }
 
-/* As take_items(); each result is a value of its own. */
+/* Like take_items(), but each result is a value of its own. */
 static uint32_t
 take_values(
     struct fz_worker_pipes *p, struct results r, bool measured, int64_t now_ns)
@@ -197,7 +202,7 @@ struct reply_items {
 	size_t len; /* bytes of the results of items */
 };
 
-/* Whether replies of that type fit the jobs from the head on. */
+/* Whether a reply of that type fits the jobs from the head on. */
 static bool
 fits_jobs(const struct fz_worker *w, const struct reply_items *c)
 {
@@ -216,7 +221,8 @@ fits_jobs(const struct fz_worker *w, const struct reply_items *c)
 
 /*
  * Whether the worker can have sent that reply: the items were sent to it, and
- * no item before them is unanswered. A reply that is known is harmless.
+ * no item before them is unanswered. A reply that was processed before is
+ * harmless.
  */
 static bool
 is_possible(const struct fz_worker_pipes *p, const struct reply_items *c)
@@ -263,7 +269,7 @@ read_reply_items(const struct fz_frame *frame, struct reply_items *c)
 	return !body.failed;
 }
 
-/* Process a reply. Returns how many of its results are new. */
+/* Process a reply. Returns the number of its new results. */
 static uint32_t
 take_reply(
     struct fz_worker_pipes *p, const struct fz_frame *frame, int64_t now_ns)
@@ -307,7 +313,8 @@ count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 	if (n == 0)
 		return;
 	if (since < w->news_ns || since > now_ns)
-		since = w->news_ns; /* transport takes time, too */
+		/* the transport of the reply takes time, too */
+		since = w->news_ns;
 	each = (now_ns - since) / n;
 	w->mean_ns = w->mean_ns != 0 ? (7 * w->mean_ns + each) / 8 : each;
 	if (w->mean_ns == 0)
@@ -315,7 +322,10 @@ count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 	w->news_ns = now_ns;
 }
 
-/* Process a reply that came. Returns how many are new; -1 and `err`. */
+/*
+ * Process a reply that came through the link. Returns the number of new
+ * results, or -1 and `err`.
+ */
 static int
 take_frame(struct fz_worker_pipes *p, const struct fz_frame *frame,
     int64_t now_ns, struct fz_err *err)
@@ -340,7 +350,10 @@ fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 	unsigned news = 0, returned = 0;
 	int rc;
 
-	/* The worker printed it before it sent its replies. */
+	/*
+	 * Pass on the output first: the worker printed it before it sent the
+	 * reply.
+	 */
 	fz_worker_output_pump(&p->output);
 	while ((rc = link->ops->next(link, &frame, err)) == 1) {
 		if (frame.type == FZ_WIRE_RECALLED && !exact) {
@@ -358,8 +371,8 @@ fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 }
 
 /*
- * A function may have written bytes that look like the beginning of a reply.
- * Then the rest never comes.
+ * Arm a timer for an incomplete reply: a function may have written bytes that
+ * look like the beginning of a reply, whose rest then never comes.
  */
 static void
 watch_half(struct fz_worker_pipes *p)
@@ -378,7 +391,7 @@ void
 fz_worker_check_half(struct fz_timer *timer)
 {
 	struct fz_worker_pipes *p = PIPES_OF(half, timer);
-	/* Asked before the poll, so that no byte is missed. */
+	/* Check this before the poll, so that no byte is missed. */
 	bool more = p->link->ops->is_sending(p->link);
 	struct pollfd pfd = { .fd = p->link->in.fd, .events = POLLIN };
 
@@ -470,14 +483,16 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 		return true;
 	*news += take_reply(p, frame, now_ns);
 	if (grows)
-		p->used_ns = now_ns; /* the rest of its items started later */
-	/* Not while earlier items are still on their way. */
+		p->used_ns = now_ns; /* its other items started later */
+	/* But not while earlier items are still on their way. */
 	if (grows && c.type != FZ_WIRE_STORED && is_answered(p->worker, end))
 		p->seen = (struct fz_worker_seen){ c.seq, c.nitems, c.len };
 	return true;
 }
 
-/* Take the copies of replies in `frames`. Returns how many are new. */
+/*
+ * Process the copies of replies in `frames`. Returns the number of new results.
+ */
 static unsigned
 take_copies(struct fz_worker_pipes *p, const struct fz_buf *frames, bool all)
 {

@@ -13,7 +13,7 @@ struct fz_worker_slice {
 	    void *ctx, uint64_t offset); /* NULL: the worker is dead */
 	void *ctx;
 	uint32_t number;
-	size_t nblobs; /* not released */
+	size_t nblobs; /* number of blobs that are not freed */
 };
 
 struct fz_worker_slice *

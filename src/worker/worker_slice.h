@@ -31,7 +31,7 @@ uint32_t fz_worker_slice_number(const struct fz_worker_slice *slice);
 struct fz_blob *fz_worker_slice_blob(struct fz_worker_slice *slice,
     uint64_t offset, size_t len, struct fz_err *err);
 
-/* Let the slice free itself after its last blob, because the worker is dead. */
+/* The worker is dead: free the slice with its last blob. */
 void fz_worker_slice_orphan(struct fz_worker_slice *slice);
 
 #endif

@@ -13,12 +13,18 @@
 #include "worker/nodes.h"
 #include "worker/worker_state.h"
 
-/* A reply from a node may pause for as long; what connects it ends earlier. */
+/*
+ * The longest pause within a reply from a node; a broken connection is noticed
+ * earlier.
+ */
 #define WORKER_PAUSE_NS (90 * FZ_CLOCK_SECOND)
 /* Time from the start to the first answer of a node. */
 #define WORKER_JOIN_NS (10 * FZ_CLOCK_SECOND)
 
-/* The pipes of a new worker's output; -1 once closed or given away. */
+/*
+ * The pipes for the output of a new worker; -1 once they are closed or have
+ * another owner.
+ */
 struct ends {
 	struct fz_worker_pipes *p;
 	int out[2], err[2];
@@ -43,7 +49,7 @@ child_main(void *ctx, const struct fz_err *failed)
 		return refuse(p->link, failed);
 	fz_fd_close(&b->out[0]);
 	fz_fd_close(&b->err[0]);
-	fz_fd_close(&b->out[1]); /* it is 1 now */
+	fz_fd_close(&b->out[1]); /* descriptor 1 is a copy of it now */
 	fz_fd_close(&b->err[1]);
 	fz_loop_in_child(p->opts.engine->loop);
 	if (p->link->ops->enter(p->link, &port, &err) != 0)
@@ -77,7 +83,7 @@ watch_output(struct fz_worker_pipes *p, struct ends *b, struct fz_err *err)
 	    loop_of(p), &p->death, p->proc.pidfd, FZ_LOOP_READ, err);
 }
 
-/* Put what the program reads first into the link. */
+/* Append the first frame for the program, SETUP, to the link. */
 static int
 send_setup(struct fz_worker_pipes *p, struct fz_err *err)
 {
@@ -91,7 +97,9 @@ send_setup(struct fz_worker_pipes *p, struct fz_err *err)
 	return fz_link_end_frame(link, start, err);
 }
 
-/* The worker on a node is reached through a program, and joins later. */
+/*
+ * Start the program that connects a worker on a node; the worker joins later.
+ */
 static int
 start_on_node(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
     struct fz_err *err)
@@ -135,7 +143,10 @@ printed(void *ctx, enum fz_stdio file, const void *bytes, size_t len)
 	fz_worker_output_add(&p->output, file, bytes, len);
 }
 
-/* It finishes what it has started, and returns the rest. */
+/*
+ * The node leaves: the worker finishes the jobs that it has started, and
+ * returns the rest.
+ */
 static void
 leaving(void *ctx)
 {
@@ -153,8 +164,9 @@ leaving(void *ctx)
 
 /*
  * Let the program share the slots of this process. If its tokens cannot be
- * counted, it shares them all the same: what it holds when it is killed is lost
- * until the slots are next set. Returns whether it needs the pipe from here.
+ * counted, it shares the slots all the same; then the tokens that it holds when
+ * it is killed are lost until the slots are next set. Returns whether it must
+ * inherit the pipe from this process.
  */
 static bool
 lend_slots(struct fz_worker_pipes *p, struct fz_child_spawned *spawned)
@@ -247,7 +259,8 @@ spawn(struct fz_worker_pipes *p, struct fz_err *err)
 	struct fz_proc_opts opts;
 	int rc;
 
-	fz_heap_open(NULL); /* without it a shared object gives the reason */
+	/* if it fails, the first use of a shared object gives the reason */
+	fz_heap_open(NULL);
 	p->link = fz_link_open(
 	    link_ops(&p->opts), p->opts.engine, owner_of(&p->opts), p, err);
 	if (p->link == NULL || fz_fd_pipe(b.out, err) != 0 ||
@@ -265,7 +278,7 @@ spawn(struct fz_worker_pipes *p, struct fz_err *err)
 	if (rc != 0 || watch_output(p, &b, err) != 0)
 		goto fail;
 	fz_link_forked(p->link);
-	close_pipes(&b); /* the child's ends */
+	close_pipes(&b); /* closes the child's ends */
 	p->worker->pid = p->proc.pid;
 	p->pid = p->worker->node == NULL ? p->proc.pid : 0;
 	p->worker->recalls = p->link->ops->flags & FZ_LINK_EXACT_RECALL;

@@ -17,13 +17,14 @@
 /* The results of a growing frame of items that were peeked at. */
 struct fz_worker_seen {
 	uint32_t seq, nitems;
-	size_t len; /* bytes of these items */
+	size_t len; /* bytes of the results of these items */
 };
 
 /* The worker that became busy after the last reply of this one. */
 struct fz_follower {
-	struct fz_worker *worker; /* NULL: not known */
-	uint64_t nfreed;          /* of the engine, when it was learned */
+	struct fz_worker *worker; /* NULL: unknown */
+	/* value of engine->nfreed when this was learned */
+	uint64_t nfreed;
 };
 
 /* The private part of a worker. */
@@ -32,34 +33,47 @@ struct fz_worker_pipes {
 	struct fz_worker *worker;
 	struct fz_proc proc;
 	struct fz_link *link;
-	struct fz_program_account *account; /* NULL: its mailbox has it */
-	uint32_t answered; /* no number below it is still to be answered */
-	uint32_t piped;    /* no number below it comes through the link again */
+	/* account of a program; NULL: it is in the mailbox */
+	struct fz_program_account *account;
+	uint32_t answered; /* all numbers below it are answered */
+	/* replies to all numbers below it have come through the link */
+	uint32_t piped;
 	struct fz_worker_seen seen;
 	struct fz_follower follower;
-	struct fz_awaited awaited; /* by the loop, while it spins */
-	/* What the reply that is processed says that its items used. */
+	struct fz_awaited awaited; /* for the loop, while it spins */
+	/* The usage of its items that the current reply reports. */
 	struct fz_used used;
-	int64_t used_ns;  /* the end of the newest of these times */
-	int64_t ahead_ns; /* of its clock, of a worker without shared memory */
-	uint64_t cpu_ns;  /* of it, counted for jobs that were answered */
-	bool head_begun;  /* the head counts as begun, whatever the link says */
-	pid_t pid;        /* of the worker on its machine; 0: not known yet */
-	int64_t joined_ns; /* when it joined its node; 0: not, or it has none */
-	bool distrusted; /* it sent an impossible reply: the rest is not read */
+	int64_t used_ns; /* end of the newest time that was counted */
+	/* difference of the worker's clock, if it shares no memory */
+	int64_t ahead_ns;
+	/* processor time that was counted for answered jobs */
+	uint64_t cpu_ns;
+	bool head_begun; /* the head counts as begun, whatever the link says */
+	/* pid of the worker on its machine; 0: not known yet */
+	pid_t pid;
+	/* time at which it joined its node; 0: it has not, or it has none */
+	int64_t joined_ns;
+	/* it sent an impossible reply, so that no more is read */
+	bool distrusted;
 	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
 	char why[FZ_ERR_TEXT_MAX];
-	int64_t lost_ns; /* when the link was lost, 0: not; the timer ends it */
-	int64_t leave_ns; /* when it must have left; 0: it was not dismissed */
 	/*
-	 * Of a worker on a node that is dead: its node was lost, so that its
-	 * death is that of the program between them.
+	 * time at which the link was lost; 0: it was not. The timer then ends
+	 * the worker
+	 */
+	int64_t lost_ns;
+	/* time at which it must have ended; 0: it was not dismissed */
+	int64_t leave_ns;
+	/*
+	 * The worker is on a node that was lost, so that the known death is
+	 * that of the program between them.
 	 */
 	bool node_lost;
 	struct fz_watch death;
 	struct fz_worker_output output;
 	struct fz_timer timer;
-	struct fz_timer force; /* kills it if it does not end when asked */
+	/* kills the worker if it does not end when asked */
+	struct fz_timer force;
 	/* Armed while a reply has come in part, and until it joins its node. */
 	struct fz_timer half;
 };
@@ -80,12 +94,12 @@ fz_worker_next_number(const struct fz_job *job)
 	return job->seq + job->ndone;
 }
 
-/* A failure of a job of this worker, without its reason. */
+/* Describe a failure of a job of this worker, without its reason. */
 struct fz_failure fz_worker_failure(const struct fz_worker_pipes *p);
 
 /*
  * One above the number of the item that the worker started last, or a safe
- * number if the link does not know it or says what cannot be.
+ * number if the link does not know it or reports an impossible one.
  */
 uint32_t fz_worker_claimed(const struct fz_worker_pipes *p);
 
@@ -93,9 +107,9 @@ uint32_t fz_worker_claimed(const struct fz_worker_pipes *p);
 void fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns);
 
 /*
- * Keep what the next answers have used, which is in a frame at `bytes`, by the
- * clock of this process. It is checked, because a function may overwrite it.
- * NULL: nothing is said.
+ * Note the usage of the next answers, which is at `bytes` of a frame, converted
+ * to the clock of this process. It is checked, because a function may overwrite
+ * it. NULL: there is none.
  */
 void fz_worker_note_used(
     struct fz_worker_pipes *p, const unsigned char *bytes, int64_t now_ns);
@@ -103,17 +117,26 @@ void fz_worker_note_used(
 /* Count `n` items of the head as answered; dequeue it if none is left. */
 struct fz_job *fz_worker_answer_head(struct fz_worker *w, uint32_t n);
 
-/* Return the items from `from` on, below `end`, to their owners; how many. */
+/*
+ * Return the items from `from` on, below `end`, to their owners. Returns their
+ * number.
+ */
 unsigned fz_worker_return(
     struct fz_worker_pipes *p, uint32_t from, uint32_t end);
 
 /* Report the worker as idle if the last of `n` items was its last job. */
 void fz_worker_report_idle(struct fz_worker_pipes *p, unsigned n);
 
-/* Process the replies that came. Returns how many are new; -1 and `err`. */
+/*
+ * Process the replies that came. Returns the number of new results, or -1 and
+ * `err`.
+ */
 int fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err);
 
-/* Process the finished replies that are not sent. Returns how many are new. */
+/*
+ * Process the finished replies that are not sent. Returns the number of new
+ * results.
+ */
 unsigned fz_worker_take_unsent(struct fz_worker_pipes *p);
 
 /* For the link: read replies and process them; the link is lost. */
