@@ -91,7 +91,7 @@ fz_batch_cancel(struct fz_batch *b, enum fz_err_kind kind, const char *text)
 	fz_batch_fail_whole(b, kind, text);
 	fz_producer_end(&b->producer, &b->whole.err);
 	while ((chunk = fz_chunk_first(&b->local)) != NULL)
-		fz_batch_end_chunk(chunk); /* its caller will find it gone */
+		fz_batch_end_chunk(chunk); /* its caller finds the chunk gone */
 	fz_batch_settle(b);
 }
 
@@ -155,7 +155,7 @@ fz_batch_local_done(struct fz_batch *b, uint64_t item, struct fz_blob *value)
 {
 	struct fz_chunk *chunk = fz_chunk_find(&b->local, item);
 
-	if (chunk == NULL) { /* it was cancelled meanwhile */
+	if (chunk == NULL) { /* the batch was cancelled meanwhile */
 		fz_blob_unref(value);
 		return;
 	}

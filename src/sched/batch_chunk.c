@@ -57,7 +57,7 @@ fz_batch_insert(struct fz_batch *b, struct fz_chunk *chunk)
 {
 	struct fz_list *before = &b->waiting;
 
-	/* From the end, because that is where new chunks belong. */
+	/* Search from the end, because most new chunks belong there. */
 	while (before->prev != &b->waiting &&
 	       FZ_CONTAINER_OF(before->prev, struct fz_chunk, link)->first >
 		   chunk->first)
@@ -132,7 +132,9 @@ fz_batch_end_chunk(struct fz_chunk *chunk)
 	fz_batch_settle(b);
 }
 
-/* Encode the part of a chunk, for as many of its items as go together. */
+/*
+ * Encode the part of a chunk: as many of its items as can be encoded together.
+ */
 static bool
 encode_part(struct fz_chunk *chunk)
 {
@@ -166,7 +168,10 @@ encode_part(struct fz_chunk *chunk)
 	return true;
 }
 
-/* The first `n` items of a chunk, whose end waits on; NULL: no memory. */
+/*
+ * Split a chunk: return its first `n` items, while the rest goes on waiting.
+ * NULL if there is no memory.
+ */
 static struct fz_chunk *
 cut_front(struct fz_chunk *chunk, uint32_t n)
 {
@@ -202,8 +207,8 @@ fz_batch_next_chunk(struct fz_batch *b, uint32_t max)
 }
 
 /*
- * Allocate the result buffer of a long chunk. Without memory for it, or if most
- * results cannot be raw, results come as bytes.
+ * Allocate the result buffer of a long chunk. If there is no memory for it, or
+ * if most results cannot be raw, results come as bytes.
  */
 static void
 add_result_buffer(struct fz_chunk *chunk)
@@ -298,7 +303,7 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 
 	if (b->done || b->stopping) {
 		fz_blob_unref(part);
-		return 0; /* it would never be called */
+		return 0; /* the missing item would never be called */
 	}
 	chunk = cut_until(b, b->total) == 0
 		    ? fz_batch_chunk_new(b, b->total + 1, 1, 0)

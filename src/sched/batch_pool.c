@@ -10,7 +10,7 @@
 #include "worker/engine.h"
 
 struct func {
-	uint64_t version; /* 0: none yet */
+	uint64_t version; /* version in which the function was set; 0: never */
 	uint64_t lost;    /* workers of this version or later do not inherit
 			     it; 0: all do */
 	struct fz_blob *code;
@@ -20,7 +20,7 @@ struct fz_batch_pool {
 	struct fz_batch_owner owner;
 	struct fz_dispatcher dispatcher;
 	struct fz_pool *pool;
-	struct fz_list batches; /* that are not done */
+	struct fz_list batches; /* batches that are not done */
 	unsigned nbatches;
 	uint64_t nversions;
 	struct func funcs[FZ_WORKER_FUNCS];

@@ -20,43 +20,45 @@ struct fz_batch_pool;
 
 struct fz_batch_pool_opts {
 	struct fz_engine *engine;
-	struct fz_pool *pool; /* used by no other dispatcher */
-	unsigned workers;     /* at most; 0: the caller calls the items */
-	bool once; /* an idle worker leaves when there is no more for it */
+	struct fz_pool *pool; /* no other dispatcher uses it */
+	unsigned workers;     /* most workers; 0: the caller calls the items */
+	/* an idle worker is dismissed when there is no more work for it */
+	bool once;
 };
 
-/* NULL and `err` on failure. The pool outlives it. */
+/* Make the object. NULL and `err` on failure. The pool outlives it. */
 struct fz_batch_pool *fz_batch_pool_new(
     const struct fz_batch_pool_opts *opts, struct fz_err *err);
 
-/* Cancels its batches. NULL is allowed. */
+/* Cancel its batches and free it. NULL is allowed. */
 void fz_batch_pool_free(struct fz_batch_pool *pool);
 
-/* The owner to make batches of this pool with. */
+/* The owner for batches of this pool. */
 struct fz_batch_owner *fz_batch_pool_owner(struct fz_batch_pool *pool);
 
 /*
- * Give the number to another function. Workers that are forked later
- * inherit it, the present ones get `code`. Takes the reference; NULL: there are
- * no present ones.
+ * Give the number to another function. Workers that are forked later inherit
+ * that; `code` is sent to the present ones. Takes the reference. NULL: there
+ * are no present workers.
  */
 void fz_batch_pool_func(
     struct fz_batch_pool *pool, uint32_t number, struct fz_blob *code);
 
 /*
- * Workers that are forked from now on do not inherit the function `number` as
- * it is: they get its code, if there is any.
+ * Workers that are forked from now on do not inherit function `number` as it is
+ * now: its code is sent to them, if there is any.
  */
 void fz_batch_pool_lose(struct fz_batch_pool *pool, uint32_t number);
 
 /*
- * Begin a new version of what workers inherit, which those forked from now on
- * have; the oldest version that a worker has.
+ * fz_batch_pool_version(): begin a new version of the memory that workers
+ * inherit; workers forked from now on have it. fz_batch_pool_oldest(): the
+ * oldest version that a worker has.
  */
 uint64_t fz_batch_pool_version(struct fz_batch_pool *pool);
 uint64_t fz_batch_pool_oldest(const struct fz_batch_pool *pool);
 
-/* Cancel the batches that are not done; how many there are. */
+/* Cancel the batches that are not done; get their number. */
 void fz_batch_pool_cancel(struct fz_batch_pool *pool, const char *text);
 unsigned fz_batch_pool_nbatches(const struct fz_batch_pool *pool);
 

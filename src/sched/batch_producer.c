@@ -8,14 +8,19 @@
 
 /* A chunk is about this much work. */
 #define BATCH_CHUNK_NS (5 * FZ_CLOCK_MS)
-/* A chunk of encoded items is at least this much work, as long as all workers
- * have one. */
+/*
+ * A chunk of encoded items is at least this much work, if every worker can have
+ * such a chunk.
+ */
 #define BATCH_LEAST_NS (FZ_CLOCK_MS / 10)
 
 enum {
-	BATCH_CHUNK_MAX = 1 << 20, /* items */
-	BATCH_GROWTH = 8 /* a chunk is so many times what the worker has, as
-			    long as the time of an item is unknown */
+	BATCH_CHUNK_MAX = 1 << 20, /* most items in a chunk */
+	/*
+	 * while the time of an item is unknown, a chunk has so many times the
+	 * items that the worker has had
+	 */
+	BATCH_GROWTH = 8
 };
 
 static unsigned
@@ -25,8 +30,8 @@ nworkers(const struct fz_batch *b)
 }
 
 /*
- * Items that workers have already cost nothing to send nor to take back: all
- * there are, in equal shares, until a worker is idle.
+ * Items that workers have inherited cost nothing to send or to take back. So
+ * the workers get all items in equal shares, until a worker is idle.
  */
 static uint64_t
 inherited_size(struct fz_batch *b, uint64_t usual)
@@ -36,7 +41,7 @@ inherited_size(struct fz_batch *b, uint64_t usual)
 	return b->mean_ns != 0 && usual < b->share ? usual : b->share;
 }
 
-/* Others cost their encoding. */
+/* The size of a chunk of items that must be encoded. */
 static uint64_t
 sent_size(const struct fz_batch *b, const struct fz_worker *w, uint64_t usual)
 {
@@ -46,16 +51,16 @@ sent_size(const struct fz_batch *b, const struct fz_worker *w, uint64_t usual)
 		n = w->nitems * BATCH_GROWTH;
 	else
 		least = (uint64_t)(BATCH_LEAST_NS / b->mean_ns);
-	if (n > left / (2 * nworkers(b))) /* the tail in small ones */
+	if (n > left / (2 * nworkers(b))) /* smaller chunks near the end */
 		n = left / (2 * nworkers(b));
 	if (n < least)
 		n = least;
-	if (n > left / nworkers(b)) /* something for each */
+	if (n > left / nworkers(b)) /* something for each worker */
 		n = left / nworkers(b);
 	return n;
 }
 
-/* How many items the next chunk for `w` has. */
+/* The number of items in the next chunk for `w`. */
 static uint32_t
 chunk_size(struct fz_batch *b, const struct fz_worker *w, uint32_t max)
 {
@@ -112,8 +117,9 @@ send(struct fz_producer *producer, struct fz_worker *w, uint32_t max)
 	}
 	b->nsent++;
 	if (chunk->part != NULL && !chunk->part->in_arena)
-		fz_batch_drop_part(chunk);    /* the frame has a copy */
-	if (b->opts.kind & FZ_WIRE_INHERITED) /* others are forked meanwhile */
+		fz_batch_drop_part(chunk); /* the frame has a copy of it */
+	/* other workers are forked meanwhile */
+	if (b->opts.kind & FZ_WIRE_INHERITED)
 		fz_worker_write(w);
 	return true;
 }

@@ -11,16 +11,16 @@
 #include "worker/blob.h"
 #include "worker/engine.h"
 
-/* The mean time of an item is that of about so much recent work. */
+/* The mean time of an item is taken over about this much recent work. */
 #define BATCH_RECENT_NS (20 * FZ_CLOCK_MS)
 
-/* For an item whose result there was no memory to keep. */
+/* The failure of an item whose result was lost for want of memory. */
 static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
 					    "not enough memory to keep the "
 					    "results" },
 	.exitcode = -1 };
 
-/* An event of `n` items of a batch. */
+/* Fill an event of `n` items of a batch. */
 static struct fz_job_event
 event_of(const struct fz_batch *b, uint64_t first, uint32_t n, pid_t pid)
 {
@@ -82,7 +82,9 @@ lose_result(struct fz_batch *b)
 	b->whole_failed = true;
 }
 
-/* Add a result; false: there is no memory, and the batch fails as a whole. */
+/*
+ * Add a result. False if there is no memory; then the batch fails as a whole.
+ */
 static bool
 report(struct fz_batch *b, const struct fz_batch_result *result)
 {
@@ -142,7 +144,7 @@ delay_over(struct fz_timer *timer)
 	fz_producer_wake(&b->producer);
 }
 
-/* A chunk for another attempt of an item; NULL: there is no memory for it. */
+/* A chunk for another attempt of an item. NULL if there is no memory. */
 static struct fz_chunk *
 chunk_again(const struct fz_chunk *failed, uint64_t item)
 {
@@ -187,7 +189,10 @@ ask(struct fz_chunk *chunk, const struct fz_failure *failure,
 	return true;
 }
 
-/* Another attempt, perhaps; false: there is no memory for it. */
+/*
+ * Begin another attempt if the limits allow one. False if they do not, or if
+ * there is no memory.
+ */
 static bool
 try_again(const struct fz_chunk *failed, uint64_t item,
     const struct fz_failure *failure, const struct fz_job_event *event)
@@ -223,7 +228,7 @@ restart_clock(struct fz_chunk *chunk)
 	return chunk->answered_ns - since;
 }
 
-/* The times that the worker measured, or else those of this process. */
+/* Set the times that the worker measured, or else those of this process. */
 static void
 set_times(const struct fz_chunk *chunk, struct fz_job_event *event)
 {
@@ -279,7 +284,7 @@ fz_batch_undecided(const struct fz_batch *b, const struct fz_failure **failure)
 	return chunk->first;
 }
 
-/* Take the failure of an undecided chunk, which leaves its list. */
+/* Remove an undecided chunk from its list, and return its failure. */
 static struct fz_undecided
 end_question(struct fz_chunk *chunk)
 {
@@ -331,9 +336,9 @@ end_if_answered(struct fz_chunk *chunk)
 }
 
 /*
- * Record the starts of the items below `end`, once each: an item may come back
- * from its worker after its start was told, and of items that a worker answers
- * together only the first is known to have started.
+ * Record the starts of the items below `end`, each once. An item may be
+ * returned by its worker after its start was recorded; and of items that a
+ * worker answers together only the first one was reported as started.
  */
 static void
 tell_starts(struct fz_chunk *chunk, uint64_t end)
@@ -349,7 +354,9 @@ tell_starts(struct fz_chunk *chunk, uint64_t end)
 	chunk->told = end;
 }
 
-/* Record that items ended within the last `took_ns`, with so many bytes. */
+/*
+ * Record that items ended in the last `took_ns`, with so many bytes of results.
+ */
 static void
 add_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, int64_t took_ns,
     size_t nreceived)
@@ -367,11 +374,11 @@ add_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, int64_t took_ns,
 	fz_event_log_describe(b->opts.log, &event, &chunk->job, NULL);
 	event.nreceived = nreceived;
 	if (first != chunk->first)
-		event.nsent = 0; /* the first items had the frame */
+		event.nsent = 0; /* the frame counts for the first items only */
 	add_event(b, FZ_JOB_EVENT_DONE, &event, NULL);
 }
 
-/* `n` items from `first` on were answered now. */
+/* Count `n` items from `first` on as answered now. */
 static void
 count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, size_t nreceived)
 {
@@ -389,7 +396,10 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, size_t nreceived)
 	add_done(chunk, first, n, took_ns, nreceived);
 }
 
-/* The bytes of `n` results; those of a frame count for its first items. */
+/*
+ * The bytes of `n` results. The bytes of a shared frame count for its first
+ * items.
+ */
 static size_t
 bytes_of(const struct fz_batch *b, const struct fz_batch_result *result)
 {
@@ -485,7 +495,10 @@ job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 	end_if_answered(chunk);
 }
 
-/* Send an item again that could not be decoded together with others. */
+/*
+ * Send an item again, alone, because the worker could not decode it together
+ * with others.
+ */
 static void
 send_apart(struct fz_chunk *together, uint64_t item)
 {
@@ -540,11 +553,12 @@ job_returned(struct fz_job *job, uint32_t nitems)
 			rest->told = chunk->told;
 	} else {
 		b->nsent--;
-		fz_batch_drop_part(chunk); /* it may be cut another way now */
+		/* the part may be cut in another way now */
+		fz_batch_drop_part(chunk);
 		fz_blob_unref(job->result_buffer);
 		job->result_buffer = NULL;
 	}
-	b->share = 0; /* the rest is shared anew */
+	b->share = 0; /* compute new shares of the rest */
 	if (rest != NULL) {
 		fz_batch_insert(b, rest);
 		fz_producer_wake(&b->producer);

@@ -1,7 +1,7 @@
 /*
  * batch_state.h - what the files of a batch share: its items and chunks.
  *
- * A chunk is in one place at a time, and freed by its batch alone:
+ * A chunk is in one place at a time, and only its batch frees it:
  *
  *   waiting       cut and sent, or called here; freed by fz_batch_stop()
  *   delayed       waiting, when its pause is over; freed by fz_batch_stop()
@@ -9,8 +9,8 @@
  *   at a worker   waiting, if all of it is returned; freed with its last answer
  *   local         freed with its answer (fz_batch_end_chunk())
  *
- * An item that is tried again, and items that are returned while others of
- * their chunk are not, get a new chunk.
+ * An item that is tried again gets a new chunk, and so do items that are
+ * returned while other items of their chunk are not.
  */
 #ifndef FZ_BATCH_STATE_H
 #define FZ_BATCH_STATE_H
@@ -27,7 +27,7 @@
 /* The failure of an item about whose retry the caller decides. */
 struct fz_undecided {
 	struct fz_failure failure;
-	struct fz_job_event event; /* the end of the attempt */
+	struct fz_job_event event; /* the event of the end of the attempt */
 };
 
 /* Consecutive items that travel in one frame. */
@@ -37,34 +37,38 @@ struct fz_chunk {
 	struct fz_list link; /* in one of the lists of its batch */
 	uint64_t first;
 	uint32_t n;
-	unsigned attempts;     /* of its items so far, which have failed */
-	uint64_t told;         /* the starts of its items below it were told */
-	struct fz_blob *part;  /* NULL: to be encoded, or inherited */
+	unsigned attempts; /* number of failed attempts of its items */
+	/* the starts of its items below this index are recorded */
+	uint64_t told;
+	/* the encoded items; NULL: not yet encoded, or inherited */
+	struct fz_blob *part;
 	bool added;            /* `part` cannot be encoded again */
 	int64_t answered_ns;   /* time of its last answer */
 	struct fz_timer delay; /* armed while it is delayed */
-	struct fz_undecided *undecided; /* NULL unless it is in that list */
+	/* set while the chunk is in the list of undecided ones */
+	struct fz_undecided *undecided;
 };
 
 struct fz_batch {
 	struct fz_producer producer;
 	struct fz_batch_opts opts;
 	struct fz_engine *engine;
-	struct fz_list link;      /* for its owner */
+	struct fz_list link;      /* in the list of its owner */
 	struct fz_list waiting;   /* chunks to send before new ones, in order */
 	struct fz_list delayed;   /* chunks that wait for another attempt */
 	struct fz_list undecided; /* chunks of one failed item, in order */
 	struct fz_list local;     /* chunks under way in this process */
-	uint64_t total, uncut;    /* items; the first not in a chunk */
-	uint64_t nwaiting;        /* items of the waiting chunks */
-	unsigned nsent;           /* chunks at workers, or local */
+	/* number of items; index of the first one that is in no chunk */
+	uint64_t total, uncut;
+	uint64_t nwaiting; /* number of items in the waiting chunks */
+	unsigned nsent;    /* number of chunks at workers, or local */
 	uint64_t ndone, nfailed;
-	int64_t mean_ns;          /* time of an item, 0: not known */
-	int64_t timed_ns, ntimed; /* recent items: their time, their number */
+	int64_t mean_ns;          /* mean time of an item; 0: unknown */
+	int64_t timed_ns, ntimed; /* time and number of recent items */
 	bool growing, stopping, done;
 	bool whole_failed;
-	uint64_t share; /* items of one worker, 0: not known */
-	uint64_t nraw;  /* items whose result came raw */
+	uint64_t share; /* items in the share of one worker; 0: not computed */
+	uint64_t nraw;  /* number of items whose result came raw */
 	struct fz_failure whole;
 	struct fz_batch_result *results;
 	size_t result_at, nresults, results_cap;
@@ -104,12 +108,12 @@ fz_chunk_of(struct fz_job *job)
 	return (struct fz_chunk *)job;
 }
 
-/* How many items could be sent now. */
+/* The number of items that could be sent now. */
 uint64_t fz_batch_ready(const struct fz_batch *batch);
 
 /*
- * A chunk of at most `max` of them, encoded; NULL if none is left, because an
- * item that cannot be encoded fails.
+ * Cut an encoded chunk of at most `max` of these items. NULL if none is left:
+ * an item that cannot be encoded fails.
  */
 struct fz_chunk *fz_batch_cut(struct fz_batch *batch, uint32_t max);
 
@@ -122,13 +126,13 @@ struct fz_chunk *fz_batch_next_chunk(struct fz_batch *batch, uint32_t max);
 /* Fail all items of a chunk that cannot be sent, and free it. */
 void fz_batch_unsent(struct fz_chunk *chunk, const struct fz_failure *failure);
 
-/* How a dispatcher gets its chunks. */
+/* The functions by which a dispatcher gets chunks. */
 extern const struct fz_producer_ops fz_batch_producer_ops;
 
-/* Mark the batch as done if nothing of it runs or will run. */
+/* Mark the batch as done if none of its jobs runs or will run. */
 void fz_batch_settle(struct fz_batch *batch);
 
-/* Make a chunk of `n` items that is in no list; NULL if memory runs out. */
+/* Make a chunk of `n` items that is in no list. NULL if there is no memory. */
 struct fz_chunk *fz_batch_chunk_new(
     struct fz_batch *batch, uint64_t first, uint32_t n, unsigned attempts);
 
@@ -141,7 +145,7 @@ void fz_batch_drop_part(struct fz_chunk *chunk);
 /* Free a chunk that expects no more answers, and settle its batch. */
 void fz_batch_end_chunk(struct fz_chunk *chunk);
 
-/* Free a chunk that is in no list but those above, or in none. */
+/* Free a chunk that is in one of the lists of the batch, or in none. */
 void fz_batch_free_chunk(struct fz_chunk *chunk);
 
 /* Let an undecided item fail, and free its chunk. */
@@ -157,21 +161,23 @@ void fz_batch_stop(struct fz_batch *batch);
 void fz_batch_fail_whole(
     struct fz_batch *batch, enum fz_err_kind kind, const char *text);
 
-/* The callbacks of the job of a chunk: answers become results. */
+/* The callbacks of the job of a chunk, which make results of answers. */
 extern const struct fz_job_ops fz_batch_chunk_ops;
 
 /* Record the event that the next item of a job has started. */
 void fz_batch_job_started(struct fz_job *job);
 
-/* Report a known result, which needs no chunk; takes the reference. */
+/* Report a known result, without a chunk. Takes the reference. */
 void fz_batch_value_known(
     struct fz_batch *batch, uint64_t item, struct fz_blob *value);
 
-/* Report the result of one item; takes the reference; NULL: it is lost. */
+/*
+ * Report the result of one item. Takes the reference. NULL: the result is lost.
+ */
 void fz_batch_value_done(
     struct fz_chunk *chunk, uint64_t item, struct fz_blob *value);
 
-/* Retry an item or report its failure; takes the value in `failure`. */
+/* Retry an item or report its failure. Takes the value in `failure`. */
 void fz_batch_item_failed(
     struct fz_chunk *chunk, uint64_t item, struct fz_failure *failure);
 

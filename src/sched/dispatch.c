@@ -14,9 +14,9 @@
 /* A worker that replied less than this ago is not checked. */
 #define DISPATCH_SILENT_NS FZ_CLOCK_MS
 /*
- * Work that is worth being taken from a busy worker for one that is idle, and
- * for one that would have to be forked. A sparing dispatcher gives a pool
- * another worker if so much work waits for it.
+ * The least work that is taken from a busy worker for an idle one, and for a
+ * worker that must be forked first. A sparing dispatcher gives a pool another
+ * worker if this much work waits for it.
  */
 #define DISPATCH_STEAL_NS (FZ_CLOCK_MS / 2)
 #define DISPATCH_STEAL_FORK_NS (2 * FZ_CLOCK_MS)
@@ -25,10 +25,12 @@
 #define DISPATCH_TOGETHER_NS (FZ_CLOCK_MS / 10)
 
 enum {
-	DISPATCH_AHEAD_JOBS = 512, /* at one worker */
+	DISPATCH_AHEAD_JOBS = 512, /* most jobs at one worker */
 	DISPATCH_AHEAD_BYTES = 48
-			       << 10, /* of their frames: a pipe holds 64 KiB */
-	DISPATCH_UNMEASURED_JOBS = 4, /* while the time of a job is unknown */
+			       /* bytes of their frames; a pipe holds 64 KiB */
+			       << 10,
+	/* most jobs while the time of a job is unknown */
+	DISPATCH_UNMEASURED_JOBS = 4,
 	DISPATCH_UNMEASURED_ITEMS = 1 << 16
 };
 
@@ -88,7 +90,10 @@ now(struct fz_dispatcher *d)
 	return d->now_ns;
 }
 
-/* An item takes what others took, or the one at hand has taken already. */
+/*
+ * The time of an item: that of earlier items or, if that is longer, the time
+ * that the current one has taken already.
+ */
 static int64_t
 item_time(struct fz_dispatcher *d, const struct fz_worker *w)
 {
@@ -141,8 +146,8 @@ roomy_worker(struct fz_dispatcher *d, const struct fz_lane *lane)
 }
 
 /*
- * Whether the workers of the lane will soon have done what waits for them. The
- * time of an item is that of the quickest worker.
+ * Whether the workers of the lane will soon have done the jobs that wait for
+ * them. The time of an item is that of the quickest worker.
  */
 static bool
 has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
@@ -162,7 +167,10 @@ has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
 	return work_of(producer->ops->nready(producer), each) < least;
 }
 
-/* A worker for the next job; NULL: none now, or never if `err` is filled. */
+/*
+ * A worker for the next job. NULL if there is none now, or never, if `err` is
+ * filled.
+ */
 static struct fz_worker *
 pick(struct fz_dispatcher *d, struct fz_lane *lane, struct fz_err *err)
 {
@@ -217,7 +225,7 @@ send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 	return true;
 }
 
-/* Whether a worker has more than the item that it may be at. */
+/* Whether a worker has more items than the one that it may have begun. */
 static bool
 has_spare(const struct fz_worker *w)
 {
@@ -225,9 +233,9 @@ has_spare(const struct fz_worker *w)
 }
 
 /*
- * The worker with the most work to give. A worker that has not begun keeps its
- * jobs: they might go from one to the other and back, and fill pipes, faster
- * than any worker reads them.
+ * The worker with the most work that can be taken back. A worker that has begun
+ * none keeps its jobs: they might go from one worker to the other and back, and
+ * fill pipes faster than any worker reads them.
  */
 static struct fz_worker *
 fullest(struct fz_dispatcher *d, const struct fz_lane *lane)
@@ -242,7 +250,10 @@ fullest(struct fz_dispatcher *d, const struct fz_lane *lane)
 	return best;
 }
 
-/* With a worker idle and nothing to send, the fullest worker returns jobs. */
+/*
+ * If a worker is idle and there is nothing to send, recall jobs of the worker
+ * that has the most work.
+ */
 static bool
 steal(struct fz_dispatcher *d, const struct fz_lane *lane)
 {
@@ -254,13 +265,16 @@ steal(struct fz_dispatcher *d, const struct fz_lane *lane)
 	best = fullest(d, lane);
 	if (best == NULL || !fz_pool_has_free(lane->pool))
 		return false;
-	fz_worker_peek(best); /* it may have done more than it has reported */
+	/* the worker may have done more than it has reported */
+	fz_worker_peek(best);
 	if (!fz_pool_has_idle(lane->pool))
 		least = DISPATCH_STEAL_FORK_NS;
 	return work_left(d, best) >= least && fz_worker_recall(best) != 0;
 }
 
-/* Whether an idle worker may soon get what another has not begun. */
+/*
+ * Whether an idle worker may soon get jobs that another worker has not begun.
+ */
 static bool
 may_soon_steal(const struct fz_dispatcher *d, const struct fz_lane *lane)
 {
@@ -271,7 +285,10 @@ may_soon_steal(const struct fz_dispatcher *d, const struct fz_lane *lane)
 	return w != NULL;
 }
 
-/* Busy workers share with idle ones, which leave if there is no more. */
+/*
+ * Move work from busy workers to idle ones; dismiss these if there is none and
+ * the lane needs them no more.
+ */
 static void
 balance_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 {
@@ -283,8 +300,8 @@ balance_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 }
 
 /*
- * Come back to check for results that workers keep: soon after the last reply
- * of a worker, then less and less often.
+ * Arm the timer that checks for results that workers keep: soon after the last
+ * reply of a worker, then less and less often.
  */
 static void
 arm_poll(struct fz_dispatcher *d, const struct fz_lane *lane)
@@ -366,7 +383,9 @@ dispatch(struct fz_defer *defer)
 			break;
 	}
 	for (uint32_t i = 0; i < d->nlanes; i++) {
-		/* The pools are not touched: of a long chain few are busy. */
+		/*
+		 * Skip pools that are not in use: in a long chain few are busy.
+		 */
 		if (d->lanes[i].used || d->once)
 			look_after_lane(d, &d->lanes[i]);
 	}
@@ -379,7 +398,9 @@ freed(struct fz_pool_client *client, struct fz_worker *w)
 
 	if (w != NULL)
 		d->nbusy--;
-	/* Behind the clients that the pool notified before this one. */
+	/*
+	 * Dispatch behind the clients that the pool notified before this one.
+	 */
 	fz_loop_undefer(&d->dispatch);
 	fz_loop_defer(loop_of(d), &d->dispatch);
 }
@@ -442,7 +463,7 @@ fz_dispatcher_leave(struct fz_dispatcher *d)
 void
 fz_dispatcher_in_child(struct fz_dispatcher *d)
 {
-	/* Empty lists stay unwritten, because a write copies a page. */
+	/* Do not write to empty lists, because a write copies a page. */
 	for (uint32_t i = 0; i < d->nlanes; i++) {
 		if (fz_list_first(&d->lanes[i].ready) != NULL)
 			fz_list_init(&d->lanes[i].ready);
@@ -499,7 +520,10 @@ fz_producer_stop(struct fz_producer *producer, const struct fz_err *kill)
 	fz_loop_defer(loop_of(d), &d->dispatch);
 }
 
-/* End one of its workers; false: it has none. */
+/*
+ * End one of the workers that run a job of the producer. False if there is
+ * none.
+ */
 static bool
 end_one(const struct fz_producer *producer, const struct fz_err *kill)
 {
@@ -517,7 +541,8 @@ void
 fz_producer_end(struct fz_producer *producer, const struct fz_err *kill)
 {
 	fz_list_remove(&producer->link);
-	fz_producer_recall(producer, kill); /* all at once, then one by one */
+	/* kill all of them, then wait for one after the other */
+	fz_producer_recall(producer, kill);
 	while (end_one(producer, kill))
 		continue;
 }

@@ -13,18 +13,19 @@
  * one ends items early, which frees their memory.
  *
  * One rule says how far a worker is fed ahead: it gets another job while it has
- * less than about 5 ms of work by what was measured. Too much does no harm,
- * because a worker that becomes idle gets what another has not begun.
+ * less than about 5 ms of work by what was measured. Jobs that are sent too
+ * early do no harm, because a worker that becomes idle gets jobs that another
+ * one has not begun.
  *
  * A job belongs to its producer, which allocates and frees it; `job->owner` is
  * the producer. While `job->worker` is set a worker has it; the ops of the job
- * (worker.h) report what becomes of it: `done`, `failed` and `items` when it
- * ends, `started`, and `returned` for what was not begun. At an end, and when
- * something is returned, the producer calls fz_producer_wake().
+ * (worker.h) report its progress: `started`; `done`, `failed` and `items` when
+ * it ends; `returned` if it was not begun. When a job ends or is returned, the
+ * producer calls fz_producer_wake().
  *
  * A producer may be endless. nready() is 0 while it waits for its next item.
  * When the item comes, the producer calls fz_producer_wake(). At its end it
- * only ceases to have a next job.
+ * simply has no next job.
  *
  * A dispatcher that is sparing gives a pool another worker only if more than a
  * moment's work waits for the workers that it has.
@@ -45,33 +46,38 @@ struct fz_err;
 struct fz_producer;
 
 struct fz_producer_ops {
-	/* How many items it could send now. A stopped producer has none. */
+	/*
+	 * The number of items that it could send now. A stopped producer has
+	 * none.
+	 */
 	uint64_t (*nready)(const struct fz_producer *producer);
 	/*
 	 * Send the next job, of at most `max` items, to `worker`. False if none
-	 * was sent; what cannot be sent has failed.
+	 * was sent; jobs that cannot be sent have failed.
 	 */
 	bool (*send)(struct fz_producer *producer, struct fz_worker *worker,
 	    uint32_t max);
-	/* There is no worker, and there will be none: the next job fails. */
+	/* There is no worker and will be none: let the next job fail. */
 	void (*fail_next)(
 	    struct fz_producer *producer, const struct fz_failure *failure);
 };
 
-/* Embedded in whatever has the jobs. */
+/* Embedded in the object that has the jobs. */
 struct fz_producer {
 	const struct fz_producer_ops *ops;
 	struct fz_dispatcher *dispatcher;
 	struct fz_lane *lane;
-	/* in `ready` of the lane, or in `stopping`; removed at the end */
+	/* in `ready` of the lane, or in `stopping` */
 	struct fz_list link;
-	const struct fz_err *kill; /* why its workers are killed; NULL: not */
+	/* why its workers are killed; NULL: they are not */
+	const struct fz_err *kill;
 };
 
 /* One pool of a dispatcher. */
 struct fz_lane {
 	struct fz_pool *pool;
-	struct fz_list ready; /* producers with jobs to send, in turn */
+	/* producers with jobs to send, which take turns */
+	struct fz_list ready;
 	bool used; /* the dispatcher may have busy workers of this pool */
 };
 
@@ -80,13 +86,16 @@ struct fz_dispatcher {
 	struct fz_engine *engine;
 	struct fz_lane *lanes;
 	uint32_t nlanes;
-	unsigned max; /* workers busy at once; 0: the caller does the jobs */
+	/* most workers busy at once; 0: the caller does the jobs */
+	unsigned max;
 	unsigned nbusy;
-	bool once;    /* idle workers leave when there is no more to send */
-	bool sparing; /* see above */
-	bool joined;  /* the pools report free workers */
-	struct fz_list stopping; /* producers whose workers are to know */
-	int64_t now_ns;          /* during a dispatch; 0: not read yet */
+	/* idle workers are dismissed when there is nothing more to send */
+	bool once;
+	bool sparing;            /* see above */
+	bool joined;             /* the pools report free workers */
+	struct fz_list stopping; /* producers that were stopped in this turn */
+	/* time of the current dispatch; 0: not read yet */
+	int64_t now_ns;
 	struct fz_defer dispatch;
 	struct fz_timer poll;
 };
@@ -110,10 +119,13 @@ void fz_dispatcher_leave(struct fz_dispatcher *d);
 /* In a forked child: forget the producers and workers of the parent. */
 void fz_dispatcher_in_child(struct fz_dispatcher *d);
 
-/* Pass on pieces of lines that its workers have printed: none runs a job. */
+/*
+ * Pass on incomplete lines that its workers have printed, because none of them
+ * runs a job.
+ */
 void fz_dispatcher_flush(const struct fz_dispatcher *d);
 
-/* A producer for the pool number `pool`; it has nothing to send yet. */
+/* Initialise a producer for pool number `pool`, with nothing to send yet. */
 void fz_producer_init(struct fz_producer *producer,
     const struct fz_producer_ops *ops, struct fz_dispatcher *d, uint32_t pool);
 
@@ -131,8 +143,8 @@ void fz_producer_recall(
     const struct fz_producer *producer, const struct fz_err *kill);
 
 /*
- * It sends no more jobs: recall those that it has sent at the end of the loop's
- * turn. `kill` stays valid.
+ * The producer sends no more jobs: at the end of the loop's turn recall those
+ * that it has sent. `kill` must stay valid.
  */
 void fz_producer_stop(struct fz_producer *producer, const struct fz_err *kill);
 
@@ -143,12 +155,13 @@ void fz_producer_stop(struct fz_producer *producer, const struct fz_err *kill);
 void fz_producer_end(struct fz_producer *producer, const struct fz_err *kill);
 
 /*
- * How many small jobs may go to the worker in one frame: as many as take a
- * moment by what was measured. 1: not known, or recalls would not be exact.
+ * The number of small jobs that may go to the worker in one frame: as many as
+ * take a moment by measured times. 1 if the time is unknown, or if recalls
+ * would not be exact.
  */
 uint32_t fz_dispatch_together(const struct fz_worker *worker);
 
-/* How many workers run a job of it now. */
+/* The number of workers that run a job of the producer now. */
 unsigned fz_producer_nrunning(const struct fz_producer *producer);
 
 #endif

@@ -40,7 +40,7 @@ fz_event_log_describe(const struct fz_event_log *log,
 	event->err = (int16_t)failure->err.kind;
 	event->signal = (int16_t)failure->signal;
 	event->exitcode = (int16_t)failure->exitcode;
-	if (failure->peak_rss != 0) { /* it died: nothing was reported */
+	if (failure->peak_rss != 0) { /* the worker died and reported nothing */
 		event->peak_rss = failure->peak_rss;
 		event->cpu_ns = failure->cpu_ns;
 	}
@@ -62,7 +62,7 @@ trace(const struct fz_event_log *log, const struct fz_job_event *event,
 		return;
 	record->name = fz_trace_name(log->names, log->of_items ? 0 : node);
 	if (!log->of_items && event->map == 0)
-		record->first = 0; /* it is no item of a list */
+		record->first = 0; /* it is not an item of a list */
 	if (failure != NULL && event->kind != FZ_JOB_EVENT_DONE)
 		fz_trace_add_error(log->trace, record, failure);
 }

@@ -14,10 +14,12 @@ struct list {
 };
 
 struct fz_graph {
-	struct list nodes;    /* struct fz_node */
-	struct list makers;   /* of each value, its node */
-	struct list inputs;   /* of all nodes, one after the other */
-	struct list optional; /* a bool for each input; later ones are not */
+	struct list nodes;  /* elements: struct fz_node */
+	struct list makers; /* for each value, the node that makes it */
+	/* inputs of all nodes, one node after the other */
+	struct list inputs;
+	/* a bool for each input; inputs behind its end are not optional */
+	struct list optional;
 	uint32_t npools;
 	bool has_maps;
 	/* Frozen: readers of value v are readers[first[v]] ..
@@ -193,7 +195,10 @@ fz_graph_has_maps(const struct fz_graph *graph)
 	return graph->has_maps;
 }
 
-/* Count each value's readers into first[v + 1], and what nodes wait for. */
+/*
+ * Count the readers of each value into first[v + 1], and the inputs that each
+ * node waits for.
+ */
 static int
 count_readers(struct fz_graph *graph, struct fz_err *err)
 {
@@ -236,7 +241,10 @@ fz_graph_freeze(struct fz_graph *graph, struct fz_err *err)
 		goto fail;
 	for (uint32_t v = 0; v < nvalues; v++)
 		at[v + 1] += at[v];
-	/* Fill from behind: afterwards at[v + 1] is where v's readers end. */
+	/*
+	 * Fill each range from its end: afterwards at[v + 1] is the start of
+	 * the readers of v.
+	 */
 	for (uint32_t i = graph->nodes.n; i-- > 0;) {
 		const uint32_t *inputs = fz_graph_inputs(graph, i);
 
@@ -315,7 +323,10 @@ fz_graph_cycle(
 	if (drop_runnable(graph, waiting, nodes) != 0) {
 		while (waiting[node] == 0)
 			node++;
-		/* Going back from it long enough ends inside a cycle. */
+		/*
+		 * From such a node, as many steps back as there are nodes end
+		 * inside a cycle.
+		 */
 		for (uint32_t i = 0; i < nnodes; i++)
 			node = waiting_input(graph, node, waiting);
 		nodes[n++] = node;

@@ -19,24 +19,26 @@ struct fz_graph;
 #define FZ_GRAPH_NONE UINT32_MAX
 
 struct fz_node {
-	uint32_t pool;        /* whose workers run it */
-	uint32_t func;        /* index of the node's function in that pool */
-	uint32_t first_value; /* it makes first_value .. + nvalues - 1 */
+	uint32_t pool; /* number of the pool whose workers run it */
+	uint32_t func; /* index of the node's function in that pool */
+	/* it makes the values first_value .. first_value + nvalues - 1 */
+	uint32_t first_value;
 	uint32_t nvalues;
-	uint32_t first_input; /* of its inputs in the graph's list */
+	uint32_t first_input; /* index of its inputs in the list of the graph */
 	uint32_t ninputs;
-	uint32_t nmade; /* inputs that nodes make: it waits for these */
-	bool is_map;    /* calls its function for each element of a list */
+	/* number of inputs that other nodes make: it waits for these */
+	uint32_t nmade;
+	bool is_map; /* calls its function for each element of a list */
 };
 
 /* NULL and `err` on failure. */
 struct fz_graph *fz_graph_new(struct fz_err *err);
 void fz_graph_free(struct fz_graph *graph);
 
-/* A value from outside. FZ_GRAPH_NONE and `err` on failure. */
+/* Add a value from outside. FZ_GRAPH_NONE and `err` on failure. */
 uint32_t fz_graph_input(struct fz_graph *graph, struct fz_err *err);
 
-/* A node without inputs. FZ_GRAPH_NONE and `err` on failure. */
+/* Add a node without inputs. FZ_GRAPH_NONE and `err` on failure. */
 uint32_t fz_graph_node(struct fz_graph *graph, uint32_t pool, uint32_t func,
     uint32_t nvalues, struct fz_err *err);
 
@@ -49,12 +51,12 @@ int fz_graph_feed(struct fz_graph *graph, uint32_t node, const uint32_t *values,
 
 /*
  * Let `node` run without its input number `k`, from 0, if the maker of that
- * value fails. After fz_graph_feed(). 0, or -1 and `err`.
+ * value fails. Call it after fz_graph_feed(). 0, or -1 and `err`.
  */
 int fz_graph_set_optional(
     struct fz_graph *graph, uint32_t node, uint32_t k, struct fz_err *err);
 
-/* Whether `value` is an input without which `node` may run. */
+/* Whether `value` is an optional input of `node`. */
 bool fz_graph_is_optional(
     const struct fz_graph *graph, uint32_t node, uint32_t value);
 
@@ -62,8 +64,9 @@ bool fz_graph_is_optional(
 bool fz_graph_has_optional(const struct fz_graph *graph);
 
 /*
- * `node` calls its function for each element of its first input, a list, with
- * the other inputs behind the element. Its value is the list of the results.
+ * Make `node` a map: it calls its function for each element of its first input,
+ * a list, with the other inputs behind the element. Its value is the list of
+ * the results.
  */
 void fz_graph_set_map(struct fz_graph *graph, uint32_t node);
 
@@ -72,9 +75,9 @@ int fz_graph_freeze(struct fz_graph *graph, struct fz_err *err);
 int fz_graph_frozen(const struct fz_graph *graph);
 
 /*
- * The nodes of one cycle in order of flow, the last feeding the first, into
- * `nodes`, which has room for all nodes. Returns how many, 0: no cycle, or
- * -1 and `err`. The graph is frozen.
+ * Write the nodes of one cycle to `nodes`, which has room for all nodes. Each
+ * feeds the next one, and the last the first. Returns their number, 0 if there
+ * is no cycle, or -1 and `err`. The graph is frozen.
  */
 ptrdiff_t fz_graph_cycle(
     const struct fz_graph *graph, uint32_t *nodes, struct fz_err *err);
@@ -84,11 +87,13 @@ uint32_t fz_graph_nvalues(const struct fz_graph *graph);
 const struct fz_node *fz_graph_get(const struct fz_graph *graph, uint32_t node);
 const uint32_t *fz_graph_inputs(const struct fz_graph *graph, uint32_t node);
 
-/* The nodes that take `value`, once for each input; `*n` of them. Frozen. */
+/*
+ * The `*n` nodes that read `value`, once for each input. The graph is frozen.
+ */
 const uint32_t *fz_graph_readers(
     const struct fz_graph *graph, uint32_t value, uint32_t *n);
 
-/* Whether a node is a map. */
+/* Whether any node is a map. */
 bool fz_graph_has_maps(const struct fz_graph *graph);
 
 /* The node that makes `value`, or FZ_GRAPH_NONE. */

@@ -10,37 +10,41 @@ struct fz_trace_name;
 enum fz_job_event_kind {
 	FZ_JOB_EVENT_START,
 	FZ_JOB_EVENT_DONE,
-	FZ_JOB_EVENT_FAILED, /* once per node or item, cancelled nodes included
-			      */
+	/* the final failure; cancelled nodes have this event, too */
+	FZ_JOB_EVENT_FAILED,
 	FZ_JOB_EVENT_RETRY,
 	FZ_JOB_EVENT_LIST,  /* `n` is the length of the list of a map */
-	FZ_JOB_EVENT_CACHED /* done by a recorded result; it was not called */
+	FZ_JOB_EVENT_CACHED /* done with a recorded result, without a call */
 };
 
 struct fz_job_event {
 	enum fz_job_event_kind kind;
 	uint64_t first;  /* number of the node, index of the first item */
-	uint32_t n;      /* items; 1 for a node */
-	pid_t pid;       /* 0: none */
-	int64_t took_ns; /* of each, as far as is known; 0 for a start */
-	uint64_t
-	    item; /* of a node: its index in a stream, from 1; 0: an invoke */
-	uint32_t map; /* of an element of a map: its node, from 1; or 0 */
+	uint32_t n;      /* number of items; 1 for a node */
+	pid_t pid;       /* process of the worker; 0: none */
+	int64_t took_ns; /* time of each item, as far as known; 0 for a start */
+	/* of a node: the index of its item in a stream, from 1; 0: an invoke */
+	uint64_t item;
+	/* of an element of a map: the number of its node, from 1; else 0 */
+	uint32_t map;
 
-	/* For a trace: set at the end of an attempt, else 0. */
-	uint32_t attempt;   /* from 1; 0: there was none */
-	int64_t queued_ns;  /* when it could have started; 0: not known */
-	int64_t ended_ns;   /* when its end was known */
+	/* The fields for a trace, set at the end of an attempt, else 0. */
+	uint32_t attempt; /* from 1; 0: there was none */
+	/* time at which it could have started; 0: unknown */
+	int64_t queued_ns;
+	int64_t ended_ns;   /* time at which its end was known */
 	uint64_t nsent;     /* bytes of the call */
 	uint64_t nreceived; /* bytes of the results */
-	uint64_t cpu_ns;    /* processor time of its worker; 0: not known */
-	uint64_t peak_rss;  /* bytes, of its worker so far; 0: not known */
-	const char *node;   /* of its worker; NULL: this machine */
-	struct fz_trace_name *name; /* NULL: it has none */
-	char *text;                 /* of its error, in a record; NULL: none */
-	int16_t err;      /* enum fz_err_kind, why it failed; 0: it did not */
-	int16_t signal;   /* that ended its worker; 0: none */
-	int16_t exitcode; /* of its worker; -1: it did not exit */
+	uint64_t cpu_ns;    /* processor time of its worker; 0: unknown */
+	/* peak memory of its worker so far in bytes; 0: unknown */
+	uint64_t peak_rss;
+	const char *node;           /* node of its worker; NULL: this machine */
+	struct fz_trace_name *name; /* its name; NULL: none */
+	/* text of its error, in a record; NULL: none */
+	char *text;
+	int16_t err;      /* kind of its error (enum fz_err_kind); 0: none */
+	int16_t signal;   /* signal that ended its worker; 0: none */
+	int16_t exitcode; /* exit code of its worker; -1: it did not exit */
 };
 
 #endif

@@ -1,6 +1,4 @@
-/*
- * limits.h - the limits of an attempt of a call, and how often it is retried.
- */
+/* limits.h - limits of the attempts of a call, and their number. */
 #ifndef FZ_LIMITS_H
 #define FZ_LIMITS_H
 
@@ -8,15 +6,19 @@
 #include <stdint.h>
 
 enum fz_policy {
-	FZ_POLICY_STOP,    /* after a failure start nothing new */
-	FZ_POLICY_NOW,     /* and end what runs */
-	FZ_POLICY_CONTINUE /* run all that does not depend on it */
+	FZ_POLICY_STOP, /* after a failure start nothing new */
+	/* after a failure start nothing new, and end what runs */
+	FZ_POLICY_NOW,
+	/* after a failure run all that does not depend on it */
+	FZ_POLICY_CONTINUE
 };
 
 struct fz_limits {
-	int64_t timeout_ns; /* of one attempt; FZ_CLOCK_NEVER: none */
-	int64_t backoff_ns; /* before the first retry, doubled each time */
-	uint64_t memory;    /* bytes, 0: no limit */
+	/* time limit of one attempt; FZ_CLOCK_NEVER: none */
+	int64_t timeout_ns;
+	/* pause before the first retry; doubled for each further one */
+	int64_t backoff_ns;
+	uint64_t memory; /* limit of memory in bytes; 0: none */
 	unsigned retries;
 	bool ask; /* the caller decides about each retry */
 };

@@ -23,9 +23,9 @@ is_own(const struct fz_pool *pool)
 }
 
 /*
- * In a child: forget the workers and clients of the parent. Only when the pool
- * is used there: a fork would otherwise take longer with each pool there is.
- * The memory of these workers stays as it is, since a write would copy it.
+ * In a child: forget the workers and clients of the parent. This is done only
+ * when the child uses the pool, because it would make each fork slower. The
+ * memory of the workers stays as it is, because a write would copy it.
  */
 static void
 own(struct fz_pool *pool)
@@ -38,7 +38,7 @@ own(struct fz_pool *pool)
 	memset(pool->numbers, 0, pool->opts.max * sizeof(*pool->numbers));
 	pool->lowest = 0;
 	pool->nclients = 0;
-	pool->waiter.prev = NULL; /* the slots have forgotten it */
+	pool->waiter.prev = NULL; /* the slots have forgotten the waiter */
 }
 
 static void
@@ -71,7 +71,7 @@ free_number(struct fz_pool *pool, unsigned number)
 static void
 arm_rest(struct fz_pool *pool, int64_t since_ns)
 {
-	/* If memory for the timer is missing, the workers stay. */
+	/* If there is no memory for the timer, the workers stay. */
 	fz_loop_arm(pool->opts.engine->loop, &pool->rest,
 	    fz_clock_after(since_ns, pool->opts.idle_ns));
 }
@@ -91,8 +91,8 @@ link_idle(struct fz_pool *pool, struct fz_worker *w)
 /*
  * Call `freed` of all clients: `w` is free, or NULL: a worker may be. They
  * dispatch in this order, so that the oldest one with a job gets the worker. If
- * the owner of `w` came first, those that wait might wait for ever. It comes
- * last if it has not joined the pool.
+ * the owner of `w` came first, other clients might wait for ever. The owner
+ * comes last if it has not joined the pool.
  */
 void
 fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w)
@@ -112,7 +112,7 @@ fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w)
 		owner->freed(owner, w);
 }
 
-/* The worker runs nothing any more. */
+/* The worker runs nothing any more: release its slot. */
 static void
 give_slot(const struct fz_pool *pool, struct fz_worker *w)
 {
@@ -138,7 +138,7 @@ worker_idle(void *ctx, struct fz_worker *w)
 {
 	struct fz_pool *pool = ctx;
 
-	if (w->mean_ns != 0) /* it has answered */
+	if (w->mean_ns != 0) /* the worker has answered */
 		pool->nfailed_starts = 0;
 	if (fz_pool_nleft(pool, w) == 0) {
 		dismiss(pool, w);
@@ -182,7 +182,10 @@ pause_over(struct fz_timer *timer)
 	fz_pool_notify(FZ_CONTAINER_OF(timer, struct fz_pool, pause), NULL);
 }
 
-/* Dismiss the workers that are idle for long; check again for the others. */
+/*
+ * Dismiss the workers that have been idle for long; check the others again
+ * later.
+ */
 static void
 rest_over(struct fz_timer *timer)
 {
@@ -227,7 +230,10 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 	return pool;
 }
 
-/* Other processes can use a kept token while the loop does not turn. */
+/*
+ * Write back kept tokens, so that other processes can use them while the loop
+ * does not turn.
+ */
 static void
 trim_slots(const struct fz_pool *pool)
 {
@@ -244,7 +250,7 @@ fz_pool_close(struct fz_pool *pool)
 	pool->closed = true;
 	for (struct fz_worker *w = pool->busy, *next; w != NULL; w = next) {
 		next = w->next;
-		if (w->leaving) { /* as the idle ones will be */
+		if (w->leaving) { /* as the idle workers will be */
 			fz_pool_unlink(w);
 			link_worker(&pool->idle, w);
 		}
@@ -308,11 +314,13 @@ fz_pool_leave(struct fz_pool *pool, struct fz_pool_client *client)
 	for (size_t i = 0; i < pool->nclients; i++) {
 		if (pool->clients[i] != client)
 			continue;
-		pool->nclients--; /* the others stay in their order */
+		pool->nclients--; /* keep the order of the other clients */
 		memmove(&pool->clients[i], &pool->clients[i + 1],
 		    (pool->nclients - i) * sizeof(struct fz_pool_client *));
 	}
-	/* A killed worker may have answered its last job just before. */
+	/*
+	 * A killed worker may have answered its last job just before its death.
+	 */
 	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
 		if (w->owner == client)
 			w->owner = NULL;
@@ -445,7 +453,11 @@ fz_pool_prefork(struct fz_pool *pool, struct fz_err *err)
 
 	own(pool);
 	if (pool->opts.nodes != NULL)
-		return 0; /* each is started where slots are free then */
+		/*
+		 * on nodes each worker is started later, where slots are free
+		 * then
+		 */
+		return 0;
 	while (!pool->closed && pool->nworkers < pool->opts.max) {
 		struct fz_worker *w = fz_pool_start(pool, NULL, first, err);
 

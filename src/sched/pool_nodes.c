@@ -9,10 +9,10 @@
 #include "worker/nodes.h"
 #include "worker/worker.h"
 
-/* How often a pool with busy workers there checks what its nodes report. */
+/* Time between two checks of the nodes on which a pool has busy workers. */
 #define POOL_NODES_NS (FZ_CLOCK_SECOND / 4)
 
-/* The idle worker on `node` that was used last; NULL: there is none. */
+/* The idle worker on `node` that was used last; NULL if there is none. */
 static struct fz_worker *
 idle_on(const struct fz_pool *pool, const struct fz_node *node)
 {
@@ -23,7 +23,10 @@ idle_on(const struct fz_pool *pool, const struct fz_node *node)
 	return w;
 }
 
-/* The idle worker on a node that can be used, or on one that cannot. */
+/*
+ * An idle worker on a node that can be used, or on one that cannot, as `usable`
+ * says.
+ */
 static struct fz_worker *
 idle_anywhere(const struct fz_pool *pool, bool usable)
 {
@@ -34,7 +37,10 @@ idle_anywhere(const struct fz_pool *pool, bool usable)
 	return w;
 }
 
-/* A worker that waits on a node without an answer has the place of another. */
+/*
+ * Dismiss an idle worker on a node that cannot be used, if the pool has no room
+ * for another worker.
+ */
 static void
 make_room(struct fz_pool *pool)
 {
@@ -81,8 +87,8 @@ fz_pool_take_on_node(struct fz_pool *pool, struct fz_err *err)
 }
 
 /*
- * A node that does not answer may come back. A job that is tried again anyway
- * goes to another node now; the last attempt waits.
+ * A node that does not answer may come back. A job that has attempts left goes
+ * to another node now; the last attempt waits for the node.
  */
 static void
 leave_silent(const struct fz_pool *pool)
@@ -109,7 +115,7 @@ fz_pool_check_nodes(struct fz_timer *timer)
 
 	if (!fz_nodes_update(nodes))
 		return;
-	if (nodes->nslots != 0) /* there is another one */
+	if (nodes->nslots != 0) /* another node can be used */
 		leave_silent(pool);
 	if (pool->busy != NULL)
 		arm_check(pool);

@@ -13,9 +13,10 @@
 #include "worker/nodes.h"
 
 enum {
-	POOL_FAILED_STARTS_MAX = 10, /* in a row, until it is an error */
+	/* failed starts in a row that are an error */
+	POOL_FAILED_STARTS_MAX = 10,
 };
-/* From a fork that failed to the next one, while other workers do the jobs. */
+/* Time from a failed fork to the next one, while other workers do the jobs. */
 #define POOL_PAUSE_NS (100 * FZ_CLOCK_MS)
 
 struct fz_slots *
@@ -24,7 +25,7 @@ fz_pool_slots(const struct fz_pool *pool)
 	return fz_slots_for(pool->opts.engine, pool->opts.slots);
 }
 
-/* The lowest free number, counted from 0, which the next worker gets. */
+/* The number of the next worker: the lowest free one, from 0. */
 static unsigned
 next_number(struct fz_pool *pool)
 {
@@ -40,7 +41,7 @@ fz_pool_pause_starts(struct fz_pool *pool)
 	    fz_clock_after(fz_clock_ns(), POOL_PAUSE_NS));
 }
 
-/* A node on which workers cannot start is left out, with one line for it. */
+/* Leave out a node on which workers cannot start, and print one line for it. */
 static void
 count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
 {
@@ -51,12 +52,15 @@ count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
 	fz_node_failed(w->node, &w->start_err);
 	if (w->node->nfailed != 1 ||
 	    fz_nodes_pick(pool->opts.nodes, NULL) == NULL)
-		return; /* an error has that text */
+		return; /* an error has this text */
 	len = snprintf(line, sizeof(line), "fzlua: %s\n", w->start_err.text);
 	engine->output(engine->output_ctx, FZ_STDIO_ERR, line, (size_t)len);
 }
 
-/* If it has reported a reason, another one would fail for the same reason. */
+/*
+ * A worker that has reported a reason is not replaced, because another one
+ * would fail for the same reason.
+ */
 void
 fz_pool_count_start(struct fz_pool *pool, const struct fz_worker *w)
 {
@@ -90,8 +94,9 @@ serve(void *ctx, struct fz_port *port)
 
 	if (slots != NULL)
 		fz_slots_enter(slots, &lineage);
-	port->number = pool->lowest + 1; /* its parent takes that number */
-	if (pool->opts.spread) /* its next job seldom follows at once */
+	/* in the worker: the parent uses this number */
+	port->number = pool->lowest + 1;
+	if (pool->opts.spread) /* its next job rarely follows at once */
 		fz_port_sleep_at_once(port);
 	status = pool->opts.main(pool->opts.main_ctx, port);
 	if (slots != NULL)
@@ -99,7 +104,7 @@ serve(void *ctx, struct fz_port *port)
 	return status;
 }
 
-/* Before one or several starts. 0, or -1 and `err`. */
+/* Prepare one or several starts. 0, or -1 and `err`. */
 static int
 prepare_start(struct fz_pool *pool, struct fz_err *err)
 {
@@ -150,7 +155,7 @@ try_fork(
 	unsigned number;
 
 	if (pool->nfailed_starts >= POOL_FAILED_STARTS_MAX) {
-		/* The next call may try once. */
+		/* The next call may try to start one worker. */
 		pool->nfailed_starts = POOL_FAILED_STARTS_MAX - 1;
 		if (err != NULL && pool->start_err.kind != FZ_ERR_NONE)
 			*err = pool->start_err;

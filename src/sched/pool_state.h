@@ -18,30 +18,37 @@ struct fz_worker_ops;
 
 struct fz_pool {
 	struct fz_pool_opts opts;
-	struct fz_worker *idle; /* the one used last first */
+	/* the idle workers; the one that was used last comes first */
+	struct fz_worker *idle;
 	struct fz_worker *busy;
-	unsigned nworkers;       /* in both lists */
-	bool *numbers;           /* those that are in use; opts.max of them */
-	unsigned lowest;         /* no lower number is free, counted from 0 */
-	struct fz_timer rest;    /* the next check for workers idle for long */
-	struct fz_change change; /* the last worker has ended */
+	unsigned nworkers; /* number of workers in both lists */
+	/* for each of opts.max numbers: whether a worker has it */
+	bool *numbers;
+	unsigned lowest; /* no number below this one, from 0, is free */
+	/* fires when a worker has been idle for long */
+	struct fz_timer rest;
+	struct fz_change change; /* reports that the last worker has ended */
 	struct fz_pool_client **clients;
 	size_t nclients, clients_cap;
-	unsigned nfailed_starts; /* since a worker was last of use */
-	struct fz_err start_err; /* of the last of them; NONE: not known */
-	uint64_t version;        /* of workers forked from now on */
-	struct fz_blob *setup;   /* for programs; NULL: none yet */
+	/* number of failed starts since a worker last did a job */
+	unsigned nfailed_starts;
+	struct fz_err start_err; /* error of the last of them; NONE: unknown */
+	uint64_t version;        /* version of workers forked from now on */
+	/* the setup for programs; NULL: not encoded yet */
+	struct fz_blob *setup;
 	bool closed;
 	/*
-	 * Armed after a fork failed: until it fires the pool forks none. A
-	 * client that is notified of a free worker and gets none would ask
-	 * again at once, for ever.
+	 * Armed after a fork failed: until it fires, the pool forks no worker.
+	 * Otherwise a client that is notified of a free worker and gets none
+	 * would ask again at once, for ever.
 	 */
 	struct fz_timer pause;
 	struct fz_slots_waiter waiter;
 	struct fz_timer nodes_check; /* armed while workers are on nodes */
-	unsigned nslots;             /* of the nodes, at the last check */
-	uint32_t generation;         /* of the process that it has workers in */
+	/* number of slots of the nodes at the last check */
+	unsigned nslots;
+	/* generation of the process that has its workers */
+	uint32_t generation;
 };
 
 extern const struct fz_worker_ops fz_pool_worker_ops;
@@ -49,24 +56,28 @@ extern const struct fz_worker_ops fz_pool_worker_ops;
 /* The slots of this pool's jobs; NULL: there is no limit. */
 struct fz_slots *fz_pool_slots(const struct fz_pool *pool);
 
-/* Whether another worker may be started. A pool whose last worker died starts
- * anew, whatever failed before. */
+/*
+ * Whether another worker may be started. A pool without workers may always
+ * start one, whatever failed before.
+ */
 bool fz_pool_may_start(const struct fz_pool *pool);
 
 /*
- * Fork a worker, or start one on `node`; `first`: it is the first of this call.
- * While other workers live, a failed start is no error: the pool pauses its
- * starts. NULL if it failed, with `err` if that is an error.
+ * Fork a worker, or start one on `node`; `first`: it is the first start of this
+ * call. While other workers live, a failed start is not an error: the pool
+ * pauses its starts. NULL if the start failed; `err` is filled if that is an
+ * error.
  */
 struct fz_worker *fz_pool_start(
     struct fz_pool *pool, struct fz_node *node, bool first, struct fz_err *err);
 
-/* Notify the clients: `w` is free, or NULL: a worker may be. */
+/* Notify the clients that `w` is free; NULL: that a worker may be free. */
 void fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w);
 
 /*
- * A free worker on the node with the most free slots, which is in no list; a
- * new one if need be. NULL, and `err` if there will be none.
+ * A free worker on the node with the most free slots; a new one if need be. It
+ * is in no list. NULL if there is none now; `err` is filled if there will be
+ * none.
  */
 struct fz_worker *fz_pool_take_on_node(
     struct fz_pool *pool, struct fz_err *err);
@@ -80,7 +91,9 @@ void fz_pool_unlink(struct fz_worker *w);
 /* Start no worker for a while; the pool continues with its living workers. */
 void fz_pool_pause_starts(struct fz_pool *pool);
 
-/* `w` is dead: a worker that dies at its start is replaced, but not for ever.
+/*
+ * `w` is dead: count it if it died at its start. Such workers are replaced, but
+ * not for ever.
  */
 void fz_pool_count_start(struct fz_pool *pool, const struct fz_worker *w);
 

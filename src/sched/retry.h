@@ -1,4 +1,4 @@
-/* retry.h - whether a call that failed is tried again, and when. */
+/* retry.h - whether and when a failed call is tried again. */
 #ifndef FZ_RETRY_H
 #define FZ_RETRY_H
 
@@ -10,13 +10,16 @@ struct fz_limits;
 struct fz_loop;
 struct fz_timer;
 
-/* Whether a failure of that kind after `attempts` attempts allows another. */
+/*
+ * Whether a failure of that kind after `attempts` attempts allows another
+ * attempt.
+ */
 bool fz_retry_may(
     const struct fz_limits *limits, unsigned attempts, enum fz_err_kind kind);
 
 /*
- * Arm `timer` for the attempt after `attempts` failed ones. Returns false if
- * that is due at once, also because memory has run out.
+ * Arm `timer` for the attempt after `attempts` failed ones. False if that
+ * attempt is due at once, also if there is no memory for the timer.
  */
 bool fz_retry_arm(struct fz_loop *loop, struct fz_timer *timer,
     const struct fz_limits *limits, unsigned attempts);

@@ -41,7 +41,7 @@ settle(struct fz_defer *defer)
 		fz_run_end(run);
 }
 
-/* Pass on what its workers printed, and leave the pools. */
+/* Pass on what the workers of the run printed, and leave the pools. */
 static void
 invoke_over(struct fz_run *run)
 {
@@ -94,7 +94,7 @@ fz_run_clear(struct fz_run *run)
 void
 fz_run_fini(struct fz_run *run)
 {
-	/* A local one may have been done before its last node ended. */
+	/* A local run may have been done before its last node ended. */
 	fz_loop_undefer(&run->settle);
 	if (run->steps != NULL && run->values != NULL && !run->flow->foreign)
 		fz_run_clear(run);
@@ -146,7 +146,7 @@ fz_run_new(const struct fz_run_opts *opts, struct fz_err *err)
 		return NULL;
 	}
 	invoke->run.flow = &invoke->flow;
-	invoke->run.done = true; /* until it has begun */
+	invoke->run.done = true; /* until the run has begun */
 	if (fz_flow_init(&invoke->flow, opts, invoke_over, err) != 0 ||
 	    fz_run_init(&invoke->run, &invoke->flow, err) != 0) {
 		fz_run_free(&invoke->run);
@@ -380,7 +380,10 @@ clear_local(struct fz_run *run, uint32_t node)
 	run->local[node / 64] &= ~(UINT64_C(1) << node % 64);
 }
 
-/* Whether the node can be called now. A map stays ready until it has ended. */
+/*
+ * Remove a node that can be called from the ready ones; false if it cannot. A
+ * map stays ready until it has ended.
+ */
 static bool
 take_local(struct fz_run *run, uint32_t node)
 {

@@ -1,8 +1,8 @@
 /*
  * run.h - one pass through a graph: ready nodes, retries, policy, values.
  *
- * Values stay encoded and go from worker to worker as they are. With no jobs
- * at once (local) the caller runs the nodes itself, one after the other.
+ * Values stay encoded on their way from worker to worker. In a local run (0
+ * jobs at once) the caller runs the nodes itself, one after the other.
  */
 #ifndef FZ_RUN_H
 #define FZ_RUN_H
@@ -30,16 +30,24 @@ struct fz_trace_names;
 struct fz_run_opts {
 	struct fz_engine *engine;
 	const struct fz_graph *graph; /* frozen; outlives the run */
-	struct fz_pool *const *pools; /* by number; outlive the run; copied */
+	/* the pools by number, which outlive the run; the list is copied */
+	struct fz_pool *const *pools;
 	uint32_t npools;
-	unsigned jobs; /* workers busy at once; 0: the caller runs the nodes */
+	/* most workers busy at once; 0: the caller runs the nodes */
+	unsigned jobs;
 	enum fz_policy policy;
 	uint64_t seed;
-	int64_t deadline_ns;                /* a point in time */
-	bool events;                        /* record them */
-	struct fz_trace *trace;             /* records them, too; NULL: none */
-	struct fz_trace_names *trace_names; /* by node */
-	/* The encoded value of an optional input whose maker failed; static. */
+	/* time at which the run ends at the latest */
+	int64_t deadline_ns;
+	bool events; /* record events */
+	/* a trace, which records events, too; NULL: none */
+	struct fz_trace *trace;
+	/* names of the nodes in the trace */
+	struct fz_trace_names *trace_names;
+	/*
+	 * The encoded value, in static memory, of an optional input whose maker
+	 * failed.
+	 */
 	const void *absent;
 	size_t absent_len;
 	struct fz_limits limits;
@@ -47,37 +55,37 @@ struct fz_run_opts {
 	void *map_ctx;
 };
 
-/* NULL and `err` on failure. */
+/* Make a run. NULL and `err` on failure. */
 struct fz_run *fz_run_new(const struct fz_run_opts *opts, struct fz_err *err);
 
-/* Cancels what is not done. NULL is allowed. */
+/* Cancel the nodes that are not done, and free the run. NULL is allowed. */
 void fz_run_free(struct fz_run *run);
 
-/* Before the start: other limits for one node. 0, or -1 and `err`. */
+/* Set other limits for one node, before the start. 0, or -1 and `err`. */
 int fz_run_limit(struct fz_run *run, uint32_t node,
     const struct fz_limits *limits, struct fz_err *err);
 const struct fz_limits *fz_run_limits_of(
     const struct fz_run *run, uint32_t node);
 
 /*
- * Set a value, those from outside before the start; takes the reference. NULL:
- * drop it.
+ * Set a value; values from outside must be set before the start. Takes the
+ * reference. NULL: drop the value.
  */
 void fz_run_set(struct fz_run *run, uint32_t value, struct fz_blob *blob);
 
-/* Before the start: keep the value until the end of the run. */
+/* Keep the value until the end of the run. Call it before the start. */
 void fz_run_keep(struct fz_run *run, uint32_t value);
 
 /*
- * Start; the loop does the rest. 0, or -1 and `err` if a value that is
- * needed was not set.
+ * Start the run, which the loop then drives. 0, or -1 and `err` if a needed
+ * value was not set.
  */
 int fz_run_start(struct fz_run *run, struct fz_err *err);
 
-/* For run_lookup.h. */
+/* The flow of the run, for run_lookup.h. */
 struct fz_flow *fz_run_flow(const struct fz_run *run);
 
-/* The id of its changes (worker/change.h). */
+/* The id of its change (worker/change.h). */
 uint64_t fz_run_id(const struct fz_run *run);
 
 /*
@@ -87,31 +95,31 @@ uint64_t fz_run_id(const struct fz_run *run);
 bool fz_run_done(const struct fz_run *run);
 
 /*
- * Kill what runs and wait until it has ended; the run is then done. Not from a
- * callback of the loop. Later calls do nothing.
+ * Kill the workers of running nodes and wait until they have ended; the run is
+ * then done. Not from a callback of the loop. Later calls do nothing.
  */
 void fz_run_cancel(struct fz_run *run, enum fz_err_kind kind, const char *text);
 
 /*
- * A value, NULL if it was not made or not kept; `absent` if its maker failed
+ * A value; NULL if it was not made or not kept; `absent` if its maker failed
  * and the graph has optional inputs. Not a new reference.
  */
 struct fz_blob *fz_run_value(const struct fz_run *run, uint32_t value);
 
 /*
- * Why `node` has no result, NULL if it has one or is under way. `*because` is
- * the node whose failure cancelled it, else FZ_GRAPH_NONE.
+ * The reason why `node` has no result; NULL if it has one or is under way.
+ * `*because` is the node whose failure cancelled it, else FZ_GRAPH_NONE.
  */
 const struct fz_failure *fz_run_failure_of(
     const struct fz_run *run, uint32_t node, uint32_t *because);
 
 /*
- * The failure of the run as a whole, NULL: there is none. It is a deadline or a
- * cancel (`*node` is FZ_GRAPH_NONE), else that of the node for which the run
- * stopped. A run does not stop for a failure without which all that depends on
- * it can end: each node that reads a value of a failed or cancelled node does
- * so by an optional input or is cancelled itself, and none of them is unread.
- * With FZ_POLICY_CONTINUE only a cancel counts.
+ * The failure of the run as a whole; NULL if there is none. It is a deadline or
+ * a cancel (`*node` is FZ_GRAPH_NONE), or the failure of the node for which the
+ * run stopped. A run does not stop for a failure if it can end without the lost
+ * values: each node that reads a value of a failed or cancelled node has it as
+ * an optional input, or is cancelled itself, and each of these values is read
+ * by a node. With FZ_POLICY_CONTINUE only a cancel counts.
  */
 const struct fz_failure *fz_run_failure(
     const struct fz_run *run, uint32_t *node);
@@ -119,39 +127,39 @@ const struct fz_failure *fz_run_failure(
 /*
  * The node that failed next in time after `node`, the first one after
  * FZ_GRAPH_NONE. Returns FZ_GRAPH_NONE after the last one. Nodes that were
- * ended because another one failed are among them, with FZ_ERR_CANCELLED.
+ * ended because another node failed are among them, with FZ_ERR_CANCELLED.
  */
 uint32_t fz_run_next_failed(const struct fz_run *run, uint32_t node);
 
 /*
- * The node that failed first of those that wait for fz_run_decide(), because
- * their limits say so; FZ_GRAPH_NONE: there is none. Its failure is
+ * Of the nodes that wait for fz_run_decide(), because limits.ask is set, the
+ * one that failed first; FZ_GRAPH_NONE if there is none. Its failure is
  * fz_run_failure_of().
  */
 uint32_t fz_run_undecided(const struct fz_run *run);
 
 /* An element of a map that waits for fz_run_decide(). */
 struct fz_run_element {
-	uint64_t item; /* its index in a stream; 0: an invoke */
+	uint64_t item; /* index of the item in a stream; 0: an invoke */
 	uint32_t node;
-	uint64_t element; /* its index */
+	uint64_t element; /* index of the element */
 	const struct fz_failure *failure;
 };
 
-/* The next one of these; false: there is none. */
+/* The next such element. False if there is none. */
 bool fz_run_undecided_element(
     const struct fz_run *run, struct fz_run_element *element);
 
 /*
- * Retry a node, or an element of a map, 0: the node, or let it fail. Does
- * nothing if it does not wait for this.
+ * Retry a node, or an element of a map, or let it fail. `element` 0: the node
+ * itself. Does nothing if it does not wait for this.
  */
 void fz_run_decide(
     struct fz_run *run, uint32_t node, uint64_t element, bool again);
 
 /*
- * Of a map: the index of the element whose failure is that of `node`; 0: it has
- * not failed, or for another reason.
+ * Of a map: the index of the element whose failure is that of `node`; 0 if it
+ * has not failed, or for another reason.
  */
 uint64_t fz_run_failed_element(const struct fz_run *run, uint32_t node);
 
@@ -159,42 +167,47 @@ uint64_t fz_run_failed_element(const struct fz_run *run, uint32_t node);
 bool fz_run_lacks_list(const struct fz_run *run, uint32_t node);
 
 /*
- * The index of the element of a map that failed as number `k`, from 0, in their
- * order, and why. Returns 0 if fewer have failed.
+ * The index of the failed element number `k`, from 0, of a map, in the order of
+ * the elements, and its failure. Returns 0 if fewer have failed.
  */
 uint64_t fz_run_element_failure(const struct fz_run *run, uint32_t node,
     size_t k, const struct fz_failure **failure);
 
 /*
- * With FZ_POLICY_CONTINUE: the list of a map some of whose elements have
- * failed; NULL: there is none. Not a new reference.
+ * With FZ_POLICY_CONTINUE: the list of a map of which some elements have
+ * failed; NULL if there is none. Not a new reference.
  */
 struct fz_blob *fz_run_partial(const struct fz_run *run, uint32_t node);
 
-/* Elements of maps whose list is known, less one for each of these maps. */
+/*
+ * Numbers of elements of maps whose list is known, less one for each of these
+ * maps.
+ */
 struct fz_run_elements {
 	uint64_t total, done, failed;
 };
 
-/* Numbers of nodes; in a stream those of all items. */
+/* Numbers of nodes; in a stream, of the nodes of all items. */
 struct fz_run_counts {
-	uint64_t done, failed; /* failed: for good */
-	uint64_t waiting;      /* for a worker; elements of maps, too */
-	unsigned running;      /* workers that run one now */
+	uint64_t done, failed; /* `failed`: failed for good */
+	/* nodes that wait for a worker; elements of maps, too */
+	uint64_t waiting;
+	unsigned running; /* workers that run a node now */
 	struct fz_run_elements more;
 };
 
-/* The nodes of the pool number `pool`. */
+/* The nodes of pool number `pool`. */
 struct fz_run_counts fz_run_counts(const struct fz_run *run, uint32_t pool);
 
 /* Take the oldest event. Returns 1, or 0 if there is none. */
 int fz_run_next_event(struct fz_run *run, struct fz_job_event *event);
 
 /*
- * Local runs: the next node to run now, FZ_GRAPH_NONE if there is none (the
- * run is done, or waits for a retry). The caller ends it by one of the other
- * two, which take what they are given as the ops of a job do. If the node is a
- * map that is under way, the next element of its batch is called instead.
+ * Local runs: the next node to run now; FZ_GRAPH_NONE if there is none, because
+ * the run is done or waits for a retry. The caller ends the node by
+ * fz_run_local_done() or fz_run_local_failed(), which take their arguments as
+ * the ops of a job do. If the node is a map that is under way, the next element
+ * of its batch is called instead.
  */
 bool fz_run_is_local(const struct fz_run *run);
 uint32_t fz_run_local_next(struct fz_run *run);

@@ -133,7 +133,10 @@ fz_flow_close(struct fz_flow *flow)
 		fz_dispatcher_flush(&flow->dispatcher);
 }
 
-/* Add the elements of the maps of a list that are under way. */
+/*
+ * Add the elements of the maps that are under way and belong to this ready
+ * list.
+ */
 static void
 count_maps(const struct fz_flow *flow, const struct fz_ready_list *list,
     struct fz_run_counts *counts)

@@ -13,7 +13,10 @@
 #include "worker/blob.h"
 #include "worker/engine.h"
 
-/* Both lists use `next_failed`, because the steps in them have not failed. */
+/*
+ * Both lists are linked by `next_failed`, which is free because their steps
+ * have not failed.
+ */
 
 /* The known elements of the list of a map, in their order. */
 struct fz_known {
@@ -81,7 +84,7 @@ fz_lookup_ask(struct fz_step *step)
 	append(step, &step->run->flow->last_asked);
 }
 
-/* Take a step out of one of the lists. */
+/* Remove a step from one of the lists. */
 static void
 take_out(struct fz_step *step, struct fz_step **at, struct fz_step ***last)
 {
@@ -101,7 +104,7 @@ fz_lookup_forget(struct fz_step *step)
 	take_out(step, &flow->asked, &flow->last_asked);
 }
 
-/* Whether the list has a step; sets its place. */
+/* Whether the list has a step; sets the place of that step. */
 static bool
 place_of(const struct fz_flow *flow, const struct fz_step *step,
     struct fz_lookup_at *at)
@@ -124,7 +127,7 @@ fz_lookup_asked(
 	return count;
 }
 
-/* The step if it waits for an answer; NULL: it does not. */
+/* The step if it waits for an answer, else NULL. */
 static struct fz_step *
 asked_step(const struct fz_flow *flow, struct fz_lookup_at at)
 {
@@ -209,7 +212,7 @@ fz_lookup_know(struct fz_flow *flow, struct fz_lookup_at at, uint64_t element,
 	return 0;
 }
 
-/* Free what is known of the elements of a map, from number `i` on. */
+/* Free the known elements of a map from index `i` on. */
 static void
 drop_known(struct fz_step *step, size_t i)
 {
@@ -235,9 +238,9 @@ fz_lookup_start_map(struct fz_step *step, struct fz_batch *batch)
 
 		if (e->element > batch->total ||
 		    fz_batch_know(batch, e->element, e->value, NULL) != 0)
-			break; /* the others are called */
+			break; /* the remaining elements are called */
 	}
-	/* A value that the batch got is its own, even if it had no memory. */
+	/* The batch owns a value that it got, even if it had no memory. */
 	if (known != NULL && i < known->n &&
 	    known->list[i].element <= batch->total)
 		i++;
@@ -251,7 +254,7 @@ fz_lookup_keep(struct fz_step *step, struct fz_blob *const *values, uint32_t n)
 		return;
 	step->made = malloc(((size_t)n + 1) * sizeof(struct fz_blob *));
 	if (step->made == NULL)
-		return; /* they are not recorded */
+		return; /* these results are not recorded */
 	for (uint32_t i = 0; i < n; i++)
 		step->made[i] = fz_blob_ref(values[i]);
 	step->run->unrecorded++;
@@ -308,7 +311,10 @@ fz_lookup_clear(struct fz_run *run)
 		drop_known(&run->steps[i], 0);
 }
 
-/* Skip results that are not recorded; NULL: no other is left. */
+/*
+ * The next result to record, after those that are not recorded. NULL if none is
+ * left.
+ */
 static const struct fz_batch_result *
 next_result(struct fz_run_map *map)
 {
@@ -320,7 +326,7 @@ next_result(struct fz_run_map *map)
 		if (result->failure == NULL && !result->known &&
 		    map->ntaken < result->n)
 			return result;
-		/* More items may join the last result. */
+		/* More items may be added to the last result. */
 		if (map->at + 1 == b->nresults && !result->known &&
 		    result->failure == NULL)
 			return NULL;
@@ -337,7 +343,7 @@ fz_lookup_has_elements(const struct fz_run_map *map)
 	       next_result(&copy) != NULL;
 }
 
-/* Make the list of the new values of a result. */
+/* Make a list of the new values of a result. */
 static void
 take(struct fz_run_map *map, const struct fz_batch_result *result,
     struct fz_lookup_elements *elements)

@@ -1,13 +1,14 @@
 /*
  * run_lookup.h - nodes whose values may be known already.
  *
- * Before such a node runs its caller is asked, by a change of the run, for
+ * Before such a node runs, its caller is asked, by a change of the run, for
  * values from an earlier run. Values that the node makes itself are kept until
- * the caller has recorded them, and a run is not done before. The same holds
- * for the elements of a map, whose caller answers for them when it is asked for
- * the map.
+ * the caller has recorded them, and the run is not done before that. The same
+ * holds for the elements of a map: the caller answers for all of them when it
+ * is asked for the map.
  *
- * Runs of a flow are named by their items: 0 is that of an invoke.
+ * Runs of a flow are identified by their items; the run of an invoke has item
+ * 0.
  */
 #ifndef FZ_RUN_LOOKUP_H
 #define FZ_RUN_LOOKUP_H
@@ -23,10 +24,10 @@ struct fz_run;
 struct fz_run_map;
 struct fz_step;
 
-/* Before the start: ask for `node`. 0, or -1 and `err`. */
+/* Ask for `node`; call it before the start. 0, or -1 and `err`. */
 int fz_lookup_want(struct fz_flow *flow, uint32_t node, struct fz_err *err);
 
-/* The run of an item that is under way; NULL: there is none. */
+/* The run of an item that is under way; NULL if there is none. */
 struct fz_run *fz_lookup_run(const struct fz_flow *flow, uint64_t item);
 
 /* A node of one run. */
@@ -36,31 +37,34 @@ struct fz_lookup_at {
 };
 
 /*
- * The nodes that wait for an answer, at most `n`, those that wait the longest
- * first. Returns how many.
+ * The nodes that wait for an answer, at most `n`, in the order in which they
+ * began to wait. Returns their number.
  */
 uint32_t fz_lookup_asked(
     const struct fz_flow *flow, struct fz_lookup_at *list, uint32_t n);
 
 /*
- * The values of a node that was asked for, in the node's order; takes the
- * references. Other values and nodes are ignored.
+ * Answer with the values of a node that was asked for, in the order of the
+ * node. Takes the references. Other values and nodes are ignored.
  */
 void fz_lookup_found(struct fz_flow *flow, struct fz_lookup_at at,
     struct fz_blob **values, uint32_t n);
 
-/* The results are not known: the node runs. */
+/* Answer that the values are not known, so that the node runs. */
 void fz_lookup_not_found(struct fz_flow *flow, struct fz_lookup_at at);
 
 /*
- * Before that: the result of an element of a map that was asked for; takes the
- * reference. Elements are answered for in their order. 0, or -1 and `err`;
- * other elements are ignored.
+ * Before fz_lookup_not_found(): the result of an element of a map that was
+ * asked for. Takes the reference. Must be called in the order of the elements.
+ * 0, or -1 and `err`; other elements are ignored.
  */
 int fz_lookup_know(struct fz_flow *flow, struct fz_lookup_at at,
     uint64_t element, struct fz_blob *value, struct fz_err *err);
 
-/* The node whose own values wait the longest. False: there is none. */
+/*
+ * The node whose own values have waited longest to be recorded. False if there
+ * is none.
+ */
 bool fz_lookup_made(const struct fz_flow *flow, struct fz_lookup_at *at);
 
 /* Value number `k` of that node, from 0. Not a new reference. */
@@ -74,29 +78,39 @@ struct fz_lookup_elements {
 	struct fz_lookup_at at;
 	uint64_t first;
 	uint32_t n;
-	struct fz_blob *list; /* of the values; the caller's reference */
+	/* list of the values; the caller owns the reference */
+	struct fz_blob *list;
 };
 
 /*
- * Take results of elements that were not taken before: they are recorded now.
- * False: there are none. Those that no memory is left for are skipped.
+ * Take results of elements that were not taken before, to record them. False if
+ * there are none. Results for which there is no memory are skipped.
  */
 bool fz_lookup_take_elements(
     struct fz_flow *flow, struct fz_lookup_elements *elements);
 
-/* For run_step.c: whether the step must be asked for; ask; forget that. */
+/*
+ * For run_step.c: whether the caller must be asked for a step; ask for it;
+ * forget that.
+ */
 bool fz_lookup_wanted(const struct fz_step *step);
 void fz_lookup_ask(struct fz_step *step);
 void fz_lookup_forget(struct fz_step *step);
 
-/* Keep the values that a step has made, if they are wanted and fit memory. */
+/*
+ * Keep the values that a step has made, if they are to be recorded and there is
+ * memory.
+ */
 void fz_lookup_keep(
     struct fz_step *step, struct fz_blob *const *values, uint32_t n);
 
-/* Release all values that are kept for a run, and those of elements. */
+/*
+ * Release all values that are kept for a run, and those of the elements of its
+ * maps.
+ */
 void fz_lookup_clear(struct fz_run *run);
 
-/* For run_map.c: the new batch of the step gets the known elements. */
+/* For run_map.c: set the known elements in the new batch of the step. */
 void fz_lookup_start_map(struct fz_step *step, struct fz_batch *batch);
 
 /* Whether results of elements wait for fz_lookup_take_elements(). */

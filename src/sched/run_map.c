@@ -31,7 +31,7 @@ fz_map_ready_list(const struct fz_run_map *map)
 	return &flow_of(map)->ready[fz_step_node(map->step)->pool];
 }
 
-/* The entry of a worker for what the calls of this map share; here one. */
+/* The entry, in a worker, of the values that the calls of this map share. */
 static uint32_t
 entry_of(const struct fz_run_map *map)
 {
@@ -40,7 +40,9 @@ entry_of(const struct fz_run_map *map)
 	return (uint32_t)(fz_batch_id(map->batch) % FZ_WORKER_FUNCS);
 }
 
-/* A worker gets what the calls share before its first element. */
+/*
+ * Send the values that the calls share to a worker, before its first element.
+ */
 static int
 prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
     struct fz_err *err)
@@ -48,7 +50,7 @@ prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
 	const struct fz_run_map *map = map_of(owner);
 	uint64_t *version = &w->funcs[entry_of(map)];
 
-	(void)func; /* workers have inherited it */
+	(void)func; /* workers have inherited the function */
 	if (map->nshared == 0 || *version == fz_batch_id(map->batch))
 		return 0;
 	if (fz_worker_keep(w, entry_of(map), map->shared, map->nshared, err) !=
@@ -59,8 +61,8 @@ prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
 }
 
 /*
- * The map has ended: let the worker drop its values. If memory is missing, the
- * worker keeps them.
+ * The map has ended: let the worker drop its values. If there is no memory for
+ * that, the worker keeps them.
  */
 static void
 forget_shared(void *ctx, struct fz_worker *w)
@@ -79,7 +81,7 @@ done(struct fz_batch_owner *owner, struct fz_batch *batch)
 {
 	struct fz_run_map *map = map_of(owner);
 
-	(void)batch; /* its callers still use it */
+	(void)batch; /* callers still use the batch */
 	fz_loop_defer(flow_of(map)->opts.engine->loop, &map->ended);
 }
 
@@ -89,7 +91,7 @@ asked(struct fz_batch_owner *owner)
 	fz_changed(&flow_of(map_of(owner))->change);
 }
 
-/* Its caller records the result. */
+/* A result has come: notify the caller, which records it. */
 static void
 answered(struct fz_batch_owner *owner)
 {
@@ -135,7 +137,7 @@ compare(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* The list of all results; NULL and `err` on failure. */
+/* Join all results to a list. NULL and `err` on failure. */
 static struct fz_blob *
 join(const struct fz_run_map *map, struct fz_err *err)
 {
@@ -146,7 +148,10 @@ join(const struct fz_run_map *map, struct fz_err *err)
 	    b->nresults - b->result_at, b->total, err);
 }
 
-/* An element has failed, or the batch as a whole. */
+/*
+ * End the step as failed, because an element or the batch as a whole has
+ * failed.
+ */
 static void
 end_failed(struct fz_run_map *map)
 {
@@ -181,7 +186,7 @@ end_done(struct fz_run_map *map)
 		fz_step_lost(map->step, &failure);
 }
 
-/* The batch has ended: so does the step. */
+/* End the step, because its batch has ended. */
 static void
 end(struct fz_run_map *map)
 {
@@ -206,7 +211,7 @@ end(struct fz_run_map *map)
 	}
 }
 
-/* The same, unless results are to be recorded before. */
+/* The same, unless results must be recorded first. */
 static void
 try_end(struct fz_defer *defer)
 {
@@ -217,7 +222,10 @@ try_end(struct fz_defer *defer)
 		end(map);
 }
 
-/* Allocate the list of what calls share: the inputs from number `from` on. */
+/*
+ * Make the list of values that the calls share: the inputs from number `from`
+ * on.
+ */
 static int
 share_inputs(struct fz_run_map *map, uint32_t from, struct fz_err *err)
 {
@@ -261,7 +269,10 @@ open(struct fz_run_map *map, struct fz_failure *failure)
 		.encode = run_opts->map_ops->encode };
 	map->list.blob = step->run->values[fz_graph_inputs(
 	    run_opts->graph, fz_step_number(step))[0]];
-	/* A list that the workers keep would count as memory of each call. */
+	/*
+	 * With a limit of memory the list is cut: if workers kept all of it, it
+	 * would count as memory of each call.
+	 */
 	sliced = run_opts->jobs == 0 || opts->limits.memory != 0;
 	if (run_opts->map_ops->open(
 		run_opts->map_ctx, &map->list, sliced, failure) != 0 ||
@@ -284,7 +295,7 @@ open(struct fz_run_map *map, struct fz_failure *failure)
 	return 0;
 }
 
-/* The elements of the list take the place of the one step in the counts. */
+/* In the counts, replace the step by the elements of its list. */
 static void
 count_list(struct fz_run_map *map)
 {

@@ -4,14 +4,14 @@
  *
  * When the inputs of such a step are there, the run makes a batch (batch.h) of
  * the list, which is one more producer of the run's dispatcher. So its elements
- * are sent, retried and taken back as the items of every batch are, beside the
+ * are sent, retried and taken back like the items of any batch, beside the
  * other nodes. When the batch has ended, the list of its results is the value
  * of the node. The caller reads and makes lists (struct fz_map_ops).
  *
  *   step:  waiting -> ready -> mapped -> done, failed or cancelled
  *
- * What all calls share is sent once to each worker: the other inputs, and the
- * list itself if its elements are not encoded one by one.
+ * The values that all calls share are sent once to each worker: the other
+ * inputs, and the list itself if its elements are not encoded one by one.
  */
 #ifndef FZ_RUN_MAP_H
 #define FZ_RUN_MAP_H
@@ -33,14 +33,20 @@ struct fz_step;
 
 /* The list of a map. */
 struct fz_map_list {
-	struct fz_blob *blob; /* the first input */
-	uint64_t n;           /* elements */
-	/* Encodes elements, see fz_batch_opts; NULL: workers get the blob. */
+	struct fz_blob *blob; /* the first input of the node */
+	uint64_t n;           /* number of elements */
+	/*
+	 * Context for the encoding of elements, see fz_batch_opts; NULL:
+	 * workers get the blob.
+	 */
 	void *reader;
 	size_t raw_size; /* bytes of a raw result, 0: none are raw */
 };
 
-/* How lists are read and made. Called inside of steps of the loop. */
+/*
+ * The functions that read and make lists. They are called inside steps of the
+ * loop.
+ */
 struct fz_map_ops {
 	/*
 	 * Set `n`, `reader` and `raw_size` of a list; `sliced`: it needs a
@@ -52,9 +58,9 @@ struct fz_map_ops {
 	    struct fz_failure *failure);
 	void (*close)(void *ctx, void *reader);
 	/*
-	 * The list of `n` values from the results, which are in the order of
-	 * the items. Those that are missing or have failed are nil. NULL and
-	 * `err` on failure.
+	 * Make the list of `n` values from the results, which are in the order
+	 * of the items. Missing and failed items are nil. NULL and `err` on
+	 * failure.
 	 */
 	struct fz_blob *(*join)(void *ctx,
 	    const struct fz_batch_result *results, size_t nresults, uint64_t n,
@@ -63,37 +69,53 @@ struct fz_map_ops {
 
 struct fz_run_map {
 	struct fz_batch_owner owner;
-	struct fz_list link; /* in the flow's list, until it has ended */
+	/* in the list of the flow, until the map has ended */
+	struct fz_list link;
 	struct fz_step *step;
-	struct fz_batch *batch; /* NULL: it could not be made */
+	struct fz_batch *batch; /* the batch; NULL: it could not be made */
 	struct fz_batch_opts opts;
 	struct fz_map_list list;
-	struct fz_blob **shared; /* what workers get once, in order */
+	/* the values that workers get once, in order */
+	struct fz_blob **shared;
 	uint32_t nshared;
-	struct fz_blob *partial; /* the list with holes, of a failed map */
-	struct fz_defer ended;   /* ends the step */
-	uint64_t failed; /* the element whose failure the step has; 0: none */
-	/* run_lookup.c: the next result to record, and how much of it was. */
+	/* the list with holes of a failed map; NULL: none */
+	struct fz_blob *partial;
+	struct fz_defer ended; /* the deferred end of the step */
+	/* index of the element whose failure the step has; 0: none */
+	uint64_t failed;
+	/*
+	 * For run_lookup.c: the next result to record, and the number of its
+	 * items that are recorded.
+	 */
 	size_t at;
 	uint32_t ntaken;
 };
 
 #define FZ_MAP_OF(ptr) FZ_CONTAINER_OF(ptr, struct fz_run_map, link)
 
-/* The list of its workers. */
+/* The ready list of the workers of the map. */
 struct fz_ready_list *fz_map_ready_list(const struct fz_run_map *map);
 
-/* The inputs of a step are there. Its failure is that of the step. */
+/*
+ * Start the map of a step whose inputs are there. A failure to do so is a
+ * failure of the step.
+ */
 void fz_map_start(struct fz_step *step);
 
-/* Start no further elements; those that run go on, or are killed at once. */
+/*
+ * Start no further elements. Running elements go on, or are killed if `kill` is
+ * set.
+ */
 void fz_map_stop(struct fz_run_map *map, const struct fz_err *kill);
 
-/* Kill what runs, wait until it has ended, and end the step. */
+/*
+ * Kill the workers of running elements, wait until they have ended, and end the
+ * step.
+ */
 void fz_map_cancel(
     struct fz_run_map *map, enum fz_err_kind kind, const char *text);
 
-/* See fz_run_element_failure(); after the end of the step. */
+/* See fz_run_element_failure(). Call it after the end of the step. */
 uint64_t fz_map_failure(
     const struct fz_run_map *map, size_t k, const struct fz_failure **failure);
 

@@ -9,11 +9,11 @@
 #include "sched/run_step.h"
 #include "worker/blob.h"
 
-/* Of one frame. */
+/* Limits of one frame. */
 enum {
 	TOGETHER_STEPS = 64,
 	TOGETHER_ARGS = 128,
-	TOGETHER_BYTES = 4096, /* more only with the last step */
+	TOGETHER_BYTES = 4096, /* bytes; only the last step may exceed them */
 };
 
 static struct fz_ready_list *
@@ -87,7 +87,7 @@ struct together {
 	struct fz_job *jobs[TOGETHER_STEPS];
 	struct fz_blob *args[TOGETHER_ARGS];
 	uint32_t n, nargs;
-	size_t nbytes; /* of the arguments */
+	size_t nbytes; /* bytes of the arguments */
 };
 
 /* Whether a step can go in one frame with others of its node. */
@@ -100,7 +100,7 @@ is_joinable(const struct fz_step *step)
 	       fz_run_limits_of(step->run, fz_step_number(step))->memory == 0;
 }
 
-/* Put the next step of the list into the frame. */
+/* Move the next step of the list to the frame. */
 static void
 join(struct together *t, struct fz_ready_list *list)
 {
@@ -125,7 +125,7 @@ join(struct together *t, struct fz_ready_list *list)
 	t->jobs[t->n++] = &step->job;
 }
 
-/* Collect the next steps: those behind the first are of the same node. */
+/* Collect the next steps: all are of the same node as the first one. */
 static void
 collect(struct together *t, struct fz_ready_list *list, uint32_t max)
 {

@@ -11,7 +11,7 @@
  * A step whose values may be known goes from waiting to lookup, and from there
  * to ready or done.
  *
- * The step of a map goes another way, see run_map.h.
+ * For the step of a map see run_map.h.
  */
 #ifndef FZ_RUN_STATE_H
 #define FZ_RUN_STATE_H
@@ -26,34 +26,42 @@
 #include "worker/worker.h"
 
 enum fz_step_state {
-	FZ_STEP_WAITING,   /* for inputs that other nodes make */
-	FZ_STEP_LOOKUP,    /* waits for fz_run_found() or its opposite */
+	FZ_STEP_WAITING, /* waits for inputs that other nodes make */
+	/* waits for fz_lookup_found() or fz_lookup_not_found() */
+	FZ_STEP_LOOKUP,
 	FZ_STEP_READY,     /* could start now */
 	FZ_STEP_SENT,      /* a worker has it */
 	FZ_STEP_UNDECIDED, /* failed, and waits for fz_run_decide() */
-	FZ_STEP_MAPPED,    /* the elements of its list are called */
+	FZ_STEP_MAPPED,    /* its list is there, and its elements are called */
 	FZ_STEP_DELAYED,   /* failed, and is tried again after its backoff */
-	FZ_STEP_DONE,      /* has its values */
+	FZ_STEP_DONE,      /* its values are there */
 	FZ_STEP_FAILED,    /* failed for good */
-	FZ_STEP_CANCELLED, /* will never run */
+	FZ_STEP_CANCELLED, /* it will never run */
 };
 
 /* One node of the graph in this run. */
 struct fz_step {
 	struct fz_job job;
 	struct fz_run *run;
-	uint32_t waiting; /* inputs that have not been made */
-	uint32_t because; /* the failed node that cancelled this one */
+	uint32_t waiting; /* number of inputs that are not made yet */
+	/* the failed node because of which this one was cancelled */
+	uint32_t because;
 	enum fz_step_state state;
-	bool looked_up;    /* the caller was asked for its values */
-	bool told_start;   /* of this attempt; it may come back unbegun */
-	unsigned attempts; /* that have ended */
+	bool looked_up; /* the caller was asked for its values */
+	/*
+	 * the start of this attempt is recorded; the job may come back without
+	 * having begun
+	 */
+	bool told_start;
+	unsigned attempts; /* number of attempts that have ended */
 	struct fz_failure *failure;
-	struct fz_blob **made;       /* values to record; NULL: none */
-	struct fz_known *known;      /* elements of its map; NULL: none */
-	struct fz_step *next_failed; /* in the order of time; or undecided */
-	struct fz_timer delay;       /* armed while delayed */
-	struct fz_run_map *map;      /* once its list is there; NULL: no map */
+	struct fz_blob **made;  /* values to be recorded; NULL: none */
+	struct fz_known *known; /* known elements of its map; NULL: none */
+	/* the next failed step in time, or the next undecided one */
+	struct fz_step *next_failed;
+	struct fz_timer delay; /* armed while delayed */
+	/* the map, once its list is there; else NULL */
+	struct fz_run_map *map;
 };
 
 /*
@@ -61,11 +69,13 @@ struct fz_step {
  */
 struct fz_ready_list {
 	struct fz_producer producer;
-	struct fz_job *head, **tail; /* of steps, the oldest first */
+	struct fz_job *head, **tail; /* jobs of the steps, the oldest first */
 	uint64_t n;
-	uint64_t nsent;              /* steps that workers have */
-	uint64_t ndone, nfailed;     /* steps of the pool that have ended so */
-	struct fz_run_elements more; /* `done`, `failed`: of ended maps */
+	uint64_t nsent; /* number of steps that workers have */
+	/* number of steps of the pool that are done, that have failed */
+	uint64_t ndone, nfailed;
+	/* further elements of ended maps: done, failed */
+	struct fz_run_elements more;
 };
 
 /*
@@ -75,28 +85,42 @@ struct fz_ready_list {
 struct fz_flow {
 	struct fz_dispatcher dispatcher;
 	struct fz_run_opts opts;
-	struct fz_limits *limits; /* of each node, NULL: all as in opts */
+	/* limits of each node; NULL: all as in opts */
+	struct fz_limits *limits;
 	uint32_t nnodes, nvalues;
-	size_t nbytes;               /* of the values of all runs */
-	uint32_t *uses;              /* of each value: its readers, and keeps */
-	struct fz_ready_list *ready; /* of each pool */
-	struct fz_list runs; /* that were begun and not removed, in order */
-	struct fz_list maps; /* that are under way */
+	size_t nbytes; /* bytes of the values of all runs */
+	/* of each value: number of readers, plus 1 if it is kept */
+	uint32_t *uses;
+	struct fz_ready_list *ready; /* the ready list of each pool */
+	/* runs that were begun and not removed, in order */
+	struct fz_list runs;
+	struct fz_list maps; /* maps that are under way */
 	bool has_maps;
-	bool foreign; /* it belongs to the parent of this process */
+	bool foreign; /* the flow belongs to the parent of this process */
 	/*
 	 * Called at the end of a turn of the loop when none of the run's jobs
 	 * runs or will run.
 	 */
 	void (*over)(struct fz_run *run);
-	bool is_stream; /* a run that stops leaves the jobs of others alone */
+	/* a run that stops must not recall jobs of other runs */
+	bool is_stream;
 	bool whole_failed;
-	struct fz_failure whole; /* a deadline or a cancel */
-	struct fz_failure lost;  /* for a node whose failure had no memory */
-	struct fz_blob *absent;  /* NULL if no input is optional */
-	/* Steps of all runs by next_failed, in the order of time. */
+	/* failure of the flow as a whole: a deadline or a cancel */
+	struct fz_failure whole;
+	/* failure of a node whose own failure was lost for want of memory */
+	struct fz_failure lost;
+	/* value of absent inputs; NULL if no input is optional */
+	struct fz_blob *absent;
+	/*
+	 * Undecided steps of all runs, linked by next_failed, in the order of
+	 * time.
+	 */
 	struct fz_step *undecided, **last_undecided;
-	bool *lookups; /* of each node; NULL: none; see run_lookup.h */
+	/*
+	 * whether the caller is asked for each node, see run_lookup.h; NULL:
+	 * for none
+	 */
+	bool *lookups;
 	struct fz_step *asked, **last_asked;
 	struct fz_step *made, **last_made;
 	struct fz_timer deadline;
@@ -107,30 +131,37 @@ struct fz_flow {
 
 struct fz_run {
 	struct fz_flow *flow;
-	struct fz_list link; /* in the flow's list */
-	uint64_t item;       /* its index in a stream, from 1; 0: an invoke */
+	struct fz_list link; /* in the list of the flow */
+	/* index of its item in a stream, from 1; 0: an invoke */
+	uint64_t item;
 	struct fz_step *steps;
 	struct fz_blob **values;
-	uint32_t *uses;      /* of each value: readers to come, and keeps */
-	uint64_t *local;     /* local runs: a bit a node that is ready */
+	/* of each value: number of readers to come, plus 1 if it is kept */
+	uint32_t *uses;
+	/* local runs: a bit for each node, set if it is ready */
+	uint64_t *local;
 	uint32_t local_from; /* no bit is set below this word */
-	uint32_t unfinished; /* nodes not done, failed or cancelled */
-	uint32_t sent;       /* jobs that workers have */
-	uint32_t unrecorded; /* steps whose values are to be recorded */
+	/* number of nodes that are not done, failed or cancelled */
+	uint32_t unfinished;
+	uint32_t sent; /* number of jobs that workers have */
+	/* number of steps whose values are to be recorded */
+	uint32_t unrecorded;
 	bool done;
-	bool skipped;     /* it is done and was never started */
-	bool stopping;    /* start nothing new */
-	uint32_t because; /* the node it stops for; FZ_GRAPH_NONE: none */
+	bool skipped;  /* the run is done and was never started */
+	bool stopping; /* start nothing new */
+	/* the node for whose failure it stops; FZ_GRAPH_NONE: none */
+	uint32_t because;
 	struct fz_step *failed,
-	    **last_failed;      /* for good, the first one first */
-	struct fz_defer settle; /* checks whether it is done */
+	    /* steps that failed for good, in the order of time */
+	    **last_failed;
+	struct fz_defer settle; /* the deferred check whether the run is done */
 };
 
 #define FZ_RUN_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_run, member)
 
 /*
- * A flow without runs, which calls `over`. 0, or -1 and `err`. End with
- * fz_flow_fini(), without runs that are not done.
+ * Initialise a flow without runs, which calls `over`. 0, or -1 and `err`. End
+ * with fz_flow_fini(), when all its runs are done.
  */
 int fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
     void (*over)(struct fz_run *run), struct fz_err *err);
@@ -141,7 +172,7 @@ void fz_flow_fini(struct fz_flow *flow);
 int fz_flow_open(struct fz_flow *flow, struct fz_err *err);
 void fz_flow_close(struct fz_flow *flow);
 
-/* The steps of all runs for the pool number `pool`. */
+/* Counts of the steps of all runs for pool number `pool`. */
 struct fz_run_counts fz_flow_counts(const struct fz_flow *flow, uint32_t pool);
 
 /* See fz_run_limit() and fz_run_keep(). */
@@ -150,32 +181,32 @@ int fz_flow_limit(struct fz_flow *flow, uint32_t node,
 void fz_flow_keep(struct fz_flow *flow, uint32_t value);
 
 /*
- * Fail all runs as a whole, kill what runs and wait until it has ended. Not
- * from a callback of the loop.
+ * Fail all runs as a whole, kill the workers of running nodes and wait until
+ * they have ended. Not from a callback of the loop.
  */
 void fz_flow_cancel(
     struct fz_flow *flow, enum fz_err_kind kind, const char *text);
 
-/* run_undecided.c: the step has failed, and waits for fz_flow_decide(). */
+/* Of run_undecided.c: the step has failed, and waits for fz_flow_decide(). */
 void fz_flow_ask(struct fz_step *step);
 
 /* Remove an undecided step from the list. */
 void fz_flow_forget(struct fz_step *step);
 
-/* See fz_run_decide(); `item` is that of the run. */
+/* See fz_run_decide(); `item` is the item of the run. */
 void fz_flow_decide(struct fz_flow *flow, uint64_t item, uint32_t node,
     uint64_t element, bool again);
 bool fz_flow_undecided_element(
     const struct fz_flow *flow, struct fz_run_element *element);
 
-/* Allocate what a run of the flow needs. 0, or -1 and `err`. */
+/* Allocate the memory that a run of the flow needs. 0, or -1 and `err`. */
 int fz_run_init(struct fz_run *run, struct fz_flow *flow, struct fz_err *err);
 void fz_run_fini(struct fz_run *run);
 
-/* Make the run one of the flow, with nothing done yet. */
+/* Add the run to the flow; none of its nodes is done. */
 void fz_run_begin(struct fz_run *run, uint64_t item);
 
-/* Start a run that has begun and has its values, in a flow that is open. */
+/* Start a run that has begun and has its values. The flow is open. */
 void fz_run_start_steps(struct fz_run *run);
 
 /*
@@ -183,13 +214,13 @@ void fz_run_start_steps(struct fz_run *run);
  */
 void fz_run_end(struct fz_run *run);
 
-/* The step for whose failure the run stopped; NULL: none. */
+/* The step for whose failure the run stopped; NULL if there is none. */
 struct fz_step *fz_run_stopper(const struct fz_run *run);
 
 /* Release the values and failures of a run that is done. */
 void fz_run_clear(struct fz_run *run);
 
-/* How a dispatcher gets the steps of a ready list. */
+/* The functions by which a dispatcher gets the steps of a ready list. */
 extern const struct fz_producer_ops fz_run_producer_ops;
 
 #endif

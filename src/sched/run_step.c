@@ -33,13 +33,19 @@ fz_step_node(const struct fz_step *step)
 	return fz_graph_get(step->run->flow->opts.graph, fz_step_number(step));
 }
 
-/* Set what an event says of the end of an attempt, or of a cancelled step. */
+/*
+ * Set the fields of an event about the end of an attempt, or about a cancelled
+ * step.
+ */
 static void
 describe_end(const struct fz_step *step, struct fz_job_event *event)
 {
 	const struct fz_run *run = step->run;
 
-	/* The time of a reply is known; the clock would cost more than all. */
+	/*
+	 * Use the known time of the reply: to read the clock would cost more
+	 * than the rest.
+	 */
 	event->ended_ns = step->job.ended_ns != 0 &&
 				  step->job.ended_ns >= step->job.started_ns
 			      ? step->job.ended_ns
@@ -69,7 +75,8 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 		.n = 1,
 		.pid = pid };
 
-	if (!fz_event_log_wanted(events)) /* the clock costs most */
+	/* to read the clock would cost most */
+	if (!fz_event_log_wanted(events))
 		return;
 	if (kind != FZ_JOB_EVENT_START)
 		describe_end(step, &event);
@@ -117,7 +124,8 @@ fz_step_ready(struct fz_step *step)
 	step->job.measured = run->flow->events.trace != NULL;
 	if (step->job.measured) {
 		step->job.queued_ns = run->flow->events.now_ns;
-		step->job.used.started_ns = 0; /* of the attempt before */
+		/* this is of the attempt before */
+		step->job.used.started_ns = 0;
 	}
 	if (fz_step_node(step)->is_map)
 		fz_map_start(step);
@@ -137,7 +145,7 @@ fz_step_ready(struct fz_step *step)
 	}
 }
 
-/* Count one more input of the step, which may be ready then. */
+/* Count one more input of the step; the step may then be ready. */
 static void
 input_there(struct fz_step *step)
 {
@@ -223,8 +231,8 @@ fz_step_cancel(struct fz_step *step, uint32_t because)
 }
 
 /*
- * The value will not be made: cancel the steps that need it, and put them on
- * `list` by job.next. Returns how many steps read the value.
+ * The value will not be made: cancel the steps that need it, and add them to
+ * `list`, linked by job.next. Returns the number of steps that read the value.
  */
 static uint32_t
 lose_value(
@@ -254,13 +262,14 @@ lose_value(
 
 /*
  * Cancel all steps that cannot run without a failed one. Returns whether the
- * run can go on without their values: each value that is lost has readers.
+ * run can go on without the lost values: each of them must have a reader.
  */
 static bool
 lose_values(const struct fz_step *failed)
 {
 	const struct fz_node *node = fz_step_node(failed);
-	struct fz_step *list = NULL; /* cancelled, their values still to do */
+	/* cancelled steps whose values are still to be handled */
+	struct fz_step *list = NULL;
 	bool all_read = true;
 
 	for (;;) {
@@ -277,7 +286,7 @@ lose_values(const struct fz_step *failed)
 	}
 }
 
-/* Take the steps of `run` out of the ready list. */
+/* Remove the steps of `run` from the ready list. */
 static void
 drop_ready(struct fz_ready_list *list, const struct fz_run *run)
 {
@@ -319,7 +328,10 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 		}
 		if (step->state == FZ_STEP_DELAYED) {
 			fz_loop_disarm(flow->opts.engine->loop, &step->delay);
-			/* The step ran, and failed. */
+			/*
+			 * The step itself ran and failed: let it count as
+			 * neither.
+			 */
 			step->state = FZ_STEP_WAITING;
 		}
 		if (step->state == FZ_STEP_WAITING ||
@@ -369,7 +381,9 @@ fz_step_retry(struct fz_step *step)
 		fz_step_ready(step);
 }
 
-/* The run stops because of a final failure, unless it can do without the step.
+/*
+ * Stop the run because of a final failure, unless it can go on without the
+ * step.
  */
 static void
 lose(struct fz_step *step)
@@ -470,8 +484,9 @@ fz_step_done(
 }
 
 /*
- * Once for an attempt: its job may come back after that without having begun,
- * and of a worker that dies only what it has answered or fails has begun.
+ * Record the start, once for each attempt: its job may come back after that
+ * without having begun. Of the jobs of a worker that dies, only those that it
+ * has answered, and the one that fails, have begun.
  */
 static void
 tell_start(struct fz_step *step)
@@ -520,7 +535,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 {
 	struct fz_step *step = step_of(job);
 
-	(void)nitems; /* it is one */
+	(void)nitems; /* it is 1 */
 	leave_worker(step);
 	if (step->run->stopping)
 		fz_step_cancel(step, step->run->because);

@@ -19,14 +19,14 @@ struct fz_step;
 /* The callbacks of the job of a step. */
 extern const struct fz_job_ops fz_step_job_ops;
 
-/* Its number in the graph, and its node there. */
+/* The number of the step in the graph, and its node there. */
 uint32_t fz_step_number(const struct fz_step *step);
 const struct fz_node *fz_step_node(const struct fz_step *step);
 
-/* The step could start now. */
+/* The step could start now: add it to its ready list. */
 void fz_step_ready(struct fz_step *step);
 
-/* The step has these values without a call; takes the references. */
+/* End the step with these values, without a call. Takes the references. */
 void fz_step_found(struct fz_step *step, struct fz_blob **values);
 
 /*
@@ -37,21 +37,24 @@ void fz_step_done(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid);
 void fz_step_failed(struct fz_step *step, struct fz_failure *failure);
 
-/* Make the failure in the step final, or drop it for another attempt. */
+/*
+ * fz_step_fail(): make the failure of the step final. fz_step_retry(): drop it
+ * for another attempt.
+ */
 void fz_step_fail(struct fz_step *step);
 void fz_step_retry(struct fz_step *step);
 
-/* The step has failed, and there is no further attempt. Takes the value. */
+/* The step has failed for good. Takes the value. */
 void fz_step_lost(struct fz_step *step, struct fz_failure *failure);
 
 /*
- * The two parts of fz_step_lost(): the failure is known, and the run stops
- * unless it can do without the step; nothing of the step runs any more.
+ * The two parts of fz_step_lost(): note the failure, and stop the run unless it
+ * can go on without the step; end the step, once nothing of it runs any more.
  */
 void fz_step_note_failure(struct fz_step *step, struct fz_failure *failure);
 void fz_step_end_failed(struct fz_step *step);
 
-/* The step ends without a result, because of the failed node `because`. */
+/* End the step without a result, because of the failed node `because`. */
 void fz_step_cancel(struct fz_step *step, uint32_t because);
 
 /* Record an event, if the run wants any. */
@@ -59,12 +62,14 @@ void fz_step_add_event(
     struct fz_step *step, enum fz_job_event_kind kind, pid_t pid);
 
 /*
- * Start nothing new in the run: steps that wait, are ready or delayed
- * are cancelled, because of the node `because` or of none.
+ * Start nothing new in the run: cancel the steps that wait, are ready or
+ * delayed. `because` is the node that is the reason, or FZ_GRAPH_NONE.
  */
 void fz_step_stop(struct fz_run *run, uint32_t because);
 
-/* Let the workers return what they have not begun; see fz_producer_stop(). */
+/*
+ * Let the workers return jobs that they have not begun; see fz_producer_stop().
+ */
 void fz_step_stop_producers(struct fz_flow *flow, const struct fz_err *kill);
 
 #endif

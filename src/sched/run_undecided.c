@@ -5,8 +5,10 @@
 #include "sched/run_map.h"
 #include "sched/run_step.h"
 
-/* Whether a step is retried is not decided here, but by the caller of the run,
- * who is notified by a change of the flow. */
+/*
+ * The caller of the run decides whether a step is retried; a change of the flow
+ * notifies it.
+ */
 
 void
 fz_flow_ask(struct fz_step *step)

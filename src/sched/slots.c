@@ -205,7 +205,10 @@ fz_slots_of_make(struct fz_engine *engine, const int fd[2], struct fz_err *err)
 	s->out = out;
 	if (grow(s, SLOTS_OF_MAKE, err) != 0)
 		goto fail;
-	/* An account for the tokens of all descendants, to write them back. */
+	/*
+	 * Map an account for the tokens of all descendants, to write them back
+	 * at the end.
+	 */
 	page = mmap(NULL, sizeof(*s->page), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED) {
@@ -246,7 +249,8 @@ fz_slots_of_parent(struct fz_engine *engine, unsigned n, const int fd[2],
 		return NULL;
 	}
 	s->lineage = lineage;
-	s->entered = true; /* the environment came with the program */
+	/* the program has got this environment at its start */
+	s->entered = true;
 	engine->slots = s;
 	return s;
 }

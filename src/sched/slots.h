@@ -6,15 +6,15 @@
  * tokens in a pipe (see os/jobserver.h) that this process and its descendants
  * share. A busy worker has a slot from its parent. While the worker waits for
  * jobs of its own pools it does not use that slot, so one of these jobs may
- * always run in it, and no process waits forever. The worker needs a token for
+ * always run in it, and no process waits forever. The process needs a token for
  * each further job that runs at the same time. All pools and runs of a process
  * share one fz_slots.
  *
- *	root          own slot + tokens
- *	 +- worker    own slot (of the root) + tokens
- *	 |   +- worker ...
- *	 |   +- make  its own slot is the one of the function that started it
- *	 +- worker
+ * 	root          own slot + tokens
+ * 	 +- worker    own slot (of the root) + tokens
+ * 	 |   +- worker ...
+ * 	 | +- make its own slot is that of the function that started make
+ * 	 +- worker
  *
  * A process that is killed holds tokens, and so do its descendants. So each
  * process counts its tokens in an account, in memory that it shares with its
@@ -33,7 +33,7 @@ struct fz_lineage;
 struct fz_slots;
 struct fz_worker_slots;
 
-/* Waits for a slot; all zero if it does not wait. */
+/* A waiter for a slot; all zero if it does not wait. */
 struct fz_slots_waiter {
 	/* Called when a slot may be free. */
 	void (*freed)(struct fz_slots_waiter *waiter);
@@ -41,8 +41,8 @@ struct fz_slots_waiter {
 };
 
 /*
- * Slots without a limit until fz_slots_resize(). The caller owns a reference.
- * NULL and `err` on failure.
+ * Make slots, without a limit until fz_slots_resize(). The caller owns a
+ * reference. NULL and `err` on failure.
  */
 struct fz_slots *fz_slots_new(struct fz_engine *engine, struct fz_err *err);
 
@@ -55,19 +55,21 @@ struct fz_slots *fz_slots_of_make(
     struct fz_engine *engine, const int fd[2], struct fz_err *err);
 
 void fz_slots_ref(struct fz_slots *slots);
-/* The last reference writes the held tokens back. NULL is allowed. */
+/*
+ * Drop a reference; the last one writes the held tokens back. NULL is allowed.
+ */
 void fz_slots_unref(struct fz_slots *slots);
 
 /*
- * Set the number of slots to `n`; it only grows while some are in use. Does
- * nothing if the engine uses the slots of make or of a parent. 0, or -1 and
- * `err`.
+ * Set the number of slots to `n`. While slots are in use, the number can only
+ * grow. Does nothing if the engine uses the slots of make or of a parent. 0, or
+ * -1 and `err`.
  */
 int fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err);
 
 /*
- * The slots that limit a pool whose own ones are `own` (or NULL): the slots of
- * its engine, or else `own`. NULL: there is no limit.
+ * The slots that limit a pool: the slots of its engine or, if it has none, the
+ * pool's own ones, `own`. NULL: there is no limit.
  */
 struct fz_slots *fz_slots_for(
     const struct fz_engine *engine, struct fz_slots *own);
@@ -87,7 +89,7 @@ void fz_slots_trim(struct fz_slots *slots);
 /* Stop waiting. */
 void fz_slots_forget(struct fz_slots_waiter *waiter);
 
-/* A worker died: write back the tokens of it and its descendants. */
+/* A worker died: write back the tokens that it and its descendants held. */
 void fz_slots_died(struct fz_slots *slots, struct fz_account *account);
 
 /* Prepare the environment of a worker before its fork. 0, or -1 and `err`. */
@@ -96,25 +98,28 @@ int fz_slots_prepare(struct fz_slots *slots, struct fz_err *err);
 /*
  * In a new worker: use these slots from now on. The programs that it starts
  * find them in their environment. `lineage` has the account of the worker, and
- * stays valid until its process ends.
+ * must stay valid until its process ends.
  */
 void fz_slots_enter(struct fz_slots *slots, struct fz_lineage *lineage);
 
-/* What a worker that is a program gets, after fz_slots_prepare(). */
+/*
+ * How a worker that is a program gets its slots. Call it after
+ * fz_slots_prepare().
+ */
 void fz_slots_lend(const struct fz_slots *slots, struct fz_worker_slots *lent);
 
 /*
- * In such a worker: the `n` slots of its parent, with its pipe `fd`; all pools
- * of `engine` use them from now on. 0: those of make, with descriptors as
- * fz_jobserver_find() makes them. `lineage` (NULL: its tokens are not counted)
- * stays valid until the process ends. Owns the descriptors, also on failure.
+ * In such a worker: use the `n` slots of its parent, with the pipe `fd`, for
+ * all pools of `engine`. `n` is 0: use those of make, with descriptors of
+ * fz_jobserver_find(). `lineage` must stay valid until the process ends; NULL:
+ * tokens are not counted. Owns the descriptors, also on failure.
  */
 struct fz_slots *fz_slots_of_parent(struct fz_engine *engine, unsigned n,
     const int fd[2], const struct fz_lineage *lineage, struct fz_err *err);
 
 /*
- * Write back the tokens of this process and its descendants, because they end.
- * Safe in a signal handler.
+ * Write back the tokens of this process and its descendants, because these
+ * processes end. Safe in a signal handler.
  */
 void fz_slots_leave(struct fz_slots *slots);
 

@@ -38,7 +38,10 @@ may_take(const struct fz_lineage *at)
 	return true;
 }
 
-/* Own account first, then its ancestors: see slots.h. False: one is closed. */
+/*
+ * Count a token in the own account first, then in those of the ancestors: see
+ * slots.h. False if one is closed.
+ */
 static bool
 count(const struct fz_lineage *at)
 {
@@ -61,8 +64,9 @@ uncount(const struct fz_lineage *at, int32_t n)
 }
 
 /*
- * Close an account and the one that programs below its process use. Returns
- * what is counted in both, within limits, because they may be overwritten.
+ * Close an account, and the second one that programs below its process use.
+ * Returns the tokens that both count, within limits, because a process may have
+ * overwritten them.
  */
 static int32_t
 close_account(struct fz_account *account)
@@ -85,7 +89,7 @@ close_account(struct fz_account *account)
 
 /*
  * A process may have overwritten its account with any number. The lost tokens
- * are at most the tokens that are neither held here nor in the pipe.
+ * cannot be more than the tokens that are neither held here nor in the pipe.
  */
 static int32_t
 at_most_missing(const struct fz_slots *s, int32_t n)
@@ -148,7 +152,7 @@ fz_slots_read_token(struct fz_slots *s)
 	if (s->dry || s->ntokens == s->tokens_cap)
 		return false;
 	if (!may_take(s->lineage)) {
-		s->dry = true; /* forever */
+		s->dry = true; /* no watch is set: it stays dry */
 		return false;
 	}
 	if (s->in == -1)
@@ -173,7 +177,7 @@ fz_slots_give_up_tokens(struct fz_slots *s, unsigned keep)
 		write_tokens(s, s->tokens + keep, n);
 }
 
-/* Replaces tokens that were lost when a process was killed. */
+/* This also replaces tokens that were lost when a process was killed. */
 void
 fz_slots_set_tokens(struct fz_slots *s, unsigned want)
 {
@@ -193,7 +197,10 @@ fz_slots_died(struct fz_slots *slots, struct fz_account *account)
 	if (n == 0 || is_closed(n))
 		return;
 	n = at_most_missing(slots, n);
-	/* Negative if a process was killed between two steps of its count. */
+	/*
+	 * The result is negative if a process was killed between two steps of
+	 * its count.
+	 */
 	if (uncount(slots->lineage, n) && n > 0)
 		fz_slots_write_new_tokens(slots, (unsigned)n);
 }

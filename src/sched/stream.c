@@ -13,17 +13,17 @@
 
 /*
  * A run is in one list: the flow's from its begin on, and `spare` once its item
- * is released. When it is done it moves to `results` if its result is not to
+ * is released. When it is done it moves to `results`, unless its result must
  * wait for those of earlier items. A run that was taken is in no list.
  */
 struct fz_stream {
 	struct fz_flow flow;
 	bool unordered;
 	enum fz_policy policy;
-	bool stopped; /* after a failure that ends it */
+	bool stopped; /* it has stopped after a failure */
 	bool cancelled;
 	uint64_t nadded;
-	uint64_t nbusy; /* items that are added and not done */
+	uint64_t nbusy; /* number of items that are added and not done */
 	struct fz_list results, spare;
 };
 
@@ -51,7 +51,7 @@ pop_run(struct fz_list *list)
 	return run;
 }
 
-/* Items whose results would come after that of `failed` need not go on. */
+/* Stop the items whose results would come after that of `failed`. */
 static void
 stop_later(struct fz_stream *stream, const struct fz_run *failed)
 {
@@ -97,8 +97,8 @@ fz_stream_new(const struct fz_stream_opts *opts, struct fz_err *err)
 	}
 	stream->unordered = opts->unordered;
 	stream->policy = opts->run.policy;
-	run_opts.policy = FZ_POLICY_STOP; /* of one item */
-	stream->cancelled = true;         /* until it is open */
+	run_opts.policy = FZ_POLICY_STOP; /* for one item */
+	stream->cancelled = true;         /* until the flow is open */
 	fz_list_init(&stream->results);
 	fz_list_init(&stream->spare);
 	if (fz_flow_init(&stream->flow, &run_opts, run_over, err) != 0 ||
@@ -244,7 +244,7 @@ fz_stream_index(const struct fz_run *run)
 	return run->item;
 }
 
-/* The run of the next result; NULL: there is none. */
+/* The run of the next result; NULL if there is none. */
 static struct fz_run *
 next_result(const struct fz_stream *stream)
 {

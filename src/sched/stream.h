@@ -27,56 +27,57 @@ struct fz_stream;
 
 struct fz_stream_opts {
 	/*
-	 * Of each item. After a failure, FZ_POLICY_STOP starts no functions of
-	 * items whose results come later, FZ_POLICY_NOW also makes the failed
-	 * item the next result.
+	 * The options of the run of each item. After a failure, FZ_POLICY_STOP
+	 * starts no functions of items whose results come later. FZ_POLICY_NOW
+	 * also makes the failed item the next result.
 	 */
 	struct fz_run_opts run;
 	bool unordered; /* take items in the order in which they are done */
 };
 
 /*
- * A stream without items, that uses the pools. NULL and `err` on failure. The
- * deadline is that of the whole stream.
+ * Make a stream without items, which uses the pools. NULL and `err` on failure.
+ * The deadline is that of the whole stream.
  */
 struct fz_stream *fz_stream_new(
     const struct fz_stream_opts *opts, struct fz_err *err);
 
-/* Cancels what is not done. NULL is allowed. */
+/* Cancel the items that are not done, and free the stream. NULL is allowed. */
 void fz_stream_free(struct fz_stream *stream);
 
-/* Before the first item; see fz_run_limit() and fz_run_keep(). */
+/* See fz_run_limit() and fz_run_keep(). Call them before the first item. */
 int fz_stream_limit(struct fz_stream *stream, uint32_t node,
     const struct fz_limits *limits, struct fz_err *err);
 void fz_stream_keep(struct fz_stream *stream, uint32_t value);
 
 /*
- * Add an item; its index is one more than that of the item before. Set the
- * values of its run that come from outside, and start or skip it. NULL and
- * `err` on failure.
+ * Add an item, whose index is one more than that of the item before. The caller
+ * then sets the values of its run that come from outside, and starts or skips
+ * it. NULL and `err` on failure.
  */
 struct fz_run *fz_stream_add(struct fz_stream *stream, struct fz_err *err);
 void fz_stream_start(struct fz_run *run);
 
 /*
- * Mark the item as done without values. `why` is kept for the caller. The event
- * has no node: FZ_GRAPH_NONE.
+ * Mark the item as done without values. `why` is kept for the caller. The node
+ * of its event is FZ_GRAPH_NONE.
  */
 void fz_stream_skip(struct fz_run *run, uint32_t why);
 
 /*
- * Whether an item has neither values nor a failure: it was skipped, or stopped
- * after the failure of another one. `*why` is that of the skip.
+ * Whether an item has neither values nor a failure, because it was skipped, or
+ * stopped after the failure of another one. `*why` is set to that of
+ * fz_stream_skip().
  */
 bool fz_stream_was_skipped(const struct fz_run *run, uint32_t *why);
 
 /* Bytes of the values of all items. */
 size_t fz_stream_nbytes(const struct fz_stream *stream);
 
-/* For run_lookup.h. */
+/* The flow of the stream, for run_lookup.h. */
 struct fz_flow *fz_stream_flow(struct fz_stream *stream);
 
-/* The id of its changes (worker/change.h). */
+/* The id of its change (worker/change.h). */
 uint64_t fz_stream_id(const struct fz_stream *stream);
 
 /* Whether an item was started and is not done. */
@@ -100,15 +101,15 @@ void fz_stream_release(struct fz_run *run);
 bool fz_stream_is_stopped(const struct fz_stream *stream);
 
 /*
- * Kill what runs and wait until it has ended; no item can be added then. Not
- * from a callback of the loop. Later calls do nothing.
+ * Kill the workers of running nodes and wait until they have ended. No item can
+ * be added after that. Not from a callback of the loop. Later calls do nothing.
  */
 void fz_stream_cancel(
     struct fz_stream *stream, enum fz_err_kind kind, const char *text);
 
 /*
- * The run of the item, and the node, that failed first of those that wait for
- * fz_stream_decide(); NULL: there is none. See fz_run_undecided().
+ * Of the nodes of all items that wait for fz_stream_decide(), the one that
+ * failed first, and its run; NULL if there is none. See fz_run_undecided().
  */
 const struct fz_run *fz_stream_undecided(
     const struct fz_stream *stream, uint32_t *node);
@@ -117,7 +118,7 @@ bool fz_stream_undecided_element(
 void fz_stream_decide(struct fz_stream *stream, uint64_t index, uint32_t node,
     uint64_t element, bool again);
 
-/* The nodes of all items for the pool number `pool`. */
+/* Counts of the nodes of all items for pool number `pool`. */
 struct fz_run_counts fz_stream_counts(
     const struct fz_stream *stream, uint32_t pool);
 
@@ -125,7 +126,7 @@ struct fz_run_counts fz_stream_counts(
 int fz_stream_next_event(struct fz_stream *stream, struct fz_job_event *event);
 
 /*
- * Without workers (local): the run with the next node to call, and the node;
+ * Without workers (local): the run with the next node to call, and that node;
  * NULL if there is none. See fz_run_local_next().
  */
 struct fz_run *fz_stream_local_next(struct fz_stream *stream, uint32_t *node);

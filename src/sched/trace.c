@@ -26,27 +26,31 @@
 #define TRACE_WRITE_NS (100 * FZ_CLOCK_MS)
 
 enum {
-	TRACE_PAGE = 4096,         /* no page of a kernel is smaller */
-	TRACE_LINE = 512,          /* bytes of a usual line, at most */
+	/* bytes of a page; no kernel has smaller ones */
+	TRACE_PAGE = 4096,
+	TRACE_LINE = 512,          /* most bytes of a usual line */
 	TRACE_WRITE = 64 << 10,    /* bytes of one write */
-	TRACE_KEPT = 1 << 20,      /* records that are kept, at most */
-	TRACE_UNWRITTEN = 1 << 14, /* records that wait, at most */
-	TRACE_AHEAD = 4            /* records whose names are fetched */
+	TRACE_KEPT = 1 << 20,      /* most records that are kept */
+	TRACE_UNWRITTEN = 1 << 14, /* most records that wait */
+	/* number of records whose names are fetched ahead */
+	TRACE_AHEAD = 4
 };
 
 struct fz_trace {
 	unsigned refs;
-	struct fz_trace_opts opts; /* without its path */
+	struct fz_trace_opts opts; /* options, without the path */
 	char *path;
-	int fd;            /* -1: no file, or it is closed */
-	bool pages;        /* it is a regular file */
-	bool foreign;      /* it belongs to the parent of this process */
+	int fd; /* the file; -1: none, or it is closed */
+	/* the file is a regular one, so that lines stay within pages */
+	bool pages;
+	bool foreign;      /* the trace belongs to the parent of this process */
 	off_t offset;      /* bytes of whole lines in the file */
 	struct fz_buf out; /* lines to write */
 	struct fz_trace_file file;
 	struct fz_job_event *records;
-	size_t nwritten, n, cap; /* records: in the file; all; room */
-	size_t ntexts;           /* of the records, texts of errors */
+	/* number of records in the file, and in all; room */
+	size_t nwritten, n, cap;
+	size_t ntexts; /* number of records with a text of an error */
 	/* References to the names of all records. */
 	struct fz_trace_names **names;
 	size_t nnames, names_cap;
@@ -79,7 +83,7 @@ fill_page(struct fz_trace *t)
 	out->len += room;
 }
 
-/* Give the file up: it ends at the last whole line. */
+/* Stop writing to the file, which then ends at the last whole line. */
 static void
 fail(struct fz_trace *t, int code)
 {
@@ -89,7 +93,10 @@ fail(struct fz_trace *t, int code)
 	fz_fd_close(&t->fd);
 }
 
-/* Growing a file beyond the limit of its size is a signal, not an error. */
+/*
+ * Whether the lines would grow the file beyond the limit of its size, which
+ * would raise a signal.
+ */
 static bool
 is_beyond_limit(const struct fz_trace *t)
 {
@@ -100,7 +107,9 @@ is_beyond_limit(const struct fz_trace *t)
 	       (rlim_t)t->offset + t->out.len > limit.rlim_cur;
 }
 
-/* Write all lines; no reader of a pipe is an error, not a signal. */
+/*
+ * Write all lines. A pipe without a reader is an error, and raises no signal.
+ */
 static int
 write_bytes(const struct fz_trace *t)
 {
@@ -154,7 +163,7 @@ drop_texts(struct fz_trace *t, size_t n)
 	}
 }
 
-/* Names are seldom in a cache: fetch those of later records meanwhile. */
+/* Fetch the names of later records, because they are rarely in a cache. */
 static void
 fetch_names(const struct fz_trace *t, size_t i)
 {
@@ -203,11 +212,14 @@ in_child(struct fz_fork_hook *hook)
 	fz_fd_close(&t->fd);
 }
 
-/* Empty the file, unless another run writes it: their lines would mix. */
+/*
+ * Empty the file. Fails if another run writes to it, because their lines would
+ * mix.
+ */
 static int
 claim_file(const struct fz_trace *t, struct fz_err *err)
 {
-	/* Some filesystems have no locks. */
+	/* Other errors are ignored: some filesystems have no locks. */
 	if (flock(t->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
 		return fz_err_set(err, FZ_ERR_ERROR,
 		    "the trace %s is being written by another run", t->path);
@@ -311,7 +323,7 @@ drop_old(struct fz_trace *t)
 	t->nwritten = t->n;
 }
 
-/* Keep the names as long as the records. 0, or -1 without memory. */
+/* Keep the names as long as the records. 0, or -1 if there is no memory. */
 static int
 hold_names(struct fz_trace *t, struct fz_trace_names *names)
 {

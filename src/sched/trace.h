@@ -4,8 +4,8 @@
  * Logs of events (job_event.h) add records. The loop writes them to the file
  * some time later, so that a call does not wait for the file. A write ends at
  * the end of a line, and no line of usual length crosses the border of a page,
- * where the kernel may end the write of a process that is killed: what a killed
- * process leaves are whole lines. An error of a write ends the file at its last
+ * where the kernel may end the write of a process that is killed: so a killed
+ * process leaves whole lines. An error of a write ends the file at its last
  * whole line, and the runs go on.
  */
 #ifndef FZ_TRACE_H
@@ -25,29 +25,30 @@ struct fz_trace;
 struct fz_trace_names;
 
 enum fz_trace_format {
-	FZ_TRACE_JSONL,  /* one object a line */
+	FZ_TRACE_JSONL,  /* an object on each line */
 	FZ_TRACE_CHROME, /* an array of Chrome's trace events */
 	FZ_TRACE_TSV     /* the job log of GNU parallel */
 };
 
 struct fz_trace_opts {
 	struct fz_loop *loop; /* outlives the trace */
-	const char *path;     /* of the file, which is emptied; NULL: none */
+	/* path of the file, which is emptied; NULL: no file */
+	const char *path;
 	enum fz_trace_format format;
-	bool keeps; /* the newest records, for fz_trace_get() */
+	bool keeps; /* keep the newest records for fz_trace_get() */
 	/*
-	 * Append the text of the encoded error of a failure. Called when the
-	 * record is added. NULL: such errors have no text.
+	 * Append the text of the encoded error of a failure. It is called when
+	 * the record is added. NULL: such errors have no text.
 	 */
 	void (*error_text)(
 	    void *ctx, struct fz_blob *value, struct fz_buf *text);
 	void *ctx;
 };
 
-/* What a record is about. */
+/* The name of what a record is about. */
 struct fz_trace_name {
 	struct fz_trace_names *names; /* the names that it belongs to */
-	const char *stage;            /* NULL: none */
+	const char *stage;            /* name of its stage; NULL: none */
 	const char *name;
 	/* Both as members of an object, each behind a comma; NULL: no record of
 	 * it was written. */
@@ -55,8 +56,8 @@ struct fz_trace_name {
 };
 
 /*
- * Names, with one reference; each is set once. They are made once for many
- * runs. NULL and `err` on failure.
+ * A list of `n` names, with one reference. Each name is set once; the list
+ * serves many runs. NULL and `err` on failure.
  */
 struct fz_trace_names *fz_trace_names_new(size_t n, struct fz_err *err);
 struct fz_trace_names *fz_trace_names_ref(struct fz_trace_names *names);
@@ -66,10 +67,10 @@ void fz_trace_names_unref(struct fz_trace_names *names); /* may be NULL */
 int fz_trace_names_set(struct fz_trace_names *names, size_t i,
     const char *stage, const char *name, struct fz_err *err);
 
-/* Name `i`, which is set before it is used; NULL: there is none. */
+/* Name `i`, which must be set before its use; NULL if there is none. */
 struct fz_trace_name *fz_trace_name(struct fz_trace_names *names, uint64_t i);
 
-/* Its members of an object; NULL without memory. */
+/* The members of an object for the name; NULL if there is no memory. */
 const char *fz_trace_name_json(struct fz_trace_name *name);
 
 /*
@@ -80,13 +81,14 @@ struct fz_trace *fz_trace_new(
     const struct fz_trace_opts *opts, struct fz_err *err);
 struct fz_trace *fz_trace_ref(struct fz_trace *trace);
 
-/* The last reference closes the file. NULL is allowed. */
+/* Drop a reference; the last one closes the file. NULL is allowed. */
 void fz_trace_unref(struct fz_trace *trace);
 
 /*
- * Record the end of an attempt; the record's name, one of `names`, is the
- * caller's to set. NULL: it is lost, and counted, because memory ran out, or
- * this is a forked child, whose file is the parent's.
+ * Record the end of an attempt. The caller sets the name of the record, which
+ * is one of `names`. NULL if the record is lost, and counted as lost, because
+ * there is no memory, or because this is a forked child and the file belongs to
+ * the parent.
  */
 struct fz_job_event *fz_trace_add(struct fz_trace *trace,
     const struct fz_job_event *event, struct fz_trace_names *names);
@@ -104,7 +106,7 @@ void fz_trace_add_error(struct fz_trace *trace, struct fz_job_event *record,
  */
 int fz_trace_close(struct fz_trace *trace, struct fz_err *err);
 
-/* The records that it keeps, from 0 on. */
+/* The records that the trace keeps, from 0 on. */
 size_t fz_trace_count(const struct fz_trace *trace);
 const struct fz_job_event *fz_trace_get(
     const struct fz_trace *trace, size_t index);

@@ -16,8 +16,8 @@
 enum { LINE_ROOM = 640 };
 
 /*
- * Writes a line into memory that is large enough; the fast part of a trace.
- * Inline, because the length of most texts is known to the compiler.
+ * Copy a text to memory that is large enough. Inline, because the compiler
+ * knows the length of most texts.
  */
 static inline unsigned char *
 text(unsigned char *p, const char *s)
@@ -90,7 +90,10 @@ fraction(unsigned char *p, uint32_t ns)
 	return p + 7;
 }
 
-/* A time of the clock in seconds since 1970, whose digits change seldom. */
+/*
+ * A time of the clock in seconds since 1970. Its digits are kept, because they
+ * rarely change.
+ */
 static unsigned char *
 seconds(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 {
@@ -116,7 +119,7 @@ micros(unsigned char *p, uint64_t ns)
 	return fraction(number(p, s), (uint32_t)(ns - s * FZ_CLOCK_SECOND));
 }
 
-/* A member with a number, unless that is 0, which is not known. */
+/* A member with a number, unless the number is 0, which means unknown. */
 static unsigned char *
 member(unsigned char *p, const char *name, uint64_t v)
 {
@@ -150,7 +153,7 @@ put_character(struct fz_buf *out, const char *s)
 	    utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &c);
 	char escaped[8];
 
-	if (n <= 0) { /* no UTF-8, which JSON must be */
+	if (n <= 0) { /* not UTF-8, as JSON must be */
 		fz_buf_put(out, "\\ufffd", 6);
 		return 1;
 	}
@@ -212,7 +215,10 @@ put_members(unsigned char *p, const struct fz_job_event *e)
 	return p;
 }
 
-/* The names of an event as members; "" if it has none, or without memory. */
+/*
+ * The names of an event as members; "" if it has none, or if there is no
+ * memory.
+ */
 static const char *
 names_of(const struct fz_job_event *e)
 {
@@ -221,7 +227,7 @@ names_of(const struct fz_job_event *e)
 	return json != NULL ? json : "";
 }
 
-/* Room for a line and `nnames` bytes of names; NULL without memory. */
+/* Room for a line and `nnames` bytes of names; NULL if there is no memory. */
 static unsigned char *
 begin_line(struct fz_buf *out, size_t nnames)
 {
@@ -300,7 +306,10 @@ jsonl_event(struct fz_buf *out, struct fz_trace_file *file,
 	end_object(out, p, e, "}\n");
 }
 
-/* A file without its end, as of a killed process, is accepted, too. */
+/*
+ * Begin the array. Readers accept a file without its end, too, as a killed
+ * process leaves it.
+ */
 static void
 chrome_begin(struct fz_buf *out, struct fz_trace_file *file)
 {
@@ -321,14 +330,19 @@ chrome_end(struct fz_buf *out, struct fz_trace_file *file)
 	end_line(out, text(p, ",\"args\":{\"name\":\"fzlua\"}}]"));
 }
 
-/* Whether it has a time: what was cancelled before its start has none. */
+/*
+ * Whether the event has a time; an attempt that was cancelled before its start
+ * has none.
+ */
 static bool
 has_time(const struct fz_job_event *e)
 {
 	return e->pid != 0 || e->kind == FZ_JOB_EVENT_CACHED;
 }
 
-/* A call has a bar in the row of its worker, a recorded result is a mark. */
+/*
+ * Write a call as a bar in the row of its worker, a recorded result as a mark.
+ */
 static unsigned char *
 chrome_times(unsigned char *p, const struct fz_trace_file *file,
     const struct fz_job_event *e)

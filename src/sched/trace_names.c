@@ -20,7 +20,7 @@ struct fz_trace_names {
 	unsigned refs;
 	size_t n;
 	struct block *blocks;
-	struct fz_buf json; /* for the members under construction */
+	struct fz_buf json; /* for members under construction */
 	struct fz_trace_name list[];
 };
 
@@ -62,7 +62,7 @@ fz_trace_names_unref(struct fz_trace_names *names)
 	free(names);
 }
 
-/* A copy of `len` bytes, with a zero behind; NULL without memory. */
+/* A copy of `len` bytes with a zero behind them; NULL if there is no memory. */
 static char *
 keep(struct fz_trace_names *names, const void *bytes, size_t len)
 {
@@ -108,7 +108,10 @@ fz_trace_names_set(struct fz_trace_names *names, size_t i, const char *stage,
 struct fz_trace_name *
 fz_trace_name(struct fz_trace_names *names, uint64_t i)
 {
-	/* Not read here: it is seldom in a cache when an attempt ends. */
+	/*
+	 * Do not read the name here: it is rarely in a cache when an attempt
+	 * ends.
+	 */
 	return i < names->n ? &names->list[i] : NULL;
 }
 
