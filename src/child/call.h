@@ -71,8 +71,8 @@ struct fz_child_chunk {
 	uint64_t seed;  /* seed of the batch; each item adds its index */
 	bool init;
 	bool plain; /* the list has no metatable; set at the first item */
-	struct fz_raw_value
-	    *raw_results; /* of the items from `first` on; or NULL */
+	/* of the items from `first` on; or NULL */
+	struct fz_raw_value *raw_results;
 	struct fz_random *random;
 };
 

@@ -23,9 +23,8 @@ enum {
 
 struct fz_loop {
 	int epfd; /* -1: opened again by the next watch or turn */
-	struct fz_list
-	    /* [1]: on private descriptors, [0]: on others */
-	    watches[2];
+	/* [1]: on private descriptors, [0]: on others */
+	struct fz_list watches[2];
 	struct fz_timer **heap; /* heap[1] fires first; heap[0] is not used */
 	size_t ntimers, heap_cap;
 	struct fz_list defers; /* deferred calls, the oldest first */

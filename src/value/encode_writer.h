@@ -48,8 +48,8 @@ struct fz_encoder {
 	const unsigned char *end; /* end of the room in `out` */
 	struct fz_buf *out;       /* its `len` is set by fz_encode_sync() */
 	const void *globals; /* address of the globals; NULL until needed */
-	const void
-	    *plain;       /* last metatable without __fzpack, in the 1st pass */
+	/* last metatable without __fzpack, in the 1st pass */
+	const void *plain;
 	const void *bare; /* last metatable that tables lose in the message */
 	bool busy;
 	bool full;    /* in the full pass */
@@ -73,8 +73,8 @@ struct fz_encoder {
 	uint32_t nstrings;   /* strings that the receiver numbers */
 	uint32_t stamp;      /* of the cache entries of this message */
 	size_t splices[FZ_ENCODE_SPLICES]; /* their offsets in `out` */
-	const struct fz_refmap
-	    *registered;          /* registered objects, sent by name */
+	/* registered objects, sent by name */
+	const struct fz_refmap *registered;
 	struct fz_refmap loaded;  /* loaded modules, sent by name */
 	struct fz_refmap objects; /* numbers of objects and upvalues */
 	struct fz_refmap strings; /* numbers of strings */

@@ -67,8 +67,8 @@ struct fz_port {
 	/* account of its tokens; NULL: it has a jobserver of its own */
 	struct fz_account *account;
 	struct fz_mailbox *mailbox;
-	struct fz_mailbox_own
-	    *own; /* memory for its replies, which the mailbox has a copy of */
+	/* memory for its replies, which the mailbox has a copy of */
+	struct fz_mailbox_own *own;
 	/* The contents that the mailbox must have. */
 	uint32_t epoch;
 	uint64_t word;                 /* the last word of the mailbox */

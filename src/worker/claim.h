@@ -23,8 +23,8 @@
 
 /* In memory that both share. fz_claim_word() makes the words. */
 struct fz_claim {
-	_Atomic uint64_t
-	    started;     /* set by the worker: 1 + its last started item */
+	/* set by the worker: 1 + its last started item */
+	_Atomic uint64_t started;
 	uint32_t fenced; /* not 0: the worker needs its own barrier */
 	/* Set by the parent: numbers from `granted` up to the floor are taken
 	 * back once `decided` equals the floor. */

@@ -67,8 +67,8 @@ struct fz_engine {
 	/* the worker that replied last; NULL: unknown */
 	struct fz_worker *replied;
 	uint64_t nfreed; /* number of workers that were freed */
-	struct fz_list
-	    resting; /* idle workers, which do nothing by themselves */
+	/* idle workers, which do nothing by themselves */
+	struct fz_list resting;
 	struct fz_fork_hook hook;
 	struct fz_timer late; /* reaps what dead children have left */
 	/* In a worker: the arena of its parent, to read from. */

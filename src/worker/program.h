@@ -33,9 +33,8 @@ struct fz_program_opts {
 	 * pipe. They are relative to the script's directory, not to `cwd`.
 	 */
 	const char *files[3];
-	const void
-	    /* input, which the caller owns while the object exists */
-	    *input;
+	/* input, which the caller owns while the object exists */
+	const void *input;
 	size_t ninput; /* bytes of the input */
 	bool feed;     /* more input follows: fz_program_feed() */
 	/* the caller consumes standard output, error while it runs */

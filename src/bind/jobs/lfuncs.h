@@ -29,8 +29,8 @@ struct fz_lfuncs {
 	bool again[FZ_WORKER_FUNCS]; /* see the table in lfuncs.c */
 	uint64_t now;
 	bool by_value; /* workers inherit no function */
-	bool
-	    compares; /* false: functions are called once, or in this process */
+	/* false: functions are called once, or in this process */
+	bool compares;
 };
 
 /*

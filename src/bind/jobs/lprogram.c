@@ -22,8 +22,8 @@
 enum { PROGRAM_INPUT = 1, PROGRAM_OPTIONS, PROGRAM_NUSER = PROGRAM_OPTIONS };
 
 struct lprogram {
-	struct fz_program
-	    *program; /* NULL before its start and after close() */
+	/* NULL before its start and after close() */
+	struct fz_program *program;
 };
 
 static struct lprogram *
