@@ -89,8 +89,10 @@ write_digits(
 		snprintf(text + 2 * i, 3, "%02x", digest[i]);
 }
 
-/* The last part of a path is enough to find the function. "@" and "=" begin a
- * source. */
+/*
+ * Shorten a source for messages: the last part of its path is enough to find
+ * the function. "@" and "=" begin a source.
+ */
 static const char *
 base_of(const struct fz_bytecode_function *f, int *len)
 {

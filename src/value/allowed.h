@@ -2,8 +2,9 @@
  * allowed.h - what a state may decode: functions whose code its owner knows.
  *
  * The digest of a function is the SHA-256 of what lua_dump() writes for it,
- * without the name of its source. So it says which code runs, whose bytecode
- * Lua itself does not check; arguments and upvalues are the sender's to choose.
+ * without the name of its source. So it identifies the code that runs; Lua
+ * itself does not check bytecode. The sender may still choose arguments and
+ * upvalues.
  */
 #ifndef FZ_ALLOWED_H
 #define FZ_ALLOWED_H
@@ -15,29 +16,32 @@
 
 struct fz_allow;
 
-/* Restrict this state to what is in `allow`, which stays as long. [-0, +0, m]
+/*
+ * Restrict this state to the functions in `allow`, which must live as long as
+ * the state. [-0, +0, m]
  */
 void fz_allowed_set(lua_State *L, struct fz_allow *allow);
 
 bool fz_allowed_is_set(lua_State *L);
 
 /*
- * Add the functions in a dump that the receiver trusts. 0, or -1 without memory
- * or if it is no dump of this Lua.
+ * Add the functions in a dump that the receiver trusts. 0, or -1 if there is no
+ * memory, or if it is not a dump of this Lua.
  */
 int fz_allowed_add(struct fz_allow *allow, const void *dump, size_t len);
 
 /*
- * Raise an error unless this state may load the dump; or the module whose name
- * is at `module`, or its function whose name is at `field` unless that is 0.
- * [-0, +0, e]
+ * fz_allowed_check_code(): raise an error unless this state may load the dump.
+ * fz_allowed_check_name(): the same for the module whose name is at `module`
+ * or, unless `field` is 0, for its function whose name is at `field`. [-0, +0,
+ * e]
  */
 void fz_allowed_check_code(lua_State *L, const void *dump, size_t len);
 void fz_allowed_check_name(lua_State *L, int module, int field);
 
 /*
  * Open: core.code_digests(dump) -> a list of { line, digest } of the functions
- * in it, inner ones first. [-0, +0, m]
+ * in the dump, inner ones first. [-0, +0, m]
  */
 int fz_allowed_open(lua_State *L);
 

@@ -1,6 +1,6 @@
 /*
- * byname.h - values that cross as the name that Lua's library gives them: C
- * functions, modules and the standard files. Tables are read raw.
+ * byname.h - values that cross processes by their names in the library of Lua:
+ * C functions, modules and the standard files. Tables are read raw.
  */
 #ifndef FZ_BYNAME_H
 #define FZ_BYNAME_H
@@ -13,26 +13,26 @@ struct fz_refmap;
 
 /*
  * If a loaded module has the C function at `idx` as a field, push the names of
- * the module and of the field, the first in sorted order, and return true. [-0,
- * +(0|2), m]
+ * the module and of the field and return true. If there are several, these are
+ * the first ones in sorted order. [-0, +(0|2), m]
  */
 bool fz_byname_cfunction(lua_State *L, int idx);
 
 /*
- * If the value at `idx` is a loaded module, push its name, the first in sorted
- * order, and return true. [-0, +(0|1), m]
+ * If the value at `idx` is a loaded module, push its name (the first one in
+ * sorted order) and return true. [-0, +(0|1), m]
  */
 bool fz_byname_module(lua_State *L, int idx);
 
 /*
- * Add the addresses of all loaded modules to `map`. Returns 0, or -1 without
- * memory. [-0, +0, m]
+ * Add the addresses of all loaded modules to `map`. Returns 0, or -1 if there
+ * is no memory. [-0, +0, m]
  */
 int fz_byname_add_modules(lua_State *L, struct fz_refmap *map);
 
 /*
- * Push the module named at `idx`, after require if it is not loaded. False: the
- * error of require is pushed instead. [-0, +1, m]
+ * Push the module whose name is at `idx`; require() loads it if need be. False:
+ * the error of require() is pushed instead. [-0, +1, m]
  */
 bool fz_byname_require(lua_State *L, int idx);
 

@@ -19,16 +19,17 @@ enum { HEADER_SIZES = 12, UPVALUE_BYTES = 3 };
 struct reader {
 	const unsigned char *p, *end;
 	bool failed;
-	const struct fz_bytecode_ops *ops; /* NULL: `visit` is called */
+	/* the callbacks; NULL: only `visit` is called */
+	const struct fz_bytecode_ops *ops;
 	void (*visit)(void *ctx, const struct fz_bytecode_function *f);
 	void *ctx;
 };
 
-/* The places of the parts of one function. */
+/* The parts of one function, as addresses in the dump. */
 struct proto {
 	const unsigned char *code, *constants, *upvalues;
 	size_t ncode, nconstants, nupvalues;
-	int env; /* the upvalue with the globals; -1: none */
+	int env; /* number of the upvalue with the globals; -1: none */
 };
 
 static const unsigned char *
@@ -52,7 +53,10 @@ get_byte(struct reader *r)
 	return at != NULL ? *at : 0;
 }
 
-/* A number in groups of 7 bits, the highest first; the last has bit 8. */
+/*
+ * Read a number in groups of 7 bits, the highest group first; the last byte has
+ * its highest bit set.
+ */
 static size_t
 get_size(struct reader *r)
 {
@@ -70,7 +74,7 @@ get_size(struct reader *r)
 	return 0;
 }
 
-/* A string; NULL if it is missing. */
+/* Read a string; NULL if it is missing. */
 static const unsigned char *
 get_string(struct reader *r, size_t *len)
 {
@@ -80,7 +84,7 @@ get_string(struct reader *r, size_t *len)
 	return size != 0 ? skip(r, size - 1) : NULL;
 }
 
-/* Read one constant; its bytes if it is a string. */
+/* Read one constant. Returns its bytes if it is a string, else NULL. */
 static const unsigned char *
 get_constant(struct reader *r, size_t *len)
 {
@@ -131,7 +135,7 @@ operation(uint32_t code)
 	return code & 0x7f;
 }
 
-/* All strings of the function may be the names of globals. */
+/* Report all strings of the function as possible names of globals. */
 static void
 add_all(const struct reader *r, const struct proto *proto)
 {
@@ -147,7 +151,7 @@ add_all(const struct reader *r, const struct proto *proto)
 	}
 }
 
-/* A function that was just read from the globals is `require`: its argument. */
+/* If the global that was just read is `require`, report its argument. */
 static void
 add_module(const struct reader *r, const struct proto *proto, size_t i)
 {
@@ -199,7 +203,10 @@ add_globals(const struct reader *r, const struct proto *proto)
 	}
 }
 
-/* The upvalue of an inner function that is upvalue `env` around it; or -1. */
+/*
+ * The number of the inner function's upvalue that is upvalue `env` of the outer
+ * one; -1 if there is none.
+ */
 static int
 inner_env(const struct proto *inner, int env)
 {
@@ -232,8 +239,9 @@ get_debug(struct reader *r)
 }
 
 /*
- * Report what the function is made of and what it reads. Where the outermost
- * one got its upvalues from is over.
+ * Report the code of the function and the globals that it reads. For the
+ * outermost function the origins of its upvalues are left out, because the
+ * functions around it are gone.
  */
 static void
 report_code(struct reader *r, const struct proto *proto,
@@ -247,7 +255,7 @@ report_code(struct reader *r, const struct proto *proto,
 	add_globals(r, proto);
 }
 
-/* The number of inner functions, which is code as well. */
+/* Read the number of inner functions, and report it as code. */
 static size_t
 get_inner(struct reader *r)
 {
@@ -267,7 +275,9 @@ get_source(struct reader *r, struct fz_bytecode_function *f)
 	f->line = get_size(r);
 }
 
-/* Read a function inside of one whose upvalue `around` are the globals. */
+/*
+ * Read a function. The globals are upvalue `around` of the function around it.
+ */
 static void
 get_function(struct reader *r, int around, bool inner)
 {
@@ -279,7 +289,8 @@ get_function(struct reader *r, int around, bool inner)
 	get_source(r, &f);
 	get_size(r); /* its last line */
 	from = r->p;
-	skip(r, 3); /* parameters, whether there are more, size of the stack */
+	/* number of parameters, whether it is variadic, size of the stack */
+	skip(r, 3);
 	proto.ncode = get_size(r);
 	if (proto.ncode > SIZE_MAX / sizeof(uint32_t))
 		r->failed = true;
@@ -305,7 +316,10 @@ get_function(struct reader *r, int around, bool inner)
 		r->visit(r->ctx, &f);
 }
 
-/* Skip the head and the number of upvalues. NULL: it is of another Lua. */
+/*
+ * Skip the head and the number of upvalues. NULL if the dump is not of this
+ * Lua.
+ */
 static const unsigned char *
 get_head(struct reader *r)
 {

@@ -9,43 +9,54 @@
 #include <stddef.h>
 
 /*
- * A function in a dump: with the same head, its own dump has `nupvalues` and
- * its source in front of `body`.
+ * A function in a dump. A dump of it alone would have the same head, then
+ * `nupvalues`, its source and `body`.
  */
 struct fz_bytecode_function {
-	const char *source; /* not ended by NUL; NULL: that of the one around */
+	/*
+	 * name of the source, without NUL at its end; NULL: the source of the
+	 * function around it
+	 */
+	const char *source;
 	size_t source_len;
-	size_t line; /* its first one; 0 for a whole chunk */
+	size_t line; /* its first line; 0 for a whole chunk */
 	unsigned char nupvalues;
-	const unsigned char *body; /* behind the source */
+	const unsigned char *body; /* the bytes behind the source */
 	size_t len;
 };
 
 struct fz_bytecode_ops {
-	/* Bytes that decide what the function does, in their order. */
+	/*
+	 * Called with the bytes that decide what the function does, in their
+	 * order.
+	 */
 	void (*code)(void *ctx, const void *bytes, size_t len);
 	/*
-	 * The function reads the global of this name. `maybe`: it has the name
-	 * as a constant, and reads globals in a way that does not show which.
+	 * Called for a global that the function reads. `maybe`: the function
+	 * has the name as a constant, and reads globals whose names the
+	 * bytecode does not show.
 	 */
 	void (*global)(void *ctx, const char *name, size_t len, bool maybe);
-	/* The function requires the module of this name. */
+	/* Called for a module that the function requires. */
 	void (*module)(void *ctx, const char *name, size_t len);
 };
 
 /*
- * Read a stripped dump. `env` is the number of the upvalue that is the table of
- * globals, from 0, or -1: none is. False: it is not the bytecode of this Lua.
+ * Read a stripped dump. `env` is the number of the upvalue that holds the table
+ * of globals, from 0; -1: none does. False: it is not the bytecode of this Lua.
  */
 bool fz_bytecode_read(const void *dump, size_t len, int env,
     const struct fz_bytecode_ops *ops, void *ctx);
 
-/* Bytes in front of the number of upvalues, the same in all dumps. */
+/*
+ * The bytes in front of the number of upvalues, which are the same in all
+ * dumps.
+ */
 enum { FZ_BYTECODE_HEAD = 31 };
 
 /*
- * The function of a dump, whose body is not read. False: it is not the bytecode
- * of this Lua.
+ * Get the outermost function of a dump, without reading its body. False if it
+ * is not the bytecode of this Lua.
  */
 bool fz_bytecode_outer(
     const void *dump, size_t len, struct fz_bytecode_function *f);

@@ -12,7 +12,7 @@
 #include "value/luserdata.h"
 #include "value/upvalue.h"
 
-enum { CELLS_MAX = 1 << 24 }; /* cells of a pool at most */
+enum { CELLS_MAX = 1 << 24 }; /* most cells of a pool */
 
 /* Its address is the registry key of the metatable of records. */
 static const char record_key;
@@ -44,7 +44,7 @@ fz_cells_new(lua_State *L)
 	fz_luserdata_finalize(L, cells_gc);
 }
 
-/* Raises; the result is for the callers' return statements. */
+/* Raises an error; the result is for return statements of callers. */
 static void *
 no_memory(lua_State *L)
 {
@@ -95,7 +95,10 @@ fz_cells_number(lua_State *L, int cells, const void *id)
 	return number;
 }
 
-/* Store a function with upvalue `i` of the function at `f` in the holders. */
+/*
+ * Store a function with upvalue `i` of the function at `f` in the list of
+ * holders.
+ */
 static void
 set_holder(lua_State *L, int cells, lua_Integer key, int f, int i)
 {

@@ -1,10 +1,10 @@
 /*
- * cells.h - the upvalues that a pool's process and its workers both have.
+ * cells.h - the upvalues that the process of a pool shares with its workers.
  *
  * A cell is the variable that upvalues of one or several functions refer to.
- * Each cell that init or a function of the pool reaches has a number, and its
- * value has a version, which is new whenever the script has changed anything
- * that the value reaches. A message with a function names its cells by number
+ * Each cell that init or a function of the pool reaches has a number. Its value
+ * has a version, which changes whenever the script has changed anything that
+ * the value reaches. A message with a function refers to its cells by number
  * and version.
  *
  * A worker that has that version of the cell, from its fork or from an earlier
@@ -23,8 +23,9 @@
  *
  * A cell keeps its number while a record names it, and for ever if the first
  * workers of the pool inherited it. Versions are those of
- * fz_batch_pool_version(). A record references all that it compares by address,
- * so that an address means the same object for as long as it is compared.
+ * fz_batch_pool_version(). A record references all objects that it compares by
+ * address, so that an address refers to the same object as long as it is
+ * compared.
  */
 #ifndef FZ_CELLS_H
 #define FZ_CELLS_H
@@ -34,7 +35,7 @@
 
 #include <lua.h>
 
-/* One cell as a record knows it. */
+/* One cell in a record. */
 struct fz_cells_use {
 	const void *id; /* its lua_upvalueid() */
 	uint64_t version;
@@ -48,23 +49,27 @@ void fz_cells_new(lua_State *L);
 /*
  * In the calling process: push a record of all cells that the function at `f`
  * reaches, through functions and tables at any depth. Changed cells get
- * `version`, which must be higher than all earlier ones. [-0, +1, m]
+ * `version`, which must be higher than all earlier versions. [-0, +1, m]
  */
 void fz_cells_note(lua_State *L, int cells, int f, uint64_t version);
 
-/* Whether the record has no cells, so that it always holds. [-0, +0, -] */
+/*
+ * Whether the record has no cells, so that nothing in it can change. [-0, +0,
+ * -]
+ */
 bool fz_cells_is_bare(lua_State *L, int record);
 
 /* The approximate size of a message with all values, in bytes. [-0, +0, -] */
 uint64_t fz_cells_size(lua_State *L, int record);
 
 /*
- * Whether nothing has changed since the record was made. Without `compare` the
- * values of earlier checks count. [-0, +0, m]
+ * Whether nothing has changed since the record was made. Without `compare`,
+ * values are not compared again: the results of earlier checks count. [-0, +0,
+ * m]
  */
 bool fz_cells_holds(lua_State *L, int record, bool compare);
 
-/* Release the record now and not at its collection. */
+/* Release the record now, and not when it is collected. */
 void fz_cells_drop(lua_State *L, int record);
 
 /* The cell with this id; NULL if the record does not have it. [-0, +0, -] */
@@ -74,7 +79,7 @@ const struct fz_cells_use *fz_cells_find(
 /*
  * fz_cells_find_root() returns the cell of the record whose value is the table
  * at `idx`, or NULL. fz_cells_push_holder() pushes a function whose first
- * upvalue is the cell `use`. [-0, +0, -] [-0, +1, -]
+ * upvalue is the cell of `use`. [-0, +0, -] [-0, +1, -]
  */
 const struct fz_cells_use *fz_cells_find_root(
     lua_State *L, int record, int idx);
@@ -92,16 +97,16 @@ void fz_cells_doubt(lua_State *L, int cells, uint64_t version);
 
 /*
  * In a worker: join upvalue `i` of the function at `f` to the cell with this
- * number, if it has that version here, or if `inherited` is set and it came by
- * the fork. False: there is none. [-0, +0, m]
+ * number, if the cell has that version here, or if `inherited` is set and the
+ * worker inherited the cell. False if there is no such cell. [-0, +0, m]
  */
 bool fz_cells_join(lua_State *L, int cells, int f, int i, uint32_t number,
     uint64_t version, bool inherited);
 
 /*
- * In a worker: remember the upvalue as the cell with this number and version,
- * unless a later version is here. An inherited cell stays beside it. [-0, +0,
- * m]
+ * In a worker: note the upvalue as the cell with this number and version,
+ * unless a later version is noted. An inherited cell is kept beside it. [-0,
+ * +0, m]
  */
 void fz_cells_add(
     lua_State *L, int cells, int f, int i, uint32_t number, uint64_t version);

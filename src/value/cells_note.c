@@ -26,7 +26,9 @@ visit_at(const struct fz_cells *c, uint32_t i)
 	return (struct fz_cells_visit *)c->visits.items + i;
 }
 
-/* Set the cell's version to the new one: no worker has its value. */
+/*
+ * Set the version of the cell to the new one, because no worker has its value.
+ */
 static void
 renew(const struct walk *w, uint32_t number)
 {
@@ -92,7 +94,9 @@ meet_table(lua_State *L, void *ctx)
 	lua_pop(L, 1);
 }
 
-/* Add a cell at its first upvalue, `i` of the function at `f`. */
+/*
+ * Add a cell when its first upvalue is met: upvalue `i` of the function at `f`.
+ */
 static void
 add_cell(struct walk *w, uint32_t number, int f, int i)
 {
@@ -137,7 +141,10 @@ add_upvalues(struct walk *w)
 	w->nups += (uint32_t)i - 1;
 }
 
-/* Whether the cell of visit `i` changes with a cell of its functions. */
+/*
+ * Give the cell of visit `i` the new version if a cell of its functions has it.
+ * Returns whether that was so.
+ */
 static bool
 follow_links(struct walk *w, uint32_t i)
 {
@@ -293,7 +300,8 @@ fz_cells_note(lua_State *L, int cells, int f, uint64_t version)
 
 	luaL_checkstack(L, 20, NULL);
 	fz_garbage_delay(
-	    garbage, L); /* because a finalizer might use the pool */
+	    /* delay the collector, because a finalizer might use the pool */
+	    garbage, L);
 	lua_newtable(L);
 	w.record = top + 1;
 	lua_getiuservalue(L, cells, FZ_CELLS_NOTES);

@@ -39,16 +39,18 @@ enum {
 
 struct fz_cell {
 	bool used;
-	bool deep;         /* the value has contents; `sum` is theirs */
+	/* the value has contents; `sum` is the sum over these */
+	bool deep;
 	bool linked;       /* the value is or contains functions */
 	bool small;        /* the value can be sent and takes few bytes */
-	uint32_t nrecords; /* records that name the cell */
+	uint32_t nrecords; /* number of records that refer to the cell */
 	uint32_t next;     /* number + 1 of the next free cell; 0: none */
 	const void *id;
-	uint64_t version; /* 0: the value has no note */
-	uint64_t later;   /* in a worker: version that came by a message */
-	uint64_t walk;    /* the last walk or check that visited the cell */
-	uint64_t links;   /* sum over the cells of the functions in the value */
+	uint64_t version; /* version of the noted value; 0: none is noted */
+	uint64_t later;   /* in a worker: version that came in a message */
+	/* number of the last walk or check that visited the cell */
+	uint64_t walk;
+	uint64_t links; /* sum over the cells of the functions in the value */
 	struct fz_contents_sum sum;
 };
 
@@ -68,11 +70,11 @@ struct fz_cells_list {
 struct fz_cells {
 	struct fz_contents contents;
 	struct fz_cell *list;
-	uint32_t n;    /* used length of `list` */
-	size_t cap;    /* capacity of `list` */
-	uint32_t free; /* number + 1 of the first free cell; 0: none */
-	uint64_t walk;
-	uint32_t generation; /* of the calling process */
+	uint32_t n;          /* used length of `list` */
+	size_t cap;          /* capacity of `list` */
+	uint32_t free;       /* number + 1 of the first free cell; 0: none */
+	uint64_t walk;       /* number of the last walk or check */
+	uint32_t generation; /* generation of the calling process */
 	bool forked;         /* workers have been forked */
 	struct fz_cells_list visits;
 };
@@ -87,7 +89,8 @@ fz_cells_to(lua_State *L, int cells)
 struct fz_cells_record {
 	bool deep; /* whether the value of any cell has contents */
 	uint64_t size;
-	uint32_t nups;              /* number of upvalues of all functions */
+	/* number of the upvalues of all functions */
+	uint32_t nups;
 	uint32_t nuses;             /* number of different cells */
 	struct fz_cells_use uses[]; /* sorted by id; behind them an index into
 				       `uses` for each upvalue, as uint32_t */
@@ -115,10 +118,16 @@ void *fz_cells_append(lua_State *L, struct fz_cells_list *list, size_t size);
 /* The number of the cell with this id, or -1. [-0, +0, -] */
 int64_t fz_cells_number(lua_State *L, int cells, const void *id);
 
-/* Number upvalue `i` of the function at `f`, which is new. [-0, +0, m] */
+/*
+ * Assign a number to upvalue `i` of the function at `f`, which is a new cell.
+ * [-0, +0, m]
+ */
 uint32_t fz_cells_assign_number(lua_State *L, int cells, int f, int i);
 
-/* Forget that the table in the cell belongs to it. [-0, +0, -] */
+/*
+ * Forget that the table that is the value of the cell belongs to it. [-0, +0,
+ * -]
+ */
 void fz_cells_drop_root(lua_State *L, int roots, int notes, uint32_t number);
 
 /*
@@ -130,7 +139,7 @@ void fz_cells_set_note(lua_State *L, int notes, lua_Integer key);
 /* Push the metatable of records, which releases their cells. [-0, +1, m] */
 void fz_cells_push_record_class(lua_State *L);
 
-/* What the functions of cells_value.c work with. */
+/* The context of the functions of cells_value.c. */
 struct fz_cells_context {
 	lua_State *L;
 	int cells;
@@ -140,9 +149,9 @@ struct fz_cells_context {
 };
 
 /*
- * Pop the value on top and note it as that of the cell. True if it differs from
- * the value noted before. Pushes the list of the objects in it that its sum
- * knows by address, or nil. [-1, +1, m]
+ * Pop the value on top and note it as the value of the cell. True if it differs
+ * from the value noted before. Pushes the list of the objects in the value that
+ * its sum knows by address, or nil. [-1, +1, m]
  */
 bool fz_cells_note_value(
     const struct fz_cells_context *context, uint32_t number);

@@ -10,8 +10,8 @@
 #include "value/upvalue.h"
 
 enum {
-	SMALL_STRING = 256, /* bytes */
-	SMALL_SIZE = 128,   /* words that a table with its contents takes */
+	SMALL_STRING = 256, /* most bytes of a small string */
+	SMALL_SIZE = 128,   /* most words in the sum of a small table */
 };
 
 /*
@@ -69,7 +69,10 @@ is_unchanged(lua_State *L, struct fz_cells *c, int notes, uint32_t number)
 	return same;
 }
 
-/* Whether the value can be sent in few bytes; `sum` is that of a table. */
+/*
+ * Whether the value can be sent in few bytes; `sum` is its sum if it is a
+ * table.
+ */
 static bool
 is_small(lua_State *L, int v, const struct fz_contents_sum *sum)
 {
@@ -98,7 +101,7 @@ set_root(const struct fz_cells_context *k, uint32_t number, bool deep)
 		return;
 	lua_pushvalue(L, -2);
 	if (lua_rawget(L, k->roots) ==
-	    LUA_TNIL) { /* it belongs to no other cell */
+	    LUA_TNIL) { /* the table belongs to no other cell */
 		lua_pushvalue(L, -3);
 		lua_pushinteger(L, (lua_Integer)number + 1);
 		lua_rawset(L, k->roots);
@@ -159,7 +162,11 @@ add_links(const struct fz_cells_context *k, uint64_t sum)
 		int64_t number = fz_cells_number(L, k->cells, id);
 
 		if (number <
-		    0) { /* joined after the last walk: not noted yet */
+		    /*
+		     * the upvalue was joined after the last walk, and is not
+		     * noted yet
+		     */
+		    0) {
 			sum = mix(sum, (uintptr_t)id);
 			continue;
 		}
@@ -254,7 +261,8 @@ fz_cells_holds(lua_State *L, int record, bool compare)
 	k.c = lua_touserdata(L, -1);
 	lua_getiuservalue(L, -1, FZ_CELLS_NOTES);
 	k.notes = lua_gettop(L);
-	if (!k.r->deep || !compare) { /* this allocates nothing */
+	/* without comparison nothing is allocated */
+	if (!k.r->deep || !compare) {
 		same = record_holds(L, record, &k);
 	} else {
 		garbage = fz_garbage_open(L);

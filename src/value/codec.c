@@ -27,7 +27,7 @@ encoder_gc(lua_State *L)
 	return 0;
 }
 
-/* Push a new encoder, which serves later messages, too. [+1] */
+/* Push a new encoder and keep it for later messages. [+1] */
 static struct fz_encoder *
 encoder_new(lua_State *L)
 {
@@ -119,14 +119,20 @@ put_message(struct fz_encoder *e, int first, int n, size_t start)
 	e->out->data[start + 1] = e->flags;
 }
 
-/* Write the message in the first pass, or in the full pass if that fails. */
+/*
+ * Write the message in the first pass or, if that is not enough, in the full
+ * pass.
+ */
 static __attribute__((noinline)) void
 put_passes(struct fz_encoder *e, int first, int n)
 {
 	size_t start = e->out->len;
 
 	start_pass(e);
-	/* It calls no Lua code: longjmp() skips no frame of Lua. */
+	/*
+	 * The first pass calls no Lua code, so that longjmp() skips no frame of
+	 * Lua.
+	 */
 	switch (setjmp(e->first_pass)) {
 	case 0:
 		put_message(e, first, n, start);
@@ -182,8 +188,8 @@ fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
 }
 
 /*
- * Append the message of one number or boolean, which needs no encoder. False:
- * it is another value, or there is no memory.
+ * Append the message of one number or boolean, which needs no encoder. False if
+ * it is another value, or if there is no memory.
  */
 static bool
 encode_scalar(lua_State *L, int idx, struct fz_buf *out)

@@ -2,8 +2,8 @@
  * codec.h - Lua values as bytes and back (doc/format.md is the layout).
  *
  * One message holds any number of values; references shared among them, and
- * cycles, are kept. Every call may raise, for memory or because a value
- * cannot be sent: enter through lua_pcall.
+ * cycles, are kept. Every call may raise, because there is no memory or a value
+ * cannot be sent: call it inside lua_pcall().
  */
 #ifndef FZ_CODEC_H
 #define FZ_CODEC_H
@@ -17,8 +17,9 @@ struct fz_buf;
 
 enum fz_codec_trust {
 	FZ_CODEC_VALUES,
-	FZ_CODEC_FUNCTIONS, /* also functions and modules */
-	FZ_CODEC_RUN,       /* also handles: from a process of this run */
+	FZ_CODEC_FUNCTIONS, /* plain values, functions and modules */
+	/* and handles: the message comes from a process of this run */
+	FZ_CODEC_RUN,
 };
 
 /*
@@ -26,7 +27,7 @@ enum fz_codec_trust {
  *
  * Raises an fz.Error of kind "unsendable" if a value cannot be sent. Its
  * message starts with the path to the value (".rows[3].file: a FILE* cannot be
- * sent"), without a path if it is one of the `n` values itself. Its field
+ * sent"), there is no path if it is one of the `n` values itself. Its field
  * `value` is the number of that value from 1, also if a __fzpack raised. Raises
  * kind "memory" if `out` fails. After an error the caller drops the bytes
  * appended so far.
@@ -38,23 +39,25 @@ void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
 
 /*
  * The same for workers that share the cells of the record at `record` (see
- * cells.h; 0: none). They have all cells up to version `had`, so that the
- * values of these are left out unless they are small. [-0, +0, e]
+ * cells.h; 0: none). The receivers have all cells up to version `had`, whose
+ * values are left out unless they are small. [-0, +0, e]
  */
 void fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
     int record, uint64_t had);
 
 /*
  * Push the value of a message of one nil, boolean or number, as most small
- * messages are; false: it is another one, or no stack is left. [-0, +0|1, -]
+ * messages are. False if it is another message, or if there is no room on the
+ * stack. [-0, +0|1, -]
  */
 bool fz_codec_push_scalar(lua_State *L, const void *bytes, size_t len);
 
 /*
- * Push the values of the one message in `bytes`; returns how many. `trust` says
- * whether it may contain functions, modules and handles. Raises an fz.Error of
- * kind "error" if the bytes are not exactly one message. Never reads outside of
- * the bytes and allocates at most a small multiple of `len`. [-0, +n, e]
+ * Push the values of the one message in `bytes`; returns their number. `trust`
+ * says whether it may contain functions, modules and handles. Raises an
+ * fz.Error of kind "error" if the bytes are not exactly one message. Never
+ * reads outside of the bytes and allocates at most a small multiple of `len`.
+ * [-0, +n, e]
  */
 int fz_codec_decode(
     lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust);
@@ -66,7 +69,10 @@ int fz_codec_decode(
 int fz_codec_decode_shared(
     lua_State *L, const void *bytes, size_t len, int cells);
 
-/* encode(...) -> string, for this run only; may contain handles. [-n, +1, e] */
+/*
+ * encode(...) -> string, which may contain handles and is for this run only.
+ * [-n, +1, e]
+ */
 int fz_lcodec_encode(lua_State *L);
 
 /*

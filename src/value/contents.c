@@ -20,8 +20,9 @@ struct walk {
 	lua_State *L;
 	struct fz_contents *c;
 	struct fz_contents_sum sum;
-	const struct fz_rawarray *raw; /* NULL: use the Lua API */
-	int found;                     /* stack index of the list; 0: none */
+	/* the layout of tables; NULL: use the Lua API */
+	const struct fz_rawarray *raw;
+	int found; /* stack index of the list; 0: none */
 	lua_Integer nfound;
 	const struct fz_refmap *registered;
 	bool weak; /* the current table, or one around it, is weak */
@@ -80,7 +81,7 @@ fill_modules(struct fz_contents *c, lua_State *L)
 	c->filled = true;
 }
 
-/* The type of the __fzpack of the value at the top. */
+/* Push the __fzpack of the value at the top; returns its type. */
 static int
 packer_type(lua_State *L)
 {
@@ -94,7 +95,7 @@ packer_type(lua_State *L)
 	return type;
 }
 
-/* Whether the object at the top crosses by a name. */
+/* Whether the object at the top crosses processes by a name. */
 static inline bool
 is_named(const struct fz_contents *c, lua_State *L,
     const struct fz_refmap *registered)
@@ -106,9 +107,9 @@ is_named(const struct fz_contents *c, lua_State *L,
 }
 
 /*
- * Whether the table or userdata at the top has contents that cross. An object
- * that never crosses is compared by address, because it may change all the
- * time, as a pool does with each use.
+ * Whether the table or userdata at the top has contents that cross processes.
+ * An object that cannot cross is compared by address, because it may change all
+ * the time, as a pool does at each use.
  */
 static bool
 has_contents(const struct fz_contents *c, lua_State *L,
@@ -138,13 +139,19 @@ fz_contents_has(struct fz_contents *c, lua_State *L, int idx)
 
 __extension__ typedef unsigned __int128 double_word;
 
-/* Any number, so that the sum leaves 0 after a word that equals it. */
+/*
+ * An arbitrary number, so that the sum does not stay 0 after a word that is
+ * equal to it.
+ */
 #define SEED UINT64_C(0x85ebca77c2b2ae63)
 
 static inline void
 add_word(struct walk *w, uint64_t word)
 {
-	/* Both halves, so that a difference in the top bits spreads, too. */
+	/*
+	 * Both halves of the product count, so that a difference in the top
+	 * bits spreads, too.
+	 */
 	double_word product =
 	    (double_word)(w->sum.hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
 
@@ -187,8 +194,8 @@ add_number(struct walk *w, int idx)
 }
 
 /*
- * Add the address of the value at the top, and keep the value alive for as long
- * as its address counts. Contents of a weak table must not be kept alive.
+ * Add the address of the value at the top, and keep the value alive as long as
+ * its address counts. Contents of a weak table must not be kept alive.
  */
 static void
 add_address(struct walk *w)
@@ -203,8 +210,9 @@ add_address(struct walk *w)
 }
 
 /*
- * Whether the object at the top, which has a packer, belongs to fzlua: what
- * such an object packs never changes. Other packers may read any value.
+ * Whether the object at the top, which has a packer, belongs to fzlua: the
+ * packed form of such an object never changes. Other packers may read any
+ * value.
  */
 static bool
 is_fzlua_object(lua_State *L)
@@ -237,7 +245,9 @@ is_weak(lua_State *L)
 
 static void add_contents(struct walk *w);
 
-/* Add the table at the top: its number, and at its first visit its contents. */
+/*
+ * Add the table at the top: its number and, at its first visit, its contents.
+ */
 static void
 add_table(struct walk *w)
 {
@@ -273,7 +283,8 @@ add_table(struct walk *w)
 		lua_newtable(L);
 		lua_replace(L, w->due);
 	}
-	if (w->weak) /* this is no longer known when the table is visited */
+	/* when the table is visited later, this is not known any more */
+	if (w->weak)
 		w->sum.certain = false;
 	lua_pushvalue(L, -1);
 	lua_rawseti(L, w->due, ++w->ndue);
@@ -314,9 +325,8 @@ add_value(struct walk *w)
 
 /*
  * Add the numbers that the table at `t` has in a row from element 1 on, which
- * make up most big tables. Returns how many. `*seen` is how many of them were
- * read directly from the array part; how long that part is may change with each
- * access.
+ * make up most big tables. Returns their number. `*seen` is the number of those
+ * read directly from the array part, whose length may change with each access.
  */
 static lua_Integer
 add_numbers(struct walk *w, int t, lua_Integer *seen)

@@ -1,12 +1,12 @@
 /*
- * contents.h - a sum over all that a value holds, to detect changes.
+ * contents.h - a sum over all contents of a value, to detect changes.
  *
  * The sum covers tables at any depth, and their strings and numbers by content.
- * These count by address: all that crosses by a name (globals, modules,
- * registered classes and values), all that never crosses, functions, userdata,
- * coroutines and metatables. The caller must keep those objects alive for as
- * long as it compares the sum. The upvalues of functions are not part of the
- * sum.
+ * These count by address: objects that cross processes by a name (globals,
+ * modules, registered classes and values), objects that cannot cross,
+ * functions, userdata, coroutines and metatables. The caller must keep those
+ * objects alive for as long as it compares the sum. The upvalues of functions
+ * are not part of the sum.
  */
 #ifndef FZ_CONTENTS_H
 #define FZ_CONTENTS_H
@@ -19,7 +19,7 @@
 #include "value/refmap.h"
 
 struct fz_contents {
-	struct fz_refmap seen; /* tables of the current value */
+	struct fz_refmap seen; /* numbers of the tables of the current value */
 	struct fz_refmap modules;
 	bool filled; /* `modules` is filled */
 	/*
@@ -34,8 +34,8 @@ struct fz_contents {
 struct fz_contents_sum {
 	uint64_t hash;
 	uint64_t size; /* words in the sum: about the size of a message */
-	bool certain;  /* no change of the value leaves `hash` as it is */
-	bool opaque;   /* it has what cannot be sent as plain bytes */
+	bool certain;  /* every change of the value changes `hash` */
+	bool opaque;   /* it has contents that cannot be sent as plain bytes */
 };
 
 void fz_contents_init(struct fz_contents *c);
@@ -49,15 +49,15 @@ void fz_contents_begin(struct fz_contents *c, lua_State *L,
     void (*met)(lua_State *L, void *ctx), void *ctx);
 
 /*
- * Whether the value at `idx` has contents that cross: it is a table, or a
- * userdata that packs itself, and has no name. [-0, +0, m]
+ * Whether the value at `idx` has contents that cross processes: it is a table,
+ * or a userdata that packs itself, and has no name. [-0, +0, m]
  */
 bool fz_contents_has(struct fz_contents *c, lua_State *L, int idx);
 
 /*
- * The sum of the value at `idx`. The list at stack index `found` gets the
- * objects that count by address; 0: no list, and the sum is only compared. [-0,
- * +0, m]
+ * The sum of the value at `idx`. The objects that count by address are added to
+ * the list at stack index `found`; 0: there is no list, because the sum is only
+ * compared. [-0, +0, m]
  */
 struct fz_contents_sum fz_contents_sum(
     struct fz_contents *c, lua_State *L, int idx, int found);

@@ -20,7 +20,8 @@ enum {
 	BIG_MESSAGE = 65536, /* bytes of a message that stops the collector */
 	HEAP_SHARE = 16, /* such a message is also at least 1/16 of the heap */
 	LEVELS_MAX = FZ_FORMAT_NEST + 2,
-	RAW_MIN = 32, /* numbers from which on they are not pushed one by one */
+	/* number of numbers from which on they are not pushed one by one */
+	RAW_MIN = 32,
 };
 
 int
@@ -244,7 +245,7 @@ get_key(struct fz_decoder *d)
 		fz_decode_refuse(d, "bad key");
 }
 
-/* Fill the table on top. */
+/* Read the contents of the table on top. */
 static void
 get_contents(struct fz_decoder *d, struct header h)
 {
@@ -362,7 +363,10 @@ get_ref(struct fz_decoder *d)
 
 static int get_message(struct fz_decoder *d);
 
-/* Read a value that is a message of its own, as an element of a joined list. */
+/*
+ * Read a value that is a message of its own, such as an element of a joined
+ * list.
+ */
 static void
 get_inner_message(struct fz_decoder *d)
 {

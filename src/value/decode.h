@@ -14,15 +14,16 @@
 
 /*
  * The decoder does not trust its input. Each element takes a byte at least, so
- * that the element counts of all tables together must not exceed the message's
- * length.
+ * that the element counts of all tables together cannot exceed the length of
+ * the message.
  */
 struct fz_decoder {
 	lua_State *L;
 	struct fz_reader in;
 	const unsigned char *start;
-	size_t unclaimed; /* elements that further tables may announce */
-	size_t due;       /* postponed tables that are not read yet */
+	/* number of elements that further tables may announce */
+	size_t unclaimed;
+	size_t due; /* number of postponed tables that are not read yet */
 	uint8_t flags;
 	enum fz_codec_trust trust;
 	unsigned level; /* nesting of C calls */
@@ -36,12 +37,15 @@ struct fz_decoder {
 	lua_Integer nstrings;
 	lua_Integer nobjects;
 	lua_Integer ncells;
-	lua_Integer nnamed; /* upvalues to share */
-	int alias; /* index of the local object that is the next one; or 0 */
+	lua_Integer nnamed; /* number of upvalues to share */
+	/*
+	 * stack index of the local object that stands for the next object; or 0
+	 */
+	int alias;
 	lua_Integer nlater;
 };
 
-/* Raise an error: the bytes are no message because of `what`. */
+/* Raise an error: the bytes are not a message because of `what`. */
 int fz_decode_refuse(const struct fz_decoder *d, const char *what);
 
 /* Log once that the class named on top is not registered here. */
@@ -52,14 +56,20 @@ void fz_decode_enter(struct fz_decoder *d);
 
 uint64_t fz_decode_varint(struct fz_decoder *d);
 
-/* Push the next value; a name: raise unless it is a string. [-0, +1, e] */
+/*
+ * fz_decode_value(): push the next value. fz_decode_name(): push the next
+ * value, or raise unless it is a string. [-0, +1, e]
+ */
 void fz_decode_value(struct fz_decoder *d);
 void fz_decode_name(struct fz_decoder *d);
 
 /* Read postponed tables, until `mark` of them are left. */
 void fz_decode_later(struct fz_decoder *d, lua_Integer mark);
 
-/* decode_object.c: push the value after the tag in the function's name. */
+/*
+ * Of decode_object.c: push the value that follows the tag in the name of the
+ * function.
+ */
 void fz_decode_packed(struct fz_decoder *d);
 void fz_decode_function(struct fz_decoder *d);
 void fz_decode_cfunction(struct fz_decoder *d);
@@ -67,7 +77,7 @@ void fz_decode_module(struct fz_decoder *d);
 void fz_decode_globals(struct fz_decoder *d);
 void fz_decode_here(struct fz_decoder *d);
 
-/* After the message: remember the cells that it brought for later messages. */
+/* After the message: note the cells that came with it, for later messages. */
 void fz_decode_share(struct fz_decoder *d);
 
 /* The next `n` bytes; raises if fewer are left. */

@@ -138,7 +138,10 @@ get_number(struct fz_decoder *d)
 	return (uint32_t)v;
 }
 
-/* Share the last upvalue as cell `number` once the message has been read. */
+/*
+ * Note the last upvalue as cell `number`, to be shared once the message has
+ * been read.
+ */
 static void
 note_shared_cell(struct fz_decoder *d, uint32_t number, uint64_t version)
 {
@@ -197,7 +200,8 @@ is_table_next(const struct fz_decoder *d)
 
 /*
  * Read and drop the value of a cell that this process has, upvalue `i` of the
- * function at `f`. References to a table that is the value get the local table.
+ * function at `f`. If the value is a table, references to it become references
+ * to the local table.
  */
 static void
 drop_value(struct fz_decoder *d, int f, int i)
@@ -212,7 +216,9 @@ drop_value(struct fz_decoder *d, int f, int i)
 	lua_settop(L, top);
 }
 
-/* Handle a cell that this process has and whose value was left out. */
+/*
+ * Handle a cell that this process has, and whose value is not in the message.
+ */
 static void
 keep_value(struct fz_decoder *d, int f, int i)
 {
@@ -224,9 +230,9 @@ keep_value(struct fz_decoder *d, int f, int i)
 }
 
 /*
- * Read upvalue `i` of the function at `f`, a cell that this process may have,
- * and has if it is `kept`. A value that follows is always read, because other
- * values may refer to objects in it.
+ * Read upvalue `i` of the function at `f`: a cell that this process may have,
+ * and has if it is `kept`. If its value follows, it is read in any case,
+ * because other values may refer to objects in it.
  */
 static void
 get_cell(struct fz_decoder *d, int f, int i, bool kept)
@@ -256,7 +262,7 @@ get_cell(struct fz_decoder *d, int f, int i, bool kept)
 	}
 }
 
-/* If an upvalue with a name comes next, read its tag and return true. */
+/* If the next upvalue has a name, read its tag and return true. */
 static bool
 take_upvalue_tag(struct fz_decoder *d, bool *kept)
 {
@@ -270,7 +276,7 @@ take_upvalue_tag(struct fz_decoder *d, bool *kept)
 	return true;
 }
 
-/* Number upvalue `i` of the function at `f`. */
+/* Assign the next number to upvalue `i` of the function at `f`. */
 static void
 number_upvalue(struct fz_decoder *d, int f, int i)
 {

@@ -59,7 +59,7 @@ fz_digest_append(struct fz_digest *d, int list, lua_Integer *n)
 {
 	lua_State *L = d->L;
 
-	if (!lua_istable(L, list)) { /* most digests need none */
+	if (!lua_istable(L, list)) { /* most digests need no list */
 		lua_newtable(L);
 		lua_replace(L, list);
 	}
@@ -73,7 +73,10 @@ fz_digest_keep(struct fz_digest *d, int idx)
 	fz_digest_append(d, d->kept, &d->nkept);
 }
 
-/* Raise if the object number `number` is in one of several equal entries. */
+/*
+ * Raise if object number `number` is in one of several entries that look the
+ * same.
+ */
 static void
 check_ranges(struct fz_digest *d, uint32_t number, const struct fz_path *at)
 {
@@ -160,7 +163,9 @@ put_by_name(struct fz_digest *d, int idx)
 	return true;
 }
 
-/* Write the value that function `field` of the class makes of the object. */
+/*
+ * Write the value that the function `field` of the class makes of the object.
+ */
 static void
 put_made(
     struct fz_digest *d, int idx, const char *name, const struct fz_path *at)
@@ -302,7 +307,7 @@ put_float(struct fz_digest *d, lua_Number x)
 	uint64_t bits;
 
 	if (isnan(x))
-		x = (lua_Number)NAN; /* there is one NaN */
+		x = (lua_Number)NAN; /* all NaNs are the same value */
 	memcpy(&bits, &x, sizeof(bits));
 	if (isnan(x))
 		bits &= INT64_MAX;
@@ -339,7 +344,7 @@ put_scalar(struct fz_digest *d, int idx, int type, const struct fz_path *at)
 	}
 }
 
-/* Write a function that a module has, as its name. False: none has it. */
+/* If a module has the function, write its name there and return true. */
 static bool
 put_function_name(struct fz_digest *d, int idx)
 {

@@ -7,20 +7,24 @@
 #include "value/luserdata.h"
 
 /*
- * A table that a function holds is often large and shared by many functions.
- * If it is plain, all tables inside included, and shares no table with what was
- * met before, its own digest stands for it, which the session keeps for the
- * next function. Whether it does follows from the values alone, so that the
- * digest of the function is the same with and without a session.
+ * A table apart. A table that a function holds is often large and shared by
+ * many functions. If it is plain, with all tables inside, and shares no table
+ * with the values before it, its own digest stands for it, and the session
+ * keeps that for the next function. Whether a table is apart follows only from
+ * the values, so that the digest of the function is the same with and without a
+ * session.
  */
 struct fz_digest_apart {
 	struct fz_digest_scope scope; /* its tables */
-	uint32_t n;                   /* how many */
+	uint32_t n;                   /* number of its tables */
 	bool plain;
 	unsigned char digest[FZ_HASH_BYTES];
 };
 
-/* A table apart in a digest; its tables have the numbers from `base` on. */
+/*
+ * A use of a table apart in a digest; its tables have the numbers from `base`
+ * on.
+ */
 struct fz_digest_use {
 	const struct fz_digest_apart *apart;
 	uint32_t base;
@@ -93,7 +97,7 @@ is_met(const struct fz_digest *d, const void *p)
 	return fz_digest_find_apart(d, p, &number);
 }
 
-/* Whether the two have an object in common. */
+/* Whether the two maps have an object in common. */
 static bool
 meet(const struct fz_refmap *a, const struct fz_refmap *b)
 {
@@ -158,7 +162,7 @@ digest_alone(struct fz_digest *d, int t, struct fz_digest_apart *a,
 	d->nkept = alone.nkept;
 }
 
-/* Push what is known of the table at `t` apart from all else. */
+/* Push the object for the table at `t` as a table apart, and fill it. */
 static struct fz_digest_apart *
 push_apart(struct fz_digest *d, int t, const struct fz_path *at)
 {
@@ -177,7 +181,7 @@ push_apart(struct fz_digest *d, int t, const struct fz_path *at)
 	return a;
 }
 
-/* The same, by the list of the session if it has one. Popped by the caller. */
+/* The same, from the list of the session if it has one. The caller pops it. */
 static const struct fz_digest_apart *
 find(struct fz_digest *d, int t, const struct fz_path *at)
 {

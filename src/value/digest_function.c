@@ -6,7 +6,7 @@
 #include "value/lerror.h"
 #include "value/upvalue.h"
 
-/* A function whose bytecode is read, with the list of its globals. */
+/* A function whose bytecode is being read, with the list of its globals. */
 struct reading {
 	struct fz_digest *d;
 	int names; /* stack index of the list and set of globals */
@@ -78,7 +78,10 @@ append(lua_State *L, const void *bytes, size_t len, void *out)
 	return ((struct fz_buf *)out)->failed;
 }
 
-/* The number of the upvalue with the globals, from 0; -1: there is none. */
+/*
+ * The number of the upvalue that holds the globals, from 0; -1 if there is
+ * none.
+ */
 static int
 find_env(lua_State *L, int f)
 {

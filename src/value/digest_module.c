@@ -15,7 +15,9 @@
 #include "value/luserdata.h"
 #include "value/refmap.h"
 
-/* Whether the module named at `idx` is one of Lua or of this library. */
+/*
+ * Whether the module whose name is at `idx` belongs to Lua or to this library.
+ */
 static bool
 is_standard(lua_State *L, int idx)
 {
@@ -69,7 +71,7 @@ push_addresses(lua_State *L)
 	return map;
 }
 
-/* The same, by the list of the session at index 1 if it has one. */
+/* The same, from the list of the session at index 1 if it has one. */
 static const struct fz_refmap *
 addresses(struct fz_digest *d)
 {
@@ -120,7 +122,10 @@ push_of_package(lua_State *L, const char *name)
 	return lua_type(L, -1);
 }
 
-/* Push the file of the module in the path of `package`. False: none. */
+/*
+ * Find the file of the module in the path of `package`, and push its name.
+ * False if there is none.
+ */
 static bool
 push_file(lua_State *L, const char *module, const char *path)
 {
@@ -135,7 +140,7 @@ push_file(lua_State *L, const char *module, const char *path)
 	return false;
 }
 
-/* Push the module that has been loaded, or the function that loads it. */
+/* Push the loaded module, or the function that loads it. */
 static bool
 push_loaded(lua_State *L, const char *module)
 {
@@ -154,7 +159,10 @@ push_loaded(lua_State *L, const char *module)
 	       (lua_isfunction(L, -1) && !lua_iscfunction(L, -1));
 }
 
-/* Hash the file whose name is on top; pushes 16 bytes. False: errno. */
+/*
+ * Hash the file whose name is on top; pushes 16 bytes. False, with errno, if it
+ * cannot be read.
+ */
 static bool
 push_file_hash(lua_State *L)
 {
@@ -181,7 +189,7 @@ push_file_hash(lua_State *L)
 	return true;
 }
 
-/* Write the contents of the module itself, without those that it uses. */
+/* Write the contents of the module itself, without the modules that it uses. */
 static void
 put_module(struct fz_digest *d, void *ctx)
 {
@@ -196,7 +204,7 @@ put_module(struct fz_digest *d, void *ctx)
 		if (!push_file_hash(L))
 			fz_digest_refuse(d, "a file that cannot be read", &at);
 	} else if (!push_loaded(L, ctx)) {
-		return; /* its name is all there is */
+		return; /* there is nothing but its name */
 	}
 	fz_digest_keep(d, lua_gettop(L));
 	if (lua_istable(L, -1))
@@ -206,7 +214,7 @@ put_module(struct fz_digest *d, void *ctx)
 	fz_digest_rest(d, 0);
 }
 
-/* Push what the session has of the module named at `name`. [+1] */
+/* Push what the session keeps of the module whose name is at `name`. [+1] */
 static void
 push_module(lua_State *L, int session, int name)
 {

@@ -7,19 +7,21 @@
 
 #include "value/luserdata.h"
 
-/* Keys in the order of these, then by their values. */
+/* The order of keys: by these types, then by their values. */
 enum { KEYS_FEW = 8 }; /* keys that need no list */
 
 enum kind { KEY_BOOLEAN, KEY_INTEGER, KEY_FLOAT, KEY_STRING, KEY_OBJECT };
 
 struct key {
 	enum kind kind;
-	int index; /* in the list of keys */
+	int index; /* index in the list of keys */
 	lua_Integer i;
 	lua_Number x;
 	const char *s;
 	size_t len;
-	/* Of an object: the digests of the next key and its value. */
+	/*
+	 * Of a key that is an object: the digests of the key and of its value.
+	 */
 	unsigned char digest[2 * FZ_HASH_BYTES];
 };
 
@@ -78,8 +80,8 @@ in_array(lua_State *L, int idx, lua_Integer n)
 }
 
 /*
- * Push the keys of `t` except 1 to `n`. Returns their number; if there are more
- * than KEYS_FEW, nothing is pushed, and KEYS_FEW + 1 is returned.
+ * Push the keys of `t` except 1 to `n`, and return their number. If there are
+ * more than KEYS_FEW, push nothing and return KEYS_FEW + 1.
  */
 static lua_Integer
 push_few(lua_State *L, int t, lua_Integer n)
@@ -95,7 +97,7 @@ push_few(lua_State *L, int t, lua_Integer n)
 			lua_settop(L, top);
 			return KEYS_FEW + 1;
 		}
-		lua_pushvalue(L, -1); /* lua_next() takes one of the two */
+		lua_pushvalue(L, -1); /* lua_next() pops one of the two */
 	}
 	return lua_gettop(L) - top;
 }
@@ -117,7 +119,10 @@ push_list(lua_State *L, int t, lua_Integer n)
 	return count;
 }
 
-/* Push key number `index` of the list; without one that at this index. */
+/*
+ * Push key number `index` of the list; if there is no list, the value at this
+ * stack index.
+ */
 static void
 push_key(lua_State *L, int list, int index)
 {
@@ -159,7 +164,7 @@ scope_gc(lua_State *L)
 	return 0;
 }
 
-/* The hash of the value at `idx` if it came next. */
+/* The hash that the value at `idx` would have as the next value. */
 static void
 look_ahead(struct fz_digest *d, int idx, const struct fz_path *at,
     unsigned char out[FZ_HASH_BYTES])
@@ -189,7 +194,9 @@ look_ahead(struct fz_digest *d, int idx, const struct fz_path *at,
 	lua_pop(d->L, 1);
 }
 
-/* Give the keys that are objects an order by what they and their values are. */
+/*
+ * Sort the keys that are objects by the digests of the keys and their values.
+ */
 static void
 order_objects(struct fz_digest *d, int t, int list, struct key *keys,
     lua_Integer n, const struct fz_path *at)
@@ -212,7 +219,10 @@ order_objects(struct fz_digest *d, int t, int list, struct key *keys,
 	}
 }
 
-/* Objects from `from` on are in one of several entries that look the same. */
+/*
+ * Note that the objects from number `from` on are in one of several entries
+ * that look the same.
+ */
 static void
 add_range(struct fz_digest *d, uint32_t from)
 {

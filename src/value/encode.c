@@ -6,7 +6,10 @@
 #include "value/format.h"
 #include "value/registered.h"
 
-/* If the message has the object at `p`, write a reference and return true. */
+/*
+ * If the message has the object at `p` already, write a reference to it and
+ * return true.
+ */
 static inline bool
 put_known(
     struct fz_encoder *e, int idx, const void *p, const struct fz_path *at)

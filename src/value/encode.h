@@ -21,12 +21,15 @@ void fz_encode_pack(lua_State *L, int first, int n, struct fz_buf *out);
 
 /* The functions below write into the message and may raise. */
 
-/* encode.c: write any value, or one that fz_encode_at() cannot write itself. */
+/*
+ * Of encode.c: write any value; write a value that fz_encode_at() cannot write
+ * itself.
+ */
 void fz_encode_value(struct fz_encoder *e, int idx, const struct fz_path *at);
 void fz_encode_large(
     struct fz_encoder *e, int idx, int type, const struct fz_path *at);
 
-/* encode_table.c: write the contents of the table at `t`. */
+/* Of encode_table.c: write the contents of the table at `t`. */
 void fz_encode_contents(struct fz_encoder *e, int t, const struct fz_path *at);
 
 /*
@@ -35,13 +38,16 @@ void fz_encode_contents(struct fz_encoder *e, int t, const struct fz_path *at);
  */
 bool fz_encode_known(struct fz_encoder *e, int idx, const struct fz_path *at);
 
-/* If the new object at `idx` crosses by a name, write that and return true. */
+/*
+ * If the new object at `idx` crosses processes by a name, write the name and
+ * return true.
+ */
 bool fz_encode_named(struct fz_encoder *e, int idx);
 
 /*
- * Look for loaded modules, which cross by their names, from here on. Called
- * only if a value may be one, so that a message of plain data does not pay for
- * it.
+ * From here on check whether values are loaded modules, which cross by their
+ * names. Called only if a value may be a module, so that messages of plain data
+ * are not slower.
  */
 void fz_encode_need_modules(struct fz_encoder *e);
 
@@ -50,7 +56,8 @@ enum { FZ_ENCODE_CALLS = 1, FZ_ENCODE_MODULES = 2 };
 
 /*
  * Called before anything that may run Lua code or the collector, and before the
- * first effect outside of the message. Does not return in the first pass.
+ * first effect outside of the message. In the first pass it does not return:
+ * the full pass begins.
  */
 static inline void
 fz_encode_need_full(struct fz_encoder *e, int why)
@@ -72,28 +79,31 @@ void fz_encode_plain(
 void fz_encode_later(struct fz_encoder *e, lua_Integer mark);
 
 /*
- * encode_class.c: write the object at `idx`, which has a metatable, as its
- * class says. False if it has no class, or is a userdata whose class has no
- * __fzpack.
+ * Of encode_class.c: write the object at `idx`, which has a metatable, by the
+ * rules of its class. False if it has no class, or if it is a userdata whose
+ * class has no __fzpack.
  */
 bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_path *at);
 
-/* encode_object.c: one more C call; the caller decrements `level` later. */
+/*
+ * Of encode_object.c: enter one more C call; the caller decrements `level`
+ * afterwards.
+ */
 void fz_encode_enter(struct fz_encoder *e, const struct fz_path *at);
 
 /*
- * If the table at `idx` is the value of a cell of the record that the message
- * does not have yet, write the cell instead and return true.
+ * If the table at `idx` is the value of a cell of the record, and the message
+ * does not have that cell yet, write the cell instead and return true.
  */
 bool fz_encode_root(struct fz_encoder *e, int idx, const struct fz_path *at);
 
-/* Write a userdata; a function, with its upvalues or by its name. */
+/* Write a userdata; write a function, with its upvalues or by its name. */
 void fz_encode_userdata(
     struct fz_encoder *e, int idx, const struct fz_path *at);
 void fz_encode_function(
     struct fz_encoder *e, int idx, const struct fz_path *at);
 
-/* Whether the object at `p` may cross by a name. */
+/* Whether the object at `p` may cross processes by a name. */
 static inline bool
 fz_encode_may_be_named(const struct fz_encoder *e, const void *p)
 {

@@ -123,8 +123,8 @@ check_sendable(struct fz_encoder *e, const struct fz_path *at)
 }
 
 /*
- * Note a log line: a table loses the metatable on top, which looks like that of
- * a class because it has a name or methods.
+ * Note a line for the log: a table loses the metatable on top, which seems to
+ * be that of a class, because it has a name or methods.
  */
 static void
 log_missed(struct fz_encoder *e)
@@ -148,7 +148,7 @@ log_missed(struct fz_encoder *e)
 
 /*
  * Prepare to write the table at `idx` without its metatable, which is on top
- * and not registered. True if the table was written by a name.
+ * and not registered. True if the table itself was written, by its name.
  */
 static bool
 put_bare(struct fz_encoder *e, int idx, const struct fz_path *at)

@@ -12,7 +12,7 @@
 #include "value/registered.h"
 #include "value/upvalue.h"
 
-/* Says in an error why a handle cannot be sent. */
+/* Part of an error: the reason why a handle cannot be sent. */
 #define SHARED ", which belongs to one run,"
 
 void
@@ -23,7 +23,10 @@ fz_encode_enter(struct fz_encoder *e, const struct fz_path *at)
 		fz_encode_refuse(e, "a value nested this deep", at);
 }
 
-/* Write a handle. False: it is none, or the message may leave this run. */
+/*
+ * Write a handle. False if the value is not a handle, or if the message may
+ * leave this run.
+ */
 static bool
 put_handle(struct fz_encoder *e, int idx)
 {
@@ -36,7 +39,10 @@ put_handle(struct fz_encoder *e, int idx)
 	return true;
 }
 
-/* If this value is inside a packed object of fzlua, raise for that. */
+/*
+ * If the value is inside a packed object of fzlua, raise an error about that
+ * object.
+ */
 static void
 refuse_packed(struct fz_encoder *e, const struct fz_path *at)
 {
@@ -134,10 +140,11 @@ keep_cell(struct fz_encoder *e, int f, int i)
 }
 
 /*
- * Write upvalue `i` of the function at `f`, which the record has: its name, and
- * its value unless all receivers have it. For a table that they have, also
- * write whether it is a new object of this message. A small value is always
- * written, for workers that are forked later and inherit another version.
+ * Write upvalue `i` of the function at `f`, a cell of the record: its number
+ * and version, and its value unless all receivers have it. For a table that
+ * they have, also write whether it is a new object of this message. A small
+ * value is always written, for workers that are forked later and inherit
+ * another version.
  */
 static void
 put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,
@@ -164,7 +171,7 @@ put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,
 	lua_pop(L, 1);
 }
 
-/* Get the number of upvalue `i` of the function at `f`. True: it is new. */
+/* Get the number of upvalue `i` of the function at `f`. True if it is new. */
 static bool
 number_cell(struct fz_encoder *e, int f, int i, uint32_t *number)
 {

@@ -8,11 +8,16 @@
 #include "value/format.h"
 
 enum {
-	NUMBERED_AT_ONCE = 4096, /* bytes; a shorter one comes twice */
-	SPLICE_MIN = 64 * 1024,  /* bytes, to stay out of the buffer */
+	/*
+	 * bytes from which on a string is numbered at once; a shorter one is
+	 * written twice
+	 */
+	NUMBERED_AT_ONCE = 4096,
+	/* bytes from which on a string is left out of the buffer */
+	SPLICE_MIN = 64 * 1024,
 };
 
-/* Leave the bytes of the string out of the buffer; they belong here. */
+/* Leave the bytes of the string out of the buffer, and note their place. */
 static void
 splice(struct fz_encoder *e, int idx)
 {
@@ -56,7 +61,7 @@ put_literal(struct fz_encoder *e, int idx)
 	}
 }
 
-/* Store in the cache entry how to refer to string `number`. */
+/* Store the bytes of a reference to string `number` in the cache entry. */
 static void
 set_reference(struct fz_encode_recent *g, uint32_t number)
 {
@@ -93,9 +98,9 @@ define_string(struct fz_encoder *e, int idx)
 }
 
 /*
- * Write a string. A string is numbered when it comes for the second time, so
- * that one that comes once costs the receiver nothing, and a key of many
- * records little.
+ * Write a string. A string is numbered when it comes for the second time: so a
+ * string that comes once costs the receiver nothing, and a key that many tables
+ * have costs little.
  */
 void
 fz_encode_string(struct fz_encoder *e, int idx)

@@ -11,20 +11,21 @@
 #include "value/scalar.h"
 
 enum {
-	HOLES_MAX = 64, /* more nils than elements in an array part */
-	RAW_MIN = 32, /* elements from which on they are not read one by one */
+	HOLES_MAX = 64, /* limit of nils minus elements in an array part */
+	/* number of elements from which on they are not read one by one */
+	RAW_MIN = 32,
 };
 
 /*
  * A table during lua_next. Key and value are read by their stack index, because
- * an access relative to the top, which has just changed, costs more.
+ * an access relative to the top costs more when that has just changed.
  */
 struct walk {
 	int t;            /* stack index of the table */
 	int key;          /* stack index of the key; the value follows it */
 	bool pair;        /* a pair is there: the walk has not ended */
-	lua_Integer narr; /* elements 1..narr are the array part */
-	lua_Integer n;    /* elements written so far */
+	lua_Integer narr; /* number of elements in the array part */
+	lua_Integer n;    /* number of elements written so far */
 	size_t narr_at;   /* offset of narr in the message */
 	size_t npairs_at; /* offset of the number of pairs */
 };
@@ -39,7 +40,8 @@ walk_in_order(lua_State *L, const struct walk *w)
 
 /*
  * Go to the next key; returns whether it is element n + 1. The walk must use
- * lua_next alone: continuing it from an element read by lua_rawgeti skips keys.
+ * lua_next alone: if it continued from an element read by lua_rawgeti, it would
+ * skip keys.
  */
 static inline bool
 walk_next(lua_State *L, struct walk *w)
@@ -107,8 +109,8 @@ start_run(struct fz_encoder *e, const struct walk *w, size_t *max)
 }
 
 /*
- * Store the numbers from element n + 1 on, `max` at most, as far as they have
- * the same type and the layout of tables is known. Returns how many.
+ * Store the numbers from element n + 1 on, `max` at most, up to the first of
+ * another type. Returns how many; 0 if the layout of tables is not known.
  */
 static size_t
 put_raw(lua_State *L, const struct walk *w, unsigned char *p, size_t max,
@@ -137,7 +139,7 @@ put_raw(lua_State *L, const struct walk *w, unsigned char *p, size_t max,
 	return n;
 }
 
-/* The walk goes on behind `n` elements that were written without it. */
+/* Continue the walk behind `n` elements that were written without it. */
 static bool
 walk_behind(lua_State *L, struct walk *w, size_t n)
 {
@@ -147,7 +149,9 @@ walk_behind(lua_State *L, struct walk *w, size_t n)
 	return walk_next(L, w);
 }
 
-/* Write integers from the one on top on. Returns like walk_next(). */
+/*
+ * Write the integers from the one on top on. Returns what walk_next() returns.
+ */
 static bool
 put_integers(struct fz_encoder *e, struct walk *w)
 {
@@ -199,8 +203,8 @@ put_floats(struct fz_encoder *e, struct walk *w)
 }
 
 /*
- * Set the length of the array part to the number of written elements, in the
- * same number of bytes.
+ * Set the length of the array part in the message to the number of written
+ * elements, in the same number of bytes.
  */
 static void
 shorten_array(struct fz_encoder *e, const struct walk *w)
@@ -216,8 +220,8 @@ shorten_array(struct fz_encoder *e, const struct walk *w)
 
 /*
  * Write the rest of the array part up to the border, after an element that came
- * out of order. Stops if there are more holes than elements, because the border
- * of 63 elements may be 2^62; the elements that are left follow as pairs.
+ * out of order. Stops if there are too many holes, because the border of 63
+ * elements may be 2^62. The remaining elements follow as pairs.
  */
 static void
 put_rest(struct fz_encoder *e, struct walk *w, struct fz_path *here)
@@ -241,7 +245,7 @@ put_rest(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 	}
 }
 
-/* Write the array part. The first key is an integer. */
+/* Write the array part, if the first key is an integer. */
 static inline void
 put_array(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 {
@@ -293,7 +297,9 @@ is_element(lua_State *L, const struct walk *w)
 	       lua_tointeger(L, w->key) <= w->narr;
 }
 
-/* Write the current pair and all that follow, except the array part. */
+/*
+ * Write the current pair and all further ones, except those of the array part.
+ */
 static inline void
 put_pairs(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 {

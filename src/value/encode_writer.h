@@ -17,7 +17,8 @@
 enum {
 	FZ_ENCODE_RECENT = 512, /* entries of the cache of recent strings */
 	FZ_ENCODE_SMALL = 16,   /* bytes reserved for a small value */
-	FZ_ENCODE_SPLICES = 16, /* strings left out of the buffer at most */
+	/* most strings that are left out of the buffer */
+	FZ_ENCODE_SPLICES = 16,
 };
 
 /* Set in the number of an object whose __fzpack is running. */
@@ -35,12 +36,12 @@ struct fz_encode_recent {
  * One encoder writes a message at a time and is kept in the registry. If a Lua
  * call raises, it stays busy, and the next message makes a new one.
  *
- * Objects and strings are remembered by address, which is valid only while they
+ * Objects and strings are noted by address, which is valid only while they
  * live. So a message takes one or two passes. The first pass calls no Lua code
- * and lets the collector make no step, so that no object can die. If it meets a
- * packer, a weak table, a function or a userdata, which need more than that, it
- * ends without any effect, and the full pass starts again at the first value.
- * The full pass keeps a reference to all that it remembers.
+ * and lets the collector make no step, so that no object can die. Packers, weak
+ * tables, functions and userdata need more than that: at such a value the first
+ * pass ends without any effect, and the full pass starts again at the first
+ * value. The full pass keeps a reference to each object that it notes.
  */
 struct fz_encoder {
 	lua_State *L;
@@ -48,13 +49,14 @@ struct fz_encoder {
 	const unsigned char *end; /* end of the room in `out` */
 	struct fz_buf *out;       /* its `len` is set by fz_encode_sync() */
 	const void *globals; /* address of the globals; NULL until needed */
-	/* last metatable without __fzpack, in the 1st pass */
+	/* the last metatable without __fzpack, in the first pass */
 	const void *plain;
-	const void *bare; /* last metatable that tables lose in the message */
+	/* the last metatable that tables lose in this message */
+	const void *bare;
 	bool busy;
-	bool full;    /* in the full pass */
+	bool full;    /* this is the full pass */
 	bool modules; /* `loaded` is filled */
-	bool leaves;  /* it may leave this run: fz_encode_pack() */
+	bool leaves;  /* the message may leave this run: fz_encode_pack() */
 	bool listed;  /* `list` is not empty */
 	uint8_t flags;
 	int list;   /* stack index: {postponed tables}; strings left out of the
@@ -65,14 +67,16 @@ struct fz_encoder {
 	unsigned nsplices;
 	int value;      /* number of the current value, from 1 */
 	unsigned level; /* nesting of C calls for tables, objects, functions */
-	lua_Integer nlater; /* tables in `list` */
+	lua_Integer nlater; /* number of tables in `list` */
 	lua_Integer nkept;
-	lua_Integer nmissed; /* log lines, in `kept` at 0, -1, ... */
-	uint32_t nobjects;   /* numbered tables, functions, ... */
-	uint32_t ncells;     /* numbered upvalues */
-	uint32_t nstrings;   /* strings that the receiver numbers */
-	uint32_t stamp;      /* of the cache entries of this message */
-	size_t splices[FZ_ENCODE_SPLICES]; /* their offsets in `out` */
+	/* number of log lines, which are in `kept` at 0, -1, ... */
+	lua_Integer nmissed;
+	uint32_t nobjects; /* number of numbered tables, functions, ... */
+	uint32_t ncells;   /* number of numbered upvalues */
+	uint32_t nstrings; /* number of strings that the receiver numbers */
+	uint32_t stamp;    /* stamp of the cache entries of this message */
+	/* offsets in `out` of the strings that are left out */
+	size_t splices[FZ_ENCODE_SPLICES];
 	/* registered objects, sent by name */
 	const struct fz_refmap *registered;
 	struct fz_refmap loaded;  /* loaded modules, sent by name */
@@ -88,7 +92,7 @@ void fz_encode_keep(struct fz_encoder *e, int idx);
 /* End the message, also before an error: the encoder can be used again. */
 void fz_encode_release(struct fz_encoder *e);
 
-/* Raise an error: the value at `at` cannot be sent; there is no memory. */
+/* Raise an error: the value at `at` cannot be sent, or there is no memory. */
 int fz_encode_refuse(
     struct fz_encoder *e, const char *what, const struct fz_path *at);
 int fz_encode_no_memory(struct fz_encoder *e);
@@ -106,7 +110,7 @@ void fz_encode_varint(struct fz_encoder *e, uint64_t v);
 /* Store a varint in 10 bytes at most. Returns its end. */
 unsigned char *fz_encode_store_varint(unsigned char *p, uint64_t v);
 
-/* encode_string.c: write the string at `idx`. */
+/* Of encode_string.c: write the string at `idx`. */
 void fz_encode_string(struct fz_encoder *e, int idx);
 
 /* Make room for `n` more bytes and return their address. */
@@ -125,7 +129,10 @@ fz_encode_u8(struct fz_encoder *e, unsigned v)
 	e->p++;
 }
 
-/* Begin an object of the receiver: FZ_FORMAT_HERE and what it is. */
+/*
+ * Begin an object of the receiver: write FZ_FORMAT_HERE and the kind of the
+ * object.
+ */
 static inline void
 fz_encode_here(struct fz_encoder *e, unsigned what)
 {
@@ -140,7 +147,7 @@ fz_encode_bytes(struct fz_encoder *e, const void *bytes, size_t n)
 	e->p += n;
 }
 
-/* Bytes in the buffer. */
+/* The number of bytes in the buffer. */
 static inline size_t
 fz_encode_len(const struct fz_encoder *e)
 {

@@ -3,7 +3,7 @@
  *
  * 	version flags varint(n) value*n body*
  *
- * The bodies are those of each FZ_FORMAT_LATER, in the same order.
+ * There is one body for each FZ_FORMAT_LATER, in the same order.
  */
 #ifndef FZ_FORMAT_H
 #define FZ_FORMAT_H
@@ -11,7 +11,7 @@
 enum {
 	FZ_FORMAT_VERSION = 1,
 	FZ_FORMAT_ONE_HEAD =
-	    3, /* bytes before the value if it is the only one */
+	    3, /* bytes before the first value if there is only one */
 
 	/* Flags. */
 	FZ_FORMAT_HAS_REFS = 1,      /* FZ_FORMAT_REF occurs */
@@ -21,9 +21,10 @@ enum {
 
 	/* Limits. */
 	FZ_FORMAT_DEPTH = 190, /* deeper tables are postponed */
-	FZ_FORMAT_NEST = 400,  /* nesting of objects and functions at most */
-	FZ_FORMAT_RUN_MIN = 4, /* shorter runs are single numbers */
-	FZ_FORMAT_RUN_MAX = 65536, /* numbers in one run */
+	FZ_FORMAT_NEST = 400,  /* most nested objects and functions */
+	/* least numbers in a run; fewer are written one by one */
+	FZ_FORMAT_RUN_MIN = 4,
+	FZ_FORMAT_RUN_MAX = 65536, /* most numbers in a run */
 	FZ_FORMAT_BODY_MIN = 3,    /* bytes of the smallest body */
 
 	/* After FZ_FORMAT_HERE; 0, 1, 2 are standard input, output, error. */
@@ -35,7 +36,8 @@ enum {
 	/* Only as an upvalue: a cell that a worker of the pool may have. */
 	FZ_FORMAT_HERE_UPVALUE = 7, /* varint*2 number, version; value */
 	FZ_FORMAT_HERE_KEPT = 8,    /* varint*2 number, version; u8 object */
-	FZ_FORMAT_HERE_CELL = 9,    /* as a value: that of the cell behind */
+	/* as a value: the value of the cell that follows */
+	FZ_FORMAT_HERE_CELL = 9,
 };
 
 enum fz_format_tag {

@@ -5,11 +5,11 @@
 #include "os/proc.h"
 #include "value/luserdata.h"
 
-/* KiB of a heap that is cheap to copy. */
+/* KiB of a heap that is so small that a copy is cheap. */
 enum { GARBAGE_HEAP = 32 << 10 };
 /* KiB that a child allocates before its first collection. */
 enum { GARBAGE_FIRST = 32 << 10 };
-/* KiB of messages, and divisor of the heap, after which to collect. */
+/* KiB of messages, and divisor of the heap, that cause a collection. */
 enum { GARBAGE_MESSAGES = 16 << 10, GARBAGE_SHARE = 4 };
 /* KiB that a worker allocates between two collections of young objects. */
 enum { GARBAGE_YOUNG = 16 << 10 };
@@ -17,10 +17,11 @@ enum { GARBAGE_YOUNG = 16 << 10 };
 enum { GARBAGE_DELAY = 1 << 20 };
 
 struct fz_garbage {
-	int aged_kib;     /* KiB of the heap when it was made old; 0: never */
-	int received;     /* KiB of big messages since the last collection */
-	bool copies;      /* a collection would copy much inherited memory */
-	unsigned ndelays; /* credits of GARBAGE_DELAY to take back */
+	int aged_kib; /* KiB of the heap when it was made old; 0: never */
+	int received; /* KiB of big messages since the last collection */
+	bool copies;  /* a collection would copy much inherited memory */
+	/* number of credits of GARBAGE_DELAY that must be taken back */
+	unsigned ndelays;
 };
 
 /* Its address is the key in the registry. */
@@ -58,7 +59,7 @@ fz_garbage_age(struct fz_garbage *garbage, lua_State *L, bool collect)
 	int kib = lua_gc(L, LUA_GCCOUNT);
 
 	if (kib < garbage->aged_kib)
-		garbage->aged_kib = kib; /* old objects have died */
+		garbage->aged_kib = kib; /* old objects have died since */
 	if (kib < GARBAGE_HEAP || !lua_gc(L, LUA_GCISRUNNING))
 		return false;
 	if (kib <= garbage->aged_kib + garbage->aged_kib / 4)
@@ -89,7 +90,7 @@ void
 fz_garbage_delay(struct fz_garbage *garbage, lua_State *L)
 {
 	if (lua_gc(L, LUA_GCISRUNNING) != 1)
-		return; /* the script has stopped it */
+		return; /* the script has stopped the collector */
 	lua_gc(L, LUA_GCSTEP, -GARBAGE_DELAY);
 	garbage->ndelays++;
 }
@@ -120,15 +121,17 @@ fz_garbage_inherit(struct fz_garbage_child *child, lua_State *L, bool aged)
 	if (child->collects)
 		kib = GARBAGE_FIRST;
 	/*
-	 * What made the objects old has left the debt of the collection before
-	 * it, which may allow the heap to double. The next collection would
-	 * then be one of all objects. One of the few young ones sets the debt.
+	 * The collection that made the objects old has kept the debt of the one
+	 * before it, which may let the heap double; the next collection would
+	 * then be of all objects. Therefore collect the few young ones now,
+	 * which sets the debt.
 	 */
 	if (aged)
 		lua_gc(L, LUA_GCSTEP, 0);
 	lua_gc(L, LUA_GCSTEP, -kib);
 	fz_garbage_catch_up(
-	    fz_garbage_open(L), L); /* delays that the parent had at the fork */
+	    /* end the delays that the parent had at the fork */
+	    fz_garbage_open(L), L);
 }
 
 void

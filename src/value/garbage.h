@@ -2,8 +2,8 @@
  * garbage.h - garbage collection in forked children.
  *
  * A collection of the whole heap marks, and so copies, every page that the
- * child inherited. In generational mode a collection of young objects leaves
- * the old ones alone. So the parent makes its objects old before it forks a
+ * child inherited. In generational mode a collection of young objects does not
+ * touch the old ones. So the parent makes its objects old before it forks a
  * worker that it keeps, and the worker collects its own young objects often.
  */
 #ifndef FZ_GARBAGE_H
@@ -14,16 +14,16 @@
 
 #include <lua.h>
 
-struct fz_garbage; /* of one Lua state */
+struct fz_garbage; /* the collector's state in one Lua state */
 
-/* The one of this state; it lives as long as the state. [-0, +0, e] */
+/* The object for this state; it lives as long as the state. [-0, +0, e] */
 struct fz_garbage *fz_garbage_open(lua_State *L);
 
 /*
  * Before a fork: whether nearly all objects are old. With `collect`, first make
  * them old if there are many young ones and the collector is in generational
- * mode; but never in a forked child, which would copy what it inherited. Calls
- * no finalizer. [-0, +0, -]
+ * mode; but never in a forked child, which would copy all inherited pages.
+ * Calls no finalizer. [-0, +0, -]
  */
 bool fz_garbage_age(struct fz_garbage *garbage, lua_State *L, bool collect);
 
@@ -44,7 +44,7 @@ void fz_garbage_before_message(lua_State *L, size_t len);
 void fz_garbage_delay(struct fz_garbage *garbage, lua_State *L);
 void fz_garbage_catch_up(struct fz_garbage *garbage, lua_State *L);
 
-/* In a forked child. */
+/* The same for a forked child. */
 struct fz_garbage_child {
 	int inherited; /* KiB of the heap at the fork */
 	int kib;       /* KiB of the heap after the last collection */

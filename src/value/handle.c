@@ -3,7 +3,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-/* Each state binds the same one. */
+/* Each state sets the same binding. */
 static _Atomic(const struct fz_handle_binding *) known;
 
 static const struct fz_handle_binding *

@@ -1,5 +1,5 @@
 /*
- * handle.h - what the codec asks about userdata for shared objects.
+ * handle.h - functions of the codec for the userdata of shared objects.
  *
  * The binding of the shared objects registers itself here when it is opened.
  * Without it the codec neither writes nor reads handles.
@@ -16,9 +16,14 @@
 struct fz_handle_binding {
 	/* Whether the value at `idx` is a handle. [-0, +0, -] */
 	bool (*is)(lua_State *L, int idx);
-	/* Store the handle at `idx`; false: it is none. [-0, +0, m] */
+	/*
+	 * Store the handle at `idx`; false if it is not a handle. [-0, +0, m]
+	 */
 	bool (*store)(lua_State *L, int idx, unsigned char *bytes);
-	/* Push the handle; false: its object does not exist. [-0, +(0|1), m] */
+	/*
+	 * Push the handle; false if its object does not exist any more. [-0,
+	 * +(0|1), m]
+	 */
 	bool (*load)(lua_State *L, const unsigned char *bytes);
 };
 

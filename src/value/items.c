@@ -40,7 +40,10 @@ fz_items_store_head(unsigned char *p, uint32_t len)
 	fz_le32_store(p + 1, len);
 }
 
-/* Read the next tag. Returns its payload of `*len` bytes; NULL: incomplete. */
+/*
+ * Read the next tag. Returns its payload of `*len` bytes, or NULL if it is
+ * incomplete.
+ */
 static const unsigned char *
 read_item(struct fz_reader *items, unsigned *tag, size_t *len)
 {

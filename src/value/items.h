@@ -22,7 +22,7 @@ enum { FZ_ITEMS_SMALL = 64, FZ_ITEMS_HEAD = 5 };
 
 /*
  * Store the value at `idx` at `p`, with FZ_ITEMS_SMALL bytes of room. Returns
- * how many bytes it took; 0: the value needs a message.
+ * the number of bytes stored; 0 if the value needs a message.
  */
 size_t fz_items_store(lua_State *L, int idx, unsigned char *p);
 
@@ -36,14 +36,14 @@ int fz_items_skip(struct fz_reader *items);
 void fz_items_push(lua_State *L, struct fz_reader *items);
 
 /*
- * Push all values of the next item, a message of any number of them; returns
- * how many. Raises likewise. [-0, +n, e]
+ * Push all values of the next item, a message of any number of values. Returns
+ * their number. Raises likewise. [-0, +n, e]
  */
 int fz_items_push_message(lua_State *L, struct fz_reader *items);
 
 /*
- * Push the next item if it is a number of 2 bytes or more. Inline, because most
- * items are. False: it is not.
+ * Push the next item if it is a number of 2 bytes or more, as most items are;
+ * so it is inline. False if it is not.
  */
 static inline bool
 fz_items_push_number(lua_State *L, struct fz_reader *items)

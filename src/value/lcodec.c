@@ -12,7 +12,10 @@ enum {
 	KEEP_MAX = 1 << 22
 }; /* bytes of the buffer that are kept for the next pack */
 
-/* Kept in the registry. A pack inside of a pack uses a buffer of its own. */
+/*
+ * The buffer, which is kept in the registry. A pack inside of a pack uses
+ * another one.
+ */
 struct lcodec {
 	struct fz_buf out;
 	bool busy;
@@ -71,7 +74,7 @@ call_encode(lua_State *L)
 	return 1;
 }
 
-/* The same for use within the run. */
+/* The same for a message within this run. */
 static int
 call_encode_run(lua_State *L)
 {

@@ -177,7 +177,9 @@ call_literal(lua_State *L)
 		   : luaL_error(L, "__tostring returned no string");
 }
 
-/* Call `f` for the value at `idx`. True: it gave a text, which is pushed. */
+/*
+ * Call `f` for the value at `idx`. True if it returned a text, which is pushed.
+ */
 static bool
 push_text(lua_State *L, lua_CFunction f, int idx)
 {
@@ -192,7 +194,10 @@ push_text(lua_State *L, lua_CFunction f, int idx)
 	return false;
 }
 
-/* Whether a table has no text of its own and would print as an address. */
+/*
+ * Whether the value is a table without a text of its own, which would print as
+ * an address.
+ */
 static bool
 is_anonymous(lua_State *L, int idx)
 {

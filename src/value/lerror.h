@@ -1,4 +1,7 @@
-/* lerror.h - a struct fz_err as an fz.Error: all intended errors of C. */
+/*
+ * lerror.h - makes an fz.Error of a struct fz_err; all intended errors of C go
+ * this way.
+ */
 #ifndef FZ_LERROR_H
 #define FZ_LERROR_H
 
@@ -12,7 +15,7 @@
  * it. */
 #define FZ_LERROR_TYPE "fzlua.Error"
 
-/* Push a new fz.Error with these two fields. [-0, +1, m] */
+/* Push a new fz.Error with this kind and message. [-0, +1, m] */
 void fz_lerror_push(lua_State *L, enum fz_err_kind kind, const char *message);
 
 /* Raise `err` as an fz.Error. Use it as "return fz_lerror_raise()". */
@@ -25,7 +28,7 @@ int fz_lerror_raise(lua_State *L, const struct fz_err *err);
 int fz_lerror_fail(lua_State *L, enum fz_err_kind kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Raise that there is no memory for `what`. */
+/* Raise an error: there is no memory for `what`. */
 int fz_lerror_nomem(lua_State *L, const char *what);
 
 /*
@@ -47,8 +50,8 @@ int fz_lerror_is(lua_State *L, int idx);
 bool fz_lerror_has_kind(lua_State *L, int idx, enum fz_err_kind kind);
 
 /*
- * Push a text for any value. A table without __tostring is shown as a literal,
- * and an error in a __tostring gives a text as well. Raises only for memory.
+ * Push a text for any value. A table without __tostring is shown as a literal.
+ * An error in a __tostring becomes part of the text. Raises only for memory.
  * [-0, +1, m]
  */
 const char *fz_lerror_text(lua_State *L, int idx);

@@ -20,7 +20,7 @@ fz_lists_length(const unsigned char *bytes, size_t len, uint64_t *n)
 
 	fz_reader_init(&r, bytes, len);
 	version = fz_reader_u8(&r);
-	(void)fz_reader_u8(&r); /* flags */
+	(void)fz_reader_u8(&r); /* skip the flags */
 	nvalues = fz_reader_varint(&r);
 	tag = fz_reader_u8(&r);
 	*n = fz_reader_varint(&r);
@@ -28,7 +28,7 @@ fz_lists_length(const unsigned char *bytes, size_t len, uint64_t *n)
 		return false;
 	if (tag == FZ_FORMAT_TABLE)
 		return fz_reader_u8(&r) == 0 && !r.failed;
-	/* No encoder but fz_lists_begin() makes it so wide for one pair. */
+	/* Only fz_lists_begin() uses this tag for a single pair. */
 	return tag == FZ_FORMAT_TABLE_WIDE && fz_reader_u32(&r) == 1 &&
 	       !r.failed;
 }
@@ -62,7 +62,7 @@ void
 fz_lists_begin(struct fz_buf *out, uint64_t n)
 {
 	put_u8(out, FZ_FORMAT_VERSION);
-	put_u8(out, 0); /* flags */
+	put_u8(out, 0); /* no flags */
 	put_varint(out, 1);
 	put_u8(out, FZ_FORMAT_TABLE_WIDE);
 	put_varint(out, n);
@@ -93,7 +93,10 @@ fz_lists_put_message(struct fz_buf *out, const unsigned char *bytes, size_t len)
 {
 	unsigned char head[FZ_ITEMS_HEAD];
 
-	/* Without references and numbered strings it is the same anywhere. */
+	/*
+	 * A value without references and numbered strings has the same bytes in
+	 * any message.
+	 */
 	if (len > MESSAGE_HEAD && bytes[1] == 0 && bytes[2] == 1) {
 		fz_buf_put(out, bytes + MESSAGE_HEAD, len - MESSAGE_HEAD);
 		return 0;
@@ -128,7 +131,7 @@ bits_of(const struct fz_raw_value *element)
 	return bits;
 }
 
-/* How many elements from the first on are numbers of the same type. */
+/* The number of elements from the first on that are numbers of one type. */
 static size_t
 numbers(const struct fz_rawarray *raw, const struct fz_raw_value *elements,
     size_t n)
@@ -177,7 +180,7 @@ put_run(struct fz_buf *out, const struct fz_raw_value *elements, size_t n,
 	out->len += n << shift;
 }
 
-/* Put a value that is part of no run. */
+/* Append a value that is in no run. */
 static int
 put_plain(struct fz_buf *out, const struct fz_rawarray *raw,
     const struct fz_raw_value *element)

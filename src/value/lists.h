@@ -17,8 +17,8 @@ struct fz_rawarray;
 struct fz_reader;
 
 /*
- * The length of the list that a message contains. False: only the decoded value
- * can tell, or it is no list.
+ * The length of the list that a message contains. False if it is not a list, or
+ * if only decoding would show its length.
  */
 bool fz_lists_length(const unsigned char *bytes, size_t len, uint64_t *n);
 
@@ -28,14 +28,14 @@ void fz_lists_end(struct fz_buf *out, uint64_t n);
 
 void fz_lists_put_nils(struct fz_buf *out, uint64_t n);
 
-/* The value of a message. 0, or -1 if it is too long for an element. */
+/* Append the value of a message. 0, or -1 if it is too long for an element. */
 int fz_lists_put_message(
     struct fz_buf *out, const unsigned char *bytes, size_t len);
 
-/* The next `n` items (items.h). 0, or -1 if there are fewer. */
+/* Append the next `n` items (items.h). 0, or -1 if there are fewer. */
 int fz_lists_put_items(struct fz_buf *out, struct fz_reader *items, uint32_t n);
 
-/* Plain values. 0, or -1 if one is not plain. */
+/* Append `n` plain values. 0, or -1 if one of them is not plain. */
 int fz_lists_put_raw(struct fz_buf *out, const struct fz_rawarray *raw,
     const struct fz_raw_value *elements, size_t n);
 

@@ -5,7 +5,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-/* As lua_newstate() of Lua 5.4. */
+/* lua_newstate() of Lua 5.4, also for Lua 5.5. */
 static inline lua_State *
 fz_lstate_new(lua_Alloc alloc, void *ctx)
 {

@@ -3,15 +3,15 @@
 #include <lauxlib.h>
 #include <utf8proc.h>
 
-/* Columns of one grapheme cluster at most; a family of emoji has two. */
+/* Most columns of a grapheme cluster; even a family of emoji has only two. */
 #define CLUSTER_MAX 2
 
 /*
  * text_width(s) -> columns of `s` on a terminal
  *
  * A cluster of code points, such as a letter and its accents or the two letters
- * of a flag, takes the columns of its parts, two at most. A byte that is not
- * UTF-8 takes one column.
+ * of a flag, takes the columns of its parts, but two at most. A byte that is
+ * not UTF-8 takes one column.
  */
 static int
 text_width(lua_State *L)

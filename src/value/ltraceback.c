@@ -39,7 +39,7 @@ kind_of(const char *line)
 	return FRAME_USER;
 }
 
-/* The newline that begins the next line, or the end of the text. */
+/* The newline before the next line, or the end of the text. */
 static const char *
 next_line(const char *line)
 {
@@ -127,7 +127,7 @@ traceback(lua_State *L)
 	int level;
 
 	if (co != NULL)
-		lua_remove(L, 1); /* the caller keeps it */
+		lua_remove(L, 1); /* the caller keeps the coroutine alive */
 	message = luaL_optstring(L, 1, NULL);
 	level = (int)luaL_optinteger(L, 2, co == NULL);
 	lua_settop(L, 1);

@@ -5,11 +5,14 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-/* Make the metatable `name` once; `methods` may be NULL. [-0, +0, m] */
+/*
+ * Make the metatable `name` unless it exists; `methods` may be NULL. [-0, +0,
+ * m]
+ */
 void fz_luserdata_class(lua_State *L, const char *name, const luaL_Reg *methods,
     const luaL_Reg *metamethods);
 
-/* Give the object on top a metatable with this __gc alone. [-0, +0, m] */
+/* Set a metatable for the object on top that has only this __gc. [-0, +0, m] */
 void fz_luserdata_finalize(lua_State *L, lua_CFunction gc);
 
 /* The userdata with that key in the registry; NULL: none. [-0, +0, -] */

@@ -13,9 +13,10 @@ enum fz_path_kind {
 	FZ_PATH_FIELD,   /* field with the key at stack index `key`: ".name" */
 	FZ_PATH_KEY,     /* a key itself: "<key>" */
 	FZ_PATH_UPVALUE, /* upvalue `name`: "<upvalue x>" */
-	FZ_PATH_PACKED,  /* of __fzpack of class `name`: "<packed X>" */
-	FZ_PATH_GLOBAL,  /* global `name` of a function: "<global x>" */
-	FZ_PATH_MODULE,  /* module `name` of a function: "<module x>" */
+	/* the result of __fzpack of class `name`: "<packed X>" */
+	FZ_PATH_PACKED,
+	FZ_PATH_GLOBAL, /* global `name` of a function: "<global x>" */
+	FZ_PATH_MODULE, /* module `name` of a function: "<module x>" */
 };
 
 /* One step of a path, on the C stack of the call that writes its parent. */
@@ -28,9 +29,9 @@ struct fz_path {
 };
 
 /*
- * Replace the string on top by an fz.Error of `kind` whose message is the
- * path to `at`, ": " and the string; the string alone if the path is empty.
- * A long path has "..." in its middle. [-1, +1, m]
+ * Replace the string on top by an fz.Error of `kind` whose message is the path
+ * to `at`, ": " and the string; only the string if the path is empty. A long
+ * path has "..." in its middle. [-1, +1, m]
  */
 void fz_path_push_error(
     lua_State *L, enum fz_err_kind kind, const struct fz_path *at);

@@ -9,9 +9,9 @@
 struct catcher {
 	lua_Alloc alloc;
 	void *ud;
-	size_t size;     /* of the block to find, in bytes */
-	void *at;        /* the block */
-	unsigned nfound; /* how many blocks had this size */
+	size_t size;     /* bytes of the block to find */
+	void *at;        /* the block that was found */
+	unsigned nfound; /* number of blocks of this size */
 };
 
 static void *
@@ -40,7 +40,8 @@ make_list(lua_State *L)
 }
 
 /*
- * Push a table. Returns its `n` elements; NULL: several blocks have this size.
+ * Push a table with `n` elements, and return the address of these. NULL if
+ * several blocks have this size.
  */
 static const struct fz_raw_value *
 push_list(lua_State *L, int n, int nrec)
@@ -71,8 +72,8 @@ is_equal(const struct fz_raw_value *a, const struct fz_raw_value *b)
 }
 
 /*
- * Store the value on top in the list below it, and learn its tag. False: its
- * element does not hold `value`, or another element has changed. [-1]
+ * Store the value on top in the list below it, and learn its tag. False if its
+ * element does not hold `value`, or if another element has changed. [-1]
  */
 static bool
 probe(lua_State *L, const struct fz_raw_value *list, const void *value,
@@ -134,10 +135,11 @@ learn_tags(
 	raw->plain = UINT64_C(1) << raw->nil | UINT64_C(1) << raw->no |
 		     UINT64_C(1) << raw->yes | UINT64_C(1) << raw->integer |
 		     UINT64_C(1) << raw->number;
-	return __builtin_popcountll(raw->plain) == 5; /* no two are equal */
+	/* no two tags are equal */
+	return __builtin_popcountll(raw->plain) == 5;
 }
 
-/* Bytes of a table that are compared. */
+/* The number of bytes of a table that are compared. */
 enum { TABLE_BYTES = 40 };
 
 /* A table to learn from: its address and its array part. */
@@ -204,7 +206,7 @@ learn_array(const struct samples *s, struct fz_rawarray *raw)
 	return nfound == 1;
 }
 
-/* Tables without a hash part have the same pointer there. */
+/* Find the pointer that is the same in all tables without a hash part. */
 static bool
 learn_rest(const struct samples *s, struct fz_rawarray *raw)
 {
@@ -230,7 +232,7 @@ learn_table_tag(lua_State *L, const struct samples *s, struct fz_rawarray *raw)
 		   sizeof(s->field.at)) == 0;
 }
 
-/* Leaves the samples on the stack. [-0, +4, m] */
+/* Learn the layout. Leaves the samples on the stack. [-0, +4, m] */
 static bool
 learn(lua_State *L, struct fz_rawarray *raw)
 {
@@ -248,8 +250,9 @@ learn(lua_State *L, struct fz_rawarray *raw)
 }
 
 /*
- * Returns tables whose layout Lua has chosen and changed in various ways: with
- * holes, with a hash part, resized, measured at several lengths.
+ * Lua code that returns tables whose layout Lua has chosen and changed in
+ * various ways: with holes, with a hash part, resized, measured at several
+ * lengths.
  */
 static const char shapes[] =
     "local list = { { nil, 2, nil, 4.5 }, { [1] = 1, [2] = 2.5 },\n"
@@ -318,7 +321,10 @@ test_elements(lua_State *L, const struct fz_rawarray *raw)
 	return same;
 }
 
-/* Whether a table that seems to have only an array part has no other key. */
+/*
+ * Whether a table that seems to have only an array part has really no other
+ * key.
+ */
 static bool
 test_whole(lua_State *L, const struct fz_rawarray *raw)
 {
@@ -335,7 +341,10 @@ test_whole(lua_State *L, const struct fz_rawarray *raw)
 	return inside || !whole;
 }
 
-/* Whether the numbers in element `i` of the list at `list` are all it has. */
+/*
+ * Whether the numbers in element `i` of the list at `list` are all its
+ * contents.
+ */
 static bool
 test_arguments(
     lua_State *L, const struct fz_rawarray *raw, int list, lua_Integer i)
@@ -349,7 +358,10 @@ test_arguments(
 	return n == 0 || n == lua_rawlen(L, -1);
 }
 
-/* Fill the array part of the table on top; Lua reads what was written. */
+/*
+ * Fill the array part of the table on top. Returns whether Lua reads what was
+ * written.
+ */
 static bool
 test_copy(lua_State *L, const struct fz_rawarray *raw)
 {
@@ -391,7 +403,7 @@ fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L)
 
 /* The layout of this Lua library. The first thread that learns it stores it. */
 static struct fz_rawarray learned;
-static _Atomic int progress; /* of `learned`: one of these */
+static _Atomic int progress; /* the state of `learned`: one of these */
 enum { UNTRIED, STORING, KNOWN, NONE };
 
 static bool
@@ -427,7 +439,7 @@ fz_rawarray_learn(lua_State *L)
 			store(&raw);
 		lua_settop(L, top);
 	}
-	/* It was not learned, and memory was not short. */
+	/* It was not learned, but not for want of memory: do not try again. */
 	atomic_compare_exchange_strong(&progress, &before, NONE);
 	return fz_rawarray_known();
 }
@@ -454,7 +466,9 @@ fz_rawarray_copy(const struct fz_rawarray *raw, const void *table,
 		n = limit - (first - 1);
 	to = fz_rawarray_elements(raw, table) + (first - 1);
 	for (; i < n; i++) {
-		/* Read it once: a misbehaving worker may still write here. */
+		/*
+		 * Read the tag once: a misbehaving worker may still write here.
+		 */
 		element.tag = *(const volatile unsigned char *)&values[i].tag;
 		if (!fz_rawarray_is_plain(raw, &element))
 			break;

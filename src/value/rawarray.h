@@ -2,16 +2,15 @@
  * rawarray.h - plain values in a row, laid out as in the array part of a table.
  *
  * A worker stores the results of its calls as raw values in shared memory, and
- * its parent copies them into the array part of its list. This encodes nothing
- * and pushes no single value. Lua does not document the layout of a table. So
- * it is learned in the running Lua at the first long map, and a self-test
- * compares what is read and written this way with what Lua says. If any of this
- * fails, or the module is off, callers get no layout and use the Lua API. It is
- * off with another Lua than 5.4, if it is built with FZ_RAWARRAY=0, and with
- * FZLUA_RAWARRAY=0 in the environment.
+ * its parent copies them into the array part of its list. So no value is
+ * encoded, nor pushed on a stack. Lua does not document the layout of a table.
+ * So the layout is learned from the running Lua at the first long map, and a
+ * self-test compares what is read and written this way with what Lua reads. If
+ * any of this fails, or the module is off, callers get no layout and use the
+ * Lua API. It is off with a Lua other than 5.4, in a build with FZ_RAWARRAY=0,
+ * and with FZLUA_RAWARRAY=0 in the environment.
  *
- * Plain values are nil, booleans and numbers: those without an object in the
- * heap.
+ * Plain values are nil, booleans and numbers, which have no object in the heap.
  */
 #ifndef FZ_RAWARRAY_H
 #define FZ_RAWARRAY_H
@@ -30,32 +29,33 @@ _Static_assert(!FZ_RAWARRAY || LUA_VERSION_NUM == 504,
     "only the tables of Lua 5.4 are known");
 
 struct fz_raw_value {
-	unsigned char value[8]; /* bits in the machine's byte order */
+	unsigned char value[8]; /* the bits in the byte order of the machine */
 	unsigned char tag, unused[7];
 };
 
 /*
  * The layout of tables and values in this Lua. An element whose tag is `table`
  * holds the table's address (lua_topointer()). `array`, `limit` and `rest` are
- * offsets in bytes from that address: to the address of the array part; to a
- * number of elements that the part surely has, which is all of them if it is a
- * power of two; and to a pointer that equals `nothing` if the table has no hash
- * part.
+ * offsets in bytes from that address. At `array` is the address of the array
+ * part. At `limit` is a number of elements that the part has at least; if it is
+ * a power of two, these are all. At `rest` is a pointer that equals `nothing`
+ * if the table has no hash part.
  */
 struct fz_rawarray {
-	unsigned char nil, no, yes, integer, number, table; /* tags */
+	/* the tags of values */
+	unsigned char nil, no, yes, integer, number, table;
 	unsigned char array, limit, rest;
 	uint64_t plain; /* bit n: tag n is that of a plain value */
 	const void *nothing;
 };
 
 /*
- * Learn the layout at the first call, and test it. NULL: do without. Workers
- * inherit what was learned before their fork. [-0, +0, e]
+ * Learn the layout at the first call, and test it. NULL: use the Lua API.
+ * Workers inherit a layout that was learned before their fork. [-0, +0, e]
  */
 const struct fz_rawarray *fz_rawarray_learn(lua_State *L);
 
-/* What was learned; NULL: nothing, or not yet. */
+/* The learned layout; NULL if there is none, or none yet. */
 const struct fz_rawarray *fz_rawarray_known(void);
 
 /*
@@ -65,10 +65,11 @@ const struct fz_rawarray *fz_rawarray_known(void);
 bool fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L);
 
 /*
- * Copy up to `n` values into a table, the first as element `first`. Returns how
- * many: fewer if the array part ends before, or at a value that is not plain,
- * which an intact worker never writes. Each call reads where the array part is,
- * because it may have moved since the last one.
+ * Copy up to `n` values into a table, the first as element `first`. Returns
+ * their number, which is smaller if the array part ends before that, or at a
+ * value that is not plain, which an intact worker never writes. Each call reads
+ * the address of the array part, because the part may have moved since the last
+ * call.
  */
 size_t fz_rawarray_copy(const struct fz_rawarray *raw, const void *table,
     uint64_t first, const struct fz_raw_value *values, size_t n);
@@ -77,7 +78,7 @@ size_t fz_rawarray_copy(const struct fz_rawarray *raw, const void *table,
 void fz_rawarray_push(const struct fz_rawarray *raw, lua_State *L,
     const struct fz_raw_value *element);
 
-/* The number of elements that the array part of a table surely has. */
+/* A number of elements that the array part of a table has at least. */
 static inline uint32_t
 fz_rawarray_limit(const struct fz_rawarray *raw, const void *table)
 {
@@ -105,7 +106,7 @@ fz_rawarray_has_hash(const struct fz_rawarray *raw, const void *table)
 	return rest != raw->nothing;
 }
 
-/* Element `i` of a table; NULL: use the Lua API for it. */
+/* Element `i` of a table; NULL: read it by the Lua API. */
 static inline const struct fz_raw_value *
 fz_rawarray_find(const struct fz_rawarray *raw, const void *table, uint64_t i)
 {
@@ -121,7 +122,10 @@ fz_rawarray_is_number(
 	return element->tag == raw->integer || element->tag == raw->number;
 }
 
-/* Whether the first `n` elements are all that a table has. False: unknown. */
+/*
+ * Whether the first `n` elements are all the contents of a table. False:
+ * unknown.
+ */
 static inline bool
 fz_rawarray_is_whole(
     const struct fz_rawarray *raw, const void *table, uint64_t n)
@@ -131,9 +135,9 @@ fz_rawarray_is_whole(
 }
 
 /*
- * If the table in an element has one, two or four elements, all of them
- * numbers, and nothing else, return how many and set `*array` to them. 0: it
- * may be any value.
+ * If an element is a table with one, two or four elements, all of them numbers,
+ * and nothing else, return their number and set `*array` to them. 0: the
+ * element may be any value.
  */
 static inline unsigned
 fz_rawarray_tuple(const struct fz_rawarray *raw,
@@ -180,7 +184,7 @@ fz_rawarray_is_plain(
 	return element->tag < 64 && (raw->plain >> element->tag & 1);
 }
 
-/* Store the value at `idx`; false: it is not plain. [-0, +0, -] */
+/* Store the value at `idx`; false if it is not plain. [-0, +0, -] */
 static inline bool
 fz_rawarray_store(const struct fz_rawarray *raw, lua_State *L, int idx,
     struct fz_raw_value *element)

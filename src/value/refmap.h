@@ -1,9 +1,11 @@
 /*
- * refmap.h - a map from pointers to 32-bit numbers that is cleared at once.
+ * refmap.h - a map from pointers to 32-bit numbers that can be cleared in one
+ * step.
  *
- * Open addressing in the order of addresses, because objects created in a row
- * are neighbours in memory. The Lua state's allocator provides the memory,
- * which stays for the next message; a stamp says which entries are in use.
+ * It uses open addressing in the order of addresses, because objects created in
+ * a row are neighbours in memory. The memory comes from the allocator of the
+ * Lua state, and is kept for the next message; a stamp says which entries are
+ * in use.
  */
 #ifndef FZ_REFMAP_H
 #define FZ_REFMAP_H
@@ -23,22 +25,26 @@ struct fz_refmap_entry {
 struct fz_refmap {
 	struct fz_refmap_entry *entries;
 	size_t capacity; /* 0 or a power of two */
-	size_t n;        /* entries in use, at most half */
+	/* number of entries in use; at most half of the capacity */
+	size_t n;
 	uint32_t stamp;
-	unsigned idle; /* how often in a row the map was nearly unused when it
-			  was cleared */
+	/*
+	 * number of times in a row that the map was nearly unused when it was
+	 * cleared
+	 */
+	unsigned idle;
 };
 
-/* Empty, without memory. */
+/* Initialise an empty map, without memory. */
 void fz_refmap_init(struct fz_refmap *map);
 
 /* Free the memory by the allocator of `L`; the map is empty and usable. */
 void fz_refmap_fini(struct fz_refmap *map, lua_State *L);
 
-/* Remove all entries; frees memory that was unused for long. */
+/* Remove all entries; frees memory that was not needed for long. */
 void fz_refmap_clear(struct fz_refmap *map, lua_State *L);
 
-/* Double the capacity. Returns 0, or -1 without memory. */
+/* Double the capacity. Returns 0, or -1 if there is no memory. */
 int fz_refmap_grow(struct fz_refmap *map, lua_State *L);
 
 static inline struct fz_refmap_entry *
@@ -66,8 +72,8 @@ fz_refmap_find(const struct fz_refmap *map, const void *key)
 }
 
 /*
- * The entry of `key`. A new entry gets `number` and sets `fresh`. Returns NULL
- * without memory. The entry is valid until the next call.
+ * The entry of `key`. A new entry gets `number`, and `*fresh` is set. Returns
+ * NULL if there is no memory. The entry is valid until the next call.
  */
 static inline struct fz_refmap_entry *
 fz_refmap_enter(struct fz_refmap *map, lua_State *L, const void *key,

@@ -37,7 +37,9 @@ new_objects(lua_State *L)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &objects_key);
 }
 
-/* Make the set of missed classes, which keeps no metatable alive. */
+/*
+ * Make the set of missed classes, which is weak: it keeps no metatable alive.
+ */
 static void
 new_missed(lua_State *L)
 {
@@ -82,7 +84,10 @@ enter_object(lua_State *L, int idx)
 		luaL_error(L, "not enough memory");
 }
 
-/* Make the map anew: an object lost its name, and its address may be reused. */
+/*
+ * Make the map anew, because an object lost its name, and its address may be
+ * reused.
+ */
 static void
 reenter_objects(lua_State *L)
 {
@@ -158,7 +163,10 @@ fz_registered_classes(lua_State *L)
 	lua_pop(L, 1);
 }
 
-/* Push the entry of the value at `idx` in the table of `key`, if any. */
+/*
+ * Push the entry of the value at `idx` in the table of `key`. False if there is
+ * none.
+ */
 static bool
 look_up(lua_State *L, const void *key, int idx)
 {

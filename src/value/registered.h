@@ -26,12 +26,14 @@ enum fz_registered_field {
 	FZ_REGISTERED_NFIELDS,
 };
 
-/* Called once per state or more often, before the others. [-0, +0, m] */
+/*
+ * Called before the other functions, once per state or more often. [-0, +0, m]
+ */
 void fz_registered_open(lua_State *L);
 
 /*
- * Register the metatable or value at the top under `name`. An object registered
- * under it before loses the name. [-1, +0, m]
+ * Register the metatable or value at the top under `name`. An object that was
+ * registered under it before loses the name. [-1, +0, m]
  */
 void fz_registered_add_class(lua_State *L, const char *name);
 void fz_registered_add_value(lua_State *L, const char *name);
@@ -64,11 +66,11 @@ int fz_registered_field(lua_State *L, int mt, enum fz_registered_field field);
 
 /*
  * Note that objects crossed without the metatable at `idx`, or without the
- * class named there. True the first time. [-0, +0, m]
+ * class whose name is there. True the first time. [-0, +0, m]
  */
 bool fz_registered_miss(lua_State *L, int idx);
 
-/* Whether that was noted. [-0, +0, -] */
+/* Whether fz_registered_miss() has noted this. [-0, +0, -] */
 bool fz_registered_is_missed(lua_State *L, int idx);
 
 #endif

@@ -69,7 +69,10 @@ fz_scalar_store_integer(unsigned char *p, lua_Integer v)
 	return p + 9;
 }
 
-/* Store a number or boolean of type `type`. Its end; `p`: another value. */
+/*
+ * Store a number or boolean of type `type`. Returns its end, or `p` if it is
+ * another value.
+ */
 static inline unsigned char *
 fz_scalar_store(lua_State *L, int idx, int type, unsigned char *p)
 {

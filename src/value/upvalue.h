@@ -1,4 +1,4 @@
-/* upvalue.h - which variable an upvalue is, in every Lua 5.4. */
+/* upvalue.h - the identity of an upvalue's variable, in every Lua 5.4. */
 #ifndef FZ_UPVALUE_H
 #define FZ_UPVALUE_H
 
