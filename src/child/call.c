@@ -105,7 +105,9 @@ fz_child_push_function(lua_State *L, uint32_t number)
 	lua_remove(L, -2);
 }
 
-/* The key of a entry in the table of functions, whose own keys are from 0 on.
+/*
+ * The key of an entry of kept values in the table of functions; functions have
+ * the keys from 0 on.
  */
 static lua_Integer
 kept_key(uint32_t entry)
@@ -117,7 +119,7 @@ struct keeping {
 	const struct fz_child_io *io;
 	uint32_t entry, n;
 	uint64_t version;
-	bool mapped; /* a part must be released */
+	bool mapped; /* the last part must be released */
 };
 
 /* (funcs, keeping); protected */
@@ -159,7 +161,8 @@ fz_child_keep(lua_State *L, const struct fz_child_io *io, uint32_t entry,
 	lua_pushcfunction(L, keep_body);
 	lua_pushvalue(L, FZ_CHILD_FUNCS);
 	lua_pushlightuserdata(L, &k);
-	lua_pcall(L, 2, 0, 0); /* a chunk reports that they are lost */
+	/* after a failure the entry is empty, which the next chunk reports */
+	lua_pcall(L, 2, 0, 0);
 	if (k.mapped)
 		io->release(io->ctx);
 	lua_settop(L, top);
@@ -252,7 +255,10 @@ call_body(lua_State *L)
 {
 	struct fz_child_calls *c = lua_touserdata(L, -1);
 
-	/* This frame is new: functions, init and calls came as arguments. */
+	/*
+	 * In this function the list of functions, init and the calls are
+	 * arguments.
+	 */
 	fz_random_seed(c->what->random, c->what->seed);
 	if (c->what->init)
 		fz_child_run_init(L);
@@ -267,9 +273,12 @@ call_body(lua_State *L)
 	return 0;
 }
 
-/* The addresses are the registry keys of what is known of the last error. */
+/*
+ * Their addresses are the registry keys of the traceback and the item of the
+ * last error.
+ */
 static const char traceback_key, item_key;
-/* Set in a worker that is a program. */
+/* Its address is the key of a flag: this worker is a program. */
 static const char spawned_key;
 
 void
@@ -280,8 +289,8 @@ fz_child_is_spawned(lua_State *L)
 }
 
 /*
- * If the message at 1 is about a global variable, add what a worker that is a
- * program does not have.
+ * If the message at 1 is about a global variable, add a hint: a worker that is
+ * a program does not have the globals of the script.
  */
 static void
 explain_global(lua_State *L)
@@ -355,7 +364,10 @@ fz_child_push_result_message(lua_State *L, const struct fz_child_calls *c)
 	lua_pop(L, 1);
 }
 
-/* Describe an error of the codec about a result, whose message is complete. */
+/*
+ * Describe an error of the codec about a result. Its message is already
+ * complete.
+ */
 static void
 describe_result(lua_State *L, struct fz_child_calls *c, const char *word)
 {
@@ -373,9 +385,9 @@ describe_result(lua_State *L, struct fz_child_calls *c, const char *word)
 }
 
 /*
- * Describe an error that the function raised, or an error in its call. The
- * cause is a message of its own, so that the rest arrives if the receiver
- * cannot decode it.
+ * Describe an error of the function, or in its call. The cause is encoded as a
+ * message of its own, so that the rest arrives even if the receiver cannot
+ * decode the cause.
  */
 static void
 describe_error(lua_State *L, const struct fz_child_calls *c)
@@ -408,7 +420,7 @@ error_body(lua_State *L)
 		describe_error(L, c);
 	if (strcmp(word, fz_err_kind_name(FZ_ERR_INTERRUPTED)) == 0)
 		c->kind = FZ_ERR_INTERRUPTED;
-	/* The function did not raise it: it was not called. */
+	/* The error is not the function's: it was not called. */
 	if (c->phase == FZ_CHILD_PHASE_ARGUMENTS &&
 	    strcmp(word, fz_err_kind_name(FZ_ERR_UNSENDABLE)) == 0)
 		c->kind = FZ_ERR_UNSENDABLE;

@@ -21,7 +21,10 @@ struct fz_port;
 struct fz_random;
 struct fz_raw_value;
 
-/* The stack of the thread that makes calls, see fz_child_prepare(). */
+/*
+ * The indexes on the stack of the thread that makes calls, see
+ * fz_child_prepare().
+ */
 enum { FZ_CHILD_FUNCS = 1, FZ_CHILD_INIT, FZ_CHILD_LIST };
 #define FZ_CHILD_EXIT "exit" /* a key of the table of functions */
 
@@ -39,10 +42,10 @@ struct fz_child_io {
 	/* Send the reply. 0, or -1 if its receiver is gone. */
 	int (*send)(void *ctx);
 	/*
-	 * For chunks: get FZ_PORT_ITEM bytes for a result (NULL if the
-	 * receiver is gone), and report how many were used. If `port` is set,
-	 * its functions are used instead, and the chunk continues with the
-	 * other items of `at`.
+	 * For chunks: get FZ_PORT_ITEM bytes for a result (NULL if the receiver
+	 * is gone), and report the number of bytes used. If `port` is set, its
+	 * functions are used instead, and the chunk continues with the other
+	 * items of `at`.
 	 */
 	unsigned char *(*room)(void *ctx);
 	void (*end)(void *ctx, size_t len);
@@ -71,26 +74,29 @@ struct fz_child_chunk {
 	uint64_t seed;  /* seed of the batch; each item adds its index */
 	bool init;
 	bool plain; /* the list has no metatable; set at the first item */
-	/* of the items from `first` on; or NULL */
+	/* memory for raw results of the items from `first` on; or NULL */
 	struct fz_raw_value *raw_results;
 	struct fz_random *random;
 };
 
 /*
- * At the start of a forked process: find the state of math.random, and make
- * os.exit() leave this process at once. [-0, +0, -]
+ * Called at the start of a forked process: finds the state of math.random, and
+ * makes os.exit() leave this process at once. [-0, +0, -]
  */
 void fz_child_enter(lua_State *L, struct fz_random *random);
 
-/* In a worker that is a program: errors about globals say so. [-0, +0, m] */
+/*
+ * Called in a worker that is a program: errors about globals then mention that.
+ * [-0, +0, m]
+ */
 void fz_child_is_spawned(lua_State *L);
 
 /*
  * Create a thread for calls and leave it on top. The table at `funcs` lists the
- * functions; one that is a string is decoded at its first call. Index 0 may
- * hold the cells of the upvalues, see cells.h, and FZ_CHILD_EXIT a function for
- * the end of a worker that has made calls. A function or nil is at `init`,
- * a list of items or nil at `list`. [-0, +1, m]
+ * functions; a function that is a string is decoded at its first call. Its
+ * index 0 may hold the cells of the upvalues (cells.h), and its field
+ * FZ_CHILD_EXIT a function for the end of a worker that has made calls. At
+ * `init` is a function or nil, at `list` a list of items or nil. [-0, +1, m]
  */
 lua_State *fz_child_prepare(lua_State *L, int funcs, int init, int list);
 
@@ -103,9 +109,9 @@ enum fz_err_kind fz_child_call(
     lua_State *L, struct fz_child_call *call, const struct fz_child_io *io);
 
 /*
- * Keep the next `n` parts in `entry`, encoded until a chunk needs them; 0:
- * forget what is there. If this fails the entry is empty. `version` is
- * returned by fz_child_kept(), which returns 0 for an empty entry.
+ * Keep the next `n` parts in `entry`, encoded until a chunk needs them. `n` is
+ * 0: drop the values in the entry. After a failure the entry is empty.
+ * fz_child_kept() returns the `version` of the entry, or 0 if it is empty.
  */
 void fz_child_keep(lua_State *L, const struct fz_child_io *io, uint32_t entry,
     uint32_t n, uint64_t version);
@@ -120,8 +126,8 @@ int fz_child_chunk(
     lua_State *L, struct fz_child_chunk *chunk, const struct fz_child_io *io);
 
 /*
- * (number): a function that raises an error calls this, from a <close> value,
- * for the field `item` of the error: the item of its argument that it had.
+ * (number): sets the field `item` of the error that is being raised: the item
+ * at which the function was. The function calls this from a <close> value.
  */
 int fz_child_note_item(lua_State *L);
 

@@ -14,10 +14,10 @@
 #include "worker/child_items.h"
 #include "worker/child_port.h"
 
-/* The stack of the thread during a chunk. */
+/* The indexes on the stack of the thread during a chunk. */
 enum { CHUNK_HANDLER = FZ_CHILD_LIST + 1, CHUNK_FUNC, CHUNK_ITEMS, CHUNK_KEPT };
 
-/* Bytes in front of a message. */
+/* Most bytes in front of a message. */
 enum { CHUNK_HEAD_MAX = FZ_WIRE_USED + 8 };
 
 /* Whether the frame has other items than the current one. */
@@ -29,8 +29,8 @@ has_more_items(const struct fz_child_calls *c)
 }
 
 /*
- * Push the kept values, or nil. The first of them is the list if the frame has
- * none; it replaces the items at `items`. [-0, +1, e]
+ * Push the table of kept values, or nil. If the frame has no list, the first
+ * kept value is the list, and replaces the value at `items`. [-0, +1, e]
  */
 static void
 push_kept(lua_State *L, const struct fz_child_chunk *b, int items)
@@ -56,8 +56,9 @@ has_own_arguments(const struct fz_child_chunk *b)
 }
 
 /*
- * (funcs, init, call) -> function, items, kept. Prepares what all items share.
- * If each call brings its own function, `function` is their cells instead.
+ * (funcs, init, call) -> function, items, kept. Prepares the values that all
+ * items share. If each call brings its own function, `function` is the cells of
+ * these functions instead.
  */
 static int
 open_body(lua_State *L)
@@ -92,17 +93,16 @@ open_body(lua_State *L)
 	return 3;
 }
 
-/* The stack of the protected function that calls items. */
+/* The indexes on the stack of the protected function that calls items. */
 enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_EXTRA, ITEMS_N, ITEMS_TOP = ITEMS_N };
 
 /* Results left on the stack before all are popped at once. */
 enum { ITEMS_KEPT = 16 };
 
 /*
- * Push the function and the elements of the item on top, a table; its field n,
- * or its length, says how many. Returns that number. The field stays on the
- * stack below them, because most items have none and a pop for each would cost
- * time.
+ * Push the function and the elements of the item on top, a table; their number
+ * is its field n or its length. Returns that number. The field stays on the
+ * stack below them, because a pop for each item would cost time.
  */
 static int
 push_elements(lua_State *L)
@@ -173,7 +173,9 @@ item_advance(struct fz_child_calls *c)
 	return true;
 }
 
-/* Store what precedes a message of `len` bytes. Returns how many bytes. */
+/*
+ * Store the bytes in front of a message of `len` bytes. Returns their number.
+ */
 static size_t
 store_head(const struct fz_child_calls *c, unsigned char *p, size_t len)
 {
@@ -231,7 +233,7 @@ put_item(lua_State *L, struct fz_child_calls *c)
 		put_message(L, c, lua_gettop(L), 1);
 }
 
-/* Make one FZ_WIRE_CALL: its arguments are a part of their own. */
+/* Make one FZ_WIRE_CALL, whose arguments are one part. */
 static void
 call_with_own_arguments(lua_State *L, struct fz_child_calls *c)
 {
@@ -249,7 +251,7 @@ call_with_own_arguments(lua_State *L, struct fz_child_calls *c)
 	lua_settop(L, ITEMS_TOP);
 }
 
-/* Make one FZ_WIRE_STEP: each argument is a part of its own. */
+/* Make one FZ_WIRE_STEP, each of whose arguments is a part. */
 static void
 call_step(lua_State *L, struct fz_child_calls *c)
 {
@@ -271,8 +273,8 @@ call_step(lua_State *L, struct fz_child_calls *c)
 
 /*
  * Push the function and the arguments of item `i` if they are numbers in the
- * array part of the list, as in most lists. Returns how many arguments; 0: use
- * the Lua API.
+ * array part of the list, as in most lists. Returns the number of arguments; 0:
+ * use the Lua API.
  */
 static inline int
 push_raw_arguments(
@@ -300,7 +302,7 @@ push_raw_arguments(
 	return (int)n;
 }
 
-/* Push the kept values that each call gets; returns how many. */
+/* Push the kept values that each call gets; returns their number. */
 static int
 push_extra(lua_State *L, const struct fz_child_calls *c)
 {
@@ -317,7 +319,7 @@ call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 	int n;
 
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
-	fz_cwd_return(); /* the call before may have changed it */
+	fz_cwd_return(); /* the call before may have changed the directory */
 	fz_random_seed(b->random, b->seed + i);
 	n = push_raw_arguments(L, c, kind, i);
 	if (n == 0 && kind == FZ_WIRE_MAP) {
@@ -337,7 +339,7 @@ call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 	c->phase = FZ_CHILD_PHASE_RESULTS;
 }
 
-/* Count a result that stays on the stack. Popping many at once saves time. */
+/* Count a result that stays on the stack: to pop many at once saves time. */
 static inline void
 keep_result(lua_State *L, struct fz_child_calls *c)
 {
@@ -358,7 +360,8 @@ end_raw_run(struct fz_child_calls *c)
 
 /*
  * Call items from the current one on while their results are plain and can be
- * stored raw. False: the result of the current item is not, and is on top.
+ * stored raw. False if the result of the current item, which is on top, is not
+ * plain.
  */
 static inline bool
 store_raw_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
@@ -455,8 +458,9 @@ put_apart(struct fz_child_calls *c)
 }
 
 /*
- * Prepare what all items share. False: it failed, as the current item does, or
- * the items cannot be decoded, perhaps because of one, and come one by one.
+ * Prepare the values that all items share. False if that failed, and with it
+ * the current item, or if the items cannot be decoded together, perhaps because
+ * of one of them; then they come one by one.
  */
 static bool
 open_items(lua_State *L, struct fz_child_calls *c)
@@ -496,7 +500,7 @@ call_items(lua_State *L, struct fz_child_calls *c)
 	lua_pushvalue(L, list);
 	lua_pushvalue(L, CHUNK_KEPT);
 	status = lua_pcall(L, 4, 0, CHUNK_HANDLER);
-	end_raw_run(c); /* an error may have left it open */
+	end_raw_run(c); /* an error may have left the run open */
 	if (status != LUA_OK)
 		fz_child_put_error(L, c, status);
 	return status == LUA_OK;

@@ -21,7 +21,10 @@ enum fz_child_phase {
 
 struct fz_rawarray;
 
-/* The state of running calls; on the C stack around the protected call. */
+/*
+ * The state of running calls, which is on the C stack of the function that
+ * makes the protected call.
+ */
 struct fz_child_calls {
 	struct fz_child_call *what; /* either this or `chunk` is set */
 	struct fz_child_chunk *chunk;
@@ -35,17 +38,20 @@ struct fz_child_calls {
 	bool gone;             /* the receiver of the results is gone */
 	bool apart;            /* the items could not be decoded together */
 	unsigned nkept;        /* results on the stack */
-	int extra, nextra;     /* the kept values that each call gets: the first
-				  one, and how many */
-	const void *list;      /* the table of items; NULL: use the Lua API */
+	/*
+	 * the kept values that each call gets: index of the first one, and
+	 * their number
+	 */
+	int extra, nextra;
+	const void *list; /* the table of items; NULL: use the Lua API */
 	const struct fz_rawarray *raw;
 	bool storing_raw; /* results are being stored raw: see `direct` */
 	struct fz_direct direct;
 };
 
 /*
- * Push the values of the next part; returns how many. `cells` is the index of
- * the cells that the part names, 0: none. [-0, +n, e]
+ * Push the values of the next part; returns their number. `cells` is the index
+ * of the cells that the part refers to; 0: none. [-0, +n, e]
  */
 int fz_child_push_part(lua_State *L, struct fz_child_calls *c, int cells);
 
@@ -58,7 +64,9 @@ void fz_child_push_function(lua_State *L, uint32_t number);
 /* Push the function whose bytes are at `code`. [-0, +1, e] */
 void fz_child_decode_function(lua_State *L, int code);
 
-/* Call init, if any, in the directory in which calls run. [-0, +0, e] */
+/*
+ * Call init, if there is one, in the directory in which calls run. [-0, +0, e]
+ */
 void fz_child_run_init(lua_State *L);
 
 /*

@@ -42,7 +42,10 @@ send(void *ctx)
 	struct fz_err err = { 0 };
 	int rc = fz_port_send(pio->port, &err);
 
-	/* Nothing of the frame was written, unlike after a failed write. */
+	/*
+	 * The reply was refused: nothing of its frame was written, unlike after
+	 * a failed write.
+	 */
 	pio->refused = rc != 0 && err.kind == FZ_ERR_MEMORY && err.code == 0;
 	if (!pio->refused)
 		return rc;

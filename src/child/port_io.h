@@ -10,11 +10,11 @@
 struct fz_port_io {
 	struct fz_child_io io;
 	struct fz_port *port;
-	struct fz_call call; /* the current one */
+	struct fz_call call; /* the current call */
 	bool refused;        /* there was no memory for the last reply */
 };
 
-/* Its address must not change. */
+/* Initialise; the address of `pio` must not change afterwards. */
 void fz_port_io_init(struct fz_port_io *pio, struct fz_port *port);
 
 #endif

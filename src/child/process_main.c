@@ -49,7 +49,7 @@ print_error_body(lua_State *L)
 	if (c->phase == FZ_CHILD_PHASE_RESULTS &&
 	    *fz_child_kind_word(L) != '\0') {
 		fz_child_push_result_message(
-		    L, c); /* this message is complete */
+		    L, c); /* the message is complete already */
 		traced = false;
 	} else {
 		fz_lerror_text(L, 1);

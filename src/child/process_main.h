@@ -10,8 +10,9 @@
 struct fz_port;
 
 /*
- * Inherited by a process: a thread with its name, a function to call after it
- * has returned, one to call before, its function and all arguments.
+ * The values on the thread that a process inherits: its name, a function to
+ * call after its own function has returned, a function to call before that, its
+ * function and all arguments.
  */
 enum { FZ_PROCESS_NAME = 1, FZ_PROCESS_LEAVE, FZ_PROCESS_ENTER };
 

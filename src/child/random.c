@@ -8,7 +8,9 @@
 /* Its address is the registry key of the function that holds the state. */
 static const char random_key;
 
-/* Push the state if it is an upvalue of the function on top; else false. */
+/*
+ * Push the state if it is an upvalue of the function on top, else return false.
+ */
 static bool
 push_state(lua_State *L)
 {

@@ -17,7 +17,7 @@
 #include "worker/child_port.h"
 #include "worker/child_stream.h"
 
-/* What comes first from the parent. */
+/* The setup, which comes first from the parent. */
 struct setup {
 	struct fz_port *port;
 	struct fz_call call;
@@ -53,8 +53,9 @@ set_paths(lua_State *L, int setup)
 }
 
 /*
- * Register an empty metatable for each class of the table on top. Those that
- * the library of this process has registered are removed from it. [-0, +0, m]
+ * Register an empty metatable for each class of the table on top. Classes that
+ * the library of this process has registered are removed from the table. [-0,
+ * +0, m]
  */
 static void
 register_classes(lua_State *L)
@@ -102,7 +103,8 @@ add_classes(lua_State *L, int setup)
 	int classes = lua_gettop(L) + 1;
 
 	lua_getfield(L, setup, FZ_SPAWNED_CLASSES);
-	register_classes(L); /* first, because classes refer to each other */
+	/* register all first, because classes refer to each other */
+	register_classes(L);
 	for (lua_pushnil(L); lua_next(L, classes); lua_pop(L, 1))
 		fill_class(L);
 	lua_settop(L, classes - 1);
@@ -171,7 +173,8 @@ set_up(lua_State *L)
 	luaL_checkstack(L, 20, NULL);
 	fz_child_is_spawned(L);
 	push_setup(L, s);
-	if (!fz_allowed_is_set(L)) /* it has the modules that its owner chose */
+	/* a restricted worker has the paths that its owner chose */
+	if (!fz_allowed_is_set(L))
 		set_paths(L, SETUP);
 	add_classes(L, SETUP);
 	if (lua_getfield(L, SETUP, FZ_SPAWNED_PROCESS) == LUA_TSTRING) {
@@ -187,7 +190,7 @@ set_up(lua_State *L)
 	lua_settop(L, HOLDER);
 	lua_call(L, 0, 2);
 	lua_setfield(L, FUNCS, FZ_CHILD_EXIT);
-	lua_pushnil(L); /* it inherits no list */
+	lua_pushnil(L); /* a program inherits no list */
 	fz_child_prepare(L, FUNCS, -2, -1);
 	return 1;
 }

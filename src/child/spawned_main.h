@@ -4,7 +4,9 @@
 
 #include <lua.h>
 
-/* The version of the library and of Lua, as one word: both ends have the same.
+/*
+ * The version of the library and of Lua, as one word. Both ends must have the
+ * same.
  */
 #define FZ_SPAWNED_IDENTITY \
 	FZLUA_VERSION "/Lua" LUA_VERSION_MAJOR "." LUA_VERSION_MINOR
@@ -12,10 +14,10 @@
 /*
  * The body of FZ_WIRE_SETUP is an encoded table: `path` and `cpath` are those
  * of package. `classes` has, by the name of each registered class, the encoded
- * fields of its metatable. The string in `functions` has, encoded, a function
- * that returns init and exit, and a list of functions or nil. A process has the
- * string `process` in place of that, with the encoded values of the thread of
- * a fz_process_home, and its `seed`.
+ * fields of its metatable. The string in `functions` is the message of a
+ * function that returns init and exit, and of a list of functions or nil. For a
+ * process the table has, instead of that, the string `process`, which is the
+ * message of the values of the thread of a fz_process_home, and its `seed`.
  */
 #define FZ_SPAWNED_FUNCTIONS "functions"
 #define FZ_SPAWNED_PROCESS "process"
@@ -23,8 +25,8 @@
 #define FZ_SPAWNED_CLASSES "classes"
 
 /*
- * The code of that function: as its upvalues init and exit share what they
- * refer to, and one record has all their cells.
+ * The code of that function. Init and exit are its upvalues, so that they share
+ * the objects that they refer to, and one record has all their cells.
  */
 #define FZ_SPAWNED_HOLDER \
 	"local init, exit = ... return function() return init, exit end"

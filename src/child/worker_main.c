@@ -27,7 +27,7 @@ struct memory {
 	lua_Alloc alloc;   /* the original allocator of the state */
 	void *ud;
 	int64_t used;
-	int64_t limit; /* bytes; INT64_MAX: none */
+	int64_t limit; /* limit in bytes; INT64_MAX: none */
 };
 
 struct worker {
@@ -58,8 +58,8 @@ counting_alloc(void *ud, void *block, size_t osize, size_t nsize)
 }
 
 /*
- * Bytes in use by the Lua state. Constant in a worker that a finalizer forked,
- * because lua_gc() returns -1 there.
+ * Bytes in use by the Lua state. In a worker that a finalizer forked it is
+ * constant, because lua_gc() returns -1 there.
  */
 static int64_t
 state_bytes(lua_State *L)
@@ -111,7 +111,10 @@ limit_memory(lua_State *L, struct worker *w)
 	if (m->limit == limit)
 		return;
 	m->limit = limit;
-	/* Only a backstop, so that a refusal by the kernel is ignored. */
+	/*
+	 * The limit of the kernel is only a second guard, so that a failure to
+	 * set it is ignored.
+	 */
 	fz_proc_limit_memory(bytes != 0 ? bytes + SERVE_MEMORY_SLACK : 0, NULL);
 }
 
@@ -248,7 +251,7 @@ set_number(lua_State *L)
 	return 0;
 }
 
-/* If memory is missing the worker has no number. */
+/* If there is no memory, the worker has no number. */
 static void
 enter_number(lua_State *L, const struct fz_port *port)
 {
@@ -269,7 +272,7 @@ call_exit(lua_State *L)
 	return 0;
 }
 
-/* The function logs its own errors. */
+/* Errors are ignored, because the function logs its own. */
 static void
 leave(lua_State *L)
 {

@@ -11,8 +11,8 @@ struct fz_port;
 /* Inherited by the workers of a pool. */
 struct fz_serve_home {
 	lua_State *L; /* a thread of fz_child_prepare() */
-	bool serving; /* this process is a worker that uses it */
-	bool aged;    /* all objects are old: see garbage.h */
+	bool serving; /* this process is a worker that uses the thread */
+	bool aged;    /* all objects of the state are old: see garbage.h */
 };
 
 /* The fz_worker_main of a worker; `ctx` is its fz_serve_home. */
