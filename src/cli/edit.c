@@ -31,7 +31,7 @@
 
 enum { HISTORY_ENTRIES = 1000 };
 
-/* Around control sequences in a prompt. */
+/* The byte before and after control sequences in a prompt. */
 #define LITERAL '\1'
 
 struct fz_edit *
@@ -69,7 +69,7 @@ fz_edit_call(struct fz_edit *e, const char *name, const LineInfo *line)
 	lua_State *L = e->L;
 	locale_t locale = uselocale(LC_GLOBAL_LOCALE);
 
-	lua_pushcfunction(L, call_back); /* allocates nothing */
+	lua_pushcfunction(L, call_back); /* this allocates nothing */
 	lua_pushlightuserdata(L, e);
 	lua_pushlightuserdata(L, (void *)(uintptr_t)name);
 	lua_pushlightuserdata(L, (void *)(uintptr_t)line);
@@ -130,7 +130,10 @@ fz_edit_leave(struct fz_edit *e, const char *mark)
 	fflush(stdout);
 }
 
-/* Read a byte; meanwhile the loop turns. 1; 0: end; -1: error. */
+/*
+ * Read a byte, while the loop turns. Returns 1, 0 at the end, or -1 for an
+ * error.
+ */
 static int
 read_byte(struct fz_edit *e, char *byte)
 {
@@ -247,7 +250,7 @@ check_editor(lua_State *L)
 	return e;
 }
 
-/* Keep the characters of the prompt that take columns. */
+/* Keep only the characters of the prompt that take columns. */
 static void
 measure_prompt(struct fz_edit *e)
 {
@@ -268,7 +271,9 @@ measure_prompt(struct fz_edit *e)
 	}
 }
 
-/* Read an input, with its modes and signals. NULL: there is none. */
+/*
+ * Read an input, with the modes and the signals for it. NULL if there is none.
+ */
 static const char *
 read_input(struct fz_edit *e, int wake_fd)
 {

@@ -10,7 +10,7 @@
 #include <lua.h>
 
 /*
- * editor(callbacks) -> editor | nil: the terminal cannot be edited on. The
+ * editor(callbacks) -> editor | nil if the terminal does not allow editing. The
  * callbacks get the text before the cursor and the text after it:
  *
  *   wait()                    returns once there is input, or editor:has_news()

@@ -10,7 +10,7 @@
 #include "bind/lsink.h"
 #include "cli/edit_state.h"
 
-/* The keys that libedit gets from enter(), for ed-newline. */
+/* The sequence that enter() passes to libedit, bound to ed-newline. */
 #define ACCEPT "\033[accept~"
 #define PASTE_END L"\033[201~"
 
@@ -87,7 +87,7 @@ paste_add(struct paste *paste, wchar_t c)
 	return true;
 }
 
-/* Remove the mark of the end; false if it is not there yet. */
+/* Remove the mark of the end from the text. False if it is not there yet. */
 static bool
 paste_ends(struct paste *paste)
 {
@@ -161,7 +161,10 @@ end(EditLine *el, int c)
 	return move_to(el, line_end(el_wline(el)));
 }
 
-/* A line above or below, or else another entry of the history. */
+/*
+ * Move to the line above or below or, if there is none, to another entry of the
+ * history.
+ */
 static unsigned char
 up(EditLine *el, int c)
 {
@@ -237,7 +240,7 @@ static const struct {
 void
 fz_edit_bind_keys(EditLine *el)
 {
-	/* el_set() would lose copies of these names. */
+	/* Pass the constant names: el_set() keeps the pointers. */
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		el_wset(el, EL_ADDFN, commands[i].name, L"of fzlua",
 		    commands[i].call);

@@ -4,7 +4,7 @@
 
 #include <histedit.h>
 
-/* Bind the keys; a user's .editrc may have bound others. */
+/* Bind the keys. The user's .editrc may have bound others. */
 void fz_edit_bind_keys(EditLine *el);
 
 #endif

@@ -11,7 +11,10 @@ next_row(struct fz_edit_place *at)
 	at->column = 0;
 }
 
-/* Move behind something of `width` columns that is in one row. */
+/*
+ * Move behind a character of `width` columns, which never crosses the end of a
+ * row.
+ */
 static void
 advance(struct fz_edit_place *at, unsigned width, unsigned columns)
 {

@@ -6,7 +6,7 @@
 #include <wchar.h>
 
 struct fz_edit_place {
-	unsigned row, column; /* from 0 */
+	unsigned row, column; /* both from 0 */
 };
 
 /*

@@ -17,10 +17,13 @@ enum { NENDS = sizeof(ends) / sizeof(ends[0]) };
 
 static volatile sig_atomic_t active, resized, lost;
 static int wake = -1;
-static struct termios before, edited; /* modes of the terminal */
+/* modes of the terminal before the editor set its own, and while it edits */
+static struct termios before, edited;
 static struct sigaction end_before[NENDS], resize_before;
 
-/* Write a constant string; a failure cannot be reported. */
+/*
+ * Write a constant string. A failure is ignored, because it cannot be reported.
+ */
 static void
 send(const char *text)
 {
@@ -49,7 +52,7 @@ on_resize(int sig)
 
 /*
  * The signal may interrupt fz_edit_tty_end(), for example when the terminal
- * hangs up, which does nothing then.
+ * hangs up; the second call then does nothing.
  */
 static void
 on_end(int sig)

@@ -10,8 +10,8 @@
 #include <stdbool.h>
 
 /*
- * Before the editor sets its modes: from now on the modes are restored if a
- * signal ends or stops this process, and pasted text is marked by the terminal.
+ * Called before the editor sets its modes. From now on the modes are restored
+ * if a signal ends or stops this process, and the terminal marks pasted text.
  * Signal handlers write a byte to `wake_fd` if there is news.
  */
 void fz_edit_tty_begin(int wake_fd);

@@ -5,17 +5,17 @@
 #include <lua.h>
 
 /*
- * list_files(directory) -> names of its entries, those of directories with a
- * slash | nil: it cannot be read
+ * list_files(directory) -> names of its entries, with a slash behind those of
+ * directories | nil if it cannot be read
  */
 int fz_files_list(lua_State *L);
 
-/* make_directory(path): with those above it, as far as that is possible */
+/* make_directory(path): make the directory and those above it, if possible */
 int fz_files_make_directory(lua_State *L);
 
 /*
- * lock_file(file) -> whether this process has the file for itself until the
- * file is closed; waits for other processes
+ * lock_file(file) -> whether this process has locked the file, until it is
+ * closed; waits for other processes
  */
 int fz_files_lock(lua_State *L);
 

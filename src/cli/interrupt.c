@@ -14,7 +14,8 @@
 
 /* State for the handler of SIGINT; a process has one command. */
 static struct fzlua_instance *instance;
-static volatile sig_atomic_t only_raises; /* a second signal ends nothing */
+/* a second signal does not end the process */
+static volatile sig_atomic_t only_raises;
 
 /* The first Ctrl-C raises an error in Lua; a second one ends the process. */
 static void

@@ -8,8 +8,8 @@
 
 /*
  * Catch SIGINT until the state is closed, unless the command was started with
- * SIGINT ignored (nohup, "&"). The handler sets the debug hook of the coroutine
- * that runs, which fz_ltask_follow_coroutines() notes. [-0, +0, e]
+ * SIGINT ignored (nohup, "&"). The handler sets the debug hook of the running
+ * coroutine, which it knows by fz_ltask_follow_coroutines(). [-0, +0, e]
  */
 void fz_interrupt_catch(lua_State *L);
 
@@ -19,13 +19,17 @@ void fz_interrupt_catch(lua_State *L);
  */
 int fz_interrupt_catch_next(lua_State *L);
 
-/* Whether a second Ctrl-C, before the error of the first, ends nothing. */
+/*
+ * Set whether a second Ctrl-C, before the error of the first is raised, does
+ * not end the process.
+ */
 void fz_interrupt_only_raise(bool only);
 
 /*
  * Stop catching SIGINT, because no script is left to interrupt. The next Ctrl-C
- * only makes a further one end the process. A write of the last output goes on,
- * because stdio would drop the bytes of a write that fails with EINTR.
+ * only makes a further one end the process. It does not interrupt the write of
+ * the last output, because stdio would drop the bytes of a write that fails
+ * with EINTR.
  */
 void fz_interrupt_uncatch(void);
 

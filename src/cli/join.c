@@ -24,16 +24,18 @@ enum { JOIN_SETUP_MAX = 8192, JOIN_SLOTS_MAX = 4096, JOIN_MISUSE = 2 };
 	"abcdefghijklmnopqrstuvwxyz" \
 	"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
-/* What the options say; the environment says what is missing. */
+/*
+ * The values of the options, or of the environment where an option is missing.
+ */
 struct join {
 	const char *url, *creds, *slots, *name, *allow;
 	char host[65], cpus[16], allow_path[PATH_MAX];
 };
 
-/* All take a value. */
+/* The options, each with a value. */
 static const struct option {
 	const char *name;
-	size_t field; /* of struct join */
+	size_t field; /* offset of its field in struct join */
 } options[] = {
 	{ "--engine", offsetof(struct join, url) },
 	{ "--engine-creds", offsetof(struct join, creds) },
@@ -44,8 +46,8 @@ static const struct option {
 };
 
 /*
- * The option that `word` is, or NULL, and the part of the word behind its name:
- * "" if the next word is the value.
+ * The option that `word` names, or NULL. Also the part of the word behind its
+ * name: "" if the next word is the value.
  */
 static const struct option *
 find_option(const char *word, const char **rest)
@@ -62,7 +64,7 @@ find_option(const char *word, const char **rest)
 	return NULL;
 }
 
-/* An empty variable is none. */
+/* The value of an environment variable; NULL if it is empty. */
 static const char *
 environment(const char *name)
 {
@@ -117,7 +119,7 @@ read_options(struct join *join, int argc, char **argv)
 	return 0;
 }
 
-/* The file must be readable now; each worker reads it again. */
+/* Check that the file is readable now; each worker reads it again. */
 static int
 check_allow(struct join *join)
 {
@@ -180,7 +182,7 @@ put(char setup[JOIN_SETUP_MAX], size_t *len, const char *text)
 }
 
 /*
- * Put what the gateway reads into a pipe, because other users see command
+ * Write the setup of the gateway to a pipe, because other users see command
  * lines. Returns the end to read from, or -1 and errno.
  */
 static int
@@ -201,7 +203,7 @@ setup_pipe(const struct join *join, const char *command)
 	    fz_fd_write_all(ends[1], setup, len) != 0)
 		return -1;
 	fz_fd_close(&ends[1]);
-	return dup(ends[0]); /* which stays open in the gateway */
+	return dup(ends[0]); /* a copy that stays open in the gateway */
 }
 
 static void

@@ -47,7 +47,10 @@ push_args(lua_State *L, int argc, char **argv)
 	}
 }
 
-/* All users of the machine can read a command line. */
+/*
+ * Overwrite the user and password in a URL of the command line, which all users
+ * of the machine can read.
+ */
 static void
 hide_secret(char *url)
 {
@@ -81,9 +84,9 @@ input_is_terminal(lua_State *L)
 }
 
 /*
- * ignore_environment(): set package.path and package.cpath as without LUA_PATH
- * and LUA_CPATH. The library is opened again, as lua5.4 -E does it; only these
- * fields of the new table are used.
+ * ignore_environment(): set package.path and package.cpath as if LUA_PATH and
+ * LUA_CPATH were not set. For this the library is opened again, as lua5.4 -E
+ * does; only these fields of the new table are used.
  */
 static int
 ignore_environment(lua_State *L)
@@ -92,7 +95,8 @@ ignore_environment(lua_State *L)
 
 	lua_pushboolean(L, 1);
 	lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
-	lua_getglobal(L, "require"); /* it belongs to the first table */
+	/* it belongs to the first table of the library */
+	lua_getglobal(L, "require");
 	lua_getglobal(L, LUA_LOADLIBNAME);
 	lua_pushcfunction(L, luaopen_package);
 	lua_call(L, 0, 1);
@@ -106,8 +110,9 @@ ignore_environment(lua_State *L)
 }
 
 /*
- * Have the reporter at `report` handle the error on top, which it replaces with
- * the exit status, or nil to go on. Ctrl-C may raise an error in the reporter.
+ * Call the reporter at `report` with the error on top, and replace the error by
+ * its result: the exit status, or nil to go on. Ctrl-C may raise an error in
+ * the reporter.
  */
 static void
 call_report(lua_State *L, int report)
@@ -124,8 +129,8 @@ call_report(lua_State *L, int report)
 /*
  * Run the functions that the steps of fzlua.cli return, with its message
  * handler. They are called from this frame, so that a chunk has the same level
- * in the stack as in lua. The step, the handler and the reporter of cli.main()
- * are at index `step` and after it. Pushes the status.
+ * in the stack as in the lua command. The step, the handler and the reporter of
+ * cli.main() are at index `step` and after it. Pushes the status.
  */
 static void
 call_steps(lua_State *L, int step)
@@ -152,8 +157,9 @@ call_steps(lua_State *L, int step)
 }
 
 /*
- * call_steps(step, handler, report) -> status: a loop as that of fzlua.cli,
- * inside a step. It goes on after an error if the reporter returns nil.
+ * call_steps(step, handler, report) -> status: run a loop like that of
+ * fzlua.cli inside a step. It goes on after an error if the reporter returns
+ * nil.
  */
 static int
 steps_call(lua_State *L)
@@ -258,7 +264,7 @@ fill_standard_files(void)
 {
 	int fd;
 
-	do /* reads and writes of it fail, as for a closed file */
+	do /* reads and writes of it fail, as those of a closed file do */
 		fd = open("/dev/null", O_PATH);
 	while (fd != -1 && fd <= STDERR_FILENO);
 	if (fd != -1)
@@ -284,7 +290,8 @@ main(int argc, char **argv)
 	int status;
 
 	fill_standard_files();
-	signal(SIGCHLD, SIG_DFL); /* if ignored, exit codes are lost */
+	/* if it were ignored, exit codes would be lost */
+	signal(SIGCHLD, SIG_DFL);
 	fz_fd_raise_limit();
 	fz_cwd_reported();
 	fz_process.program = "/proc/self/exe";
@@ -302,9 +309,11 @@ main(int argc, char **argv)
 	}
 	atexit(fz_output_close);
 	atexit(fz_print_end);
-	atexit(fz_interrupt_uncatch); /* before the last output */
+	/* so that it runs before the last output */
+	atexit(fz_interrupt_uncatch);
 	atexit(fz_edit_tty_end);
-	atexit(fz_make_leave); /* first, because output may end the process */
+	/* runs first, because output may end the process */
+	atexit(fz_make_leave);
 	lua_pushcfunction(L, run);
 	lua_pushinteger(L, argc);
 	lua_pushlightuserdata(L, argv);

@@ -16,7 +16,10 @@ void fz_make_join(lua_State *L);
 /* Return make's tokens. For atexit(); workers do not call it. */
 void fz_make_leave(void);
 
-/* Make `sig` end the process; as a signal handler, make the next one end it. */
+/*
+ * End the process by `sig`. If a handler of `sig` calls this, the process ends
+ * when the handler returns.
+ */
 void fz_make_end_by_signal(int sig);
 
 #endif

@@ -16,10 +16,10 @@
 #include "os/fd.h"
 #include "value/lerror.h"
 
-/* Standard output during a diversion; -1: none. */
+/* A copy of standard output during a diversion; -1: no diversion. */
 static int diverted = -1;
 
-/* errno of the first write that failed, as far as it is known; 0: none. */
+/* errno of the first failed write, if it is known; 0: none. */
 static int write_error;
 
 /* Whether standard output is a pipe that has no reader. */
@@ -93,7 +93,7 @@ fz_output_restore(lua_State *L)
 	if (diverted == -1)
 		return 0;
 	fflush(stdout);
-	clearerr(stdout); /* the error state is that of standard error */
+	clearerr(stdout); /* the error state came from standard error */
 	if (dup2(diverted, STDOUT_FILENO) == -1)
 		return fail(L, errno);
 	fz_fd_close(&diverted);

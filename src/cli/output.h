@@ -5,16 +5,16 @@
 #include <lua.h>
 
 /*
- * For atexit(), in the command alone: write what is buffered. Output that
- * cannot be written gives a message on standard error and ends the process. A
- * closed pipe has no reader and gives no message.
+ * For atexit(), in the command alone: write buffered output. If that fails,
+ * print a message on standard error, except for a pipe without a reader, and
+ * end the process.
  */
 void fz_output_close(void);
 
-/* Right after a write to stdout: keep the reason if it failed. */
+/* Called right after a write to stdout: if it failed, keep the reason. */
 void fz_output_check(void);
 
-/* output_failed(errno): fz_output_close() gives this reason. */
+/* output_failed(errno): note the reason that fz_output_close() prints. */
 int fz_output_failed(lua_State *L);
 
 /*

@@ -15,10 +15,10 @@
 #include "cli/output.h"
 #include "value/luserdata.h"
 
-/* Of the Lua state of the command; NULL once the state is closed. */
+/* The sink of the command's Lua state; NULL once the state is closed. */
 static struct fz_lsink *sink;
 
-/* The functions of the Lua library. */
+/* The original functions of the Lua library. */
 static lua_CFunction lua_print, lua_write, lua_output, lua_file_write,
     lua_execute;
 
@@ -45,7 +45,9 @@ fz_print_restore(void)
 		fz_footer_redraw(&sink->footer);
 }
 
-/* For a function of the Lua library that has written. */
+/*
+ * Check the result of a function of the Lua library that has written to stdout.
+ */
 static int
 checked(int nresults)
 {
@@ -74,7 +76,7 @@ print(lua_State *L)
 	return 0;
 }
 
-/* Print what `original` writes of the values to `file` above the lines. */
+/* Print above the lines what `original` would write to `file`. */
 static int
 write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
 {
@@ -99,7 +101,10 @@ write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
 	free(text);
 	if (status == LUA_OK)
 		return lua_gettop(L) - n;
-	/* A wrong argument: have the error raised where the script calls. */
+	/*
+	 * A wrong argument: call the original, so that the error names the call
+	 * of the script.
+	 */
 	fz_print_clear();
 	fz_print_restore();
 	lua_settop(L, n);
@@ -155,7 +160,7 @@ execute(lua_State *L)
 	return n;
 }
 
-/* Replace a field of the table on top; `*original` is what it was. */
+/* Replace a field of the table on top; `*original` is set to its old value. */
 static void
 replace(
     lua_State *L, const char *name, lua_CFunction f, lua_CFunction *original)

@@ -1,11 +1,10 @@
 /*
- * print.h - what the script prints goes above the progress lines and the
+ * print.h - prints the output of the script above the progress lines and the
  * prompt.
  *
- * * print, io.write and file:write behave as those of the Lua library. They are
- * the functions of that library while neither lines nor prompt are shown on the
- * terminal that they write to. Another program that os.execute runs finds both
- * removed.
+ * print, io.write and file:write behave as those of the Lua library. They call
+ * these unless progress lines or the prompt are on the terminal that they write
+ * to. Before os.execute runs another program, both are removed.
  */
 #ifndef FZ_PRINT_H
 #define FZ_PRINT_H

@@ -11,7 +11,7 @@
 #include "value/allowed.h"
 #include "worker/allow.h"
 
-/* Their functions only compute. */
+/* Modules of the library that submitters send, whose functions only compute. */
 static const char *const sent_modules[] = { "fzlua.folding", "fzlua.nodes" };
 
 static int
@@ -22,7 +22,7 @@ append(lua_State *L, const void *bytes, size_t len, void *out)
 	return ((struct fz_buf *)out)->failed;
 }
 
-/* The function in the setup of a worker. */
+/* Allow the function that is in the setup of each worker. */
 static int
 add_holder(lua_State *L, struct fz_allow *allow)
 {
@@ -78,7 +78,7 @@ fz_restrict(lua_State *L, const char *path, struct fz_err *err)
 		rc = (int)lua_tointeger(L, -1);
 	lua_pop(L, 1);
 	if (rc == 0)
-		return 0; /* it stays as long as the process */
+		return 0; /* it lives as long as the process */
 	fz_allow_free(allow);
 	return fz_err_set(
 	    err, FZ_ERR_ERROR, "--allow cannot check the bytecode of this Lua");

@@ -7,8 +7,8 @@
 struct fz_err;
 
 /*
- * Restrict the new state to what the file allows, and to those functions of the
- * library that submitters send. 0, or -1 and `err`.
+ * Restrict the new state to the functions that the file allows, and to
+ * functions of the library that submitters send. 0, or -1 and `err`.
  */
 int fz_restrict(lua_State *L, const char *path, struct fz_err *err);
 

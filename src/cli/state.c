@@ -19,14 +19,14 @@ panic(lua_State *L)
 	fprintf(stderr, "PANIC: unprotected error in call to Lua API (%s)\n",
 	    message != NULL ? message : "error object is not a string");
 	fflush(stderr);
-	return 0; /* Lua aborts */
+	return 0; /* after the return Lua calls abort() */
 }
 
 static void warn_off(void *ud, const char *message, int more);
 static void warn_on(void *ud, const char *message, int more);
 static void warn_more(void *ud, const char *message, int more);
 
-/* Handle a control message; false: `message` is not one. */
+/* Handle a control message. False if `message` is not one. */
 static int
 handle_control(lua_State *L, const char *message, int more)
 {
@@ -68,15 +68,15 @@ warn_on(void *ud, const char *message, int more)
 	warn_more(ud, message, more);
 }
 
-/* Its address is the key of the object in the registry that is ended last. */
+/* Its address is the registry key of the object whose finalizer runs last. */
 static const char last_key;
 
 /* The exit status once the process ends, or -1. */
 static int ending = -1;
 
 /*
- * The finalizer of the first object that has one, so that it runs after all
- * other finalizers.
+ * The finalizer of the first object that got one, so that it runs after all
+ * others.
  */
 static int
 exit_at_end(lua_State *L)
@@ -110,7 +110,8 @@ fz_state_new(void)
 	lua_setwarnf(L, warn_off, L);
 	lua_pushcfunction(L, add_last);
 	if (lua_pcall(L, 0, 0, 0) != LUA_OK)
-		lua_settop(L, 0); /* without memory: the end takes longer */
+		/* if there is no memory, the end only takes longer */
+		lua_settop(L, 0);
 	return L;
 }
 
@@ -118,7 +119,8 @@ _Noreturn void
 fz_state_exit(lua_State *L, int status)
 {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(FZ_VALGRIND)
-	ending = status; /* a memory checker must see each block freed */
+	/* a memory checker must see that each block is freed */
+	ending = status;
 #endif
 	lua_close(L);
 	exit(status);

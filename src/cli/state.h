@@ -5,9 +5,9 @@
 #include <lua.h>
 
 /*
- * A state like that of luaL_newstate(), with warnings off, whose allocator is
- * that of os/alloc.h from the first block on. NULL if there is no memory. End
- * it with fz_state_exit().
+ * A state like that of luaL_newstate(), with warnings off. All its blocks come
+ * from the allocator of os/alloc.h. NULL if there is no memory. End it with
+ * fz_state_exit().
  */
 lua_State *fz_state_new(void);
 

@@ -13,9 +13,9 @@
 
 /*
  * Workers lead groups of their own, so that the terminal does not signal them.
- * The default action of SIGTSTP stops this process, so that a shell sees the
- * stop, and so that the kernel ignores the signal in an orphaned group, which
- * no shell could continue.
+ * This process is stopped by the default action of SIGTSTP: the shell sees the
+ * stop, and in an orphaned group, which no shell could continue, the kernel
+ * ignores the signal.
  */
 static void
 on_suspend(int sig)

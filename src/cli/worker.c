@@ -39,7 +39,8 @@ open_libraries(lua_State *L)
 	lua_setfield(L, -2, "command");
 	lua_pop(L, 2);
 	fz_ltask_follow_coroutines(L);
-	lua_getglobal(L, "require"); /* so that an error keeps its class */
+	/* so that the class of errors is registered */
+	lua_getglobal(L, "require");
 	lua_pushliteral(L, "fzlua.error");
 	lua_call(L, 1, 0);
 	return 0;
@@ -52,7 +53,7 @@ refuse(int link, const struct fz_err *err)
 	return EXIT_FAILURE;
 }
 
-/* Open the libraries. 0, or -1 after the parent was told the reason. */
+/* Open the libraries. 0, or -1 after the reason was sent to the parent. */
 static int
 open_state(lua_State *L, int link)
 {
@@ -78,7 +79,7 @@ serve(lua_State *L, int link, int slot)
 	return fz_spawned_main(L, link, slot);
 }
 
-/* Serve, with the slots of the parent. */
+/* Serve with the slots of the parent. */
 static int
 serve_with_slots(lua_State *L, const struct fz_child_spawned *spawned)
 {
@@ -115,13 +116,14 @@ fz_worker_serve(char **argv)
 	fz_proc_exit(status);
 }
 
-/* What the command line of a worker on a node says. */
+/* The words of the command line of a worker on a node. */
 struct words {
-	const char *version, *allow; /* NULL: nothing */
-	int slot;                    /* the end of a slot_line; -1: none */
+	const char *version, *allow; /* NULL: not given */
+	/* the worker's end of a slot_line; -1: none */
+	int slot;
 };
 
-/* False: it is another command line. */
+/* Read the words. False if it is another command line. */
 static bool
 read_words(struct words *words, int argc, char **argv)
 {
@@ -142,8 +144,8 @@ read_words(struct words *words, int argc, char **argv)
 }
 
 /*
- * sshd runs the command that it is told to run for a key, and puts there what
- * the submitter has asked for: `fzlua --worker VERSION`.
+ * For a key with a forced command, sshd runs that command, and puts the command
+ * of the submitter into this variable: `fzlua --worker VERSION`.
  */
 static const char *
 asked_version(void)
@@ -155,8 +157,8 @@ asked_version(void)
 }
 
 /*
- * Without a version nobody has started it for a submitter, except sshd or a
- * user who wants to see: it joins the engine of the environment.
+ * Whether this process joins the engine that the environment names: it has no
+ * version, and so no submitter, and sshd did not start it for one.
  */
 static bool
 joins_by_environment(const struct words *words)
