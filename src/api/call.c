@@ -14,7 +14,7 @@
 /* Its address is the registry key of the error for a lack of memory. */
 static const char memory_error_key;
 
-/* Free places on the stack that the functions here use. */
+/* Number of free places on the stack that the functions here use. */
 enum { STACK_ROOM = 8 };
 
 _Static_assert((int)FZLUA_GRAPH == (int)FZ_ERR_GRAPH, "one list of kinds");
@@ -64,7 +64,9 @@ fzlua_status_of(lua_State *L)
 	return status;
 }
 
-/* The error on top is Lua's own for a lack of memory, or of an error handler.
+/*
+ * Replace the error on top, which is Lua's own for a lack of memory, or an
+ * error in the message handler.
  */
 static int
 replace_error(lua_State *L)
@@ -116,7 +118,10 @@ raise_over(lua_State *L)
 	return fz_llimit_raise(L, fz_lloop_limit(L));
 }
 
-/* Code may return although it has used up its limits, in a C function. */
+/*
+ * Call with limits. Code may return although it has used them up, in a C
+ * function.
+ */
 static int
 limited_call(lua_State *L, int nargs, int nresults)
 {
@@ -126,7 +131,7 @@ limited_call(lua_State *L, int nargs, int nresults)
 
 	fz_llimit_begin(limit, L, &hook);
 	status = call(L, nargs, nresults);
-	fz_lloop_arm_fd(L, 0); /* it may have started something */
+	fz_lloop_arm_fd(L, 0); /* the call may have started something */
 	fz_llimit_end(limit, L, &hook);
 	if (!fz_llimit_was_over(limit, &hook) || status == FZLUA_TIMEOUT)
 		return status;

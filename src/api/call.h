@@ -5,9 +5,8 @@
 #include <lua.h>
 
 /*
- * Call `f` as lua_pcall() does, and make what it raises an fz.Error. Returns an
- * enum fzlua_status.
- * [-(nargs), +(nresults|1), -]
+ * Call `f` as lua_pcall() does, and make an fz.Error of any error that it
+ * raises. Returns an enum fzlua_status. [-(nargs), +(nresults|1), -]
  */
 int fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults);
 
@@ -18,8 +17,8 @@ int fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults);
 void fzlua_enter(lua_State *L);
 
 /*
- * The stack is full: replace `n` values by the error for that, for which there
- * is one free place. Returns FZLUA_MEMORY. [-n, +1, -]
+ * Report a full stack: replace `n` values by an error, for which there must be
+ * one free place. Returns FZLUA_MEMORY. [-n, +1, -]
  */
 int fzlua_refuse_full(lua_State *L, int n);
 

@@ -2,13 +2,13 @@
  * api/fzlua.h - parallel pipelines in Lua, for C programs.
  *
  * The library never exits, changes signal handlers or reaps children of other
- * code, and prints what workers print, and its log, through fzlua_set_output()
- * and fzlua_set_log() only. Several states of a process may have the library
- * open, each in a thread of its own: one thread at a time uses a state. Objects
- * and workers of one state are unknown to the others. A worker is a fork of the
- * thread that uses its state. Workers end with the process, even if it is
- * killed. In a child that the host forks, a state is usable, without the tasks
- * and calls of the parent.
+ * code. It passes the output of workers, and its log, to the functions of
+ * fzlua_set_output() and fzlua_set_log(). Several states of a process may have
+ * the library open, each in a thread of its own: one thread at a time uses a
+ * state. A state does not know objects and workers of another state. A worker
+ * is a fork of the thread that uses its state. Workers end with the process,
+ * even if it is killed. In a child that the host forks, a state is usable,
+ * without the tasks and calls of the parent.
  *
  * As in Lua's own interface, values are passed on the stack of a lua_State, and
  * a comment such as [-1, +2, e] says how many values a function pops and
@@ -47,10 +47,10 @@ enum fzlua_status {
 	FZLUA_CRASH,       /* a worker died */
 	FZLUA_TIMEOUT,     /* a time limit ran out */
 	FZLUA_MEMORY,      /* a memory limit was reached, or memory ran out */
-	FZLUA_CANCELLED,   /* it was ended before it had a result */
-	FZLUA_INTERRUPTED, /* by fzlua_interrupt() */
+	FZLUA_CANCELLED,   /* the call was ended before it had a result */
+	FZLUA_INTERRUPTED, /* fzlua_interrupt() interrupted the call */
 	FZLUA_UNSENDABLE,  /* a value cannot cross a process boundary */
-	FZLUA_CLOSED,      /* something was used after it was closed */
+	FZLUA_CLOSED,      /* an object was used after it was closed */
 	FZLUA_GRAPH,       /* a chain or dag that cannot run */
 	FZLUA_NONE = -1    /* fzlua_next(): no task has ended */
 };
@@ -68,13 +68,15 @@ FZLUA_API const char *fzlua_version(void);
 FZLUA_API int luaopen_fzlua(lua_State *L);
 
 /*
- * Takes what workers print, whole lines at a time, in order; `fd` is 1 or 2.
- * Returns 0, or the errno of a failure, which the wait that is under way then
- * raises. Must not call Lua.
+ * Receives the output of workers, whole lines at a time, in order; `fd` is 1 or
+ * 2. Returns 0, or the errno of a failure, which the current wait then raises.
+ * Must not call Lua.
  */
 typedef int (*fzlua_output)(void *ctx, int fd, const char *bytes, size_t len);
 
-/* Takes an entry of the log with the newline at its end. Must not call Lua. */
+/*
+ * Receives an entry of the log with the newline at its end. Must not call Lua.
+ */
 typedef void (*fzlua_log)(void *ctx, const char *line, size_t len);
 
 /*
@@ -89,18 +91,22 @@ enum { FZLUA_FORK_BEFORE, FZLUA_FORK_PARENT, FZLUA_FORK_CHILD };
 typedef void (*fzlua_forks)(void *ctx, int when);
 
 /*
- * Set the functions of the host that get what workers print, and the log, from
- * now on; NULL: these go to stdout and stderr, as at first. Set the function
- * that is called around forks; NULL: none. After luaopen_fzlua(). [-0, +0, -]
+ * Set the functions of the host that receive the output of workers, and the
+ * log, from now on; NULL: these go to stdout and stderr, as at first. Set the
+ * function that is called around forks; NULL: none. Call them after
+ * luaopen_fzlua(). [-0, +0, -]
  */
 FZLUA_API void fzlua_set_output(lua_State *L, fzlua_output output, void *ctx);
 FZLUA_API void fzlua_set_log(lua_State *L, fzlua_log log, void *ctx);
 FZLUA_API void fzlua_set_forks(lua_State *L, fzlua_forks forks, void *ctx);
 
-/* What a new state is made with. All zero but `size`: the defaults. */
+/* Options for a new state. All zero except `size`: the defaults. */
 struct fzlua_options {
-	size_t size; /* sizeof(struct fzlua_options): tells versions apart */
-	lua_Alloc alloc; /* of the state; NULL: realloc and free */
+	/*
+	 * sizeof(struct fzlua_options), by which the library knows the version
+	 */
+	size_t size;
+	lua_Alloc alloc; /* allocator of the state; NULL: realloc and free */
 	void *alloc_ctx;
 	fzlua_output output; /* see fzlua_set_output(), ... */
 	void *output_ctx;
@@ -120,8 +126,8 @@ struct fzlua_options {
 	const char *start;
 	/*
 	 * The path of that command; NULL: FZLUA_WORKER_COMMAND in the
-	 * environment, the installed one, or fzlua in PATH. It must be of the
-	 * same version. The string must live as long as the state.
+	 * environment, the installed command, or fzlua in PATH. It must be of
+	 * the same version. The string must live as long as the state.
 	 */
 	const char *worker_command;
 };
@@ -142,8 +148,8 @@ FZLUA_API int fzlua_new(lua_State **L, const struct fzlua_options *options);
 FZLUA_API void fzlua_close(lua_State *L);
 
 /*
- * As the command does at the end of a script: wait until all tasks have ended,
- * and all processes that are no daemons. [-0, +(0|1), -]
+ * Wait until all tasks have ended, and all processes that are not daemons, as
+ * the command does at the end of a script. [-0, +(0|1), -]
  */
 FZLUA_API int fzlua_finish(lua_State *L);
 
@@ -191,33 +197,33 @@ FZLUA_API int fzlua_spawn(lua_State *L, int nargs, void *tag);
 FZLUA_API int fzlua_next(lua_State *L, int nresults, void **tag);
 
 /*
- * End the tasks with this tag, and what runs for them in workers. fzlua_next()
- * will return each, as FZLUA_CANCELLED. [-0, +(0|1), -]
+ * End the tasks with this tag, and their calls in workers. fzlua_next() will
+ * return each, as FZLUA_CANCELLED. [-0, +(0|1), -]
  */
 FZLUA_API int fzlua_cancel(lua_State *L, void *tag);
 
 /*
- * The descriptor to poll for reading. It covers timers, too, and stays the same
- * and the library's. After calls by other means than the functions here, such
- * as lua_call(), call fzlua_step() once. -1: no descriptor is free, see errno.
- * [-0, +0, -]
+ * The descriptor to poll for reading. It covers timers, too, never changes, and
+ * belongs to the library. After calls by other means than the functions here,
+ * such as lua_call(), call fzlua_step() once. -1: no descriptor is free, see
+ * errno. [-0, +0, -]
  */
 FZLUA_API int fzlua_fd(lua_State *L);
 
 /*
- * Do what is ready: move jobs and results, run tasks. Waits at most `seconds`
- * if nothing is; negative: without limit; NaN: not at all. Returns errors of
- * the loop, such as FZLUA_INTERRUPTED; fzlua_next() returns errors of tasks.
- * [-0, +(0|1), -]
+ * Do the work that is ready: move jobs and results, run tasks. If there is
+ * none, waits at most `seconds`; negative: without limit; NaN: not at all.
+ * Returns errors of the loop, such as FZLUA_INTERRUPTED; fzlua_next() returns
+ * errors of tasks. [-0, +(0|1), -]
  */
 FZLUA_API int fzlua_step(lua_State *L, double seconds);
 
 /*
  * Limits for scripts that are not trusted to end. They hold for each
- * fzlua_call() and fzlua_dofile(), waits included, and for each stretch that a
- * task runs without a wait. If more time or instructions of Lua are used, the
- * status is FZLUA_TIMEOUT, also if the script catches errors; if more memory is
- * used, it is FZLUA_MEMORY. The state stays usable. 0: no limit. They hold for
+ * fzlua_call() and fzlua_dofile(), waits included, and for a task from one wait
+ * to the next. If more time or instructions of Lua are used, the status is
+ * FZLUA_TIMEOUT, also if the script catches errors; if more memory is used, it
+ * is FZLUA_MEMORY. The state stays usable. 0: no limit. They hold for
  * finalizers and fzlua_close(), too. A C function that does not return is not
  * ended, such as string.find() with a pattern that tries for ever, and workers
  * have limits of their own: the options `timeout` and `memory`.
@@ -230,15 +236,15 @@ struct fzlua_limits {
 };
 
 /*
- * Set the limits of later calls; NULL: none. The first one replaces xpcall,
+ * Set the limits of later calls; NULL: none. The first call replaces xpcall,
  * setmetatable, debug.sethook and others by functions that do the same, but
  * leave the limits in force. [-0, +0, -]
  */
 FZLUA_API void fzlua_limit(lua_State *L, const struct fzlua_limits *limits);
 
 /*
- * Interrupt what runs in a state as Ctrl-C does in the command: the next
- * instruction or wait raises an error of kind "interrupted". For signal
+ * Interrupt the code that runs in a state, as Ctrl-C does in the command: the
+ * next instruction or wait raises an error of kind "interrupted". For signal
  * handlers and other threads, between fzlua_instance_of() and the end of the
  * state.
  */

@@ -61,7 +61,7 @@ fzlua_new(lua_State **L, const struct fzlua_options *options)
 	struct fzlua_options o = { 0 };
 	int keep = errno, status;
 
-	/* A host that was built with an older header knows fewer options. */
+	/* A host that was built with an older header passes fewer options. */
 	if (options != NULL)
 		memcpy(&o, options,
 		    options->size < sizeof(o) ? options->size : sizeof(o));
@@ -78,7 +78,7 @@ fzlua_new(lua_State **L, const struct fzlua_options *options)
 	return status == LUA_ERRMEM ? FZLUA_MEMORY : FZLUA_ERROR;
 }
 
-/* The limits hold for the finalizers, too; the end of the state is theirs. */
+/* Begin the end of a state with limits: they hold for the finalizers, too. */
 static void
 begin_limited_end(lua_State *L)
 {

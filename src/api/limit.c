@@ -33,11 +33,14 @@ fzlua_limit(lua_State *L, const struct fzlua_limits *limits)
 	if (l.seconds > 0)
 		most.ns = fz_clock_from_seconds(l.seconds);
 	if (l.seconds > 0 && most.ns == 0)
-		most.ns = 1; /* 0 is no limit */
+		most.ns = 1; /* 0 would mean no limit */
 	most.instructions = l.instructions > 0 ? l.instructions : 0;
 	most.memory = bytes_of(l.memory);
 	fz_llimit_set(L, &most);
-	/* Without memory for this, code that means no harm still ends. */
+	/*
+	 * If there is no memory for this, only code that hides from limits
+	 * escapes them.
+	 */
 	if (fz_llimit_is_set(fz_lloop_limit(L)) && lua_checkstack(L, 1)) {
 		lua_pushcfunction(L, install);
 		if (lua_pcall(L, 0, 0, 0) != LUA_OK)

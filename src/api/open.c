@@ -121,7 +121,7 @@ load_module(lua_State *L)
 	    LUA_OK)
 		return lua_error(L);
 	push_globals(L);
-	lua_setupvalue(L, -2, 1); /* _ENV */
+	lua_setupvalue(L, -2, 1); /* set _ENV */
 	lua_pushvalue(L, 1);
 	lua_call(L, 1, 1);
 	return 1;
