@@ -17,7 +17,7 @@
 #define DATABASE_TYPE "fzlua.Database"
 #define ZSTD_TYPE "fzlua.Zstd"
 
-/* The user value is the table of the compiled statements, by their texts. */
+/* The user value is a table of the compiled statements by their texts. */
 struct ldatabase {
 	struct fz_sqlite s;
 };
@@ -32,7 +32,7 @@ check_database(lua_State *L)
 	return ld;
 }
 
-/* Raise with the field `code` of SQLite. */
+/* Raise an error with the code of SQLite in the field `code`. */
 static int
 raise(lua_State *L, const struct fz_err *err)
 {
@@ -42,7 +42,7 @@ raise(lua_State *L, const struct fz_err *err)
 	return lua_error(L);
 }
 
-/* database(path, seconds to wait for others [, exists]) -> database */
+/* database(path, seconds to wait for other processes [, exists]) -> database */
 static int
 database_new(lua_State *L)
 {
@@ -54,7 +54,8 @@ database_new(lua_State *L)
 
 	luaL_argcheck(L, 0 <= seconds && seconds < 1e6, 2, "out of range");
 	ld = lua_newuserdatauv(L, sizeof(*ld), 1);
-	memset(ld, 0, sizeof(*ld)); /* for __gc */
+	/* __gc finds it closed if the following fails */
+	memset(ld, 0, sizeof(*ld));
 	luaL_setmetatable(L, DATABASE_TYPE);
 	lua_newtable(L);
 	lua_setiuservalue(L, -2, 1);
@@ -78,7 +79,9 @@ to_statement(lua_State *L, struct ldatabase *ld)
 	lua_rawget(L, -2);
 	stmt = lua_touserdata(L, -1);
 	if (stmt == NULL) {
-		/* Its key is made first, so that no error can lose it. */
+		/*
+		 * Push its key first, so that no error can lose the statement.
+		 */
 		lua_pushvalue(L, 2);
 		lua_pushboolean(L, 0);
 		lua_rawset(L, -4);
@@ -115,7 +118,10 @@ bind_value(
 	}
 }
 
-/* Bind the values from index 3 on. They stay on the stack meanwhile. */
+/*
+ * Bind the values from index 3 on, which stay on the stack until the statement
+ * is reset.
+ */
 static void
 bind_all(lua_State *L, const struct fz_sqlite *s, sqlite3_stmt *stmt)
 {
@@ -165,7 +171,10 @@ struct running {
 	bool failed;
 };
 
-/* (running) -> list of rows; called protectedly, so that all is reset */
+/*
+ * (running) -> list of rows; protected, so that the statement is reset after an
+ * error
+ */
 static int
 run_body(lua_State *L)
 {
@@ -265,7 +274,7 @@ zstd_compress(lua_State *L)
 	return 1;
 }
 
-/* zstd:expand(string, size) -> string | nil: it has not this size */
+/* zstd:expand(string, size) -> string | nil if it does not have this size */
 static int
 zstd_expand(lua_State *L)
 {

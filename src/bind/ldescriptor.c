@@ -17,7 +17,8 @@
 
 /* A descriptor of the script for which tasks wait. */
 struct ldescriptor {
-	struct fz_watch watch; /* its fd is -1 while no event is wanted */
+	/* the watch; its fd is -1 while no event is wanted */
+	struct fz_watch watch;
 	struct fz_change change;
 	struct fz_fork_hook hook;
 	struct fz_loop *loop; /* NULL: closed */
@@ -35,7 +36,7 @@ check_descriptor(lua_State *L)
 	return d;
 }
 
-/* Watch for `wanted`, or for nothing. 0, or -1 and `err`. */
+/* Watch for the events `wanted`, which may be none. 0, or -1 and `err`. */
 static int
 watch(struct ldescriptor *d, unsigned wanted, struct fz_err *err)
 {
@@ -49,7 +50,10 @@ watch(struct ldescriptor *d, unsigned wanted, struct fz_err *err)
 	return 0;
 }
 
-/* A descriptor that was hung up is ready for what is wanted. */
+/*
+ * The event has come. A descriptor that was hung up is ready for all wanted
+ * events.
+ */
 static void
 descriptor_ready(struct fz_watch *w, unsigned events)
 {
@@ -88,7 +92,7 @@ descriptor_id(lua_State *L)
 /*
  * descriptor:want(read, write) -> nothing | why not: watch for these events
  * until each has occurred once. A regular file is ready at once. A descriptor
- * that is not open, or is not one to wait for, cannot be watched.
+ * that is closed, or of a kind that cannot be polled, cannot be watched.
  */
 static int
 descriptor_want(lua_State *L)
@@ -112,7 +116,10 @@ descriptor_want(lua_State *L)
 	return 0;
 }
 
-/* descriptor:take() -> ready to read, ready to write: since the last call */
+/*
+ * descriptor:take() -> whether it has become ready to read, and to write, since
+ * the last call
+ */
 static int
 descriptor_take(lua_State *L)
 {
@@ -124,7 +131,7 @@ descriptor_take(lua_State *L)
 	return 2;
 }
 
-/* descriptor:close(): do not watch it any more; it stays open */
+/* descriptor:close(): stop watching the descriptor, which stays open */
 static int
 descriptor_close(lua_State *L)
 {

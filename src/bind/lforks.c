@@ -25,7 +25,7 @@ resumed(struct fz_children_hook *hook)
 	call(hook, FZ_LFORKS_PARENT);
 }
 
-/* The forks of a child are no affair of the host. */
+/* In a child: forks of the child do not concern the host. */
 static void
 born(struct fz_children_hook *hook)
 {

@@ -2,7 +2,7 @@
 
 #include <lauxlib.h>
 
-/* Push an empty chunk, whose call is one of each kind of hook. */
+/* Push an empty chunk. A call of it causes each kind of hook. */
 static void
 push_nothing(lua_State *L)
 {

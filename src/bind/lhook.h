@@ -1,9 +1,9 @@
 /*
  * lhook.h - calls the hooks of a Lua state during waits.
  *
- * A host's signal handler sets a hook, as that of lua.c does. Lua calls hooks
- * only while Lua code runs, and only that of the thread that runs. Such a
- * handler sets the hook of the main thread, whatever thread waits.
+ * The signal handler of a host may set a hook, as that of lua.c does. Lua calls
+ * hooks only while Lua code runs, and only the hook of the running thread. Such
+ * a handler sets the hook of the main thread, even if another thread waits.
  */
 #ifndef FZ_LHOOK_H
 #define FZ_LHOOK_H
@@ -12,7 +12,9 @@
 
 #include <lua.h>
 
-/* The hooks that matter to a wait; they differ once a handler has set one. */
+/*
+ * The hooks that concern a wait; compared to see whether a handler has set one.
+ */
 struct fz_lhook {
 	lua_Hook own, main;
 };
@@ -32,8 +34,8 @@ fz_lhook_is_same(struct fz_lhook a, struct fz_lhook b)
 
 /*
  * Call the hook of L, and that of the main thread as if L was that thread. If
- * the latter removes itself, as that of lua.c does before it raises its error,
- * the main thread has none any more. [-0, +0, e]
+ * the hook of the main thread removes itself, as that of lua.c does before it
+ * raises its error, it is removed from the main thread, too. [-0, +0, e]
  */
 void fz_lhook_run(lua_State *L, lua_State *main);
 

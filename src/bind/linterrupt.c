@@ -20,7 +20,8 @@ raise_interrupted(lua_State *L, lua_Debug *ar)
 {
 	(void)ar;
 	lua_sethook(L, NULL, 0, 0);
-	fz_linterrupt_check(L, fz_lloop_interrupt(L)); /* or a wait raised it */
+	/* unless a wait has raised it already */
+	fz_linterrupt_check(L, fz_lloop_interrupt(L));
 }
 
 static void

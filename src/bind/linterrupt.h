@@ -1,9 +1,10 @@
 /*
- * linterrupt.h - ends what runs in a Lua state from outside, as Ctrl-C does.
+ * linterrupt.h - interrupts the code of a Lua state from outside, as Ctrl-C
+ * does.
  *
- * The hooks that do so are set by a signal handler or by another thread. A Lua
- * thread that has run is left only when no other thread sets a hook in it,
- * because it may be freed then.
+ * A signal handler or another thread does this by setting hooks. The owner of a
+ * Lua thread leaves it only when no such call is setting a hook in it, because
+ * it may be freed after that.
  */
 #ifndef FZ_LINTERRUPT_H
 #define FZ_LINTERRUPT_H
@@ -16,10 +17,14 @@
 
 struct fz_linterrupt {
 	_Atomic sig_atomic_t pending; /* set until the error is raised */
-	atomic_uint nvisits;          /* calls that are setting hooks */
+	/* number of calls that are setting hooks */
+	atomic_uint nvisits;
 	lua_State *main;
 	int wake_fd; /* a byte written to it wakes the loop; -1: none */
-	/* The innermost coroutine, and the thread of a call with jobs = 0. */
+	/*
+	 * The innermost running coroutine, and the thread of a call with jobs =
+	 * 0.
+	 */
 	_Atomic(lua_State *) coroutine, local; /* NULL: none */
 };
 
@@ -32,7 +37,7 @@ void fz_linterrupt(struct fz_linterrupt *interrupt);
 /* Raise the error if it is pending. [-0, +0, e] */
 void fz_linterrupt_check(lua_State *L, struct fz_linterrupt *interrupt);
 
-/* `thread` runs from now on. Returns the one that ran before. */
+/* Note that `thread` runs from now on. Returns the thread that ran before. */
 static inline lua_State *
 fz_linterrupt_enter(_Atomic(lua_State *) *running, lua_State *thread)
 {
@@ -42,7 +47,7 @@ fz_linterrupt_enter(_Atomic(lua_State *) *running, lua_State *thread)
 	return outer;
 }
 
-/* The thread that ran is left, and `outer` runs again. */
+/* Note that the running thread is left, and that `outer` runs again. */
 static inline void
 fz_linterrupt_leave(struct fz_linterrupt *interrupt,
     _Atomic(lua_State *) *running, lua_State *outer)

@@ -6,7 +6,10 @@
 
 enum { STEP = 1000 }; /* instructions between two checks */
 
-/* Bytes that take so long to fill that the time is checked before. */
+/*
+ * The time is checked before an allocation of this many bytes, because to fill
+ * them takes long.
+ */
 #define BIG ((int64_t)64 << 10)
 
 static void
@@ -16,7 +19,7 @@ check_time(struct fz_llimit *limit)
 		limit->over = true;
 }
 
-/* Whether the stretch may have that many bytes more. */
+/* Whether the stretch may allocate that many more bytes. */
 static bool
 allows(struct fz_llimit *limit, int64_t more)
 {
@@ -111,7 +114,8 @@ fz_llimit_check(lua_State *L, struct fz_llimit *limit)
 
 /*
  * A thread that was made during a stretch keeps the hook, so that it is checked
- * in later ones. lua_sethook() visits all calls, so the count changes rarely.
+ * in later stretches. The count is rarely changed, because lua_sethook() visits
+ * all calls.
  */
 static void
 limit_hook(lua_State *L, lua_Debug *ar)

@@ -3,8 +3,8 @@
  *
  * A limited stretch is a call of a host, or the run of a task up to its next
  * wait. If a limit is exceeded, the next instruction or wait raises an error,
- * and so does each one after it until the stretch ends, so that code which
- * catches the error in a loop ends, too.
+ * and so does each one after it until the stretch ends. So code that catches
+ * the error in a loop ends, too.
  */
 #ifndef FZ_LLIMIT_H
 #define FZ_LLIMIT_H
@@ -17,42 +17,47 @@
 
 #include "os/loop.h"
 
-/* What one stretch may use; 0: no limit. */
+/* The limits of one stretch; 0: none. */
 struct fz_llimits {
 	int64_t ns;
-	int64_t instructions; /* of Lua */
-	int64_t memory; /* bytes beyond those that the state has at its start */
+	int64_t instructions; /* number of Lua instructions */
+	/* bytes beyond those that the state has at the start of the stretch */
+	int64_t memory;
 };
 
 struct fz_llimit {
 	struct fz_llimits most;
 	struct fz_loop *loop;
 	bool on;   /* a limited stretch runs */
-	bool over; /* more was used than it may, until the next one begins */
-	int64_t deadline_ns, instructions; /* when it ends; how many are left */
-	struct fz_timer timer;             /* ends a wait at the deadline */
+	bool over; /* a limit is exceeded; until the next stretch begins */
+	/* the end of its time; number of instructions that are left */
+	int64_t deadline_ns, instructions;
+	struct fz_timer timer; /* ends a wait at the deadline */
 	lua_Alloc alloc; /* the allocator of the state; NULL: not replaced */
 	void *alloc_ctx;
-	int64_t used; /* bytes, since the stretch began */
+	int64_t used; /* bytes allocated since the stretch began */
 };
 
 /* The hook that a thread had before a stretch. */
 struct fz_llimit_hook {
 	lua_Hook hook; /* NULL: the thread had none, or no stretch began */
 	int mask, count;
-	bool limited; /* this is the outermost stretch */
+	bool limited; /* this is the outermost limited stretch */
 };
 
 void fz_llimit_init(struct fz_llimit *limit, struct fz_loop *loop);
 
-/* Restore the allocator; before the memory of `limit` is freed. [-0, +0, -] */
+/*
+ * Restore the allocator. Call it before the memory of `limit` is freed. [-0,
+ * +0, -]
+ */
 void fz_llimit_fini(lua_State *L, struct fz_llimit *limit);
 
 /* Set the limits of later stretches. [-0, +0, -] */
 void fz_llimit_set(lua_State *L, const struct fz_llimits *most);
 
 /*
- * Begin and end a stretch of thread L. Inside of another one, and without
+ * Begin and end a stretch of thread L. Inside of another stretch, and without
  * limits, nothing happens. [-0, +0, -]
  */
 void fz_llimit_begin(
@@ -63,24 +68,26 @@ void fz_llimit_end(
 /* Whether later stretches have limits of time or instructions. */
 bool fz_llimit_is_set(const struct fz_llimit *limit);
 
-/* In a stretch: limit a thread that the caller runs, too. [-0, +0, -] */
+/*
+ * In a stretch: limit another thread, which the caller runs, too. [-0, +0, -]
+ */
 void fz_llimit_follow(struct fz_llimit *limit, lua_State *L);
 
-/* In a stretch that has used up its limits: raise. [-0, +0, e] */
+/* In a stretch that has exceeded a limit: raise the error. [-0, +0, e] */
 void fz_llimit_refuse(lua_State *L, const struct fz_llimit *limit);
 
 /*
- * After a stretch: whether it has used more time or instructions than it may,
- * and raise the error for that.
+ * After a stretch: whether it has exceeded a limit of time or instructions;
+ * raise the error for that.
  */
 bool fz_llimit_was_over(
     const struct fz_llimit *limit, const struct fz_llimit_hook *before);
 int fz_llimit_raise(lua_State *L, const struct fz_llimit *limit);
 
-/* In a wait: raise if the time is over. [-0, +0, e] */
+/* In a wait: raise the error if the time is over. [-0, +0, e] */
 void fz_llimit_check(lua_State *L, struct fz_llimit *limit);
 
-/* In a forked child: there are no limits. */
+/* In a forked child: remove the limits. */
 void fz_llimit_in_child(struct fz_llimit *limit);
 
 #endif

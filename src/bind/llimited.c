@@ -8,7 +8,7 @@
 #include "bind/llimit.h"
 #include "bind/lloop.h"
 
-/* Return what the original at upvalue 1 returns for the arguments. */
+/* Call the original function, which is upvalue 1, with the arguments. */
 static int
 call_original(lua_State *L)
 {
@@ -18,7 +18,7 @@ call_original(lua_State *L)
 	return lua_gettop(L);
 }
 
-/* Make a coroutine, but none once a limit is exceeded. */
+/* Make a coroutine, unless a limit is exceeded. */
 static int
 make_coroutine(lua_State *L)
 {
@@ -36,8 +36,8 @@ set_hook(lua_State *L)
 }
 
 /*
- * A message handler; upvalue 1 is the script's. For the error of a limit it
- * would run without a hook.
+ * A message handler; upvalue 1 is the handler of the script. That is not called
+ * for the error of a limit, because it would run without a hook.
  */
 static int
 handle_message(lua_State *L)
@@ -90,7 +90,10 @@ run_to_end(lua_State *L, lua_State *co)
 	lua_error(L);
 }
 
-/* A finalizer; upvalue 1 is the script's. A new thread has a hook that runs. */
+/*
+ * A finalizer; upvalue 1 is the finalizer of the script. It runs in a new
+ * thread, whose hook is called.
+ */
 static int
 finalize(lua_State *L)
 {
@@ -106,7 +109,9 @@ finalize(lua_State *L)
 	return 0;
 }
 
-/* Replace the finalizer in the metatable at index 2, unless it is in C. */
+/*
+ * Replace the finalizer in the metatable at index 2, unless it is a C function.
+ */
 static void
 replace_finalizer(lua_State *L)
 {

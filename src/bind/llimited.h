@@ -1,17 +1,19 @@
 /*
- * llimited.h - functions of Lua's libraries, as code under a limit gets them.
+ * llimited.h - replaced functions of Lua's libraries, for code under a limit.
  *
  * The hook of a limit does not run in three places: in a finalizer, in the
  * message handler of an error that a hook has raised, and in a thread whose
- * hook is another one. The replaced functions keep code out of these, and a
- * call that has used up its time from making more threads.
+ * hook is another one. With the replaced functions no code runs in these places
+ * without a hook, and a call that has used up its time cannot make threads.
  */
 #ifndef FZ_LLIMITED_H
 #define FZ_LLIMITED_H
 
 #include <lua.h>
 
-/* Replace them; again after code has put the originals back. [-0, +0, e] */
+/*
+ * Replace the functions; again if code has put the originals back. [-0, +0, e]
+ */
 void fz_llimited_install(lua_State *L);
 
 #endif

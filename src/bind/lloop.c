@@ -38,14 +38,15 @@ struct lloop {
 	struct fz_linterrupt interrupt;
 	struct fz_llimit limit;
 	struct fz_ltasks tasks;
-	pid_t pid;   /* of this process; kept because it is read often */
-	pid_t main;  /* of the process that opened the library, or its parent */
-	int wake[2]; /* pipe of the interrupt */
+	pid_t pid;   /* pid of this process; kept because it is read often */
+	pid_t main;  /* pid of the process that opened the library */
+	int wake[2]; /* pipe by which an interrupt wakes the loop */
 	struct fz_watch wake_watch;
-	struct fz_watch heap_watch; /* its fd is -1 until a caller listens */
+	/* the wake_fd of the shared heap; fd is -1 until a caller listens */
+	struct fz_watch heap_watch;
 	struct fz_change heap_change;
 	struct fz_fork_hook hook;
-	struct fz_idle idle;  /* since when its memory is unused */
+	struct fz_idle idle;  /* for the return of unused memory */
 	struct fz_timer rest; /* frees unused memory */
 	bool held;            /* core.turn() must not wait */
 	struct fz_garbage *garbage;
@@ -55,7 +56,7 @@ struct lloop {
 	lua_State *turning;
 	struct fz_lhook before;
 	uint32_t works_for;  /* the member that waits for the work; 0: none */
-	uint32_t generation; /* of the process that has used it last */
+	uint32_t generation; /* generation of the process that used it last */
 };
 
 static struct lloop *
@@ -200,7 +201,7 @@ open_wake_pipe(struct lloop *ll, struct fz_err *err)
 	return 0;
 }
 
-/* Run one function of this process. */
+/* Run one function that is to run in this process. */
 static int
 work(lua_State *L, struct lloop *ll)
 {
@@ -237,7 +238,8 @@ turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 	struct fz_err err = { 0 };
 
 	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.index == 0)
-		fz_loop_arm(loop, &ll->rest, rest_ns); /* or at a later turn */
+		/* if that fails, a later turn does it */
+		fz_loop_arm(loop, &ll->rest, rest_ns);
 	ll->turning = L;
 	ll->before = fz_lhook_get(L, ll->interrupt.main);
 	/* A signal may have come since Lua code ran. */
@@ -258,7 +260,7 @@ fz_lloop_rest(lua_State *L)
 	return fz_idle_until(&ll->idle, ll->engine.arena);
 }
 
-/* The watches and timers of this file, which are no work. */
+/* Number of the watches and timers of this file, which do not count as work. */
 static unsigned
 nown(const struct lloop *ll)
 {
@@ -388,19 +390,20 @@ fz_lloop_listen(lua_State *L)
 		fz_lerror_raise(L, &err);
 }
 
-/* Have the module that waits call on_wake(), which a first wait needs. */
+/* Load the module that sets on_wake(), before the first wait. */
 static void
 load_wait(lua_State *L)
 {
 	lua_getglobal(L, "require");
 	lua_pushliteral(L, "fzlua.wait");
 	if (lua_pcall(L, 1, 0, 0) != LUA_OK)
-		lua_pop(L, 1); /* the wait goes on, and tries again */
+		/* drop the error: the wait goes on, and tries again */
+		lua_pop(L, 1);
 }
 
 /*
- * Call on_wake(what). Returns when it is to be called again at the latest;
- * FZ_CLOCK_NEVER: when an object changes.
+ * Call on_wake(what). Returns the time at which it must be called again at the
+ * latest; FZ_CLOCK_NEVER: only when an object changes.
  */
 static int64_t
 call_on_wake(lua_State *L, const char *what)
@@ -449,9 +452,9 @@ fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what)
 
 /*
  * on_wake(f): f(what) is called if objects change during a wait in C, and to
- * run tasks. It returns the time of core.now() of its next call, or nil. `what`
- * is for what the caller waits without an end, if f is to raise an error when
- * nothing can end the wait; else nil.
+ * run tasks. It returns the time of core.now() of its next call, or nil. If the
+ * caller waits without a timeout, and f must raise an error when nothing can
+ * end the wait, `what` says what it waits for; else it is nil.
  */
 static int
 loop_on_wake(lua_State *L)
@@ -516,7 +519,7 @@ loop_turn(lua_State *L)
 	return 2;
 }
 
-/* pid() -> own pid, another one in a worker */
+/* pid() -> pid of this process, which differs in a worker */
 static int
 loop_pid(lua_State *L)
 {
@@ -573,7 +576,8 @@ in_child(struct fz_fork_hook *hook)
 	ll->pid = getpid();
 	ll->interrupt.wake_fd = -1;
 	ll->interrupt.pending = 0;
-	ll->interrupt.nvisits = 0; /* of threads that are not in the child */
+	/* these calls were in threads that are not in the child */
+	ll->interrupt.nvisits = 0;
 	ll->interrupt.local = ll->interrupt.coroutine = NULL;
 	fz_llimit_in_child(&ll->limit);
 	fz_footer_in_child(&ll->sink.footer);
@@ -625,7 +629,7 @@ fz_lloop_open(lua_State *L)
 	memset(ll, 0, sizeof(*ll));
 	ll->pid = ll->main = getpid();
 	ll->generation = fz_process.generation;
-	if (fz_proc_is_child()) /* a worker that is a program */
+	if (fz_proc_is_child()) /* this process is a worker that is a program */
 		ll->main = fz_process.parent;
 	ll->wake[0] = ll->wake[1] = -1;
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };

@@ -18,7 +18,7 @@ struct fz_lwork;
 
 /*
  * The engine of this state, created when the library is opened. Raises if the
- * state is being closed and has freed it. [-0, +0, e]
+ * state is being closed, and the engine is freed. [-0, +0, e]
  */
 struct fz_engine *fz_lloop_engine(lua_State *L);
 
@@ -37,21 +37,21 @@ void fz_lloop_enter(lua_State *L);
 /* The functions that run in this process. */
 struct fz_lwork *fz_lloop_work(lua_State *L);
 
-/* What interrupts the code and the waits of this state. */
+/* The object that interrupts the code and the waits of this state. */
 struct fz_linterrupt *fz_lloop_interrupt(lua_State *L);
 
 /* The sink of this state, whose functions a host may set. */
 struct fz_lsink *fz_lloop_sink(lua_State *L);
 
-/* What limits code of this state. */
+/* The limits for code of this state. */
 struct fz_llimit *fz_lloop_limit(lua_State *L);
 
-/* What a host is told of forks. */
+/* The functions of the host that are called around forks. */
 struct fz_lforks *fz_lloop_forks(lua_State *L);
 
 /*
- * Set whether the engine is held: functions that __fzpack calls must not use it
- * while a value is encoded for it. Returns the state before. [-0, +0, -]
+ * Set whether the engine is held: while a value is encoded for it, functions
+ * that __fzpack calls must not use it. Returns the state before. [-0, +0, -]
  */
 bool fz_lloop_hold(lua_State *L, bool held);
 
@@ -60,13 +60,13 @@ void fz_lloop_check_free(lua_State *L);
 
 /*
  * The descriptor for the poll of a host; -1 and errno if it cannot be made. It
- * is ready from `at_ns` on, see fz_loop_arm_fd(). Nothing happens if the engine
- * is freed. [-0, +0, -]
+ * is ready from `at_ns` on, see fz_loop_arm_fd(). If the engine is freed,
+ * nothing is done. [-0, +0, -]
  */
 int fz_lloop_fd(lua_State *L);
 void fz_lloop_arm_fd(lua_State *L, int64_t at_ns);
 
-/* The coroutines of this state that run. */
+/* The running coroutines of this state. */
 struct fz_ltasks *fz_lloop_tasks(lua_State *L);
 
 /* Turn the loop until `done`, without on_wake(). [-0, +0, e] */
@@ -97,16 +97,16 @@ void fz_lloop_listen(lua_State *L);
 
 /*
  * One turn of the loop for a wait in C until `until_ns`. It runs tasks,
- * functions of runs with jobs = 0, and callbacks if objects have changed.
- * `what`: for what the caller waits, if it does so without an end and an error
- * is to be raised if nothing can end the wait; else NULL. [-0, +0, e]
+ * functions of runs with jobs = 0, and callbacks if objects have changed. If
+ * the caller waits without a timeout, and an error must be raised when nothing
+ * can end the wait, `what` says what it waits for; else it is NULL. [-0, +0, e]
  */
 void fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what);
 
 /*
- * For a caller that sleeps elsewhere, waits for `what` without an end and tries
- * again after this call: raise an error if nothing can end the wait, and it has
- * tried since that was found. [-0, +0, e]
+ * For a caller that sleeps elsewhere, waits for `what` without a timeout, and
+ * tries again after this call: raise an error if nothing can end the wait, and
+ * the caller has tried again since that was found. [-0, +0, e]
  */
 void fz_lloop_check_wait(lua_State *L, const char *what);
 

@@ -11,7 +11,7 @@
 #include "os/cpus.h"
 
 struct machine {
-	int ncpus; /* result of the last count; 0: none */
+	int ncpus; /* result of the last count; 0: none yet */
 	int64_t counted_ns;
 };
 

@@ -22,8 +22,8 @@
  * costs one call from Lua.
  *
  * The object is made before the workers are forked. The number of the current
- * record of each block is in memory that is shared with them, so that the
- * parent of a worker that died knows the record.
+ * record of each block is in memory that the workers share with their parent,
+ * so that the parent knows the record at which a worker died.
  */
 
 #define RECORDS_TYPE "fzlua.Records"
@@ -37,14 +37,15 @@ enum {
 enum { RECORDS_TEXT = 1, RECORDS_ENCODE, RECORDS_DECODE };
 
 struct lrecords {
-	const char *record; /* the current one; NULL: before the first */
+	const char *record; /* the current record; NULL: before the first */
 	size_t len;         /* its length, without the separator */
-	const char *next;   /* behind its separator */
-	const char *end;    /* of the block */
+	const char *next;   /* the bytes behind its separator */
+	const char *end;    /* end of the block */
 	lua_Integer n;      /* number of the current record in the input */
 	uint32_t at;        /* its number in the block; 0: before the first */
-	volatile uint32_t *position; /* where `at` is shared */
-	volatile uint32_t *shared;   /* of all blocks; NULL: closed */
+	volatile uint32_t *position; /* shared copy of `at` */
+	/* shared positions of all blocks; NULL: closed */
+	volatile uint32_t *shared;
 	size_t nshared;
 	uint64_t seed;
 	struct fz_random random;
@@ -64,7 +65,7 @@ check_records(lua_State *L)
 	return r;
 }
 
-/* Argument `arg`: where the position of a block is shared. */
+/* The shared position of the block whose index is argument `arg`. */
 static volatile uint32_t *
 check_position(lua_State *L, const struct lrecords *r, int arg)
 {
@@ -122,7 +123,7 @@ put_result(lua_State *L, struct lrecords *r)
 	}
 }
 
-/* Make the record behind the current one the current one. */
+/* Move to the next record. */
 static void
 advance(struct lrecords *r)
 {
@@ -178,8 +179,8 @@ records_stepper(lua_State *L)
 }
 
 /*
- * records:open(block, n, position): begin with a block, which has `n` records
- * before it, and share the position at that index.
+ * records:open(block, n, position): begin a block. `n` records come before it;
+ * its position is shared at the index `position`.
  */
 static int
 records_open(lua_State *L)
@@ -218,7 +219,7 @@ records_has_more(lua_State *L)
 	return 1;
 }
 
-/* records:again(): make the current record the next one */
+/* records:again(): repeat the current record */
 static int
 records_again(lua_State *L)
 {
@@ -249,7 +250,7 @@ records_take(lua_State *L)
 	return 1;
 }
 
-/* records:position(index) -> number of the record at which a worker is */
+/* records:position(index) -> number of the current record of the worker */
 static int
 records_position(lua_State *L)
 {
@@ -269,7 +270,7 @@ records_clear_position(lua_State *L)
 	return 0;
 }
 
-/* A process closes its own memory. */
+/* Only the process that made the object frees its memory. */
 static int
 records_close(lua_State *L)
 {
@@ -283,7 +284,7 @@ records_close(lua_State *L)
 	return 0;
 }
 
-/* Map the positions, which later forks share. [-0, +0, e] */
+/* Map the shared positions, which later forks inherit. [-0, +0, e] */
 static void
 map_positions(lua_State *L, struct lrecords *r, size_t n)
 {

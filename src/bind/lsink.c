@@ -23,7 +23,7 @@ print(void *ctx, int fd, const char *bytes, size_t len)
 	if (fwrite(bytes, 1, len, f) == len && fflush(f) == 0)
 		return 0;
 	code = errno != 0 ? errno : EIO;
-	if (code == EBADF) /* closed by the shell: ">&-" */
+	if (code == EBADF) /* the shell has closed it by ">&-" */
 		return 0;
 	clearerr(f);
 	return code;
@@ -32,7 +32,7 @@ print(void *ctx, int fd, const char *bytes, size_t len)
 static void
 print_log(void *ctx, const char *line, size_t len)
 {
-	/* A failure cannot be reported. */
+	/* A failure is ignored, because it cannot be reported. */
 	if (fz_lsink_covers(ctx, STDERR_FILENO)) {
 		fz_lsink_print(ctx, line, len);
 		return;
@@ -72,7 +72,10 @@ fz_lsink_set_log(struct fz_lsink *sink,
 	sink->log_ctx = log != NULL ? ctx : sink;
 }
 
-/* The first lines, or input, will be below output that was printed. */
+/*
+ * Before the first lines, or input, are shown below the output that was
+ * printed.
+ */
 static void
 begin_footer(struct fz_lsink *sink)
 {
@@ -135,7 +138,9 @@ fz_lsink_output(void *ctx, enum fz_stdio file, const char *bytes, size_t len)
 	int fd = file == FZ_STDIO_OUT ? STDOUT_FILENO : STDERR_FILENO;
 	int code = sink->output(sink->output_ctx, fd, bytes, len);
 
-	/* EINTR: Ctrl-C, which raises an error of its own. */
+	/*
+	 * EINTR is ignored: it means Ctrl-C, which raises an error of its own.
+	 */
 	if (sink->failed == 0 && code != EINTR)
 		sink->failed = code;
 }

@@ -31,7 +31,10 @@ struct fz_lsink {
 	bool over_both; /* both standard streams are the footer's terminal */
 };
 
-/* The default functions, and no footer. End with fz_lsink_fini(). */
+/*
+ * Initialise with the default functions and without a footer. End with
+ * fz_lsink_fini().
+ */
 void fz_lsink_init(struct fz_lsink *sink);
 void fz_lsink_fini(struct fz_lsink *sink);
 

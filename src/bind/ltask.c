@@ -13,17 +13,24 @@
 #define PASSED_TYPE "fzlua.Passed"
 
 /*
- * On the stack of a function that resumes a coroutine, once a wait was passed
- * on: closes that coroutine if the task is closed during the wait.
+ * On the stack of a function that resumes a coroutine, once a wait of that
+ * coroutine was passed on. Closes the coroutine if the task is closed during
+ * the wait.
  */
 struct passed {
 	lua_State *co; /* NULL: it is not suspended by a wait */
 };
 
-/* Registry key: addresses of the coroutines that a wait suspends. */
+/*
+ * Its address is the registry key of the set of the coroutines that a wait
+ * suspends.
+ */
 static const char passed_key;
 
-/* The loop's state is freed with the Lua state, after all finalizers. */
+/*
+ * The coroutines; valid also in finalizers, because the loop is freed after
+ * them.
+ */
 static struct fz_ltasks *
 tasks_of(lua_State *L)
 {
@@ -62,7 +69,8 @@ run(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs, int *nres,
 
 /*
  * Resume `co` with the `nargs` values on top of L, as the Lua library does.
- * Returns how many results are on top of L, or -1 with the error on top.
+ * Returns the number of results, which are on top of L, or -1 with the error on
+ * top.
  */
 static int
 resume(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs)
@@ -122,8 +130,8 @@ close_running(struct fz_ltasks *tasks, lua_State *L, lua_State *co)
 /*
  * Close the variables of `co`, which ended with an error; the error is on top
  * of L and has `status`. An error in a __close replaces it. Before Lua 5.4.3
- * only such an error is left in `co`, later versions leave either one there.
- * Returns the status of the error on top of L.
+ * only an error in a __close is left in `co`; later versions leave either error
+ * there. Returns the status of the error on top of L.
  */
 static int
 close_variables(lua_State *L, lua_State *co, int status)
@@ -217,7 +225,9 @@ pass_on(lua_State *L, lua_State *co, int at, lua_KFunction continued)
 	return lua_yieldk(L, 1, at, continued);
 }
 
-/* Resume `co`; returns whether it waits, so that the caller passes that on. */
+/*
+ * Resume `co`. Returns whether it is in a wait, which the caller must pass on.
+ */
 static bool
 waits_after(lua_State *L, lua_State *co, int nargs, int at, int *n)
 {
@@ -361,7 +371,8 @@ task_new(lua_State *L)
 	int n = lua_gettop(L);
 	lua_State *co;
 
-	fz_lloop_enter(L); /* a child of the host has none of its tasks */
+	/* a child that the host has forked has none of its tasks */
+	fz_lloop_enter(L);
 	co = lua_newthread(L);
 	lua_insert(L, 1);
 	if (!lua_checkstack(co, n))
@@ -372,7 +383,7 @@ task_new(lua_State *L)
 	return 2;
 }
 
-/* The coroutine of a task has yielded, but not in a wait. */
+/* Push the error for a task whose coroutine has yielded, but not in a wait. */
 static int
 push_misuse(lua_State *L)
 {
@@ -383,7 +394,10 @@ push_misuse(lua_State *L)
 	return 2;
 }
 
-/* `co` is suspended; the `nres` values of its yield are on top of it. */
+/*
+ * `co` is suspended: push what it waits for. The `nres` values of its yield are
+ * on top of it.
+ */
 static int
 push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
 {
@@ -397,7 +411,10 @@ push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
 	}
 	lua_pushnil(L);
 	lua_xmove(co, L, 1);
-	/* A task in a wait in C has only tried, or begun to wait. */
+	/*
+	 * A run of a task that ends in a wait in C does not count: it has only
+	 * tried, or begun to wait.
+	 */
 	if (lua_type(L, -1) != LUA_TLIGHTUSERDATA)
 		tasks->advances++;
 	return 2;
@@ -410,7 +427,7 @@ raise_over(lua_State *L)
 	return fz_llimit_raise(L, fz_lloop_limit(L));
 }
 
-/* The task has returned, but has used more than it may. */
+/* Push the error of a task that has returned, but has exceeded a limit. */
 static int
 push_over(lua_State *L)
 {
@@ -421,7 +438,7 @@ push_over(lua_State *L)
 }
 
 /*
- * task_run(coroutine, number) -> true | false, error | nil, for what it waits:
+ * task_run(coroutine, number) -> true | false, error | nil, what it waits for:
  * a wait in C, or the argument of suspend(). After an error the caller calls
  * task_close().
  */
@@ -491,9 +508,9 @@ task_close(lua_State *L)
 }
 
 /*
- * suspend([again]) -> nothing, when the scheduler has resumed the task; false
- * at once if the caller's waits do not yield. `again` is true if the task stays
- * ready.
+ * suspend([again]) -> nothing, once the scheduler has resumed the task; false
+ * at once if waits of the caller do not yield. `again` is true if the task
+ * stays ready.
  */
 static int
 suspend(lua_State *L)

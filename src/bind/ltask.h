@@ -1,11 +1,11 @@
 /*
- * ltask.h - resumes coroutines: those of tasks, and those of the user.
+ * ltask.h - resumes coroutines of tasks and of the user.
  *
  * A wait in a task yields to the scheduler of tasks. If it is called in a
  * coroutine that the task has resumed, such as a generator, all coroutines up
  * to that of the task are suspended, and continue when the wait is over. So
  * coroutine.resume and coroutine.wrap are replaced by functions that pass a
- * wait on. If a host's own function resumes a coroutine, its waits do not
+ * wait on. If a function of the host resumes a coroutine, waits in it do not
  * yield.
  */
 #ifndef FZ_LTASK_H
@@ -20,17 +20,20 @@ struct fz_linterrupt;
 struct fz_llimit;
 struct fz_membership;
 
-/* The coroutines that run. */
+/* The running coroutines. */
 struct fz_ltasks {
 	struct fz_membership *own; /* has the number of the running task */
-	lua_State *yields;         /* the one whose waits yield; NULL: none */
-	struct fz_linterrupt *interrupt; /* has the innermost */
-	struct fz_llimit *limit;         /* of each run of a task */
-	bool waits;       /* the coroutine that yielded last did so in a wait */
-	unsigned live;    /* tasks that have not ended */
-	unsigned npassed; /* coroutines of the user that are in a wait */
-	uint32_t last;    /* number of the task that was made last */
-	uint64_t advances; /* runs of tasks that did not end in a wait in C */
+	/* the coroutine whose waits yield; NULL: none */
+	lua_State *yields;
+	struct fz_linterrupt *interrupt; /* holds the innermost coroutine */
+	struct fz_llimit *limit;         /* limits of each run of a task */
+	bool waits;                      /* the last yield was that of a wait */
+	unsigned live; /* number of tasks that have not ended */
+	/* number of coroutines of the user that are in a wait */
+	unsigned npassed;
+	uint32_t last; /* number of the task that was made last */
+	/* number of runs of tasks that did not end in a wait in C */
+	uint64_t advances;
 };
 
 /* Whether L is a coroutine of the running task, and its waits yield. */

@@ -18,7 +18,7 @@
 
 #define TICKER_TYPE "fzlua.Ticker"
 
-/* A timer whose end is reported by core.changed(). */
+/* A timer; core.changed() reports its end. */
 struct ticker {
 	struct fz_engine *engine;
 	struct fz_timer timer;
@@ -97,7 +97,7 @@ ticker_id(lua_State *L)
 	return 1;
 }
 
-/* ticker:arm(seconds): tick once, after so long */
+/* ticker:arm(seconds): tick once, after this time */
 static int
 ticker_arm(lua_State *L)
 {

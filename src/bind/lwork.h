@@ -1,9 +1,9 @@
 /*
- * lwork.h - the functions that run in this process, and which is next.
+ * lwork.h - the functions that run in this process, and their order.
  *
- * Those of runs and batches with jobs = 0: the loop runs one in a turn. A
- * function may wait, and turns the loop meanwhile, so that others run inside
- * it.
+ * These are functions of runs and batches with jobs = 0; the loop runs one in
+ * each turn. A function may wait, and turns the loop meanwhile, so that other
+ * functions run inside it.
  */
 #ifndef FZ_LWORK_H
 #define FZ_LWORK_H
@@ -18,15 +18,17 @@
 struct fz_local {
 	/* Run one function, if any is ready; returns whether it did. */
 	int (*work)(lua_State *L, struct fz_local *local);
-	/* Whether work() would run one. */
+	/* Whether work() would run a function. */
 	bool (*ready)(const struct fz_local *local);
 	struct fz_list link; /* in the list of the work */
-	unsigned depth;      /* of the functions inside which it was added */
+	/* number of running functions inside which it was added */
+	unsigned depth;
 };
 
 struct fz_lwork {
-	struct fz_list locals; /* runs whose functions run in this process */
-	unsigned depth; /* of their functions that run: one waits for another */
+	struct fz_list locals; /* objects whose functions run in this process */
+	/* number of their running functions, each inside the one before it */
+	unsigned depth;
 };
 
 void fz_lwork_init(struct fz_lwork *work);
@@ -36,23 +38,23 @@ void fz_lwork_drop(struct fz_local *local);
 
 /*
  * Run one function, if any is ready; returns whether it did. Runs that started
- * beside each other are served in order. A function that waits is served by the
- * runs that it started, because a function of another run would have to end
- * before it continues. [-0, +0, e]
+ * at the same depth are served in order. While a function waits, functions of
+ * the runs that it started are preferred, because a function of another run
+ * would have to end before the waiting one continues. [-0, +0, e]
  */
 int fz_lwork_run(lua_State *L, struct fz_lwork *work);
 
 /* Whether fz_lwork_run() would run a function. */
 bool fz_lwork_is_ready(const struct fz_lwork *work);
 
-/* Whether no object was added. */
+/* Whether there are no objects. */
 static inline bool
 fz_lwork_is_empty(const struct fz_lwork *work)
 {
 	return fz_list_first(&work->locals) == NULL;
 }
 
-/* Drop all objects, those of the parent in a child. */
+/* Drop all objects; in a child, those of the parent. */
 void fz_lwork_clear(struct fz_lwork *work);
 
 #endif

@@ -16,7 +16,7 @@
 #include "worker/wire.h"
 #include "worker/worker.h"
 
-/* No collection ahead of a map for longer lists. */
+/* For longer lists there is no collection before a map. */
 enum { COLLECT_MAX = 1 << 26 };
 
 static struct fz_lbatch *
@@ -40,8 +40,8 @@ batch_list(lua_State *L)
 }
 
 /*
- * The list of results will cause a collection. Make it before the fork, because
- * afterwards each mark copies a page.
+ * The list of results will cause a collection. Collect before the fork, because
+ * after it each mark copies a page.
  */
 static void
 collect_ahead(lua_State *L, const struct fz_lbatch *lb)
@@ -56,7 +56,7 @@ collect_ahead(lua_State *L, const struct fz_lbatch *lb)
 	lua_gc(L, LUA_GCSTEP, -kib);
 }
 
-/* batch:news() -> whether take() will return results */
+/* batch:news() -> whether take() has results */
 static int
 batch_has_result(lua_State *L)
 {
@@ -78,7 +78,7 @@ batch_start(lua_State *L)
 	return 0;
 }
 
-/* Append an index and how many items from there on to the list at 4. */
+/* Append the index of a first item, and a number of items, to the list at 4. */
 static void
 note_range(lua_State *L, uint64_t first, uint64_t n)
 {
@@ -94,9 +94,9 @@ note_range(lua_State *L, uint64_t first, uint64_t n)
 }
 
 /*
- * batch:take(values, errors [, made]): put the results that came there, by
- * index; `made` gets pairs of numbers for the values that were not recorded
- * before: the index of the first one of a row, and the length of the row
+ * batch:take(values, errors [, made]): store the results that have come, by
+ * index; append to `made` two numbers for each row of values that were not
+ * recorded before: the index of the first one, and the length of the row
  */
 static int
 batch_take(lua_State *L)
@@ -106,7 +106,7 @@ batch_take(lua_State *L)
 	luaL_checktype(L, 2, LUA_TTABLE);
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_settop(L, 4);
-	lb->ll.calls++; /* __fzunpack may close it */
+	lb->ll.calls++; /* an __fzunpack may close the batch */
 	while (!lb->ll.closing && fz_lbatch_next_result(L, lb)) {
 		uint64_t first = lb->result.first;
 		bool known = lb->result.known, ok;
@@ -174,7 +174,10 @@ batch_undecided(lua_State *L)
 		return 0;
 	lua_settop(L, 1);
 	lua_pushinteger(L, (lua_Integer)item);
-	/* An __fzunpack may close the batch, whose results keep the value. */
+	/*
+	 * Copy the failure, because an __fzunpack may close the batch; its
+	 * results keep the value.
+	 */
 	copy = *failure;
 	lb->ll.calls++;
 	fz_lfailure_push(L, lb->engine, &copy);
@@ -299,7 +302,7 @@ batch_close(lua_State *L)
 {
 	struct fz_lbatch *lb = fz_lbatch_to(L, 1);
 
-	/* A batch that could not be made may have an entry. */
+	/* A batch that could not be made may have an entry, too. */
 	if (lb->batch == NULL && lb->entry == -1)
 		return 0;
 	fz_lloop_check_free(L);
@@ -313,7 +316,10 @@ batch_close(lua_State *L)
 	return 0;
 }
 
-/* No call is under way; one that was ended by an error may still count. */
+/*
+ * No call is under way, but a call that an error has ended may still be
+ * counted.
+ */
 static int
 batch_gc(lua_State *L)
 {

@@ -14,7 +14,7 @@
 #include "value/lerror.h"
 #include "worker/worker.h"
 
-/* The stack of the thread that encodes items. */
+/* The indexes on the stack of the thread that encodes items. */
 enum { THREAD_LIST = 1, THREAD_CODE, THREAD_TOP = THREAD_CODE };
 
 struct encoding {
@@ -80,7 +80,10 @@ encode_body(lua_State *L)
 	}
 }
 
-/* The text without the first index of its path: that of our table of items. */
+/*
+ * The message without the first index of its path, which is that of our table
+ * of items.
+ */
 static const char *
 inner_text(const char *text)
 {
@@ -91,7 +94,7 @@ inner_text(const char *text)
 	return strncmp(end, "]: ", 3) == 0 ? end + 3 : end + 1;
 }
 
-/* The name of an item in messages. */
+/* The name of an item for messages. */
 static const char *
 item_name(uint32_t kind)
 {
@@ -110,7 +113,7 @@ cannot_encode(
 	    inner_text(err.text));
 }
 
-/* For the engine: see fz_batch_opts. */
+/* The `encode` of fz_batch_opts. */
 struct fz_blob *
 fz_lbatch_encode(
     void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure)
@@ -135,7 +138,8 @@ fz_lbatch_encode(
 		status = lua_pcall(L, 3, 0, 0);
 		if (status == LUA_OK || e.n == 1)
 			break;
-		e.n /= 2; /* items before the one that cannot be sent */
+		/* only the items before the one that cannot be sent */
+		e.n /= 2;
 	} while (true);
 	if (status != LUA_OK) {
 		cannot_encode(L, lb, failure);
@@ -167,7 +171,7 @@ fz_lbatch_keep_code(lua_State *L, struct fz_lbatch *lb)
 	lua_replace(lb->thread, THREAD_CODE);
 }
 
-/* Insert the code that comes with each part below the table on top. */
+/* Insert the code that each part contains below the table on top. */
 static void
 insert_code(lua_State *L, const struct fz_lbatch *lb)
 {
@@ -221,7 +225,7 @@ name_part(lua_State *L, const struct fz_lbatch *lb)
 	if (!fz_lerror_is(L, -1))
 		return;
 	if (lua_getfield(L, -1, "value") != LUA_TNUMBER) {
-		lua_pop(L, 1); /* the error is about no value */
+		lua_pop(L, 1); /* the error is not about a value */
 		return;
 	}
 	n = lua_tointeger(L, -1) - (has_func ? 1 : 0);

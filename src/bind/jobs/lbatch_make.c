@@ -20,10 +20,13 @@
 #include "worker/engine.h"
 #include "worker/wire.h"
 
-/* To learn the layout of tables takes as long as this many results. */
+/* Number of results that take as long as learning the layout of tables. */
 enum { LEARN_MIN = 1000 };
 
-/* Its address marks our userdata: cheaper than the name of a metatable. */
+/*
+ * Its address marks our userdata, which is faster than a check of the
+ * metatable's name.
+ */
 static const char lbatch_tag;
 
 struct fz_lbatch *
@@ -80,7 +83,10 @@ fz_lbatch_find_entry(
 		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
 	}
 	lua_settop(L, top);
-	/* Fork first: reading and packing arguments may change upvalues. */
+	/*
+	 * Fork first, because reading and packing arguments may change
+	 * upvalues.
+	 */
 	if (!fz_batch_pool_is_local(batches))
 		fz_lpool_fill_first(L, pool);
 }
@@ -192,7 +198,10 @@ fz_lbatch_new(lua_State *L)
 	lb = fz_lbatch_push(L, 1);
 	read_options(L, 4, lb, &opts);
 	fz_lbatch_read_limits(L, 4, &opts);
-	/* Item seeds are this seed + index: mix it, so that batches differ. */
+	/*
+	 * The seed of an item is this seed + its index: mix it, so that batches
+	 * differ.
+	 */
 	opts.seed = fz_seed_mix(opts.seed, 0);
 	use_raw_results(L, lb, &opts);
 	fz_lbatch_init_buf(lb, fz_batch_pool_is_local(batches));

@@ -35,7 +35,7 @@ fz_lbatch_drop_result(struct fz_lbatch *lb, struct fz_batch_result *result)
 	*result = (struct fz_batch_result){ .n = 0 };
 }
 
-/* Read the blob of a new result up to where the result begins. */
+/* Read the blob of a new result up to the beginning of the result. */
 static void
 open_result(lua_State *L, struct fz_lbatch *lb)
 {
@@ -108,7 +108,10 @@ push_raw(lua_State *L, const struct fz_rawarray *raw,
 	return LUA_ERRRUN;
 }
 
-/* Whether the next item is whole and no message: pushing it cannot raise. */
+/*
+ * Whether the next item is complete and not a message, so that to push it
+ * cannot raise.
+ */
 static bool
 is_scalar(struct fz_reader items)
 {
@@ -116,7 +119,7 @@ is_scalar(struct fz_reader items)
 	       fz_items_skip(&items) == 0;
 }
 
-/* Push the next value, or what went wrong with it. [+1] */
+/* Push the next value, or its error. [+1] */
 static int
 push_value(lua_State *L, struct fz_lbatch *lb)
 {
@@ -140,11 +143,11 @@ push_value(lua_State *L, struct fz_lbatch *lb)
 	lua_pushlightuserdata(L, &before);
 	status = lua_pcall(L, 1, 1, 0);
 	if (fz_items_skip(&lb->items) != 0)
-		lb->items.p = lb->items.end; /* a worker has broken the rest */
+		lb->items.p = lb->items.end; /* a worker has damaged the rest */
 	return status;
 }
 
-/* Push the error of the one item of the result. [+1] */
+/* Push the error of the only item of the result. [+1] */
 static void
 push_failure(lua_State *L, const struct fz_lbatch *lb)
 {
@@ -170,7 +173,7 @@ fz_lbatch_push_next(lua_State *L, struct fz_lbatch *lb)
 	return ok;
 }
 
-/* Copy raw results into the list at 2. Returns how many. */
+/* Copy raw results into the list at 2. Returns their number. */
 static uint32_t
 copy_raw(lua_State *L, const struct fz_lbatch *lb)
 {
@@ -180,7 +183,10 @@ copy_raw(lua_State *L, const struct fz_lbatch *lb)
 	    result->first, next_raw(lb), result->n);
 }
 
-/* Put numbers into the list at 2. Returns how many come before another item. */
+/*
+ * Store numbers in the list at 2, up to an item of another kind. Returns how
+ * many.
+ */
 static uint32_t
 take_numbers(lua_State *L, struct fz_lbatch *lb)
 {

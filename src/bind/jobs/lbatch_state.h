@@ -18,11 +18,12 @@ struct fz_rawarray;
 
 #define FZ_LBATCH_TYPE "fzlua.Batch"
 
-/* User values of a batch, which keep alive what it needs. */
+/* User values of a batch: objects that it keeps alive. */
 enum {
 	FZ_LBATCH_POOL = 1,
 	FZ_LBATCH_THREAD,
-	FZ_LBATCH_RECORD, /* of a function that travels with its arguments */
+	/* the record of a function that travels with its arguments */
+	FZ_LBATCH_RECORD,
 	FZ_LBATCH_NUSER = FZ_LBATCH_RECORD
 };
 
@@ -31,30 +32,37 @@ struct fz_lbatch {
 	struct fz_batch *batch; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
-	int entry;     /* of its function, which is pinned there; -1: none */
-	uint64_t had;  /* workers have the cells of the record up to this */
+	/* entry of its function, which is pinned there; -1: none */
+	int entry;
+	/* version up to which workers have the cells of the record */
+	uint64_t had;
 	uint32_t kind; /* enum fz_wire_kind */
 	uint64_t seed;
 	int64_t timeout_ns;
-	struct fz_llocal ll;     /* started if the pool has no workers */
-	bool busy;               /* it is the pool's spare batch, in use */
-	struct fz_arena_buf buf; /* items being encoded */
+	/* for calls in this process; started if the pool has no workers */
+	struct fz_llocal ll;
+	/* it is the spare batch of the pool, and in use */
+	bool busy;
+	struct fz_arena_buf buf; /* buffer for the items being encoded */
 	lua_State *thread;       /* encodes the items of its list */
 	uint64_t n;              /* length of the list */
-	bool counted;            /* that is the list's field n */
+	bool counted;            /* that length is the field n of the list */
 	bool growing;            /* items are added after the start */
 	uint64_t mask; /* item i is element ((i - 1) & mask) + 1 of the list */
-	size_t added;  /* bytes of the item that was added last */
+	size_t added;  /* bytes of the last added item */
 	lua_Integer first_error; /* item of the first error taken, 0: none */
 	uint32_t together; /* twice the items that were last encoded together */
-	uint32_t nread;    /* items before `items` in the blob of the result */
-	struct fz_batch_result result; /* being read; n is 0: none */
-	struct fz_reader items;        /* unread rest of the result's blob */
-	const void *mapped;            /* the blob of the result, mapped */
-	const struct fz_rawarray *raw; /* NULL: no raw results */
+	/* number of items before `items` in the blob of the result */
+	uint32_t nread;
+	struct fz_batch_result result; /* the result being read; n is 0: none */
+	/* unread rest of the blob of the result */
+	struct fz_reader items;
+	const void *mapped; /* the blob of the result, mapped */
+	/* the layout of tables; NULL: no raw results */
+	const struct fz_rawarray *raw;
 };
 
-/* lbatch_make.c: the batch at `idx`; raises for anything else. */
+/* Of lbatch_make.c: the batch at `idx`; raises for anything else. */
 struct fz_lbatch *fz_lbatch_to(lua_State *L, int idx);
 
 /* Push an empty batch of the pool at `pool`. [-0, +1, m] */
@@ -71,7 +79,7 @@ void fz_lbatch_init_buf(struct fz_lbatch *lb, bool local);
 
 /*
  * Find an entry for the function at `f`, for the batch at `idx`. If there is
- * none the function travels with the items (FZ_WIRE_INLINE). [-0, +0, e]
+ * none, the function travels with the items (FZ_WIRE_INLINE). [-0, +0, e]
  */
 void fz_lbatch_find_entry(
     lua_State *L, struct fz_lbatch *lb, int idx, int pool, int f);
@@ -90,8 +98,8 @@ void fz_lbatch_make(
 int fz_lbatch_new(lua_State *L);
 
 /*
- * The result of an item is in the encoded string at `bytes`, see
- * fz_batch_know(). [-0, +0, e]
+ * Set the known result of an item, which is in the encoded string at `bytes`:
+ * see fz_batch_know(). [-0, +0, e]
  */
 void fz_lbatch_know(
     lua_State *L, struct fz_lbatch *lb, uint64_t item, int bytes);
@@ -99,7 +107,7 @@ void fz_lbatch_know(
 /* Start the batch at `idx`. [-0, +0, e] */
 void fz_lbatch_start(lua_State *L, struct fz_lbatch *lb, int idx, int pool);
 
-/* Free what the batch at `idx` has, but for its userdata. [-0, +0, -] */
+/* Free all that the batch at `idx` owns except its userdata. [-0, +0, -] */
 void fz_lbatch_end(lua_State *L, struct fz_lbatch *lb, int idx);
 
 /*
@@ -108,8 +116,8 @@ void fz_lbatch_end(lua_State *L, struct fz_lbatch *lb, int idx);
 void fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb, int idx);
 
 /*
- * lbatch_encode.c: keep the list at `list` on a thread that encodes it, in the
- * batch on top. [-0, +0, m]
+ * Of lbatch_encode.c: keep the list at `list`, for the batch on top, on a
+ * thread that encodes it. [-0, +0, m]
  */
 void fz_lbatch_keep(lua_State *L, struct fz_lbatch *lb, int list);
 
@@ -122,31 +130,34 @@ struct fz_blob *fz_lbatch_encode(
 
 /*
  * Add the values from index `first` to the top as the next item, and pop them.
- * Their cells are in the record at `record`, 0: in none. Returns a status; if
- * they cannot be sent the error is on top. [-n, +0|1, m]
+ * Their cells are in the record at `record`; 0: there is none. Returns a
+ * status; if they cannot be sent the error is on top. [-n, +0|1, m]
  */
 int fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int record);
 
-/* lbatch_results.c: read the next result; false: there is none. [-0, +0, e] */
+/*
+ * Of lbatch_results.c: read the next result. False if there is none. [-0, +0,
+ * e]
+ */
 bool fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb);
 
 /* Release a result. */
 void fz_lbatch_drop_result(
     struct fz_lbatch *lb, struct fz_batch_result *result);
 
-/* Put raw results or numbers into the list at 2. [-0, +0, m] */
+/* Store raw results, or numbers, in the list at 2. [-0, +0, m] */
 void fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb);
 
 /*
- * Push the value, or the error, of the next item of the result, and go on to
- * the item behind it. Returns whether it is a value. [-0, +1, m]
+ * Push the value, or the error, of the next item of the result, and move to the
+ * item behind it. Returns whether it is a value. [-0, +1, m]
  */
 bool fz_lbatch_push_next(lua_State *L, struct fz_lbatch *lb);
 
 /*
- * Push true and the results of one call, or false and its error; nothing if it
- * is not done. Returns how many values; -1 with an error on top if the results
- * cannot be decoded. [-0, +n, m]
+ * Push true and the results of one call, or false and its error, or nothing if
+ * it is not done. Returns the number of values, or -1 with an error on top if
+ * the results cannot be decoded. [-0, +n, m]
  */
 int fz_lbatch_push_outcome(lua_State *L, struct fz_lbatch *lb);
 

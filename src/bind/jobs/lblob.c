@@ -27,7 +27,7 @@ struct decoding {
 	size_t len;
 };
 
-/* Called protectedly, so that an error does not leak the mapping. */
+/* Protected, so that an error does not leak the mapping. */
 static int
 decode_body(lua_State *L)
 {
@@ -60,7 +60,9 @@ with_bytes(lua_State *L, struct fz_engine *engine, struct fz_blob *blob,
 		fz_lerror_push(L, err.kind, err.text);
 		return LUA_ERRRUN;
 	}
-	/* A scalar needs no protected call: it can raise no error. */
+	/*
+	 * A scalar needs no protected call, because decoding it cannot raise.
+	 */
 	if (body != decode_body || !fz_codec_push_scalar(L, d.at, d.len)) {
 		lua_pushcfunction(L, body);
 		lua_pushlightuserdata(L, &d);

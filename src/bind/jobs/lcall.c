@@ -11,9 +11,9 @@
 #include "worker/wire.h"
 
 /*
- * As fz_lbatch_push(), for a call that ends before the caller continues. It is
- * the spare batch of the pool if that is free, because to make and collect one
- * takes long.
+ * Like fz_lbatch_push(), for a call that ends before the caller continues. Uses
+ * the spare batch of the pool if that is free, because to make and to collect a
+ * batch takes long.
  */
 static struct fz_lbatch *
 push_spare(lua_State *L, int pool)
@@ -28,7 +28,8 @@ push_spare(lua_State *L, int pool)
 		fz_lpool_set_spare(L, pool);
 	}
 	lb = fz_lbatch_to(L, -1);
-	if (lb->busy) { /* a callback of its call makes this call */
+	/* a callback of a call in the spare batch makes this call */
+	if (lb->busy) {
 		lua_pop(L, 1);
 		return fz_lbatch_push(L, pool);
 	}
@@ -51,7 +52,7 @@ call_seed(lua_State *L, int pool, int options, uint64_t given)
 		   : fz_seed_mix(fz_lpool_seed(L, pool), now);
 }
 
-/* Start the call whose arguments call() gets; leaves the batch on top. */
+/* Start a call; the arguments are those of call(). Leaves the batch on top. */
 static struct fz_lbatch *
 start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 {
@@ -105,9 +106,9 @@ call(lua_State *L)
 }
 
 /*
- * apply(pool, f, options | nil, ...) -> as batch:result() when the call is
- * done. For a pool with workers, and a caller that is no task. If the wait
- * raises an error the call ends.
+ * apply(pool, f, options | nil, ...) -> as batch:result(), once the call is
+ * done. For a pool with workers, and a caller that is not a task. If the wait
+ * raises an error, the call is ended.
  */
 static int
 apply(lua_State *L)
@@ -127,8 +128,8 @@ apply(lua_State *L)
 }
 
 /*
- * known_call(pool, options | nil, bytes) -> batch of one call that is not made,
- * because its results are known, started
+ * known_call(pool, options | nil, bytes) -> a started batch of one call that is
+ * not made, because its results are known
  */
 static int
 known_call(lua_State *L)

@@ -14,7 +14,9 @@ fz_lfailure_set(lua_State *L, const char *field, lua_Integer n)
 	lua_setfield(L, -2, field);
 }
 
-/* Copy the details of a report, the table at -2, to the error at -1. */
+/*
+ * Copy the details of the report, which is the table at -2, to the error at -1.
+ */
 static void
 copy_details(lua_State *L)
 {

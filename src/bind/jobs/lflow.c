@@ -116,7 +116,10 @@ void
 fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
     const struct fz_run_element *element)
 {
-	/* An __fzunpack may close the run; what shows the value stays. */
+	/*
+	 * Copy the failure, because an __fzunpack may close the run; the
+	 * reference keeps its value.
+	 */
 	struct fz_failure copy = *element->failure;
 
 	lua_pushinteger(L, (lua_Integer)element->node + 1);

@@ -28,28 +28,30 @@ struct fz_graph *fz_lflow_check(lua_State *L, struct fz_run_opts *opts);
 uint32_t fz_lflow_number(lua_State *L, int idx, uint32_t n);
 
 /*
- * In the error of `node` on top, set the field `element`: the element of a map
- * that has failed; or `list`: the input of a map is no list. [-0, +0, m]
+ * In the error of `node` on top, set the field `element`: the index of the
+ * element of a map that has failed; or `list`: the input of a map is not a
+ * list. [-0, +0, m]
  */
 void fz_lflow_set_element(
     lua_State *L, const struct fz_run *run, uint32_t node);
 
 /*
- * Push the node, the place of the item and the error of an element of a map
- * about whose retry Lua decides. [-0, +3, m]
+ * Push the node, the index and the error of an element of a map; Lua decides
+ * about its retry. [-0, +3, m]
  */
 void fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
     const struct fz_run_element *element);
 
 /*
- * Push kind, node, pid and seconds of an event; of an element of a map also its
- * index and for how many it is. Returns how many values. [-0, +n, m]
+ * Push kind, node, pid and seconds of an event; for elements of a map also the
+ * index of the first one and their number. Returns the number of values. [-0,
+ * +n, m]
  */
 int fz_lflow_push_event(lua_State *L, const struct fz_job_event *event);
 
 /*
- * Push done, failed, running and waiting, and of the elements of maps more,
- * more done and more failed. [-0, +7, m]
+ * Push the counts done, failed, running and waiting and, for elements of maps,
+ * more, more done and more failed. [-0, +7, m]
  */
 void fz_lflow_push_counts(lua_State *L, const struct fz_run_counts *counts);
 

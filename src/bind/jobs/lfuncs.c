@@ -16,8 +16,9 @@
 enum { LFUNCS_SMALL = 64 << 10 };
 
 /*
- * The two tables of a pool. A record (cells.h) is what a function and its
- * upvalues were when it got the entry; without `compares` there are no records.
+ * The two tables of a pool. A record (cells.h) has the state of a function and
+ * its upvalues when the function got its entry. Without `compares` there are no
+ * records.
  *
  *   table  key           value
  *   tables function      entry + 1
@@ -30,8 +31,8 @@ enum { LFUNCS_SMALL = 64 << 10 };
  *
  * pins[] counts the unfinished batches of an entry: a pinned entry is not
  * reused. again[] is set if the function of an entry is called a second time,
- * or was in "lost" before. Only then its record is worth keeping when it loses
- * the entry.
+ * or was in "lost" before. Only then its record is kept when it loses the
+ * entry.
  */
 
 static void
@@ -118,11 +119,12 @@ oldest(const struct fz_lfuncs *funcs)
 }
 
 /*
- * The function at `f` loses its entry. The table "lost" is below its record on
- * top; pops both. If the function was called again, "lost" keeps its record,
- * and with it the cells that workers know, while the script keeps the function.
- * Otherwise the record is dropped at once, because many functions are called
- * once and then garbage, which the collector may free late.
+ * Called when the function at `f` loses its entry. On top is its record, below
+ * it the table "lost"; pops both. If the function was called again, "lost"
+ * keeps its record, and with it the cells that workers know, as long as the
+ * script keeps the function. Otherwise the record is dropped at once: many
+ * functions are called once and are garbage then, which the collector may free
+ * late.
  */
 static void
 lose_entry(lua_State *L, const struct fz_lfuncs *funcs, int f, int entry)
@@ -139,8 +141,8 @@ lose_entry(lua_State *L, const struct fz_lfuncs *funcs, int f, int entry)
 }
 
 /*
- * Whether the function at `f` has lost an entry before. It has a new record, so
- * "lost" drops the old one.
+ * Whether the function at `f` has lost an entry before. If so, its old record
+ * is removed from "lost", because it has a new one.
  */
 static bool
 has_lost_entry(lua_State *L, int tables, int f)
@@ -239,10 +241,10 @@ encode(lua_State *L, int record, int f, struct encoding *e)
 
 /*
  * Encode the function at `f` to `*code`. With `send`: false with an error on
- * top if that fails. Without it there is no worker yet. The function may change
- * until a worker is forked, which then gets `*code`. A function that takes long
- * to encode, or cannot be encoded, has no code: workers inherit it as it is at
- * the fork.
+ * top if that fails. Without `send` there is no worker yet. The function may
+ * change until a worker is forked, which then gets `*code`. A function that
+ * takes long to encode, or cannot be encoded, has no code: workers inherit it
+ * as it is at the fork.
  */
 static bool
 make_code(lua_State *L, int record, int f, const struct fz_batch_pool *batches,
@@ -300,8 +302,8 @@ entry_of(lua_State *L, int tables, int f)
 
 /*
  * Put the function at `f`, whose record or nil is on top, into an entry. Its
- * present entry is used if that is not pinned, so that a function that changes
- * each time does not take the entries of other functions. Pops the record,
+ * present entry is used unless that is pinned, so that a function that changes
+ * at each call does not use up the entries of other functions. Pops the record,
  * unless all entries are pinned.
  */
 static int
@@ -347,8 +349,8 @@ pin_known(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f)
 
 	if (entry == -1)
 		return -1;
-	funcs->pins[entry]++; /* first, because a finalizer may call functions
-				of the pool */
+	/* pin first, because a finalizer may call functions of the pool */
+	funcs->pins[entry]++;
 	if (!funcs->bare[entry] && !is_unchanged(L, list, entry, true)) {
 		funcs->pins[entry]--;
 		return -1;

@@ -1,13 +1,13 @@
 /*
  * lfuncs.h - a cache of the functions that the batches of a pool call.
  *
- * A worker inherits the functions that were used before its fork. Others are
- * sent by value, once to each worker. Before each use a function is compared
- * with its record: its upvalues, the upvalues of the functions that it reaches,
- * and the contents of the tables that these reach, at any depth. A function
- * that may have changed gets another entry and is sent again, while waiting
- * calls keep the entry they were made with. cells.h says how functions share
- * unchanged values.
+ * A worker inherits the functions that were used before its fork. Other
+ * functions are sent by value, once to each worker. Before each use a function
+ * is compared with its record: its upvalues, the upvalues of the functions that
+ * it reaches, and the contents of the tables that these reach, at any depth. A
+ * function that may have changed gets another entry and is sent again, while
+ * waiting calls keep the entry that they were made with. cells.h says how
+ * functions share unchanged values.
  */
 #ifndef FZ_LFUNCS_H
 #define FZ_LFUNCS_H
@@ -23,13 +23,17 @@ struct fz_blob;
 struct fz_batch_pool;
 
 struct fz_lfuncs {
-	unsigned pins[FZ_WORKER_FUNCS]; /* unfinished batches of each entry */
+	/* number of unfinished batches of each entry */
+	unsigned pins[FZ_WORKER_FUNCS];
 	uint64_t used[FZ_WORKER_FUNCS]; /* `now` of the last use; 0: empty */
 	bool bare[FZ_WORKER_FUNCS];  /* the function has nothing to compare */
 	bool again[FZ_WORKER_FUNCS]; /* see the table in lfuncs.c */
 	uint64_t now;
 	bool by_value; /* workers inherit no function */
-	/* false: functions are called once, or in this process */
+	/*
+	 * functions are compared; false if they are called once, or in this
+	 * process
+	 */
 	bool compares;
 };
 

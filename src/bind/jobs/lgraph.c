@@ -50,7 +50,7 @@ graph_new(lua_State *L)
 	struct lgraph *lg = lua_newuserdatauv(L, sizeof(*lg), 0);
 	struct fz_err err = { 0 };
 
-	lg->graph = NULL; /* for __gc, if its creation fails */
+	lg->graph = NULL; /* __gc finds NULL if the creation fails */
 	luaL_setmetatable(L, GRAPH_TYPE);
 	lg->graph = fz_graph_new(&err);
 	return lg->graph != NULL ? 1 : fz_lerror_raise(L, &err);
@@ -89,7 +89,10 @@ graph_node(lua_State *L)
 	return 2;
 }
 
-/* graph:map(node): it calls its function for each element of its first input */
+/*
+ * graph:map(node): the node calls its function for each element of its first
+ * input
+ */
 static int
 graph_map(lua_State *L)
 {
@@ -125,7 +128,7 @@ graph_feed(lua_State *L)
 	return 0;
 }
 
-/* graph:optional(node, k): its input number `k` may be missing */
+/* graph:optional(node, k): input number `k` of the node may be missing */
 static int
 graph_optional(lua_State *L)
 {

@@ -15,13 +15,13 @@
 /*
  * The window of an imap: the items of a growing batch, with the same numbers.
  * Plain items wait in a list, and many are encoded at once when a worker is
- * free. Results are in a ring: a result at the index of its number, or of its
- * turn in the order of arrival.
+ * free. Results are in a ring. The index of a result is that of its item's
+ * number or, if results are not ordered, of its number in the order of arrival.
  *
  *   nreturned <= results <= nsent <= nread
  *
- * An index is used again, because the ring has room for all items that are
- * read and not returned. If results are ordered, items are in such a ring, too;
+ * An index is used again, because the ring has room for all items that are read
+ * and not returned. If results are ordered, items are in such a ring, too;
  * otherwise they are in a plain list, because an item that takes long may be
  * older than a whole ring.
  */
@@ -29,8 +29,8 @@
 #define IMAP_TYPE "fzlua.ImapItems"
 
 enum {
-	IMAP_SIZE = 1024,        /* at least */
-	IMAP_SIZE_MAX = 1 << 20, /* at most */
+	IMAP_SIZE = 1024,        /* least size of the rings */
+	IMAP_SIZE_MAX = 1 << 20, /* greatest size of the rings */
 	IMAP_SHORT = 1024,       /* bytes of values that do not count */
 };
 
@@ -49,12 +49,12 @@ struct limap {
 	struct fz_lbatch *lb;
 	uint64_t mask; /* size of the rings - 1 */
 	uint64_t nsent, narrived;
-	size_t nbytes; /* of the long values that it holds */
+	size_t nbytes; /* bytes of the long values that it holds */
 	bool ordered;
 	uint64_t order[]; /* unordered: by index, the number of its item */
 };
 
-/* Their addresses stand for a nil, and for an error. */
+/* Their addresses stand for the result nil, and for an error. */
 static const char nothing, failed;
 
 static const struct fz_lwindow_ops imap_ops;
@@ -69,7 +69,7 @@ check_imap(lua_State *L)
 	return li;
 }
 
-/* The index in a ring, as in Lua, for number `at`. */
+/* The index, from 1, in a ring for number `at`. */
 static lua_Integer
 index_of(const struct limap *li, uint64_t at)
 {
@@ -100,7 +100,10 @@ item_weight(lua_State *L)
 	return weight(L);
 }
 
-/* Push an imap without a batch. The options are at 4, its items at 3. */
+/*
+ * Push an imap without a batch. The options are at 4, its list of items is at
+ * 3.
+ */
 static struct limap *
 push_imap(lua_State *L)
 {
@@ -170,7 +173,7 @@ has_room(const struct fz_lwindow *w, size_t bytes)
 	       !fz_batch_done(li->lb->batch);
 }
 
-/* The stack while results are stored. */
+/* The indexes on the stack while results are stored. */
 enum {
 	STORE_BATCH = 2,
 	STORE_ITEMS,
@@ -180,7 +183,10 @@ enum {
 	STORE_N = 4
 };
 
-/* The imap is at 1; what is above it moves to the top. [-0, +4, -] */
+/*
+ * Push the lists. The imap is at 1; the values above it move to the top. [-0,
+ * +4, -]
+ */
 static void
 push_lists(lua_State *L)
 {
@@ -191,7 +197,7 @@ push_lists(lua_State *L)
 	lua_rotate(L, 2, -n);
 }
 
-/* Drop an item, which is done. [-0, +0, m] */
+/* Drop an item that is done. [-0, +0, m] */
 static void
 drop_item(lua_State *L, struct limap *li, uint64_t number)
 {
@@ -244,7 +250,7 @@ list_item(lua_State *L, const struct limap *li)
 	lua_pop(L, 1);
 }
 
-/* The batch gets the items of the list, up to number `n`. */
+/* Add the items of the list to the batch, up to number `n`. */
 static void
 send_list(lua_State *L, struct limap *li, uint64_t n)
 {
@@ -256,8 +262,8 @@ send_list(lua_State *L, struct limap *li, uint64_t n)
 }
 
 /*
- * Encode the item on top, which may change. The error on top if it cannot be
- * sent. [-1, +0|1, m]
+ * Encode the item on top now, because it may change. If it cannot be sent, the
+ * error is on top. [-1, +0|1, m]
  */
 static int
 encode_item(lua_State *L, struct limap *li)
@@ -273,7 +279,10 @@ encode_item(lua_State *L, struct limap *li)
 	return status;
 }
 
-/* If the result of the item on top is known, the item is done. [-0|1, +0, e] */
+/*
+ * If the result of the item on top is known, end the item and return true.
+ * [-0|1, +0, e]
+ */
 static bool
 put_known(lua_State *L, struct limap *li)
 {
@@ -363,8 +372,9 @@ imap_know(lua_State *L)
 }
 
 /*
- * imap:gather([made]): store the results that have come; the list `made`, whose
- * length is in its field n, gets number and value of those that were not known
+ * imap:gather([made]): store the results that have come; append number and
+ * value of those that were not known to the list `made`, whose length is in its
+ * field n
  */
 static int
 imap_gather(lua_State *L)

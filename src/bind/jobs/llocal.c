@@ -27,8 +27,8 @@
 #include "worker/worker.h"
 
 /*
- * What was taken cannot be called, because of the error on top. It fails as in
- * a worker that has no memory.
+ * The taken node or item cannot be called, because of the error on top. It
+ * fails as in a worker that has no memory.
  */
 static void
 fail_taken(lua_State *L, struct fz_llocal *ll, int status)
@@ -48,7 +48,10 @@ fail_taken(lua_State *L, struct fz_llocal *ll, int status)
 	fz_blob_unref(taken.part);
 }
 
-/* Nothing is raised, so that the caller's counts are right afterwards. */
+/*
+ * Call the next function. Nothing is raised, so that the counts of the caller
+ * stay right.
+ */
 static int
 work(lua_State *L, struct fz_local *local)
 {
@@ -106,24 +109,27 @@ fz_llocal_stop(lua_State *L, struct fz_llocal *ll)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, ll);
 }
 
-/* How often a function with a timeout checks the clock. */
+/*
+ * Number of instructions between two checks of the clock in a function with a
+ * timeout.
+ */
 enum { LOCAL_HOOK_INSTRUCTIONS = 10000, LOCAL_FEW = 8 };
 
-/* A call in this process; a userdata, so that a raise leaks nothing. */
+/* A call in this process. It is a userdata, so that an error leaks nothing. */
 struct local_call {
-	struct fz_run *run; /* NULL: for an item of a batch */
+	struct fz_run *run; /* NULL: the call is for an item of a batch */
 	const struct fz_graph *graph;
 	const struct fz_llocal_item *item;
 	struct fz_arena *arena;
 	uint32_t node;
 	uint32_t next;  /* index of the next input, or kept value */
-	uint32_t nkeep; /* kept values to read before the item */
+	uint32_t nkeep; /* number of kept values to read before the item */
 	int64_t timeout_ns;
 	unsigned char *room; /* FZ_PORT_ITEM bytes for the result of an item */
 	struct fz_blob *mapped;
 	const void *at;
 	struct fz_buf out;
-	struct fz_blob **values; /* results so far */
+	struct fz_blob **values; /* the results so far */
 	uint32_t nvalues;
 	bool error;
 	int64_t deadline_ns;
@@ -299,7 +305,7 @@ end_local(struct local_call *c)
 {
 	uint32_t n = c->nvalues;
 
-	c->nvalues = 0; /* the callee takes them */
+	c->nvalues = 0; /* the callee owns them now */
 	if (c->run != NULL && !c->error)
 		fz_run_local_done(c->run, c->node, c->values, n);
 	else if (c->run != NULL)
@@ -342,19 +348,25 @@ arm_hook(lua_State *thread, struct local_call *c)
 	lua_sethook(thread, local_hook, LUA_MASKCOUNT, LOCAL_HOOK_INSTRUCTIONS);
 }
 
-/* The state of this process to restore after a call in a worker's place. */
+/*
+ * The state of this process that is restored after a call in place of a worker.
+ */
 struct visit {
 	struct fz_linterrupt *interrupt;
-	lua_State *outer; /* its thread that ran before */
+	lua_State *outer; /* the thread that ran before */
 	void *outer_call;
 	struct fz_random random;
-	struct fz_lpool_init *init; /* of the pool */
+	struct fz_lpool_init *init; /* state of the pool's init */
 	bool needed;                /* init had not run before the call */
-	unsigned *ncalls;           /* of the pool, under way */
+	/* number of the pool's calls that are under way */
+	unsigned *ncalls;
 	struct fz_cwd script, calls;
 };
 
-/* Calls start in the script's directory, or in that of the pool's init. */
+/*
+ * Enter the directory of the call: that of the script, or the one that the
+ * pool's init has changed to.
+ */
 static void
 enter_directory(struct visit *v)
 {
@@ -376,7 +388,8 @@ leave_directory(struct visit *v)
 
 /*
  * Prepare the call `c` with the functions of the pool on top. Returns the
- * thread for it. All that may raise is here, before any state is changed.
+ * thread for it. Everything that may raise is done here, before any state is
+ * changed.
  */
 static lua_State *
 enter(lua_State *L, struct fz_llocal *ll, struct local_call *c, struct visit *v)
@@ -440,7 +453,7 @@ call_element(lua_State *L, struct fz_llocal *ll, int pools,
 	fz_llocal_item(L, ll, lua_gettop(L), &item);
 }
 
-/* Call a node that is no map. */
+/* Call a node that is not a map. */
 static void
 call_node(lua_State *L, struct fz_llocal *ll, int pools, struct fz_run *run,
     const struct fz_graph *graph, uint32_t node)
@@ -484,7 +497,7 @@ fz_llocal_call(lua_State *L, struct fz_llocal *ll, int pools,
 		call_node(L, ll, pools, run, graph, node);
 }
 
-/* Let the functions of the pool have the kept values of an item. */
+/* Pass the kept values of an item to the functions of the pool. */
 static void
 keep_values(
     lua_State *thread, struct local_call *c, const struct fz_child_io *io)

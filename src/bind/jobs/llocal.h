@@ -1,4 +1,7 @@
-/* llocal.h - the functions of runs and batches with jobs = 0, called here. */
+/*
+ * llocal.h - calls the functions of runs and batches with jobs = 0, in this
+ * process.
+ */
 #ifndef FZ_LLOCAL_H
 #define FZ_LLOCAL_H
 
@@ -19,36 +22,40 @@ struct fz_llocal;
 /* How the functions of a userdata are called. */
 struct fz_llocal_ops {
 	lua_CFunction next; /* (userdata) -> whether it called a function */
-	bool (*ready)(const struct fz_llocal *ll); /* whether it would */
-	lua_CFunction close;                       /* (userdata): free it */
+	/* whether `next` would call one */
+	bool (*ready)(const struct fz_llocal *ll);
+	lua_CFunction close; /* (userdata): free it */
 };
 
 /* A node of a run, or an item of a batch, before its function is called. */
 struct fz_llocal_taken {
 	struct fz_run *run;
-	struct fz_batch *batch; /* both NULL: none */
+	struct fz_batch *batch; /* if this is NULL, too, nothing is taken */
 	uint32_t node;
 	uint64_t number;
-	struct fz_blob *part; /* of the item; owned */
+	struct fz_blob *part; /* part of the item; owned */
 };
 
 /* In a userdata whose functions are called in this process, one in a turn. */
 struct fz_llocal {
 	struct fz_local local;
 	const struct fz_llocal_ops *ops;
-	struct fz_llocal_taken taken; /* fails if its call cannot begin */
-	unsigned calls;               /* of its functions that are under way */
-	bool closing; /* one of them closed it: free it afterwards */
+	/* the node or item that fails if its call cannot begin */
+	struct fz_llocal_taken taken;
+	/* number of calls of its functions that are under way */
+	unsigned calls;
+	/* one of these calls has closed it: free it after the call */
+	bool closing;
 };
 
 /*
- * Call `next` in each turn of the loop that no call is under way, and keep the
- * userdata at `idx` alive, until fz_llocal_stop(). [-0, +0, m]
+ * Until fz_llocal_stop(), call `next` in each turn of the loop in which no call
+ * is under way, and keep the userdata at `idx` alive. [-0, +0, m]
  */
 void fz_llocal_start(lua_State *L, struct fz_llocal *ll, int idx,
     const struct fz_llocal_ops *ops);
 
-/* Does nothing if it was not started. [-0, +0, -] */
+/* Undo fz_llocal_start(). Does nothing if that was not called. [-0, +0, -] */
 void fz_llocal_stop(lua_State *L, struct fz_llocal *ll);
 
 /*
@@ -61,15 +68,16 @@ void fz_llocal_stop(lua_State *L, struct fz_llocal *ll);
 void fz_llocal_call(lua_State *L, struct fz_llocal *ll, int pools,
     struct fz_run *run, const struct fz_graph *graph, uint32_t node);
 
-/* An item of a batch, as fz_batch_local_next() has it. */
+/* An item of a batch, from fz_batch_local_next(). */
 struct fz_llocal_item {
 	struct fz_batch *batch;
 	uint64_t number;
 	struct fz_blob *part; /* owned by the callee */
 	uint32_t kind, func;
-	uint64_t seed; /* of the batch */
+	uint64_t seed; /* seed of the batch */
 	int64_t timeout_ns;
-	struct fz_blob *const *kept; /* with FZ_WIRE_KEPT; of this version */
+	/* kept values, with FZ_WIRE_KEPT; and their version */
+	struct fz_blob *const *kept;
 	uint32_t nkept;
 	uint64_t version;
 };

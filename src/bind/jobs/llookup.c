@@ -14,7 +14,7 @@
 #include "value/lerror.h"
 #include "worker/blob.h"
 
-/* A node is named by its item, 0 in an invoke, and its number. */
+/* A node is identified by its item (0 in an invoke) and its number. */
 
 static struct fz_llookup
 open(lua_State *L)
@@ -57,7 +57,9 @@ push_at(lua_State *L, struct fz_lookup_at at)
 	return 2;
 }
 
-/* asked(max) -> { item, node, item, node ... }, those that wait longest first
+/*
+ * asked(max) -> { item, node, item, node ... }, in the order in which they
+ * began to wait
  */
 static int
 asked(lua_State *L)
@@ -164,7 +166,10 @@ not_found(lua_State *L)
 	return 0;
 }
 
-/* know(item, node, element, bytes): before not_found(), elements in order */
+/*
+ * know(item, node, element, bytes): the result of an element; called before
+ * not_found(), in the order of the elements
+ */
 static int
 know(lua_State *L)
 {
@@ -217,8 +222,8 @@ recorded(lua_State *L)
 }
 
 /*
- * elements() -> nothing | item, node, index, n, list: results of elements of a
- * map, from that index on, to be recorded now
+ * elements() -> nothing | item, node, index, n, list: `n` results of elements
+ * of a map, from that index on, to be recorded
  */
 static int
 elements(lua_State *L)

@@ -9,15 +9,15 @@ struct fz_engine;
 struct fz_flow;
 struct fz_graph;
 
-/* What the methods need of the object at index 1. */
+/* The parts of the object at index 1 that the methods need. */
 struct fz_llookup {
 	struct fz_flow *flow;
 	struct fz_engine *engine;
 	const struct fz_graph *graph;
-	struct fz_arena_buf *buf; /* for a value from outside */
+	struct fz_arena_buf *buf; /* buffer for a value from outside */
 };
 
-/* How they get it; raises if the object is closed. */
+/* How the methods get these parts; raises if the object is closed. */
 struct fz_llookup_ops {
 	struct fz_llookup (*open)(lua_State *L);
 };

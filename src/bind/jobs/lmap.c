@@ -22,9 +22,10 @@
 #include "worker/worker.h"
 
 enum {
-	WHOLE_MAX = 4 << 20, /* bytes of a list that each worker gets whole */
-	LEARN_MIN = 1000,    /* elements that make it worth to learn the layout
-				of tables */
+	/* most bytes of a list that each worker gets whole */
+	WHOLE_MAX = 4 << 20,
+	/* number of elements from which on the layout of tables is learned */
+	LEARN_MIN = 1000,
 	LENGTH_MAX = INT32_MAX,
 };
 
@@ -49,7 +50,7 @@ use_raw_results(const struct fz_lmap *map, struct fz_map_list *list)
 		list->raw_size = sizeof(struct fz_raw_value);
 }
 
-/* Whether workers may get the list as it is, whose length is then known. */
+/* Whether workers get the list whole; then sets its length. */
 static bool
 is_whole(const struct fz_lmap *map, struct fz_map_list *list)
 {
@@ -111,14 +112,15 @@ reader_body(lua_State *L)
 	lua_pushnil(L);
 	lb = fz_lbatch_push(L, lua_gettop(L));
 	lb->kind = FZ_WIRE_MAP;
-	lb->growing = true; /* the list is ours: its length never changes */
+	/* only this code has the list, whose length never changes */
+	lb->growing = true;
 	fz_lbatch_keep(L, lb, 1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);
 	list->reader = lb;
 	return 0;
 }
 
-/* The error on top, which is popped. */
+/* Pop the error on top, and make a failure of it. */
 static void
 take_error(lua_State *L, struct fz_failure *failure)
 {
@@ -192,7 +194,7 @@ struct joining {
 	struct fz_blob *blob;
 	const void *mapped;
 	struct fz_reader items;
-	uint32_t nread; /* items before `items` */
+	uint32_t nread; /* number of items before `items` */
 };
 
 static void
@@ -203,7 +205,10 @@ unmap(struct joining *j)
 	j->mapped = NULL;
 }
 
-/* Go to the first item of a result. The blob may be that of the last one. */
+/*
+ * Move to the first item of a result, whose blob may be that of the last
+ * result.
+ */
 static int
 seek(
     struct joining *j, const struct fz_batch_result *result, struct fz_err *err)

@@ -16,8 +16,8 @@ struct fz_lmap {
 };
 
 /*
- * Let `opts` use `map`, which outlives the run. Push what keeps the thread
- * alive as long. [-0, +1, m]
+ * Let `opts` use `map`, which outlives the run. Push the thread, which the
+ * caller must keep alive as long. [-0, +1, m]
  */
 void fz_lmap_init(lua_State *L, struct fz_lmap *map, struct fz_run_opts *opts);
 

@@ -90,7 +90,7 @@ nodes(lua_State *L)
 	return 1;
 }
 
-/* check_engine(engine): raises if it is no URL of one */
+/* check_engine(engine): raises if it is not the URL of an engine */
 static int
 check_engine(lua_State *L)
 {

@@ -48,12 +48,12 @@ struct lpool {
 	struct fz_batch_pool *batches; /* NULL: a pool for runs */
 	struct fz_lfuncs funcs;
 	uint64_t seed, ncalls;
-	unsigned calls; /* in this process, under way */
+	unsigned calls; /* number of calls under way in this process */
 	struct fz_serve_home home;
 	struct fz_garbage *garbage;
 	bool spawns;               /* its workers are programs */
 	bool once;                 /* its workers do not outlive its one map */
-	struct fz_lpool_init init; /* for functions that run in this process */
+	struct fz_lpool_init init; /* state of init in this process */
 };
 
 static struct lpool *
@@ -176,7 +176,7 @@ fz_lpool_new_thread(lua_State *L, int idx)
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
 
-/* Let batches use the workers of the pool at `idx`; options are at 1. */
+/* Make the object for batches of the pool at `idx`; options are at 1. */
 static void
 make_batches(lua_State *L, int idx, unsigned workers)
 {
@@ -234,7 +234,7 @@ read_start(lua_State *L, const struct fz_engine *engine)
 	return start == FZ_START_SPAWN;
 }
 
-/* A pool that is closed and has the values of the options at 1. [-0, +1, e] */
+/* Push a closed pool with the values of the options at 1. [-0, +1, e] */
 static struct lpool *
 push_pool(lua_State *L)
 {
@@ -259,10 +259,10 @@ push_pool(lua_State *L)
 }
 
 /*
- * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t]
- * [, slots = s] [, start = s] [, engine = s] } -> pool
- * With batches = true also: max_tasks, once, seed, idle (seconds), exit; and 0
- * workers, to call all here.
+ * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t] [, slots = s]
+ * [, start = s] [, engine = s] } -> pool With batches = true also: max_tasks,
+ * once, seed, idle (seconds), exit; workers may be 0, to call all functions in
+ * this process.
  */
 static int
 pool_new(lua_State *L)
@@ -293,11 +293,14 @@ pool_new(lua_State *L)
 	lua_settop(L, 1);
 	opts.max = workers != 0 ? (unsigned)workers : 1;
 	opts.max_tasks = (uint32_t)max_tasks;
-	/* A single map may end before the kernel spreads its workers. */
+	/*
+	 * Spread the workers of a single map: it may end before the kernel does
+	 * so.
+	 */
 	opts.spread = fz_llimits_flag(L, 1, "once");
 	if (lua_getfield(L, 1, "slots") != LUA_TNIL)
 		opts.slots = fz_lslots_check(L, -1);
-	lua_pop(L, 1); /* the table keeps them */
+	lua_pop(L, 1); /* the table keeps the functions alive */
 	lp = push_pool(L);
 	lua_getfield(L, 1, "engine");
 	opts.nodes = fz_lnodes_find(L, -1);
@@ -395,7 +398,7 @@ pool_dismiss(lua_State *L)
 	return 0;
 }
 
-/* pool:pending() -> how many batches are not done */
+/* pool:pending() -> number of batches that are not done */
 static int
 pool_pending(lua_State *L)
 {
@@ -420,7 +423,10 @@ pool_inherits(lua_State *L)
 	return 1;
 }
 
-/* pool:begun() -> whether this process has called init, or needed to */
+/*
+ * pool:begun() -> whether functions were called in this process, so that init
+ * has run
+ */
 static int
 pool_begun(lua_State *L)
 {

@@ -15,15 +15,15 @@ struct fz_batch_pool;
 struct fz_pool *fz_lpool_check(lua_State *L, int idx);
 
 /*
- * The part of the pool at `idx` for batches; NULL if the pool is for runs. And
- * the entries of its functions; pushes both tables of fz_lfuncs_init(). [-0,
- * +2,
- * -]
+ * The part of the pool at `idx` for batches; NULL if the pool is for runs. Also
+ * sets the entries of its functions, and pushes both tables of
+ * fz_lfuncs_init(). [-0, +2, -]
  */
 struct fz_batch_pool *fz_lpool_batches(lua_State *L, int idx);
 struct fz_lfuncs *fz_lpool_funcs(lua_State *L, int idx);
-uint64_t fz_lpool_seed(lua_State *L, int idx);   /* of its calls */
-uint64_t fz_lpool_ncalls(lua_State *L, int idx); /* incremented by each call */
+uint64_t fz_lpool_seed(lua_State *L, int idx); /* seed of its calls */
+/* number of its calls so far; each call of this increments it */
+uint64_t fz_lpool_ncalls(lua_State *L, int idx);
 
 /* Number of running calls of its functions in this process. */
 unsigned *fz_lpool_calls(lua_State *L, int idx);
@@ -50,16 +50,16 @@ void fz_lpool_new_thread(lua_State *L, int idx);
 
 /*
  * Before the first call, and if no worker is left: fork the maximum number of
- * workers, so that all see the same globals and upvalues. If some forks fail
- * the others do; if all fail the call reports the reason. Does nothing for a
- * pool of one map, which forks workers when needed, or a pool without workers.
- * [-0, +0, m]
+ * workers, so that all see the same globals and upvalues. If some forks fail,
+ * the workers that were forked serve; if all fail, the calls report the reason.
+ * Does nothing for a pool of one map, which forks workers when needed, nor for
+ * a pool without workers. [-0, +0, m]
  */
 void fz_lpool_fill_first(lua_State *L, int idx);
 
-/* The state of the pool's init in this process, set by the callers. */
+/* The state of the pool's init in this process. Callers set it. */
 struct fz_lpool_init {
-	bool needed;   /* it has not run */
+	bool needed;   /* init has not run */
 	int directory; /* directory that init changed to, or -1; owned by the
 			  pool */
 };

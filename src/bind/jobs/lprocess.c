@@ -34,15 +34,19 @@ enum { PROCESS_UNKNOWN = 255 };
 enum answer { NOT_YET, RESULT, ERROR };
 
 struct lprocess {
-	struct fz_job job;        /* its only call, begun at the fork */
-	struct fz_worker *worker; /* NULL: not started, dead, or the parent's */
+	struct fz_job job; /* its only call, begun at the fork */
+	/* NULL: it is not started, is dead, or belongs to the parent */
+	struct fz_worker *worker;
 	struct fz_engine *engine;
-	struct fz_change change; /* answered, or ended */
-	uint32_t generation;     /* of the process that is its parent */
+	struct fz_change change; /* reports that it has answered or ended */
+	/* generation of the process that is its parent */
+	uint32_t generation;
 	enum answer answer;
-	struct fz_blob *result;    /* of a RESULT, until it is closed */
-	struct fz_failure failure; /* of an ERROR; the value is owned */
-	struct fz_death death;     /* valid if `dead` */
+	/* blob of its RESULT, until the process is closed */
+	struct fz_blob *result;
+	/* failure of its ERROR; the value is owned */
+	struct fz_failure failure;
+	struct fz_death death; /* valid if `dead` */
 	bool dead;
 	pid_t pid;
 };
@@ -97,7 +101,7 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 static void
 job_started(struct fz_job *job)
 {
-	(void)job; /* started by the fork */
+	(void)job; /* the fork has started it */
 }
 
 /* The job begins at the fork, so it is never returned, and it has no items. */
@@ -108,7 +112,7 @@ static const struct fz_job_ops job_ops = {
 static void
 process_idle(void *ctx, struct fz_worker *worker)
 {
-	(void)ctx; /* it has answered and exits without a request */
+	(void)ctx; /* the process has answered, and ends by itself */
 	(void)worker;
 }
 
@@ -161,8 +165,8 @@ share_slots(const struct lprocess *lp, struct fz_worker_program *program,
 }
 
 /*
- * Start the process. A program gets at once what fits into its socket; the
- * loop writes the rest.
+ * Start the process. For a program, the bytes that fit into its socket are
+ * written at once; the loop writes the rest.
  */
 static int
 start(struct lprocess *lp, struct fz_process_home *home, struct fz_err *err)
@@ -253,7 +257,7 @@ process_answered(lua_State *L)
 	return 1;
 }
 
-/* process:exitcode() -> nil while it runs | integer, a signal's is negative */
+/* process:exitcode() -> nil while it runs | integer, negative for a signal */
 static int
 process_exitcode(lua_State *L)
 {
@@ -264,7 +268,7 @@ process_exitcode(lua_State *L)
 		return 0;
 	if (lp->death.signal != 0)
 		code = -lp->death.signal;
-	else if (code < 0) /* reaped by other code of this process */
+	else if (code < 0) /* other code of this process has reaped it */
 		code = lp->answer == RESULT ? 0 : PROCESS_UNKNOWN;
 	lua_pushinteger(L, code);
 	return 1;
@@ -294,8 +298,8 @@ process_kill(lua_State *L)
 }
 
 /*
- * process:serve(): it only waits for requests, so that it ends no wait by
- * itself
+ * process:serve(): from now on the process only waits for requests, so that it
+ * cannot end a wait by itself
  */
 static int
 process_serve(lua_State *L)

@@ -16,8 +16,8 @@
 #define PROGRAM_TYPE "fzlua.Program"
 
 /*
- * User values. The input stays alive while the program may read it, and the
- * options because they have the names of files.
+ * User values. The input must stay alive while the program may read it, and the
+ * options while the names of files in them are used.
  */
 enum { PROGRAM_INPUT = 1, PROGRAM_OPTIONS, PROGRAM_NUSER = PROGRAM_OPTIONS };
 
@@ -75,7 +75,7 @@ opt_string(lua_State *L, const char *name)
 
 	if (lua_getfield(L, 2, name) != LUA_TNIL)
 		text = luaL_checkstring(L, -1);
-	lua_pop(L, 1); /* the options keep it */
+	lua_pop(L, 1); /* the options keep it alive */
 	return text;
 }
 
@@ -90,7 +90,10 @@ opt_boolean(lua_State *L, const char *name)
 	return value;
 }
 
-/* Read the options, and push `env`, or nil, which stays valid. [-0, +1, e] */
+/*
+ * Read the options, and push the value that keeps `env` alive, or nil. [-0, +1,
+ * e]
+ */
 static void
 read_options(lua_State *L, struct fz_program_opts *opts)
 {
@@ -137,7 +140,7 @@ program_new(lua_State *L)
 	opts.input = luaL_optlstring(L, -1, "", &opts.ninput);
 	opts.engine = fz_lloop_engine(L);
 	lp = lua_newuserdatauv(L, sizeof(*lp), PROGRAM_NUSER);
-	lp->program = NULL; /* for __gc, if the start fails */
+	lp->program = NULL; /* __gc finds NULL if the start fails */
 	luaL_setmetatable(L, PROGRAM_TYPE);
 	lua_pushvalue(L, -2);
 	lua_setiuservalue(L, -2, PROGRAM_INPUT);
@@ -220,8 +223,9 @@ set_bytes(lua_State *L, const char *field, struct fz_buf *buf)
 }
 
 /*
- * program:result() -> { exitcode | signal, stdout, stderr [, timed_out] } and a
- * text that says how it ended, once it is done; raises its error.
+ * program:result() -> { exitcode | signal, stdout, stderr [, timed_out] }, and
+ * a text that says how it ended. Call it once the program is done. Raises its
+ * error.
  */
 static int
 program_result(lua_State *L)

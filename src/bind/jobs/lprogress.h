@@ -1,4 +1,4 @@
-/* lprogress.h - what a progress function learns of an event. */
+/* lprogress.h - pushes the parts of an event for a progress function. */
 #ifndef FZ_LPROGRESS_H
 #define FZ_LPROGRESS_H
 
@@ -10,8 +10,8 @@ struct fz_job_event;
 void fz_lprogress_push_kind(lua_State *L, const struct fz_job_event *event);
 
 /*
- * Push the pid of the worker and the seconds that the call took; nil for what
- * there is not: a worker, or an end of a call that has begun. [-0, +2, -]
+ * Push the pid of the worker and the seconds that the call took; nil if there
+ * is no worker, or no end of a call that has begun. [-0, +2, -]
  */
 void fz_lprogress_push_call(lua_State *L, const struct fz_job_event *event);
 

@@ -37,9 +37,10 @@ struct lrun {
 	struct fz_run *run; /* NULL after close() */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
-	struct fz_llocal ll; /* started while it runs with jobs = 0 */
+	/* for calls in this process; started if jobs = 0 */
+	struct fz_llocal ll;
 	struct fz_lmap map;
-	struct fz_arena_buf buf; /* an input being encoded */
+	struct fz_arena_buf buf; /* buffer for the input being encoded */
 };
 
 static struct lrun *
@@ -186,7 +187,10 @@ run_start(lua_State *L)
 		return fz_lerror_raise(L, &err);
 	if (fz_run_is_local(lr->run))
 		fz_llocal_start(L, &lr->ll, 1, &local_ops);
-	else /* workers begin while Lua prepares the wait */
+	/*
+	 * send the jobs now, so that workers begin while Lua prepares the wait
+	 */
+	else
 		fz_loop_flush(lr->engine->loop);
 	return 0;
 }
@@ -220,7 +224,10 @@ is_over(const void *ctx)
 	return fz_run_done(lr->run);
 }
 
-/* run:wait() -> boolean: until it is done, if that takes no Lua */
+/*
+ * run:wait() -> boolean: wait until it is done; false if the wait needs Lua
+ * code
+ */
 static int
 run_wait(lua_State *L)
 {
@@ -279,7 +286,7 @@ run_error(lua_State *L)
 	failure = fz_run_failure_of(lr->run, node, &because);
 	if (failure == NULL)
 		return 0;
-	lr->ll.calls++; /* an __fzunpack may close it */
+	lr->ll.calls++; /* an __fzunpack may close the run */
 	fz_lfailure_push(L, lr->engine, failure);
 	if (because != FZ_GRAPH_NONE)
 		fz_lfailure_set(L, "because", (lua_Integer)because + 1);
@@ -288,7 +295,7 @@ run_error(lua_State *L)
 	return 1;
 }
 
-/* run:element(node, k) -> nil | Error: that of the k-th element that failed */
+/* run:element(node, k) -> nil | Error of the k-th failed element */
 static int
 run_element(lua_State *L)
 {
@@ -300,7 +307,7 @@ run_element(lua_State *L)
 
 	if (index == 0)
 		return 0;
-	lr->ll.calls++; /* an __fzunpack may close it */
+	lr->ll.calls++; /* an __fzunpack may close the run */
 	fz_lfailure_push(L, lr->engine, failure);
 	fz_lfailure_set(L, "element", (lua_Integer)index);
 	leave(L, lr);
@@ -343,7 +350,7 @@ run_failure(lua_State *L)
 	return 2;
 }
 
-/* run:failed([node]) -> nil | node: the one that failed next after `node` */
+/* run:failed([node]) -> nil | the node that failed next after `node` */
 static int
 run_failed(lua_State *L)
 {
@@ -396,7 +403,10 @@ run_decide(lua_State *L)
 	return 0;
 }
 
-/* run:event() -> nil | kind, node, pid, seconds [, element, n]: of a map */
+/*
+ * run:event() -> nil | kind, node, pid, seconds, and for elements of a map:
+ * index of the first one, number
+ */
 static int
 run_event(lua_State *L)
 {

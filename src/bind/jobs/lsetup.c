@@ -22,8 +22,9 @@
 
 /* Memory that must be freed if an error is raised. */
 struct encoding {
-	struct fz_batch_pool *batches; /* NULL: all functions are in the pool */
-	uint64_t seed;                 /* of a process */
+	/* NULL: all functions are in the setup */
+	struct fz_batch_pool *batches;
+	uint64_t seed; /* seed of a process */
 	struct fz_buf functions, out;
 };
 
@@ -42,8 +43,8 @@ push_holder(lua_State *L, int funcs, int init)
 }
 
 /*
- * Push a record of the function at `f`. The table of functions keeps it, so
- * that its cells keep their numbers. [-0, +1, e]
+ * Push a record of the function at `f`. The table of functions keeps the record
+ * alive, so that its cells keep their numbers. [-0, +1, e]
  */
 static void
 push_record(lua_State *L, int funcs, int f, struct fz_batch_pool *batches)
@@ -55,7 +56,7 @@ push_record(lua_State *L, int funcs, int f, struct fz_batch_pool *batches)
 	lua_remove(L, -2);
 }
 
-/* Set field `name` of the table on top to that of `package`. [-0, +0, e] */
+/* Copy field `name` of `package` to the table on top. [-0, +0, e] */
 static void
 copy_path(lua_State *L, const char *name)
 {
@@ -160,7 +161,9 @@ encode_process(lua_State *L)
 	return 0;
 }
 
-/* (error) -> error: a message handler that names the value of a process */
+/*
+ * (error) -> error: a message handler that adds which value of a process it is
+ */
 static int
 name_value(lua_State *L)
 {
@@ -184,9 +187,9 @@ name_value(lua_State *L)
 }
 
 /*
- * Call the function that is on top with its `nargs` arguments, and return what
- * it has put into `e->out`. `handler` is as for lua_pcall(). [-(nargs+1), +0,
- * -]
+ * Call the function below its `nargs` arguments on top, and return the bytes
+ * that it has put into `e->out`. `handler` is that of lua_pcall(). [-(nargs+1),
+ * +0, -]
  */
 static struct fz_blob *
 encode(lua_State *L, struct encoding *e, int nargs, int handler,

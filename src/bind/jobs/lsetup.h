@@ -1,4 +1,7 @@
-/* lsetup.h - what a worker that is a program gets in place of a fork. */
+/*
+ * lsetup.h - encodes what a worker that is a program gets in place of inherited
+ * memory.
+ */
 #ifndef FZ_LSETUP_H
 #define FZ_LSETUP_H
 

@@ -26,7 +26,7 @@ fz_lslots_check(lua_State *L, int idx)
 	return ls->slots;
 }
 
-/* slots([n]) -> slots; nil or 0: they limit nothing yet */
+/* slots([n]) -> slots; nil or 0: no limit yet */
 static int
 slots_new(lua_State *L)
 {
@@ -58,7 +58,7 @@ slots_resize(lua_State *L)
 	return 0;
 }
 
-/* slots:close(): pools keep the slots that they use */
+/* slots:close(): the slots stay in force for pools that use them */
 static int
 slots_close(lua_State *L)
 {

@@ -1,4 +1,7 @@
-/* lslots.h - core.slots: how many jobs run at once in a tree of processes. */
+/*
+ * lslots.h - core.slots: limits the jobs that run at once in a tree of
+ * processes.
+ */
 #ifndef FZ_LSLOTS_H
 #define FZ_LSLOTS_H
 

@@ -32,7 +32,7 @@
 enum {
 	STREAM_GRAPH = FZ_LWINDOW_ERRORS + 1,
 	STREAM_POOLS,
-	STREAM_NAMES, /* of the inputs, then of the outputs */
+	STREAM_NAMES, /* names of the inputs, then of the outputs */
 	STREAM_THREAD,
 	STREAM_NUSER = STREAM_THREAD
 };
@@ -42,12 +42,14 @@ struct lstream {
 	struct fz_stream *stream; /* NULL after close() */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
-	struct fz_llocal ll; /* started while items run in this process */
+	/* for calls in this process; started if jobs = 0 */
+	struct fz_llocal ll;
 	struct fz_lmap map;
-	struct fz_arena_buf buf; /* an input being encoded */
-	struct fz_limits limits; /* of nodes that have none of their own */
+	struct fz_arena_buf buf; /* buffer for the input being encoded */
+	/* limits of nodes that have none of their own */
+	struct fz_limits limits;
 	uint32_t ninputs, noutputs;
-	uint32_t values[]; /* of the inputs, then of the outputs */
+	uint32_t values[]; /* values of the inputs, then of the outputs */
 };
 
 static const struct fz_lwindow_ops stream_ops;
@@ -109,7 +111,7 @@ static const struct fz_llocal_ops local_ops = { stream_next, is_ready,
 
 /*
  * Add the names and values of the list at `list`, whose elements are { name=,
- * value= }, to the table on top. Returns how many.
+ * value= }, to the table on top. Returns their number.
  */
 static uint32_t
 add_values(lua_State *L, int list, uint32_t *values, uint32_t nvalues)
@@ -141,7 +143,7 @@ set_values(lua_State *L, struct lstream *ls)
 		fz_stream_keep(ls->stream, ls->values[ls->ninputs + i]);
 }
 
-/* Push a closed one with room for `nvalues` values. The graph is at 1. */
+/* Push a closed stream with room for `nvalues` values. The graph is at 1. */
 static struct lstream *
 push_stream(lua_State *L, struct fz_run_opts *opts, size_t nvalues)
 {
@@ -230,7 +232,8 @@ has_room(const struct fz_lwindow *w, size_t bytes)
 struct adding {
 	struct lstream *ls;
 	struct fz_run *run;
-	uint32_t input; /* the one at hand; UINT32_MAX: the item is no table */
+	/* number of the current input; UINT32_MAX: the item is not a table */
+	uint32_t input;
 };
 
 /* Push an input of the item at index 3; the names are at 4. [+1] */
@@ -296,7 +299,7 @@ set_inputs(lua_State *L, struct adding *a)
 	return status;
 }
 
-/* An item is a table of inputs by name, or the one input. */
+/* Add an item, which is a table of inputs by name, or the only input. */
 static void
 put(lua_State *L, struct fz_lwindow *w)
 {
@@ -319,7 +322,9 @@ put(lua_State *L, struct fz_lwindow *w)
 	fz_stream_skip(a.run, a.input);
 }
 
-/* Send what was started now: workers begin while Lua prepares the wait. */
+/*
+ * Send the started jobs now, so that workers begin while Lua prepares the wait.
+ */
 static void
 send(lua_State *L, struct fz_lwindow *w)
 {
@@ -360,7 +365,10 @@ stream_id(lua_State *L)
 	return 1;
 }
 
-/* stream:wait() -> boolean: until a result is ready, if that takes no Lua */
+/*
+ * stream:wait() -> boolean: wait until a result is ready; false if the wait
+ * needs Lua code
+ */
 static int
 stream_wait(lua_State *L)
 {
@@ -390,12 +398,12 @@ push_output(lua_State *L, const struct lstream *ls, const struct fz_run *run,
 	return status;
 }
 
-/* The stack of take(): the names of the values, index and outputs. */
+/* The indexes on the stack of take(): names of the values, index, outputs. */
 enum { TAKE_NAMES = 2, TAKE_INDEX, TAKE_OUTPUTS };
 
 /*
- * Set the outputs in their table. If one cannot be read push why, its node and
- * its name.
+ * Set the outputs in their table. If one cannot be read, push its error, its
+ * node and its name.
  */
 static int
 push_outputs(lua_State *L, const struct lstream *ls, const struct fz_run *run)
@@ -419,7 +427,7 @@ push_outputs(lua_State *L, const struct lstream *ls, const struct fz_run *run)
 	return 2;
 }
 
-/* Push nil, the failure, and its node; 0: the stream as a whole. */
+/* Push nil, the failure, and its node (0: the stream as a whole). */
 static int
 push_failure(lua_State *L, const struct lstream *ls, const struct fz_run *run,
     const struct fz_failure *failure, uint32_t node)
@@ -433,7 +441,10 @@ push_failure(lua_State *L, const struct lstream *ls, const struct fz_run *run,
 	return 4;
 }
 
-/* Push nil, why the item was not started, and -1 - number of the input. */
+/*
+ * Push nil, the reason why the item was not started, and -1 - number of the
+ * input.
+ */
 static int
 push_refusal(lua_State *L, uint64_t index, uint32_t input)
 {

@@ -20,8 +20,9 @@
 
 struct ltrace {
 	struct fz_trace *trace; /* NULL if it could not be made */
-	int64_t wall_ns;        /* added to a time of the clock */
-	lua_State *L; /* a coroutine, the user value, to decode errors */
+	/* added to a time of the clock to get the time since 1970 */
+	int64_t wall_ns;
+	lua_State *L; /* a coroutine to decode errors, kept in the user value */
 };
 
 static struct ltrace *
@@ -48,7 +49,8 @@ fz_ltrace_read(lua_State *L, int idx, struct fz_trace_names **names)
 	struct fz_trace *trace = NULL;
 
 	lua_getfield(L, idx, "trace");
-	if (lua_toboolean(L, -1)) { /* false: no trace, as without the option */
+	/* false: no trace, as if the option was missing */
+	if (lua_toboolean(L, -1)) {
 		trace = check_trace(L, -1)->trace;
 		lua_getfield(L, idx, "trace_names");
 		*names = check_names(L, -1);
@@ -191,7 +193,10 @@ decode_error(lua_State *L)
 	return 0;
 }
 
-/* Called by the loop: no finalizer of the script may run. */
+/*
+ * Append the text of an error. The loop calls this, so no finalizer of the
+ * script may run.
+ */
 static void
 error_text(void *ctx, struct fz_blob *value, struct fz_buf *text)
 {
@@ -246,7 +251,9 @@ trace_count(lua_State *L)
 	return 1;
 }
 
-/* Set a field of the table on top, unless the number is 0: not known. */
+/*
+ * Set a field of the table on top, unless the number is 0, which means unknown.
+ */
 static void
 set_number(lua_State *L, const char *name, uint64_t v)
 {
@@ -320,7 +327,7 @@ trace_get(lua_State *L)
 	return 1;
 }
 
-/* trace:close() -> nil | Error: the file lacks records; idempotent */
+/* trace:close() -> nil | Error if the file lacks records; idempotent */
 static int
 trace_close(lua_State *L)
 {

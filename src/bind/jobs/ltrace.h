@@ -11,13 +11,13 @@ struct fz_trace_names;
 
 /*
  * The trace in the field `trace` of the options at `idx`, and the names in the
- * field `trace_names`; NULL for nil. The objects keep them: no references are
- * added. [-0, +0, e]
+ * field `trace_names`; NULL for nil. The userdata keep both alive: no
+ * references are added. [-0, +0, e]
  */
 struct fz_trace *fz_ltrace_read(
     lua_State *L, int idx, struct fz_trace_names **names);
 
-/* core.trace */
+/* Open: core.trace. */
 int fz_ltrace_open(lua_State *L);
 
 #endif

@@ -5,20 +5,28 @@
 #include "bind/lloop.h"
 #include "bind/open.h"
 
-/* A window that sizes itself lasts for so long. */
+/*
+ * The time for which a window of results should last: a shorter one is doubled.
+ */
 #define WINDOW_WORK_NS (5 * FZ_CLOCK_MS)
-/* A source whose call takes longer is slow. */
+/* A source is slow if a call of it takes longer. */
 #define WINDOW_SLOW_NS (FZ_CLOCK_MS / 20)
-/* Items of other sources wait for so long before they are sent. */
+/*
+ * Items of sources that are not slow wait for this time before they are sent.
+ */
 #define WINDOW_HOLD_NS FZ_CLOCK_MS
 
 enum {
-	WINDOW_ITEMS = 1024,    /* most items of a window that sizes itself, */
-	WINDOW_BYTES = 8 << 20, /* and bytes of its values */
-	WINDOW_LARGE = 64,      /* it is filled when a quarter is free */
+	WINDOW_ITEMS = 1024,    /* most items of a window that sizes itself */
+	WINDOW_BYTES = 8 << 20, /* most bytes of its values */
+	/* a larger window is filled when a quarter is free */
+	WINDOW_LARGE = 64,
 };
 
-/* Its address marks windows: cheaper than the name of a metatable. */
+/*
+ * Its address marks windows, which is faster than a check of the metatable's
+ * name.
+ */
 static const char window_tag;
 
 void
@@ -39,7 +47,7 @@ fz_lwindow_init(lua_State *L, struct fz_lwindow *w,
 	lua_setiuservalue(L, -2, FZ_LWINDOW_ERRORS);
 }
 
-/* The window at `idx`, with `ops` if these are not NULL. */
+/* The window at `idx`; if `ops` is not NULL, it must have these. */
 struct fz_lwindow *
 fz_lwindow_check(lua_State *L, int idx, const struct fz_lwindow_ops *ops)
 {
@@ -88,7 +96,7 @@ widen(struct fz_lwindow *w)
 	w->marked_ns = w->began_ns;
 }
 
-/* The stack of window_read(). */
+/* The indexes on the stack of window_read(). */
 enum { READ_SOURCE = 2, READ_ITEM };
 
 static bool
@@ -99,7 +107,10 @@ wants_item(lua_State *L, const struct fz_lwindow *w)
 	       !w->ops->ready(L, w);
 }
 
-/* The item of a list that is nil: a source cannot return nil. */
+/*
+ * Its address stands for a nil item of a list, because a source cannot return
+ * nil.
+ */
 static const char nil_item;
 
 /* Handle what the source has returned. Returns whether it may be called again.
@@ -113,7 +124,7 @@ take_item(lua_State *L, struct fz_lwindow *w)
 	} else if (lua_isnil(L, READ_ITEM)) {
 		w->ended = true;
 	}
-	if (w->ended) /* the source may have closed it */
+	if (w->ended) /* the source may have closed the window */
 		return false;
 	w->nread++;
 	w->ops->put(L, w);
@@ -137,7 +148,8 @@ static int
 read_on(lua_State *L, int status, lua_KContext ctx)
 {
 	struct fz_lwindow *w = lua_touserdata(L, 1);
-	bool waited = status == LUA_YIELD; /* the source, for its last item */
+	/* the source has waited for its last item */
+	bool waited = status == LUA_YIELD;
 	int n = 0;
 
 	(void)ctx;
@@ -159,10 +171,10 @@ read_on(lua_State *L, int status, lua_KContext ctx)
 
 /*
  * window:read(source, again) -> nothing | seconds: read items, and send them,
- * until the window is full, a result is ready, or the source ends. It stops
- * early if the source is slow, or was read for long, after a call of `seconds`;
- * the next call has `again` set. Without it, a large window is not read until a
- * quarter is free.
+ * until the window is full, a result is ready, or the source ends. If the
+ * source is slow, or was read for long, it stops earlier and returns the
+ * seconds of the last call of the source; then the next call has `again` set.
+ * Without `again`, a large window is not read until a quarter is free.
  */
 static int
 window_read(lua_State *L)
@@ -180,7 +192,7 @@ window_read(lua_State *L)
 	return read_on(L, LUA_OK, 0);
 }
 
-/* window:send(): send the items that a source has returned which waits now */
+/* window:send(): send the items that were read, because the source waits now */
 static int
 window_send(lua_State *L)
 {
@@ -220,7 +232,7 @@ window_ready(lua_State *L)
 	return 1;
 }
 
-/* Push the next result. Returns how many values; 0: none is ready. */
+/* Push the next result. Returns the number of values; 0 if none is ready. */
 static int
 take_result(lua_State *L, struct fz_lwindow *w)
 {
@@ -243,7 +255,7 @@ window_take(lua_State *L)
 /* Upvalues of the iterator. */
 enum { NEXT_WINDOW = 1, NEXT_ADVANCE, NEXT_N = NEXT_ADVANCE };
 
-/* The results of advance() are those of the iterator. */
+/* Return the results of advance() from the iterator. */
 static int
 end_advance(lua_State *L, int status, lua_KContext below)
 {
@@ -275,9 +287,9 @@ next_result(lua_State *L)
 }
 
 /*
- * window:iterator(advance) -> function: it returns values that are ready
- * without calling Lua. It calls advance(number, nil, ...) for an error, and
- * advance() if nothing is ready, or if another call waits.
+ * window:iterator(advance) -> function, which returns ready values without a
+ * call of Lua code. It calls advance(number, nil, ...) for an error, and
+ * advance() if no value is ready, or if another call waits.
  */
 static int
 window_iterator(lua_State *L)
@@ -297,7 +309,9 @@ window_advance_always(lua_State *L)
 	return 0;
 }
 
-/* window:stop() -> boolean: stop reading items; false: it had stopped before */
+/*
+ * window:stop() -> boolean: stop reading items; false if it had stopped before
+ */
 static int
 window_stop(lua_State *L)
 {

@@ -5,8 +5,8 @@
  *   nreturned <= results that are ready <= nread <= nreturned + limit
  *
  * Items are numbered from 1 in the order of the source. The limit is given, or
- * it sizes itself: it is doubled while a window full of results lasts for less
- * than some milliseconds.
+ * the window sizes itself: the limit is doubled while a window full of results
+ * lasts for less than some milliseconds.
  */
 #ifndef FZ_LWINDOW_H
 #define FZ_LWINDOW_H
@@ -24,13 +24,16 @@ struct fz_lwindow;
 enum { FZ_LWINDOW_ERRORS = 1 };
 
 /*
- * The owner of the items. Its userdata, which begins with the window, is at
- * index 1.
+ * The functions of the owner of the items. Its userdata, which begins with the
+ * window, is at index 1.
  */
 struct fz_lwindow_ops {
 	/* Whether a result is ready. [-0, +0, -] */
 	bool (*ready)(lua_State *L, const struct fz_lwindow *w);
-	/* Whether it can have another item beside `bytes` bytes of values. */
+	/*
+	 * Whether it has room for another item, if its values may have `bytes`
+	 * bytes.
+	 */
 	bool (*has_room)(const struct fz_lwindow *w, size_t bytes);
 	/*
 	 * Add the item on top, number `nread`. If it cannot be sent its result
@@ -41,8 +44,8 @@ struct fz_lwindow_ops {
 	void (*send)(lua_State *L, struct fz_lwindow *w);
 	/*
 	 * Push the next result: its number and value, or its number, nil and
-	 * what is known of its error. Returns how many; 0: none is ready.
-	 * [-0, +?, e]
+	 * the values that describe its error. Returns the number of values; 0
+	 * if none is ready. [-0, +?, e]
 	 */
 	int (*take)(lua_State *L, struct fz_lwindow *w);
 };
@@ -57,13 +60,15 @@ struct fz_lwindow {
 	unsigned ncalls;   /* calls of advance() that have not returned */
 	bool ended;        /* the source is not read any more */
 	bool closed;       /* nothing is returned any more */
-	int64_t began_ns, called_ns; /* of read(), of the last item */
-	int64_t marked_ns;           /* when `marked` results were returned */
+	/* start of read(), and of the call for the last item */
+	int64_t began_ns, called_ns;
+	/* time at which `marked` results were returned */
+	int64_t marked_ns;
 	uint64_t marked;
 };
 
 /*
- * Make the new window on top ready, with `limit` and `fixed` of the options at
+ * Initialise the new window on top, with `limit` and `fixed` of the options at
  * `idx`. Its user value FZ_LWINDOW_ERRORS becomes a table. [-0, +0, e]
  */
 void fz_lwindow_init(lua_State *L, struct fz_lwindow *w,
@@ -74,8 +79,9 @@ struct fz_lwindow *fz_lwindow_check(
     lua_State *L, int idx, const struct fz_lwindow_ops *ops);
 
 /*
- * Keep the error on top for the result of item `number`, until it is pushed
- * behind a nil. The window is at 1. [-1, +0, m] [-0, +2, m]
+ * fz_lwindow_keep_error(): keep the error on top for item `number`.
+ * fz_lwindow_push_error(): push nil and that error. The window is at 1. [-1,
+ * +0, m] [-0, +2, m]
  */
 void fz_lwindow_keep_error(lua_State *L, uint64_t number);
 void fz_lwindow_push_error(lua_State *L, uint64_t number);

@@ -23,7 +23,7 @@ check_array(lua_State *L, int idx)
 	return fz_lhandle_check(L, idx, FZ_LHANDLE_ARRAY)->object;
 }
 
-/* The address of number `i`, counted from 1. */
+/* The address of number `i`, from 1. */
 static void *
 number_at(struct array *a, lua_Integer i)
 {

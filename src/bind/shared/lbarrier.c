@@ -18,18 +18,22 @@
 #define BROKEN "the barrier is broken"
 #define WHAT "a barrier"
 
-/* The user value of the handle is the action; nil: none in this process. */
+/*
+ * The user value of the handle is the action; nil if there is none in this
+ * process.
+ */
 struct lbarrier {
 	struct fz_object head;
 	struct fz_barrier barrier;
 };
 
 struct waiting {
-	struct fz_lwait wait; /* for the opening, then for the others */
+	/* waits until the barrier is open, then for the other processes */
+	struct fz_lwait wait;
 	struct fz_barrier *barrier;
 	struct fz_membership *own;
 	uint32_t self, index;
-	uint32_t waiter; /* while it waits */
+	uint32_t waiter; /* the waiter, while it waits */
 	enum fz_barrier_arrival arrival;
 };
 
@@ -108,7 +112,7 @@ others_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return 1;
 }
 
-/* An error of a waiter breaks the barrier. */
+/* An error ends the wait: break the barrier. */
 static void
 abandon(lua_State *L, struct fz_lwait *wait)
 {
@@ -211,7 +215,8 @@ barrier_wait(lua_State *L)
 
 	lua_settop(L, 1);
 	if (b->has_action)
-		fz_lguard_enter(L); /* here, because it may run out of memory */
+		/* push the guard here, because that may run out of memory */
+		fz_lguard_enter(L);
 	wait = fz_lwait_new(L, sizeof(*w));
 	w = of_wait(wait);
 	w->barrier = b;
@@ -264,7 +269,7 @@ barrier_index(lua_State *L)
 /*
  * barrier(n [, action]) -> barrier. The last process to arrive calls action()
  * before the waiters continue. It must have inherited the barrier, because a
- * message does not carry the action.
+ * message does not contain the action.
  */
 static int
 barrier_new(lua_State *L)

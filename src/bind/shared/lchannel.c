@@ -13,7 +13,7 @@
 #include "value/items.h"
 #include "value/lerror.h"
 
-/* For what channels wait. */
+/* What channels wait for, in messages. */
 #define ROOM "room in a queue or pipe"
 #define ITEM "an item of a queue or pipe"
 
@@ -22,11 +22,12 @@ struct putting {
 	struct fz_queue *queue;
 	uint32_t self;
 	enum fz_queue_state state;
-	struct fz_err err; /* if the state is FAILED */
+	struct fz_err err; /* the error, if the state is FAILED */
 	fz_lchannel_then then;
 	size_t nhead, nbody;
 	const void *body;
-	void *blocks; /* hold the body, and become the queue's; or NULL */
+	/* blocks with the body, which the queue will own; or NULL */
+	void *blocks;
 	unsigned char head[FZ_ITEMS_SMALL];
 };
 
@@ -35,9 +36,10 @@ struct message {
 	struct putting putting;
 	struct fz_queue_buf out;
 	struct fz_lhandle_stored stored;
-	struct fz_lshared_buffer *borrowed; /* the body is in it; or NULL */
-	bool moved; /* a copy on the Lua stack replaces this one */
-	void *copy; /* of the body, during a wait; or NULL */
+	/* the scratch that contains the body; or NULL */
+	struct fz_lshared_buffer *borrowed;
+	bool moved; /* a copy on the Lua stack has replaced this object */
+	void *copy; /* copy of the body during a wait; or NULL */
 };
 
 static bool
@@ -82,7 +84,7 @@ static const struct fz_lwait_class putting_class = {
 	.what = ROOM, .try = try_put, .end = put_end
 };
 
-/* Free the scratch and all memory that did not become the queue's. */
+/* Free the scratch and all memory that the queue does not own. */
 static void
 settle(struct message *m)
 {
@@ -137,7 +139,10 @@ encode(lua_State *L, struct message *m)
 	p->nhead = FZ_ITEMS_HEAD;
 }
 
-/* Copy the body, because other tasks may use the scratch during the wait. */
+/*
+ * Copy the body out of the scratch, because other tasks may use that during the
+ * wait.
+ */
 static void
 leave_scratch(lua_State *L, struct message *m)
 {
@@ -270,7 +275,7 @@ try_take(struct fz_lwait *wait, bool late)
 	if (t->busy || c->receiver.pipe == NULL ||
 	    !fz_pipe_has_ended(&c->receiver, late))
 		return false;
-	/* An item may have been put before the end. */
+	/* Try again: an item may have been put before the end. */
 	take(t);
 	if (t->state == FZ_QUEUE_WAIT && !t->busy)
 		t->state = FZ_QUEUE_CLOSED;
@@ -296,7 +301,7 @@ decode(lua_State *L)
 		   : luaL_error(L, "the item is damaged: it is not one value");
 }
 
-/* Decoding may call __fzunpack, which may take other items. */
+/* Push the value of a message. Its __fzunpack may take other items. */
 static void
 push_message(lua_State *L, struct taking *t)
 {

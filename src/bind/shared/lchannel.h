@@ -11,7 +11,10 @@
 #include "shared/pipe.h"
 #include "shared/queue.h"
 
-/* Wait only, and briefly, for a process that holds the lock of the queue. */
+/*
+ * A time for puts and takes that do not wait, except briefly for a process that
+ * holds the lock of the queue.
+ */
 #define FZ_LCHANNEL_NOW INT64_MIN
 
 /* The arguments of a put or take. */
@@ -21,11 +24,14 @@ struct fz_lchannel {
 	uint32_t self;
 	/* The other fields are for takes only. */
 	bool is_tracked; /* see fz_queue_take() */
-	/* For a pipe, which can end without being closed; else zeroed. */
+	/* For a pipe, which can end without a close; else all zero. */
 	struct fz_pipe_receiver receiver;
 };
 
-/* Called at the end, returns as a C function does. A taken value is on top. */
+/*
+ * Called at the end; returns what a C function returns. A taken value is on
+ * top.
+ */
 typedef int (*fz_lchannel_then)(lua_State *L, enum fz_queue_state state);
 
 /*

@@ -18,21 +18,23 @@ struct lcondition {
 	struct fz_object head;
 	struct fz_llock own;
 	struct fz_ref lock; /* `own`, or the lock given at creation */
-	uint32_t lock_name; /* of the given lock; 0: `own` is used */
+	uint32_t lock_name; /* name of the given lock; 0: `own` is used */
 	uint32_t lock_generation;
 	uint32_t tickets;
 };
 
-/* Called after a wait; `notified`: before the deadline. */
+/* Called after a wait; `notified`: it was notified before the deadline. */
 typedef int (*wait_then)(lua_State *L, bool notified, bool abandoned);
 
 struct waiting {
-	struct fz_lwait wait; /* for the notification, then for the lock */
+	/* waits for the notification, then for the lock */
+	struct fz_lwait wait;
 	struct fz_lock *lock;
 	uint32_t name, self, depth, task;
 	uint32_t waiter; /* see waiter.h */
 	struct fz_membership *own;
-	enum fz_lock_state state; /* of acquiring the lock again */
+	/* state of the attempt to acquire the lock again */
+	enum fz_lock_state state;
 	wait_then then;
 };
 
@@ -82,7 +84,7 @@ end_waiter(const struct waiting *w)
 	return notified;
 }
 
-/* The task has the lock again: restore its depth. True if notified. */
+/* The task holds the lock again: restore its depth. True if it was notified. */
 static bool
 leave(struct waiting *w)
 {
@@ -155,8 +157,8 @@ lock_again(lua_State *L, struct waiting *w)
 
 /*
  * Pass on a notification that this waiter cannot use. If another task of this
- * process has the lock, it may be the one that closes this task, so that it
- * cannot be waited for: then this task ends without the lock.
+ * process holds the lock, that may be the task that closes this one, so that
+ * this one must not wait for it: it ends without the lock.
  */
 static void
 abandon(lua_State *L, struct fz_lwait *wait)
@@ -178,7 +180,7 @@ abandon(lua_State *L, struct fz_lwait *wait)
 static const struct fz_lwait_class locking = { "the lock of a condition",
 	try_lock, lock_end, abandon };
 
-/* Notified or timed out: wait for the lock. */
+/* The waiter was notified, or its time is over: wait for the lock. */
 static int
 notified_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
@@ -366,7 +368,10 @@ condition_guard(lua_State *L)
 	return fz_llock_guard(L, lock_of(check_condition(L)));
 }
 
-/* condition([lock]) -> condition; without a lock it has its own rlock */
+/*
+ * condition([lock]) -> condition, which has an rlock of its own if no lock is
+ * given
+ */
 static int
 condition_new(lua_State *L)
 {

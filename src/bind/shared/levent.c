@@ -27,7 +27,9 @@ check_event(lua_State *L)
 	return &le->event;
 }
 
-/* event:set(): all waiters continue, even if it is cleared at once */
+/*
+ * event:set(): all waiters continue, even if the event is cleared right after
+ */
 static int
 event_set(lua_State *L)
 {

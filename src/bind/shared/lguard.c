@@ -7,7 +7,7 @@
 
 #define GUARD_TYPE "fzlua.Guard"
 
-/* A user value of the guard keeps the object alive. */
+/* Push a guard. Its user value keeps the object alive. */
 static struct fz_lguard *
 new_guard(lua_State *L, void *of)
 {
@@ -60,8 +60,8 @@ with_end(lua_State *L, int status, lua_KContext ctx)
 }
 
 /*
- * The guard is at index 2, f and its arguments are at 3 to the guard's top. A
- * wait may be above them.
+ * Call f. The guard is at index 2, f and its arguments are at index 3 up to the
+ * `top` of the guard. A wait may be above them.
  */
 static int
 call_guarded(lua_State *L, struct fz_lguard *guard, bool abandoned)
@@ -93,7 +93,10 @@ fz_lguard_with(lua_State *L, fz_lguard_acquire acquire, void *of)
 	return acquire(L, guard, call_guarded);
 }
 
-/* guard:release(): now; a second call or the end of the scope does nothing */
+/*
+ * guard:release(): release now; a second call, or the end of the scope, then
+ * does nothing
+ */
 static int
 guard_release(lua_State *L)
 {
@@ -120,7 +123,7 @@ static const luaL_Reg methods[] = {
 
 static const luaL_Reg metamethods[] = {
 	{ "__close", guard_release },
-	{ "__gc", guard_release }, /* of a dropped coroutine */
+	{ "__gc", guard_release }, /* for a guard of a dropped coroutine */
 	{ "__tostring", guard_tostring },
 	{ NULL, NULL },
 };

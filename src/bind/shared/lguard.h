@@ -15,7 +15,7 @@ struct fz_lguard {
 	void *of;                                 /* the object to release */
 	struct fz_lshared *shared;
 	uint32_t self;   /* the member that acquired */
-	uint32_t task;   /* and its task */
+	uint32_t task;   /* the task that acquired it */
 	uint32_t before; /* set by the class: the state to return to */
 	int top;         /* stack top of with() before its wait */
 };

@@ -9,11 +9,12 @@
 #include "value/handle.h"
 #include "value/lerror.h"
 
-#define COLLECT_THRESHOLD ((size_t)4 << 20) /* bytes of shared memory */
+/* Bytes of shared memory from which on garbage is collected. */
+#define COLLECT_THRESHOLD ((size_t)4 << 20)
 
 const char fz_lhandle_mark[1];
 
-/* The class of a handle; its type is one of the registered ones. */
+/* The class of a handle, whose type is registered. */
 static const struct fz_lhandle_class *
 class_of(const struct fz_lhandle *handle)
 {
@@ -32,14 +33,19 @@ newest_child(const struct fz_lshared *shared)
 	return fz_children_newest(shared->pipes.children);
 }
 
-/* Whether a child that was forked after its creation may use the object. */
+/*
+ * Whether a child that was forked after the creation of the object may use it.
+ */
 static bool
 may_be_used(const struct fz_lshared *shared, const struct fz_object *object)
 {
 	return newest_child(shared) > object->forks;
 }
 
-/* The member that L is has dropped no object before it has joined. */
+/*
+ * Free dropped objects that no child can use any more. A state that is not a
+ * member has dropped none.
+ */
 static void
 free_dropped(struct fz_lshared *shared)
 {
@@ -117,7 +123,7 @@ fz_lhandle_drop(struct fz_lhandle *handle)
 	free_dropped(handle->shared);
 }
 
-/* A handle of any class; its object may be dropped. */
+/* The handle at index 1, of any class; its object may be dropped. */
 static struct fz_lhandle *
 check_any(lua_State *L, int idx)
 {
@@ -222,7 +228,7 @@ fz_lhandle_push(
 	return push(L, fz_lshared(L), type, object, side);
 }
 
-/* Lua does not see shared memory: collect when it has doubled. */
+/* Collect when shared memory has doubled, because Lua does not count it. */
 static void
 collect_if_much(lua_State *L, struct fz_lshared *shared)
 {
@@ -241,7 +247,10 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 	struct fz_object *object;
 	struct fz_err err = { 0 };
 
-	/* No later call would release the heap again. */
+	/*
+	 * The state is being closed: no later call would release the heap
+	 * again.
+	 */
 	if (!shared->membership->acquired)
 		fz_lerror_fail(L, FZ_ERR_CLOSED,
 		    "fzlua is closed: this Lua state is at its end");
@@ -314,7 +323,7 @@ struct fz_lhandle_note {
 	uint32_t side;
 };
 
-/* Out of memory: the handle counts as sent. */
+/* Note a stored handle. If there is no memory, it counts as sent. */
 static void
 note(const struct fz_lhandle *handle)
 {
@@ -361,7 +370,10 @@ fz_lhandle_settle(struct fz_lhandle_stored *stored, bool sent)
 	*stored = (struct fz_lhandle_stored){ 0 };
 }
 
-/* The first word of a handle: the type below, the heap above. */
+/*
+ * The first word of a handle has the type in its lower bits, and the number of
+ * the heap above.
+ */
 enum { TYPE_BITS = 8, TYPE_MASK = 0xff };
 _Static_assert((int)FZ_LHANDLE_NTYPES <= (int)TYPE_MASK, "types fit");
 

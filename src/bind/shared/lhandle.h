@@ -5,7 +5,7 @@
  * object. The object is freed when its creator has collected the handle and no
  * child that was forked in between lives. An object that was sent in a message
  * stays allocated until the run ends, because any process may still receive it.
- * Then `idle` of its class may free the memory that it does not need.
+ * In that case `idle` of its class may free memory that it does not need.
  */
 #ifndef FZ_LHANDLE_H
 #define FZ_LHANDLE_H
@@ -36,18 +36,19 @@ enum fz_lhandle_type {
 
 struct fz_lhandle {
 	const char *mark; /* fz_lhandle_mark, which no other userdata has */
-	struct fz_lshared *shared; /* of its Lua state */
+	struct fz_lshared *shared; /* the shared state of its Lua state */
 	enum fz_lhandle_type type;
 	void *object;
 	uint32_t side;       /* set by the class: which end of a pipe */
-	uint32_t generation; /* of the object */
+	uint32_t generation; /* generation of the object */
 	bool closed;         /* set by the class: closed in this process */
 };
 
 /* The functions of a type. Each may be NULL. */
 struct fz_lhandle_class {
-	const char *name; /* of the metatable; NULL: no such class */
-	/* Completes a handle on top that came in a message. [-0, +0, e] */
+	/* name of the metatable; NULL: there is no such class */
+	const char *name;
+	/* Completes the handle on top, which came in a message. [-0, +0, e] */
 	void (*load)(lua_State *L, struct fz_lhandle *handle);
 	/*
 	 * Called with 1 when a handle is encoded into a message, and with -1
@@ -80,7 +81,10 @@ struct fz_lhandle *fz_lhandle_push(
 
 extern const char fz_lhandle_mark[1];
 
-/* The handle at `idx`, of any type; its object may be dropped. NULL: none. */
+/*
+ * The handle at `idx`, of any type; NULL if it is none. Its object may be
+ * dropped.
+ */
 static inline struct fz_lhandle *
 fz_lhandle_at(lua_State *L, int idx)
 {
@@ -96,7 +100,7 @@ fz_lhandle_at(lua_State *L, int idx)
 struct fz_lhandle *fz_lhandle_check(
     lua_State *L, int idx, enum fz_lhandle_type type);
 
-/* The same, NULL for anything else. */
+/* The same; NULL for anything else. */
 struct fz_lhandle *fz_lhandle_test(
     lua_State *L, int idx, enum fz_lhandle_type type);
 
@@ -104,12 +108,15 @@ struct fz_lhandle *fz_lhandle_test(
 void fz_lhandle_drop(struct fz_lhandle *handle);
 
 /*
- * The member that this state is in the shared heap; the value at index 1 is a
- * handle. Raises if it is none. [-0, +0, e]
+ * The number of this state as a member of the shared heap. The value at index 1
+ * is a handle. Raises if the state is not a member. [-0, +0, e]
  */
 uint32_t fz_lhandle_self(lua_State *L);
 
-/* The handles in a message that is neither sent nor dropped. Zeroed: none. */
+/*
+ * The handles in a message that is neither sent nor dropped yet. All zero:
+ * none.
+ */
 struct fz_lhandle_stored {
 	struct fz_lshared *shared;
 	struct fz_lhandle_note *notes;
@@ -119,8 +126,9 @@ struct fz_lhandle_stored {
 };
 
 /*
- * begin() to end() record the handles that are encoded. settle() says whether
- * the message was sent. An inner message ends before the outer one continues.
+ * Between fz_lhandle_begin() and fz_lhandle_end() the encoded handles are
+ * recorded; fz_lhandle_settle() is called when the message is sent or dropped.
+ * An inner message ends before the outer one continues.
  */
 void fz_lhandle_begin(
     struct fz_lshared *shared, struct fz_lhandle_stored *stored);

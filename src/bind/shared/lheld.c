@@ -14,7 +14,8 @@
 struct fz_lheld_note {
 	struct fz_lock *lock;
 	const struct fz_object *object;
-	uint32_t generation; /* of the object, which may have been freed */
+	/* generation of the object, which may have been freed */
+	uint32_t generation;
 	uint32_t task;
 };
 
@@ -56,7 +57,10 @@ fz_lheld_remove(
 	}
 }
 
-/* Another process may have the lock now, if the task waits for a condition. */
+/*
+ * Abandon a lock of a task. If the task was in a wait for a condition, another
+ * process may hold the lock now.
+ */
 static void
 abandon(const struct fz_lheld_note *note, uint32_t self)
 {

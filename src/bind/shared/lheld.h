@@ -1,8 +1,8 @@
 /*
  * lheld.h - the locks that tasks of this process hold.
  *
- * A task that ends abandons the locks that it still holds, as a process does
- * that dies: they are noted here when a task acquires them.
+ * A task that ends abandons the locks that it still holds, like a process that
+ * dies. So locks are noted here when a task acquires them.
  */
 #ifndef FZ_LHELD_H
 #define FZ_LHELD_H
@@ -17,18 +17,21 @@ struct fz_lshared;
 struct fz_object;
 
 struct fz_lheld {
-	struct fz_lheld_note *notes; /* the latest at the end */
+	struct fz_lheld_note *notes; /* the notes; the newest is the last one */
 	size_t n, room;
 };
 
 /*
- * The task has acquired the lock, which is in `object`. Without memory for a
- * note the lock stays with a task that ends.
+ * Note that the task has acquired the lock, which is in `object`. If there is
+ * no memory for a note, the lock is not released when the task ends.
  */
 void fz_lheld_add(struct fz_lshared *shared, struct fz_lock *lock,
     const struct fz_object *object, uint32_t task);
 
-/* The task has released the lock. Does nothing if the lock was not noted. */
+/*
+ * Remove the note, because the task has released the lock. Does nothing if the
+ * lock was not noted.
+ */
 void fz_lheld_remove(
     struct fz_lshared *shared, const struct fz_lock *lock, uint32_t task);
 

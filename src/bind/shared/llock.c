@@ -17,15 +17,17 @@ struct llock {
 	struct fz_llock lock;
 };
 
-enum { MAX_PAUSES = 64 }; /* between two tries for a brief lock */
+enum { MAX_PAUSES = 64 }; /* most pauses between two tries for a brief lock */
 
-/* Without `held` and `guard`: called by acquire(). */
+/*
+ * An acquire in progress. If `held` and `guard` are NULL, acquire() was called.
+ */
 struct acquiring {
 	struct fz_lwait wait;
 	struct fz_llock *lock;
 	uint32_t self, task;
 	enum fz_lock_state state;
-	lua_CFunction held; /* of fz_llock_hold_late(), or NULL */
+	lua_CFunction held; /* function of fz_llock_hold_late(), or NULL */
 	struct fz_lguard *guard;
 	fz_lguard_then then;
 };
@@ -46,7 +48,7 @@ try_acquire(struct fz_lwait *wait, bool late)
 	return fz_llock_try(&a->lock->lock, a->self, late, &a->state);
 }
 
-/* The lock is released once more than it was acquired again. */
+/* Release the lock once. */
 static void
 release(struct fz_lshared *shared, struct fz_llock *lock)
 {
@@ -69,7 +71,10 @@ release_guarded(struct fz_lguard *guard)
 		release(guard->shared, lock);
 }
 
-/* The object at index 1 has the lock, or is a condition that uses it. */
+/*
+ * The object of the lock: the one at index 1, or the lock that the condition at
+ * index 1 uses.
+ */
 static const struct fz_object *
 object_of(lua_State *L, const struct fz_llock *lock)
 {
@@ -88,7 +93,10 @@ own_once(lua_State *L, struct acquiring *a)
 		    object_of(L, a->lock), a->task);
 }
 
-/* This process holds the lock with its depth set, unless the state is BUSY. */
+/*
+ * End an acquire. This process holds the lock with its depth set, unless the
+ * state is BUSY.
+ */
 static int
 acquired(lua_State *L, struct acquiring *a)
 {
@@ -129,8 +137,9 @@ static const struct fz_lwait_class brief_class = {
 };
 
 /*
- * Most holders of a brief lock release it soon. The pauses grow, so that the
- * tries do not slow down the holder by fetching its cache lines.
+ * Try for a while, because most holders of a brief lock release it soon. The
+ * pauses grow, so that the tries do not slow down the holder by fetching its
+ * cache lines.
  */
 static bool
 spin(const struct acquiring *a)
@@ -144,7 +153,7 @@ spin(const struct acquiring *a)
 	return false;
 }
 
-/* Only the holder can release the lock, so that it would wait forever. */
+/* Raise an error: the caller holds the lock itself, and would wait for ever. */
 static int
 raise_held(lua_State *L, uint32_t task)
 {
@@ -154,7 +163,9 @@ raise_held(lua_State *L, uint32_t task)
 	    task != 0 ? "task" : "process");
 }
 
-/* The lock is not free; `timeout` is a stack index, 0: no timeout. */
+/*
+ * Wait for a lock that is not free. `timeout` is a stack index; 0: no timeout.
+ */
 static int
 acquire_slowly(lua_State *L, struct acquiring *a, int timeout)
 {

@@ -9,14 +9,14 @@
 
 #include "shared/lock.h"
 
-/* In shared memory; zeroed: free, and neither of the two kinds. */
+/* In shared memory. All zero: it is free, and neither recursive nor brief. */
 struct fz_llock {
 	struct fz_lock lock;
 	bool recursive; /* its holder may acquire it again */
 	bool inner;     /* it is part of a condition */
 	/*
-	 * Of a value or array, which is consistent at any time: recursive, and
-	 * mostly held for one short operation.
+	 * The lock of a value or an array, which is consistent at any time: it
+	 * is recursive, and mostly held for one short operation.
 	 */
 	bool brief;
 };
@@ -34,8 +34,8 @@ int fz_llock_guard(lua_State *L, struct fz_llock *lock);
 int fz_llock_with_object(lua_State *L, struct fz_llock *lock);
 
 /*
- * Acquire a brief lock, or acquire it again, without waiting. False: wait for
- * it with fz_llock_hold_late(). [-0, +0, e]
+ * Acquire a brief lock, or acquire it once more, without waiting. False if it
+ * is not free: wait for it with fz_llock_hold_late(). [-0, +0, e]
  */
 bool fz_llock_hold(lua_State *L, struct fz_llock *lock);
 
@@ -45,16 +45,20 @@ bool fz_llock_hold(lua_State *L, struct fz_llock *lock);
  */
 int fz_llock_hold_late(lua_State *L, struct fz_llock *lock, lua_CFunction then);
 
-/* Release it, once. */
+/* Release a brief lock once. */
 void fz_llock_unhold(struct fz_llock *lock);
 
-/* Raise unless this task of the process, `self`, holds it. [-0, +0, e] */
+/*
+ * Raise unless this task of the process, which is the member `self`, holds it.
+ * [-0, +0, e]
+ */
 void fz_llock_check_held(
     lua_State *L, const struct fz_llock *lock, uint32_t self);
 
 /*
- * The try() of a wait for the lock. If `late`, it also recovers the lock of a
- * dead holder. `*state` is FZ_LOCK_BUSY before; the caller sets the depth.
+ * The try() of a wait for the lock. If `late` is set, it also recovers the lock
+ * of a dead holder. `*state` must be FZ_LOCK_BUSY before; the caller sets the
+ * depth.
  */
 bool fz_llock_try(
     struct fz_lock *lock, uint32_t self, bool late, enum fz_lock_state *state);

@@ -42,8 +42,8 @@ rests(const void *engine, pid_t pid)
 }
 
 /*
- * Whether the process that has started this one, or another of its children,
- * may have an object that this process uses, and be no member yet.
+ * Whether the parent of this process, or another child of that parent, may have
+ * an object that this process uses, without being a member yet.
  */
 static bool
 parent_may_share(const struct fz_lshared *shared, uint32_t self)
@@ -70,7 +70,7 @@ member_is_alone(lua_State *L)
 	return 1;
 }
 
-enum { WORK_INSTRUCTIONS = 1000 }; /* of Lua between two checks */
+enum { WORK_INSTRUCTIONS = 1000 }; /* Lua instructions between two checks */
 
 /*
  * After its first error the hook raises at every instruction until the work
@@ -86,7 +86,10 @@ work_hook(lua_State *L, lua_Debug *ar)
 		lua_sethook(L, NULL, 0, 0);
 		return;
 	}
-	/* Not at each check, because lua_sethook() visits all calls of L. */
+	/*
+	 * Do not set the hook at each check, because lua_sethook() visits all
+	 * calls of L.
+	 */
 	if (!fz_heap_alive(works_for))
 		lua_sethook(L, work_hook, LUA_MASKCOUNT, 1);
 	fz_lloop_check(L);

@@ -56,7 +56,8 @@ no_fit(lua_State *L, int idx, struct fz_number type)
 {
 	const char *text;
 
-	lua_pushvalue(L, idx); /* a number becomes a string in its place */
+	/* use a copy, because lua_tolstring() changes the number */
+	lua_pushvalue(L, idx);
 	text = lua_pushfstring(
 	    L, "%s does not fit type '%c'", lua_tostring(L, -1), type.code);
 	lua_remove(L, -2);

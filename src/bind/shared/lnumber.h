@@ -14,17 +14,16 @@
 struct fz_number {
 	char code; /* one of b B h H i I l L j J f d n */
 	uint8_t kind;
-	uint8_t size; /* bytes: 1, 2, 4, 8; alignment, too */
+	uint8_t size; /* bytes (1, 2, 4 or 8), and the alignment */
 };
 
 /* The type whose code is the argument `idx`; raises for another text. */
 struct fz_number fz_number_type(lua_State *L, int idx);
 
 /*
- * The bits of the Lua number at `idx` in that type: NULL, or the reason why it
- * does not fit, pushed. Integers have the ranges of string.pack(); a float is
- * rounded.
- * [-0, +0|1, m]
+ * Get the bits of the Lua number at `idx` in that type. Returns NULL, or pushes
+ * and returns the reason why it does not fit. Integers have the ranges of
+ * string.pack(); a float is rounded. [-0, +0|1, m]
  */
 const char *fz_number_bits(
     lua_State *L, int idx, struct fz_number type, uint64_t *bits);
@@ -48,7 +47,7 @@ union fz_number_term {
 const char *fz_number_term(
     lua_State *L, int idx, struct fz_number type, union fz_number_term *term);
 
-/* Add to `bits`; false, and nothing changed, if the sum does not fit. */
+/* Add to `bits`. False if the sum does not fit; then nothing is changed. */
 bool fz_number_add(
     struct fz_number type, uint64_t *bits, union fz_number_term term);
 

@@ -69,7 +69,7 @@ static struct fz_lhandle *
 use_end(lua_State *L, uint32_t *self)
 {
 	struct fz_lhandle *handle = fz_lhandle_check(L, 1, FZ_LHANDLE_PIPE);
-	struct fz_err err; /* filled on failure */
+	struct fz_err err; /* filled if the handle cannot be opened */
 
 	*self = fz_pipes_self(pipes_of(handle), &err);
 	if (*self == 0)
@@ -229,9 +229,9 @@ give_value(lua_State *L, int idx)
 }
 
 /*
- * give_pipes(...): the child of the next fork uses the ends among these values
- * and among the upvalues of the functions in them. Without values: after the
- * fork.
+ * give_pipes(...): before a fork: the child will use the ends among these
+ * values, and among the upvalues of functions among them. Called without values
+ * after the fork.
  */
 static int
 pipe_give(lua_State *L)

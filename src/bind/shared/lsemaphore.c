@@ -28,7 +28,7 @@ check_semaphore(lua_State *L)
 struct acquiring {
 	struct fz_lwait wait;
 	struct fz_semaphore *semaphore;
-	struct fz_lguard *guard; /* NULL: called by acquire() */
+	struct fz_lguard *guard; /* NULL: acquire() was called */
 	fz_lguard_then then;
 };
 
@@ -65,7 +65,10 @@ static const struct fz_lwait_class acquiring_class = {
 	.what = "a semaphore", .try = try_acquire, .end = acquire_end
 };
 
-/* `timeout` is a stack index, read only if the caller has to wait; 0: never. */
+/*
+ * Acquire a permit. `timeout` is a stack index, read only if the caller has to
+ * wait; 0: no timeout.
+ */
 static int
 acquire(lua_State *L, struct acquiring *a, int timeout)
 {

@@ -1,4 +1,4 @@
-/* lshared.h - what the bindings of shared objects keep for one Lua state. */
+/* lshared.h - the state of the bindings of shared objects in one Lua state. */
 #ifndef FZ_LSHARED_H
 #define FZ_LSHARED_H
 
@@ -19,40 +19,44 @@ struct fz_lshared_scratch {
 	struct fz_lshared_buffer {
 		unsigned char bytes[FZ_QUEUE_INLINE];
 		bool busy;
-	} put, take; /* of the message that is put, of the item that is taken */
+	} put, take; /* for the message to put, for the taken item */
 };
 
 struct fz_lshared {
-	struct fz_membership *membership; /* of the engine */
+	struct fz_membership *membership; /* the membership of the engine */
 	struct fz_lhandle_class classes[FZ_LHANDLE_NTYPES];
 	struct fz_pipes pipes;
-	struct fz_spin spin;                /* of all waits */
+	struct fz_spin spin;                /* for all waits */
 	struct fz_lshared_scratch *scratch; /* NULL: not used yet */
 	struct fz_lhandle_stored *storing;  /* innermost recorder; NULL: none */
-	struct fz_lheld held;               /* locks of tasks */
-	bool has_sent; /* a handle, as a value; or an ancestor, before the fork
-			*/
+	struct fz_lheld held;               /* locks that tasks hold */
+	/*
+	 * this process, or an ancestor before the fork, has sent a handle as a
+	 * value
+	 */
+	bool has_sent;
 	uint64_t latest; /* upper bound of `forks` of all dropped objects */
-	size_t enough;   /* bytes of shared memory after which to collect */
+	/* bytes of shared memory at which garbage is collected */
+	size_t enough;
 };
 
 /*
- * That of L. If the value at index 1 is a handle, as in each method, there is
- * no look-up. [-0, +0, -]
+ * The object of L. If the value at index 1 is a handle, as in each method, it
+ * is found without a look-up. [-0, +0, -]
  */
 struct fz_lshared *fz_lshared(lua_State *L);
 
-/* Push it as the userdata that it is. [-0, +1, -] */
+/* Push its userdata. [-0, +1, -] */
 void fz_lshared_push(lua_State *L);
 
-/* The member that L is in the shared heap; 0: it has not joined. */
+/* The number of L as a member of the shared heap; 0 if it has not joined. */
 static inline uint32_t
 fz_lshared_member(const struct fz_lshared *shared)
 {
 	return fz_heap_self(shared->membership);
 }
 
-/* The same; joins. Raises if it cannot. [-0, +0, e] */
+/* The same, but joins if need be. Raises if it cannot. [-0, +0, e] */
 uint32_t fz_lshared_join_now(lua_State *L, const struct fz_lshared *shared);
 static inline uint32_t
 fz_lshared_join(lua_State *L, const struct fz_lshared *shared)

@@ -16,7 +16,8 @@
 
 enum {
 	NBUCKETS = 256,
-	LISTS_PER_CHECK = 1000, /* woken in one FZ_EVENTCOUNT_CHECK_NS */
+	/* number of lists that are woken in one FZ_EVENTCOUNT_CHECK_NS */
+	LISTS_PER_CHECK = 1000,
 };
 
 /* The suspended tasks that wait at one eventcount. */
@@ -24,9 +25,10 @@ struct fz_lsuspended_list {
 	struct waits *of;
 	struct fz_list link; /* in a bucket */
 	struct fz_eventcount *at;
-	uint32_t seq;         /* of the last try */
-	unsigned n;           /* members, including those that were woken */
-	unsigned forks;       /* of the process that has made it */
+	uint32_t seq; /* of the last try */
+	unsigned n;   /* number of members, including woken ones */
+	/* `forks` of the process that has made the list */
+	unsigned forks;
 	struct fz_list first; /* the members that were not woken */
 };
 
@@ -36,10 +38,11 @@ struct waits {
 	struct fz_list buckets[NBUCKETS];
 	struct fz_list woken;
 	unsigned nlists, n;
-	unsigned ntimed; /* of those, wait until a time */
-	uint64_t nbegun; /* waits so far */
-	unsigned forks;  /* from the first process to this one */
-	unsigned ntries; /* times that all waits were to try late */
+	unsigned ntimed; /* number of these that wait until a time */
+	uint64_t nbegun; /* number of waits so far */
+	/* number of forks from the first process to this one */
+	unsigned forks;
+	unsigned ntries; /* number of times that all waits had to try late */
 	struct fz_timer late;
 	struct fz_change change;
 	struct fz_fork_hook hook;
@@ -147,14 +150,14 @@ time_out(struct fz_timer *timer)
 	wake(FZ_CONTAINER_OF(timer, struct fz_lsuspended, timer), false);
 }
 
-/* Append it to its list, or put it first. */
+/* Append the task to its list, or insert it as the first one. */
 static void
 join_list(struct fz_lsuspended *s, bool first)
 {
 	struct fz_list *head = &s->list->first;
 
 	if (first)
-		head = head->next; /* push inserts before it */
+		head = head->next; /* fz_list_push() inserts before it */
 	fz_list_push(head, &s->link);
 }
 
@@ -176,7 +179,7 @@ fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
 	}
 	s->list = list;
 	list->seq = seq;
-	fz_list_remove(&s->link); /* from the woken */
+	fz_list_remove(&s->link); /* remove it from the list of woken tasks */
 	join_list(s, again);
 	arm_late(w);
 	s->timer.fired = time_out;
@@ -190,7 +193,7 @@ void
 fz_lsuspended_end(struct fz_lsuspended *s, bool more)
 {
 	if (s->list == NULL || s->list->forks != s->list->of->forks)
-		return; /* or it is a task of the parent */
+		return; /* the task belongs to the parent */
 	fz_list_remove(&s->link);
 	fz_loop_disarm(s->list->of->engine->loop, &s->timer);
 	if (more)
@@ -217,7 +220,10 @@ wake_lists(struct waits *w, bool late)
 	}
 }
 
-/* Processes may have died, before they notified or with what tasks wait for. */
+/*
+ * Callback of the timer: processes may have died before they notified, or while
+ * they held what tasks wait for.
+ */
 static void
 check_late(struct fz_timer *timer)
 {
@@ -241,8 +247,9 @@ fz_lsuspended_ntries(lua_State *L)
 }
 
 /*
- * waits_try([late]): wake tasks, because shared objects have changed; late: one
- * of each list, which also checks for deaths, as waits outside of tasks then do
+ * waits_try([late]): wake tasks, because shared objects have changed. With
+ * `late` wake one task of each list, which also checks for deaths; waits
+ * outside of tasks then do so, too
  */
 static int
 waits_try(lua_State *L)
@@ -270,8 +277,8 @@ waits_woken(lua_State *L)
 
 /*
  * waits_count() -> number of tasks that wait for shared objects, number of
- * those that wait until a time, a number that grows when such a wait begins, or
- * a task runs and does not end in one
+ * those that wait until a time, and a number that grows when such a wait
+ * begins, or when the run of a task does not end in one
  */
 static int
 waits_count(lua_State *L)
@@ -298,7 +305,9 @@ is_working(lua_State *L)
 	return 1;
 }
 
-/* is_idle() -> whether this process has no tasks, and its engine nothing to do
+/*
+ * is_idle() -> whether this process has no tasks, and its engine has nothing to
+ * do
  */
 static int
 is_idle(lua_State *L)
@@ -307,7 +316,7 @@ is_idle(lua_State *L)
 	return 1;
 }
 
-/* wait_what(wait) -> what it is for */
+/* wait_what(wait) -> what it waits for, as a text */
 static int
 wait_what(lua_State *L)
 {
@@ -336,7 +345,9 @@ in_child(struct fz_fork_hook *hook)
 	w->forks++;
 }
 
-/* Called before the loop is freed, because it was made later. */
+/*
+ * Called before the loop is freed, because this object was made after the loop.
+ */
 static int
 waits_gc(lua_State *L)
 {

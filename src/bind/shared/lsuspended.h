@@ -3,8 +3,8 @@
  *
  * The tasks that wait at one eventcount form a list. After a change the first
  * task of a list is woken and tries. If it succeeds, or is cancelled, it wakes
- * the next one, as there may be more for which they wait; if it fails, the
- * others would fail, too, and it is the first again.
+ * the next one, which may succeed, too. If it fails, the others would fail,
+ * too, and it becomes the first one again.
  */
 #ifndef FZ_LSUSPENDED_H
 #define FZ_LSUSPENDED_H
@@ -20,33 +20,35 @@
 struct fz_eventcount;
 struct fz_lsuspended_list;
 
-/* A task in a wait; all zero: not suspended. */
+/* A task in a wait; all zero: it is not suspended. */
 struct fz_lsuspended {
 	struct fz_list link; /* in its list, or in the list of the woken */
 	struct fz_lsuspended_list *list; /* NULL: not suspended */
-	struct fz_timer timer;           /* for the end of the time */
-	const char *what;                /* for messages */
-	bool timed;                      /* it has a timeout */
-	bool late; /* woken for a check that is made every now and then */
+	struct fz_timer timer;           /* fires at the end of the timeout */
+	const char *what;                /* what it waits for, for messages */
+	bool timed;                      /* the wait has a timeout */
+	bool late; /* it was woken for a check that is made from time to time */
 };
 
 /*
- * Suspend the task at `at`, where fz_eventcount_prepare() returned `seq`. It is
- * woken at `until_ns` at the latest. `again`: it was woken before and waits on,
- * in the same position. [-0, +0, e]
+ * Suspend the task at the eventcount `at`, for which fz_eventcount_prepare()
+ * returned `seq`. It is woken at `until_ns` at the latest. `again`: it was
+ * woken before and goes on waiting, at the same place in the list. [-0, +0, e]
  */
 void fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
     struct fz_eventcount *at, uint32_t seq, int64_t until_ns, bool again);
 
 /*
- * End the wait, or that of a task that was closed. `more`: the next one of the
- * list is to try; it is woken also if this one was woken and did not try.
+ * End the wait, also of a task that was closed. `more`: wake the next task of
+ * the list, so that it tries. That task is also woken if this one was woken and
+ * did not try.
  */
 void fz_lsuspended_end(struct fz_lsuspended *s, bool more);
 
 /*
- * A wait outside of tasks begins to check whether anything can end it. It tries
- * late (see lwait.h) when fz_lsuspended_ntries() has changed. [-0, +0, -]
+ * Called when a wait outside of tasks begins to check whether anything can end
+ * it. The wait tries late (see lwait.h) when fz_lsuspended_ntries() has
+ * changed. [-0, +0, -]
  */
 void fz_lsuspended_begin_check(lua_State *L);
 unsigned fz_lsuspended_ntries(lua_State *L);

@@ -17,7 +17,7 @@
 
 enum { LWAIT_TRIES = 5 };
 
-/* Between two checks whether anything can end a wait. */
+/* Time between two checks whether anything can end a wait. */
 #define LWAIT_PAUSE_NS (32 * FZ_EVENTCOUNT_CHECK_NS)
 
 enum { PENDING, DONE, TIMEOUT, OVER };
@@ -41,7 +41,10 @@ fz_lwait_push_timeout(lua_State *L)
 	return 2;
 }
 
-/* Try while another processor may be about to make the wait succeed. */
+/*
+ * Try for a moment, because another processor may just be making the wait
+ * succeed.
+ */
 static bool
 spin_until_done(lua_State *L, struct fz_lwait *wait)
 {
@@ -99,8 +102,8 @@ begin_check(lua_State *L, struct fz_lwait *wait, int64_t now_ns)
 
 /*
  * Whether to check now that something can end the wait: always if there are
- * tasks, whose states the check compares. Otherwise after a while, and then
- * more and more seldom, because the check may read /proc.
+ * tasks, whose states the check compares; otherwise after a while, and then
+ * less and less often, because the check may read /proc.
  */
 static bool
 is_check_due(lua_State *L, struct fz_lwait *wait)
@@ -121,7 +124,7 @@ is_check_due(lua_State *L, struct fz_lwait *wait)
 	return true;
 }
 
-/* If nothing seems to end the wait, try late, and check again at once. */
+/* If nothing seems able to end the wait, try late, and check again at once. */
 static void
 prepare_next_check(lua_State *L, struct fz_lwait *wait)
 {
@@ -338,7 +341,10 @@ fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size)
 	return end(L, wait, fz_lwait_here(L, wait));
 }
 
-/* Also for a dropped task. A child of the process has nothing to undo. */
+/*
+ * Undo a wait, also that of a dropped task. A child of the process has nothing
+ * to undo.
+ */
 static int
 wait_close(lua_State *L)
 {

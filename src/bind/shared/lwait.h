@@ -1,11 +1,11 @@
 /*
  * lwait.h - waits for changes of shared objects.
  *
- * A wait calls try() until that succeeds or the deadline passes. A task yields
- * until then, and the process tries for it. Otherwise the process turns its
- * loop, or sleeps if the loop is idle. Both forms end with a call of end(),
- * whose results are the results of the C function that waits. So a wait is the
- * last action of a C function and never happens inside a protected call.
+ * A wait calls try() until that succeeds or the deadline passes. In a task it
+ * yields between tries. Otherwise the process turns its loop, or sleeps if the
+ * loop is idle. Both forms end with a call of end(), whose results are the
+ * results of the C function that waits. So a wait is the last action of a C
+ * function and never happens inside a protected call.
  */
 #ifndef FZ_LWAIT_H
 #define FZ_LWAIT_H
@@ -22,9 +22,10 @@ struct fz_lwait;
 struct fz_lwait_class {
 	const char *what; /* for messages: "an item of a queue" */
 	/*
-	 * Do the operation that the caller waits for, if possible now. `late`:
-	 * also do the expensive checks, such as for a death; set at the first
-	 * try and every FZ_EVENTCOUNT_CHECK_NS. Must not raise.
+	 * Do the operation that the caller waits for, if that is possible now.
+	 * `late`: also do expensive checks, such as whether a process has died.
+	 * It is set at the first try and every FZ_EVENTCOUNT_CHECK_NS. Must not
+	 * raise.
 	 */
 	bool (*try)(struct fz_lwait *wait, bool late);
 	/*
@@ -49,36 +50,40 @@ struct fz_lwait {
 	struct fz_eventcount *at; /* changes before try() can succeed */
 	int64_t until_ns;
 	/*
-	 * Set by fz_lwait(). Whether the process slept: if one sleeper is woken
-	 * at a time, end() calls fz_eventcount_rearm().
+	 * Set by fz_lwait(): whether the process slept. If a notification wakes
+	 * only one sleeper, end() then calls fz_eventcount_rearm().
 	 */
 	bool slept;
 	unsigned char state;
-	int index;       /* on the Lua stack; 0: not on it */
+	/* its index on the Lua stack; 0: it is on the C stack */
+	int index;
 	uint32_t self;   /* the member that waits */
 	int64_t late_ns; /* time of the next try() with `late` */
-	/* When to check next whether anything can end the wait, and the pause
-	 * before the check after that. */
+	/*
+	 * The time of the next check whether anything can end the wait, and the
+	 * pause before the check after that.
+	 */
 	int64_t check_ns, pause_ns; /* pause_ns is 0 before the first one */
 	unsigned ntries;            /* see fz_lsuspended_ntries() */
 };
 
 /*
- * Wait with `wait`, the head of `size` bytes on the C stack. Raises
- * "interrupted" for Ctrl-C, and the errors of callbacks that run meanwhile.
- * A return value for a C function, "return fz_lwait(...)". [-0, +n, e]
+ * Wait with `wait`, the first member of a structure of `size` bytes on the C
+ * stack. Raises "interrupted" for Ctrl-C, and the errors of callbacks that run
+ * meanwhile. A return value for a C function, "return fz_lwait(...)". [-0, +n,
+ * e]
  */
 int fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size);
 
 /*
- * Push a wait of `size` zeroed bytes. The caller sets its class when there is
+ * Push a wait of `size` zeroed bytes. The caller sets its class once there is
  * something to undo; from then on an error calls abandon(). [-0, +1, e]
  */
 struct fz_lwait *fz_lwait_new(lua_State *L, size_t size);
 
 /*
- * Push a copy of a wait on the C stack, including its state to undo, in a
- * protected function that returns it. [-0, +1, m]
+ * Push a copy of a wait that is on the C stack, including the state to undo.
+ * For a protected function, which returns it. [-0, +1, m]
  */
 struct fz_lwait *fz_lwait_copy(
     lua_State *L, const struct fz_lwait *wait, size_t size);
@@ -93,7 +98,7 @@ int fz_lwait_pushed(lua_State *L, struct fz_lwait *wait);
 /* The wait at the stack index `idx`. [-0, +0, -] */
 struct fz_lwait *fz_lwait_at(lua_State *L, int idx);
 
-/* There is nothing to undo any more: abandon() is not called. */
+/* There is nothing to undo any more: do not call abandon(). */
 void fz_lwait_over(struct fz_lwait *wait);
 
 /*
@@ -108,7 +113,7 @@ bool fz_lwait_here(lua_State *L, struct fz_lwait *wait);
  */
 int64_t fz_lwait_until(lua_State *L, int idx);
 
-/* Return nil, "timeout". */
+/* Push nil and "timeout"; returns 2. */
 int fz_lwait_push_timeout(lua_State *L);
 
 /* Open: the class of waits, and lsuspended.h. [-0, +0, e] */
