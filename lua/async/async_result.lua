@@ -14,7 +14,7 @@ AsyncResult.__index = AsyncResult
 AsyncResult.__name = "fzlua.AsyncResult"
 AsyncResult.__fzpack = false -- cannot be sent
 
----@param owner table what does the work: pump(), and cancel() that ends it
+---@param owner table the object that does the work: pump(), and cancel() to end it
 ---@param options table callback, error_callback
 ---@return fzlua.AsyncResult
 function AsyncResult.new(owner, options)
@@ -53,7 +53,7 @@ function AsyncResult:get(timeout)
   return self:await(timeout)
 end
 
----The same as get(), as every future has it.
+---The same as get(), because every future has this method.
 ---@param timeout? number
 function AsyncResult:await(timeout)
   check_owner(self)

@@ -13,7 +13,7 @@ end
 ---Call f(...); an error is logged, but Ctrl-C is raised.
 ---@param what string the noun of the log line
 ---@param f function
----@return boolean ok, any result the first one
+---@return boolean ok, any result the first result
 function callback.call(what, f, ...)
   local ok, e = xpcall(f, traced, ...)
   if not ok and Error.is(e, "interrupted") then error(e, 0) end
@@ -21,7 +21,8 @@ function callback.call(what, f, ...)
   return ok, e
 end
 
----Whether a failed job is tried again: the answer of the option retry_if, no if that raises.
+---Whether a failed job is tried again, as the function of the option retry_if decides; false if
+---that raises.
 ---@param f fun(e: fz.Error): boolean
 ---@param e fz.Error
 ---@return boolean

@@ -39,7 +39,7 @@ function Collector.new(futures)
   return self
 end
 
----Whether a future is done that was not returned yet; called by wait.lua.
+---Whether a future that was not returned yet is done; called by wait.lua.
 function Collector:done()
   return self._narrived > self._returned
 end
@@ -60,7 +60,7 @@ function Collector:next(timeout)
   return future
 end
 
----Leave the lists of the futures that are pending.
+---Leave the lists of waiters of the pending futures.
 function Collector:__close()
   for _, node in ipairs(self._nodes) do waiters.remove(node) end
 end

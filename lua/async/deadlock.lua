@@ -6,18 +6,20 @@ local scheduler = require "fzlua.scheduler"
 
 local deadlock = {}
 
--- What core.waits_count() had counted when all that wait for shared objects tried without another
--- process; nil: they have not. A task that only tries again what it waits for has done nothing.
+-- The count of core.waits_count() when all waits for shared objects had been tried and no other
+-- process could change them; nil: they have not. A task that only tries its wait again does not
+-- change the count.
 local tried = nil
 
--- Set of the servers that this process has started, which end no wait unless they have requests.
+-- Set of the servers that this process has started. They cannot end a wait unless they have
+-- requests.
 local servers = setmetatable({}, { __mode = "k" })
 core.on_fork(function() servers = setmetatable({}, { __mode = "k" }) end)
 
-local FIRST <const> = 20 -- tasks that the message lists
+local FIRST <const> = 20 -- most tasks that the message lists
 
 -- Where the task waits: "at script.lua:12". The frames of this library are skipped. If the function
--- of the task has ended in a tail call, no other frame is left.
+-- of the task has ended in a tail call, there is no other frame.
 local function position(task)
   local co, f = task._co, task._f
   for level = 0, math.huge do
@@ -33,7 +35,7 @@ local function position(task)
   return ("in the function of %s:%d"):format(info.short_src, info.linedefined)
 end
 
--- What the task waits for, by the object of its wait.
+-- A text that says what the task waits for, by the object of its wait.
 local function what_of(object)
   if type(object) == "string" then return object end
   return object.what or tostring(object)
@@ -53,13 +55,13 @@ local function message(object)
   return table.concat(lines)
 end
 
----Another process only serves requests, and is marked as one that rests (process:serve).
+---Note that another process only serves requests, and is marked as one that rests (process:serve).
 ---@param server table server:rests() is false while it may do more than wait for the next request
 function deadlock.add_server(server)
   servers[server] = true
 end
 
--- No other process lives that could send a request meanwhile.
+-- Whether all servers rest, and no other process lives that could send them a request.
 local function servers_rest()
   for server in pairs(servers) do
     if not server:rests() then return false end
@@ -82,14 +84,14 @@ local function others_may_wake(object)
   return true
 end
 
----A wait outside of tasks begins: what was tried before it does not count.
+---Called when a wait outside of tasks begins: earlier tries do not count for it.
 function deadlock.begin()
   tried = nil
 end
 
----Raise an error if nothing can end a wait. The caller waits outside of tasks and without a limit,
----no task is ready, and none waits for a time.
----@param object table|string for what it waits, or the description of a shared object
+---Raise an error if nothing can end a wait. The caller waits outside of tasks and without a
+---timeout, no task is ready, and none waits until a time.
+---@param object table|string the object that it waits for, or the description of a shared object
 ---@param is_working fun(): boolean whether the engine does work that ends a wait
 function deadlock.check(object, is_working)
   if is_working() or others_may_wake(object) then return end

@@ -1,6 +1,7 @@
 --- descriptor.lua - fz.wait_fd: waits for descriptors of the script, such as sockets.
 --
--- The engine watches a descriptor once, for all that is waited for, while anything is.
+-- The engine watches a descriptor once, for the events of all its waits, as long as there are
+-- waits.
 
 local check = require "fzlua.check"
 local core = require "fzlua.core"
@@ -36,7 +37,7 @@ local function watched(fd)
   return self
 end
 
--- Watch for what is waited for. Returns why that is not possible, or nil.
+-- Watch for the events of all waits. Returns the reason if that is not possible, or nil.
 local function update(self)
   local wanted = {}
   for _, one in ipairs(self.waits) do wanted[one.mode] = not one.over or wanted[one.mode] end

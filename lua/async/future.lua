@@ -12,7 +12,7 @@ local Future = {}
 Future.__index = Future
 Future.__name = "fzlua.Future"
 Future.__fzpack = false -- cannot be sent
-Future.is_list = true -- of its waiters
+Future.is_list = true -- it is the list of its waiters
 
 Future._state = false -- "result", "error"; false: pending
 Future._settable = false -- true if the script settles the future
@@ -21,11 +21,12 @@ Future._pumping = false -- true while callbacks run that belong to the work
 local select, type = select, type
 local wake_all, in_list = waiters.wake_all, wait.in_list
 
--- An error that was not awaited: it is logged when its future is collected, or at the end.
+-- An error that was not awaited. It is logged when its future is collected, or at the end of the
+-- script.
 local Unawaited = {}
 Unawaited.__index = Unawaited
 
--- All of them, by the order of their making.
+-- All such errors, in the order in which they were made.
 local unawaited, made = setmetatable({}, { __mode = "v" }), 0
 
 function Unawaited:__gc()
@@ -55,7 +56,8 @@ end
 ---@param cancel? fun()
 ---@return fzlua.Future
 function Future.new(cancel)
-  -- All fields that a wait uses, so that the table does not grow later, and they are found fast.
+  -- Set all fields that a wait uses, so that the table does not grow later, and the fields are
+  -- found fast.
   return setmetatable({
     _cancel = cancel, _settable = not cancel, _state = false, _value = false, _values = false,
     _first = false, _last = false, _pumping = false,
@@ -70,7 +72,7 @@ local function check_self(self, method)
   if type(self) ~= "table" then check.no_self("future", "future:" .. method) end
 end
 
----The work of the future has these results.
+---Settle the future with the results of its work.
 function Future:_set_result(...)
   self._state, self._cancel = "result", false
   if select("#", ...) == 1 then
@@ -81,7 +83,7 @@ function Future:_set_result(...)
   if self._first then wake_all(self) end
 end
 
----The work of the future has failed.
+---Settle the future with the error of its work.
 function Future:_set_error(e)
   self._state, self._cancel, self._value = "error", false, e
   if self._first then wake_all(self) end

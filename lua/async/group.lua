@@ -1,7 +1,7 @@
 --- group.lua - fz.group: tasks that end together.
 --
--- The function that is called with the group is a task as well, so that an error of a member ends
--- it while it waits.
+-- The function that gets the group is a task as well, so that an error of a member ends it while it
+-- waits.
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
@@ -60,8 +60,7 @@ function Group:__close()
   for _, member in ipairs(list) do member:cancel() end
 end
 
--- Call f(g), and wait until all tasks have ended that it, or one of them, has started with
--- g:spawn().
+-- Call f(g), and wait until all tasks that were started with g:spawn() have ended.
 function group.run(f)
   check.type(f, "function", 1, "fz.group")
   local self <close> = setmetatable({

@@ -15,23 +15,23 @@ local origin = require "fzlua.origin"
 
 local scheduler = {}
 
--- Tasks that run before a waiter outside of tasks checks its own condition again, and the loop is
--- polled.
+-- Number of tasks that run before a waiter outside of tasks checks its own condition again, and the
+-- loop is polled.
 local TURN <const> = 64
 
 local now, suspend, abandon_locks = core.now, core.suspend, core.abandon_locks
 local task_run, task_results = core.task_run, core.task_results
 
--- The first and the last ready task, or none; a task has the one behind it in _behind.
+-- The first and the last ready task, or nil; the field _behind of a task is the next one.
 local first, last = nil, nil
 local timers = Timers.new()
 local in_c = {} -- a wait in C -> its task
 local current = nil -- the task that runs
 local interrupted = nil -- the error of Ctrl-C in a task, for the waiter outside of tasks
 
----@type table<table, integer> task -> its number in the order of starts; all that have not ended
+---@type table<table, integer> task -> its number in the order of starts; no ended tasks
 local live = {}
-local nlive, nserving, started = 0, 0, 0 -- nserving: those that run for another caller
+local nlive, nserving, started = 0, 0, 0 -- nserving: number of tasks that run for another caller
 
 core.on_fork(function()
   first, last = nil, nil
@@ -39,7 +39,7 @@ core.on_fork(function()
   current, interrupted = nil, nil
 end)
 
----The task that runs; nil outside of tasks. Its waits may nevertheless not be able to suspend it.
+---The task that runs; nil outside of tasks. A wait may nevertheless be unable to suspend it.
 ---@return table|nil
 function scheduler.current()
   return current
@@ -71,7 +71,8 @@ function scheduler.wake(task)
 end
 local wake = scheduler.wake
 
----Let the next park() of the running task end at the time `at`. Only this may lack memory.
+---Let the next park() of the running task end at the time `at`. Only this function, not park(), may
+---run out of memory.
 ---@param task table current()
 ---@param at number
 function scheduler.park_until(task, at)
@@ -95,13 +96,13 @@ function scheduler.pass()
   return suspend(true) == nil
 end
 
--- Make the coroutine of a task that waits for nothing.
+-- Make the coroutine of a task that is not waiting.
 local function create(task, number, f, ...)
   local own
   task._co, own = core.task_new(f, ...)
   task._number, task._own, task._f = number or own, not number, f
   task._parked, task._index, task._behind = false, false, false
-  live[task] = started + 1 -- before it is counted, because it may lack memory
+  live[task] = started + 1 -- store it before it is counted, because there may be no memory
   started, nlive = started + 1, nlive + 1
   if number then nserving = nserving + 1 end
 end
@@ -162,7 +163,7 @@ function scheduler.end_task(task)
   return close(task, co)
 end
 
--- Wake the tasks whose waits in C are to be tried, and those whose time has come.
+-- Wake the tasks whose waits in C must be tried, and those whose time has come.
 local function wake_due()
   if nlive == 0 then return end
   local wait = core.waits_woken()
@@ -195,7 +196,7 @@ local function run(task)
   if value == true then
     push(task)
   elseif value then
-    local ok, e = pcall(rawset, in_c, value, task) -- it may lack memory
+    local ok, e = pcall(rawset, in_c, value, task) -- there may be no memory
     if not ok then return fail(task, e) end
     task._in_c, task._parked = value, true
   end
@@ -210,11 +211,12 @@ local function raise_interrupt()
   error(e, 0)
 end
 
--- Restores the caller's task when tasks have run, also if a hook raises between them: Ctrl-C.
+-- Restores the current task of the caller after tasks have run, even if Ctrl-C raises an error
+-- between them.
 local Restorer = {}
 function Restorer:__close() current = self.task end
 
-local outside = setmetatable({}, Restorer) -- of callers that are no task
+local outside = setmetatable({}, Restorer) -- for callers that are not tasks
 
 local function restorer()
   if not current then return outside end
@@ -238,7 +240,7 @@ local function run_ready()
     first, task._behind = task._behind, false
     run(task)
   end
-  if not first then last = nil end -- a task that was dropped can be collected
+  if not first then last = nil end -- so that a dropped task can be collected
 end
 
 ---Run ready tasks for a short time. Raises the error of Ctrl-C in one of them.

@@ -1,7 +1,7 @@
 --- task.lua - functions that take turns in one process, and their futures.
 --
--- A task is a future that is settled by a coroutine. What it waits for is in wait.lua, when it runs
--- in scheduler.lua.
+-- A task is a future that is settled by a coroutine. wait.lua has its waits, scheduler.lua decides
+-- when it runs.
 
 local Collector = require "fzlua.collector"
 local Error = require "fzlua.error"
@@ -24,8 +24,8 @@ Task.__index = Task
 Task.__name = "fzlua.Task"
 Task.__fzpack = false -- cannot be sent
 
--- A task that has not started. Its fields are all that a wait uses: a table with room for them does
--- not grow, and a field of its own is found faster than one of its class.
+-- A task that has not started. It has all fields that a wait uses, so that the table does not grow,
+-- and because a field of the task is found faster than one of its class.
 local function new()
   return setmetatable({
     _co = false, _number = false, _own = false, _f = false, _parked = false, _index = false,
@@ -34,7 +34,7 @@ local function new()
   }, Task)
 end
 
----Set the result to what the function has returned or raised; called by scheduler.lua.
+---Settle the task with the results or the error of its function; called by scheduler.lua.
 function Task:finish(ok, ...)
   if ok then return self:_set_result(...) end
   return self:_set_error((...))
@@ -70,7 +70,7 @@ function Task:__tostring()
   return ("fzlua.Task (%s)"):format(self._state or "pending")
 end
 
--- Make f a task, which starts when the caller next waits.
+-- Make f a task, which starts at the next wait of the caller.
 function task.spawn(f, ...)
   if type(f) ~= "function" then check.type(f, "function", 1, "fz.spawn") end
   local self = new()
@@ -78,7 +78,7 @@ function task.spawn(f, ...)
   return self
 end
 
----Make f a task that runs for the caller, which waits for it: they have the same locks.
+---Make f a task that runs for the caller, which waits for it. Both own the same locks.
 ---@param f function
 ---@return fzlua.Task
 function task.spawn_for_caller(f, ...)
@@ -87,7 +87,7 @@ function task.spawn_for_caller(f, ...)
   return self
 end
 
--- The object of a sleep in a caller that cannot be suspended: only its time ends the wait.
+-- The object of a sleep of a caller that cannot be suspended: the wait ends only at its timeout.
 local NEVER <const> = { done = function() return false end }
 
 local function sleep_in_loop(seconds)
@@ -112,7 +112,7 @@ local function check_future(value, arg, what)
   return value
 end
 
--- The elements of a list, which are futures.
+-- Check that the elements of a list are futures; returns a copy.
 local function check_list(list, what)
   check.type(list, "table", 1, what)
   for i = 1, #list do
@@ -131,7 +131,7 @@ local function first_results(futures)
   return results
 end
 
--- Wait for all futures; raises the error that comes first. Returns false if the time ran out.
+-- Wait for all futures; raises the first error in time. Returns false if the time ran out.
 local function await_all(futures, timeout)
   local at = timeout and core.now() + timeout
   local collector <close> = Collector.new(futures)
@@ -179,7 +179,7 @@ function task.as_completed(list)
   return function() return (collector:next()) end, nil, nil, collector
 end
 
--- Call f(...), which is ended as a cancelled task is after `timeout` seconds.
+-- Call f(...), which is cancelled like a task after `timeout` seconds.
 function task.with_timeout(timeout, f, ...)
   if timeout ~= nil then check.seconds(timeout, 1, "fz.with_timeout") end
   check.type(f, "function", 2, "fz.with_timeout")

@@ -43,7 +43,7 @@ end
 function Timers:add(task, at)
   local n = self.n + 1
   task._at = at
-  self[n] = task -- first, because it may lack memory: then nothing has changed
+  self[n] = task -- first, because there may be no memory; then nothing has changed
   self.n = n
   rise(self, n, task)
 end

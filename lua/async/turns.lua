@@ -1,7 +1,7 @@
 --- turns.lua - calls of one object that wait for each other: each has its turn in their order.
 --
--- The turns that wait, and the one at hand before them, are in a list of waiters.lua. A turn is
--- itself the list of the task that waits for it.
+-- The current turn and the waiting ones are in a list of waiters.lua. A turn is itself the list
+-- that the task waiting for it is in.
 
 local scheduler = require "fzlua.scheduler"
 local wait = require "fzlua.wait"
@@ -13,7 +13,7 @@ local turns = {}
 local Turn = { is_list = true, what = "the calls before it" }
 Turn.__index = Turn
 
----@param list table of all turns of the object
+---@param list table all turns of the object
 ---@return fzlua.Turn behind all others; to be closed
 function turns.add(list)
   -- It has room for the fields of lists and waiters, because a table that grows is slow.
@@ -36,7 +36,7 @@ function Turn:wait()
   while not self:done() and wait.in_list(self) do end
 end
 
----The call has ended, in its turn or before it.
+---End the turn, because the call has ended, perhaps before its turn came.
 function Turn:__close()
   local list = self._list
   waiters.remove(self)

@@ -1,6 +1,6 @@
 --- wait.lua - the one place in Lua that waits.
 --
--- The engine reports the id of each object that has changed (core.changed), and only the watcher of
+-- The engine reports the id of each object that has changed (core.changed). Only the watcher of
 -- that object is pumped, and only the tasks that wait for it are woken.
 --
 -- A task that waits is suspended. Any other waiter, such as the script itself, turns the engine's
@@ -25,7 +25,8 @@ local firm, loose = {}, setmetatable({}, { __mode = "v" })
 local lists = {}
 -- The tasks that wait for something that may change with any object.
 local any = { _first = false, _last = false }
--- Id of the ticker of progress lines, and what is called after each tick; nil: there are none.
+-- Id of the ticker of progress lines, and the object that is pumped after each tick; nil: there are
+-- no lines.
 local ticker_id, ticks
 
 core.on_fork(function()
@@ -53,7 +54,7 @@ function wait.unwatch(id)
   firm[id], loose[id] = nil, nil
 end
 
----Call ticks:pump() after each change of the object `id`, which is no work that drain() waits for.
+---Call ticks:pump() after each change of the object `id`. drain() does not wait for that object.
 ---@param id integer|nil nil: end this
 ---@param watcher? table
 function wait.set_ticker(id, watcher)
@@ -69,7 +70,7 @@ local function wake(id)
   end
 end
 
--- The id 0 stands for all shared objects.
+-- Handle the change of an object. The id 0 stands for all shared objects.
 local function handle_change(id)
   if id == 0 then return core.waits_try() end
   local watcher = firm[id] or loose[id] or id == ticker_id and ticks
@@ -77,7 +78,7 @@ local function handle_change(id)
   wake(id)
 end
 
----Wake the tasks that wait for an object which has changed without the engine.
+---Wake the tasks that wait for an object that has changed, but not through the engine.
 ---@param object table with id()
 function wait.wake(object)
   wake(object:id())
@@ -97,17 +98,17 @@ local function nothing_watched()
   return next(firm) == nil and next(loose) == nil
 end
 
--- Whether the engine does work for which a waiter waits.
+-- Whether the engine does work that may end a wait.
 local function is_working()
   return core.is_working(ticker_id and 1 or 0)
 end
 
--- A wait in C, for a queue or a lock, handles changes and runs tasks, too.
+-- Called by a wait in C, for a queue or a lock: handles changes and runs tasks there, too.
 core.on_wake(function(what)
   pump()
   local at, ran = scheduler.run()
   if not what or at then return at end
-  if ran then return 0 end -- the caller tries again before it waits without an end
+  if ran then return 0 end -- the caller must try again before it waits without a timeout
   deadlock.check(what, is_working)
 end)
 
@@ -153,7 +154,7 @@ local function is_done(object)
   return object:done()
 end
 
--- Whether the object is done now, after the events that have arrived.
+-- Handle the events that have arrived. Returns whether the object is done then.
 local function poll(object)
   core.turn(0)
   pump()
@@ -184,7 +185,7 @@ local function turn(object, at)
   scheduler.check_cancelled()
   if object:done() then return end
   next_at = earlier(at, next_at)
-  if not next_at and ran then next_at = 0 end -- it may have changed a shared object
+  if not next_at and ran then next_at = 0 end -- the task may have changed a shared object
   if not next_at and core.wake_count() == seen then deadlock.check(object, is_working) end
   core.turn(next_at and math.max(next_at - core.now(), 0), seen)
 end
@@ -210,7 +211,7 @@ end
 ---@param timeout number|nil nil: without limit
 ---@return boolean|nil done, "timeout"|nil
 function wait.until_done(object, timeout)
-  -- The engine can wait for a batch on its own if nothing else must be pumped.
+  -- The engine can wait for a batch on its own if no other object must be pumped.
   if not timeout and object.wait_alone and wait.alone() and object:wait_alone() then
     return true
   end
