@@ -1,8 +1,8 @@
 --- bytecode.lua - the global variables that a Lua function reads and sets.
 --
 -- It reads what string.dump() writes, the format and the instructions of Lua 5.4. A global is a
--- field of the upvalue that is the table of globals: GETTABUP and SETTABUP with a constant. Not
--- found are accesses through another variable, such as _G.x, and names behind the 256th constant.
+-- field of the upvalue that is the table of globals: GETTABUP and SETTABUP with a constant. It does
+-- not find accesses through another variable, such as _G.x, nor names behind the 256th constant.
 
 local bytecode = {}
 
@@ -10,7 +10,7 @@ local bytecode = {}
 ---@field name string
 ---@field line integer
 ---@field sets boolean whether it is assigned
----@field inner boolean whether a function within does so
+---@field inner boolean whether an inner function does so
 
 -- A reader of the bytes of a dump.
 local Reader = {}
@@ -27,7 +27,7 @@ function Reader:byte()
   return self.bytes:byte(self.at - 1)
 end
 
--- A number in groups of 7 bits, the highest first; the last one has bit 8.
+-- A number in groups of 7 bits, the highest group first; the last byte has its highest bit set.
 function Reader:size()
   local value = 0
   while true do
@@ -51,7 +51,7 @@ end
 
 local HEADER <const> = "\27Lua\x54\0\x19\x93\r\n\x1a\n"
 
--- Skip the header; `instruction`, `integer` and `number` are the formats of these.
+-- Skip the header; `instruction`, `integer` and `number` are the sizes of these types.
 local function read_header(self)
   if self.bytes:sub(1, #HEADER) ~= HEADER then error("not the bytecode of Lua 5.4", 0) end
   self.at = #HEADER + 1
@@ -103,7 +103,7 @@ local function read_function(self)
   return proto
 end
 
-local ABSOLUTE <const> = -0x80 -- the line of this instruction is in a list of its own
+local ABSOLUTE <const> = -0x80 -- the mark of an instruction whose line is in a list of its own
 
 -- Call visit(instruction, line) for all instructions.
 local function each_instruction(proto, visit)

@@ -16,7 +16,8 @@ local function finish_trace()
   if trace then trace:close() end
 end
 
--- Wait for all work and tasks that the script started; modules that it did not use are not loaded.
+-- Wait for all work and tasks that the script started. Modules that it did not use are not loaded
+-- for this.
 local function finish_work()
   local wait = package.loaded["fzlua.wait"]
   if wait then wait.drain() end
@@ -49,7 +50,7 @@ local function finish_module(status)
   return status
 end
 
--- Whether there is other code to run than standard input.
+-- Whether there is code to run, apart from standard input.
 local function names_code(options)
   if options.script or options.module or options.version then return true end
   for _, step in ipairs(options.steps) do
@@ -113,7 +114,7 @@ local function print_version(options, host)
   io.write(cli.version, "  ", _VERSION, hint, "\n")
 end
 
--- Set what the options say for all of the process.
+-- Apply the options that concern the whole process.
 local function set_up(options, args, host)
   if options.version then print_version(options, host) end
   for name, value in pairs(options.run) do require "fzlua.defaults"[name] = value end

@@ -1,6 +1,6 @@
 --- command_line.lua - reads the options of the command line.
 --
--- Wrong use raises: see report.misuse.
+-- Wrong use raises an error: see report.misuse.
 --
 -- The table of options is loaded only if there is an option, because most scripts have none.
 
@@ -144,7 +144,7 @@ function command_line.read(args)
   return read
 end
 
----Make the command interactive as -i does. Raises for an option that needs a script.
+---Make the command interactive, as -i does. Raises for an option that needs a script.
 ---@param read fzlua.CommandLine
 function command_line.make_interactive(read)
   local of_chain = read.of_chain[1]

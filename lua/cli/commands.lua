@@ -19,7 +19,7 @@ An expression is printed, and its first value is _. Enter ends a complete input,
 a new line. Tab completes, Ctrl-R searches the history, Ctrl-C stops what runs, Ctrl-D leaves.
 ]]
 
--- For users who look for the way out.
+-- A hint for users who want to leave.
 commands.HINT = ":help helps, Ctrl-D leaves"
 
 local LEAVES <const> = { quit = true, exit = true, q = true }
@@ -50,7 +50,7 @@ local function help(_, name)
   end
 end
 
--- The chunk of an expression; prints why there is none.
+-- The chunk of an expression; if there is none, prints the reason.
 local function expression(session, text)
   local chunk, message = typed.compile_expression(text)
   if text == "" then chunk, message = nil, "an expression is missing" end
@@ -96,7 +96,7 @@ local function run_editor(path, line)
   return os.execute(("%s %s%s"):format(editor, line and ("+%d "):format(line) or "", quoted(path)))
 end
 
--- Have a text edited in a temporary file; nil if the editor fails.
+-- Let the user edit a text in a temporary file; nil if the editor fails.
 local function edited(text)
   local name = os.tmpname()
   local path = name .. ".lua"

@@ -1,4 +1,4 @@
---- complete.lua - what Tab can complete at the cursor.
+--- complete.lua - the completions that Tab offers at the cursor.
 --
 -- No code of the user runs: values are read with raw access, and through __index tables. The
 -- __index functions of fzlua's own classes are known to have tables of their members as upvalues.
@@ -27,7 +27,7 @@ local function tables_behind(index)
   return list
 end
 
--- Call visit(table) for all tables in which a key of the value may be.
+-- Call visit(table) for all tables that may have a key of the value.
 local function each_table(value, visit, depth)
   if type(value) == "table" then visit(value) end
   local mt = debug.getmetatable(value)
@@ -42,7 +42,7 @@ local function is_fz(value)
   return value == package.loaded["fzlua"]
 end
 
--- Whether indexing runs only code of fzlua that changes nothing.
+-- Whether to index the value runs only code of fzlua, which changes nothing.
 local function is_own(value)
   local mt = debug.getmetatable(value)
   local name = type(value) == "table" and type(mt) == "table" and rawget(mt, "__name")
@@ -160,7 +160,7 @@ local function module_names(part)
   return chosen(set, part)
 end
 
--- Where a string begins that is open at the end of `text`: the index of its quote; or nil.
+-- The index of the quote of a string that is not closed at the end of `text`; or nil.
 local function open_string(text)
   local at = 1
   while true do
@@ -213,7 +213,7 @@ local function in_path(before)
   return part, global_names(part), nil, _G
 end
 
----What may stand at the end of `before`.
+---The names that may complete the end of `before`.
 ---@param before string the text before the cursor
 ---@return string part its end, with which all names begin
 ---@return string[] names

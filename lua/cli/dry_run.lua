@@ -1,7 +1,7 @@
 --- dry_run.lua - fzlua -n: what a run would do, and why, without running anything.
 --
--- The digest of a value that would be made anew is not known, so that functions which read it may
--- be recorded or not: the run would tell.
+-- The digest of a value that would be made anew is unknown, so that for functions that read it, it
+-- is unknown, too, whether their results are recorded.
 
 local CallCache = require "fzlua.call_cache"
 local CallKeys = require "fzlua.call_keys"
@@ -12,7 +12,7 @@ local report = require "fzlua.report"
 
 local dry_run = {}
 
--- What differs between a call and the last one that was recorded.
+-- The difference between a call and the last recorded one, as a text.
 local function difference(call, last)
   if call.func ~= last.func then return "the function, or what it uses, has changed" end
   if call.version ~= last.version then return "its version has changed" end
@@ -25,7 +25,7 @@ local function difference(call, last)
   return "its result was removed, or a file in it has changed"
 end
 
--- Why a call that is not recorded runs.
+-- The reason why a call that is not recorded runs.
 local function reason(store, name, call)
   local failure = store:failure(name)
   if failure then return "it failed: " .. failure:match "^[^\n]*" end
@@ -33,7 +33,7 @@ local function reason(store, name, call)
   return last and difference(call, last) or "new"
 end
 
--- How many elements of a map, whose list is an input of the script, are recorded, as a text.
+-- A text with the number of recorded elements of a map whose list is an input of the script.
 local function elements_text(keys, store, plan, node, call, values)
   local list = values[node.inputs[1]]
   if not node.map or plan.maker[node.values[1]] or type(list) ~= "table" then return "" end
@@ -47,7 +47,7 @@ local function elements_text(keys, store, plan, node, call, values)
   return ("; %d of %d elements are recorded"):format(count, n)
 end
 
--- Decide about one node whose makers were decided. Returns action and reason.
+-- Decide about one node after its makers. Returns action and reason.
 local function decide(keys, store, plan, node, values)
   if not CallCache.wants(node, keys.options) then return "run", "it is not recorded" end
   if keys.why[node.id] then return "run", "it cannot be recorded: " .. keys.why[node.id] end
@@ -74,7 +74,8 @@ local function decide(keys, store, plan, node, values)
   return "recorded", ""
 end
 
--- Call visit(node) for all nodes, makers first, otherwise in their order.
+-- Call visit(node) for all nodes in their order, but for makers before the nodes that read from
+-- them.
 local function each_node(plan, visit)
   local seen = {}
   local function go(id)
@@ -133,7 +134,7 @@ end
 ---Print what the first invoke of the script would run, and end the script there. For invokes by the
 ---script itself.
 function dry_run.begin()
-  CallCache.new = function() return nil end -- nothing is opened
+  CallCache.new = function() return nil end -- so that no file is opened
   require "fzlua.item_cache".new = CallCache.new
   Invocation.start = function(pipeline, plan, _, values, given)
     os.exit(dry_run.print(pipeline, plan, values, given), true)

@@ -1,8 +1,8 @@
 --- dry_start.lua - lets a script run up to the first call that would start a worker.
 --
 -- For --check. The functions of the core that start processes, and functions in this process for
--- -j0, are replaced by functions that raise. What the call was about to do is kept. A wait without
--- a time limit is refused, too, because nothing runs that could end it.
+-- -j0, are replaced by functions that raise. The arguments of the call are kept. A wait without a
+-- timeout is refused, too, because nothing runs that could end it.
 
 local core = require "fzlua.core"
 local scheduler = require "fzlua.scheduler"
@@ -10,7 +10,7 @@ local scheduler = require "fzlua.scheduler"
 local dry_start = {}
 
 ---@class fzlua.DryStart
----@field source string|nil where the call is, as debug.getinfo() returns it
+---@field source string|nil the chunk of the call, as debug.getinfo() returns it
 ---@field line integer|nil
 ---@field pipeline fzlua.Pipeline|nil that was to be run
 ---@field values table|nil its inputs
@@ -22,7 +22,8 @@ local dry_start = {}
 ---@type fzlua.DryStart|nil
 dry_start.first = nil
 
--- Where the task that runs was started, if it has no frames of the user: fz.spawn(fz.exec, ...).
+-- The place where the running task was started, for a task without frames of the user:
+-- fz.spawn(fz.exec, ...).
 local function place_of_task()
   local task = scheduler.current()
   if task then return task._source, task._line end
@@ -40,7 +41,7 @@ function dry_start.place()
   end
 end
 
--- What refused calls raise.
+-- The error that refused calls raise.
 local Refused = { __tostring = function() return "--check starts no worker" end }
 
 ---Whether `e` was raised by a call that was refused.
@@ -78,7 +79,7 @@ local REFUSE = {
 }
 REFUSE.call = REFUSE.apply
 
--- Make pools whose method fill() starts no worker.
+-- Replace core.pool, so that the method fill() of pools starts no worker.
 local function refuse_filling()
   local pool = core.pool { funcs = {}, batches = true, workers = 1, slots = core.slots(1) }
   debug.getmetatable(pool).__index.fill = function() refuse {} end
@@ -109,7 +110,7 @@ function dry_start.begin()
   refuse_waiting()
   refuse_filling()
   for _, name in ipairs { "fzlua.call_cache", "fzlua.item_cache" } do
-    require(name).new = function() return nil end -- nothing is opened
+    require(name).new = function() return nil end -- so that no file is opened
   end
   require "fzlua.invocation".start = function(pipeline, _, _, values)
     refuse { pipeline = pipeline, values = values }
@@ -119,7 +120,7 @@ function dry_start.begin()
   os.exit = function() refuse { what = "exits" } end
   os.execute = function(command)
     if command ~= nil then refuse {} end
-    return true -- there is a shell
+    return true -- answer that there is a shell
   end
   io.popen = function() refuse {} end
   -- luacheck: pop

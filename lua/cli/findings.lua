@@ -1,4 +1,4 @@
---- findings.lua - what --check has found, printed in a form that editors read.
+--- findings.lua - the findings of --check, printed in a form that editors read.
 --
 --   file:line: error|warning|note: text
 
@@ -13,7 +13,7 @@ local Findings = {}
 Findings.__index = Findings
 Findings.__name = "fzlua.Findings"
 
----@param file string the script, for what has no other place
+---@param file string the script, for findings without another place
 ---@return fzlua.Findings
 function Findings.new(file)
   return setmetatable({ _file = file, _list = {}, _seen = {} }, Findings)

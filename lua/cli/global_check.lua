@@ -1,7 +1,7 @@
 --- global_check.lua - finds globals that functions of workers set, or that do not exist.
 --
 -- A global that a worker sets is lost with the worker, and the script never sees it. Globals that
--- exist in the script, or that its main chunk sets, are no finding: a function may use them as a
+-- exist in the script, or that its main chunk sets, are not reported: a function may use them as a
 -- store of its worker.
 
 local Findings = require "fzlua.findings"
@@ -25,7 +25,7 @@ function GlobalCheck.new(findings)
   return setmetatable({ _findings = findings, _declared = {}, _visited = {} }, GlobalCheck)
 end
 
----Take the globals that `f` sets as declared; without `inner` not those of functions in it.
+---Treat the globals that `f` sets as declared; with `inner` also those that functions in it set.
 ---@param f function|nil
 ---@param inner? boolean
 function GlobalCheck:declare(f, inner)

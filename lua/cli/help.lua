@@ -12,8 +12,8 @@ usage: fzlua [options] [script [args]]
 local SHORT_USAGE <const> =
   "usage: fzlua [options] [script [args]]  or  --each CODE | --fold CODE [FILE...]\n"
 
----The groups in their order, each with its heading. With `line` -h has the names of the options in
----one line, and these words behind them.
+---The groups in their order, each with its heading. If `line` is set, -h shows the names of the
+---options in one line, with these words behind them.
 help.groups = {
   { name = "run", heading = "How functions run" },
   { name = "chain", heading = "If the script returns a chain" },
@@ -100,7 +100,7 @@ local function listed(name, text)
   return ("  %-18s%s\n"):format(name, text)
 end
 
--- The names that stand for arguments and are no options.
+-- The options of lua, and the names that stand for arguments.
 local LUA_ROWS <const> = listed( "-", "run standard input as the script")
   .. listed( "--", "end of the options")
 

@@ -1,13 +1,13 @@
 --- history.lua - the inputs of this session and earlier ones, in a file.
 --
 -- Each line of the file is an input, with \n and \\ for a newline and a backslash. Several sessions
--- may use it: each appends what is typed there, and reads it, under a lock. A file that cannot be
--- read or written is no error.
+-- may use it: each appends what is typed there, and reads it, under a lock. It is not an error if
+-- the file cannot be read or written.
 
 local history = {}
 
-local ENTRIES_MAX <const> = 1000 -- that are kept when a session starts
-local SLACK <const> = 200 -- more that the file may have
+local ENTRIES_MAX <const> = 1000 -- number of entries that are kept when a session starts
+local SLACK <const> = 200 -- number of further entries that the file may have
 
 local host -- the C functions of the command
 
@@ -73,7 +73,7 @@ function history.load(functions)
   return inputs
 end
 
--- Whether a session was killed, or the disk was full, within the last line.
+-- Whether the last line is incomplete, because a session was killed, or the disk was full.
 local function ends_within_line(file)
   return file:seek("end", -1) and file:read(1) ~= "\n"
 end

@@ -36,8 +36,8 @@ local function read_object(path)
   return value
 end
 
--- The number that `text` writes, or nil. A text such as 007 or the hash 123e4567 is not a number
--- here, because writing the number again would give another text.
+-- The number that `text` stands for, or nil. A text such as 007 or the hash 123e4567 is not a
+-- number here, because the number as text would differ from it.
 local function number_of(text)
   local number = tonumber(text)
   local is_finite = number and number - number == 0
@@ -133,7 +133,7 @@ local function read_names(plan)
   return list, set
 end
 
----Report inputs in `given` that no function of the plan reads.
+---Messages about inputs in `given` that no function of the plan reads.
 ---@param plan fzlua.Plan
 ---@param given table<string, any>
 ---@return string[] errors for inputs that do not pass through

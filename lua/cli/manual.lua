@@ -46,12 +46,12 @@ local function read()
   end
 end
 
--- The form in which names are compared: "Pool.map" finds "pool:map".
+-- The form in which names are compared, so that "Pool.map" finds "pool:map".
 local function normal(name)
   return (name:lower():gsub(":", "."))
 end
 
--- The entry with this whole name, then those with this last part, that of `fz` first.
+-- The entry with this whole name, then those with this last part; the one of `fz` comes first.
 local function matches(name)
   if not entries then read() end
   local wanted, list, whole = normal(name), {}, nil
@@ -67,7 +67,7 @@ local function matches(name)
   return list
 end
 
--- The names most like `name`, of which there is no entry: one by its last part, and one as a whole.
+-- The names most similar to `name`, which has no entry: one by its last part, and one as a whole.
 local function near(name)
   local names, parts, by_part = {}, {}, {}
   for i, entry in ipairs(entries) do

@@ -11,9 +11,9 @@ local report = require "fzlua.report"
 
 local nodes = {}
 
-local cpu_count = core.cpu_count -- by its name, which a node with --allow knows
+local cpu_count = core.cpu_count -- sent by its name, which a node with --allow knows
 
--- Runs on the node: processors, and the load of the last minute.
+-- Runs on the node: returns the processors, and the load of the last minute.
 local function describe()
   local file <close> = io.open "/proc/loadavg"
   return cpu_count(), file and file:read "n" or "-"
@@ -39,7 +39,8 @@ local function ask(node)
   end
 end
 
--- Fill a column up to its widest text. A format has widths of two digits only.
+-- Pad a column to its widest text. string.format() is not used, because its widths have two digits
+-- at most.
 local function align(rows, column)
   local width = 0
   for _, row in ipairs(rows) do

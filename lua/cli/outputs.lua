@@ -1,4 +1,4 @@
---- outputs.lua - prints what a pipeline has made: its graph, its outputs and errors.
+--- outputs.lua - prints the graph, the outputs and the errors of a pipeline.
 
 local literal = require "fzlua.literal"
 local report = require "fzlua.report"
@@ -69,7 +69,7 @@ local function print_outputs(pipeline, plan, as_json)
 end
 
 -- Print the errors of a run that went on, in the order of registration. Without on_error =
--- "continue" they are those of optional inputs, which are no failure of the run.
+-- "continue" they are errors of optional inputs, which do not fail the run.
 local function print_errors(pipeline, plan)
   local status, seen = report.OK, {}
   for _, layer in ipairs(plan.layers) do

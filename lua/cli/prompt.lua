@@ -1,4 +1,5 @@
---- prompt.lua - reads inputs: with the editor, or line by line if the terminal cannot be edited on.
+--- prompt.lua - reads inputs: with the editor, or line by line if the terminal does not allow
+--- editing.
 
 local core = require "fzlua.core"
 local style = require "fzlua.style"
@@ -71,7 +72,8 @@ local function read_lines(self)
   return text ~= "" and text or nil
 end
 
--- The text with control sequences between bytes of 1, of which the editor wants none at the end.
+-- The text of the prompt with control sequences between bytes of 1. The editor allows none at the
+-- end.
 local function editor_prompt()
   local text, gap = text_of("_PROMPT", "> "):match "^(.-)(%s*)$"
   local painted = style.paint("prompt", text):gsub("\27%[[%d;]*m", "\1%0\1")
@@ -85,7 +87,7 @@ function Prompt:read()
   return read_lines(self)
 end
 
----Add an input to what the arrow keys and Ctrl-R find.
+---Add an input to the history, which the arrow keys and Ctrl-R search.
 ---@param input string
 function Prompt:add(input)
   if self.editor then self.editor:add(input) end

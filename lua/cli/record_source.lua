@@ -13,7 +13,7 @@ local record_source = {}
 local BLOCK_SECONDS <const> = 0.02 -- seconds of work
 local BLOCK_BYTES <const> = 256 << 10
 local RECORDS_MAX <const> = 1 << 20
-local GROWTH <const> = 8 -- a block has at most so many times the records of a block before
+local GROWTH <const> = 8 -- a block has at most this many times the records of the block before it
 
 ---@class fzlua.RecordBlock
 ---@field text string the records, each with its separator; the last one may lack it
@@ -31,7 +31,7 @@ Source.__index = Source
 
 ---@param files string[] names; "-" is standard input
 ---@param separator string the last byte of a record
----@param seconds number|nil a block takes at most so long
+---@param seconds number|nil the longest time that a block should take
 ---@param fail fun(name: string, message: string) called for a file that cannot be read; returns
 ---whether to go on with the next one
 ---@return fzlua.RecordSource
@@ -94,7 +94,7 @@ function Source:next()
   end
 end
 
----Set the size of the next blocks, because this one has taken so many seconds.
+---Set the size of the next blocks by the seconds that this one has taken.
 ---@param block fzlua.RecordBlock
 ---@param seconds number
 function Source:measure(block, seconds)

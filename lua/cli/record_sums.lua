@@ -1,7 +1,8 @@
 --- record_sums.lua - `acc` of --fold: sums by key, which begin at 0.
 --
 -- If a line may fail without ending the command, the changes that CODE makes for one line are kept
--- apart until the line has succeeded, so that a line counts once however often it was tried.
+-- apart until the line has succeeded, so that a line counts once, even if it was tried several
+-- times.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -17,7 +18,7 @@ local record_sums = {}
 local Sums = {}
 Sums.__index = Sums
 
--- Without a key there is nothing to count.
+-- The metatable of sums: a missing key has the value 0.
 local PLAIN <const> = {
   __index = function() return 0 end,
   __newindex = function(acc, key, value)
@@ -62,10 +63,10 @@ function Sums:drop()
   for key in next, self._changes or {} do self._changes[key] = nil end
 end
 
--- What a line of the output can begin with.
+-- The types of keys, with which a line of the output can begin.
 local KEYS <const> = { string = true, number = true, boolean = true }
 
----Return the sums and begin anew. Raises if one is no number, or its key cannot be printed.
+---Return the sums and begin anew. Raises if a sum is not a number, or if its key cannot be printed.
 ---@return any[] list of keys, each followed by its number, which costs less to send than a table
 function Sums:take()
   local sums, n = {}, 0
@@ -83,7 +84,7 @@ function Sums:take()
   return sums
 end
 
----Add the sums that take() has returned to others.
+---Add the sums that take() has returned to the sums in `to`.
 ---@param to table<any, number>
 ---@param sums any[]
 function record_sums.add(to, sums)

@@ -20,13 +20,13 @@ local STATEMENT <const> = "local __step, acc = ... return function() "
 local KEPT_STATEMENT <const> = "local __step, acc, __keep = ... return function() "
   .. "local line, n = __step() while n do do %s end __keep() line, n = __step() end end"
 
--- Errors that end the call, and not one record.
+-- Errors that end the call, and not only one record.
 local FATAL <const> = { interrupted = true, cancelled = true, closed = true }
 
 ---@class fzlua.RecordWorker
 ---@field records userdata the records of the current block
 ---@field sums fzlua.RecordSums|nil of --fold
----@field loop fun() the loop over the records; before the first record it finds out which one
+---@field loop fun() the loop over the records; before the first record a loop that chooses it
 local Worker = {}
 Worker.__index = Worker
 
@@ -79,7 +79,7 @@ local function fill(template, code, name)
   return chunk or load(filled(code .. "\n"), name), message
 end
 
--- The first loop for an expression; nil and why: CODE is none.
+-- The first loop for an expression; nil and the reason if CODE is not an expression.
 local function expression_loop(self, code, name, loop)
   local ok, message = load("return " .. code, name)
   if not ok then return nil, message end
@@ -88,7 +88,7 @@ local function expression_loop(self, code, name, loop)
   return probing(self, value_of(), loop)
 end
 
--- The loop for a statement; nil and why: CODE is none.
+-- The loop for a statement; nil and the reason if CODE is not a statement.
 local function statement_loop(self, code, name)
   local ok, message = load(code, name)
   if not ok then return nil, message end
@@ -105,7 +105,8 @@ local function compile_each(self, code)
   return first, why
 end
 
--- A call is both: its value may be a function, otherwise it is a statement.
+-- Compile CODE for --fold. A call is an expression if its value is a function, and else a
+-- statement.
 local function compile_fold(self, code)
   local statement, message = statement_loop(self, code, "=--fold")
   local loop, why = expression_loop(self, code, "=--fold", statement)
@@ -135,7 +136,8 @@ local function handle(self, failures, e)
   return self.continues
 end
 
--- CODE has ended, or its `return` or `break` has ended the loop early. Returns whether to go on.
+-- Handle the end of the loop, which `return` or `break` in CODE may have ended early. Returns
+-- whether to go on.
 local function resume(self)
   if self.sums and self.sums.keep then self.sums.keep() end
   return self.records:has_more()

@@ -1,7 +1,7 @@
 --- records.lua - fzlua --each and --fold: CODE for each record of files or of standard input.
 --
--- Blocks of records go through the window of an imap. If a worker dies or takes too long, its
--- block is run again in parts, so that only the record at which it was fails.
+-- Blocks of records go through the window of an imap. If a worker dies or takes too long, its block
+-- is run again in parts, so that only its current record fails.
 
 local Error = require "fzlua.error"
 local Pool = require "fzlua.pool"
@@ -15,7 +15,7 @@ local report = require "fzlua.report"
 
 local records = {}
 
-local BLOCKS_PER_WORKER <const> = 4 -- blocks that are read and not yet printed
+local BLOCKS_PER_WORKER <const> = 4 -- number of blocks that are read and not yet printed
 
 -- Seconds of work in a block, as a part of the time that one record may take.
 local TIMEOUT_SHARE <const> = 1 / 4
@@ -28,7 +28,7 @@ local LOSSES <const> = { crash = true, timeout = true, memory = true }
 
 ---@class fzlua.RecordJob
 ---@field status integer exit status
----@field stopped boolean whether nothing more is to be done
+---@field stopped boolean whether to do nothing more
 ---@field done integer records with a result; for the progress line
 ---@field failed integer
 ---@field sums table|nil of --fold
@@ -43,14 +43,14 @@ local function fail(self, fmt, ...)
   return not self.stopped
 end
 
--- The record number `at` of a block has failed for good.
+-- Report that record number `at` of a block has failed for good.
 local function fail_record(self, block, at, attempt, message)
   self.failed = self.failed + 1
   local attempts = attempt > 1 and ("attempt %d: "):format(attempt) or ""
   fail(self, "%s:%d: %s%s", block.name, block.line + at, attempts, message)
 end
 
--- A block has failed as a whole: nothing can go on.
+-- Report that a block has failed as a whole, and stop.
 local function fail_block(self, block, message)
   self.continues = false
   local first, last = block.line + 1, block.line + block.records
@@ -67,7 +67,7 @@ local function write(self, text)
   self.status, self.stopped = report.FAILED, true
 end
 
--- A block, or a part of one, has a result.
+-- Handle the result of a block, or of a part of one.
 local function accept(self, block, result)
   local output, _, failures = table.unpack(result, 1, 3)
   if self.sums then record_sums.add(self.sums, output) else write(self, output) end
@@ -86,8 +86,9 @@ local function run_again(self, block, attempt)
   return recover(self, block, result, attempt)
 end
 
--- The worker of a block has ended. The record at which it was is repeated alone, and the others
--- have new results. A timeout is for one record, so that no record of several is to blame.
+-- Handle the end of the worker of a block. Its current record is repeated alone, and the other
+-- records are run again. The timeout is for one record, so that it says nothing about one of
+-- several records.
 function recover(self, block, e, attempt)
   if not Error.is(e) or e.kind == "interrupted" then error(e, 0) end
   local at = LOSSES[e.kind] and self.worker.records:position(block.position or AGAIN) or 0
@@ -138,8 +139,8 @@ local function run(self)
   end
 end
 
--- A file that cannot be read is an error before the start, unless the option is to go on with the
--- other files.
+-- Check before the start that all files can be read, unless an option says to go on with the other
+-- files.
 local function check_files(self, files)
   for _, name in ipairs(self.continues and {} or files) do
     local why = name ~= "-" and core.blocks_check(name)
@@ -204,8 +205,8 @@ end
 ---@return integer status exit status
 function records.run(options, files, host)
   check_options(options)
-  -- Blocks are long strings, which make the heap look as if it had grown. Full collections, which
-  -- this would cause, cost a tenth of a short loop.
+  -- Blocks are long strings, which make the heap look grown. The full collections that this would
+  -- cause take a tenth of the time of a short loop.
   collectgarbage("generational", 50, 300)
   local job = new_job(options, host)
   if not files[1] then files = { "-" } end

@@ -24,9 +24,9 @@ local repl = {}
 ---@field prompt fzlua.Prompt
 ---@field starts function[] chunks that run before the first prompt
 ---@field inputs string[] that raised no error
----@field locals table<string, boolean> names that were locals of an input and are not global
----@field keeps boolean whether inputs come from a terminal, and go to the history: others print as
----in lua, plain values to standard output and errors to standard error
+---@field locals table<string, boolean> names that were locals of an input and are not globals
+---@field keeps boolean whether inputs come from a terminal, and go to the history; if not, values
+---are printed as lua prints them, and errors go to standard error
 ---@field last_trace string|nil of the last error
 ---@field private _after function|nil gets the results of the chunk that runs
 ---@field private _reading boolean whether the prompt is shown
@@ -79,7 +79,7 @@ local function copy(t)
   return result
 end
 
--- Make `t` what it was.
+-- Restore the contents of `t`.
 local function restore(t, before)
   for k in next, copy(t) do
     if before[k] == nil then t[k] = nil end
@@ -107,10 +107,10 @@ function Session:reset()
   restore(package.loaded, self.modules)
   self.inputs = {}
   collectgarbage()
-  collectgarbage() -- what the finalizers of the first one have released
+  collectgarbage() -- collect what the finalizers of the first collection have released
 end
 
----Print what is wrong with an input.
+---Print a message about an error in an input.
 ---@param message string
 function Session:complain(message)
   local file = self.keeps and io.stdout or io.stderr
@@ -119,7 +119,7 @@ function Session:complain(message)
   return nil
 end
 
--- As lua does: by the global print, which the user may have changed.
+-- Print values as lua does: by the global print, which the user may have changed.
 local function show_plain(self, ...)
   local ok, message = pcall(_G.print, ...)
   if not ok then self:complain(("error calling 'print' (%s)"):format(tostring(message))) end
@@ -146,7 +146,8 @@ local function note(fmt, ...)
   io.write(style.paint("faint", fmt:format(...)), "\n")
 end
 
--- Say that a local is gone: once, because an error that it leads to says so as well.
+-- Print that a local is gone. It is printed once, because an error that follows from it says so as
+-- well.
 local function note_local(self, text)
   local global, names = typed.as_global(text)
   if not global or not self.keeps then return end
@@ -156,7 +157,7 @@ local function note_local(self, text)
   for name in names:gmatch "[%a_][%w_]*" do self.locals[name] = true end
 end
 
--- After an error: say which name of the input was a local of an earlier one.
+-- After an error: print which name of the input was a local of an earlier input.
 local function note_missing(self, text)
   for name in text:gmatch "[%a_][%w_]*" do
     if self.locals[name] and rawget(_G, name) == nil then
@@ -165,7 +166,7 @@ local function note_missing(self, text)
   end
 end
 
--- After an error: say which function of the library the input may have meant.
+-- After an error: print which function of the library the input may have meant.
 local function note_unknown(text)
   local fz = package.loaded.fzlua
   for name in text:gmatch "%f[%w_.]fz%.([%a_][%w_]*)" do
@@ -177,7 +178,7 @@ local function note_unknown(text)
   end
 end
 
--- Inputs of users who look for the way out, or for help.
+-- Inputs of users who want to leave, or need help.
 local LEAVES <const> = { exit = true, quit = true, help = true }
 
 local function looks_for_help(self, text)
@@ -303,7 +304,7 @@ local function init_path()
   return home .. "/.config/fzlua/init.lua"
 end
 
--- The user's file, which runs before the first prompt.
+-- The chunk of the user's file, which runs before the first prompt.
 local function init_chunk(self)
   local file = io.open(init_path())
   if not file then return nil end

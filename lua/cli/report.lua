@@ -42,7 +42,7 @@ function report.misuse(fmt, ...)
   error(setmetatable({ message = fmt:format(...) }, Misuse), 0)
 end
 
--- Kinds of errors that a call in the script itself may raise.
+-- Kinds of errors that calls in the script itself may raise.
 local OWN = { error = true, closed = true, unsendable = true, memory = true }
 
 -- Whether the error was raised in the script. Other errors have a position or a traceback.
@@ -54,7 +54,7 @@ end
 -- The name of the module that -l is loading; or false.
 local loading = false
 
----Note that -l loads this module now; false: it is loaded.
+---Note that -l loads this module now; false: it has loaded it.
 ---@param name string|false
 function report.set_loading(name)
   loading = name

@@ -40,8 +40,8 @@ function returned.check_forgotten(result, arguments)
   end
 end
 
----The inputs of the command line; and these together with the inputs that the script has set in the
----chain, which they replace.
+---The inputs of the command line; and the inputs that the script has set in the chain, replaced by
+---these.
 ---@param options fzlua.CommandLine
 ---@param arguments string[]
 ---@param pipeline fzlua.Pipeline

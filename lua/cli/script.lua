@@ -77,7 +77,7 @@ function script.load(options, args)
   local chunk = checked(loadfile(not options.is_input and args[options.script] or nil))
   if not options.script then return chunk end
   if type(_G.arg) ~= "table" then error("'arg' is not a table", 0) end
-  return chunk, table.unpack(_G.arg) -- -e and -l may have changed it
+  return chunk, table.unpack(_G.arg) -- -e and -l may have changed `arg`
 end
 
 return script

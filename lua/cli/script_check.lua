@@ -48,13 +48,13 @@ function ScriptCheck:load()
     table.unpack(loaded, 1, loaded.n)
 end
 
----Note the position of an error, when it is raised.
+---Note the position of an error at the moment when it is raised.
 function ScriptCheck:note_place()
   local source, line = dry_start.place()
   if source then self._place = { file = Findings.file_of(source), line = line } end
 end
 
--- The function that makes the first result of a node, or of the node that misses an input.
+-- The function that makes the output of a stage; for errors about a node or about a missing input.
 local function function_of(pipeline, stage, output)
   for _, state in ipairs(pipeline:_states()) do
     local maker = state.registry.makers[output]
@@ -151,12 +151,12 @@ end
 
 -- Print the findings; returns the exit status.
 local function finish(self)
-  require "fzlua.log".level = "off" -- tasks fail in which a start was refused
+  require "fzlua.log".level = "off" -- tasks in which a start was refused fail
   self._host.restore_output()
   return self._findings:print() and report.OK or report.FAILED
 end
 
--- Check what the script was about to start when it was stopped.
+-- Check the calls that the script was about to start when it was stopped.
 local function check_start(self, start)
   self._findings:add("note", ("the check ends here, because this call %s"):format(start.what),
     start.source and Findings.file_of(start.source), start.line)
@@ -188,7 +188,7 @@ function ScriptCheck:finish(result)
   return finish(self)
 end
 
----Check what there is after an error.
+---After an error: check what the script has made so far.
 ---@param e any
 ---@return integer status
 function ScriptCheck:recover(e)

@@ -2,10 +2,10 @@
 
 local typed = {}
 
-local sources = {} -- of all chunks, in the order of their compilation
+local sources = {} -- the texts of all chunks, in the order of their compilation
 
--- The variable to close keeps the chunk on the stack: without it the call of an expression would be
--- a tail call, and a wrong argument of it would have no line.
+-- The to-be-closed variable keeps the chunk on the stack. Without it a call as an expression would
+-- be a tail call, and an error about a wrong argument would have no line.
 local RETURN <const> = "local fzlua_chunk <close> = nil return "
 
 -- As in lua, an expression may begin with "=".
@@ -44,7 +44,8 @@ function typed.is_complete(text)
   return chunk ~= nil or not message:find "<eof>$"
 end
 
----The assignment for a global, if all that the text does is to set a local, which ends with it.
+---The assignment to a global that replaces the text, if the text only sets a local, which is gone
+---after it.
 ---@param text string
 ---@return string|nil assignment
 ---@return string|nil names of the locals
@@ -60,7 +61,7 @@ function typed.as_global(text)
   return names .. "=" .. (code and load("return " .. code) and code or values), names
 end
 
--- The last text that was typed and defines `name`.
+-- The last typed text that defines `name`.
 local function definition_of(name)
   local escaped = name:gsub("%p", "%%%0")
   for i = #sources, 1, -1 do
