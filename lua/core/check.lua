@@ -73,7 +73,7 @@ function check.iterator(f, state, arg, what)
     .. "arguments pass all three values, and a nil)", arg, what)
 end
 
----Raise because a method was called without its object, as with a dot.
+---Raise because a method was called without its object, by a dot instead of a colon.
 ---@param noun string what was expected
 ---@param what string the call, as the user writes it
 function check.no_self(noun, what)
@@ -98,7 +98,7 @@ local function complain(what, name, expected, value)
   check.fail("bad option '%s' to '%s' (%s expected, got %s)", name, what, expected, text)
 end
 
--- A check for integers between the bounds; without bounds, for any integer.
+-- A check for integers between the bounds; without bounds, a check for any integer.
 local function whole(least, most)
   local expected = least and ("an integer from %d to %d"):format(least, most) or "an integer"
   return function(value, name, what)
@@ -172,7 +172,7 @@ local function standard_file(expected, ...)
   end
 end
 
--- For C: a string ends at its first NUL byte there.
+-- A string without a NUL byte, because in C it would end there.
 local function no_nul(value, name, what)
   if type(value) ~= "string" or value:find("\0", 1, true) then
     complain(what, name, "a string without NUL bytes", value)
@@ -193,7 +193,7 @@ local function names_option(value, option, what)
   return list
 end
 
--- true, or a list of inputs that the caller checks.
+-- true, or a list of inputs, which the caller checks.
 local function optional(value, option, what)
   if type(value) == "string" then return { value } end
   if type(value) == "boolean" then return value end
@@ -206,7 +206,7 @@ end
 
 local TRACES = { jsonl = true, json = true, tsv = true }
 
--- A boolean, or the name of a file, whose end is its format.
+-- A boolean, or the name of a file, whose extension says its format.
 local function trace(value, option, what)
   if type(value) == "boolean" then return value end
   if type(value) ~= "string" or value:find("\0", 1, true) or not TRACES[value:match "%.(%l+)$"] then
@@ -302,7 +302,7 @@ local OPTIONS = {
   env = environment,
 }
 
--- The options for one function, and those for a whole call.
+-- The sets of options for one function, and for a whole call.
 check.LIMITS = { "timeout", "retries", "backoff", "memory", "retry_if" }
 check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress", "engine", "trace",
   "resume", "report" }
@@ -347,7 +347,7 @@ check.CHUNKS = set_of { "size" }
 check.PROGRESS = set_of { "label", "total" }
 check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init", "start", "engine")
 
--- Pools have `workers`, calls that make their own workers have `jobs`.
+-- Pools have the option `workers`; calls that make their own workers have `jobs`.
 local OTHER_WORD <const> = { jobs = "workers", workers = "jobs" }
 
 -- Raise for a name that is not in the set of options.

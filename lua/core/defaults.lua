@@ -1,7 +1,7 @@
 --- defaults.lua - options of the command line, used if the script sets none.
 --
--- The command fills this table once, before the script runs. The engine may be that of the
--- environment; an empty variable is none.
+-- The command fills this table once, before the script runs. The engine may come from the
+-- environment, unless the variable is empty.
 
 local engine = os.getenv "FZLUA_ENGINE"
 

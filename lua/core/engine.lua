@@ -4,7 +4,7 @@ local core = require "fzlua.core"
 
 local engine = {}
 
----How many functions may run at once if nothing else is said.
+---The number of functions that may run at once by default.
 ---@param url string|nil the option `engine`; nil and "local": workers run on this machine
 ---@return integer
 function engine.slots(url)

@@ -43,7 +43,7 @@ local function others_text(others)
   return "\nalso failed: " .. table.concat(parts, "; ")
 end
 
--- A graph error did not happen in a call: its message is complete.
+-- The message of a graph error is complete, because it did not happen in a call.
 function Error:__tostring()
   local message = tostring(self.message or self.kind or "error")
   if self.kind ~= "graph" then
@@ -73,14 +73,14 @@ function Error.is(value, kind)
   return kind == nil or value.kind == kind
 end
 
----Put `what` before the message of `e`, to say which value it is about.
+---Put `what`, the name of the value that the error is about, before the message of `e`.
 ---@param e fz.Error
 ---@param what string
 function Error.about(e, what)
   e.message = what .. ": " .. e.message
 end
 
----Raise an fz.Error of this kind. A call in a wrong state raises "error", or "closed".
+---Raise an fz.Error of this kind. The kind for a call in a wrong state is "error", or "closed".
 ---@param kind string
 ---@param fmt string
 function Error.raise(kind, fmt, ...)
@@ -88,7 +88,7 @@ function Error.raise(kind, fmt, ...)
 end
 
 ---Raise an fz.Error of kind "graph".
----@param fields table stage, output and input, as far as they are known
+---@param fields table stage, output and input, if they are known
 ---@param fmt string
 function Error.graph(fields, fmt, ...)
   fields.kind = "graph"

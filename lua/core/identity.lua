@@ -4,7 +4,7 @@ local core = require "fzlua.core"
 
 local identity = {}
 
-local current -- of the process that set it; a forked worker has another pid
+local current -- pid of the process that set the name; a forked worker has another one
 
 ---Name this process.
 ---@param name string

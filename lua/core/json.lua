@@ -11,14 +11,14 @@ local concat, math_type = table.concat, math.type
 
 local json = {}
 
--- Nesting of lists and objects at most.
+-- Most nested lists and objects.
 local DEPTH_MAX <const> = 2048
 
 -- The class, which fzlua.lua registers. dkjson and rapidjson read its field `__jsontype`.
 local Object = core.classes()["fzlua.Object"]
 
--- Length of a list in which any elements may be missing. In a longer list at most half may be, so
--- that a table with one large key is not written as a million nulls.
+-- The greatest length of a list in which any number of elements may be missing. In a longer list at
+-- most half of them may be, so that a table with one large key is not written as a million nulls.
 local HOLES_MAX <const> = 1000
 
 -- The length of a table as a list, or nil: it has keys from 1 up, and `n` if it ends in nil.
@@ -49,7 +49,7 @@ local function fail(text, at, why)
   Error.raise("error", "not JSON: line %d, column %d: %s", line, column, why)
 end
 
--- Raise an error about a text that has something else than `what` at `at`.
+-- Raise an error about a text that does not have `what` at `at`.
 local function fail_expected(text, at, what)
   local word = match(text, "^[%w_]+", at) or match(text, "^%g", at)
   local found = at > #text and "the end of the text"
@@ -117,7 +117,7 @@ READ[QUOTE] = function(text, at)
   return read_escaped(text, at)
 end
 
--- Read a number that is no short integer, or is malformed.
+-- Read a number that is not a short integer, or is malformed.
 local function read_number(text, at)
   local digits, after = match(text, "^([%d.eE+-]+)()", at)
   local number = tonumber(digits)
@@ -132,7 +132,7 @@ local function read_number(text, at)
   return number, after
 end
 
-local DIGITS_SAFE <const> = 18 -- an integer with a sign and so many characters has 64 bits
+local DIGITS_SAFE <const> = 18 -- an integer with a sign and this many characters fits in 64 bits
 
 local function read_integer(text, at)
   local digits, more = match(text, "^(-?[1-9]%d*)([.eE]?)", at)
@@ -231,8 +231,8 @@ function json.decode(text)
   return value
 end
 
-local REFUSED_MAX <const> = 20 -- listed messages about values without a JSON form
-local PATH_MAX <const> = 20   -- keys in such a message
+local REFUSED_MAX <const> = 20 -- most messages about values without a JSON form
+local PATH_MAX <const> = 20   -- most keys in such a message
 
 -- The path to a value as ".rows[2]": the keys of the tables that contain it, and its own key.
 local function path_of(writer, key)
@@ -245,8 +245,8 @@ local function path_of(writer, key)
   return concat(parts) .. (writer.depth >= PATH_MAX and "..." or "")
 end
 
--- A value has no JSON form: raise an error, or note a message if the caller has asked for that.
--- Returns the text to write instead.
+-- Refuse a value without a JSON form: raise an error, or add a message to `refused` if the caller
+-- has passed it. Returns the text to write instead.
 local function refuse(writer, key, why)
   local refused = writer.refused
   if not refused then
@@ -380,7 +380,7 @@ local function members_text(writer, object, names)
       refuse(writer, name, "a name that is not UTF-8 has no JSON form")
     end
   end
-  parts[n > 1 and n or 2] = "}" -- in place of the last comma
+  parts[n > 1 and n or 2] = "}" -- this replaces the last comma
   return concat(parts)
 end
 

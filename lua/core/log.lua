@@ -1,6 +1,7 @@
---- log.lua - fz.log: entries of the log, which is standard error or a host's function.
+--- log.lua - fz.log: writes entries of the log, which go to standard error or to a function of the
+--- host.
 --
--- An entry is written at once, so that those of other processes cannot divide it:
+-- An entry is written by one call, so that entries of other processes cannot divide it:
 --
 --   HH:MM:SS.mmm LEVEL name[pid]: text
 --
@@ -17,7 +18,7 @@ local log = {}
 local RANKS = { debug = 1, info = 2, warn = 3, error = 4, off = 5 }
 local DEFAULT = "info"
 
-local level, rank -- nil until the first use, which reads FZLUA_LOG
+local level, rank -- nil until the first use, at which FZLUA_LOG is read
 
 local function stamp()
   local seconds = core.wall()
@@ -37,7 +38,7 @@ local function text_of(value)
   return ok and text or ("(a %s whose __tostring raises)"):format(type(value))
 end
 
--- A format that does not fit its values: all of them, and the reason.
+-- The text for a format that does not fit its values: the format, the values and the reason.
 local function unformatted(why, ...)
   local parts = table.pack(...)
   for i = 1, parts.n do parts[i] = text_of(parts[i]) end
@@ -50,7 +51,8 @@ local function message(fmt, ...)
   return ok and text or unformatted(text_of(text), fmt, ...)
 end
 
--- A worker has its number in its pool, because its pid follows anyway.
+-- The name of this process in the log. For a worker it is its number in its pool, because its pid
+-- follows anyway.
 local function name_of(own)
   return own.name:find "^Worker%-" and own.worker and "Worker-" .. own.worker or own.name
 end

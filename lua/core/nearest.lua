@@ -19,12 +19,12 @@ local function distance(a, b)
   return row[#b]
 end
 
-local NAME_MAX = 200 -- bytes of a name that are compared
+local NAME_MAX = 200 -- most bytes of a name that are compared
 
 ---The name that is most similar to `name`.
 ---@param name string
 ---@param names string[]
----@param always? boolean also a name of which more than half of the characters differ
+---@param always? boolean return a name even if more than half of its characters differ
 ---@return string|nil nearest nil if there is none
 ---@return integer|nil distance the number of characters that differ
 return function(name, names, always)

@@ -1,14 +1,15 @@
---- origin.lua - where an error was raised that a task raises again in its waiter.
+--- origin.lua - the traceback of an error that was raised in a task and again in its waiter.
 --
 -- The traceback that the command prints is made where no function has caught the error. It then has
 -- the frames of the waiter, below those of the task that raised the error, which are kept here.
 
 local origin = {}
 
--- The last error that was raised again, and its traceback; they are not kept for this.
+-- The last error that was raised again, and its traceback; weak, so that neither is kept alive for
+-- this.
 local last = setmetatable({ error = nil, traceback = nil }, { __mode = "v" })
 
----A waiter raises `e` next.
+---Note that a waiter raises `e` next.
 ---@param e any
 ---@param traceback string|nil of the task that has raised it
 function origin.note(e, traceback)
