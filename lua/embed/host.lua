@@ -11,14 +11,15 @@ local waiters = require "fzlua.waiters"
 
 local host = {}
 
-local NO_MEMORY <const> = "not enough memory" -- raised by string.rep, table.concat and the like
+-- Lua's message for a lack of memory, which string.rep, table.concat and the like raise
+local NO_MEMORY <const> = "not enough memory"
 
 -- A task that the host has started: it waits for the task's end.
 local Started = {}
 Started.__index = Started
 
-local pending, npending = {}, 0 -- set of those whose tasks have not ended
-local first, last, ended = 0, 0, {} -- those that have, from first + 1 to last
+local pending, npending = {}, 0 -- set of the ones whose tasks have not ended
+local first, last, ended = 0, 0, {} -- the ones whose tasks have ended, from first + 1 to last
 
 function Started:notify()
   pending[self], npending = nil, npending - 1
@@ -55,7 +56,7 @@ local function call(f, ...)
 end
 
 ---Start f(...) as a task.
----@param tag lightuserdata the host's word for it
+---@param tag lightuserdata the host's name for the task
 ---@param f function|table chains can be called, too
 function host.spawn(tag, f, ...)
   local future = task.spawn(call, f, ...)
@@ -65,7 +66,8 @@ function host.spawn(tag, f, ...)
   waiters.add(future, started)
 end
 
--- The next task was fetched: a lack of memory before this loses nothing.
+-- Remove the task that was fetched. It is removed only now, so that a lack of memory before this
+-- loses nothing.
 local function fetched(...)
   first = first + 1
   ended[first] = nil

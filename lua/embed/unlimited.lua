@@ -1,6 +1,6 @@
---- unlimited.lua - functions of Lua that fzlua_limit() replaces, as they were before.
+--- unlimited.lua - the original functions of Lua that fzlua_limit() replaces.
 --
--- Functions of a script may have kept one. They reach a spawned worker by this name.
+-- Functions of a script may refer to one of them. It reaches a spawned worker by its name here.
 
 return {
   create = coroutine.create,
