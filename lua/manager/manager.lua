@@ -1,4 +1,4 @@
---- manager.lua - fz.manager: a process that holds tables for all others.
+--- manager.lua - fz.manager: a process that holds tables for all other processes.
 --
 -- The process that creates the manager starts the server, which ends with that process, or when the
 -- manager is closed.
@@ -11,12 +11,12 @@ local deadlock = require "fzlua.deadlock"
 local proxy = require "fzlua.proxy"
 local wait = require "fzlua.wait"
 
-require "fzlua.process" -- whose finish() closes the managers
+require "fzlua.process" -- loaded because its finish() closes the managers
 
 local manager = {}
 
 local CHECK_INTERVAL <const> = 0.1 -- seconds between two checks that the server is alive
-local LEAVE <const> = 1 -- seconds in which a closed server may end by itself
+local LEAVE <const> = 1 -- seconds that a closed server has to end by itself
 
 -- Set of the managers that this process has created and not closed.
 local open = setmetatable({}, { __mode = "k" })
@@ -42,7 +42,8 @@ local function make(self, class, t)
   return proxy.new(self._client, class, object)
 end
 
--- Call a function of C, whose errors for wrong arguments get the user's line and the method's name.
+-- Call a C function. Its errors about wrong arguments get the user's line and the name of the
+-- method.
 local function at_caller(f, ...)
   local ok, result = pcall(f, ...)
   if ok then return result end
@@ -94,7 +95,7 @@ local function finish(self)
   self._process:close()
 end
 
--- End the server, which writes what its functions have left in open files.
+-- End the server, which first flushes files that its functions have left open.
 function Manager:close()
   check_own(self, "close")
   if self._owner ~= core.pid() then
@@ -108,7 +109,7 @@ function Manager:close()
   wait.until_done(self._process, LEAVE)
 end
 
--- In a forked process a copy of the manager ends nothing.
+-- Close the manager; in a forked process, a copy of it does nothing.
 function Manager:__close()
   if self._owner == core.pid() then self:close() end
 end
@@ -139,8 +140,8 @@ end
 
 local function nothing() end
 
--- The main function of the server. A spawned one requires the module itself, because a copy of the
--- module's function would have copies of its tables.
+-- The main function of the server. A spawned server loads the module by require, because a copy of
+-- the function that is sent would have copies of the module's tables.
 local function serve(...)
   require("fzlua.manager_server").run(...)
 end

@@ -1,8 +1,8 @@
 --- manager_client.lua - sends requests to a manager's server, from any process of the run.
 --
--- All processes put their questions into the server's queue. Answers come through a channel, a
--- queue of this process alone. Each pending question has its own channel, because a callback may
--- ask while another answer is awaited.
+-- All processes put their questions into the server's queue. Answers come through a channel, which
+-- is a queue of this process only. Each pending question has a channel of its own, because a
+-- callback may ask another question while an answer is awaited.
 --
 --   question  channel's id | question's number | encoded: operation, object, arguments
 --             number 0: the channel's queue, sent once per channel
@@ -36,8 +36,8 @@ local Client = {}
 Client.__index = Client
 
 local clients = setmetatable({}, { __mode = "v" }) -- server -> client
-local idle, owner = {}, nil -- server -> idle channels; pid of the process that owns these
-local ids = 0 -- channels made by this process and its ancestors
+local idle, owner = {}, nil -- server -> its idle channels; pid of the process that owns these
+local ids = 0 -- number of channels made by this process and its ancestors
 
 ---Make a channel of this process; `answers` is its queue.
 local function new_channel(answers)
@@ -89,7 +89,7 @@ function Client:own(manager, process, channel)
   idle_channels(self.server)[1] = channel
 end
 
--- The error for a server that has died. Its parent knows how.
+-- The error for a server that has died. Only its parent knows how it died.
 local function crash(self)
   local e = { kind = "crash", pid = self.pid, message = "the manager's server has died" }
   if self._owner ~= own_pid() then return e end
@@ -103,8 +103,8 @@ local function crash(self)
   return e
 end
 
--- Raise the error for a server that has ended. Empties its queue, because no other process reads
--- it.
+-- Raise the error for a server that has ended. Empties its queue first, because no process reads it
+-- any more.
 local function fail_ended(self)
   local taken, why
   repeat taken, why = self.questions:try_get() until not taken
@@ -137,8 +137,8 @@ local function acquire_channel(self)
   return channel
 end
 
--- Send the next question and wait for its answer. Skips answers to earlier questions, which a
--- timeout or an error may have left.
+-- Send the next question and wait for its answer. Skips answers to earlier questions, which are
+-- left after a timeout or an error.
 local function exchange(self, channel, question)
   local number, answers = channel.number + 1, channel.answers
   channel.number = number
@@ -147,7 +147,7 @@ local function exchange(self, channel, question)
     local answer = answers:get(CHECK_INTERVAL)
     if not answer and not core.alive(self.server) then
       local there
-      there, answer = answers:try_get() -- sent before it died
+      there, answer = answers:try_get() -- an answer that was sent before the server died
       if not there then fail_ended(self) end
     end
     if answer and unpack(client.NUMBER, answer) == number then return answer end
@@ -164,7 +164,7 @@ local ARGUMENTS = {
   new = { "class", "table" },
 }
 
--- Raise `e`, an error from encoding a question; adds the argument's name.
+-- Raise `e`, an error in the encoding of a question, with the name of the argument.
 local function fail_encoding(operation, e)
   if Error.is(e) and math.type(e.value) == "integer" then
     local names = ARGUMENTS[operation]

@@ -1,7 +1,7 @@
 --- manager_server.lua - the process that holds a manager's tables and answers requests.
 --
 -- The tables are plain and contain each other. A table with a proxy has a number. It is kept as
--- long as it is a root, or is reachable from one.
+-- long as it is a root, or reachable from a root.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
@@ -68,7 +68,7 @@ local function answer_with(value)
   return VALUES, value
 end
 
--- Answer with a value that leaves the tables: a table is copied unless it is a root.
+-- Answer with a value that is removed from its table: a table is copied unless it is a root.
 local function answer_with_copy(value)
   if is_table(value) and roots[numbers[value]] then return answer_with(value) end
   return VALUES, value
@@ -88,7 +88,7 @@ local function check_index(t, index, most)
   end
 end
 
--- A key outside of the sequence, or a hole, makes a list a dict.
+-- Store a value. A key outside of the sequence, or a hole, makes a list a dict.
 local function store(t, key, value)
   if lists[t] and not (math.type(key) == "integer" and key >= 1 and key <= #t + 1
       and (value ~= nil or key >= #t)) then
@@ -100,8 +100,8 @@ end
 local asker = 0 -- member number of the process whose question is being answered
 local in_function = false -- a function of the question is running
 
--- Call a function of the user. If the asking process dies, an error ends `f`, so that it does not
--- run on while all other clients wait.
+-- Call a function of the user. If the asking process dies, an error ends `f`, so that the other
+-- clients do not wait for it.
 local function guarded(f, ...)
   return core.work_for(asker, f, ...)
 end
@@ -176,7 +176,7 @@ end
 
 function operations.copy(t) return VALUES, t end
 
--- Encode the value before it is stored, so that one that cannot be sent raises.
+-- Encode the value before it is stored, so that a value that cannot be sent raises an error.
 function operations.update(t, key, f)
   local before = t[key]
   local value = call(f, before)
@@ -252,7 +252,7 @@ local function describe(e)
 end
 
 -- `fields` is a text if there was no memory, or no stack, to describe the error. The cause is a
--- message of its own, because the client gets the rest also if it cannot decode the cause.
+-- message of its own, so that the client gets the rest even if it cannot decode the cause.
 local function encode_error(fields)
   if type(fields) == "string" then
     in_function = false

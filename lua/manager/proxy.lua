@@ -1,7 +1,7 @@
 --- proxy.lua - dicts, lists and namespaces that stand for tables in a manager's server.
 --
 -- A proxy has no fields: the server handles all reads, assignments and calls. In a message a proxy
--- is the names of its manager and its table; in the server itself it becomes that table.
+-- is written as the names of its manager and its table; in the server itself it becomes that table.
 
 local core = require "fzlua.core"
 local check = require "fzlua.check"
@@ -14,7 +14,7 @@ local proxy = {}
 local Proxy = {}
 Proxy.__name = "fzlua.Proxy"
 
--- Keys of a proxy's own fields; no user has them.
+-- Keys of a proxy's own fields; users do not have these keys.
 local CLIENT <const>, OBJECT <const>, CLASS <const> = {}, {}, {}
 
 -- name -> { name =, noun =, methods =, length =, assign = }; answers contain these names
@@ -31,7 +31,7 @@ function proxy.is(value)
   return getmetatable(value) == Proxy
 end
 
--- Convert an answer to what the user gets.
+-- Convert an answer to the values that the user gets.
 local function received(of, code, value, ...)
   if code == client.VALUES then return value, ... end
   return proxy.new(of, code, value)
@@ -201,7 +201,7 @@ function proxy.serve(find)
   find_table = find
 end
 
--- Bytes from outside may name any object, but contain no queues.
+-- Bytes from outside this run may name any object, but cannot contain queues.
 function Proxy.__fzunpack(packed)
   local server, pid, questions, spare, class, object = table.unpack(packed, 1, 6)
   if check.typename(questions) ~= "fzlua.Queue" then error("not a proxy of this run", 0) end
