@@ -171,7 +171,7 @@ local getters = {
 }
 
 function Chain:__index(name)
-  local method = methods[name] -- first, because an invoke calls several
+  local method = methods[name] -- check this first, because an invoke calls several methods
   if method then return method end
   local getter = getters[name]
   if getter then return getter(self) end

@@ -9,7 +9,7 @@ local changes = {}
 local COLUMNS <const> = { "stage_id", "stage_name", "name", "change", "type", "bytes", "rows",
   "columns", "was" }
 
--- The fields of the records of a list, sorted; nil if an element is no record.
+-- The fields of the records of a list, sorted; nil if an element is not a record.
 local function fields_of(list, n)
   local seen, names = {}, {}
   for i = 1, n do
@@ -40,7 +40,7 @@ local function measure(value)
   return is
 end
 
--- Digests and measures of values, each made once.
+-- Digests and measures of values; each is made once.
 local Values = {}
 Values.__index = Values
 
@@ -53,7 +53,7 @@ end
 local function digest(self, value)
   if not self.digests[value] then
     local ok, made = pcall(core.digest_in, {}, value)
-    self.digests[value] = ok and made or {} -- unlike any other
+    self.digests[value] = ok and made or {} -- a value that equals no other value
   end
   return self.digests[value]
 end
@@ -86,7 +86,8 @@ local function sorted_names(t)
   return names
 end
 
--- The rows of one stage: what it makes in the order of registration, then the others by name.
+-- Add the rows of one stage: its outputs in the order of registration, then the other values by
+-- name.
 local function add_stage(rows, values, id, name, layer, before, after)
   local made = {}
   for _, each in ipairs(layer.made) do
@@ -105,7 +106,7 @@ end
 
 ---@param plan fzlua.Plan
 ---@param names string[] of the stages
----@param layers table[] what left each stage
+---@param layers table[] the values that left each stage
 ---@param input table
 ---@return fzlua.Table
 function changes.rows(plan, names, layers, input)

@@ -39,14 +39,14 @@ function Invocation.defaults(list)
   local limits, merged = { list[1], command_line }, {}
   list[#list + 1] = command_line
   for _, name in ipairs(check.RUN) do merged[name] = first_given(name, list) end
-  -- Limits of one stage do not apply to other stages: the plan has them.
+  -- Limits of a stage do not apply to other stages, so they are in the plan.
   for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, limits) end
   merged.cache = first_given("cache", limits)
   merged.on_error = merged.on_error or "stop"
   return merged
 end
 
--- What is not known before a run starts.
+-- Set the options that are not known before a run starts.
 local function complete(merged, given, defaults)
   merged.jobs = given.jobs or defaults.jobs or engine.slots(merged.engine)
   merged.given_seed = given.seed or defaults.seed
@@ -66,7 +66,7 @@ function Invocation.options(given, defaults)
   return complete(merged, given, defaults)
 end
 
--- The options of runs that give none, by defaults.
+-- For each table of defaults, the options of runs that have none of their own.
 local plain = setmetatable({}, { __mode = "k" })
 
 ---As options(), for a run that starts before the next call of this. Runs without options of their
@@ -94,7 +94,7 @@ local function set_inputs(run, needs, input)
     local need = needs[i]
     local ok, e = pcall(set_input, run, need, input[need.name])
     if not ok then
-      -- An error in a class's __fzpack arrives here, too.
+      -- Errors in the __fzpack of a class arrive here, too.
       if Error.is(e) and e.kind ~= "interrupted" then
         Error.about(e, "input " .. need.name)
         e.input = need.name
@@ -136,7 +136,7 @@ function Invocation.start(owner, plan, entries, input, given, merged, cache)
   }, Invocation)
   if progress then
     self._ended, self._count, self._total = {}, 0, #plan.nodes
-    self._left = {} -- of each map whose list is known: elements that have not ended
+    self._left = {} -- for each map whose list is known: number of elements that have not ended
   end
   self.future = Future.new(function() self:_cancel() end)
   if #plan.nodes == 0 then
@@ -155,12 +155,12 @@ function Invocation.start(owner, plan, entries, input, given, merged, cache)
   return self
 end
 
----Go on while others wait: call this at once, unless wait() is called at once.
+---Let the run go on during other waits. Must be called at once, unless wait() is.
 function Invocation:watch()
   if self.run then wait.watch(self.run:id(), self) end
 end
 
--- Wait for the run without Lua, if nothing else has to be done meanwhile.
+-- Wait for the run in the engine, if no Lua code is needed meanwhile.
 local function wait_alone(self)
   local run = self.run
   return run and not (self._progress or self._asks or self._cache) and wait.alone() and run:wait()
@@ -210,7 +210,7 @@ local function call_progress(self, kind, id, pid, seconds, index)
 end
 
 local function report(self, kind, id, pid, seconds)
-  if self._left[id] then return end -- a map: its elements are reported
+  if self._left[id] then return end -- it is a map, whose elements are reported instead
   if ENDS[kind] and not self._ended[id] then
     self._ended[id] = true
     self._count = self._count + 1
@@ -262,7 +262,7 @@ local function report_rest(self)
   end
 end
 
--- The number of an element of a map becomes the index of its error.
+-- Set the field `index` of an error to the number of the element of a map.
 local function set_index(e)
   e.index, e.element = e.element, nil
   return e
@@ -282,7 +282,8 @@ local function decide_retries(self)
   end
 end
 
--- A callback may wait and pump other objects, so the state of the run is read afterwards.
+-- Call the callbacks. They may wait and pump other objects, so the state of the run must be read
+-- afterwards.
 local function call_back(self)
   if self._cache then self._cache:record() end
   if self._asks then decide_retries(self) end
@@ -319,8 +320,8 @@ local function where(node)
   return node.stage and ("%s.%s"):format(node.stage, node.outputs[1]) or node.outputs[1]
 end
 
--- A new error of the node; nil if it has a result. The engine gives the number of the failed node
--- for which a cancelled one was waiting, or the run stopped.
+-- A new error of the node; nil if it has a result. For a cancelled node the engine returns the
+-- failed node that it was waiting for, or because of which the run stopped.
 local function error_of(self, id)
   local e = self.run:error(id)
   if e then set_index(e) end
@@ -349,8 +350,8 @@ local function add_elements(self, list, id, index)
   return list
 end
 
--- Add one error for each missing output. If two stages have an output of this name, a failure is
--- kept rather than a node that was cancelled because of it.
+-- Add one error for each missing output. If two stages have an output of this name, the error of
+-- the failed node is kept, and not that of a node that was cancelled because of it.
 local function collect_errors(self, errors)
   for id, node in ipairs(self.plan.nodes) do
     local e = error_of(self, id)
@@ -417,8 +418,8 @@ local function read_partial(self, run, id)
   return true, list
 end
 
--- Read the value `value` of output `name`; returns false if there is none. Reading may fail for a
--- complete result, if its class's __fzunpack raises.
+-- Read the value `value` of output `name`; returns false if there is none. Even a complete result
+-- may be unreadable, if the __fzunpack of its class raises.
 local function read_value(self, results, value, name)
   if results.decoded[value] ~= nil then return true, results.decoded[value] end
   local ok, there, decoded = pcall(results.run.value, results.run, value)
@@ -438,7 +439,7 @@ local function read_value(self, results, value, name)
   return false
 end
 
--- The values that leave the end.
+-- Collect the values that leave the end.
 local function collect_output(self, results)
   local plan, input, output = self.plan, self.input, {}
   local all_final, passed = plan.final, plan:passed(input)
@@ -451,7 +452,7 @@ local function collect_output(self, results)
   return output
 end
 
--- The values that left each stage, for keep = "all".
+-- Collect the values that left each stage, for keep = "all".
 local function collect_layers(self, results)
   local layers, passing = {}, self.input
   for number, layer in ipairs(self.plan.layers) do
@@ -461,7 +462,7 @@ local function collect_layers(self, results)
     end
     for _, made in ipairs(layer.made) do
       local there, value = read_value(self, results, made.value, made.name)
-      leaving[made.name] = nil -- a replaced value does not leave
+      leaving[made.name] = nil -- a replaced value does not leave the stage
       if there then leaving[made.name] = value end
     end
     layers[number], passing = leaving, leaving
@@ -469,7 +470,8 @@ local function collect_layers(self, results)
   return layers
 end
 
--- Why the run has failed as a whole, or nil and the output. Adds the errors of outputs to `errors`.
+-- Collect the results: the error of the whole run, or nil and the output. Adds the errors of
+-- outputs to `errors`.
 local function collect(self, run, errors)
   local options = self.options
   local keeps = options.on_error == "continue"

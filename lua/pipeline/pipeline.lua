@@ -16,7 +16,7 @@ local max, min, remove = math.max, math.min, table.remove
 
 ---@class fzlua.Pipeline
 ---@field input table
----@field output table values that left the end in the last invoke
+---@field output table the values that left the end in the last invoke
 ---@field errors table<string, fz.Error> of the last invoke, by output
 ---@field trace fzlua.Trace|nil of the last invoke or stream that had the option `trace`
 local Pipeline = {}
@@ -45,11 +45,11 @@ function Pipeline.init(self, options)
   self._options = options
   self._workers = StagePools.new()
   self._plan, self._plan_key, self._layers, self._trace = false, false, false, false
-  self._last = false -- the last invocation, if it has kept what left each stage
-  self._state_list = false -- of a chain's stages; false until needed
+  self._last = false -- the last invocation, if it has kept the values that left each stage
+  self._state_list = false -- states of the stages of a chain; false until needed
   self._continues = false -- on_error of the last invoke is "continue"
   self._live = {} -- invocations in progress, in the order of their start
-  self._streams = setmetatable({}, { __mode = "k" }) -- that are not closed
+  self._streams = setmetatable({}, { __mode = "k" }) -- streams that are not closed
   made.pipeline = true
   return self
 end
@@ -60,8 +60,8 @@ local function check_self(self, what)
   end
 end
 
--- How many calls of each pool may run at once: also those of other invokes of the chain, so `jobs`.
--- The engine forks a worker only when a job may run on it now.
+-- The number of workers of each pool. It is `jobs`, because other invokes of the chain may use the
+-- pool at the same time. The engine forks a worker only when a job may run on it now.
 local function worker_counts(plan, states, jobs)
   local most, pools, counts = min(max(jobs, 1), check.WORKERS_MAX), plan.pools, {}
   for i = 1, #pools do counts[i] = states[pools[i].layer].options.workers or most end
@@ -118,7 +118,7 @@ local function cache_of(plan, states, merged)
   return require "fzlua.call_cache".new(plan, states, merged)
 end
 
--- A warm invoke of small functions is mostly this: see bench invoke.
+-- Start a run. An invoke of small functions spends most of its time here: see the bench row invoke.
 local function start(self, what, input, given)
   check_self(self, what)
   if input ~= nil then self._input = check.type(input, "table", 1, what) end
@@ -179,7 +179,7 @@ function Pipeline:call(input, options)
   return start(self, "invoke", input, options):wait()
 end
 
--- At first, without `inflight`, twice as many items are under way as functions can run.
+-- The first limit without `inflight`: twice as many items as functions can run at once.
 local function first_limit(jobs, counts)
   local workers = 0
   for _, count in ipairs(counts) do workers = workers + count end
@@ -194,7 +194,7 @@ function Pipeline:stream(first, ...)
   local plan, states = Pipeline._plan_of(self, given.outputs), self:_states()
   local merged = Invocation.options(given, defaults_of(self, plan, states))
   local counts = worker_counts(plan, states, merged.jobs)
-  merged.fixed = true -- unlike the window of an imap
+  merged.fixed = true -- the window does not size itself, unlike that of an imap
   merged.limit = merged.inflight or first_limit(merged.jobs, counts)
   merged.own_trace = Trace.start(plan, merged)
   self._trace = merged.own_trace or false

@@ -1,6 +1,6 @@
 --- plan.lua - a chain or dag compiled to a graph of the engine.
 --
--- Names are resolved here, once until the next registration. A plan holds nothing of a single
+-- Names are resolved here, once until the next registration. A plan has no state of a single
 -- invoke.
 
 local core = require "fzlua.core"
@@ -15,7 +15,7 @@ local NONE <const> = {}
 ---@field outputs string[]
 ---@field inputs string[]
 ---@field from integer[] for each input the layer that makes it; 0: an input of the chain
----@field values integer[] for each input the value's number in the engine
+---@field values integer[] for each input the number of its value in the engine
 ---@field first integer number of the first output's value in the engine
 ---@field registration table
 ---@field map boolean whether it calls its function for each element of its first input
@@ -25,13 +25,13 @@ local NONE <const> = {}
 ---@field graph userdata
 ---@field nodes fzlua.Node[] by the node's number in the engine
 ---@field maker table<integer, integer> value -> node; inputs have none
----@field needs table[] name, value, stage, output: inputs that functions read; is_list: a map
+---@field needs table[] inputs that functions read: name, value, stage, output; is_list: a map
 ---reads its elements
 ---@field layers table[] for each stage: `made`, a list of {name, value}; `passes`
 ---@field pools table[] for each pool: the number of its layer, the stage's name, its functions,
 ---whether one of them is a map
 ---@field limits table[] for nodes with their own limits: node, timeout, retries, ...
----@field asks boolean whether one of these has a function retry_if
+---@field asks boolean whether one of `limits` has a function retry_if
 ---@field caches boolean whether results of a node are recorded because of its own options
 ---@field final table[] name, value: outputs of functions that leave the end
 ---@field passes boolean whether inputs that no function makes leave the end
@@ -52,7 +52,7 @@ local function new()
   }, Plan)
 end
 
--- The value of the chain's input `name`; `node` may be the first to read it.
+-- The value for the input `name` of the chain, made if `node` is the first to read it.
 local function input(self, name, node)
   local value = self._inputs[name]
   if not value then
@@ -169,7 +169,7 @@ end
 ---@return fzlua.Plan
 function Plan.of_chain(stages, wanted)
   local self = new()
-  local live, from = {}, {} -- name -> value, layer that makes it
+  local live, from = {}, {} -- name -> value; name -> layer that makes it
   local wall -- the last stage that does not pass inputs
   for number, stage in ipairs(stages) do
     local layer, nodes = add_layer(self, stage.registry, stage.name, stage.options, wanted)
@@ -194,7 +194,7 @@ function Plan.of_chain(stages, wanted)
   return self
 end
 
-local CYCLE_SHOWN = 10 -- names shown of a long cycle
+local CYCLE_SHOWN = 10 -- most names of a cycle that are shown
 
 -- "a -> b -> a": the outputs along a cycle, from the node that was added first.
 local function cycle_text(self, cycle)
@@ -262,7 +262,7 @@ local function no_output(name)
     .. " through", name)
 end
 
--- Add the registrations of the nodes that make `value`, with all that they read.
+-- Add the registrations of the nodes that make `value`, and of all nodes that these need.
 local function add_makers(self, wanted, value)
   local pending = { value }
   while #pending > 0 do
@@ -274,7 +274,7 @@ local function add_makers(self, wanted, value)
   end
 end
 
----The plan that runs only what some outputs need, and keeps only them.
+---The plan that runs only the functions that some outputs need, and keeps only these outputs.
 ---@param names string[]
 ---@param compile fun(wanted: table<table, boolean>): fzlua.Plan of_chain() or of_dag()
 ---@return fzlua.Plan
@@ -368,7 +368,7 @@ function Plan:check_inputs(values)
     table.concat(texts, "\n"))
 end
 
----Whether a function makes the output `name`, and it leaves the end.
+---Whether a function makes the output `name`, and the output leaves the end.
 ---@param name any
 ---@return boolean
 function Plan:makes(name)
@@ -419,7 +419,7 @@ function Plan.name_error(e, node, output)
   e.stage = e.stage or node.stage
   local failed = e.result and node.outputs[e.result]
   e.output = output or failed or node.outputs[1]
-  if e.list then -- the first input of a map is no list
+  if e.list then -- the first input of a map is not a list
     e.list, e.input = nil, node.inputs[1]
     Error.about(e, "input " .. e.input)
   end

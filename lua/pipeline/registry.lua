@@ -1,6 +1,6 @@
 --- registry.lua - the functions of a stage or dag by their outputs, in the order of registration.
 --
--- It knows no graph: a plan checks whether the inputs exist.
+-- It does not know the graph: a plan checks whether the inputs exist.
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
@@ -20,7 +20,7 @@ local nearest = require "fzlua.nearest"
 ---@field order string[] outputs, in order of first registration
 ---@field makers table<string, fzlua.Registration>
 ---@field version integer incremented by every registration
----@field planned integer the version of the last plan, 0 without one: it lacks what is newer
+---@field planned integer the version at the last plan, which lacks newer registrations; 0: none
 local Registry = {}
 Registry.__index = Registry
 Registry.__name = "fzlua.Registry"
@@ -94,8 +94,8 @@ local function described(f)
   return ("the function at %s:%d"):format(info.short_src, info.linedefined)
 end
 
----Raise if an output has a function that was registered since the last plan, so that it has never
----run: it would be lost without a word. At the prompt a name may be defined as often as one likes.
+---Raise if an output has a function that was registered since the last plan and so has never run:
+---it would be lost without a message. At the prompt a name may be defined again at any time.
 ---@param outputs string[]
 ---@param f function
 function Registry:check_new(outputs, f)
@@ -108,7 +108,7 @@ function Registry:check_new(outputs, f)
   end
 end
 
----Register `f`, which takes over outputs of earlier registrations.
+---Register `f`, which replaces earlier registrations of its outputs.
 ---@param outputs string[]
 ---@param inputs string[]
 ---@param f function

@@ -41,7 +41,7 @@ end
 
 local methods = {}
 
--- Register `f` as the function of `output`; without inputs it reads the one of the same name.
+-- Register `f` as the function of `output`. Without inputs it reads the input of the same name.
 function methods:register(output, ...)
   if not stage.is(self) then check.no_self("stage", "register") end
   local outputs, inputs, f, limits = Registry.parse("register", output, ...)
@@ -175,7 +175,8 @@ function setters.workers(state, value)
   state.registry.version = state.registry.version + 1
 end
 
--- A function that raises, if `name` is a method of chains that users call on a stage.
+-- A function that raises an error, if `name` is a method of chains that users may call on a stage
+-- by mistake.
 local function refused(name)
   if name ~= "stream" and name ~= "invoke_async" then return nil end
   return function()

@@ -24,7 +24,7 @@ function stage_lines.start(owner, plan, runs, options, from)
       local done, failed, busy, waiting, more, more_done, more_failed = counted:counts(i)
       if from then
         done = done // functions
-      else -- the elements of a map whose list is known take its place
+      else -- the elements of a map whose list is known are counted instead of the map
         line.total, done, failed = functions + more, done + more_done, failed + more_failed
       end
       line.done, line.failed, line.busy, line.waiting = done, failed, busy, waiting

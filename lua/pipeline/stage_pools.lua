@@ -14,7 +14,7 @@ function StagePools.new()
   return setmetatable({ _entries = {}, _slots = false }, StagePools)
 end
 
--- The slots that all pools share: they limit how many functions run at once.
+-- The slots that all pools share, which limit the functions that run at once.
 local function slots_of(self)
   if not self._slots then self._slots = core.slots() end
   return self._slots
@@ -31,8 +31,8 @@ local function retire(entry)
   if entry.users == 0 then entry.pool:close() end
 end
 
--- The entry of `registry`, if it has this version, enough workers, these on this engine, and the
--- functions that workers are to have inherited.
+-- The entry of `registry` if it has the version of the registry, enough workers, on this engine,
+-- which have inherited the functions in `code`.
 local function find(self, registry, workers, engine, code)
   local entry = self._entries[registry]
   if entry and (entry.version ~= registry.version or entry.workers < workers
@@ -51,7 +51,7 @@ end
 ---@param funcs function[]
 ---@param options table of the stage: init, called in each new worker, and start
 ---@param engine string|nil where its workers run
----@param code string|nil see CallKeys:code(); nil: the workers may have any
+---@param code string|nil see CallKeys:code(); nil: workers with any functions will do
 ---@return table entry `entry.pool` is the pool
 function StagePools:acquire(registry, workers, funcs, options, engine, code)
   local entry = find(self, registry, workers, engine, code)

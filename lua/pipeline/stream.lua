@@ -16,14 +16,14 @@ local stage_lines = require "fzlua.stage_lines"
 ---@class fzlua.Stream: fzlua.Window
 local Stream = Window.class "fzlua.Stream"
 
--- Passes the events of a stream to a progress function.
+-- Objects that pass the events of a stream to a progress function.
 local Events = {}
 Events.__index = Events
 
 local ENDS = { done = true, failed = true, cached = true }
 
--- An item that was not started has one event, without a node. The events of a map are those of its
--- elements; it counts once.
+-- Report one event. An item that was not started has one event, without a node. A map has the
+-- events of its elements, but counts once.
 function Events:_report(place, kind, id, pid, seconds, element)
   local node, cached = self._plan.nodes[id], kind == "cached" or nil
   if ENDS[kind] and not element then
@@ -59,7 +59,7 @@ function Events.new(runs, plan, f, total)
   if not f then return nil end
   return setmetatable({
     _runs = runs, _plan = plan, _f = f, _total = total, _done = 0, closed = false,
-    _left = {}, -- functions by place
+    _left = {}, -- number of functions that have not ended, by place of the item
   }, Events)
 end
 
@@ -141,15 +141,15 @@ function Stream:release()
   self._owner._streams[self] = nil
 end
 
----The chain is closed: the loop raises an error.
+---The chain is closed: let the loop raise an error.
 function Stream:cancel()
   if self._closed then return end
   self._cut = Error.new { kind = "cancelled", message = "the chain was closed" }
   self:close()
 end
 
--- The source, whose items are lists of values: these are the inputs of the chain in the order in
--- which its functions read them. A single value is an item like any other.
+-- A source whose items are lists of values: these are the inputs of the chain, in the order in
+-- which its functions read them. A list of a single value is that value as an item.
 local function unpacking(plan, following)
   return function()
     local values = following()
@@ -161,7 +161,7 @@ local function unpacking(plan, following)
   end
 end
 
--- The source, whose items are noted if they have values that pass through the chain.
+-- A source whose items are noted if they have values that pass through the chain.
 local function noting(self, plan, following)
   local items, passing = self._items, self._passing
   local only = #plan.needs == 1 and plan:passes_on(plan.needs[1].name) and plan.needs[1].name
@@ -187,7 +187,7 @@ local function noting(self, plan, following)
   end
 end
 
--- The source, with copies of a manager's lists whose elements maps read.
+-- A source with copies of those lists of a manager whose elements maps read.
 local function copying(plan, following)
   return function()
     local item = following()
@@ -238,7 +238,7 @@ function Stream.new(owner, plan, entries, from, given, merged, cache)
     _events = Events.new(runs, plan, merged.progress, from.n),
     _shown = stage_lines.start(owner, plan, runs, merged, from),
     _given = given, _merged = merged, _asks = plan.asks or merged.retry_if ~= nil,
-    _passing = {}, -- by place
+    _passing = {}, -- by place of the item
     _cache = cache or false,
   }
   if from.packed then from.next = unpacking(plan, from.next) end
