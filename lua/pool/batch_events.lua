@@ -3,8 +3,8 @@
 local callback = require "fzlua.callback"
 
 ---@class fzlua.BatchEvents
----@field total integer|nil items; nil: not known
----@field closed boolean set when the batch is closed: no more calls
+---@field total integer|nil number of items; nil: unknown
+---@field closed boolean set when the batch is closed: the function is not called any more
 local BatchEvents = {}
 BatchEvents.__index = BatchEvents
 

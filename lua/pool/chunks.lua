@@ -1,4 +1,5 @@
---- chunks.lua - a file in pieces that end at line ends, as items for imap, fold and streams.
+--- chunks.lua - splits a file into pieces that end where lines end, as items for imap, fold and
+--- streams.
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"

@@ -1,4 +1,5 @@
---- folding.lua - a fold over many items: a range of items in each call, the results merged here.
+--- folding.lua - a fold over many items: a range of items in each call, whose results are merged
+--- here.
 --
 -- A worker folds a range from a copy of the first accumulator, so that a range can be repeated by
 -- another worker. The next ranges grow until one takes about RANGE_SECONDS, because each result is
@@ -11,7 +12,7 @@ local source = require "fzlua.source"
 local folding = {}
 
 local RANGE_SECONDS <const> = 0.1 -- seconds of work
-local GROWTH <const> = 8 -- a range is at most so many times longer than the one before
+local GROWTH <const> = 8 -- a range is at most this many times as long as the one before it
 local ITEMS_MAX <const>, BYTES_MAX <const> = 1 << 16, 8 << 20
 
 ---@class fzlua.Range items that one worker folds
@@ -20,7 +21,7 @@ local ITEMS_MAX <const>, BYTES_MAX <const> = 1 << 16, 8 << 20
 ---@field [integer] any the items; none of a list that the workers have inherited
 
 ---@class fzlua.Folding
----@field ranges table<integer, {first: integer, n: integer}> sent and not merged, by number
+---@field ranges table<integer, {first: integer, n: integer}> by number: sent, not merged
 ---@field nmerged integer items whose results are merged
 ---@field size integer items of the next range
 ---@field seconds number|nil measured time of an item
@@ -41,7 +42,7 @@ local function cost(item)
   return type(item) == "string" and #item or 0
 end
 
--- Fill the range from the source.
+-- Read the items of a range from the source.
 local function read(self, range)
   local following, bytes = self.from.next, 0
   while not self.ended and range.n < self.size and bytes < BYTES_MAX do
@@ -73,7 +74,7 @@ function Folding:next()
   return range
 end
 
--- Set the size of the next ranges, because this one has taken so many seconds.
+-- Set the size of the next ranges by the seconds that this one has taken.
 local function measure(self, range, seconds)
   local mean = seconds / range.n
   self.seconds = self.seconds and (self.seconds + mean) / 2 or mean
@@ -81,7 +82,7 @@ local function measure(self, range, seconds)
   self.size = math.max(1, math.floor(math.min(fitting, range.n * GROWTH, ITEMS_MAX)))
 end
 
--- Set the index of the item that an error is about. A worker that dies does not name the item.
+-- Set the index of the item that an error is about. If a worker died, it is unknown.
 local function name_item(e, range)
   if not Error.is(e) then return e end
   local item = e.item or range.n == 1 and 1
@@ -92,14 +93,14 @@ local function name_item(e, range)
   return e
 end
 
----The option retry_if for ranges, whose errors are to name their items.
+---The option retry_if for ranges: errors that it gets have the index of the item.
 ---@param f nil|fun(e: fz.Error): boolean
 ---@return nil|fun(e: fz.Error): boolean
 function Folding:retry_if(f)
   return f and function(e) return f(name_item(e, self.ranges[e.index])) end
 end
 
----The option progress for ranges, whose events are to be those of their items.
+---The option progress for ranges: the events that it gets are those of items.
 ---@param f nil|boolean|fun(done: integer, total: integer?, event: table)
 ---@return false|fun(done: integer, total: integer?, event: table)
 function Folding:progress(f)
@@ -159,7 +160,7 @@ function folding.worker(f, init, list)
   end
 end
 
----Merge the results of ranges, which `results` returns as an imap that continues after errors does.
+---Merge the results of ranges, which `results` returns like an imap that continues after errors.
 ---@param merge fun(a: any, b: any): any
 ---@param init any the result without items
 function Folding:merge(merge, init, results, ...)

@@ -19,7 +19,7 @@ Mapping.__name = "fzlua.Mapping"
 -- Elements that a Lua table can have.
 local LENGTH_MAX = 0x7fffffff
 
--- Raise for a table without elements that is probably not meant as a list.
+-- Raise for a table without elements that was probably not meant as a list.
 local function check_empty(list)
   local key = getmetatable(list) == nil and next(list)
   if key ~= nil and key ~= false then
@@ -42,8 +42,8 @@ end
 
 Mapping.length = length
 
----A list that can be read while items are encoded, when no call may wait: for a manager's list,
----whose elements are in its server, a copy.
+---A list that can be read while items are encoded, when calls must not wait. For a manager's list,
+---whose elements are in its server, this is a copy.
 ---@param list table
 ---@return table
 function Mapping.readable(list)
@@ -157,8 +157,8 @@ end
 -- Store the results that have arrived, and record them.
 local function take(self)
   if not self.batch:news() then return end
-  -- Made only now, because this is fresh memory that forked workers do not share, and a processor
-  -- that one of them has left can make it.
+  -- The list is made only now, not before the fork, because this is fresh memory that workers need
+  -- not share.
   self.values = self.values or self.batch:list()
   if not self._cache then return self.batch:take(self.values, self.errors) end
   local cache, values, ranges = self._cache, self.values, {}
@@ -183,7 +183,7 @@ function Mapping:pump()
   if not self._closed and self.batch:done() then events:report_rest() end
 end
 
----@return integer id of what changes before the map is done; for wait.lua
+---@return integer id of the object that changes before the map is done; for wait.lua
 function Mapping:id()
   return self.batch:id()
 end

@@ -1,4 +1,4 @@
---- pool.lua - fz.pool: workers that stay, and the calls they make.
+--- pool.lua - fz.pool: workers that stay, and the calls that they execute.
 --
 -- The engine has the workers and sends them batches. This module checks arguments, and settles the
 -- results of asynchronous calls.
@@ -23,7 +23,7 @@ local Pool = {}
 Pool.__name = "fzlua.Pool"
 Pool.__fzpack = false -- cannot be sent
 
--- Arguments that fit on the stack of a function.
+-- The most arguments that fit on the stack of a function.
 local ARGUMENTS_MAX <const> = 900000
 
 local NO_OPTIONS <const> = {}
@@ -73,7 +73,7 @@ end
 
 function Pool:__index(name)
   if name ~= "workers" then return Pool[name] end
-  -- With the option `idle`, a query must not fork workers again that have ended.
+  -- With the option `idle`, a query must not fork new workers in place of those that have ended.
   if not self._closed and not self._options.idle then self._core:fill() end
   return self._core:workers()
 end
@@ -90,8 +90,8 @@ local function open(self, what)
   return self._core
 end
 
--- The options of one call: its own, or the pool's. Without its own seed each call has different
--- random numbers.
+-- The options of one call: its own, else those of the pool. A call without a seed of its own gets
+-- other random numbers than the calls before it.
 local function options_of(self, given, allowed, arg, what)
   local options = check.options(given, allowed, arg, what)
   options.given_seed = options.seed
@@ -122,13 +122,13 @@ local function outcome(batch, ok, ...)
   return false, name_error((...))
 end
 
--- One running call, which is waited for here, or is the owner of an AsyncResult.
+-- One running call: pool:apply() waits for it, or it is the owner of an AsyncResult.
 local Call = {}
 Call.__index = Call
 
 local function new_call(batch, f)
   local retry_if = f and function(e)
-    e.index = nil -- it is one of no list
+    e.index = nil -- the call is not an element of a list
     return f(e)
   end
   return setmetatable({ batch = batch, _retry_if = retry_if, _closed = false }, Call)
@@ -195,7 +195,7 @@ local function record(cache, ...)
 end
 
 -- The cache for a call of `f`, for which the pool or the call has the option `cache`; --resume is
--- not enough, because the same call may be made to see what has changed.
+-- not enough, because a script may make the same call again to see what has changed.
 local function cache_of(self, what, f, options)
   local wanted = options.cache
   if wanted == nil then wanted = self._options.cache end
@@ -260,7 +260,7 @@ end
 local function settle(self, id)
   local result = forget(self, id)
   if not result then return end
-  result._pumping = true -- waiting for it now raises an error
+  result._pumping = true -- so that a wait for it raises an error now
   local values = table.pack(unprotect(pcall(result._owner.outcome, result._owner)))
   result._pumping = nil
   if result._cache then
@@ -270,7 +270,7 @@ local function settle(self, id)
   result:settle(table.unpack(values, 1, values.n))
 end
 
--- An error in one map's events, such as lack of memory, fails that map only.
+-- Report the events of a map. An error, such as a lack of memory, fails only this map.
 local function report_progress(self, result)
   if result:done() then return end
   local ok, e = pcall(result._owner.pump, result._owner)
@@ -357,7 +357,7 @@ local function imap(self, what, f, ordered, ...)
   return Imap.new(self, pool, f, from, ordered, options)
 end
 
--- Results in the order of the source, which is read as far as needed.
+-- Results in the order of the source, which is read only as far as needed.
 function Pool:imap(f, ...)
   return imap(self, "pool:imap", f, true, ...)
 end
@@ -380,7 +380,7 @@ function Pool:_fold(what, f, items, init, merge, options, inherits)
   local _ <close> = shown and setmetatable({}, { __close = function() shown:finish() end })
   options.progress = fold:progress(options.progress)
   options.on_error, options.inflight = "continue", 2 * math.max(self._size, 1)
-  options.cache = false -- an accumulator is no result of an item
+  options.cache = false -- an accumulator is not the result of an item
   options.retry_if = fold:retry_if(options.retry_if or self._options.retry_if)
   return fold:merge(merge, init,
     imap(self, what, worker, true, function() return fold:next() end, options))
@@ -417,7 +417,7 @@ function Pool:terminate()
   for _, id in ipairs(ids) do self:pump(id) end
 end
 
--- What join() waits for.
+-- The object that join() waits for: all work of the pool.
 local Work = {}
 Work.__index = Work
 
@@ -426,7 +426,7 @@ function Work:done()
   return pool._core:pending() == 0 and next(pool._results) == nil
 end
 
--- What join() waits for then, if workers have an exit function to call.
+-- The object that join() waits for after that, if workers call an exit function.
 local Leaving = {}
 Leaving.__index = Leaving
 
@@ -440,7 +440,7 @@ local function countdown(timeout)
   return function() return deadline and math.max(deadline - core.now(), 0) end
 end
 
--- In a pool without workers this process is the one that called init.
+-- Call the exit function here for a pool without workers, because this process has called init.
 local function leave(self)
   local exit = self._core:begun() and self._exit
   self._exit = nil

@@ -6,7 +6,7 @@ local core = require "fzlua.core"
 
 ---@class fzlua.Source
 ---@field next fun(): any the next item; nil at the end; NOTHING for a nil element of a list
----@field packed boolean whether an item is the list of all values of the iterator
+---@field packed boolean whether each item is the list of all values that the iterator returned
 ---@field n integer|nil number of items, if it is known
 ---@field closing any closing value of the iterator
 local source = {}
@@ -26,8 +26,8 @@ local function of_list(list)
   return { next = following, packed = false, n = n }
 end
 
--- An iterator with a state or a control value is called as a for loop calls it, and an item is the
--- list of all its values.
+-- The source for an iterator with a state or a control value. It is called as a for loop calls it,
+-- and an item is the list of all values that it returns.
 local function of_iterator(iterator, state, control, closing)
   if state == nil and control == nil then
     return { next = iterator, packed = false, closing = closing }

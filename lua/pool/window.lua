@@ -17,7 +17,7 @@ local turns = require "fzlua.turns"
 local wait = require "fzlua.wait"
 local waiters = require "fzlua.waiters"
 
-core.follow_coroutines() -- so that a source that is a generator may wait
+core.follow_coroutines() -- so that a source that is a generator can wait
 
 ---@class fzlua.Window
 ---@field _items userdata of core.imap or core.stream
@@ -29,8 +29,8 @@ core.follow_coroutines() -- so that a source that is a generator may wait
 ---@field _asks any whether the option retry_if decides about failures
 ---@field _cache fzlua.CallCache|false|nil of a stream
 ---@field _shown fzlua.ProgressPanel|nil
----@field _cut fzlua.Error|nil error to raise because the work was ended
----@field _id integer of what changes before a result is ready
+---@field _cut fzlua.Error|nil the error to raise, because the work was ended
+---@field _id integer id of the object that changes before a result is ready
 ---@field _calls table turns of the calls of the iterator that wait
 ---@field _reader fzlua.Reader|false the task that reads the source
 ---@field _weak {window: fzlua.Window?} weak, for the reader
@@ -44,7 +44,8 @@ Reader.__index = Reader
 
 local WEAK <const> = { __mode = "v" }
 
--- After a call of a slow source, results are polled for this part of the call's time.
+-- After a call of a slow source, the time for which results are polled, as a part of the time of
+-- the call.
 local POLL_SHARE <const> = 1 / 16
 
 -- Read the source while there is room and no result is ready.
@@ -57,7 +58,8 @@ local function fill(items, following, of)
   until not seconds or not of.window or of.window._closed
 end
 
----The source was read, or has raised an error; called by scheduler.lua.
+---Handle the end of the reader: the source was read, or has raised an error. Called by
+---scheduler.lua.
 function Reader:finish(ok, e)
   local window = self._of.window
   if not window then return end
@@ -66,8 +68,8 @@ function Reader:finish(ok, e)
   wait.wake(window)
 end
 
----The source waits: send the items that it has returned, or end it if the loop was left while it
----ran; called by scheduler.lua.
+---Called by scheduler.lua when the source waits: sends the items that it has returned, or ends it
+---if the loop was left meanwhile.
 function Reader:paused()
   local window = self._of.window
   if not window or window._closed then return waiters.end_task(self) end
@@ -93,7 +95,7 @@ local function new_reader(of)
   }, Reader)
 end
 
--- Let the source be read, up to its first wait.
+-- Start to read the source, up to its first wait.
 local function start_reading(self)
   if self._reader then return end
   if in_generator() then return fill(self._items, self._next, { window = self }) end
@@ -120,12 +122,12 @@ function Window:pump()
   if not self._closed then self:gather() end
 end
 
----@return integer id of what changes before a result is ready; for wait.lua
+---@return integer id of the object that changes before a result is ready; for wait.lua
 function Window:id()
   return self._id
 end
 
----Whether a result is ready, or none will come by itself; called by wait.lua.
+---Whether a result is ready, or none will come unless the source is read; called by wait.lua.
 function Window:done()
   return self._closed or self._items:ready() or self._failed ~= nil
     or not self._pumping and not self._reader and (self._work:done() or self._items:starves())
@@ -180,11 +182,11 @@ local function wait_for_result(self)
   until is_settled(self) or self._failed or not self._items:starves()
 end
 
--- Return the result that the iterator has taken, which is an error, or the next one.
+-- Return the result that the iterator has taken, which is an error, or else the next one.
 local function advance(self, ...)
   if ... then return return_result(self, ...) end
   if self._shown then require "fzlua.progress".poll() end
-  if self._cache then self:pump() end -- workers get work while the loop runs
+  if self._cache then self:pump() end -- so that workers get work while the loop runs
   if self._calls._first or not is_settled(self) then wait_for_result(self) end
   if self._closed or not self._items:ready() then return finish(self) end
   return return_result(self, self._items:take())
@@ -204,10 +206,10 @@ end
 ---Store the results that have come.
 function Window.gather() end
 
----Record what has arrived, before the items are closed.
+---Record the results that have arrived, before the items are closed.
 function Window.leave() end
 
----End what the items use.
+---Release the objects that the items use.
 function Window.release() end
 
 ---@return fzlua.Error|nil why the work has failed as a whole
@@ -223,7 +225,7 @@ local function end_reader(self)
   if reader and coroutine.status(reader._co) == "suspended" then waiters.end_task(reader) end
 end
 
--- End what runs.
+-- End the running work.
 local function stop(self)
   if self._closed then return end
   self._closed = true
@@ -237,7 +239,7 @@ local function stop(self)
   wait.wake(self)
 end
 
----End what runs, and close the source.
+---End the running work, and close the source.
 function Window:close()
   if self._closed then return end
   local _ <close> = self._closing
