@@ -25,7 +25,7 @@ local function check_list(list, expected, arg, what)
   end
 end
 
--- Check and copy the words of a command line; `name` names it in errors.
+-- Check and copy the words of a command line; `name` is its name in errors.
 local function check_words(words, name, what)
   if #words == 0 then check.fail("bad argument #1 to '%s' (%s is empty)", what, name) end
   local copy = {}
@@ -97,7 +97,8 @@ local function command_lines(scripts)
       check_list(script, name .. ": a name or list of strings", 1, "fz.run_scripts")
     end
     script = check_words(script, name, "fz.run_scripts")
-    if script[1]:sub(1, 1) == "-" then table.insert(script, 1, "--") end -- not an option
+    -- so that the name is not read as an option
+    if script[1]:sub(1, 1) == "-" then table.insert(script, 1, "--") end
     table.insert(script, 1, core.command or "fzlua")
     lines[i] = script
   end

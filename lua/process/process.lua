@@ -1,8 +1,8 @@
 --- process.lua - fz.process: one function in its own process.
 --
 -- A forked process has the function and its arguments without a copy, a spawned one gets them by
--- value. wait.lua does not watch it: only join() waits for it, and the end of the script if it is
--- not a daemon.
+-- value. wait.lua does not watch it: only join() waits for it and, unless it is a daemon, the end
+-- of the script.
 
 local core = require "fzlua.core"
 local made = require "fzlua.made"
@@ -20,9 +20,10 @@ Process.__fzpack = false -- cannot be sent
 
 -- The state of this process; each forked process makes its own.
 --
---   pid       of this process
---   path      "" in the script, "1:" in its first process, "1:2:" in the second one of that
---   children  started and not known to have ended, in order; keeps running ones from collection
+--   pid       pid of this process
+--   path      "" in the script, "1:" in its first process, "1:2:" in the second process of that one
+--   children  processes that were started and are not known to have ended, in order; running ones
+--             are not collected because they are here
 --   count     number of processes made, for their names
 local state
 
@@ -46,7 +47,7 @@ local function prune()
   return live
 end
 
--- The children that live, after the news of those that have died was handled.
+-- The living children, after the deaths of the others were handled.
 local function live_children()
   core.poll()
   return prune()
@@ -65,9 +66,9 @@ local function join_children()
   end
 end
 
--- Under lua5.4 no caller knows when the script has ended. So the end of the state waits for the
--- processes, if it finalizes this object. The latest object counts, because Lua finalizes it
--- before what a process inherited.
+-- Under lua5.4 no code of this library runs at the end of the script. So the end of the state waits
+-- for the processes, when it finalizes this object. Each forked process makes its own object,
+-- because Lua finalizes the newest objects first.
 local Ending = {}
 local ending
 
@@ -100,14 +101,14 @@ end
 
 local methods = {}
 
--- In a new process: take its name, and its path as in `state`.
+-- In a new process: set its name, and its path as in `state`.
 function process.enter(name, path)
   identity.set(name)
   state = own_state(path)
 end
 
--- What a new process calls before its function, and after it. A spawned process has its own module
--- `process`, which is sent by its name.
+-- The functions that a new process calls before its function, and after it. A spawned process has a
+-- module `process` of its own, because modules are sent by name.
 local function frame(name, path)
   return function() process.enter(name, path) end, function() process.finish() end
 end
@@ -157,7 +158,7 @@ function methods:kill()
   check_started(self, "kill"):kill()
 end
 
--- A future with the outcome of a process.
+-- A settled future with the outcome of a process.
 local function settled(returned, ...)
   local future = Future.new()
   if returned then future:_set_result(...) else future:_set_error((...)) end
@@ -216,7 +217,7 @@ function Process:__index(key)
   return methods[key]
 end
 
--- An error, because a misspelt name would have no effect.
+-- Raise an error, because a misspelt name would have no effect.
 function Process:__newindex(key, value)
   local expected = TYPES[key]
   if not expected then check.fail("cannot set '%s' of a process", tostring(key)) end

@@ -1,13 +1,12 @@
---- program_io.lua - a running program whose input the script makes, and whose output it reads.
+--- program_io.lua - a running program whose input the script writes, and whose output it reads.
 
 local check = require "fzlua.check"
 local scheduler = require "fzlua.scheduler"
 local wait = require "fzlua.wait"
 
--- Passes bytes to a function line by line.
----@class fzlua.Lines
+---@class fzlua.Lines passes bytes to a function line by line
 ---@field sink fun(line: string) without the newline
----@field pieces string[] of the line that is not complete
+---@field pieces string[] the pieces of the incomplete line
 local Lines = {}
 Lines.__index = Lines
 
@@ -60,7 +59,7 @@ function ProgramIO:done()
   return self.program:ready()
 end
 
--- The next piece of input, or nil at the end. An empty one would mean the end to the program.
+-- The next piece of input, or nil at the end. Skips empty pieces, which would mean the end.
 local function next_piece(input)
   local piece
   repeat piece = input() until piece ~= ""
@@ -77,7 +76,7 @@ local function pass_on(self)
   self.passing = false
 end
 
----@return integer id of what changes before it is done; for wait.lua
+---@return integer id of the object that changes before it is done; for wait.lua
 function ProgramIO:id()
   return self.program:id()
 end
@@ -99,7 +98,7 @@ local function feed(self)
   self.program:feed(piece)
 end
 
----Until the end of the program: pass on what it writes, and give it input when it has read all.
+---Until the end of the program: pass on its output, and write the next input when it has read all.
 function ProgramIO:run()
   local program = self.program
   local id = program:id()
@@ -109,7 +108,7 @@ function ProgramIO:run()
   local ended
   repeat
     wait.until_done(self)
-    ended = program:done() -- and it has written nothing since
+    ended = program:done() -- true only if it has not written anything since
     pass_on(self)
     if program:hungry() then feed(self) end
   until ended
