@@ -12,14 +12,14 @@ local bar = {}
 
 ---@class fzlua.ProgressLine
 ---@field label string
----@field total integer|nil items; nil: not known
+---@field total integer|nil number of items; nil: unknown
 ---@field done integer
 ---@field failed integer
 ---@field busy integer|nil workers that run an item; nil: not shown
 ---@field waiting integer|nil items that have not started; nil: not shown
----@field rate number items per second; 0: not known
----@field seconds number since the start
----@field state string|nil "done", "failed" or "cancelled"; nil: it goes on
+---@field rate number items per second; 0: unknown
+---@field seconds number seconds since the start
+---@field state string|nil "done", "failed" or "cancelled"; nil: it is running
 
 local BAR_MIN <const> = 4 -- columns between the brackets
 local GAP <const> = "  "
@@ -39,7 +39,7 @@ function bar.time(seconds)
   return ("%d:%02d:%02d"):format(hours, minutes % 60, whole % 60)
 end
 
--- A unit for numbers from `least` on.
+-- Units, each for numbers from its first field on.
 local UNITS = { { 1e9, "G" }, { 1e6, "M" }, { 1e3, "k" } }
 
 ---Items per second; per minute if they are few.

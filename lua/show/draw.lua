@@ -1,7 +1,7 @@
 --- draw.lua - plans as tables, Mermaid and DOT.
 --
 -- All output follows the order of registration, so that the same graph gives the same bytes. This
--- module draws what a plan holds and computes nothing.
+-- module only draws the contents of a plan, and computes nothing.
 
 local core = require "fzlua.core"
 
@@ -58,7 +58,7 @@ function Table:__tostring()
   end
   for i, line in ipairs(lines) do
     for k in ipairs(columns) do line[k] = padded(line[k], widths[k], numeric[k]) end
-    -- A greedy match, which is linear; "%s+$" would try each run of spaces to its end.
+    -- The greedy match takes linear time; "%s+$" would try each run of spaces up to its end.
     lines[i] = table.concat(line, "  "):match "^.*%S" or ""
   end
   return table.concat(lines, "\n")
@@ -208,7 +208,7 @@ local function elements(plan, states)
   return groups, edges
 end
 
--- The shapes by kind of element: that of a map is a stack.
+-- The shapes by kind of element; a map is drawn as a stack.
 local MERMAID = {
   value = "    %s[/%s/]", func = "    %s(%s)", map = "    %s@{ shape: procs, label: %s }",
 }

@@ -1,6 +1,7 @@
 --- literal.lua - any value as text in Lua's syntax, the same bytes each time.
 --
--- For people: a value without a literal is named in angle brackets, without its address.
+-- It is meant for people: a value without a literal is shown in angle brackets, without its
+-- address.
 
 local literal = {}
 
@@ -68,7 +69,7 @@ local function write(out, item, indent, width)
     out[#out + 1] = item[2]
     return
   end
-  -- This ignores the braces and the key.
+  -- The test ignores the braces and the key.
   local flat = item.inner and #indent + item.inner <= width
   local inner = indent .. "  "
   local separator = flat and ", " or ",\n" .. inner
@@ -112,7 +113,7 @@ end
 
 local function read_items(state, parent, value)
   local length = 0
-  while rawget(value, length + 1) ~= nil do -- raw, because a metamethod may raise
+  while rawget(value, length + 1) ~= nil do -- rawget(), because a metamethod may raise
     if not spend(state, parent) then return end
     length = length + 1
     add(parent, read(state, "", rawget(value, length)))
@@ -168,10 +169,10 @@ end
 
 ---@class fzlua.LiteralLimits
 ---@field width integer|nil columns of a line
----@field depth integer|nil of tables in tables
----@field entries integer|nil of all tables together
----@field keys integer|nil of a table that are read and sorted
----@field bytes integer|nil of each string
+---@field depth integer|nil most nested tables
+---@field entries integer|nil most entries of all tables together
+---@field keys integer|nil most keys of a table that are read and sorted
+---@field bytes integer|nil most bytes of each string
 ---@field paint nil|fun(kind: string, text: string): string adds colours to a value of this type
 
 local function new_state(limits)

@@ -1,4 +1,4 @@
---- progress.lua - what progress = true shows: a line for each map, loop, dag and stage of a chain.
+--- progress.lua - the lines of progress = true: one for each map, loop, dag and stage of a chain.
 --
 -- A panel has the lines that start and end together: one map, or the stages of one chain. Its
 -- `sample` function sets their counts before they are shown, so that items cost nothing. On a
@@ -19,15 +19,15 @@ local progress = {}
 -- Seconds between two drawings, between two plain lines of a panel, and the time over which a rate
 -- is averaged.
 local DRAW <const>, LOG <const>, AVERAGE <const> = 0.1, 5, 5
-local LEFT_MAX <const> = 20 -- lines that one panel leaves at its end
+local LEFT_MAX <const> = 20 -- most lines that one panel leaves at its end
 
 ---@class fzlua.ProgressPanel
 ---@field lines fzlua.ProgressLine[]
 local Panel = {}
 Panel.__index = Panel
 
-local panels = {} -- in the order of their start
-local ticker = nil -- made at the first use
+local panels = {} -- all panels, in the order of their starts
+local ticker = nil -- the ticker, made at the first use
 local due = 0 -- time of the next drawing
 
 -- Whether this process is not a worker.
@@ -69,7 +69,7 @@ local function sample_all()
   end
 end
 
--- The first `most` lines of all panels, and how many more there are.
+-- The first `most` lines of all panels, and the number of further lines.
 local function visible_lines(most)
   local lines, more = {}, 0
   for _, panel in ipairs(panels) do
@@ -96,7 +96,7 @@ local function draw(columns, rows)
   core.term_draw(table.concat(texts), #texts, columns - 1)
 end
 
--- Write the lines of all panels that have changed for a while.
+-- Write the lines of all panels that have changed to the log, if it is time.
 local function write_lines(now)
   for _, panel in ipairs(panels) do
     if now - panel.logged >= LOG - DRAW / 2 then
@@ -125,7 +125,7 @@ end
 
 local Ticks = {}
 
----Draw, and have this called again; called by wait.lua.
+---Draw, and arm the next tick; called by wait.lua.
 function Ticks.pump()
   local period = show()
   if panels[1] then ticker:arm(period) end
@@ -138,7 +138,7 @@ local function start_ticking()
   wait.set_ticker(ticker:id(), Ticks)
 end
 
--- The label with a number, if a line that is shown has the same one.
+-- The label, with a number if a line on the screen has the same label.
 local function distinct(label)
   local shown, text, n = {}, label, 1
   for _, panel in ipairs(panels) do
@@ -163,7 +163,7 @@ end
 ---@param counted table|userdata kept by the caller; when it is collected, the panel ends
 ---@param set fun(lines: fzlua.ProgressLine[], counted) sets done, failed, busy, waiting, total
 ---@param on_error? string if it is "continue", work with failures counts as done
----@return fzlua.ProgressPanel|nil nil: nothing is to be shown
+---@return fzlua.ProgressPanel|nil nil: nothing is shown
 function progress.start(lines, counted, set, on_error)
   if defaults.quiet or not is_script() then return nil end
   local now = core.now()
@@ -215,7 +215,7 @@ local function last_lines(panel, state)
 end
 
 ---Leave the lines in their last state and end the panel. Later calls do nothing.
----@param state? string "done", "failed" or "cancelled"; by default what the counts say
+---@param state? string "done", "failed" or "cancelled"; by default the counts decide
 function Panel:finish(state)
   if not (is_script() and remove(self)) then return end
   sample(self)

@@ -1,7 +1,7 @@
 --- value.lua - the value of an expression at the prompt as text for people.
 --
--- Tables are cut, pipelines are pictures, futures have their state. Only __tostring of the user's
--- code is called; if it raises, the value is shown as it is, with a note.
+-- Long tables are cut, pipelines are shown as pictures, futures with their state. Of the user's
+-- code only __tostring is called; if it raises, the value is shown without it, with a note.
 
 local Error = require "fzlua.error"
 local literal = require "fzlua.literal"
@@ -18,12 +18,12 @@ local function limits(columns)
   }
 end
 
--- The module of fzlua if the script has used it.
+-- The module of fzlua with this name, if the script has used it.
 local function used(name)
   return package.loaded["fzlua." .. name]
 end
 
--- The chain, dag or the chain of a stage alone; else nil.
+-- The value if it is a chain or dag; a chain of it if it is a stage; else nil.
 local function as_pipeline(v)
   local chain, dag, stage = used "chain", used "dag", used "stage"
   if chain and chain.is(v) or dag and dag.is(v) then return v end
