@@ -56,8 +56,8 @@ local LAZY = {
   progress = { "fzlua.progress_loop", "loop" },
 }
 
--- A message may bring objects of these classes before this process has loaded fzlua.json and
--- fzlua.proxy.
+-- Register these classes now, because a message may contain their objects before this process has
+-- loaded fzlua.json and fzlua.proxy.
 core.register_class("fzlua.Object", { __name = "fzlua.Object", __jsontype = "object" })
 core.register_class("fzlua.File", {
   __fzunpack = function(path) return require "fzlua.file".new(path) end,
