@@ -61,7 +61,7 @@ end
 local function graph(session, text)
   return expression(session, text), function(_, result)
     local pipeline = value.as_pipeline(result)
-    if not pipeline then return session:complain "this is no chain, stage or dag" end
+    if not pipeline then return session:complain "not a chain, stage or dag" end
     session:show(pipeline)
     local rows = pipeline.edge_table or pipeline:as_table()
     io.write(tostring(rows), "\n")

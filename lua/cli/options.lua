@@ -93,7 +93,7 @@ options.list = {
     help = "find mistakes in the script; start no worker",
     more = "Find mistakes without running the pipeline: the script is run up to the first call \z
       that would start a worker or a program, wait or exit. Each finding is a line `file:line: \z
-      error: text`, or `warning` or `note`. Found are graphs that cannot run, inputs that are \z
+      error: text`, or `warning` or `note`. It finds graphs that cannot run, inputs that are \z
       missing (a note if the command line has none) or not read, values that cannot be sent, \z
       wrong names in `--only`, and globals that functions set in workers or that do not exist. \z
       A top level that runs for longer than 10 s, or the S of `--timeout`, is an error. The exit \z
@@ -122,7 +122,7 @@ options.list = {
   { long = "--debug-failed", argument = "NAME", group = "cache", set = "debug_failed",
     help = "run a function that failed in this process",
     more = "Run only the function of the output NAME, whose last failure is recorded, in this \z
-      process, and what it needs and is not recorded." },
+      process, and before it the functions that it needs and whose results are not recorded." },
 
   { long = "--each", argument = "CODE", group = "records", set = "each", module = "fzlua.records",
     help = "print the value of CODE for each line",
@@ -145,9 +145,10 @@ options.list = {
 
   { long = "--trace", argument = "FILE", group = "did", set = "trace", files = true,
     help = "record the calls in FILE.jsonl, .json or .tsv",
-    more = "Record each attempt of a call in the file FILE, whose end is the format: `.jsonl` is \z
-      one object a line, `.json` the format of Chrome, which Perfetto opens, and `.tsv` the job \z
-      log of GNU parallel. Calls that workers make in workers of their own are not recorded." },
+    more = "Record each attempt of a call in the file FILE. The end of its name is the format: \z
+      `.jsonl` is one object a line, `.json` the format of Chrome, which Perfetto opens, and \z
+      `.tsv` the job log of GNU parallel. Calls that workers make in workers of their own are not \z
+      recorded." },
   { long = "--report", argument = "FILE", group = "did", set = "report", files = true,
     help = "write a page about the run to FILE.html",
     more = "Write one page about all calls of the script to the file FILE, whose name ends in \z
@@ -161,11 +162,11 @@ options.list = {
 
   { long = "--engine", argument = "URL", group = "nodes", run = "engine",
     help = "run functions on other machines: ssh://HOST:8,...",
-    more = "Run functions in workers on other machines. `local` is this one, and the default. \z
+    more = "Run functions in workers on other machines. `local` is this machine, and the default. \z
       `ssh://HOST:8,OTHER:4` starts `fzlua --worker` with ssh, for up to 8 functions at once on \z
-      HOST and 4 on OTHER; without a number 1. `nats://HOST:PORT/TEAM` uses the machines that \z
-      have joined this NATS server with `fzlua --worker --engine nats://HOST:PORT/TEAM -j 8`. It \z
-      must be the same version of fzlua." },
+      HOST and 4 on OTHER; the number is 1 if it is missing. `nats://HOST:PORT/TEAM` uses the \z
+      machines that have joined this NATS server with `fzlua --worker --engine \z
+      nats://HOST:PORT/TEAM -j 8`. All machines must have the same version of fzlua." },
   { long = "--engine-creds", argument = "FILE", group = "nodes", set = "engine_creds", files = true,
     help = "the credentials for a nats:// engine",
     more = "Join the NATS server of `--engine` with the credentials in FILE, or with the seed of \z

@@ -195,7 +195,7 @@ local function check_options(options)
   for _, name in ipairs { "graph", "input" } do
     if options[name] then report.misuse("--%s: there is no chain", name) end
   end
-  if options.run.engine then report.misuse "--engine: lines are read on this machine alone" end
+  if options.run.engine then report.misuse "--engine: lines are processed on this machine only" end
 end
 
 ---Call CODE for all records, and print the results.

@@ -69,8 +69,8 @@ local ipairs_iterator <const> = ipairs {}
 ---@param what string the call, as the user writes it
 function check.iterator(f, state, arg, what)
   if state ~= nil or f ~= next and f ~= ipairs_iterator then return end
-  check.fail("bad argument #%d to '%s' (the first value of pairs or ipairs alone; before other "
-    .. "arguments pass all three values, and a nil)", arg, what)
+  check.fail("bad argument #%d to '%s' (the first value of pairs or ipairs, without the other "
+    .. "two: before further arguments pass all three, and nil)", arg, what)
 end
 
 ---Raise because a method was called without its object, by a dot instead of a colon.

@@ -16,7 +16,7 @@
 -- `FZLUA_WORKER_COMMAND`, the installed one, or `fzlua` in `PATH`.
 --
 -- With `engine = "ssh://HOST:8,OTHER:4"` workers run on other machines, nodes, here up to 8 and
--- 4 at once; without a number 1. They start as with `"spawn"`, by `ssh HOST fzlua --worker`,
+-- 4 at once; a missing number is 1. They start as with `"spawn"`, by `ssh HOST fzlua --worker`,
 -- with one connection for each. ssh uses its own keys, agent and `~/.ssh/config`.
 -- A node must have the same version of fzlua and Lua, and the modules that functions require;
 -- functions open files of the node, and start in the home directory there. Queues, locks and other

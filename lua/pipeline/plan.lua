@@ -258,8 +258,8 @@ local function made_names(self)
 end
 
 local function no_output(name)
-  Error.graph({ output = name }, "output %s is wanted, but no function makes it and it cannot pass"
-    .. " through", name)
+  Error.graph({ output = name }, "output %s is wanted, but no function makes it, and no input with "
+    .. "this name passes through", name)
 end
 
 -- Add the registrations of the nodes that make `value`, and of all nodes that these need.

@@ -31,7 +31,8 @@ static int
 set_hook(lua_State *L)
 {
 	if (fz_lloop_limit(L)->on)
-		return luaL_error(L, "the limit of a host needs the hook");
+		return luaL_error(
+		    L, "cannot set a hook: the limits of the host use it");
 	return call_original(L);
 }
 

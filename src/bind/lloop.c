@@ -105,7 +105,7 @@ check_open(lua_State *L)
 
 	if (ll->engine.loop == NULL)
 		fz_lerror_fail(L, FZ_ERR_CLOSED,
-		    "fzlua is closed: this Lua state is at its end");
+		    "fzlua is closed: this Lua state is being closed");
 	enter(L, ll);
 	return ll;
 }
@@ -166,7 +166,7 @@ fz_lloop_check(lua_State *L)
 	fz_lhook_run(L, ll->interrupt.main);
 	if (ll->works_for != 0 && !fz_heap_alive(ll->works_for))
 		fz_lerror_fail(L, FZ_ERR_CANCELLED,
-		    "the process that asked for this has ended");
+		    "the process that waited for this call has ended");
 }
 
 uint32_t *
@@ -305,8 +305,8 @@ void
 fz_lloop_check_free(lua_State *L)
 {
 	if (check_open(L)->held)
-		fz_lerror_fail(
-		    L, FZ_ERR_ERROR, "cannot do this while a value is packed");
+		fz_lerror_fail(L, FZ_ERR_ERROR,
+		    "fzlua cannot be used here: a value is being packed");
 }
 
 void

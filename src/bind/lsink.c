@@ -154,7 +154,7 @@ fz_lsink_check(lua_State *L, struct fz_lsink *sink)
 	if (code == 0)
 		return;
 	sink->failed = 0;
-	fz_err_sys(&err, code, "cannot write what a worker printed");
+	fz_err_sys(&err, code, "cannot write the output of a worker");
 	fz_lerror_raise(L, &err);
 }
 

@@ -389,8 +389,8 @@ push_misuse(lua_State *L)
 {
 	lua_pushboolean(L, 0);
 	fz_lerror_push(L, FZ_ERR_ERROR,
-	    "a task called coroutine.yield() outside of a coroutine of its "
-	    "own");
+	    "a task called coroutine.yield(), but not in a coroutine that it "
+	    "resumes");
 	return 2;
 }
 

@@ -162,7 +162,7 @@ check_options(struct join *join)
 	}
 	if (join->name[strspn(join->name, JOIN_NAME)] != '\0' ||
 	    join->name[0] == '\0' || strlen(join->name) > 64)
-		return misuse("this is no name of a node: ", join->name);
+		return misuse("not a name for a node: ", join->name);
 	return check_allow(join);
 }
 

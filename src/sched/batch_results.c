@@ -509,8 +509,8 @@ send_apart(struct fz_chunk *together, uint64_t item)
 		return;
 	chunk = fz_batch_chunk_new(b, item, 1, together->attempts);
 	if (chunk == NULL) {
-		fz_batch_fail_whole(
-		    b, FZ_ERR_MEMORY, "no memory for an item that came back");
+		fz_batch_fail_whole(b, FZ_ERR_MEMORY,
+		    "not enough memory to send an item again");
 		return;
 	}
 	chunk->told = item + 1;
@@ -547,8 +547,8 @@ job_returned(struct fz_job *job, uint32_t nitems)
 		rest = fz_batch_chunk_new(
 		    b, chunk->first + job->nitems, nitems, chunk->attempts);
 		if (rest == NULL)
-			fz_batch_fail_whole(
-			    b, FZ_ERR_MEMORY, "no memory for returned items");
+			fz_batch_fail_whole(b, FZ_ERR_MEMORY,
+			    "not enough memory to send items again");
 		else if (chunk->told > rest->first)
 			rest->told = chunk->told;
 	} else {

@@ -209,8 +209,8 @@ open_once(struct fz_err *err)
 	 */
 	if (heap->failed != 0 && heap->failed != getpid())
 		return fz_err_set(err, FZ_ERR_ERROR,
-		    "no shared memory, as there was none when this process "
-		    "was started");
+		    "no shared memory, because there was none when this "
+		    "process was started");
 	heap->failed = 0;
 	if (open_region(err) == 0)
 		return 0;

@@ -192,7 +192,7 @@ fz_heap_take_blocks(uint32_t self, size_t size, struct fz_err *err)
 		n = 1;
 	errno = ENOMEM;
 	if (size > heap->size || take_row(self, n, &i) != 0) {
-		fz_err_sys(err, errno, "no memory for something shared");
+		fz_err_sys(err, errno, "not enough memory for a shared object");
 		return NULL;
 	}
 	atomic_store(&heap->owners[i], owner_word(self, n));

@@ -165,7 +165,7 @@ new_place(uint32_t *place, struct fz_err *err)
 
 	if (n == FZ_HEAP_MEMBERS) {
 		fz_err_set(err, FZ_ERR_ERROR,
-		    "more than %d processes at once share something", (int)n);
+		    "more than %d processes use shared objects", (int)n);
 		return NULL;
 	}
 	code = fz_heap_reserve(m, sizeof(*m)) == 0 ? fz_heap_init_lock(&m->life)

@@ -128,7 +128,7 @@ read_lines(
 		return fz_err_set(err, FZ_ERR_ERROR,
 		    "%.160s:%d: neither a digest nor a name", path, n);
 	if (rc == -2)
-		return fz_err_nomem(err, "what is allowed");
+		return fz_err_nomem(err, "the names in the file of --allow");
 	return feof(file) ? 0
 			  : fz_err_sys(err, errno, "cannot read %.160s", path);
 }
@@ -141,7 +141,7 @@ fz_allow_read(const char *path, struct fz_err *err)
 	int rc;
 
 	if (allow == NULL) {
-		fz_err_nomem(err, "what is allowed");
+		fz_err_nomem(err, "the names in the file of --allow");
 		return NULL;
 	}
 	if (file == NULL) {

@@ -14,7 +14,7 @@ make(size_t inline_len, size_t len, struct fz_err *err)
 	if (inline_len <= SIZE_MAX - sizeof(*blob))
 		blob = malloc(sizeof(*blob) + inline_len);
 	if (blob == NULL) {
-		fz_err_nomem(err, "a value on its way");
+		fz_err_nomem(err, "a value in transit");
 		return NULL;
 	}
 	blob->len = len;

@@ -152,7 +152,7 @@ fz_link_end_frame(struct fz_link *link, size_t start, struct fz_err *err)
 	if (link->unsent.failed) {
 		link->unsent.failed = false;
 		link->unsent.len = start;
-		return fz_err_nomem(err, "a job on its way");
+		return fz_err_nomem(err, "a job to be sent");
 	}
 	fz_loop_defer(loop_of(link), &link->flush);
 	return 0;

@@ -83,7 +83,7 @@ fz_nats_missing(struct fz_err *err)
 {
 	return fz_err_set(err, FZ_ERR_ERROR,
 	    "the engine nats:// needs the program fzlua-nats, which is built "
-	    "where the package libnats-dev is installed");
+	    "only if the package libnats-dev is installed");
 }
 
 static void

@@ -189,7 +189,7 @@ fz_wire_scan(const unsigned char **p, const unsigned char *end,
 	if (head >> 16 != WIRE_MAGIC || (head & 0xff) == 0 ||
 	    (head & 0xff) >= FZ_WIRE_NTYPES)
 		return fz_err_set(err, FZ_ERR_CRASH,
-		    "its pipe carries bytes that are no frame");
+		    "its pipe carries bytes that are not a frame");
 	if (len > FZ_WIRE_MAX)
 		return fz_err_set(err, FZ_ERR_CRASH,
 		    "a frame on its pipe has a length of %llu bytes",

@@ -407,7 +407,7 @@ fz_worker_check_half(struct fz_timer *timer)
 	}
 	p->distrusted = true;
 	fz_worker_kill(
-	    p->worker, FZ_ERR_CRASH, "the worker sent only half a reply");
+	    p->worker, FZ_ERR_CRASH, "the worker sent an incomplete reply");
 }
 
 void

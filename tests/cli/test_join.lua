@@ -53,8 +53,8 @@ tests["a mistake is named, and its status is 2"] = function()
     refused("--engine tls://h -j " .. slots,
       "-j is a number of slots from 1, not " .. slots:gsub("'", ""))
   end
-  refused("--engine tls://h --name a/b", "this is no name of a node: a/b")
-  refused("--engine tls://h --name ''", "this is no name of a node: ")
+  refused("--engine tls://h --name a/b", "not a name for a node: a/b")
+  refused("--engine tls://h --name ''", "not a name for a node: ")
   refused("--engine tls://h --engine-creds $(printf '%09000d' 1)",
     "it cannot start: Argument list too long")
 end

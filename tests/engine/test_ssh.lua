@@ -139,7 +139,7 @@ tests["a node without a worker is one line that says why"] = function()
   for host, why in pairs {
     refuses = "ssh: connect to host refuses: Connection refused",
     silent = "exited with code 255",
-    garbage = "its pipe carries bytes that are no frame",
+    garbage = "its pipe carries bytes that are not a frame",
     old = "fzlua there is of version [%w./]+, and here of version [%w./]+%.old/Lua5.4",
     bare = "fzlua: not found",
   } do
@@ -290,7 +290,7 @@ tests["--each runs on this machine, whatever the environment says"] = function()
   local command = environment() .. ' FZLUA_ENGINE=ssh://refuses "$FZLUA" '
   t.equal({ t.shell("echo a | env " .. command .. "--each 'line:upper()'") }, { "A\n", "", 0 })
   t.equal({ t.shell(command .. "--engine ssh://one --each line </dev/null") },
-    { "", "fzlua: --engine: lines are read on this machine alone\n", 2 })
+    { "", "fzlua: --engine: lines are processed on this machine only\n", 2 })
 end
 
 tests["a wrong URL is a mistake in the call"] = function()

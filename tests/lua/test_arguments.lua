@@ -64,7 +64,7 @@ tests["objects of a manager name the user's line"] = function()
   wrong(function() m:queue "x" end,
     "bad argument #1 to 'manager:queue' (number expected, got string)")
   wrong(function() m:queue(-1) end, "#1 to 'manager:queue' (must not be negative)")
-  wrong(function() m:value "x" end, "#1 to 'manager:value' (no type code 'x'")
+  wrong(function() m:value "x" end, "#1 to 'manager:value' (unknown type code 'x'")
   wrong(function() m:value("i", "x") end, "number expected")
   t.equal({ m:queue(3):full(), m:value("i", 7).value, m:value("d").value }, { false, 7, 0.0 })
 end

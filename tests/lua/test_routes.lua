@@ -253,7 +253,7 @@ for name, route in pairs(routes) do
       end
     end })
     if ok then assert(not wrong, wrong) end
-    if not ok then assert(tostring(wrong):find("while a value is packed", 1, true), wrong) end
+    if not ok then assert(tostring(wrong):find("a value is being packed", 1, true), wrong) end
     wrong = route(cases[2])
     assert(not wrong, wrong)
   end

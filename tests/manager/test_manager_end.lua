@@ -166,7 +166,7 @@ tests["objects that ask while they are packed"] = function()
   -- Not where the engine is being given something.
   local pool <close> = fz.pool(1)
   t.match(t.fails("error", pool.apply, pool, function(x) return x end, setmetatable({}, Asks)),
-    "__fzpack of class 'test_manager.Asks'", "cannot do this while a value is packed")
+    "__fzpack of class 'test_manager.Asks'", "fzlua cannot be used here: a value is being packed")
   t.equal({ d.n, pool:apply(function() return d.n end) }, { 2, 2 })
 end
 

@@ -590,7 +590,7 @@ tests["a manager's list as an input is copied, in an invoke and in a stream"] = 
   make:register("list", "any", function() return list end)
   local e = t.fails("error", make:chain(chain.stages[1]).invoke, make:chain(chain.stages[1]),
     { any = 1 })
-  t.match(e, "a manager's list is in its server: return list:copy()")
+  t.match(e, "the elements of a manager's list are in its server: return list:copy()")
 end
 
 return tests

@@ -245,9 +245,9 @@ tests["what packs a value cannot end its pool, nor call it"] = function()
   } do
     local object = odd(function() act() return 1 end)
     local e = t.fails("error", pool.map, pool, tostring, { 1, 1, object, 2 })
-    t.match(e.message, "__fzpack of class", "cannot do this while a value is packed")
+    t.match(e.message, "__fzpack of class", "fzlua cannot be used here: a value is being packed")
     e = t.fails("error", pool.apply, pool, tostring, object)
-    t.match(e.message, "cannot do this while a value is packed")
+    t.match(e.message, "fzlua cannot be used here: a value is being packed")
   end
   t.equal(pool:apply(math.abs, -1), 1)
 end
@@ -300,7 +300,7 @@ tests["a call in this process does not wait for its own pool"] = function()
     pool:close()
     pool:join()
   end)
-  t.match(e.message, "waits for itself")
+  t.match(e.message, "it would wait for itself")
 end
 
 tests["many calls are cancelled in no time"] = function()

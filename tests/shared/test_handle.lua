@@ -286,7 +286,7 @@ tests["a huge one that there is no memory for raises"] = function()
   -- All there is: other processes may free some meanwhile.
   local kib = math.tointeger(file:read("a"):match "MemTotal:%s*(%d+)")
   local e = t.fails("memory", fz.array, "b", kib * 1024)
-  t.match(e.message, "no memory for something shared")
+  t.match(e.message, "not enough memory for a shared object")
 end
 
 tests["a wait for an event serves output and results of workers"] = function()

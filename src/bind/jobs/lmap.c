@@ -102,8 +102,8 @@ reader_body(lua_State *L)
 		    luaL_typename(L, 1));
 	if (luaL_getmetafield(L, 1, "__name") == LUA_TSTRING &&
 	    strcmp(lua_tostring(L, -1), "fzlua.Proxy") == 0)
-		return luaL_error(
-		    L, "a manager's list is in its server: return list:copy()");
+		return luaL_error(L, "the elements of a manager's list are in "
+				     "its server: return list:copy()");
 	n = length_of(L);
 	if (n < 0 || n > LENGTH_MAX)
 		return luaL_error(

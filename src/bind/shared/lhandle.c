@@ -253,7 +253,7 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 	 */
 	if (!shared->membership->acquired)
 		fz_lerror_fail(L, FZ_ERR_CLOSED,
-		    "fzlua is closed: this Lua state is at its end");
+		    "fzlua is closed: this Lua state is being closed");
 	fz_lshared_join(L, shared);
 	collect_if_much(L, shared);
 	free_dropped(shared);

@@ -40,7 +40,9 @@ fz_number_type(lua_State *L, int idx)
 	if (i == n)
 		luaL_argerror(L, idx,
 		    lua_pushfstring(L,
-			"no type code '%s' (b B h H i I l L j J f d n)", code));
+			"unknown type code '%s' (known are b B h H i I l L j J "
+			"f d n)",
+			code));
 	return types[i];
 }
 
