@@ -19,13 +19,7 @@
 
 #include "api/fzlua.h"
 #include "bind/shared/lshared.h"
-
-static void
-run(lua_State *L, const char *code)
-{
-	if (luaL_dostring(L, code) != LUA_OK)
-		fail_msg("%s: %s", code, luaL_tolstring(L, -1, NULL));
-}
+#include "lua_state.h"
 
 /* Fork; in the child exit with what f() returns. Returns the exit status. */
 static int
@@ -56,15 +50,15 @@ test_host_forks_join_nothing(void **state)
 	lua_State *L = *state;
 	uint32_t n;
 
-	run(L, "a, b = fz.pipe() q = fz.queue()");
+	lua_state_run(L, "a, b = fz.pipe() q = fz.queue()");
 	n = fz_heap_nplaces();
 	assert_true(n > 0);
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(in_fork(look, L), 0);
 	assert_int_equal(fz_heap_nplaces(), n);
 	/* Nothing waits for these to be born. */
-	run(L, "b:close() local v, why = a:recv(10) "
-	       "assert(v == nil and why == 'closed', why)");
+	lua_state_run(L, "b:close() local v, why = a:recv(10) "
+			 "assert(v == nil and why == 'closed', why)");
 }
 
 static int
@@ -82,11 +76,12 @@ test_host_forks_may_use_a_pipe(void **state)
 {
 	lua_State *L = *state;
 
-	run(L, "a, b = fz.pipe() a:send('ping')");
+	lua_state_run(L, "a, b = fz.pipe() a:send('ping')");
 	assert_int_equal(in_fork(use, L), 0);
-	run(L, "assert(a:recv(10) == 'pong')");
+	lua_state_run(L, "assert(a:recv(10) == 'pong')");
 	/* The child has left; what it held was not that of its parent. */
-	run(L, "b:send('still here') assert(a:recv(10) == 'still here')");
+	lua_state_run(
+	    L, "b:send('still here') assert(a:recv(10) == 'still here')");
 }
 
 /* The parent of the process that puts is dead, and neither is a member. */
@@ -108,9 +103,9 @@ test_a_wait_for_a_process_that_is_not_known_is_no_deadlock(void **state)
 {
 	lua_State *L = *state;
 
-	run(L, "q = fz.queue()");
+	lua_state_run(L, "q = fz.queue()");
 	assert_int_equal(in_fork(leave_orphan, L), 0);
-	run(L, "assert(q:get() == 'late')");
+	lua_state_run(L, "assert(q:get() == 'late')");
 }
 
 static void *
@@ -130,13 +125,14 @@ test_host_threads_may_end_before_what_they_made(void **state)
 
 	assert_int_equal(pthread_create(&thread, NULL, make_pipe, L), 0);
 	assert_int_equal(pthread_join(thread, NULL), 0);
-	run(L, "local p <close> = fz.process(function() "
-	       "local v = b:recv(20) b:send(v) return v end) "
-	       "p:start() a:send('x') assert(a:recv(20) == 'x') "
-	       "assert(p:result(20) == 'x')");
-	run(L, "local pool <close> = fz.pool(2) "
-	       "local r = pool:map(function(i) q:put(i) return i end, {1, 2}) "
-	       "assert(r[2] == 2 and q:get(20) + q:get(20) == 3)");
+	lua_state_run(L, "local p <close> = fz.process(function() "
+			 "local v = b:recv(20) b:send(v) return v end) "
+			 "p:start() a:send('x') assert(a:recv(20) == 'x') "
+			 "assert(p:result(20) == 'x')");
+	lua_state_run(L,
+	    "local pool <close> = fz.pool(2) "
+	    "local r = pool:map(function(i) q:put(i) return i end, {1, 2}) "
+	    "assert(r[2] == 2 and q:get(20) + q:get(20) == 3)");
 }
 
 static int
@@ -233,14 +229,14 @@ test_host_forks_leave_a_run_alone(void **state)
 		assert_ptr_equal(tag, state);
 		assert_int_equal(lua_tointeger(L, -1), 36);
 		lua_pop(L, 1);
-		run(L, "pool:close() pool:join()");
+		lua_state_run(L, "pool:close() pool:join()");
 	}
 }
 
 static void *
 use_state(void *L)
 {
-	run(L, "pool = fz.pool(1) pool:apply(math.abs, -1)");
+	lua_state_run(L, "pool = fz.pool(1) pool:apply(math.abs, -1)");
 	return NULL;
 }
 
@@ -254,7 +250,7 @@ test_host_forks_may_use_the_state_of_another_thread(void **state)
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(in_fork(call_pool, *state), 0);
 	assert_int_equal(in_fork(close_with_fzlua, *state), 0);
-	run(*state, "assert(pool:apply(math.abs, -2) == 2)");
+	lua_state_run(*state, "assert(pool:apply(math.abs, -2) == 2)");
 }
 
 static int

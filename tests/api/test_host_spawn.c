@@ -20,6 +20,7 @@
 #include <lauxlib.h>
 
 #include "api/fzlua.h"
+#include "lua_state.h"
 
 static atomic_bool over;
 
@@ -33,13 +34,6 @@ open_state(const char *command)
 
 	assert_int_equal(fzlua_new(&L, &options), FZLUA_OK);
 	return L;
-}
-
-static void
-run(lua_State *L, const char *code)
-{
-	if (luaL_dostring(L, code) != LUA_OK)
-		fail_msg("%s: %s", code, luaL_tolstring(L, -1, NULL));
 }
 
 /* It holds the lock of malloc most of the time. */
@@ -63,13 +57,14 @@ test_host_spawn_beside_threads(void **state)
 		assert_int_equal(
 		    pthread_create(&threads[i], NULL, allocate, NULL), 0);
 	for (int i = 0; i < 5; i++)
-		run(L, "local r = fz.map(function(x) return 2 * x end, "
-		       "{ 1, 2, 3 }, { jobs = 3 }) "
-		       "assert(r[1] == 2 and r[3] == 6)");
-	run(L, "local s = fz.stage 's' "
-	       "s:register('B', 'A', function(a) return a + 1 end) "
-	       "local c <close> = fz.chain { s } "
-	       "assert(c:invoke({ A = 1 }).output.B == 2)");
+		lua_state_run(L,
+		    "local r = fz.map(function(x) return 2 * x end, "
+		    "{ 1, 2, 3 }, { jobs = 3 }) "
+		    "assert(r[1] == 2 and r[3] == 6)");
+	lua_state_run(L, "local s = fz.stage 's' "
+			 "s:register('B', 'A', function(a) return a + 1 end) "
+			 "local c <close> = fz.chain { s } "
+			 "assert(c:invoke({ A = 1 }).output.B == 2)");
 	atomic_store(&over, true);
 	for (int i = 0; i < 2; i++)
 		pthread_join(threads[i], NULL);
@@ -83,8 +78,9 @@ test_host_spawn_with_sigchld_ignored(void **state)
 
 	(void)state;
 	signal(SIGCHLD, SIG_IGN);
-	run(L, "local r = fz.map(function(x) return 2 * x end, { 1, 2, 3 }, "
-	       "{ jobs = 3 }) assert(r[3] == 6)");
+	lua_state_run(L,
+	    "local r = fz.map(function(x) return 2 * x end, { 1, 2, 3 }, "
+	    "{ jobs = 3 }) assert(r[3] == 6)");
 	fzlua_close(L);
 	signal(SIGCHLD, SIG_DFL);
 }
@@ -99,9 +95,10 @@ test_host_spawn_leaves_descriptors_of_the_host(void **state)
 	(void)state;
 	lua_pushinteger(L, other);
 	lua_setglobal(L, "fd");
-	run(L, "local fd = fd local pool <close> = fz.pool(1) "
-	       "assert(not pool:apply(function() "
-	       "return (io.open('/proc/self/fdinfo/' .. fd)) ~= nil end))");
+	lua_state_run(L,
+	    "local fd = fd local pool <close> = fz.pool(1) "
+	    "assert(not pool:apply(function() "
+	    "return (io.open('/proc/self/fdinfo/' .. fd)) ~= nil end))");
 	close(other);
 	close(fd);
 	fzlua_close(L);
@@ -122,10 +119,12 @@ test_host_spawn_is_no_fork_of_the_host(void **state)
 
 	(void)state;
 	fzlua_set_forks(L, count_fork, &n);
-	run(L, "local pool <close> = fz.pool(2) pool:map(math.abs, { 1, 2 })");
-	run(L, "fz.process(math.abs, 1):start():join()");
+	lua_state_run(
+	    L, "local pool <close> = fz.pool(2) pool:map(math.abs, { 1, 2 })");
+	lua_state_run(L, "fz.process(math.abs, 1):start():join()");
 	assert_int_equal(n, 0);
-	run(L, "fz.map(math.abs, { 1 }, { jobs = 1, start = 'fork' })");
+	lua_state_run(
+	    L, "fz.map(math.abs, { 1 }, { jobs = 1, start = 'fork' })");
 	assert_int_equal(n, 2);
 	fzlua_close(L);
 }
@@ -135,10 +134,10 @@ use_once(void)
 {
 	lua_State *L = open_state(getenv("FZLUA"));
 
-	run(L, "local s = fz.stage 's' "
-	       "s:register('B', 'A', function(a) return a + 1 end) "
-	       "local c = fz.chain { s } "
-	       "assert(c:invoke({ A = 1 }).output.B == 2)");
+	lua_state_run(L, "local s = fz.stage 's' "
+			 "s:register('B', 'A', function(a) return a + 1 end) "
+			 "local c = fz.chain { s } "
+			 "assert(c:invoke({ A = 1 }).output.B == 2)");
 	fzlua_close(L);
 }
 
@@ -176,11 +175,12 @@ test_host_spawn_processes_beside_threads(void **state)
 		assert_int_equal(
 		    pthread_create(&threads[i], NULL, allocate, NULL), 0);
 	for (int i = 0; i < 5; i++)
-		run(L, "local p <close> = fz.process(function(x) "
-		       "return 2 * x end, 21):start() "
-		       "assert(p:result() == 42 and p:join(60))");
-	run(L, "local m <close> = fz.manager() local d = m:dict { x = 1 } "
-	       "assert(d:incr('x') == 2)");
+		lua_state_run(L, "local p <close> = fz.process(function(x) "
+				 "return 2 * x end, 21):start() "
+				 "assert(p:result() == 42 and p:join(60))");
+	lua_state_run(L,
+	    "local m <close> = fz.manager() local d = m:dict { x = 1 } "
+	    "assert(d:incr('x') == 2)");
 	atomic_store(&over, true);
 	for (int i = 0; i < 2; i++)
 		pthread_join(threads[i], NULL);
@@ -193,10 +193,11 @@ test_host_spawn_without_the_command(void **state)
 	lua_State *L = open_state("/nowhere/fzlua");
 
 	(void)state;
-	run(L, "local pool <close> = fz.pool(1) "
-	       "local ok, e = pcall(pool.apply, pool, function() end) "
-	       "assert(not ok and e.kind == 'error' and "
-	       "e.message:find('/nowhere/fzlua', 1, true), e)");
+	lua_state_run(L,
+	    "local pool <close> = fz.pool(1) "
+	    "local ok, e = pcall(pool.apply, pool, function() end) "
+	    "assert(not ok and e.kind == 'error' and "
+	    "e.message:find('/nowhere/fzlua', 1, true), e)");
 	fzlua_close(L);
 }
 
@@ -214,10 +215,11 @@ test_host_spawn_names_the_c_function_that_workers_lack(void **state)
 
 	(void)state;
 	lua_register(L, "only_here", only_here);
-	run(L, "local pool <close> = fz.pool(1) "
-	       "local ok, e = pcall(pool.apply, pool, only_here) "
-	       "assert(not ok and e.message:find(\"the module '_G' has no C "
-	       "function 'only_here' here\", 1, true), e)");
+	lua_state_run(L,
+	    "local pool <close> = fz.pool(1) "
+	    "local ok, e = pcall(pool.apply, pool, only_here) "
+	    "assert(not ok and e.message:find(\"the module '_G' has no C "
+	    "function 'only_here' here\", 1, true), e)");
 	fzlua_close(L);
 }
 

@@ -21,10 +21,10 @@
 
 #include "api/fzlua.h"
 #include "base/err.h"
-#include "lua_memory.h"
+#include "lua_state.h"
 #include "shared/heap.h"
 
-static struct lua_memory memory = { .left = -1 };
+static struct lua_memory memory;
 
 /* Set in a process that gets no number. */
 static bool stranger;
@@ -41,48 +41,37 @@ __wrap_fz_heap_join(struct fz_membership *own, struct fz_err *err)
 	return 0;
 }
 
-static void
-run(lua_State *L, const char *code)
-{
-	if (luaL_dostring(L, code) != LUA_OK)
-		fail_msg("%s", lua_tostring(L, -1));
-	lua_settop(L, 0);
-}
-
 static int
 setup(void **state)
 {
-	lua_State *L = lua_newstate(lua_memory_allocate, &memory);
+	lua_State *L = lua_state_with_library(&memory);
 
-	luaL_openlibs(L);
-	luaL_requiref(L, "fzlua", luaopen_fzlua, 1);
-	lua_setglobal(L, "fz");
-	lua_settop(L, 0);
-	run(L, "lock, rlock, sem = fz.lock(), fz.rlock(), fz.semaphore(1)\n"
-	       "cond, bar = fz.condition(), fz.barrier(1, function()\n"
-	       "  return {}\n"
-	       "end)\n"
-	       "bar2 = fz.barrier(2)\n"
-	       "local function f() return {} end\n"
-	       "function with() lock:with(f) rlock:with(f) sem:with(f) end\n"
-	       "function guard()\n"
-	       "  local a <close> = lock:guard()\n"
-	       "  local b <close> = rlock:guard()\n"
-	       "  local c <close> = sem:guard()\n"
-	       "  return f()\n"
-	       "end\n"
-	       "function wait() cond:acquire() cond:wait(0) cond:wait(0.001)\n"
-	       "  cond:wait_for(f) cond:release() end\n"
-	       "function barrier() bar:wait() end\n"
-	       "function late() pcall(bar2.wait, bar2, 0) end\n"
-	       "function check()\n"
-	       "  assert(lock:acquire(0)) lock:release()\n"
-	       "  assert(not pcall(rlock.release, rlock))\n"
-	       "  assert(sem:value() == 1)\n"
-	       "  while pcall(cond.release, cond) do end\n"
-	       "  bar:reset() assert(bar:wait(0) == 0)\n"
-	       "  assert(bar2.n_waiting == 0) bar2:reset()\n"
-	       "end");
+	lua_state_run(L,
+	    "lock, rlock, sem = fz.lock(), fz.rlock(), fz.semaphore(1)\n"
+	    "cond, bar = fz.condition(), fz.barrier(1, function()\n"
+	    "  return {}\n"
+	    "end)\n"
+	    "bar2 = fz.barrier(2)\n"
+	    "local function f() return {} end\n"
+	    "function with() lock:with(f) rlock:with(f) sem:with(f) end\n"
+	    "function guard()\n"
+	    "  local a <close> = lock:guard()\n"
+	    "  local b <close> = rlock:guard()\n"
+	    "  local c <close> = sem:guard()\n"
+	    "  return f()\n"
+	    "end\n"
+	    "function wait() cond:acquire() cond:wait(0) cond:wait(0.001)\n"
+	    "  cond:wait_for(f) cond:release() end\n"
+	    "function barrier() bar:wait() end\n"
+	    "function late() pcall(bar2.wait, bar2, 0) end\n"
+	    "function check()\n"
+	    "  assert(lock:acquire(0)) lock:release()\n"
+	    "  assert(not pcall(rlock.release, rlock))\n"
+	    "  assert(sem:value() == 1)\n"
+	    "  while pcall(cond.release, cond) do end\n"
+	    "  bar:reset() assert(bar:wait(0) == 0)\n"
+	    "  assert(bar2.n_waiting == 0) bar2:reset()\n"
+	    "end");
 	*state = L;
 	return 0;
 }
@@ -103,7 +92,7 @@ starve(lua_State *L, const char *function)
 	do {
 		int status;
 
-		run(L, "collectgarbage()");
+		lua_state_run(L, "collectgarbage()");
 		lua_getglobal(L, function);
 		memory.nfailed = 0;
 		memory.left = n++;
@@ -112,7 +101,7 @@ starve(lua_State *L, const char *function)
 		if (status != LUA_OK && status != LUA_ERRMEM)
 			fail_msg("%s", luaL_tolstring(L, -1, NULL));
 		lua_settop(L, 0);
-		run(L, "collectgarbage() check()");
+		lua_state_run(L, "collectgarbage() check()");
 		assert_true(n < 1000);
 	} while (memory.nfailed != 0);
 	assert_true(n > 1);
@@ -132,24 +121,26 @@ test_guard_raises_in_a_process_without_a_member_number(void **state)
 	int status = -1;
 	pid_t pid;
 
-	run(*state, "lock:with(print) held = lock:guard()");
+	lua_state_run(*state, "lock:with(print) held = lock:guard()");
 	pid = fork();
 	if (pid == 0) {
 		stranger = true;
-		run(*state, "local function raises(f, ...)\n"
-			    "  local ok, e = pcall(f, ...)\n"
-			    "  assert(not ok and e.message:find 'no number')\n"
-			    "end\n"
-			    "for _, x in ipairs { lock, rlock, sem, cond } do\n"
-			    "  raises(x.with, x, error)\n"
-			    "  raises(x.guard, x)\n"
-			    "end\n"
-			    "held:release()"); /* its parent's: nothing */
+		lua_state_run(*state,
+		    "local function raises(f, ...)\n"
+		    "  local ok, e = pcall(f, ...)\n"
+		    "  assert(not ok and e.message:find 'no number')\n"
+		    "end\n"
+		    "for _, x in ipairs { lock, rlock, sem, cond } do\n"
+		    "  raises(x.with, x, error)\n"
+		    "  raises(x.guard, x)\n"
+		    "end\n"
+		    "held:release()"); /* its parent's: nothing */
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	run(*state, "assert(not lock:acquire(0)) held:release() check()");
+	lua_state_run(
+	    *state, "assert(not lock:acquire(0)) held:release() check()");
 }
 
 static void
@@ -170,10 +161,10 @@ test_objects_are_freed_with_their_handles(void **state)
 	    "collectgarbage()";
 	size_t before;
 
-	run(*state, code);
+	lua_state_run(*state, code);
 	before = fz_heap_used();
 	for (int i = 0; i < 5; i++)
-		run(*state, code);
+		lua_state_run(*state, code);
 	assert_true(fz_heap_used() <= before);
 	/* Nearly all of 21000 objects of 256 bytes were freed. */
 	assert_true(before < 16 * FZ_HEAP_BLOCK);
@@ -182,12 +173,12 @@ test_objects_are_freed_with_their_handles(void **state)
 static void
 test_objects_of_a_condition_keep_its_lock(void **state)
 {
-	run(*state, "local c = fz.condition(fz.lock())\n"
-		    "collectgarbage() collectgarbage()\n"
-		    "for _ = 1, 1000 do fz.lock():acquire() end\n"
-		    "assert(c:acquire(0))\n"
-		    "assert(not c:acquire(0))\n"
-		    "c:release()");
+	lua_state_run(*state, "local c = fz.condition(fz.lock())\n"
+			      "collectgarbage() collectgarbage()\n"
+			      "for _ = 1, 1000 do fz.lock():acquire() end\n"
+			      "assert(c:acquire(0))\n"
+			      "assert(not c:acquire(0))\n"
+			      "c:release()");
 }
 
 /* The finalizers of objects that were made before the library run last. */
@@ -231,10 +222,10 @@ test_wait_is_an_error_at_the_end_of_the_state(void **state)
 	(void)state;
 	luaL_openlibs(L);
 	lua_register(L, "tell", tell);
-	run(L, early);
+	lua_state_run(L, early);
 	luaL_requiref(L, "fzlua", luaopen_fzlua, 1);
 	lua_setglobal(L, "fz");
-	run(L,
+	lua_state_run(L,
 	    "local s = fz.stage 's'\n"
 	    "function s.b(a) return a end\n"
 	    "chain = fz.chain { s }\n"

@@ -10,12 +10,10 @@
 #include <cmocka.h>
 
 #include <lauxlib.h>
-#include <lualib.h>
 
-#include "api/fzlua.h"
-#include "lua_memory.h"
+#include "lua_state.h"
 
-static struct lua_memory memory = { .left = -1 };
+static struct lua_memory memory;
 
 /* The functions are tried with each allocation failing; check() follows. */
 static const char functions[] =
@@ -56,24 +54,12 @@ static const char functions[] =
     "  assert(calls == 'aab', calls)\n"
     "end\n";
 
-static void
-run(lua_State *L, const char *code)
-{
-	if (luaL_dostring(L, code) != LUA_OK)
-		fail_msg("%s", luaL_tolstring(L, -1, NULL));
-	lua_settop(L, 0);
-}
-
 static int
 setup(void **state)
 {
-	lua_State *L = lua_newstate(lua_memory_allocate, &memory);
+	lua_State *L = lua_state_with_library(&memory);
 
-	luaL_openlibs(L);
-	luaL_requiref(L, "fzlua", luaopen_fzlua, 1);
-	lua_setglobal(L, "fz");
-	lua_settop(L, 0);
-	run(L, functions);
+	lua_state_run(L, functions);
 	*state = L;
 	return 0;
 }
@@ -120,7 +106,7 @@ starve(lua_State *L, const char *function, bool once)
 			fail_msg("%s, %ld: %s", function, n,
 			    luaL_tolstring(L, -1, NULL));
 		lua_settop(L, 0);
-		run(L, "collectgarbage() check()");
+		lua_state_run(L, "collectgarbage() check()");
 		assert_true(n < 5000);
 	} while (memory.nfailed != 0);
 	assert_true(once || nfailed > 10);

@@ -23,7 +23,7 @@
 #include "api/fzlua.h"
 #include "descriptors.h"
 #include "faults.h"
-#include "lua_memory.h"
+#include "lua_state.h"
 #include "value/lerror.h"
 #include "world.h"
 
@@ -68,13 +68,6 @@ fail_at(lua_State *L)
 	return 0;
 }
 
-static void
-run(struct host *h, const char *code)
-{
-	if (luaL_dostring(h->L, code) != LUA_OK)
-		fail_msg("%s", lua_tostring(h->L, -1));
-}
-
 static bool
 truth_of(struct host *h, const char *name)
 {
@@ -93,18 +86,15 @@ setup(void **state)
 	struct host *h = calloc(1, sizeof(*h));
 
 	h->nfds = count_fds();
-	h->memory.left = -1;
-	h->L = lua_newstate(lua_memory_allocate, &h->memory);
-	luaL_openlibs(h->L);
-	luaopen_fzlua(h->L);
-	lua_setglobal(h->L, "fz");
+	h->L = lua_state_with_library(&h->memory);
 	lua_pushlightuserdata(h->L, h);
 	lua_pushcclosure(h->L, exhaust, 1);
 	lua_setglobal(h->L, "exhaust");
 	lua_pushcfunction(h->L, fail_at);
 	lua_setglobal(h->L, "fail_at");
-	run(h, "local p <close> = fz.process(function() return 1 end):start()\n"
-	       "assert(p:result() == 1)");
+	lua_state_run(h->L,
+	    "local p <close> = fz.process(function() return 1 end):start()\n"
+	    "assert(p:result() == 1)");
 	*state = h;
 	return 0;
 }
@@ -130,9 +120,10 @@ test_process_start_that_fails_is_reported_and_can_be_tried_again(void **state)
 	bool came;
 
 	do {
-		run(h, "p = fz.process(function(x) return x end, 'there')\n"
-		       "start = p.start\n"
-		       "collectgarbage() collectgarbage()");
+		lua_state_run(h->L,
+		    "p = fz.process(function(x) return x end, 'there')\n"
+		    "start = p.start\n"
+		    "collectgarbage() collectgarbage()");
 		nfds = count_fds();
 		lua_getglobal(h->L, "start");
 		lua_getglobal(h->L, "p");
@@ -144,15 +135,16 @@ test_process_start_that_fails_is_reported_and_can_be_tried_again(void **state)
 			assert_int_equal(count_fds(), nfds);
 			assert_no_children();
 			nfailed++;
-			run(h, "assert(p.pid == nil and not p:is_alive())\n"
-			       "assert(#fz.active_children() == 0)\n"
-			       "p:start()");
+			lua_state_run(h->L,
+			    "assert(p.pid == nil and not p:is_alive())\n"
+			    "assert(#fz.active_children() == 0)\n"
+			    "p:start()");
 		} else {
 			came = faults_end();
 		}
-		run(h, "assert(p:result() == 'there')\n"
-		       "assert(p:join() and p.exitcode == 0)\n"
-		       "p:close()");
+		lua_state_run(h->L, "assert(p:result() == 'there')\n"
+				    "assert(p:join() and p.exitcode == 0)\n"
+				    "p:close()");
 		assert_no_children();
 	} while (came && n < TRIES_MAX);
 	assert_true(n < TRIES_MAX);
@@ -167,7 +159,8 @@ test_process_without_a_fork_says_so(void **state)
 
 	faults_at(0);
 	faults.fork_error = EAGAIN;
-	run(h, "ok, e = pcall(fz.process(print).start, fz.process(print))");
+	lua_state_run(
+	    h->L, "ok, e = pcall(fz.process(print).start, fz.process(print))");
 	faults_end();
 	assert_false(truth_of(h, "ok"));
 	lua_getglobal(h->L, "e");
@@ -183,12 +176,13 @@ test_process_that_cannot_be_set_up_says_why(void **state)
 	struct host *h = *state;
 
 	prctl_only_in = getpid();
-	run(h, "local p <close> = fz.process(print, 'never'):start()\n"
-	       "local ok, e = pcall(p.result, p)\n"
-	       "assert(p:join() and p.exitcode == 1)\n"
-	       "assert(not ok and e.kind == 'error', e)\n"
-	       "assert(e.message:find('cannot start a process: '\n"
-	       "  .. 'cannot watch the parent', 1, true), e.message)");
+	lua_state_run(h->L,
+	    "local p <close> = fz.process(print, 'never'):start()\n"
+	    "local ok, e = pcall(p.result, p)\n"
+	    "assert(p:join() and p.exitcode == 1)\n"
+	    "assert(not ok and e.kind == 'error', e)\n"
+	    "assert(e.message:find('cannot start a process: '\n"
+	    "  .. 'cannot watch the parent', 1, true), e.message)");
 	prctl_only_in = 0;
 }
 
@@ -204,24 +198,24 @@ test_process_any_call_may_fail_at_its_end(void **state)
 	unsigned long n = 0;
 	int nfailed = 0, nclean = 0;
 
-	run(h, "function f() return ('x'):rep(100000) end\n"
-	       "function ask()\n"
-	       "  ok, e = pcall(p.result, p)\n"
-	       "  pcall(p.join, p)\n"
-	       "end");
+	lua_state_run(h->L, "function f() return ('x'):rep(100000) end\n"
+			    "function ask()\n"
+			    "  ok, e = pcall(p.result, p)\n"
+			    "  pcall(p.join, p)\n"
+			    "end");
 	do {
-		run(h, "p = fz.process(f):start()");
+		lua_state_run(h->L, "p = fz.process(f):start()");
 		lua_getglobal(h->L, "ask");
 		faults_at(++n);
 		lua_pcall(h->L, 0, 0, 0);
 		nclean = faults_end() ? 0 : nclean + 1;
 		nfailed += !truth_of(h, "ok");
 		lua_settop(h->L, 0);
-		run(h, "assert(p:join() and p.exitcode)");
+		lua_state_run(h->L, "assert(p:join() and p.exitcode)");
 		if (nclean != 0)
-			run(h, "assert(ok and #e == 100000)\n"
-			       "assert(p.exitcode == 0)");
-		run(h, "p:close()");
+			lua_state_run(h->L, "assert(ok and #e == 100000)\n"
+					    "assert(p.exitcode == 0)");
+		lua_state_run(h->L, "p:close()");
 		assert_no_children();
 	} while (nclean < 5 && n < TRIES_MAX);
 	assert_true(n < TRIES_MAX);
@@ -235,25 +229,26 @@ test_process_any_call_may_fail_inside(void **state)
 {
 	struct host *h = *state;
 
-	run(h, "local memory, failed, n = 0, 0, 0\n"
-	       "repeat\n"
-	       "  n = n + 1\n"
-	       "  local p <close> = fz.process(function()\n"
-	       "    local s = ('x'):rep(40000)\n"
-	       "    fail_at(n)\n"
-	       "    return s\n"
-	       "  end):start()\n"
-	       "  local ok, e = pcall(p.result, p)\n"
-	       "  assert(p:join())\n"
-	       "  if ok then\n"
-	       "    assert(#e == 40000)\n"
-	       "  else\n"
-	       "    failed = failed + 1\n"
-	       "    if e.kind == 'memory' then memory = memory + 1 end\n"
-	       "    assert(p.exitcode == 1, tostring(e))\n"
-	       "  end\n"
-	       "until n == 40\n"
-	       "assert(memory > 1 and failed < 40, memory)");
+	lua_state_run(h->L,
+	    "local memory, failed, n = 0, 0, 0\n"
+	    "repeat\n"
+	    "  n = n + 1\n"
+	    "  local p <close> = fz.process(function()\n"
+	    "    local s = ('x'):rep(40000)\n"
+	    "    fail_at(n)\n"
+	    "    return s\n"
+	    "  end):start()\n"
+	    "  local ok, e = pcall(p.result, p)\n"
+	    "  assert(p:join())\n"
+	    "  if ok then\n"
+	    "    assert(#e == 40000)\n"
+	    "  else\n"
+	    "    failed = failed + 1\n"
+	    "    if e.kind == 'memory' then memory = memory + 1 end\n"
+	    "    assert(p.exitcode == 1, tostring(e))\n"
+	    "  end\n"
+	    "until n == 40\n"
+	    "assert(memory > 1 and failed < 40, memory)");
 }
 
 static void
@@ -261,16 +256,17 @@ test_process_without_memory_for_lua_says_so(void **state)
 {
 	struct host *h = *state;
 
-	run(h, "for _, f in ipairs {\n"
-	       "  function() exhaust() return {} end,\n"
-	       "  function() exhaust() error { 'with', 'a', 'table' } end,\n"
-	       "} do\n"
-	       "  local p <close> = fz.process(f):start()\n"
-	       "  local ok, e = pcall(p.result, p)\n"
-	       "  assert(p:join() and p.exitcode == 1)\n"
-	       "  assert(not ok and e.kind == 'memory', e)\n"
-	       "  assert(e.message == 'not enough memory', e.message)\n"
-	       "end");
+	lua_state_run(h->L,
+	    "for _, f in ipairs {\n"
+	    "  function() exhaust() return {} end,\n"
+	    "  function() exhaust() error { 'with', 'a', 'table' } end,\n"
+	    "} do\n"
+	    "  local p <close> = fz.process(f):start()\n"
+	    "  local ok, e = pcall(p.result, p)\n"
+	    "  assert(p:join() and p.exitcode == 1)\n"
+	    "  assert(not ok and e.kind == 'memory', e)\n"
+	    "  assert(e.message == 'not enough memory', e.message)\n"
+	    "end");
 }
 
 /* The host's own state goes while one runs: it is ended. */
@@ -279,9 +275,10 @@ test_process_ends_with_its_state(void **state)
 {
 	struct host *h = *state;
 
-	run(h, "fz.process(function() while true do end end):start()\n"
-	       "fz.process(function() while true do end end):start()\n"
-	       "assert(#fz.active_children() == 2)");
+	lua_state_run(h->L,
+	    "fz.process(function() while true do end end):start()\n"
+	    "fz.process(function() while true do end end):start()\n"
+	    "assert(#fz.active_children() == 2)");
 }
 
 /* All that opens descriptors: the loop, the arena, the shared heap, pipes. */

@@ -5,12 +5,10 @@
 #include <string.h>
 
 #include <lauxlib.h>
-#include <lualib.h>
 
 #include "base/buf.h"
-#include "lua_memory.h"
+#include "lua_state.h"
 #include "value/codec.h"
-#include "value/lerror.h"
 
 enum {
 	FUZZ_MULTIPLE = 96, /* bytes allocated per byte of input, at most */
@@ -19,7 +17,7 @@ enum {
 	FUZZ_ROUNDS = 200000, /* where no number is given */
 };
 
-static struct lua_memory fuzz_memory = { .left = -1 };
+static struct lua_memory fuzz_memory;
 
 /* A state with two classes, P and Q, a registered value and NULL. */
 static lua_State *
@@ -32,15 +30,8 @@ fuzz_state(void)
 	    "core.register_class('P', P)\n"
 	    "core.register_class('Q', Q)\n"
 	    "V = core.register_value('V', {})\n";
-	lua_State *L = lua_newstate(lua_memory_allocate, &fuzz_memory);
+	lua_State *L = lua_state_with_codec(&fuzz_memory);
 
-	if (L == NULL)
-		abort();
-	luaL_openlibs(L);
-	lua_newtable(L);
-	fz_lerror_open(L);
-	fz_lcodec_open(L);
-	lua_setglobal(L, "core");
 	lua_pushlightuserdata(L, NULL);
 	lua_setglobal(L, "null");
 	if (luaL_dostring(L, classes) != LUA_OK)

@@ -12,10 +12,9 @@
 #include <string.h>
 
 #include <lauxlib.h>
-#include <lualib.h>
 
 #include "base/buf.h"
-#include "lua_memory.h"
+#include "lua_state.h"
 #include "value/codec.h"
 #include "value/format.h"
 #include "value/lerror.h"
@@ -53,14 +52,7 @@ setup(void **state)
 	struct host *h = calloc(1, sizeof(*h));
 
 	assert_non_null(h);
-	h->memory.left = -1;
-	h->L = lua_newstate(lua_memory_allocate, &h->memory);
-	assert_non_null(h->L);
-	luaL_openlibs(h->L);
-	lua_newtable(h->L);
-	fz_lerror_open(h->L);
-	fz_lcodec_open(h->L);
-	lua_setglobal(h->L, "core");
+	h->L = lua_state_with_codec(&h->memory);
 	fz_buf_init(&h->out);
 	*state = h;
 	return 0;

@@ -14,15 +14,13 @@
 #include <string.h>
 
 #include <lauxlib.h>
-#include <lualib.h>
 
 #include "base/buf.h"
-#include "lua_memory.h"
+#include "lua_state.h"
 #include "no_memory.h"
 #include "value/bytecode.h"
 #include "value/codec.h"
 #include "value/digest.h"
-#include "value/lerror.h"
 
 static const char rich_value[] =
     "local P = core.register_class('P', { __fzpack = function(p)\n"
@@ -39,22 +37,6 @@ static const char rich_value[] =
     "for i = 1, 300 do deep = { deep, { [{}] = 1, [{}] = 1 } } end\n"
     "t.deep, t.meta = deep, setmetatable({}, { __index = f })\n"
     "return t\n";
-
-static lua_State *
-new_state(struct lua_memory *m)
-{
-	lua_State *L;
-
-	*m = (struct lua_memory){ .left = -1 };
-	L = lua_newstate(lua_memory_allocate, m);
-	assert_non_null(L);
-	luaL_openlibs(L);
-	lua_newtable(L);
-	fz_lerror_open(L);
-	fz_lcodec_open(L);
-	lua_setglobal(L, "core");
-	return L;
-}
 
 static void
 end_state(lua_State *L, struct lua_memory *m)
@@ -88,7 +70,7 @@ static void
 test_digest_any_allocation_of_the_state_may_fail(void **state)
 {
 	struct lua_memory m;
-	lua_State *L = new_state(&m);
+	lua_State *L = lua_state_with_codec(&m);
 	long n = 0;
 	int rc;
 
@@ -112,7 +94,7 @@ static void
 test_digest_no_memory_for_a_dump_is_an_error(void **state)
 {
 	struct lua_memory m;
-	lua_State *L = new_state(&m);
+	lua_State *L = lua_state_with_codec(&m);
 	int rc = LUA_OK, nfailed = 0;
 	bool came = true;
 
@@ -180,7 +162,7 @@ test_bytecode_that_is_cut_is_refused(void **state)
 	struct fz_buf out = FZ_BUF_INIT;
 	struct seen seen = { 0 };
 	struct lua_memory m;
-	lua_State *L = new_state(&m);
+	lua_State *L = lua_state_with_codec(&m);
 
 	(void)state;
 	assert_int_equal(luaL_loadstring(L, code), LUA_OK);
