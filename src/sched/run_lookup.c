@@ -138,23 +138,6 @@ asked_step(const struct fz_flow *flow, struct fz_lookup_at at)
 	return &run->steps[at.node];
 }
 
-static void
-unref_all(struct fz_blob *const *values, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		fz_blob_unref(values[i]);
-}
-
-static size_t
-bytes_of(struct fz_blob *const *values, uint32_t n)
-{
-	size_t nbytes = 0;
-
-	for (uint32_t i = 0; i < n; i++)
-		nbytes += values[i]->len;
-	return nbytes;
-}
-
 void
 fz_lookup_found(struct fz_flow *flow, struct fz_lookup_at at,
     struct fz_blob **values, uint32_t n)
@@ -164,11 +147,11 @@ fz_lookup_found(struct fz_flow *flow, struct fz_lookup_at at,
 	if (n == fz_graph_get(flow->opts.graph, at.node)->nvalues)
 		step = asked_step(flow, at);
 	if (step == NULL) {
-		unref_all(values, n);
+		fz_blob_unref_all(values, n);
 		return;
 	}
 	fz_lookup_forget(step);
-	step->job.nreceived = bytes_of(values, n);
+	step->job.nreceived = fz_blob_sum(values, n);
 	fz_step_add_event(step, FZ_JOB_EVENT_CACHED, 0);
 	fz_step_found(step, values);
 }
@@ -279,7 +262,7 @@ drop_made(struct fz_step *step)
 	struct fz_run *run = step->run;
 
 	take_out(step, &run->flow->made, &run->flow->last_made);
-	unref_all(step->made, fz_step_node(step)->nvalues);
+	fz_blob_unref_all(step->made, fz_step_node(step)->nvalues);
 	free(step->made);
 	step->made = NULL;
 	run->unrecorded--;

@@ -432,16 +432,6 @@ fz_step_failed(struct fz_step *step, struct fz_failure *failure)
 		fz_step_retry(step);
 }
 
-static size_t
-bytes_of(struct fz_blob *const *values, uint32_t n)
-{
-	size_t nbytes = 0;
-
-	for (uint32_t i = 0; i < n; i++)
-		nbytes += values[i]->len;
-	return nbytes;
-}
-
 void
 fz_step_found(struct fz_step *step, struct fz_blob **values)
 {
@@ -463,8 +453,7 @@ fz_step_done(
 	for (uint32_t i = 0; i < n; i++)
 		whole = whole && values[i] != NULL;
 	if (!whole) {
-		for (uint32_t i = 0; i < n; i++)
-			fz_blob_unref(values[i]);
+		fz_blob_unref_all(values, n);
 		if (n != node->nvalues)
 			fz_err_set(&failure.err, FZ_ERR_CRASH,
 			    "the worker answered with %u values, not %u", n,
@@ -477,7 +466,7 @@ fz_step_done(
 	}
 	step->attempts++;
 	if (step->run->flow->events.trace != NULL)
-		step->job.nreceived = bytes_of(values, n);
+		step->job.nreceived = fz_blob_sum(values, n);
 	fz_lookup_keep(step, values, n);
 	fz_step_add_event(step, FZ_JOB_EVENT_DONE, pid);
 	fz_step_found(step, values);

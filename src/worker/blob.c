@@ -59,6 +59,23 @@ fz_blob_unref(struct fz_blob *blob)
 	free(blob);
 }
 
+void
+fz_blob_unref_all(struct fz_blob *const *values, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		fz_blob_unref(values[i]);
+}
+
+size_t
+fz_blob_sum(struct fz_blob *const *values, uint32_t n)
+{
+	size_t sum = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		sum += values[i]->len;
+	return sum;
+}
+
 const void *
 fz_blob_map(struct fz_blob *blob, struct fz_arena *arena, struct fz_err *err)
 {

@@ -46,6 +46,10 @@ fz_blob_ref(struct fz_blob *blob)
 /* Drop a reference. NULL is allowed. */
 void fz_blob_unref(struct fz_blob *blob);
 
+/* Drop a reference to each of `n` values; return the sum of their bytes. */
+void fz_blob_unref_all(struct fz_blob *const *values, uint32_t n);
+size_t fz_blob_sum(struct fz_blob *const *values, uint32_t n);
+
 /* The bytes, readable until fz_blob_unmap(). NULL and `err` on failure. */
 const void *fz_blob_map(
     struct fz_blob *blob, struct fz_arena *arena, struct fz_err *err);

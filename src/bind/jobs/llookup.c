@@ -148,8 +148,7 @@ found(lua_State *L)
 		fz_lookup_found(l.flow, at, blobs, n);
 		return 0;
 	}
-	for (uint32_t i = 0; i < made; i++)
-		fz_blob_unref(blobs[i]);
+	fz_blob_unref_all(blobs, made);
 	if (err.kind == FZ_ERR_NONE)
 		return luaL_argerror(L, 4, "strings expected");
 	return fz_lerror_raise(L, &err);
