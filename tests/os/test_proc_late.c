@@ -236,12 +236,29 @@ start_tracer(pid_t pid)
 	return WIFSTOPPED(status) ? tracer : 0;
 }
 
-/* Returns how many of the checks have failed. */
+/*
+ * Reap the killed child; the process `held` is reaped once its tracer is dead.
+ * Returns how many of the checks have failed.
+ */
 static int
-hold_a_descendant(struct forked *f)
+reap_held(struct forked *f, pid_t held, pid_t tracer)
 {
 	struct fz_death death;
 	int failures = 0;
+
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += fz_proc_reap_late() != (tracer != 0);
+	if (tracer != 0) {
+		failures += waitpid(held, NULL, WNOHANG) != 0;
+		kill(tracer, SIGKILL);
+		waitpid(tracer, NULL, 0);
+	}
+	return failures + !reap_all_late();
+}
+
+static int
+hold_a_descendant(struct forked *f)
+{
 	pid_t pid, tracer;
 
 	fz_proc_adopt();
@@ -249,14 +266,7 @@ hold_a_descendant(struct forked *f)
 	pid = forked_hear_pid(f);
 	tracer = start_tracer(pid);
 	fz_proc_kill(&f->proc);
-	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	failures += fz_proc_reap_late() != (tracer != 0);
-	if (tracer != 0) {
-		failures += waitpid(pid, NULL, WNOHANG) != 0;
-		kill(tracer, SIGKILL);
-		waitpid(tracer, NULL, 0);
-	}
-	return failures + !reap_all_late();
+	return reap_held(f, pid, tracer);
 }
 
 static int
@@ -306,8 +316,6 @@ hear_numbers(struct forked *f, pid_t *numbers, int n)
 static int
 hold_a_worker_of_a_worker(struct forked *f)
 {
-	struct fz_death death;
-	int failures = 0;
 	pid_t workers[2], held, tracer;
 
 	fz_proc_adopt();
@@ -316,14 +324,7 @@ hold_a_worker_of_a_worker(struct forked *f)
 	held = workers[workers[0] == f->proc.pid];
 	tracer = start_tracer(held);
 	kill(f->proc.pid, SIGKILL);
-	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	failures += fz_proc_reap_late() != (tracer != 0);
-	if (tracer != 0) {
-		failures += waitpid(held, NULL, WNOHANG) != 0;
-		kill(tracer, SIGKILL);
-		waitpid(tracer, NULL, 0);
-	}
-	return failures + !reap_all_late();
+	return reap_held(f, held, tracer);
 }
 
 /* Two levels of workers are killed; the lower one before the upper one knows.

@@ -229,20 +229,35 @@ test_slots_spawned_workers_share_them(void **state)
 	fz_slots_unref(slots);
 }
 
+/* A make whose pipe programs inherit. */
+static void
+begin_make(struct world *w, struct slots_make *m)
+{
+	char text[64];
+
+	slots_make_begin(w, m, "+++");
+	snprintf(text, sizeof(text), "--jobserver-auth=%d,%d", m->pipe[0],
+	    m->pipe[1]);
+	setenv("MAKEFLAGS", text, 1);
+	for (int i = 0; i < 2; i++)
+		fcntl(m->pipe[i], F_SETFD, 0);
+}
+
+static void
+end_make(struct world *w, struct slots_make *m)
+{
+	slots_make_end(w, m);
+	unsetenv("MAKEFLAGS");
+}
+
 /* The pipe is known to programs by its descriptors, or by a name. */
 static void
 test_slots_spawned_workers_share_those_of_make(void **state)
 {
 	struct world *w = *state;
 	struct slots_make m;
-	char text[64];
 
-	slots_make_begin(w, &m, "+++");
-	snprintf(
-	    text, sizeof(text), "--jobserver-auth=%d,%d", m.pipe[0], m.pipe[1]);
-	setenv("MAKEFLAGS", text, 1);
-	for (int i = 0; i < 2; i++)
-		fcntl(m.pipe[i], F_SETFD, 0);
+	begin_make(w, &m);
 	check_plans(w, NULL);
 	/* What the processes below hold is in the account of this one. */
 	assert_int_equal(atomic_load(&m.slots->first.account->held) +
@@ -250,8 +265,7 @@ test_slots_spawned_workers_share_those_of_make(void **state)
 				 atomic_load(&m.slots->first.account->shared))
 					      ->held),
 	    0);
-	slots_make_end(w, &m);
-	unsetenv("MAKEFLAGS");
+	end_make(w, &m);
 }
 
 /* What os.exit() does under make: the workers still run. */
@@ -262,14 +276,8 @@ test_slots_leaving_gives_back_what_programs_hold(void **state)
 	struct fz_pool *pool;
 	struct slots_make m;
 	struct slots_user u;
-	char text[64];
 
-	slots_make_begin(w, &m, "+++");
-	snprintf(
-	    text, sizeof(text), "--jobserver-auth=%d,%d", m.pipe[0], m.pipe[1]);
-	setenv("MAKEFLAGS", text, 1);
-	for (int i = 0; i < 2; i++)
-		fcntl(m.pipe[i], F_SETFD, 0);
+	begin_make(w, &m);
 	pool = new_pool(&w->engine, NULL, true);
 	slots_user_begin(&u, pool, 1, JOB_ECHO, PLAN_HOLD);
 	while (slots_left(&m) != 0)
@@ -278,8 +286,7 @@ test_slots_leaving_gives_back_what_programs_hold(void **state)
 	assert_int_equal(slots_left(&m), 3);
 	fz_pool_free(pool);
 	assert_int_equal(slots_left(&m), 3);
-	slots_make_end(w, &m);
-	unsetenv("MAKEFLAGS");
+	end_make(w, &m);
 }
 
 #define TEST(name) \

@@ -50,6 +50,14 @@ start(struct world *w, struct keeper *k)
 	k->worker->pipes->link->ops = &ops;
 }
 
+static void
+start_both(struct world *w, struct keeper *first, struct keeper *second)
+{
+	nexpected = 0;
+	start(w, first);
+	start(w, second);
+}
+
 /* Let the worker do a job. */
 static void
 work(struct world *w, struct keeper *k)
@@ -67,9 +75,7 @@ test_handover_expects_the_worker_that_followed(void **state)
 	struct world *w = *state;
 	struct keeper first, second;
 
-	nexpected = 0;
-	start(w, &first);
-	start(w, &second);
+	start_both(w, &first, &second);
 	work(w, &first);
 	work(w, &second);
 	assert_int_equal(nexpected, 0); /* nothing is known yet */
@@ -91,9 +97,7 @@ test_handover_expects_no_worker_that_is_busy_or_the_same(void **state)
 	struct task t = { .ndone = 0 };
 	struct keeper first, second;
 
-	nexpected = 0;
-	start(w, &first);
-	start(w, &second);
+	start_both(w, &first, &second);
 	work(w, &first);
 	work(w, &first);
 	work(w, &first);
@@ -112,9 +116,7 @@ test_handover_forgets_a_worker_that_is_freed(void **state)
 	struct world *w = *state;
 	struct keeper first, second;
 
-	nexpected = 0;
-	start(w, &first);
-	start(w, &second);
+	start_both(w, &first, &second);
 	work(w, &first);
 	work(w, &second);
 	fz_worker_free(second.worker);
@@ -134,9 +136,7 @@ test_handover_expects_no_worker_before_the_last_reply(void **state)
 	int64_t until_ns = in_ms(PATIENCE_MS);
 	struct keeper first, second;
 
-	nexpected = 0;
-	start(w, &first);
-	start(w, &second);
+	start_both(w, &first, &second);
 	work(w, &first);
 	work(w, &second);
 	task_send_number(&first, &quick, JOB_ADD, 5);
@@ -158,9 +158,7 @@ test_handover_expects_no_worker_while_another_is_busy(void **state)
 	struct task t = { .ndone = 0 };
 	struct keeper first, second, third;
 
-	nexpected = 0;
-	start(w, &first);
-	start(w, &second);
+	start_both(w, &first, &second);
 	start(w, &third);
 	work(w, &first);
 	work(w, &second);
