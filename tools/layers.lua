@@ -71,7 +71,8 @@ local C_LAYERS = {
   {dir = "api/", lua = true, "fzlua", "modules", "call", "chain", "host",
     "interrupt", "limit", "open", "step"},
   {dir = "cli/", lua = true, "output", "print", "make", "interrupt", "state", "edit_rows",
-    "edit_tty", "edit edit_keys edit_state", "files", "suspend", "restrict", "worker join", "main"},
+    "edit_tty", "edit edit_keys edit_state", "files", "suspend", "restrict", "worker_command",
+    "join", "main"},
 }
 -- The program: the only .c file that needs no header.
 local PROGRAMS = {main = true}

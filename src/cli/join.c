@@ -1,6 +1,5 @@
-/* How the fzlua command joins an engine as a node. */
 #define _GNU_SOURCE /* gethostname, realpath */
-#include "cli/worker.h"
+#include "cli/join.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -74,7 +73,7 @@ environment(const char *name)
 }
 
 bool
-fz_worker_is_joining(int argc, char **argv)
+fz_join_is(int argc, char **argv)
 {
 	bool worker = false, engine = environment("FZLUA_ENGINE") != NULL;
 
@@ -222,7 +221,7 @@ find_command(char command[PATH_MAX])
 }
 
 int
-fz_worker_join(int argc, char **argv)
+fz_join_main(int argc, char **argv)
 {
 	struct join join = { .url = environment("FZLUA_ENGINE"),
 		.creds = environment("FZLUA_ENGINE_CREDS") };

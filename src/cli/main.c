@@ -22,12 +22,13 @@
 #include "cli/edit_tty.h"
 #include "cli/files.h"
 #include "cli/interrupt.h"
+#include "cli/join.h"
 #include "cli/make.h"
 #include "cli/output.h"
 #include "cli/print.h"
 #include "cli/state.h"
 #include "cli/suspend.h"
-#include "cli/worker.h"
+#include "cli/worker_command.h"
 #include "os/cwd.h"
 #include "os/fd.h"
 #include "os/proc.h"
@@ -296,11 +297,11 @@ main(int argc, char **argv)
 	fz_cwd_reported();
 	fz_process.program = "/proc/self/exe";
 	if (fz_child_spawned_is(argc, argv))
-		fz_worker_serve(argv);
-	if (fz_worker_is_on_node(argc, argv))
-		return fz_worker_serve_node(argc, argv);
-	if (fz_worker_is_joining(argc, argv))
-		return fz_worker_join(argc, argv);
+		fz_worker_command_serve(argv);
+	if (fz_worker_command_is_on_node(argc, argv))
+		return fz_worker_command_serve_node(argc, argv);
+	if (fz_join_is(argc, argv))
+		return fz_join_main(argc, argv);
 	fz_make_find();
 	L = fz_state_new();
 	if (L == NULL) {

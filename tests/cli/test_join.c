@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/worker.h"
+#include "cli/join.h"
 
 enum call { PIPE2, WRITE, DUP, EXEC, MISSING };
 
@@ -75,7 +75,7 @@ join(enum call call, char text[1024])
 	dup2(ends[1], STDERR_FILENO);
 	close(ends[1]);
 	failing = call;
-	status = fz_worker_join(4, argv);
+	status = fz_join_main(4, argv);
 	failing = EXEC;
 	dup2(saved, STDERR_FILENO);
 	close(saved);

@@ -1,4 +1,4 @@
-#include "cli/worker.h"
+#include "cli/worker_command.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -102,7 +102,7 @@ serve_with_slots(lua_State *L, const struct fz_child_spawned *spawned)
 }
 
 _Noreturn void
-fz_worker_serve(char **argv)
+fz_worker_command_serve(char **argv)
 {
 	struct fz_child_spawned spawned;
 	int status = EXIT_FAILURE;
@@ -170,7 +170,7 @@ joins_by_environment(const struct words *words)
 }
 
 bool
-fz_worker_is_on_node(int argc, char **argv)
+fz_worker_command_is_on_node(int argc, char **argv)
 {
 	struct words words;
 
@@ -192,7 +192,7 @@ serve_on_node(void *ctx, int link)
 }
 
 int
-fz_worker_serve_node(int argc, char **argv)
+fz_worker_command_serve_node(int argc, char **argv)
 {
 	struct words words;
 	struct fz_node_opts opts = { .own = FZ_SPAWNED_IDENTITY,
