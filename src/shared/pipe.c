@@ -98,13 +98,15 @@ register_ends(struct fz_pipes *own, struct fz_pipe_local *r, uint32_t parent)
 static void
 register_child(struct fz_pipes *own)
 {
-	uint32_t parent = own->self;
+	uint32_t parent = own->self, self;
 
 	if (own->locals == NULL)
 		return;
-	own->self = fz_heap_join(own->membership, NULL);
-	for (struct fz_pipe_local *r = own->locals; own->self != 0 && r != NULL;
-	     r = r->next)
+	self = fz_heap_join(own->membership, NULL);
+	if (self == 0)
+		return;
+	own->self = self;
+	for (struct fz_pipe_local *r = own->locals; r != NULL; r = r->next)
 		register_ends(own, r, parent);
 }
 
@@ -127,10 +129,15 @@ fz_pipes_init(struct fz_pipes *own, struct fz_membership *membership,
 uint32_t
 fz_pipes_self(struct fz_pipes *own, struct fz_err *err)
 {
-	if (fz_heap_self(own->membership) == 0)
+	uint32_t self;
+
+	/* It may be a member already, by another object. */
+	if (fz_heap_self(own->membership) != own->self)
 		register_child(own);
-	own->self = fz_heap_join(own->membership, err);
-	return own->self;
+	self = fz_heap_join(own->membership, err);
+	if (self != 0)
+		own->self = self;
+	return self;
 }
 
 void
@@ -162,7 +169,9 @@ fz_pipe_open(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side,
 {
 	struct fz_pipe_local *r = find(own, pipe);
 
-	if (r == NULL && fz_pipes_self(own, err) != 0)
+	if (fz_pipes_self(own, err) == 0)
+		return -1;
+	if (r == NULL)
 		r = add_local(own, pipe, err);
 	if (r == NULL)
 		return -1;
@@ -178,8 +187,8 @@ fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side)
 	struct fz_pipe_end *end = &pipe->end[side];
 	struct fz_pipe_local *r = find(own, pipe);
 
-	if (--r->nopen[side] != 0 || fz_heap_self(own->membership) == 0)
-		return;
+	if (--r->nopen[side] != 0 || fz_heap_self(own->membership) != own->self)
+		return; /* or a child that has not registered */
 	fz_endpoint_leave(&end->holders, own->self);
 	if (r->nopen[1 - side] == 0)
 		fz_pipe_compact(pipe, own->self);

@@ -327,6 +327,45 @@ test_pipe_child_of_the_host_registers_when_it_uses_one(void **state)
 	free_pipe(pipe, true, true);
 }
 
+/* It may be a member already, because it has used another object. */
+static int
+join_and_use_pipe(void *ctx)
+{
+	return join() != 0 ? use_pipe(ctx) : 1;
+}
+
+static int
+join_and_close_pipe(void *ctx)
+{
+	join();
+	fz_pipe_close(&pipes, ctx, 1);
+	return 0;
+}
+
+static void
+test_pipe_child_of_the_host_registers_after_it_has_joined(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+
+	(void)state;
+	assert_int_equal(member_wait(member_start(join_and_use_pipe, pipe)), 0);
+	assert_true(has_ended(pipe));
+	free_pipe(pipe, true, true);
+}
+
+/* A child that has not registered does not close the end of its parent. */
+static void
+test_pipe_child_of_the_host_closes_no_end_of_its_parent(void **state)
+{
+	struct fz_pipe *pipe = new_pipe();
+
+	(void)state;
+	assert_int_equal(
+	    member_wait(member_start(join_and_close_pipe, pipe)), 0);
+	assert_false(has_ended(pipe));
+	free_pipe(pipe, true, true);
+}
+
 static void
 test_pipe_end_in_a_message_is_open(void **state)
 {
@@ -444,6 +483,8 @@ main(void)
 		T(test_pipe_waits_for_a_child_that_has_not_registered),
 		T(test_pipe_counts_the_children_that_register),
 		T(test_pipe_child_of_the_host_registers_when_it_uses_one),
+		T(test_pipe_child_of_the_host_registers_after_it_has_joined),
+		T(test_pipe_child_of_the_host_closes_no_end_of_its_parent),
 		T(test_pipe_end_in_a_message_is_open),
 		T(test_pipe_end_in_a_message_is_lost_if_no_other_process_lives),
 		T(test_pipe_end_that_was_loaded_is_used),
