@@ -14,8 +14,6 @@
 
 #include "value/luserdata.h"
 
-#define DIRECTORY_TYPE "fzlua.Directory"
-
 static int
 directory_gc(lua_State *L)
 {

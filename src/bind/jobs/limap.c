@@ -51,7 +51,6 @@ struct limap {
 	uint64_t nsent, narrived;
 	size_t nbytes; /* bytes of the long values that it holds */
 	bool ordered;
-	uint64_t order[]; /* unordered: by index, the number of its item */
 };
 
 /* Their addresses stand for the result nil, and for an error. */

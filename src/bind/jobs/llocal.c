@@ -113,7 +113,7 @@ fz_llocal_stop(lua_State *L, struct fz_llocal *ll)
  * Number of instructions between two checks of the clock in a function with a
  * timeout.
  */
-enum { LOCAL_HOOK_INSTRUCTIONS = 10000, LOCAL_FEW = 8 };
+enum { LOCAL_HOOK_INSTRUCTIONS = 10000 };
 
 /* A call in this process. It is a userdata, so that an error leaks nothing. */
 struct local_call {
