@@ -9,18 +9,11 @@
 #include "base/err.h"
 #include "child/spawned_main.h"
 #include "value/allowed.h"
+#include "value/bytecode.h"
 #include "worker/allow.h"
 
 /* Modules of the library that submitters send, whose functions only compute. */
 static const char *const sent_modules[] = { "fzlua.folding", "fzlua.nodes" };
-
-static int
-append(lua_State *L, const void *bytes, size_t len, void *out)
-{
-	(void)L;
-	fz_buf_put(out, bytes, len);
-	return ((struct fz_buf *)out)->failed;
-}
 
 /* Allow the function that is in the setup of each worker. */
 static int
@@ -32,7 +25,7 @@ add_holder(lua_State *L, struct fz_allow *allow)
 
 	if (luaL_loadbufferx(L, code, sizeof(code) - 1, "=setup", "t") ==
 		LUA_OK &&
-	    lua_dump(L, append, &dump, 0) == 0)
+	    lua_dump(L, fz_bytecode_write, &dump, 0) == 0)
 		rc = fz_allowed_add(allow, dump.data, dump.len);
 	lua_pop(L, 1);
 	fz_buf_fini(&dump);

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include <lua.h>
+#include "base/buf.h"
 
 /* Types of constants, and instructions that read a global. */
 enum {
@@ -380,4 +380,12 @@ fz_bytecode_each(const void *dump, size_t len,
 		return false;
 	get_function(&r, -1, false);
 	return !r.failed;
+}
+
+int
+fz_bytecode_write(lua_State *L, const void *bytes, size_t len, void *buf)
+{
+	(void)L;
+	fz_buf_put(buf, bytes, len);
+	return ((struct fz_buf *)buf)->failed;
 }

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <lua.h>
+
 /*
  * A function in a dump. A dump of it alone would have the same head, then
  * `nupvalues`, its source and `body`.
@@ -60,6 +62,9 @@ enum { FZ_BYTECODE_HEAD = 31 };
  */
 bool fz_bytecode_outer(
     const void *dump, size_t len, struct fz_bytecode_function *f);
+
+/* A writer for lua_dump(): append the bytes to `buf`, a struct fz_buf. */
+int fz_bytecode_write(lua_State *L, const void *bytes, size_t len, void *buf);
 
 /* Call `visit` for the function of a dump and all in it, inner ones first. */
 bool fz_bytecode_each(const void *dump, size_t len,

@@ -70,14 +70,6 @@ add_module(void *ctx, const char *name, size_t len)
 static const struct fz_bytecode_ops reading_ops = { add_code, add_global,
 	add_module };
 
-static int
-append(lua_State *L, const void *bytes, size_t len, void *out)
-{
-	(void)L;
-	fz_buf_put(out, bytes, len);
-	return ((struct fz_buf *)out)->failed;
-}
-
 /*
  * The number of the upvalue that holds the globals, from 0; -1 if there is
  * none.
@@ -106,7 +98,7 @@ put_code(struct fz_digest *d, int f, const struct fz_path *at)
 	lua_newtable(d->L);
 	fz_buf_clear(&d->code);
 	lua_pushvalue(d->L, f);
-	lua_dump(d->L, append, &d->code, 1);
+	lua_dump(d->L, fz_bytecode_write, &d->code, 1);
 	lua_pop(d->L, 1);
 	if (d->code.failed) {
 		fz_buf_clear(&d->code);

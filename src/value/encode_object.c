@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "value/byname.h"
+#include "value/bytecode.h"
 #include "value/cells.h"
 #include "value/format.h"
 #include "value/handle.h"
@@ -99,14 +100,6 @@ put_cfunction(struct fz_encoder *e, int idx, const struct fz_path *at)
 	lua_pop(L, 2);
 }
 
-static int
-append_dump(lua_State *L, const void *bytes, size_t len, void *out)
-{
-	(void)L;
-	fz_buf_put(out, bytes, len);
-	return ((struct fz_buf *)out)->failed;
-}
-
 static void
 put_dump(struct fz_encoder *e, int f)
 {
@@ -117,7 +110,7 @@ put_dump(struct fz_encoder *e, int f)
 	at = out->len;
 	fz_buf_put_u32(out, 0);
 	lua_pushvalue(e->L, f);
-	lua_dump(e->L, append_dump, out, 0);
+	lua_dump(e->L, fz_bytecode_write, out, 0);
 	lua_pop(e->L, 1);
 	if (out->failed || out->len - at - 4 > UINT32_MAX)
 		fz_encode_no_memory(e);

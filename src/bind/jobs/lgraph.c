@@ -43,6 +43,16 @@ check_number(lua_State *L, int idx, lua_Integer lowest)
 	return (uint32_t)n;
 }
 
+/* The number of a node of the graph, from 0, at index 2. */
+static uint32_t
+check_node(lua_State *L, const struct fz_graph *graph)
+{
+	uint32_t node = check_number(L, 2, 1) - 1;
+
+	luaL_argcheck(L, node < fz_graph_nnodes(graph), 2, "no such node");
+	return node;
+}
+
 /* graph() -> graph */
 static int
 graph_new(lua_State *L)
@@ -97,10 +107,8 @@ static int
 graph_map(lua_State *L)
 {
 	struct fz_graph *graph = check_open(L);
-	uint32_t node = check_number(L, 2, 1) - 1;
 
-	luaL_argcheck(L, node < fz_graph_nnodes(graph), 2, "no such node");
-	fz_graph_set_map(graph, node);
+	fz_graph_set_map(graph, check_node(L, graph));
 	return 0;
 }
 
@@ -109,13 +117,12 @@ static int
 graph_feed(lua_State *L)
 {
 	struct fz_graph *graph = check_open(L);
-	uint32_t node = check_number(L, 2, 1) - 1;
+	uint32_t node = check_node(L, graph);
 	lua_Unsigned n = lua_rawlen(L, 3);
 	struct fz_err err = { 0 };
 	uint32_t *values;
 
 	luaL_checktype(L, 3, LUA_TTABLE);
-	luaL_argcheck(L, node < fz_graph_nnodes(graph), 2, "no such node");
 	luaL_argcheck(L, n <= GRAPH_MAX, 3, "too many");
 	values = lua_newuserdatauv(L, n * sizeof(*values) + 1, 0);
 	for (lua_Unsigned i = 0; i < n; i++) {
@@ -133,11 +140,10 @@ static int
 graph_optional(lua_State *L)
 {
 	struct fz_graph *graph = check_open(L);
-	uint32_t node = check_number(L, 2, 1) - 1;
+	uint32_t node = check_node(L, graph);
 	uint32_t k = check_number(L, 3, 1) - 1;
 	struct fz_err err = { 0 };
 
-	luaL_argcheck(L, node < fz_graph_nnodes(graph), 2, "no such node");
 	luaL_argcheck(
 	    L, k < fz_graph_get(graph, node)->ninputs, 3, "no such input");
 	if (fz_graph_set_optional(graph, node, k, &err) != 0)
