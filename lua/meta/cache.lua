@@ -8,31 +8,31 @@
 --
 -- A recorded result is used if the digests (see `fz.digest`) of these are the same: the function
 -- with its upvalues, the globals and functions that it reads, the files of the modules that it
--- requires and the `init` of its stage; its inputs; its option `version`; and the seed, if one
--- is given. Comments, names of variables and the order of functions do not count. What else a
--- function reads, such as files, the environment or the clock, is not noticed: pass files as
+-- requires and the `init` of its stage; its inputs; its option `version`; and the seed, if one is
+-- given. Comments, names of variables and the order of functions do not count. Other things that a
+-- function reads, such as files, the environment or the clock, are not noticed: pass files as
 -- `fz.file`, or change `version`.
 --
--- Only successes are recorded, each before its end is reported. Results that contain functions
--- or shared objects are not recorded, nor results of functions with such upvalues: the log says
--- why. Each item of a stream has records of its own. A map is recorded by its elements, as each
--- succeeds, and as a whole: of a list that has grown only the new elements are called. Workers use
--- no recorded results for chains of their own.
+-- Only successes are recorded, each before its end is reported. Results that contain functions or
+-- shared objects are not recorded, nor results of functions with shared objects as upvalues: the
+-- log says why. Each item of a stream has records of its own. A map is recorded by its elements, as
+-- each succeeds, and as a whole: of a list that has grown only the new elements are called. Chains
+-- that workers run do not use recorded results.
 --
 -- The options hold for `fz.map`, `fz.starmap` and the maps and imaps of pools, too: each element is
 -- recorded. `pool:apply` and `pool:apply_async` need `cache = true`, because such a call may be
 -- repeated to see what has changed; folds are never recorded. Workers of a pool have the globals of
 -- their start: if a function of a recorded call reads a global that changes, make it an argument.
 --
--- The file is that of the option, else the one that `FZLUA_CACHE` names, else `.fzlua/cache.db`.
--- It is a database of SQLite, and several runs may use it at the same time. It needs the library
--- `libsqlite3.so.0`; values above 64 KiB are compressed if there is `libzstd.so.1`. Results that
--- were used least recently are removed if all take more than `FZLUA_CACHE_SIZE` (`"1G"`). A file
--- that cannot be used, because it is damaged, or its directory cannot be written or is full, is
--- logged once; the run goes on without it. A recorded result that cannot be read is computed
--- anew.
+-- The file is the one that the option names, else the one that `FZLUA_CACHE` names, else
+-- `.fzlua/cache.db`. It is a database of SQLite, and several runs may use it at the same time. It
+-- needs the library `libsqlite3.so.0`; values above 64 KiB are compressed if there is
+-- `libzstd.so.1`. If all results together take more than `FZLUA_CACHE_SIZE` (`"1G"`), those that
+-- were used least recently are removed. If the file cannot be used, because it is damaged, its
+-- directory cannot be written, or the disk is full, that is logged once, and the run goes on
+-- without it. A recorded result that cannot be read is computed anew.
 --
--- A file from elsewhere brings no code: recorded values with functions or modules are not read.
+-- A file from elsewhere cannot bring code: recorded values with functions or modules are not read.
 --
 -- `fzlua -n --resume` lists what would run, and why; `fzlua --cache ls` what is recorded.
 
@@ -62,7 +62,7 @@ local file = {}
 ---@return file*|nil stream, string|nil message
 function file:open(mode) end
 
----All of its bytes. Raises if it cannot be read.
+---All bytes of the file. Raises if it cannot be read.
 ---@return string bytes
 function file:read() end
 

@@ -27,7 +27,7 @@ function fz.chain(stages, options) end
 ---stages, `chain[i]` a stage, and `chain >> other` makes a longer chain.
 ---@class fzlua.Chain
 ---@field input table values by name; can be set
----@field output table all that left the last stage in the last run, by name
+---@field output table the values that left the last stage in the last run, by name
 ---@field errors table<string, fz.Error> of the last run, by output: the errors of optional inputs,
 ---and all with `on_error = "continue"`, where a function that only depended on a failed one has an
 ---error of kind `"cancelled"`
@@ -104,9 +104,10 @@ function chain:stream(source, options) end
 function chain:at(which) end
 
 ---What each stage did to the values in the last run, which needs the option `keep = "all"`; else
----the call raises an error of kind `"error"`. The rows are a list, and printed as a table:
----first the inputs, with the stage number -1, then for each stage what its functions made and what
----passed through. With the option `report`, or `--report`, the page of the run shows them, too.
+---the call raises an error of kind `"error"`. The rows are a list, and printed as a table: first
+---the inputs, with the stage number -1, then for each stage the values that its functions made, and
+---those that passed through. With the option `report`, or `--report`, the page of the run shows
+---them, too.
 ---
 ---```lua
 ---local s, t = fz.stage "load", fz.stage "filter"
@@ -139,13 +140,13 @@ function chain:chain(other) end
 function chain:prune() end
 
 ---End the workers, so that the next run forks new ones, which see the globals and upvalues of that
----time. A stage in which a function was registered again does so by itself.
+---time. This is not needed after a function was registered: then its stage gets new workers anyway.
 ---@return fzlua.Chain chain
 function chain:reset() end
 
 ---End the workers; runs and streams under way are cancelled. A later run forks workers again. At
----the end of the scope of a `<close>` variable, runs under way are finished first unless an error
----left it.
+---the end of the scope of a `<close>` variable, runs under way are finished first, unless an error
+---leaves the scope.
 function chain:close() end
 
 ---@class fzlua.ChangeRow

@@ -35,10 +35,10 @@ function fz.dag(options) end
 ---@operator call: table
 local dag = {}
 
----Add a function. It replaces one for the same output that has been in a run; two for one output
----with no run between them are an error of kind `"graph"` that names both places, except at the
----prompt.
----A cycle is an error of this kind that prints it, when the graph runs.
+---Add a function. It replaces a function for the same output that has been in a run. Two functions
+---for one output without a run between them are an error of kind `"graph"` that names both places,
+---except at the prompt. A cycle is an error of this kind when the graph runs; the error shows the
+---cycle.
 ---@param output string|string[] a name, or a name for each result of `f`
 ---@param inputs? string|string[] names of outputs, which may be added later, or of inputs of the
 ---dag. Default: none

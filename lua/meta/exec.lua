@@ -6,15 +6,16 @@ local fz = {}
 
 ---@class fzlua.ExecOptions
 ---@field stdin? string|(fun(): string|nil)|{file: string} standard input: a string; an iterator
----that returns the next piece each time the program has read all; or `{file = NAME}`. Default:
----empty
+---that returns the next piece each time the program has read the one before; or `{file = NAME}`.
+---Default: empty
 ---@field stdout? fun(line: string)|{file: string} a function that is called with each line, without
 ---its newline, while the program runs; or `{file = NAME}`. Default: kept in the result
 ---@field stderr? fun(line: string)|{file: string} the same for standard error
 ---@field cwd? string directory of the program. Default: that of the script
 ---@field env? table<string, string|false> variables that are added to the environment; false
 ---removes one
----@field timeout? number seconds. Then the program and all that it started end. Default: no limit
+---@field timeout? number seconds. After them the program and all its descendants are ended.
+---Default: no limit
 ---@field check? boolean true: raise unless the exit code is 0. The error has `exitcode` or
 ---`signal`, and the whole result as `cause`. Default: false
 
@@ -26,7 +27,7 @@ local fz = {}
 ---@field timed_out boolean|nil true if the time ran out
 
 ---Run another program and wait until it ends. No shell is involved: the words are passed unchanged.
----Processes that the program leaves behind end with it. A program that does not exist raises.
+---Processes that the program leaves behind end with it. Raises if the program does not exist.
 ---
 ---```lua
 ---local sorted = fz.exec({"sort"}, {stdin = "b\na\n"})
@@ -46,8 +47,8 @@ function fz.exec(words, options) end
 
 ---@class fzlua.ScriptsOptions
 ---@field jobs? integer scripts that run at once. Default: `fz.cpu_count()`
----@field timeout? number seconds for each script; one that took longer has `timed_out`. Default: no
----limit
+---@field timeout? number seconds for each script; a script that took longer has `timed_out`.
+---Default: no limit
 
 ---Run scripts side by side, each with a command of its own.
 ---

@@ -20,7 +20,7 @@ local fz = {}
 ---@return fzlua.Lock lock
 function fz.lock() end
 
----Make a lock that its holder may acquire again; it is released as often.
+---Make a lock that its holder may acquire again. It must be released as often as it was acquired.
 ---@return fzlua.Lock lock
 function fz.rlock() end
 
@@ -30,14 +30,14 @@ local lock = {}
 ---Wait until the caller holds the lock.
 ---@param timeout? number seconds; 0 does not wait
 ---@return boolean got false: the time ran out
----@return "abandoned"|nil how the last holder died without releasing it, so that what the lock
----guards may be half changed
+---@return "abandoned"|nil how the last holder died without releasing it, so that the data that the
+---lock guards may be inconsistent
 function lock:acquire(timeout) end
 
 ---Release the lock. Raises unless the caller holds it.
 function lock:release() end
 
----Call `f(...)` while the caller holds the lock, which is released whatever `f` does.
+---Call `f(...)` while the caller holds the lock, which is released also if `f` raises.
 ---@param f function
 ---@param ... any
 ---@return any ... all results of `f`
@@ -80,7 +80,7 @@ function semaphore:release(n) end
 ---@return integer n
 function semaphore:value() end
 
----Call `f(...)` with a permit, which is returned whatever `f` does.
+---Call `f(...)` with a permit, which is returned also if `f` raises.
 ---@param f function
 ---@param ... any
 ---@return any ... all results of `f`
@@ -113,7 +113,7 @@ function event:is_set() end
 ---@return "timeout"|nil why
 function event:wait(timeout) end
 
----Make a condition: a lock, and processes that wait for a change of what it guards.
+---Make a condition: a lock, and processes that wait for a change of the data that it guards.
 ---@param lock? fzlua.Lock shared with other conditions. Default: an rlock of its own
 ---@return fzlua.Condition condition
 function fz.condition(lock) end
@@ -135,8 +135,8 @@ function condition:wait(timeout) end
 ---@return "timeout"|"abandoned"|nil how
 function condition:wait_for(f, timeout) end
 
----Wake processes, those first that have waited longest. Raises unless the caller holds the lock.
----@param n? integer how many at most. Default: 1
+---Wake the processes that have waited longest. Raises unless the caller holds the lock.
+---@param n? integer the number of processes, at most. Default: 1
 function condition:notify(n) end
 
 ---Wake all waiting processes. Raises unless the caller holds the lock.
@@ -149,15 +149,15 @@ function condition:notify_all() end
 function fz.barrier(n, action) end
 
 ---@class fzlua.Barrier
----@field parties integer how many it waits for
----@field n_waiting integer how many wait now
+---@field parties integer number of processes that it waits for
+---@field n_waiting integer number of processes that wait now
 ---@field broken boolean
 local barrier = {}
 
 ---Wait until all parties wait. Raises if the barrier is broken: by a timeout, by a process that
 ---died in its wait, by an action that raised, or by `abort`.
----@param timeout? number seconds; running out breaks the barrier
----@return integer|nil index how many arrived before this one, from 0
+---@param timeout? number seconds; if they run out, the barrier breaks
+---@return integer|nil index number of processes that arrived before this one, from 0
 ---@return "timeout"|nil why
 function barrier:wait(timeout) end
 

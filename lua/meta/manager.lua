@@ -1,8 +1,9 @@
 ---@meta _
 -- Managers
 --
--- A manager is a process that holds tables for all others. A proxy stands for such a table: each
--- read, assignment and call is a request to that process. Nested tables come back as proxies, too.
+-- A manager is a process that holds tables for all other processes. A proxy stands for such a
+-- table: each read, assignment and call is a request to that process. Nested tables come back as
+-- proxies, too.
 
 ---@class fzlua
 local fz = {}

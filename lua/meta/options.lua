@@ -2,8 +2,8 @@
 -- Options that several calls share. The reference prints them at each call.
 
 ---@class fzlua.LimitOptions for one call of a function
----@field timeout? number seconds that one attempt may take. Then the attempt and all processes that
----it started end, and the call fails with kind `"timeout"`. Default: no limit
+---@field timeout? number seconds that one attempt may take. After them the attempt and all
+---processes that it started are ended, and the call fails with kind `"timeout"`. Default: no limit
 ---@field retries? integer further attempts after an error, a crash or a timeout. Default: 0
 ---@field backoff? number seconds before the first retry, doubled before each further one. Default:
 ---0
@@ -11,7 +11,7 @@
 ---what it inherited; more is an error of kind `"memory"`. Default: no limit
 ---@field retry_if? fun(e: fz.Error): boolean `f(e)` says whether the call that failed with the
 ---error is retried. It is called in the script's process; if it raises, that is logged and the call
----is not retried. Default: all errors are
+---is not retried. Default: every call is retried
 
 ---@class fzlua.FunctionOptions : fzlua.LimitOptions
 ---@field optional? boolean|string|string[] true, or inputs by name: an input whose function failed
@@ -19,7 +19,7 @@
 ---@field cache? boolean whether results are recorded in a file and used by later runs, see
 ---[Recorded results](#recorded-results). Default: that of the stage, the chain or dag, or true with
 ---`resume`
----@field version? string another one makes the function run again, though its code is the same.
+---@field version? string if it changes, the function runs again, even if its code is the same.
 ---Default: none
 
 ---@class fzlua.RunOptions : fzlua.LimitOptions
@@ -28,9 +28,10 @@
 ---@field deadline? number seconds for the whole call, which then ends with kind `"timeout"`.
 ---Default: no limit
 ---@field on_error? "stop"|"now"|"continue" after a failure. `"stop"` starts nothing new, lets
----running functions finish and raises the first error. `"now"` also ends what runs. `"continue"`
----runs all that does not depend on the failure, and raises nothing: see `errors`. Default: `"stop"`
----@field keep? "final"|"all" `"all"` keeps what leaves each stage, for `chain:at` and
+---running functions finish and raises the first error. `"now"` also ends running functions.
+---`"continue"` runs all functions that do not depend on the failure, and raises nothing: see
+---`errors`. Default: `"stop"`
+---@field keep? "final"|"all" `"all"` keeps the values that leave each stage, for `chain:at` and
 ---`chain:changes`. Default: `"final"`
 ---@field engine? string where workers run, see [Pools](#pools). Default: the environment
 ---variable `FZLUA_ENGINE`, or `"local"`
@@ -107,8 +108,8 @@
 ---[Recorded results](#recorded-results). Default: the option `--resume` of the command
 ---@field cache? boolean the same in the file of `resume`, or the default one; false: never.
 ---Default: true with `resume`
----@field version? string another one makes all elements new, though the code is the same. Default:
----none
+---@field version? string if it changes, all elements are called again, even if the code is the
+---same. Default: none
 
 ---@class fzlua.MapAsyncOptions : fzlua.MapOptions
 ---@field callback? fun(results: fzlua.Results) called in this process with the results
@@ -140,8 +141,8 @@
 ---[Recorded results](#recorded-results). Default: the option `--resume` of the command
 ---@field cache? boolean the same in the file of `resume`, or the default one; false: never.
 ---Default: true with `resume`
----@field version? string another one makes all items new, though the code is the same. Default:
----none
+---@field version? string if it changes, the function is called again for all items, even if the
+---code is the same. Default: none
 
 ---@class fzlua.ApplyOptions : fzlua.LimitOptions
 ---@field callback? fun(...) called in this process with all results. If it raises, that is logged
@@ -149,8 +150,8 @@
 ---@field seed? integer of the random numbers of the call. Default: a random one
 ---@field cache? boolean whether the results are recorded in a file and used by later calls, see
 ---[Recorded results](#recorded-results). Default: that of the pool
----@field version? string another one makes a new call of it, though the code is the same. Default:
----none
+---@field version? string if it changes, the call is made again, even if the code is the same.
+---Default: none
 
 ---@class fzlua.FoldOptions
 ---@field progress? boolean|fun(done: integer, total: integer|nil, event: fzlua.ProgressEvent) true

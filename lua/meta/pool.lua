@@ -12,36 +12,35 @@
 -- and `package.cpath`. Modules are required again, globals of the script are nil, and an upvalue
 -- that cannot be sent, such as a file, is an error of kind `"unsendable"`. Queues, locks, values
 -- and the slots of `jobs` are shared as with forked workers. A script starts the command that runs
--- it; a host starts the one of the option `worker_command`, of the environment variable
--- `FZLUA_WORKER_COMMAND`, the installed one, or `fzlua` in `PATH`.
+-- it. A host starts the command that the option `worker_command` names, else the one of the
+-- environment variable `FZLUA_WORKER_COMMAND`, else the installed one, else `fzlua` in `PATH`.
 --
--- With `engine = "ssh://HOST:8,OTHER:4"` workers run on other machines, nodes, here up to 8 and
--- 4 at once; a missing number is 1. They start as with `"spawn"`, by `ssh HOST fzlua --worker`,
--- with one connection for each. ssh uses its own keys, agent and `~/.ssh/config`.
--- A node must have the same version of fzlua and Lua, and the modules that functions require;
--- functions open files of the node, and start in the home directory there. Queues, locks and other
--- shared objects cannot be sent there: an error of kind `"unsendable"`. Errors have the field
--- `node`. If a node is lost, its calls fail as `"crash"` and are tried again as `retries` allow;
--- if no worker can start there, it is left out, and an error if it is the last one. `FZLUA_SSH`
--- names another program with its options, and `FZLUA_WORKER_COMMAND` the `fzlua` command of the
--- nodes.
+-- With `engine = "ssh://HOST:8,OTHER:4"` workers run on other machines, nodes, here up to 8 and 4
+-- at once; a missing number is 1. They start as with `"spawn"`, by `ssh HOST fzlua --worker`, with
+-- one connection for each. ssh uses its own keys, agent and `~/.ssh/config`. A node must have the
+-- same version of fzlua and Lua, and the modules that functions require; functions open files of
+-- the node, and start in the home directory there. Queues, locks and other shared objects cannot be
+-- sent there: that is an error of kind `"unsendable"`. Errors have the field `node`. If a node is
+-- lost, its calls fail as `"crash"` and are tried again as `retries` allow; if no worker can start
+-- on a node, it is left out; if that is the last node, it is an error. `FZLUA_SSH` names another
+-- program with its options, and `FZLUA_WORKER_COMMAND` the `fzlua` command of the nodes.
 --
 -- With `engine = "nats://HOST:4222/TEAM"` the nodes are the machines that have joined this NATS
--- server with `fzlua --worker --engine nats://HOST:4222/TEAM -j 8`, here with 8 slots: so many
--- calls run there at once, of all scripts that use the node together. A call that waits for a slot
--- has not begun, and its timeout neither. `tls://` encrypts, and the certificate of the server must
--- have the name in the URL; plain text to another machine needs `?insecure` behind the URL. A user,
--- password or token is in the URL, `nats://USER:PASSWORD@HOST`. `--engine-creds FILE`, or the
--- environment variable `FZLUA_ENGINE_CREDS`, names a file of credentials; if the user of the URL is
--- an nkey, `nats://UABC...@HOST`, it has the seed. `FZLUA_NATS` names the program `fzlua-nats`. Use
--- a NATS server of version 2.11 or newer for anything but one machine: older ones, such as that of
--- Debian 12, lack corrections of authentication.
+-- server with `fzlua --worker --engine nats://HOST:4222/TEAM -j 8`, here with 8 slots: at most 8
+-- calls run there at once, those of all scripts that use the node together. A call that waits for a
+-- slot has not begun, and its timeout does not run yet. `tls://` encrypts, and the certificate of
+-- the server must have the name in the URL; plain text to another machine needs `?insecure` behind
+-- the URL. A user, password or token is in the URL, `nats://USER:PASSWORD@HOST`. `--engine-creds
+-- FILE`, or the environment variable `FZLUA_ENGINE_CREDS`, names a file of credentials; if the user
+-- of the URL is an nkey, `nats://UABC...@HOST`, the file has its seed. `FZLUA_NATS` names the
+-- program `fzlua-nats`. Use a NATS server of version 2.11 or newer for anything but one machine:
+-- older versions, such as that of Debian 12, lack fixes of authentication.
 --
--- A node leaves at Ctrl-C or SIGTERM once it has finished what runs there; a second signal gives
--- that back, as a lost node does. A run goes on after the server was stopped and started, or the
+-- A node leaves at Ctrl-C or SIGTERM once its running calls have ended. A second signal ends them;
+-- they then count as on a lost node. A run goes on after the server was stopped and started, or the
 -- network was cut, for less than a minute. A node that is killed is noticed within 3 s. One that
--- does not answer gets no new calls after 3 s; a call there that may be tried again goes to another
--- node, and another one waits for it, a minute at most.
+-- does not answer gets no new calls after 3 s; a call there that has attempts left goes to another
+-- node; a call on its last attempt waits for the node, for a minute at most.
 --
 -- With `--allow FILE` a node runs only functions that its owner knows:
 --
@@ -53,9 +52,10 @@
 -- changes. It does not include upvalues and arguments: a function that is allowed may get any
 -- values, and functions in these must be allowed, too. A line may also be the name of a module, or
 -- of a C function as `os.time`, which a script sends by its name; `string`, `table`, `math`,
--- `utf8`, `coroutine` and `print`, `type` and the like need no line. Another function is an error
--- with its place in the source, its digest and the node. Such a node has its own `package.path`.
--- With ssh the command of the user's key in `authorized_keys` is `fzlua --worker --allow FILE`.
+-- `utf8`, `coroutine` and `print`, `type` and the like need no line. Any other function is an
+-- error, which has its place in the source, its digest and the node. Such a node has its own
+-- `package.path`. With ssh the command of the user's key in `authorized_keys` is `fzlua --worker
+-- --allow FILE`.
 
 ---@class fzlua
 local fz = {}

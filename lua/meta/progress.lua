@@ -19,11 +19,11 @@ local fz = {}
 ---@return function iterator
 function fz.progress(source, options) end
 
----What a function that is given as the option `progress` gets: it is called in the script's process
----as `f(done, total, event)`. `done` and `total` count the functions of a run, with the elements of
----a map in their place once its list is known, or the elements of a list, or the items of a stream.
----The last call has `done == total`. If the function raises, that is logged and it is not called
----again. Each attempt has one `start` and one end; a call that never ran has only the end.
+---The event that a function in the option `progress` gets: it is called in the script's process as
+---`f(done, total, event)`. `done` and `total` count the functions of a run, the elements of a list,
+---or the items of a stream. In a run the elements of a map are counted in its place once its list
+---is known. The last call has `done == total`. If the function raises, that is logged and it is not
+---called again. Each attempt has one `start` and one end; a call that never ran has only the end.
 ---
 ---```lua
 ---fz.map(math.sqrt, {1, 4}, {progress = function(done, total, event)
@@ -43,19 +43,19 @@ function fz.progress(source, options) end
 ---@field cached boolean|nil true: it was not called, because its result was recorded; `kind` is
 ---`"done"`
 
----What the list `trace` of a chain or dag has for each attempt of a function that has ended, in the
----order of time. A long list keeps at least the newest half million. A `.jsonl` file has the same
----fields in an object a line, between `{"event":"begin","time":...}` and
+---An entry of the list `trace` of a chain or dag: an attempt of a function that has ended. The list
+---is in the order of time. A long list keeps at least the newest half million. A `.jsonl` file has
+---the same fields in an object a line, between `{"event":"begin","time":...}` and
 ---`{"event":"end","time":...}`, whose `lost` counts the attempts that were not recorded because
----memory was missing. Its lines are written every 0.1 seconds, and are whole, also if the process
+---there was no memory. Its lines are written every 0.1 seconds, and are whole, also if the process
 ---is killed. If the disk is full, that is logged and the run goes on. A file that another run is
 ---writing is an error.
 ---
----Elements of a map that were answered together have one event. Times are in seconds since 1970. A
----start and an end are measured by the worker; of a call that never answered, and of the first
----elements of a map that were answered before their chunk was done, they are those at which this
----process knew of them. A run that a worker makes is not recorded in the trace of its caller.
----Without the option nothing is recorded.
+---Elements of a map that were answered together have one event. Times are in seconds since 1970.
+---The worker measures the start and the end. For a call that never answered, and for elements of a
+---map that were answered before their chunk was done, they are the times at which this process
+---learned of them. A run that a worker makes is not recorded in the trace of its caller. Without
+---the option nothing is recorded.
 ---
 ---```lua
 ---local g = fz.dag()
@@ -79,10 +79,10 @@ function fz.progress(source, options) end
 ---@field ended number
 ---@field sent integer|nil bytes of the call
 ---@field received integer|nil bytes of the results
----@field cpu number|nil seconds of processor time of the function and the programs that it ran; of
----a call in this process, not known. Of calls of less than 0.2 ms it is their share of what their
----worker has used lately. Elements of a map that were sent together share it
----@field peak integer|nil bytes of memory that its worker had at most so far
+---@field cpu number|nil seconds of processor time of the function and the programs that it ran; nil
+---for a call in this process. For calls of less than 0.2 ms it is estimated from the recent use of
+---their worker. Elements of a map that were sent together share it
+---@field peak integer|nil peak memory of its worker so far in bytes
 ---@field node string|nil where the worker is, if that is another machine
 ---@field error string|nil the kind of its error
 ---@field message string|nil the text and the traceback of its error
@@ -96,17 +96,17 @@ function fz.progress(source, options) end
 ---Default: the environment variable `FZLUA_LOG`, or `"info"`
 fz.log = {}
 
----Log what helps to find mistakes.
+---Log details that help to find mistakes.
 ---@param fmt any text, or a format of `string.format`
 ---@param ... any
 function fz.log.debug(fmt, ...) end
 
----Log what happens.
+---Log an event.
 ---@param fmt any
 ---@param ... any
 function fz.log.info(fmt, ...) end
 
----Log what may be a mistake.
+---Log a possible mistake.
 ---@param fmt any
 ---@param ... any
 function fz.log.warn(fmt, ...) end

@@ -2,7 +2,7 @@
 -- Stages
 --
 -- A stage is a set of functions, each named by its output. A function reads the input of the stage,
--- never the outputs of its own stage. What no function of the stage makes passes through.
+-- never the outputs of its own stage. Values that no function of the stage makes pass through.
 
 ---@class fzlua
 local fz = {}

@@ -49,8 +49,8 @@ function fz.gather(...) end
 ---@return fun(): fzlua.Future iterator
 function fz.as_completed(list) end
 
----Call `f(g)`, and wait until all tasks have ended that it, or one of them, has started with
----`g:spawn`. The first error of any is raised, and cancels the others.
+---Call `f(g)`, and wait until all tasks that were started with `g:spawn` have ended. The first
+---error of a task or of `f` is raised, and cancels the other tasks.
 ---
 ---```lua
 ---fz.group(function(g)
@@ -70,7 +70,7 @@ local group = {}
 ---@return fzlua.Task task
 function group:spawn(f, ...) end
 
----Call `f(...)`, which is ended as a cancelled task is if it takes longer.
+---Call `f(...)`; if it takes longer, it is cancelled like a task.
 ---
 ---```lua
 ---print(fz.with_timeout(0.05, fz.sleep, 60)) --> nil timeout

@@ -67,7 +67,7 @@ function array:slice(i, j) end
 ---@param x number
 function array:fill(x) end
 
----Call `f(array)` while no other process is in its `with`.
+---Call `f(array)` while no other process is in `with` of this array.
 ---@param f fun(a: fzlua.Array): ...
 ---@return any ... all results of `f`
 function array:with(f) end

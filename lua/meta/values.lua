@@ -15,7 +15,7 @@ local fz = {}
 ---crosses without it.
 ---
 ---The metatable may have `__fzpack(self)`, which returns a plain value to send instead, and
----`__fzunpack(plain)`, which makes the object. Userdata can cross only so.
+---`__fzunpack(plain)`, which makes the object. Userdata can cross only in this way.
 ---
 ---```lua
 ---local Point = {}
@@ -30,8 +30,8 @@ local fz = {}
 ---@return table metatable
 function fz.register_class(name, metatable) end
 
----Let one table or userdata, which every process has for itself, cross by name, such as the `null`
----of a JSON library.
+---Let a table or userdata cross by name, such as the `null` of a JSON library. Each process
+---registers its own.
 ---@param name string
 ---@param value table|userdata
 ---@return table|userdata value
@@ -61,7 +61,7 @@ function fz.pack(...) end
 ---@return any ... the values
 function fz.unpack(bytes, options) end
 
----A number for values, the same for the same values in every process and run: XXH3 with 128 bits.
+---A digest of values, the same for the same values in every process and run: XXH3 with 128 bits.
 ---The order in which keys were added does not count. Integers and floats differ, as do 0.0 and
 ---minus 0.0, and references to one object differ from references to equal ones.
 ---
