@@ -1,20 +1,9 @@
 -- progress = true, fz.progress and --progress without a terminal.
 
 local t = ...
+local SLOW_MAP <const> = dofile "tests/support/slow_map.lua"
 
 local tests = {}
-
--- A map whose items take a moment, so that it is drawn, and that prints a line now and then.
-local SLOW_MAP = [[
-  local list = {}
-  for i = 1, 40 do list[i] = i end
-  fz.map(function(x)
-    local stop = fz.now() + 0.02
-    while fz.now() < stop do end
-    if x % 10 == 0 then print("line", x) end
-    return x
-  end, list, {progress = true, jobs = 2})
-]]
 
 tests["a file gets plain lines, and only at the end of short work"] = function()
   local from = fz.now()

@@ -1,6 +1,7 @@
 -- What progress = true, fz.progress and --progress draw on a terminal.
 
 local t = ...
+local SLOW_MAP <const> = dofile "tests/support/slow_map.lua"
 local Screen = dofile "tests/support/screen.lua"
 
 local tests = {}
@@ -136,18 +137,6 @@ for _, columns in ipairs { 80, 40 } do
     t.equal(count(lines, "%["), 4000) -- of the log's entries: no bar is left
   end
 end
-
--- A map whose items take a moment, so that it is drawn, and that prints a line now and then.
-local SLOW_MAP = [[
-  local list = {}
-  for i = 1, 40 do list[i] = i end
-  fz.map(function(x)
-    local stop = fz.now() + 0.02
-    while fz.now() < stop do end
-    if x % 10 == 0 then print("line", x) end
-    return x
-  end, list, {progress = true, jobs = 2})
-]]
 
 tests["a bar ends as a line, and the cursor is at the start of a row"] = function()
   local screen, status = screen_after(80, 24, SLOW_MAP)
