@@ -72,7 +72,7 @@ end
 -- Whether another process may change a shared object for which the caller or a task waits.
 local function others_may_wake(object)
   local waits, timed, done = core.waits_count()
-  if timed > 0 then return true end -- its time ends a wait
+  if timed > 0 then return true end -- the end of that time ends a wait
   if type(object) ~= "string" and waits == 0 then return false end
   if not (core.is_alone() and servers_rest()) then
     tried = nil

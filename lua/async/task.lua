@@ -155,7 +155,7 @@ function task.await(awaited, timeout)
   return first_results(futures)
 end
 
--- Cancels what is pending when the scope is left.
+-- Cancels the pending futures when the scope is left.
 local Canceller = {}
 Canceller.__index = Canceller
 

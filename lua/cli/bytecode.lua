@@ -79,7 +79,7 @@ local function read_instruction(self) return self:unpack(self.instruction) end
 -- An upvalue: whether it is a local variable of the function around, and its index there.
 local function read_upvalue(self)
   local upvalue = { in_stack = self:byte() ~= 0, index = self:byte() }
-  self:byte() -- its kind
+  self:byte() -- skip the kind of the upvalue
   return upvalue
 end
 
@@ -88,10 +88,10 @@ local function read_pair(self) return { self:size(), self:size() } end
 local function read_local(self) return self:string(), self:size(), self:size() end
 
 local function read_function(self)
-  self:string() -- the source
+  self:string() -- skip the source
   local proto = { line = self:size() }
-  self:size() -- the last line
-  self.at = self.at + 3 -- parameters, vararg, stack
+  self:size() -- skip the last line
+  self.at = self.at + 3 -- skip parameters, vararg and stack
   proto.code = self:list(read_instruction)
   proto.constants = self:list(read_constant)
   proto.upvalues = self:list(read_upvalue)
@@ -99,7 +99,7 @@ local function read_function(self)
   proto.steps = self:list(function() return self:unpack "i1" end)
   proto.absolute = self:list(read_pair)
   self:list(read_local)
-  self:list(Reader.string) -- names of upvalues
+  self:list(Reader.string) -- skip the names of upvalues
   return proto
 end
 

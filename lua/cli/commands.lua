@@ -11,7 +11,7 @@ local value = require "fzlua.value"
 
 local commands = {}
 
--- In the order of the help: { name, argument, help, function }.
+-- The commands in the order of the help: { name, argument, help, function }.
 local LIST = {}
 
 local HELP <const> = [[

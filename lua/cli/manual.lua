@@ -13,7 +13,7 @@ local manual = {}
 ---@field text string Markdown
 ---@field signature string|nil of a function
 
-local entries -- in the order of the reference
+local entries -- all entries, in the order of the reference
 
 local function strip_links(markdown)
   return (markdown:gsub("%[([^%]]+)%]%(#[^)]*%)", "%1"))

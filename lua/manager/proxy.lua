@@ -193,7 +193,7 @@ function Proxy:__fzpack()
   return { of.server, of.pid, of.questions, of.spare, self[CLASS].name, self[OBJECT] }
 end
 
-local find_table -- in a server: object -> table, or nil
+local find_table -- in a server: a function from the number of an object to its table or nil
 
 ---Make this process a server, in which its own proxies become tables.
 ---@param find fun(object: integer): table|nil

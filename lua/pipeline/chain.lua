@@ -139,7 +139,8 @@ function methods:_changes(invocation)
   return require "fzlua.changes".rows(invocation.plan, names, invocation.layers, invocation.input)
 end
 
--- What each stage of the last invoke did to the values; it must have had keep = "all".
+-- The changes that each stage of the last invoke made to the values. The invoke must have had keep
+-- = "all".
 function methods:changes()
   if type(self) ~= "table" or not is_chain(self) then check.no_self("chain", "changes") end
   if not self._last then

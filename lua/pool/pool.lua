@@ -338,12 +338,12 @@ function Pool:starmap(f, list, options)
   return start_map(self, "pool:starmap", "starmap", f, list, options, check.MAP):wait()
 end
 
--- As pool:map, without waiting.
+-- Like pool:map(), but without waiting.
 function Pool:map_async(f, list, options)
   return map_async(self, "pool:map_async", "map", f, list, options)
 end
 
--- As pool:starmap, without waiting.
+-- Like pool:starmap(), but without waiting.
 function Pool:starmap_async(f, list, options)
   return map_async(self, "pool:starmap_async", "starmap", f, list, options)
 end
@@ -407,7 +407,7 @@ function Pool:terminate()
   check_self(self, "pool:terminate")
   local ids = {}
   for id in pairs(self._results) do ids[#ids + 1] = id end
-  table.sort(ids) -- in the order of the calls
+  table.sort(ids) -- cancel in the order of the calls
   for _, id in ipairs(ids) do
     local shown = self._results[id]._owner._shown
     if shown then shown:finish() end

@@ -55,7 +55,7 @@ local function function_text(f)
     info.linedefined)
 end
 
--- What __tostring returns; nil without it.
+-- The text that __tostring returns; nil without it.
 local function own_text(v, columns)
   local mt = debug.getmetatable(v)
   if type(mt) ~= "table" or rawget(mt, "__tostring") == nil then return nil end

@@ -83,7 +83,8 @@ open_core(lua_State *L)
 	return 1;
 }
 
-#define GLOBALS FZ_REGISTERED_OURS "globals" /* in the registry */
+/* The registry key of the globals of the embedded modules. */
+#define GLOBALS FZ_REGISTERED_OURS "globals"
 
 /*
  * Push the globals of the embedded modules. They are a copy, because a script

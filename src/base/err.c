@@ -9,7 +9,7 @@ static const char *const kind_names[FZ_ERR_NKINDS] = { "none", "error", "crash",
 	"timeout", "memory", "cancelled", "interrupted", "unsendable", "closed",
 	"graph" };
 
-/* What a user can do about the error. */
+/* A hint for the user about an error of fork() or of a limit. */
 static const char *
 hint(int code)
 {

@@ -16,7 +16,8 @@
 #include <lua.h>
 
 struct fz_linterrupt {
-	_Atomic sig_atomic_t pending; /* set until the error is raised */
+	/* an interrupt has come, and its error is not raised yet */
+	_Atomic sig_atomic_t pending;
 	/* number of calls that are setting hooks */
 	atomic_uint nvisits;
 	lua_State *main;

@@ -79,7 +79,9 @@ fz_lloop_is_inherited(lua_State *L)
 	return ll != NULL && ll->generation != fz_process.generation;
 }
 
-/* In a child of the host, drop the parent's tasks and waits. */
+/*
+ * In a child that the host has forked: drop the tasks and waits of the parent.
+ */
 static void
 enter(lua_State *L, struct lloop *ll)
 {
@@ -229,7 +231,7 @@ may_sleep(void *ctx)
 	    ll->before, fz_lhook_get(ll->turning, ll->interrupt.main));
 }
 
-/* One turn; a timer frees unused memory meanwhile. */
+/* Turn the loop once; a timer frees unused memory meanwhile. */
 static void
 turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 {

@@ -31,7 +31,10 @@ bool fz_lloop_is_open(lua_State *L);
  */
 bool fz_lloop_is_inherited(lua_State *L);
 
-/* At the first use in such a process: drop the parent's tasks. [-0, +0, e] */
+/*
+ * Called at the first use in such a process: drops the tasks of the parent.
+ * [-0, +0, e]
+ */
 void fz_lloop_enter(lua_State *L);
 
 /* The functions that run in this process. */

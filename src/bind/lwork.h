@@ -20,7 +20,7 @@ struct fz_local {
 	int (*work)(lua_State *L, struct fz_local *local);
 	/* Whether work() would run a function. */
 	bool (*ready)(const struct fz_local *local);
-	struct fz_list link; /* in the list of the work */
+	struct fz_list link; /* in the list of objects with functions to run */
 	/* number of running functions inside which it was added */
 	unsigned depth;
 };

@@ -19,7 +19,7 @@ void fz_edit_tty_begin(int wake_fd);
 /* Restore the modes. Does nothing if no input is edited. */
 void fz_edit_tty_end(void);
 
-/* What has happened since the last call. */
+/* The events since the last call. */
 struct fz_edit_news {
 	bool resized;
 	bool lost; /* another program has used the terminal */

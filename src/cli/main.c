@@ -216,7 +216,7 @@ run(lua_State *L)
 	char **argv = lua_touserdata(L, 2);
 
 	luaL_checkversion(L);
-	lua_gc(L, LUA_GCGEN, 0, 0); /* as lua5.4 does */
+	lua_gc(L, LUA_GCGEN, 0, 0); /* generational mode, as in lua5.4 */
 	luaL_openlibs(L);
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);

@@ -8,7 +8,7 @@
 #include "os/fd.h"
 
 /* Control sequences; for those with a count, the last letter. */
-#define ERASE_ROW "\033[K" /* to the right of the cursor */
+#define ERASE_ROW "\033[K" /* erases to the right of the cursor */
 #define ERASE_BELOW "\033[J"
 enum { UP = 'A', DOWN = 'B', INSERT_ROWS = 'L' };
 
@@ -227,9 +227,9 @@ fz_footer_set(struct fz_footer *f, const char *text, size_t len, unsigned n,
 	return finish(f);
 }
 
-/* Where a terminal puts the next character of a line. */
+/* The position of the next character of a line on a terminal. */
 struct position {
-	unsigned row, column; /* from 0 */
+	unsigned row, column; /* both from 0 */
 };
 
 /*

@@ -25,7 +25,7 @@
 #include "base/buf.h"
 #include "os/term.h"
 
-/* What the user edits; embedded by the editor. */
+/* The input that the user edits; embedded in the editor. */
 struct fz_footer_input {
 	/* The row of the cursor, from 0 in the first row of the input. */
 	unsigned (*row)(struct fz_footer_input *input, unsigned columns);

@@ -173,7 +173,7 @@ fz_proc_ask(struct fz_proc *proc)
 	    blocks_death_signal(proc->pid) ||
 	    sigqueue(proc->pid, DEATH_SIGNAL, none) == -1)
 		return false;
-	kill(proc->pid, SIGCONT); /* it may be stopped */
+	kill(proc->pid, SIGCONT); /* the child may be stopped */
 	proc->force_ns = fz_clock_after(fz_clock_ns(), FZ_PROC_ASKED_NS);
 	return true;
 }
@@ -308,7 +308,7 @@ reap_dead(pid_t pid, struct fz_death *death)
 	fz_proc_end_orphans(pid, status != 0);
 }
 
-/* As in <linux/pidfd.h> of Linux 6.15, which older headers lack. */
+/* The structure of <linux/pidfd.h> of Linux 6.15, which older headers lack. */
 struct pidfd_exit {
 	uint64_t mask, cgroup;
 	uint32_t ids[11];

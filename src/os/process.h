@@ -93,7 +93,7 @@ struct fz_process {
 	 */
 	uint32_t generation;
 	struct fz_list foreign; /* list of fz_foreign_fork; under `lock` */
-	/* Of proc: the process is a subreaper while it has children. */
+	/* For proc: the process is a subreaper while it has children. */
 	bool adopts;      /* before the threads */
 	size_t nunreaped; /* number of children; under `lock` */
 	/*
@@ -131,7 +131,7 @@ struct fz_process {
 	 */
 	const char *program;
 	struct fz_process_heap heap;
-	/* Of fd: one bit for each private descriptor. */
+	/* For fd: a bit for each private descriptor. */
 	/* number of words up to the last one that had a bit */
 	_Atomic int nprivate;
 	_Atomic uint64_t private_fds[FZ_PROCESS_FDS / 64];

@@ -51,9 +51,10 @@ struct known {
 
 struct status {
 	pid_t parent, group, session;
-	uint64_t started; /* in clock ticks since the boot */
-	char state;       /* as in /proc/PID/stat: R S D T t Z X */
-	bool exiting;     /* the process exits, and may have no memory left */
+	/* start of the process in clock ticks since the boot */
+	uint64_t started;
+	char state;   /* as in /proc/PID/stat: R S D T t Z X */
+	bool exiting; /* the process exits, and may have no memory left */
 	char name[16];
 };
 
@@ -177,7 +178,10 @@ is_stopped(char state)
 /* Called for each entry of /proc; returns whether the entry counts as found. */
 typedef bool (*visit_fn)(int proc, const char *name, void *ctx);
 
-/* One pass over /proc. Returns the number found; -1 if there is no /proc. */
+/*
+ * Make one pass over /proc. Returns the number of entries that count as found;
+ * -1 if there is no /proc.
+ */
 static int
 each_entry(visit_fn visit, void *ctx)
 {

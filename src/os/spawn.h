@@ -11,7 +11,7 @@
 #include <sys/types.h>
 
 struct fz_spawn {
-	const char *path; /* as for posix_spawnp() */
+	const char *path; /* the program, as posix_spawnp() takes it */
 	char *const *argv;
 	char *const *environ_; /* NULL: that of this process */
 	/*
@@ -26,7 +26,7 @@ struct fz_spawn {
 	sigset_t blocked;
 };
 
-/* Returns 0 and sets `*pid`, or an errno. */
+/* Start the program. Returns 0 and sets `*pid`, or an errno. */
 int fz_spawn_start(pid_t *pid, const struct fz_spawn *spawn);
 
 #endif

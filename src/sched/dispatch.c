@@ -214,7 +214,8 @@ send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 		w = pick(d, lane, &failure.err);
 		if (w == NULL && failure.err.kind == FZ_ERR_NONE)
 			return d->nbusy < d->max;
-		fz_list_remove(&producer->link); /* to the end of the list */
+		/* move it to the end of the list */
+		fz_list_remove(&producer->link);
 		fz_list_push(&lane->ready, &producer->link);
 		if (w == NULL)
 			producer->ops->fail_next(producer, &failure);

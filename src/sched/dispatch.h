@@ -73,7 +73,7 @@ struct fz_producer {
 	const struct fz_err *kill;
 };
 
-/* One pool of a dispatcher. */
+/* A pool of a dispatcher, with its producers. */
 struct fz_lane {
 	struct fz_pool *pool;
 	/* producers with jobs to send, which take turns */

@@ -29,7 +29,7 @@ struct fz_job_event {
 	uint32_t map;
 
 	/* The fields for a trace, set at the end of an attempt, else 0. */
-	uint32_t attempt; /* from 1; 0: there was none */
+	uint32_t attempt; /* number of the attempt, from 1; 0: there was none */
 	/* time at which it could have started; 0: unknown */
 	int64_t queued_ns;
 	int64_t ended_ns;   /* time at which its end was known */

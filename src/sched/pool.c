@@ -250,7 +250,8 @@ fz_pool_close(struct fz_pool *pool)
 	pool->closed = true;
 	for (struct fz_worker *w = pool->busy, *next; w != NULL; w = next) {
 		next = w->next;
-		if (w->leaving) { /* as the idle workers will be */
+		/* this one is dismissed, as the idle workers will be */
+		if (w->leaving) {
 			fz_pool_unlink(w);
 			link_worker(&pool->idle, w);
 		}

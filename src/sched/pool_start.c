@@ -96,7 +96,8 @@ serve(void *ctx, struct fz_port *port)
 		fz_slots_enter(slots, &lineage);
 	/* in the worker: the parent uses this number */
 	port->number = pool->lowest + 1;
-	if (pool->opts.spread) /* its next job rarely follows at once */
+	/* the next job of such a worker rarely follows at once */
+	if (pool->opts.spread)
 		fz_port_sleep_at_once(port);
 	status = pool->opts.main(pool->opts.main_ctx, port);
 	if (slots != NULL)

@@ -524,7 +524,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 {
 	struct fz_step *step = step_of(job);
 
-	(void)nitems; /* it is 1 */
+	(void)nitems; /* `nitems` is 1 */
 	leave_worker(step);
 	if (step->run->stopping)
 		fz_step_cancel(step, step->run->because);

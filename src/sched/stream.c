@@ -20,7 +20,7 @@ struct fz_stream {
 	struct fz_flow flow;
 	bool unordered;
 	enum fz_policy policy;
-	bool stopped; /* it has stopped after a failure */
+	bool stopped; /* the stream has stopped after a failure */
 	bool cancelled;
 	uint64_t nadded;
 	uint64_t nbusy; /* number of items that are added and not done */
@@ -97,7 +97,7 @@ fz_stream_new(const struct fz_stream_opts *opts, struct fz_err *err)
 	}
 	stream->unordered = opts->unordered;
 	stream->policy = opts->run.policy;
-	run_opts.policy = FZ_POLICY_STOP; /* for one item */
+	run_opts.policy = FZ_POLICY_STOP; /* the policy within one item */
 	stream->cancelled = true;         /* until the flow is open */
 	fz_list_init(&stream->results);
 	fz_list_init(&stream->spare);

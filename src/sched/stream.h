@@ -97,7 +97,10 @@ bool fz_stream_has_result(const struct fz_stream *stream);
 struct fz_run *fz_stream_take(struct fz_stream *stream);
 void fz_stream_release(struct fz_run *run);
 
-/* Whether an item has failed that stops the stream: read no more items. */
+/*
+ * Whether a failed item has stopped the stream, so that no more items should be
+ * read.
+ */
 bool fz_stream_is_stopped(const struct fz_stream *stream);
 
 /*

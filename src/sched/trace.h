@@ -50,8 +50,10 @@ struct fz_trace_name {
 	struct fz_trace_names *names; /* the names that it belongs to */
 	const char *stage;            /* name of its stage; NULL: none */
 	const char *name;
-	/* Both as members of an object, each behind a comma; NULL: no record of
-	 * it was written. */
+	/*
+	 * The stage and the name as members of an object, each behind a comma;
+	 * NULL: no record with this name was written yet.
+	 */
 	const char *json;
 };
 

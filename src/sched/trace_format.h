@@ -8,7 +8,7 @@
 struct fz_buf;
 struct fz_job_event;
 
-/* What the lines of one trace share. */
+/* The state that the lines of one trace share. */
 struct fz_trace_file {
 	/* added to a time of the clock to get the time since 1970 */
 	int64_t wall_ns;

@@ -31,7 +31,8 @@ struct fz_arena_mapping {
 	uint64_t size;
 };
 
-struct fz_arena_head; /* one page that all processes share */
+/* the head of the arena: one page that all processes share */
+struct fz_arena_head;
 
 struct fz_arena {
 	int fd;

@@ -15,7 +15,7 @@
 
 #include "shared/heap.h"
 
-/* In shared memory; all zero is a new one. */
+/* In shared memory; all zero is a new end. */
 struct fz_endpoint {
 	/* the first member ever that held the end; 0: none */
 	_Atomic uint32_t holder;

@@ -21,7 +21,9 @@ struct fz_extent {
 
 struct fz_extents {
 	uint64_t grain; /* every offset and length is a multiple of it */
-	/* By offset, without gaps. Free neighbours differ in state. */
+	/*
+	 * The extents by offset, without gaps. Free neighbours differ in state.
+	 */
 	struct fz_extent *list;
 	size_t n, room;
 	uint64_t used, warm; /* bytes of the used, and of the warm, extents */

@@ -135,7 +135,7 @@ struct fz_heap_wait {
 	_Atomic uint32_t what; /* name of the object; 0: none */
 	/* the state of the wait, as waiter.c encodes it; 0: none */
 	_Atomic uint64_t ticket;
-	struct fz_eventcount wakeup; /* where the member sleeps */
+	struct fz_eventcount wakeup; /* the member sleeps here */
 };
 
 /* The wait with the number of a place, or of a seat. */

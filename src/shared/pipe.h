@@ -111,7 +111,7 @@ void fz_pipe_use(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 bool fz_pipe_is_connected(
     const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned side);
 
-/* What a receiver at `side` knows of the other end. */
+/* The state of a receiver at `side`. */
 struct fz_pipe_receiver {
 	const struct fz_pipes *own;
 	struct fz_pipe *pipe;

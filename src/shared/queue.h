@@ -76,10 +76,12 @@ enum fz_queue_state fz_queue_put(struct fz_queue *q, uint32_t self,
 
 /* An item that was taken: bytes copied to `bytes`, or blocks. */
 struct fz_queue_taken {
-	unsigned char *bytes; /* set by the caller: FZ_QUEUE_INLINE bytes */
+	/* room for FZ_QUEUE_INLINE bytes; set by the caller */
+	unsigned char *bytes;
 	size_t len;
 	void *blocks; /* not NULL: `len` bytes there, for the caller to free */
-	bool is_tracked; /* set by the caller: unfinished until task_done() */
+	/* set by the caller: the item is unfinished until task_done() */
+	bool is_tracked;
 };
 
 /*

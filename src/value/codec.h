@@ -18,7 +18,10 @@ struct fz_buf;
 enum fz_codec_trust {
 	FZ_CODEC_VALUES,
 	FZ_CODEC_FUNCTIONS, /* plain values, functions and modules */
-	/* and handles: the message comes from a process of this run */
+	/*
+	 * all of these and handles: the message comes from a process of this
+	 * run
+	 */
 	FZ_CODEC_RUN,
 };
 

@@ -89,7 +89,7 @@ enum {
 	FZ_DIGEST_NEST = 8, /* most tables as keys inside of each other */
 };
 
-/* Of digest.c: write a tag, a tag with a string, any value. */
+/* Of digest.c: write a tag; write a tag with a string; write any value. */
 void fz_digest_tag(struct fz_digest *d, enum fz_digest_tag tag);
 void fz_digest_string(
     struct fz_digest *d, enum fz_digest_tag tag, const char *s, size_t len);

@@ -439,7 +439,10 @@ fz_rawarray_learn(lua_State *L)
 			store(&raw);
 		lua_settop(L, top);
 	}
-	/* It was not learned, but not for want of memory: do not try again. */
+	/*
+	 * The layout was not learned, and memory was not the reason: do not try
+	 * again.
+	 */
 	atomic_compare_exchange_strong(&progress, &before, NONE);
 	return fz_rawarray_known();
 }

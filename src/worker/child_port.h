@@ -96,7 +96,8 @@ struct fz_port {
 	/* the result buffer of a chunk; `at` is NULL: there is none */
 	struct fz_span results;
 	int64_t flushed_ns;
-	struct fz_idle idle; /* for the return of kept memory */
+	/* the state of the return of kept memory, see idle.h */
+	struct fz_idle idle;
 	bool lost; /* the claim was damaged: this worker takes no more calls */
 	bool open; /* `frame` contains a reply that is not sent */
 	bool items_measured; /* the items of the open frame are measured */
@@ -123,7 +124,7 @@ struct fz_call {
 	uint64_t result_buffer;
 	/* of a FZ_WIRE_STEP: unread arguments in `args` of the item */
 	uint32_t nunread;
-	uint32_t unread_seq; /* with this number */
+	uint32_t unread_seq; /* number of that item */
 	struct fz_reader args;
 };
 

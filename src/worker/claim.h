@@ -50,7 +50,7 @@ fz_claim_is_word(uint64_t word)
  */
 void fz_claim_init(struct fz_claim *claim);
 
-/* In the worker, at its start. */
+/* In the worker: call it at the start. */
 void fz_claim_enter(void);
 
 /* Whether all words are intact. */

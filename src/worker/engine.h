@@ -71,7 +71,7 @@ struct fz_engine {
 	struct fz_list resting;
 	struct fz_fork_hook hook;
 	struct fz_timer late; /* reaps what dead children have left */
-	/* In a worker: the arena of its parent, to read from. */
+	/* In a worker: the arena of its parent, for reading. */
 	struct fz_arena *inherited;
 };
 

@@ -67,7 +67,7 @@ struct fz_link_ops {
 	bool (*refusal)(const struct fz_link *link, struct fz_err *err);
 	/* How a worker on a node has ended. False if that is unknown. */
 	bool (*death)(const struct fz_link *link, struct fz_death *death);
-	/* In the parent, once the worker runs. */
+	/* Called in the parent once the worker runs. */
 	void (*forked)(struct fz_link *link);
 	/* Append an argument to the frame; a failure is noted in `unsent`. */
 	void (*put)(struct fz_link *link, struct fz_blob *blob);
@@ -110,7 +110,7 @@ struct fz_link_ops {
 	 * next() returns an FZ_WIRE_RECALLED.
 	 */
 	bool (*recall)(struct fz_link *link);
-	/* As fz_wire_next(): the next reply, or FZ_WIRE_RECALLED. */
+	/* Like fz_wire_next(): get the next reply, or FZ_WIRE_RECALLED. */
 	int (*next)(
 	    struct fz_link *link, struct fz_frame *frame, struct fz_err *err);
 	/*
@@ -171,7 +171,7 @@ struct fz_link *fz_link_open(const struct fz_link_ops *ops,
     struct fz_engine *engine, const struct fz_link_owner *owner, void *ctx,
     struct fz_err *err);
 
-/* In the parent, once the worker runs. */
+/* Called in the parent once the worker runs. */
 void fz_link_forked(struct fz_link *link);
 
 /*
@@ -182,7 +182,7 @@ void fz_link_forked(struct fz_link *link);
 int fz_link_end_frame(struct fz_link *link, size_t start, struct fz_err *err);
 void fz_link_write(struct fz_link *link);
 
-/* One read into `wire`; as fz_wire_fill(). */
+/* Read once into `wire`, like fz_wire_fill(). */
 ptrdiff_t fz_link_fill(struct fz_link *link);
 
 /* Send nothing after this, so that the worker reads the end of its calls. */

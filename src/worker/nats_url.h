@@ -19,7 +19,8 @@ struct fz_nats_url {
 	bool insecure; /* plain text to another machine is allowed */
 	char user[FZ_NATS_URL_MAX]; /* user, decoded; "": none */
 	char password[FZ_NATS_URL_MAX];
-	char host[FZ_NATS_URL_MAX]; /* an IPv6 address with its brackets */
+	/* the host; an IPv6 address has its brackets */
+	char host[FZ_NATS_URL_MAX];
 	unsigned port;
 	char team[FZ_NATS_TEAM_MAX + 1];
 	/* the URL for messages, without secrets */

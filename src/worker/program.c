@@ -280,7 +280,7 @@ time_is_up(struct fz_timer *timer)
 	end_soon(program);
 }
 
-/* In a child: the program belongs to the parent. */
+/* In a child: forget the program, which belongs to the parent. */
 static void
 in_child(struct fz_fork_hook *hook)
 {

@@ -63,8 +63,8 @@ enum fz_wire_type {
 	FZ_WIRE_CHUNK,    /* a call of a function for each item */
 	FZ_WIRE_RECALL,   /* start nothing more below seq */
 	FZ_WIRE_KEEP,     /* values for the calls of a chunk */
-	FZ_WIRE_SETUP,    /* what a forked worker inherits */
-	FZ_WIRE_RESULT,   /* what the function returned */
+	FZ_WIRE_SETUP,    /* the data that a forked worker would inherit */
+	FZ_WIRE_RESULT,   /* the values that the function returned */
 	FZ_WIRE_ERROR,    /* why it returned nothing */
 	FZ_WIRE_ITEMS,    /* results of many calls */
 	FZ_WIRE_VALUES,   /* the same; each result is a value as in a RESULT */
@@ -74,7 +74,7 @@ enum fz_wire_type {
 	FZ_WIRE_REFUSED,  /* why the worker cannot start */
 	FZ_WIRE_WAITING,  /* no slot of its node is free */
 	FZ_WIRE_JOINED,   /* the worker on a node runs */
-	FZ_WIRE_PRINTED,  /* what it has printed */
+	FZ_WIRE_PRINTED,  /* output of the worker */
 	FZ_WIRE_DIED,     /* how it has ended */
 	FZ_WIRE_LEAVING,  /* the node leaves */
 	FZ_WIRE_NTYPES

@@ -40,7 +40,7 @@ struct fz_failure {
 	struct fz_err err;     /* kind, and a text unless `value` is set */
 	struct fz_blob *value; /* the error, encoded; NULL: none */
 	pid_t pid;
-	const char *node; /* where the worker is; NULL: on this machine */
+	const char *node; /* the node of the worker; NULL: this machine */
 	int signal;       /* the signal that killed the worker; 0: none */
 	int exitcode;     /* exit code of the worker; -1: none */
 	/* peak memory in bytes of a worker that died; 0: unknown */
@@ -91,7 +91,7 @@ struct fz_job {
 	pid_t pid;                /* pid of the last worker that had it */
 	uint32_t func;            /* number of the function in the worker */
 	uint32_t nvalues;         /* number of results that are wanted */
-	uint32_t seq;             /* its number at this worker */
+	uint32_t seq;             /* number of its first item at this worker */
 	/* number of its items: 1 for a job that is not a chunk */
 	uint32_t nitems;
 	uint32_t ndone; /* number of items that are answered */

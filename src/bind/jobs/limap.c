@@ -37,8 +37,8 @@ enum {
 /* User values of an imap. */
 enum {
 	IMAP_BATCH = FZ_LWINDOW_ERRORS + 1,
-	IMAP_ITEMS,  /* by index: items, and sizes of those that are encoded */
-	IMAP_VALUES, /* by index: results */
+	IMAP_ITEMS,  /* by index: the items; for an encoded item, its size */
+	IMAP_VALUES, /* by index: the results */
 	IMAP_ORDER,  /* unordered, by index: the number of its item */
 	IMAP_KNOWN,  /* the encoded result of the next item, or nil */
 	IMAP_NUSER = IMAP_KNOWN

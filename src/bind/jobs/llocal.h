@@ -36,7 +36,10 @@ struct fz_llocal_taken {
 	struct fz_blob *part; /* part of the item; owned */
 };
 
-/* In a userdata whose functions are called in this process, one in a turn. */
+/*
+ * A part of a userdata whose functions are called in this process, one in each
+ * turn of the loop.
+ */
 struct fz_llocal {
 	struct fz_local local;
 	const struct fz_llocal_ops *ops;
@@ -59,11 +62,11 @@ void fz_llocal_start(lua_State *L, struct fz_llocal *ll, int idx,
 void fz_llocal_stop(lua_State *L, struct fz_llocal *ll);
 
 /*
- * Call the function of `node` of `run`, or that of a map for the next element
- * of its list, on a thread of its own, from the list of pools at index `pools`,
- * and report its end to the run. Values are encoded as for a worker; a timeout
- * is checked every 10,000 instructions; the state of math.random is kept. [-0,
- * +?, m]
+ * Call the function of `node` of `run` on a thread of its own, and report its
+ * end to the run. If the node is a map, the function is called for the next
+ * element of its list. The list of pools is at index `pools`. Values are
+ * encoded as for a worker; a timeout is checked every 10,000 instructions; the
+ * state of math.random is kept. [-0, +?, m]
  */
 void fz_llocal_call(lua_State *L, struct fz_llocal *ll, int pools,
     struct fz_run *run, const struct fz_graph *graph, uint32_t node);

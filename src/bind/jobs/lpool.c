@@ -39,7 +39,10 @@ enum {
 	POOL_NUSER = POOL_EXIT
 };
 
-/* Its address marks our userdata: cheaper than the name of a metatable. */
+/*
+ * Its address marks our userdata, which is faster than a check of the
+ * metatable's name.
+ */
 static const char lpool_tag;
 
 struct lpool {
@@ -51,8 +54,9 @@ struct lpool {
 	unsigned calls; /* number of calls under way in this process */
 	struct fz_serve_home home;
 	struct fz_garbage *garbage;
-	bool spawns;               /* its workers are programs */
-	bool once;                 /* its workers do not outlive its one map */
+	bool spawns; /* the workers are programs */
+	/* the pool makes a single map, after which its workers end */
+	bool once;
 	struct fz_lpool_init init; /* state of init in this process */
 };
 

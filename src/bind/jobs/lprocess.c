@@ -34,7 +34,8 @@ enum { PROCESS_UNKNOWN = 255 };
 enum answer { NOT_YET, RESULT, ERROR };
 
 struct lprocess {
-	struct fz_job job; /* its only call, begun at the fork */
+	/* the only call of the process, which begins at the fork */
+	struct fz_job job;
 	/* NULL: it is not started, is dead, or belongs to the parent */
 	struct fz_worker *worker;
 	struct fz_engine *engine;

@@ -35,7 +35,7 @@ slots_new(lua_State *L)
 	struct fz_err err = { 0 };
 
 	luaL_argcheck(L, 0 <= n && n <= SLOTS_MAX, 1, "out of range");
-	ls->slots = NULL; /* for __gc, if its creation fails */
+	ls->slots = NULL; /* __gc finds NULL if the creation fails */
 	luaL_setmetatable(L, SLOTS_TYPE);
 	ls->slots = fz_slots_new(fz_lloop_engine(L), &err);
 	if (ls->slots == NULL ||

@@ -14,10 +14,11 @@ struct fz_lguard {
 	void (*release)(struct fz_lguard *guard); /* NULL: nothing to do */
 	void *of;                                 /* the object to release */
 	struct fz_lshared *shared;
-	uint32_t self;   /* the member that acquired */
-	uint32_t task;   /* the task that acquired it */
-	uint32_t before; /* set by the class: the state to return to */
-	int top;         /* stack top of with() before its wait */
+	uint32_t self; /* the member that acquired */
+	uint32_t task; /* the task that acquired it */
+	/* set by the class: the state that the release restores */
+	uint32_t before;
+	int top; /* stack top of with() before its wait */
 };
 
 /* Called after the object is acquired; returns as a C function does. */

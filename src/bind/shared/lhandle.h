@@ -41,7 +41,8 @@ struct fz_lhandle {
 	void *object;
 	uint32_t side;       /* set by the class: which end of a pipe */
 	uint32_t generation; /* generation of the object */
-	bool closed;         /* set by the class: closed in this process */
+	/* set by the class: the object is closed in this process */
+	bool closed;
 };
 
 /* The functions of a type. Each may be NULL. */

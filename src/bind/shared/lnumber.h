@@ -12,7 +12,7 @@
 #include <lua.h>
 
 struct fz_number {
-	char code; /* one of b B h H i I l L j J f d n */
+	char code; /* the code of the type: one of b B h H i I l L j J f d n */
 	uint8_t kind;
 	uint8_t size; /* bytes (1, 2, 4 or 8), and the alignment */
 };

@@ -23,9 +23,9 @@ enum {
 /* The suspended tasks that wait at one eventcount. */
 struct fz_lsuspended_list {
 	struct waits *of;
-	struct fz_list link; /* in a bucket */
+	struct fz_list link; /* in the list of a bucket */
 	struct fz_eventcount *at;
-	uint32_t seq; /* of the last try */
+	uint32_t seq; /* `seq` of the eventcount at the last try */
 	unsigned n;   /* number of members, including woken ones */
 	/* `forks` of the process that has made the list */
 	unsigned forks;

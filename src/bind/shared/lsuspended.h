@@ -22,7 +22,7 @@ struct fz_lsuspended_list;
 
 /* A task in a wait; all zero: it is not suspended. */
 struct fz_lsuspended {
-	struct fz_list link; /* in its list, or in the list of the woken */
+	struct fz_list link; /* in its list, or in the list of woken tasks */
 	struct fz_lsuspended_list *list; /* NULL: not suspended */
 	struct fz_timer timer;           /* fires at the end of the timeout */
 	const char *what;                /* what it waits for, for messages */
