@@ -9,7 +9,7 @@
 
 enum {
 	BEAT_ENTRY = 20,
-	BEAT_ENTRIES = 48, /* in one packet */
+	BEAT_ENTRIES = 48, /* most leases in one packet */
 	BEAT_BODY_MAX = PACKET_ID + 1 + BEAT_ENTRIES * BEAT_ENTRY
 };
 
@@ -17,7 +17,9 @@ enum {
 	for (struct lease *l = (struct lease *)(g)->leases.next; \
 	     &l->link != &(g)->leases; l = (struct lease *)l->link.next)
 
-/* Put the leases with `peer` that no packet has yet; returns the length. */
+/*
+ * Write the leases with `peer` that are in no packet yet; returns the length.
+ */
 static size_t
 put_entries(const struct gateway *g, const char *peer, unsigned char *body)
 {
@@ -61,7 +63,7 @@ beat_send(struct gateway *g)
 	}
 }
 
-/* The sender has a lease that has ended here. */
+/* Close a lease of the sender that does not exist here any more. */
 static void
 close_unknown(struct gateway *g, const char *to, uint32_t lease)
 {
@@ -113,7 +115,7 @@ beat_connected(struct gateway *g)
 	beat_send(g);
 }
 
-/* Whether the other end was heard through the connection that exists now. */
+/* Whether the other end was heard through the present connection. */
 static bool
 was_heard(const struct gateway *g, const struct lease *l)
 {

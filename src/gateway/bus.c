@@ -21,19 +21,25 @@
 
 enum {
 	BUS_CONNECT_MS = 2000,
-	/* More is in several packets, because servers cope badly with it. */
+	/* most bytes of a body; longer packets slow down servers */
 	BUS_BODY_MAX = 512 << 10,
-	BUS_BODY_MIN = 512, /* an announcement is shorter */
+	/* least limit of a body: longer than an announcement */
+	BUS_BODY_MIN = 512,
 	BUS_SHORT_MAX = 1024,
 	BUS_NKEY_LEN = 56,
-	/* A connection that ends without a sign is lost after two of these. */
+	/*
+	 * Interval of pings. A connection that breaks without a sign counts as
+	 * lost after two of them.
+	 */
 	BUS_PING_MS = 10000,
 	BUS_NSUBS = 2,
-	BUS_READS_MAX = 32,      /* at once; libnats reads 32 KiB each time */
-	BUS_UNSENT_MAX = 1 << 20 /* bytes; then nothing more is to be sent */
+	/* reads in a row; libnats reads 32 KiB each time */
+	BUS_READS_MAX = 32,
+	/* bytes that are not written, above which streams wait */
+	BUS_UNSENT_MAX = 1 << 20
 };
 
-/* Time for what was not written at the end. */
+/* Time to write the remaining bytes at the end. */
 #define BUS_FLUSH_NS (FZ_CLOCK_SECOND / 3)
 
 static const char *const role_names[] = { "nodes", "submitters" };
@@ -50,14 +56,16 @@ struct bus {
 	char prefix[FZ_NATS_TEAM_MAX + 16];
 	char id[PACKET_ID + 1];
 	size_t body_max;
-	int wake;             /* an eventfd */
-	natsMsg *taken;       /* what bus_next() returned last */
-	pthread_mutex_t lock; /* of all below; threads of libnats call us */
-	int socket;           /* -1: none is polled */
-	bool writes;          /* libnats waits until it can write */
+	int wake; /* an eventfd */
+	/* the message of the packet that bus_next() returned last */
+	natsMsg *taken;
+	/* for the fields below, which threads of libnats use, too */
+	pthread_mutex_t lock;
+	int socket;  /* -1: none is polled */
+	bool writes; /* libnats waits until it can write */
 	bool lost;
-	bool closing;                 /* nothing more is taken */
-	struct parcel *first, **tail; /* that say who is absent */
+	bool closing;                 /* no more messages are accepted */
+	struct parcel *first, **tail; /* messages about absent gateways */
 };
 
 static void
@@ -65,14 +73,16 @@ wake(const struct bus *bus)
 {
 	uint64_t one = 1;
 
-	/* It can only fail if it is readable already. */
+	/*
+	 * A failure is ignored: it means that the eventfd is readable already.
+	 */
 	if (write(bus->wake, &one, sizeof(one)) < 0)
 		return;
 }
 
 /*
- * libnats reads and writes when it is called, instead of in threads, so that a
- * packet passes no other thread.
+ * With these functions libnats reads and writes when it is called, and not in
+ * threads, so that packets do not pass through another thread.
  */
 static natsStatus
 attach(void **ctx, void *loop, natsConnection *nc, natsSock socket)
@@ -91,11 +101,13 @@ static natsStatus
 read_wanted(void *ctx, bool add)
 {
 	(void)ctx;
-	(void)add; /* it is always */
+	(void)add; /* it is always added */
 	return NATS_OK;
 }
 
-/* Perhaps in a thread of libnats, for a ping, which can wait for the next turn.
+/*
+ * May be called in a thread of libnats for a ping, which can wait for the next
+ * turn.
  */
 static natsStatus
 write_wanted(void *ctx, bool add)
@@ -108,7 +120,7 @@ write_wanted(void *ctx, bool add)
 	return NATS_OK;
 }
 
-/* Likewise. */
+/* May be called in a thread of libnats, too. */
 static natsStatus
 detach(void *ctx)
 {
@@ -121,8 +133,8 @@ detach(void *ctx)
 }
 
 /*
- * In a thread of libnats: somebody is absent. Subscriptions without a thread
- * do not give such messages.
+ * Called in a thread of libnats when a gateway is absent. Subscriptions without
+ * a thread do not get such messages.
  */
 static void
 absence_came(
@@ -146,11 +158,12 @@ absence_came(
 		wake(bus);
 		return;
 	}
-	free(parcel); /* without memory: the next beat is answered as well */
+	/* if there is no memory, the answer to the next beat serves as well */
+	free(parcel);
 	natsMsg_Destroy(msg);
 }
 
-/* In a thread of libnats. */
+/* Called in a thread of libnats. */
 static void
 connection_closed(natsConnection *nc, void *closure)
 {
@@ -170,10 +183,10 @@ errors_are_silent(
 	(void)nc;
 	(void)sub;
 	(void)status;
-	(void)closure; /* what was lost is noticed by its number */
+	(void)closure; /* lost packets are noticed by their numbers */
 }
 
-/* The public key of a user. */
+/* Whether the user is a public key. */
 static bool
 is_nkey(const char *user)
 {
@@ -212,7 +225,7 @@ set_options(natsOptions *options, struct bus *bus,
 		s = natsOptions_SetAllowReconnect(options, false);
 	if (s == NATS_OK)
 		s = natsOptions_SetPingInterval(options, BUS_PING_MS);
-	if (s == NATS_OK) /* packets are as big as they get already */
+	if (s == NATS_OK) /* no buffering: packets are big already */
 		s = natsOptions_SetSendAsap(options, true);
 	if (s == NATS_OK)
 		s = natsOptions_SetName(options, "fzlua");
@@ -226,7 +239,8 @@ set_options(natsOptions *options, struct bus *bus,
 		    options, bus, attach, read_wanted, write_wanted, detach);
 	if (s == NATS_OK && url->tls)
 		s = natsOptions_SetSecure(options, true);
-	if (s == NATS_OK && url->tls) /* else any certificate will do */
+	/* otherwise any certificate would be accepted */
+	if (s == NATS_OK && url->tls)
 		s = natsOptions_SetExpectedHostname(options, url->host);
 	return s == NATS_OK ? set_secrets(options, url, creds) : s;
 }
@@ -244,7 +258,7 @@ subscribe(struct bus *bus, natsSubscription **sub, const char *name,
 		s = natsConnection_Subscribe(sub, bus->nc, subject, came, bus);
 	else
 		s = natsConnection_SubscribeSync(sub, bus->nc, subject);
-	/* The windows of the leases limit what is queued. */
+	/* No limit here, because the windows of the leases limit the queue. */
 	return s == NATS_OK ? natsSubscription_SetPendingLimits(*sub, -1, -1)
 			    : s;
 }
@@ -263,7 +277,10 @@ subscribe_all(struct bus *bus, enum bus_role role)
 	return s;
 }
 
-/* What a person can do about it. Details of libnats may have secrets. */
+/*
+ * A text that helps the user. Details of libnats are left out, because they may
+ * have secrets.
+ */
 static const char *
 reason_of(natsStatus s)
 {
@@ -395,7 +412,7 @@ bus_rest(struct bus *bus)
 	uint64_t count;
 
 	if (read(bus->wake, &count, sizeof(count)) < 0)
-		count = 0; /* it was not readable */
+		count = 0; /* the eventfd was not readable */
 }
 
 void
@@ -437,7 +454,7 @@ bus_send(struct bus *bus, const char *to, const struct packet *header,
 
 	snprintf(subject, sizeof(subject), "%s%s", bus->prefix, to);
 	packet_write(bytes, header);
-	/* A failure closes the connection. */
+	/* A failure is ignored: it closes the connection. */
 	natsConnection_Publish(
 	    bus->nc, subject, bytes, (int)(PACKET_HEADER + len));
 }
@@ -507,7 +524,7 @@ read_message(const struct bus *bus, struct packet *packet)
 	packet->len = PACKET_ID + 1;
 }
 
-/* What says that somebody is absent; NULL: nothing does. */
+/* The next message about an absent gateway; NULL if there is none. */
 static natsMsg *
 next_absence(struct bus *bus)
 {
@@ -543,7 +560,7 @@ bus_next(struct bus *bus, struct packet *packet)
 	return true;
 }
 
-/* A CLOSE may be on its way. */
+/* Write the rest, which may be a CLOSE. */
 static void
 write_rest(struct bus *bus)
 {
@@ -574,11 +591,18 @@ bus_close(struct bus *bus)
 	pthread_mutex_lock(&bus->lock);
 	bus->closing = true;
 	pthread_mutex_unlock(&bus->lock);
-	do { /* not later: libnats has what a message needs for its end */
+	/*
+	 * free the messages now, while libnats still has the objects that this
+	 * needs
+	 */
+	do {
 		natsMsg_Destroy(bus->taken);
 		bus->taken = next_absence(bus);
 	} while (bus->taken != NULL);
-	/* Its threads may call us until they have ended. */
+	/*
+	 * Wait for the threads of libnats, which may call the functions here
+	 * until they end.
+	 */
 	nats_CloseAndWait(BUS_CONNECT_MS);
 	fz_fd_close(&bus->wake);
 	pthread_mutex_destroy(&bus->lock);

@@ -31,10 +31,10 @@ struct bus *bus_open(const struct fz_nats_url *url, const char *creds,
     const char *id, enum bus_role role, struct fz_err *err);
 
 /*
- * The descriptors to poll: one that is readable if the connection is lost or a
- * gateway is absent, then call bus_rest(); and the socket, -1: none, then call
- * bus_read(). Behind both call bus_next() for all that has come. Call
- * bus_write() before each wait.
+ * The descriptors to poll. If bus_fd() is readable, the connection is lost or a
+ * gateway is absent: call bus_rest(). If bus_socket() (-1: none) is readable,
+ * call bus_read(). After both call bus_next() for each packet that has come.
+ * Call bus_write() before each wait.
  */
 int bus_fd(const struct bus *bus);
 int bus_socket(struct bus *bus, short *events);
@@ -42,7 +42,7 @@ void bus_rest(struct bus *bus);
 void bus_read(struct bus *bus);
 void bus_write(struct bus *bus);
 
-/* Whether much is not written yet, so that streams should wait. */
+/* Whether so much is not written yet that streams should wait. */
 bool bus_is_full(const struct bus *bus);
 bool bus_is_lost(struct bus *bus);
 
@@ -50,17 +50,17 @@ bool bus_is_lost(struct bus *bus);
 size_t bus_body_max(const struct bus *bus);
 
 /*
- * Send the packet of `len` bytes behind the header, which is written here, to
- * the gateway `to`.
+ * Send a packet to the gateway `to`. Its body has `len` bytes behind the room
+ * for the header, which this function writes.
  */
 void bus_send(struct bus *bus, const char *to, const struct packet *header,
     unsigned char *bytes, size_t len);
 
-/* The same with `body` copied; it is short. */
+/* The same for a short `body`, which is copied. */
 void bus_send_short(struct bus *bus, const char *to,
     const struct packet *header, const void *body, size_t len);
 
-/* The same; PACKET_ABSENT comes if there is no such gateway. */
+/* The same; a PACKET_ABSENT comes back if there is no such gateway. */
 void bus_probe(struct bus *bus, const char *to, const struct packet *header,
     const void *body, size_t len);
 
@@ -68,7 +68,10 @@ void bus_probe(struct bus *bus, const char *to, const struct packet *header,
 void bus_send_all(struct bus *bus, enum bus_role role,
     const struct packet *header, const void *body, size_t len);
 
-/* The next packet, valid until the next call; false: none. */
+/*
+ * Get the next packet, which is valid until the next call. False if there is
+ * none.
+ */
 bool bus_next(struct bus *bus, struct packet *packet);
 
 void bus_close(struct bus *bus); /* NULL is allowed */

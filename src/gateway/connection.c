@@ -6,7 +6,7 @@
 #include "gateway/gateway.h"
 #include "gateway/lease.h"
 
-/* Packets that are kept are longer than this server takes. */
+/* End the leases whose kept packets are longer than this server allows. */
 static void
 end_leases(struct gateway *g)
 {
@@ -20,7 +20,10 @@ static int
 connect_bus(struct gateway *g, struct fz_err *err)
 {
 	g->bus = bus_open(&g->url, g->creds, g->id, g->role, err);
-	/* Time without a connection is silence, not one of this process. */
+	/*
+	 * The time for connecting counts as silence of the server, not as time
+	 * in which this process did not run.
+	 */
 	g->turn_ns = fz_clock_ns();
 	g->beat_ns = g->turn_ns + BEAT_NS;
 	if (g->bus == NULL)

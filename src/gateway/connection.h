@@ -12,7 +12,7 @@ struct gateway;
 
 enum connection_change {
 	CONNECTION_SAME,
-	CONNECTION_LOST, /* reported once */
+	CONNECTION_LOST, /* the connection is lost; reported once */
 	CONNECTION_MADE
 };
 
@@ -20,8 +20,8 @@ enum connection_change {
 int connection_open(struct gateway *g, struct fz_err *err);
 
 /*
- * Once in a turn: send the beats if they are due; without a connection try to
- * make one instead, which may take two seconds.
+ * Called once in each turn: sends the beats if they are due. Without a
+ * connection it tries to make one instead, which may take two seconds.
  */
 enum connection_change connection_check(struct gateway *g, int64_t now_ns);
 

@@ -6,7 +6,10 @@
 
 #include "base/vec.h"
 
-/* A turn that takes longer was not scheduled, or stopped. */
+/*
+ * If a turn takes longer than this, the process was stopped or had no
+ * processor.
+ */
 #define GATEWAY_STALL_NS (FZ_CLOCK_SECOND / 2)
 
 int

@@ -1,4 +1,7 @@
-/* gateway.h - what both roles of a gateway have: its connection and leases. */
+/*
+ * gateway.h - the common part of both roles of a gateway: its connection and
+ * leases.
+ */
 #ifndef FZ_GATEWAY_STATE_H
 #define FZ_GATEWAY_STATE_H
 
@@ -15,49 +18,53 @@
 
 struct lease;
 
-/* How often a node announces itself, and the silence that makes it unusable. */
+/*
+ * Time between two announcements of a node, and the silence after which it is
+ * not used.
+ */
 #define GATEWAY_ANNOUNCE_NS FZ_CLOCK_SECOND
 #define GATEWAY_SILENCE_NS (3 * FZ_CLOCK_SECOND)
 
 struct gateway {
-	struct bus *bus;      /* NULL: without a connection */
+	struct bus *bus;      /* the connection; NULL: none */
 	size_t body_max;      /* the longest body of a packet */
-	int64_t connected_ns; /* when the connection was made */
-	int64_t beat_ns;      /* the next beat, or attempt to connect */
+	int64_t connected_ns; /* time at which the connection was made */
+	/* time of the next beat, or of the next attempt to connect */
+	int64_t beat_ns;
 	struct fz_nats_url url;
-	const char *creds; /* "": none */
+	const char *creds; /* file with the credentials; "": none */
 	enum bus_role role;
 	char id[PACKET_ID + 1];
 	struct fz_list leases;
 	uint32_t nleases_ever;
-	struct pollfd *pfd; /* of this turn */
+	struct pollfd *pfd; /* the descriptors to poll in this turn */
 	int bus_at, socket_at;
 	size_t npfd, pfd_cap;
-	int64_t turn_ns; /* when the last turn began */
+	int64_t turn_ns; /* time at which the last turn began */
 };
 
-/* 0, or -1 if the kernel has no random numbers. */
+/* Initialise. 0, or -1 if the kernel has no random numbers. */
 int gateway_init(struct gateway *g);
 
-/* Begin a turn: forget what is polled. */
+/* Begin a turn: forget the descriptors to poll. */
 void gateway_begin(struct gateway *g);
 
-/* Poll `fd` in this turn. Returns its index; -1 without memory. */
+/* Poll `fd` in this turn. Returns its index, or -1 if there is no memory. */
 int gateway_add(struct gateway *g, int fd, short events);
 
 /* Poll the connection in this turn. */
 void gateway_add_bus(struct gateway *g);
 
-/* Whether packets may have come; then they can be taken. */
+/* Whether packets may have come; then read them by bus_next(). */
 bool gateway_has_packets(struct gateway *g);
 
-/* What happened at that index. */
+/* The events of the descriptor with that index. */
 short gateway_events(const struct gateway *g, int index);
 
 /*
- * Wait until something happens or it is `until_ns`. Returns the time, and in
- * `*stalled_ns` how long this process did not run before, 0 if it did: its
- * peers had no chance to be heard.
+ * Wait until an event, or until `until_ns`. Returns the time. `*stalled_ns` is
+ * set to the time for which this process did not run before, and so could not
+ * hear its peers; 0 if it ran.
  */
 int64_t gateway_wait(struct gateway *g, int64_t until_ns, int64_t *stalled_ns);
 

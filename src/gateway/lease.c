@@ -12,9 +12,10 @@
 #include "os/fd.h"
 
 enum {
-	LEASE_WINDOW = 2 << 20, /* bytes on their way */
+	LEASE_WINDOW = 2 << 20, /* most bytes in transit */
 	LEASE_REPORT = LEASE_WINDOW / 4,
-	LEASE_SMALL = 8 << 10 /* read at once before memory is allocated */
+	/* bytes that are read before memory is allocated */
+	LEASE_SMALL = 8 << 10
 };
 
 /* A packet of the stream. */
@@ -23,7 +24,7 @@ struct sent_packet {
 	unsigned type;
 	uint32_t seq;
 	size_t len;
-	unsigned char bytes[]; /* header, body */
+	unsigned char bytes[]; /* the header, then the body */
 };
 
 struct lease *
@@ -66,7 +67,7 @@ lease_opened(struct lease *l, uint32_t peer_id)
 	l->peer_id = peer_id;
 }
 
-/* Send the numbers of what came. */
+/* Report the numbers of the packets and bytes that came. */
 static void
 report(struct lease *l, unsigned type)
 {
@@ -100,14 +101,16 @@ send_kept(const struct lease *l, struct sent_packet *kept)
 		bus_send(l->gateway->bus, l->peer, &p, kept->bytes, kept->len);
 }
 
-/* A packet of the stream with room for `len` bytes. NULL without memory. */
+/*
+ * A packet of the stream with room for `len` bytes. NULL if there is no memory.
+ */
 static struct sent_packet *
 new_packet(size_t len)
 {
 	return malloc(sizeof(struct sent_packet) + PACKET_HEADER + len);
 }
 
-/* Send `kept`, and keep it until the peer has it. */
+/* Send `kept`, and keep it until the peer has acknowledged it. */
 static void
 send_new(struct lease *l, struct sent_packet *kept, unsigned type, size_t len)
 {
@@ -121,7 +124,7 @@ send_new(struct lease *l, struct sent_packet *kept, unsigned type, size_t len)
 	send_kept(l, kept);
 }
 
-/* The peer has all packets below `seq`. */
+/* Free the packets below `seq`, because the peer has them. */
 static void
 drop_kept(struct lease *l, uint32_t seq)
 {
@@ -135,7 +138,10 @@ drop_kept(struct lease *l, uint32_t seq)
 		l->kept_tail = &l->kept;
 }
 
-/* A socket has two descriptors here: only a shutdown ends one direction. */
+/*
+ * End the direction to the process. A socket has two descriptors here, so that
+ * only a shutdown ends one direction.
+ */
 static void
 end_out(struct lease *l)
 {
@@ -156,7 +162,7 @@ end_in(struct lease *l)
 		lease_end(l, "its gateway has no memory left");
 }
 
-/* Both directions have ended, and both ends know it. */
+/* End the lease if both directions have ended, and both ends know that. */
 static void
 check_over(struct lease *l)
 {
@@ -178,8 +184,9 @@ lease_poll(struct lease *l)
 }
 
 /*
- * Read until `room` bytes are there or nothing is: a socket gives what its peer
- * wrote at once, and the rest may be there. Returns 0 at the end of the stream.
+ * Read until `room` bytes have come or nothing is left to read. One read of a
+ * socket returns only the bytes of one write, so that more may be there.
+ * Returns 0 at the end of the stream.
  */
 static int
 read_all(const struct lease *l, unsigned char *bytes, size_t room, size_t *len)
@@ -196,7 +203,7 @@ read_all(const struct lease *l, unsigned char *bytes, size_t room, size_t *len)
 	return 1;
 }
 
-/* Read what the descriptor has into a packet. NULL without memory. */
+/* Read the bytes that have come into a packet. NULL if there is no memory. */
 static struct sent_packet *
 read_packet(const struct lease *l, size_t room, size_t *len, int *more)
 {
@@ -216,7 +223,7 @@ read_packet(const struct lease *l, size_t room, size_t *len, int *more)
 	return kept;
 }
 
-/* Send what the descriptor has, as one packet. */
+/* Send the bytes that have come as one packet. */
 static void
 read_stream(struct lease *l)
 {
@@ -238,7 +245,9 @@ read_stream(struct lease *l)
 		end_in(l);
 }
 
-/* Write what came. If nobody reads it, it counts as passed on. */
+/*
+ * Write the bytes that came. If no process reads them, they count as passed on.
+ */
 static void
 write_stream(struct lease *l)
 {
@@ -267,7 +276,7 @@ write_stream(struct lease *l)
 	if (l->pending.len != 0 || !l->got_end)
 		return;
 	end_out(l);
-	/* Of a submitter: the process on the node reads no more. */
+	/* For a submitter: the process on the node reads no more. */
 	if (l->conn != -1 && l->in != -1)
 		end_in(l);
 }
@@ -289,8 +298,10 @@ put_pending(struct lease *l, const struct packet *p)
 		lease_end(l, "its peer sends more than it may");
 		return;
 	}
-	/* Bytes that were written are removed together with later ones, so that
-	 * the rest is seldom moved. */
+	/*
+	 * Remove written bytes only when they are many, so that the rest is
+	 * rarely moved.
+	 */
 	if (l->written > LEASE_WINDOW) {
 		fz_buf_consume(&l->pending, l->written);
 		l->written = 0;
@@ -306,7 +317,7 @@ static void
 take_data(struct lease *l, const struct packet *p)
 {
 	if (l->got_end || (int32_t)(p->seq - l->got_seq) < 0)
-		return; /* it was sent again */
+		return; /* the packet was sent again */
 	if (p->seq != l->got_seq) {
 		if (!l->asked)
 			lease_ask(l);
@@ -316,11 +327,11 @@ take_data(struct lease *l, const struct packet *p)
 	l->got_seq++;
 	l->got_end = p->type == PACKET_END;
 	put_pending(l, p);
-	if (l->got_end) /* the peer waits for it */
+	if (l->got_end) /* the peer waits for an acknowledgement */
 		report(l, PACKET_ACK);
 }
 
-/* ACK or AGAIN. */
+/* Process an ACK or an AGAIN. */
 static void
 take_report(struct lease *l, const struct packet *p)
 {
@@ -331,7 +342,7 @@ take_report(struct lease *l, const struct packet *p)
 		l->acked = p->arg;
 	if (p->type != PACKET_AGAIN)
 		return;
-	report(l, PACKET_ACK); /* the last one may be lost, too */
+	report(l, PACKET_ACK); /* the last acknowledgement may be lost, too */
 	for (struct sent_packet *kept = l->kept; kept != NULL;
 	     kept = kept->next)
 		send_kept(l, kept);
@@ -377,7 +388,11 @@ lease_heard(struct lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked)
 	l->heard_ns = l->gateway->turn_ns;
 	l->absent_ns = 0;
 	if ((int32_t)(seq - l->got_seq) > 0)
-		lease_ask(l); /* packets keep their order: some were lost */
+		/*
+		 * a packet is missing: ask for it, because packets keep their
+		 * order
+		 */
+		lease_ask(l);
 	else if (kept_seq != l->got_seq || acked != l->passed)
 		report(l, PACKET_ACK);
 }

@@ -20,7 +20,10 @@
 #include "gateway/serve.h"
 #include "gateway/submit.h"
 
-/* Nothing of the script stays open here, such as the pipe of its output. */
+/*
+ * Close the outputs, so that no file of the script, such as a pipe of its
+ * output, stays open here.
+ */
 static void
 leave_output(void)
 {
@@ -45,7 +48,7 @@ submit(void)
 int
 main(int argc, char **argv)
 {
-	/* A worker's own maps run on its machine, and it needs no secrets. */
+	/* Maps of a worker run on its own machine, and it needs no secrets. */
 	unsetenv("FZLUA_ENGINE");
 	unsetenv("FZLUA_ENGINE_CREDS");
 	if (argc == 2 && strcmp(argv[1], "--submit") == 0)

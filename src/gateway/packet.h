@@ -1,19 +1,20 @@
 /*
- * packet.h - what gateways send to each other, one to a NATS message.
+ * packet.h - the packets that gateways send to each other, one in each NATS
+ * message.
  *
  * packet = type u8 | version u8 | 0 u16 | lease u32 | seq u32 | arg u32 | body
- * WHO    = nothing                  to all nodes: announce yourselves
- * NODE   = strings                  to all submitters: a node, see serve.c
- * BEAT   = id | entry *             the gateway `id` lives and has these leases
- * OPEN   = id | identity            arg: the lease of the submitter `id`
- * OPENED = nothing                  arg: the lease of the node
- * DATA   = bytes                    of the stream, seq counts these and END
- * END    = nothing                  of the stream in this direction
- * ACK    = nothing                  seq: the next one that is expected, arg:
+ * WHO    = nothing                  to all nodes: announce yourselves NODE   =
+ * strings                  to all submitters: a node, see serve.c BEAT   = id |
+ * entry *             the gateway `id` lives and has these leases OPEN   = id |
+ * identity            arg: the lease of the submitter `id` OPENED = nothing
+ * arg: the lease of the node DATA   = bytes                    of the stream,
+ * seq counts these and END END    = nothing                  of the stream in
+ * this direction ACK    = nothing                  seq: the next one that is
+ * expected, arg:
  *                                   bytes that were passed on, modulo 2^32
  * AGAIN  = nothing                  as ACK, and: send all from seq on again
- * CLOSE  = text                     the lease is over; why, if it failed
- * entry  = lease u32 | sender's u32 | seq u32 | kept u32 | acked u32
+ * CLOSE  = text                     the lease is over; why, if it failed entry
+ * = lease u32 | sender's u32 | seq u32 | kept u32 | acked u32
  *                                   the lease at the receiver and at the
  *                                   sender, there the next number, the first
  *                                   packet and the bytes without an ACK
@@ -42,14 +43,14 @@ enum packet_type {
 	PACKET_ACK,
 	PACKET_AGAIN,
 	PACKET_CLOSE,
-	/* From the server: no gateway has the id that is the body. */
+	/* From the server: there is no gateway with the id in the body. */
 	PACKET_ABSENT
 };
 
 enum { PACKET_HEADER = 16, PACKET_VERSION = 2, PACKET_ID = 16 };
 
 struct packet {
-	unsigned type; /* of another version: 0 */
+	unsigned type; /* 0: the packet is of another version */
 	uint32_t lease, seq, arg;
 	const unsigned char *body;
 	size_t len;

@@ -17,7 +17,7 @@
 #define PROCESS_SLOT "3"
 enum { PROCESS_SLOT_FD = 3 };
 
-/* What the program gets: libnats has some descriptors, too. */
+/* The descriptors for the program, apart from those of libnats. */
 struct files {
 	int stream, slot;
 };
@@ -32,7 +32,8 @@ set_files(posix_spawn_file_actions_t *files, const void *ctx)
 	if (code == 0)
 		code = posix_spawn_file_actions_adddup2(
 		    files, own->stream, STDOUT_FILENO);
-	if (code == 0) /* last, because the stream may have that number */
+	/* this comes last, because the stream may have that number */
+	if (code == 0)
 		code = posix_spawn_file_actions_adddup2(
 		    files, own->slot, PROCESS_SLOT_FD);
 	if (code == 0)
@@ -41,7 +42,7 @@ set_files(posix_spawn_file_actions_t *files, const void *ctx)
 	return code;
 }
 
-/* Start it with these ends of its sockets. 0, or an error code. */
+/* Start the process with these ends of its sockets. 0, or an error code. */
 static int
 start(const struct process_opts *opts, pid_t *pid, const struct files *files)
 {
@@ -49,7 +50,10 @@ start(const struct process_opts *opts, pid_t *pid, const struct files *files)
 		"--slot-line", PROCESS_SLOT, "--allow", opts->allow };
 	const size_t n = *opts->allow != '\0' ? 7 : 5;
 	char *argv[8] = { NULL };
-	/* A process group of its own: Ctrl-C is for the gateway. */
+	/*
+	 * It leads a process group of its own, because Ctrl-C is for the
+	 * gateway.
+	 */
 	struct fz_spawn spawn = { .path = opts->command,
 		.argv = argv,
 		.files = set_files,
@@ -57,7 +61,10 @@ start(const struct process_opts *opts, pid_t *pid, const struct files *files)
 
 	for (size_t i = 0; i < n; i++)
 		argv[i] = (char *)(uintptr_t)words[i];
-	/* One that comes before the program waits for it would end it. */
+	/*
+	 * Block signals, because one that came before the program handles it
+	 * would end the program.
+	 */
 	sigemptyset(&spawn.blocked);
 	sigaddset(&spawn.blocked, SIGTERM);
 	return fz_spawn_start(pid, &spawn);

@@ -9,13 +9,14 @@ struct fz_err;
 struct process_opts {
 	const char *command;  /* the program */
 	const char *identity; /* the version of the submitter */
-	const char *allow;    /* what it may run is in this file; "": all */
+	/* the file with the functions that it may run; "": all */
+	const char *allow;
 };
 
 struct process {
 	pid_t pid;
-	int in, out; /* its input and output; they do not block */
-	int slot;    /* our end of a slot_line */
+	int in, out; /* its input and output, which do not block */
+	int slot;    /* the gateway's end of a slot_line */
 };
 
 /* Start the process. 0, or -1 and `err`. */

@@ -83,11 +83,14 @@ relay_main(const char *name, const char *id)
 		fputs("the gateway to NATS has ended\n", stderr);
 		return EXIT_FAILURE;
 	}
-	/* The other end of the stream ends when the gateway closes its own. */
+	/*
+	 * Close this copy, so that the stream ends when the gateway closes its
+	 * own.
+	 */
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
 	n = fz_fd_read(conn, why, sizeof(why));
-	if (n == 1) /* it ended in good order */
+	if (n == 1) /* the lease ended in good order */
 		return EXIT_SUCCESS;
 	if (n > 1)
 		fprintf(stderr, "%.*s\n", (int)n, why);

@@ -1,9 +1,10 @@
 /*
  * relay.h - a worker on a node, as the submitter's process sees it.
  *
- * A process whose standard input and output are the worker's stream. It passes
- * both to the gateway at the abstract socket `name`, for the node `id`, and
- * lives as long as the lease: its end is that of the worker.
+ * The relay is a process whose standard input and output are the worker's
+ * stream. It passes both descriptors to the gateway at the abstract socket
+ * `name`, for the node `id`, and lives as long as the lease: its end means the
+ * end of the worker.
  */
 #ifndef FZ_GATEWAY_RELAY_H
 #define FZ_GATEWAY_RELAY_H
@@ -12,7 +13,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/* Descriptors that come with the request. */
+/*
+ * Number of descriptors that come with the request, and room for the text of an
+ * error.
+ */
 enum { RELAY_NFDS = 2, RELAY_TEXT_MAX = 160 };
 
 int relay_main(const char *name, const char *id);
@@ -21,8 +25,8 @@ int relay_main(const char *name, const char *id);
 socklen_t relay_address(struct sockaddr_un *address, const char *name);
 
 /*
- * Receive a request from `conn`: the node's id of `room` - 1 bytes at most, and
- * the descriptors. 0, or -1 if it is none.
+ * Receive a request from `conn`: the id of the node, with `room` - 1 bytes at
+ * most, and the descriptors. 0, or -1 if it is not a request.
  */
 int relay_receive(int conn, char *id, size_t room, int fds[RELAY_NFDS]);
 

@@ -27,7 +27,7 @@
 
 enum { SERVE_SETUP_MAX = 8192 };
 
-/* Time that the processes have for their end. */
+/* Time that the processes have to end themselves. */
 #define SERVE_LEAVE_NS (3 * FZ_CLOCK_SECOND)
 
 struct serve {
@@ -36,12 +36,13 @@ struct serve {
 	struct slots shared;
 	int signals; /* a signalfd */
 	unsigned nsignals;
-	int64_t announce_ns; /* the next announcement */
+	int64_t announce_ns; /* time of the next announcement */
 };
 
 /*
- * strings: id name slots workers processors load identity why, the last one if
- * it takes no more leases.
+ * Announce the node by the strings id, name, slots, workers, processors, load,
+ * identity and why. The last one is the reason why it takes no more leases, or
+ * "".
  */
 static void
 announce(struct serve *s)
@@ -83,7 +84,7 @@ confirm(struct serve *s, const struct lease *l)
 	bus_send_short(s->g.bus, l->peer, &p, NULL, 0);
 }
 
-/* The lease that the submitter has asked for before; NULL: none. */
+/* The lease that the submitter has asked for already; NULL if there is none. */
 static struct lease *
 find_opened(const struct serve *s, const char *peer, uint32_t peer_id)
 {
@@ -97,7 +98,7 @@ find_opened(const struct serve *s, const char *peer, uint32_t peer_id)
 	return NULL;
 }
 
-/* A submitter wants a worker. */
+/* Process the request of a submitter for a worker. */
 static void
 open_lease(struct serve *s, const struct packet *p)
 {
@@ -125,7 +126,7 @@ open_lease(struct serve *s, const struct packet *p)
 		return;
 	}
 	l = lease_new(&s->g, peer, process.in, process.out);
-	if (l == NULL) { /* the process sees the end of its input */
+	if (l == NULL) { /* closing this ends the process: its input ends */
 		fz_fd_close(&process.in);
 		fz_fd_close(&process.out);
 		fz_fd_close(&process.slot);
@@ -183,8 +184,9 @@ end_all(struct serve *s, const char *why)
 }
 
 /*
- * The first signal: the workers are to return what they have not started, and
- * end once they have finished the rest. Each is told so by its process.
+ * Called at the first signal. Workers return the jobs that they have not
+ * started, and end once they have finished the others. Signal their processes,
+ * which arrange that.
  */
 static void
 leave(struct serve *s)
@@ -212,7 +214,7 @@ take_signal(struct serve *s)
 }
 
 /*
- * Reap the dead processes, and forget their numbers, which other processes may
+ * Reap the dead processes, and forget their pids, which other processes may
  * get.
  */
 static void
@@ -290,7 +292,7 @@ goes_on(const struct serve *s)
 	       (s->nsignals == 1 && fz_list_first(&s->g.leases) != NULL);
 }
 
-/* The processes have seen the end of their input. */
+/* Wait for the processes, whose input has ended. */
 static void
 wait_for_processes(void)
 {
@@ -336,7 +338,8 @@ open_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigprocmask(SIG_SETMASK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* its log may be full */
+	/* so that a write to a log at its size limit is an error */
+	signal(SIGXFSZ, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }

@@ -19,7 +19,7 @@ slots_poll(struct gateway *g)
 	}
 }
 
-/* The worker is gone, or nearly so. */
+/* Close the line of a worker that has ended, or is about to. */
 static void
 lose(struct slot_use *use)
 {
@@ -65,7 +65,7 @@ receive(struct gateway *g, struct slots *slots)
 	}
 }
 
-/* How many slots are held, all or those of one submitter. */
+/* The number of held slots, of all submitters or of one. */
 static unsigned
 count_held(const struct gateway *g, const char *peer)
 {
@@ -82,7 +82,7 @@ count_held(const struct gateway *g, const char *peer)
 	return n;
 }
 
-/* The worker that gets the next slot; NULL: none waits. */
+/* The worker that gets the next slot; NULL if none waits. */
 static struct slot_use *
 find_next(const struct gateway *g)
 {

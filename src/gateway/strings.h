@@ -9,7 +9,7 @@ struct strings {
 	const char *at, *end;
 };
 
-/* The next string; "" behind the last one, and for one without its end. */
+/* The next string; "" behind the last one, and for a string without its NUL. */
 static inline const char *
 strings_next(struct strings *s)
 {
@@ -28,8 +28,8 @@ strings_next(struct strings *s)
 
 /*
  * Copy a text of at most `n` bytes that another machine has sent, with its NUL
- * in at most `room` bytes. What a terminal might obey becomes '?'. Returns the
- * number of bytes.
+ * in at most `room` bytes. Characters that control a terminal become '?'.
+ * Returns the number of bytes.
  */
 static inline size_t
 strings_copy(char *to, size_t room, const char *text, size_t n)

@@ -21,14 +21,15 @@
 
 enum {
 	SUBMIT_SETUP_MAX = 8192,
-	SUBMIT_FIELD_MAX = 80, /* of a node: name, slots and so on */
+	/* most bytes of a field of a node: name, slots and so on */
+	SUBMIT_FIELD_MAX = 80,
 	SUBMIT_WHY_MAX = 128,
 	SUBMIT_BODY_MAX = PACKET_ID + 1 + 5 * SUBMIT_FIELD_MAX + SUBMIT_WHY_MAX,
 };
 
-/* A node that is silent for as long is counted as gone. */
+/* Silence after which a node counts as gone. */
 #define SUBMIT_GONE_NS BEAT_HOLD_NS
-/* How long nodes may take for their first answer, and the next ones. */
+/* Time that nodes have for their first answer, and for later ones. */
 #define SUBMIT_FIRST_NS (2 * FZ_CLOCK_SECOND)
 #define SUBMIT_NEXT_NS (FZ_CLOCK_SECOND / 10)
 
@@ -37,14 +38,18 @@ enum peer_state { PEER_READY, PEER_SILENT, PEER_GONE };
 struct peer {
 	struct fz_list link;
 	char id[PACKET_ID + 1];
-	/* The strings for the script, behind the type: its state. */
+	/*
+	 * The message for the script: the type, which is the state of the node,
+	 * and strings.
+	 */
 	char body[SUBMIT_BODY_MAX];
 	size_t len;
 	enum peer_state state;
-	bool told; /* the script knows this state */
+	bool told; /* this state was sent to the script */
 	int64_t heard_ns;
 	int64_t
-	    absent_ns; /* since when the server does not know it; 0: it does */
+	    /* time since which the server does not know it; 0: it does */
+	    absent_ns;
 };
 
 struct submit {
@@ -52,11 +57,11 @@ struct submit {
 	const char *identity;
 	int control, listener;
 	struct fz_list peers;
-	bool listed; /* the script has the list */
+	bool listed; /* the list was sent to the script */
 	int64_t list_ns;
 };
 
-/* Send the script a message of `len` bytes behind the type. */
+/* Send a message to the script, with `len` bytes behind the type. */
 static int
 tell(const struct submit *s, char type, const void *bytes, size_t len)
 {
@@ -101,8 +106,8 @@ add_peer(struct submit *s, const char *id)
 }
 
 /*
- * Set what the script is told of the node: its fields, its state and the reason
- * for that.
+ * Set the message about the node: its fields, its state and the reason for
+ * that.
  */
 static void
 set_state(struct peer *peer, const char *fields[5], enum peer_state state,
@@ -168,7 +173,10 @@ note_node(struct submit *s, const struct packet *p)
 		s->list_ns = s->g.turn_ns + SUBMIT_NEXT_NS;
 }
 
-/* The server knows no gateway of this node: send no new jobs there. */
+/*
+ * Note that the server does not know the gateway of this node: send no new jobs
+ * there.
+ */
 static void
 note_absent(struct submit *s, const char *id)
 {
@@ -210,7 +218,9 @@ ask_nodes(const struct submit *s)
 	bus_send_all(s->g.bus, BUS_NODES, &p, NULL, 0);
 }
 
-/* Ask the node for a worker; again with each beat until it answers. */
+/*
+ * Ask the node for a worker. This is repeated with each beat until it answers.
+ */
 static void
 open_lease(struct submit *s, struct lease *l)
 {
@@ -246,7 +256,7 @@ is_own_user(int conn)
 	       cred.uid == geteuid();
 }
 
-/* A relay sends its request at once. */
+/* Accept a relay, which sends its request at once. */
 static void
 accept_relay(struct submit *s)
 {
@@ -273,7 +283,7 @@ accept_relay(struct submit *s)
 	fz_fd_close(&conn);
 }
 
-/* Let the relay go, with the reason if it is one. */
+/* End the relay, and send it the reason if there is one. */
 static void
 end_relay(const struct lease *l)
 {
@@ -307,7 +317,10 @@ check_leases(struct submit *s, int64_t now_ns, int64_t stalled_ns)
 	}
 }
 
-/* Whether it has left since this connection was made, and does not return. */
+/*
+ * Whether the node has left since this connection was made, and does not come
+ * back.
+ */
 static bool
 has_gone(const struct submit *s, const struct peer *peer, int64_t now_ns)
 {
@@ -316,7 +329,7 @@ has_gone(const struct submit *s, const struct peer *peer, int64_t now_ns)
 	       now_ns - peer->absent_ns > BEAT_ABSENT_NS;
 }
 
-/* A node that is silent may be frozen or cut off. */
+/* Check a node that may be silent because it is frozen or cut off. */
 static void
 check_peer(struct submit *s, struct peer *peer, int64_t now_ns)
 {
@@ -351,7 +364,9 @@ check_peers(struct submit *s, int64_t now_ns, int64_t stalled_ns)
 	}
 }
 
-/* Without the server no node can be reached for now. */
+/*
+ * Mark all nodes as unreachable, because the connection to the server is lost.
+ */
 static void
 lose_peers(struct submit *s)
 {
@@ -401,7 +416,10 @@ check_connection(struct submit *s, int64_t now_ns)
 	ask_silent(s);
 }
 
-/* End the list of nodes. 0, or -1 if the script was told that there is none. */
+/*
+ * End the list of nodes. 0, or -1 if the script got the message that there is
+ * none.
+ */
 static int
 end_list(struct submit *s)
 {
@@ -414,7 +432,10 @@ end_list(struct submit *s)
 	     at = at->next) {
 		if (((const struct peer *)at)->state != PEER_READY)
 			continue;
-		/* Again in the next turn, if the script has much to read. */
+		/*
+		 * If this fails, because the script has much to read, repeat it
+		 * in the next turn.
+		 */
 		s->listed = tell(s, 'R', "", 1) == 0;
 		return 0;
 	}
@@ -449,7 +470,7 @@ poll_leases(struct submit *s)
 	}
 }
 
-/* 0, or -1 at the end of the script's process. */
+/* Make one turn. 0, or -1 at the end of the script's process. */
 static int
 turn(struct submit *s)
 {
@@ -492,7 +513,7 @@ listen_at(struct submit *s, const char *name)
 	return listen(s->listener, SOMAXCONN);
 }
 
-/* The leases end with the script: the nodes get to know it. */
+/* End all leases with the script, and notify the nodes. */
 static void
 leave(struct submit *s)
 {
