@@ -7,10 +7,13 @@
 #include "base/container.h"
 #include "shared/heap.h"
 
-/* The type of its objects in the heap, which differs from those of handles. */
+/* The type of accounts in the heap, which differs from the types of handles. */
 #define ACCOUNT_TYPE UINT32_C(0x746f6b6e)
 
-/* The descendants of a killed process end shortly after it. */
+/*
+ * Time for which a retired account is not used again: the descendants of a
+ * killed process end shortly after it.
+ */
 #define ACCOUNT_REST_NS (2 * FZ_CLOCK_SECOND)
 
 struct in_heap {
@@ -85,7 +88,9 @@ name_at(struct fz_membership *own, const struct fz_lineage *at, bool is_ours)
 	return name;
 }
 
-/* The oldest one that is retired, if it has rested; else NULL. */
+/*
+ * The account that was retired first, if that was long enough ago; else NULL.
+ */
 static struct fz_program_account *
 used_again(struct fz_list *retired, uint64_t above)
 {
@@ -102,7 +107,8 @@ used_again(struct fz_list *retired, uint64_t above)
 		begin(IN_HEAP(account->account), above);
 		return account;
 	}
-	free(account); /* a function has overwritten it */
+	/* a function has overwritten the account: do not use it again */
+	free(account);
 	return NULL;
 }
 

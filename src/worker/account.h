@@ -33,14 +33,14 @@ struct fz_lineage {
 	const struct fz_lineage *above; /* the parent's; NULL: there is none */
 };
 
-enum { FZ_ACCOUNT_DEPTH = 64 }; /* ancestors in which a program counts */
+enum { FZ_ACCOUNT_DEPTH = 64 }; /* most ancestors in which a program counts */
 
 /* The account of a program. */
 struct fz_program_account {
 	struct fz_account *account;
 	uint64_t name;
-	int64_t retired_ns;  /* when its program was dead */
-	struct fz_list link; /* in the list of those that are retired */
+	int64_t retired_ns;  /* time at which its program was dead */
+	struct fz_list link; /* in the list of retired accounts */
 };
 
 /*
@@ -60,7 +60,7 @@ void fz_account_retire(
 /* Forget those that are retired: the heap is left. */
 void fz_account_forget(struct fz_list *retired);
 
-/* The account in the heap of that name; NULL: there is none. */
+/* The account in the heap with this name; NULL if there is none. */
 struct fz_account *fz_account_find(uint64_t name);
 
 /*

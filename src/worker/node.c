@@ -20,19 +20,22 @@
 #include "worker/child_stream.h"
 #include "worker/wire.h"
 
-/* Time that the worker has for its end once the input has ended. */
+/* Time that the worker has to end itself once the input has ended. */
 #define NODE_LEAVE_NS FZ_CLOCK_SECOND
 
 enum {
 	NODE_READ = 64 << 10,
-	/* Output that is passed on before the replies that follow. */
+	/*
+	 * Most bytes of output that are passed on before the replies that
+	 * follow.
+	 */
 	NODE_PRINTED_MAX = 1 << 20
 };
 
-/* Bytes on their way. */
+/* Bytes in transit. */
 struct transit {
 	struct fz_buf buf;
-	size_t written; /* of these */
+	size_t written; /* number of these bytes that are written */
 };
 
 struct node {
@@ -40,16 +43,17 @@ struct node {
 	struct fz_proc proc;
 	int link;        /* the socket to the worker; -1 once it has ended */
 	int worker_link; /* the worker's end, until it runs */
-	int printed[2];  /* what it prints; -1 once that has ended */
+	int printed[2];  /* pipes of its output; -1 once they have ended */
 	int worker_files[2];
-	int signals;      /* a signalfd for SIGTERM */
-	bool leaves;      /* the first one came */
-	int slot;         /* the worker's, until it runs; or -1 */
+	int signals; /* a signalfd for SIGTERM */
+	bool leaves; /* the first SIGTERM has come */
+	/* the worker's end of a slot_line until it runs; or -1 */
+	int slot;
 	bool ended;       /* the input has ended, or the output is closed */
-	int64_t leave_ns; /* when the worker is killed */
+	int64_t leave_ns; /* time at which the worker is killed */
 	struct fz_wire_in replies;
-	struct transit calls; /* that the worker has not read */
-	struct transit out;   /* that the parent has not read */
+	struct transit calls; /* frames that the worker has not read */
+	struct transit out;   /* frames that the parent has not read */
 };
 
 static void
@@ -69,7 +73,10 @@ mask_term(int how)
 	sigprocmask(how, &set, NULL);
 }
 
-/* Without the descriptor signals wait for the end of the process. */
+/*
+ * Open the descriptor for signals. Without it, signals stay blocked until the
+ * process ends.
+ */
 static int
 open_signals(void)
 {
@@ -81,7 +88,7 @@ open_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* In the worker. */
+/* The main function of the worker. */
 static int
 worker_main(void *ctx, const struct fz_err *failed)
 {
@@ -170,7 +177,7 @@ put_death(struct node *n, const struct fz_death *death)
 	fz_wire_end(&n->out.buf, start);
 }
 
-/* Pass on what the worker has printed; whether there may be more. */
+/* Pass on output of the worker. Returns whether there may be more. */
 static bool
 take_printed(struct node *n, int file)
 {
@@ -203,7 +210,10 @@ take_all_printed(struct node *n)
 	}
 }
 
-/* Pass on the whole frames of the worker. What is no frame ends the link. */
+/*
+ * Pass on the whole frames of the worker. Bytes that are not a frame end the
+ * link.
+ */
 static void
 take_replies(struct node *n)
 {
@@ -213,7 +223,8 @@ take_replies(struct node *n)
 
 	if (got < 0 && errno == EAGAIN)
 		return;
-	take_all_printed(n); /* it was printed before */
+	/* pass on the output that was printed before the reply */
+	take_all_printed(n);
 	while (got > 0 && (rc = fz_wire_next(&n->replies, &frame, NULL)) == 1)
 		fz_buf_put(&n->out.buf, frame.body - FZ_WIRE_HEADER,
 		    FZ_WIRE_HEADER + frame.len);
@@ -229,7 +240,10 @@ end_input(struct node *n)
 	n->ended = true;
 }
 
-/* The parent is to send nothing more; a second time end the worker at once. */
+/*
+ * At the first signal ask the parent to send nothing more; at the second one
+ * end the worker at once.
+ */
 static void
 take_signal(struct node *n)
 {
@@ -260,7 +274,7 @@ take_calls(struct node *n)
 		end_input(n);
 }
 
-/* Write what `fd` has room for. 0, or -1 if it is closed. */
+/* Write as many bytes as `fd` has room for. 0, or -1 if it is closed. */
 static int
 write_some(int fd, struct transit *t)
 {
@@ -295,7 +309,10 @@ write_out(struct node *n)
 
 enum { IN, OUT, LINK, SIGNALS, PRINTED, NPOLL = PRINTED + 2 };
 
-/* Read from a side only once the other has all that came before. */
+/*
+ * Set the events to poll for. Read from one side only once the other side has
+ * all earlier bytes.
+ */
 static void
 set_events(const struct node *n, struct pollfd pfd[NPOLL])
 {
@@ -353,7 +370,10 @@ serve_calls(struct node *n)
 	}
 }
 
-/* A worker that has closed its end has a moment to end by itself. */
+/*
+ * Whether the worker, which has closed its end, ends by itself in the time that
+ * it has for that.
+ */
 static bool
 ends_itself(const struct node *n)
 {
@@ -374,7 +394,7 @@ write_rest(struct node *n)
 		write_out(n);
 }
 
-/* End the worker, and send what it has left and how it ended. */
+/* End the worker, and send the rest of its output and how it ended. */
 static void
 end_worker(struct node *n)
 {
@@ -424,7 +444,8 @@ fz_node_main(const struct fz_node_opts *opts)
 	if (check_version(opts->wanted, opts->own) != 0)
 		return EXIT_FAILURE;
 	signal(SIGPIPE, SIG_IGN);
-	unsetenv("FZLUA_ENGINE"); /* what it calls runs on this machine */
+	/* the worker's own maps run on this machine */
+	unsetenv("FZLUA_ENGINE");
 	fz_proc_adopt();
 	fz_wire_in_init(&n.replies);
 	n.signals = open_signals();

@@ -22,7 +22,8 @@ struct fz_node_opts {
 	 */
 	int (*serve)(void *ctx, int link);
 	void *ctx;
-	int slot; /* the worker's end of a slot_line, closed here; or -1 */
+	/* the worker's end of a slot_line, which this process closes; or -1 */
+	int slot;
 };
 
 /* Serve the standard streams. Returns the exit status of the command. */
