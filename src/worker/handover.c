@@ -4,9 +4,9 @@
 #include "os/cpus.h"
 #include "worker/worker_state.h"
 
-/* A worker that spins has taken its call by then, */
+/* A worker that spins has begun its call by then. */
 #define HANDOVER_START_NS (FZ_CLOCK_MS / 300)
-/* and has replied to a short one. */
+/* And it has replied to a short call by then. */
 #define HANDOVER_REPLY_NS (FZ_CLOCK_MS / 100)
 
 static struct fz_engine *
@@ -15,7 +15,10 @@ engine_of(const struct fz_worker *worker)
 	return worker->pipes->opts.engine;
 }
 
-/* Until when its parent keeps the processor; 0: the worker may need it. */
+/*
+ * The time until which the parent of the worker keeps the processor; 0: the
+ * worker may need it.
+ */
 static int64_t
 hold_until(const struct fz_awaited *awaited)
 {
@@ -30,7 +33,10 @@ hold_until(const struct fz_awaited *awaited)
 						      : HANDOVER_START_NS);
 }
 
-/* What was learned before a worker was freed may be that worker. */
+/*
+ * The follower of a worker; NULL if unknown. A follower that was noted before
+ * any worker was freed may be that worker, and does not count.
+ */
 static struct fz_worker *
 follower_of(const struct fz_worker *worker)
 {
@@ -63,7 +69,7 @@ fz_handover_replied(struct fz_worker *worker)
 	struct fz_engine *engine = engine_of(worker);
 
 	engine->replied = worker;
-	/* A worker that has more to do may need the processor. */
+	/* A worker that has further jobs may need the processor. */
 	if (next != NULL && next->njobs == 0 && worker->njobs == 1 &&
 	    fz_loop_nbusy(engine->loop) <= 1 &&
 	    next->pipes->link->ops->expect != NULL)

@@ -3,7 +3,7 @@
  * that follows it.
  *
  * Processes that spin on one processor take turns, and each turn costs a
- * context switch. Both ends of a short call know better:
+ * context switch. For a short call both ends can do better:
  *
  * - While one worker is busy, on another processor than its parent, the parent
  *   does not yield its own for some microseconds.
@@ -19,13 +19,13 @@
 
 struct fz_worker;
 
-/* The worker was idle and gets a job. */
+/* Called when the worker was idle and gets a job. */
 void fz_handover_sent(struct fz_worker *worker);
 
-/* A reply of the worker has come, and is read next. */
+/* Called when a reply of the worker has come, before it is read. */
 void fz_handover_replied(struct fz_worker *worker);
 
-/* The worker is freed. */
+/* Called when the worker is freed. */
 void fz_handover_forget(struct fz_worker *worker);
 
 #endif

@@ -7,13 +7,18 @@
 #include "base/clock.h"
 #include "base/vec.h"
 
-/* From a failed start to the next one on the same node. */
+/* Time from a failed start to the next start on the same node. */
 #define NODE_DOWN_NS (5 * FZ_CLOCK_SECOND)
-/* If all nodes that announce themselves have left, jobs wait for another one.
+/*
+ * Time that jobs wait for another node if all nodes have left. Only for nodes
+ * that announce themselves.
  */
 #define NODES_WAIT_NS (10 * FZ_CLOCK_SECOND)
 
-/* Failed starts in a row, if workers have started there before. */
+/*
+ * Number of failed starts in a row on a node where workers have started before,
+ * until it is left out.
+ */
 enum { NODE_FAILED_MAX = 3 };
 
 /* A new engine is a line here, and a word in find_engine(). */
@@ -136,7 +141,7 @@ fz_node_is_usable(const struct fz_node *node)
 	return !node->gone && node->down_ns <= fz_clock_ns();
 }
 
-/* Whether none can be used, now and later. */
+/* Whether no node can be used, now or later. */
 static bool
 are_lost(const struct fz_nodes *nodes)
 {

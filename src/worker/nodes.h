@@ -19,19 +19,22 @@
 #include "base/err.h"
 
 struct fz_node {
-	char *name;        /* as in the URL, without the slots */
-	unsigned slots;    /* jobs that run there at once */
-	unsigned nbusy;    /* workers that have a job; the pools' to count */
-	char *command;     /* for sh: starts a worker there */
-	bool joined;       /* a worker has started there */
-	unsigned nfailed;  /* starts that failed since one that did not */
-	int64_t down_ns;   /* no worker starts there before */
-	struct fz_err why; /* of the last failed start */
-	/* Of a node that announces itself. */
-	char id[24];         /* "": it does not */
+	char *name;     /* name in the URL, without the slots */
+	unsigned slots; /* number of jobs that run there at once */
+	/* number of workers that have a job; the pools count them */
+	unsigned nbusy;
+	char *command; /* command for sh that starts a worker there */
+	bool joined;   /* a worker has started there */
+	/* number of failed starts since the last successful one */
+	unsigned nfailed;
+	int64_t down_ns;   /* no worker starts there before this time */
+	struct fz_err why; /* error of the last failed start */
+	/* For a node that announces itself. */
+	/* id of its gateway; "": the node does not announce itself */
+	char id[24];
 	bool gone;           /* it cannot be used now, because of `why` */
 	bool silent;         /* it is gone, and may come back */
-	unsigned processors; /* when it was announced */
+	unsigned processors; /* values when it was announced */
 	char load[16];
 };
 
@@ -39,20 +42,23 @@ struct fz_nodes {
 	struct fz_nodes *next;
 	const struct fz_nodes_ops *ops;
 	char *url;
-	struct fz_node **list; /* a node stays where it is */
+	struct fz_node **list; /* the nodes; their addresses do not change */
 	size_t cap;
 	unsigned n, nslots;
-	int64_t usable_ns; /* when a node could be used last */
-	void *own;         /* the engine's */
+	int64_t usable_ns; /* time at which a node could last be used */
+	void *own;         /* for the engine */
 };
 
 /*
- * An engine. It fills the list of nodes: each has a name, slots, and a command
- * for sh whose standard streams are those of a `fzlua --worker` there, and
- * whose end is that of the worker.
+ * An engine. It makes the list of nodes. Each has a name, slots, and a command
+ * for sh whose standard streams are those of a `fzlua --worker` on the node;
+ * the command ends with that worker.
  */
 struct fz_nodes_ops {
-	/* Whether the URL is of this engine; then whether it can be one. */
+	/*
+	 * Whether the URL has the scheme of this engine; whether a URL of that
+	 * scheme is valid.
+	 */
 	bool (*has_scheme)(const char *url);
 	int (*check)(const char *url, struct fz_err *err);
 	/*
@@ -62,44 +68,57 @@ struct fz_nodes_ops {
 	 */
 	int (*start)(struct fz_nodes *nodes, const char *creds,
 	    const char *identity, struct fz_err *err);
-	/* Change the list to what is known now. NULL: it never changes. */
+	/* Update the list. NULL: it never changes. */
 	void (*update)(struct fz_nodes *nodes);
-	/* Whether this process can use them, perhaps a fork. NULL: always. */
+	/*
+	 * Whether this process, which may be a fork, can use the nodes. NULL:
+	 * always.
+	 */
 	bool (*is_usable)(const struct fz_nodes *nodes);
-	/* Free what is its own; NULL: nothing. */
+	/* Free the memory of the engine. NULL: it has none. */
 	void (*end)(struct fz_nodes *nodes);
 };
 
 extern const struct fz_nodes_ops fz_ssh_nodes, fz_nats_nodes;
 
-/* Whether `url` can be an engine, without a try. 0, or -1 and `err`. */
+/*
+ * Check whether `url` can be an engine, without a connection. 0, or -1 and
+ * `err`.
+ */
 int fz_nodes_check(const char *url, struct fz_err *err);
 
 /*
  * The nodes of `url`, which are kept in `*known` until fz_nodes_free(). A node
  * must have the version `identity`. `creds` is the file with secrets for it,
- * NULL: none. NULL and `err` if it is no such URL, or no node can be reached.
+ * NULL: none. NULL and `err` if it is not such a URL, or if no node can be
+ * reached.
  */
 struct fz_nodes *fz_nodes_find(struct fz_nodes **known, const char *url,
     const char *creds, const char *identity, struct fz_err *err);
 
-/* Add an empty node, or drop the last one. NULL without memory. */
+/*
+ * fz_nodes_add(): add an empty node; NULL if there is no memory.
+ * fz_nodes_drop_last(): drop the last one.
+ */
 struct fz_node *fz_nodes_add(struct fz_nodes *nodes);
 void fz_nodes_drop_last(struct fz_nodes *nodes);
 
 /*
  * The node with the most free slots for its size. NULL if no worker can start
- * on any of them now; and `err` if that will not change.
+ * on any of them now; `err` is filled if that will not change.
  */
 struct fz_node *fz_nodes_pick(struct fz_nodes *nodes, struct fz_err *err);
 
-/* Take what is known of the nodes since. Returns whether they report it. */
+/* Update the nodes. Returns whether their engine reports changes. */
 bool fz_nodes_update(struct fz_nodes *nodes);
 
-/* Whether a worker can start there now. */
+/* Whether a worker can start on the node now. */
 bool fz_node_is_usable(const struct fz_node *node);
 
-/* A worker has started on the node, or could not because of `why`. */
+/*
+ * Note that a worker has started on the node, or that it could not, because of
+ * `why`.
+ */
 void fz_node_joined(struct fz_node *node);
 void fz_node_failed(struct fz_node *node, const struct fz_err *why);
 
