@@ -1,11 +1,11 @@
 --- call_cache.lua - recorded results for the calls of one invoke or stream.
 --
 -- The run asks for each node that may be known, once its inputs are there, and keeps the values
--- that a node has made until they are recorded here. A result is in the file before its end is
--- reported. A map is recorded as a whole, and by its elements, so that a list that has grown costs
--- only what is new.
+-- that a node has made until they are recorded here. A result is in the file before the end of its
+-- node is reported. A map is recorded as a whole, and by its elements, so that of a list that has
+-- grown only the new elements are computed.
 --
--- A call is named by its item, the place in a stream or 0 in an invoke, and its node.
+-- A call is identified by its item (the place in a stream, or 0 in an invoke) and its node.
 
 local CallKeys = require "fzlua.call_keys"
 local Error = require "fzlua.error"
@@ -22,7 +22,7 @@ local CallCache = {}
 CallCache.__index = CallCache
 CallCache.__name = "fzlua.CallCache"
 
-local TOGETHER <const> = 512 -- nodes and elements that are looked for at once
+local TOGETHER <const> = 512 -- number of nodes and elements that are looked up at once
 
 ---@class fzlua.CachedItem
 ---@field digests table<integer, string> of values that are known
@@ -33,7 +33,7 @@ local TOGETHER <const> = 512 -- nodes and elements that are looked for at once
 ---@field call fzlua.Call what the calls of all elements have in common
 ---@field keys table<integer, string> by index, of those that are not recorded
 
----Whether a node takes part, by its options and those of the whole run.
+---Whether the results of a node are recorded, by its options and those of the whole run.
 ---@param node fzlua.Node
 ---@param options table
 ---@return boolean
@@ -117,7 +117,7 @@ local function set_digests(self, item, node, digests)
   for i, digest in ipairs(digests) do known[node.first + i - 1] = digest end
 end
 
--- The list of a map as it will be read, and its length; nothing if it cannot be.
+-- The list of a map as the run will read it, and its length; nothing if it cannot be read.
 local function read_list(self, item, node)
   local list = Mapping.readable(read(self, item, node.values[1]))
   local ok, n = pcall(Mapping.length, list)
@@ -163,7 +163,7 @@ local function answer(self, item, node, key, inputs, recorded)
   self._work:not_found(item, node.id)
 end
 
--- Answer for the nodes in a list of items and nodes, whose calls are looked for at once.
+-- Answer for the nodes in a list of items and nodes, whose calls are looked up at once.
 local function answer_all(self, asked)
   local inputs, key_of, kinds, keys = {}, {}, {}, {}
   local nodes, call_keys = self.plan.nodes, self.keys
@@ -224,7 +224,7 @@ local function record_elements(self, item, id, index, list)
   end
 end
 
--- A problem with one result does not end the run.
+-- Call a function: an error about one result does not end the run.
 local function try(name, f, ...)
   local ok, e = pcall(f, ...)
   if ok then return end
@@ -271,7 +271,7 @@ function CallCache:forget(item) self._items[item] = nil end
 ---The run has ended, and is not used any more. Idempotent.
 function CallCache:detach()
   if not self._store then return end
-  if self._work then pcall(self.record, self) end -- it may have been cancelled
+  if self._work then pcall(self.record, self) end -- the run may have been cancelled
   self._store:flush()
   self._store:release()
   self._work, self._store = false, nil

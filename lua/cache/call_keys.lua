@@ -1,7 +1,7 @@
 --- call_keys.lua - the keys by which calls of a plan are recorded.
 --
--- The key of a call is the digest of its function, its inputs, and what else decides its results.
--- Calls with the same key have the same results.
+-- The key of a call is the digest of its function, its inputs, and everything else that decides its
+-- results. Calls with the same key have the same results.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -12,7 +12,7 @@ local CallKeys = {}
 CallKeys.__index = CallKeys
 CallKeys.__name = "fzlua.CallKeys"
 
--- Records of another encoding of values have other keys.
+-- The version of the encoding of values: results in another encoding have other keys.
 local FORMAT <const> = core.encode(nil):byte(1)
 
 ---The name of a node in the store and in messages.
@@ -29,15 +29,16 @@ local function reason(e)
   return Error.is(e) and e.message or tostring(e)
 end
 
--- The digest of what all calls of a node, or all elements of its calls, have in common. The random
--- numbers of a call derive from the seed, the item and the number of its node.
+-- The digest of the part that all calls of a node, or all elements of its calls, have in common.
+-- The random numbers of a call derive from the seed, the item and the number of its node.
 local function common(self, what, node)
   local seed = self._seed
   return core.digest_in(self._session, what, FORMAT, self._funcs[node.id],
     node.registration.limits.version, #node.outputs, node.map, seed, seed and node.id)
 end
 
--- The key of digests, which have one length, and of the number behind the seed if there is one.
+-- The key for digests, which have one length, and for the number that is combined with the seed if
+-- there is one.
 local function key_of(self, base, digests, number)
   return core.hash(base .. digests .. (self._seed and number and ("j"):pack(number) or ""))
 end
@@ -73,7 +74,7 @@ function CallKeys.new(plan, states, seed, wants)
       add_function(self, node, states[node.layer].options.init)
     end
   end
-  self._session[true] = nil -- they may change from now on
+  self._session[true] = nil -- the tables may change from now on
   return self
 end
 
@@ -82,7 +83,7 @@ end
 ---@return boolean
 function CallKeys:has(id) return self._funcs[id] ~= nil end
 
----What the workers of a pool must have been forked with: the digests of its functions.
+---The digests of the functions with which the workers of a pool must have been forked.
 ---@param layer integer
 ---@return string|nil nil if none is recorded
 function CallKeys:code(layer)
@@ -118,7 +119,7 @@ function CallKeys:key(id, inputs, item)
   return key_of(self, self._kinds[id].base, digests, item or 0)
 end
 
----What all calls of a node have in common: `name`, and `n`, the number of results.
+---The common part of all calls of a node: `name`, and `n`, the number of results.
 ---@param id integer
 ---@return table
 function CallKeys:kind(id) return self._kinds[id] end
@@ -136,7 +137,7 @@ function CallKeys:call(node, inputs, key)
   }
 end
 
----What the calls of all elements of a map have in common.
+---The common part of the calls of all elements of a map.
 ---@param node fzlua.Node
 ---@param call fzlua.Call of the whole map
 ---@param item? integer of a stream

@@ -40,7 +40,7 @@ function File:lines(...) return io.lines(self.path, ...) end
 
 function File:__tostring() return self.path end
 
--- What counts of a file for fz.digest.
+-- The contents of a file that count for fz.digest.
 function File:__fzdigest()
   file.seen = file.seen + 1
   return core.digest_file(self.path)

@@ -1,6 +1,7 @@
 --- item_cache.lua - recorded results for the items of one map or imap, or for one call of a pool.
 --
--- The key of an item is the digest of its function, its value, and what else decides its result.
+-- The key of an item is the digest of its function, its value, and everything else that decides its
+-- result.
 
 local Error = require "fzlua.error"
 local Store = require "fzlua.store"
@@ -14,8 +15,8 @@ local ItemCache = {}
 ItemCache.__index = ItemCache
 ItemCache.__name = "fzlua.ItemCache"
 
--- Records of another encoding of values have other keys.
-local TOGETHER <const> = 512 -- elements that are looked for at once
+-- The version of the encoding of values: results in another encoding have other keys.
+local TOGETHER <const> = 512 -- number of elements that are looked up at once
 local FORMAT <const> = core.encode(nil):byte(1)
 
 local function reason(e)
@@ -31,7 +32,7 @@ end
 ---@field init function|nil of the workers
 ---@field call string the call, as the user writes it
 
----The cache of a map or a call; nil if its options want none, or it cannot be.
+---The cache of a map or a call; nil if its options ask for none, or if it cannot be used.
 ---@param options fzlua.ItemCacheOptions
 ---@param f function
 ---@param kind "map"|"starmap"|"call"
@@ -67,7 +68,7 @@ end
 ---The recorded result of an item, or the results of a call.
 ---@param number integer
 ---@param ... any the item, or the arguments
----@return string|nil encoded; nil: it is to be called
+---@return string|nil encoded; nil: the function must be called
 function ItemCache:find(number, ...)
   local key = key_of(self, number, ...)
   if not key then return nil end
@@ -119,7 +120,7 @@ end
 ---Write what was recorded to the file.
 function ItemCache:flush() self._store:flush() end
 
----The cache is not used any more. Idempotent.
+---End the use of the cache. Idempotent.
 function ItemCache:release()
   if not self._store then return end
   self._store:flush()

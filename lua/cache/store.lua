@@ -25,12 +25,12 @@ local APPLICATION <const> = 0x667a6c75 -- "fzlu"
 local VERSION <const> = 1
 local PATIENCE <const> = 5 -- seconds to wait for another process
 local LONGEST <const> = 0.05 -- seconds of a transaction
-local COMPRESSED <const> = 64 * 1024 -- longer values are compressed
-local LIMIT <const> = 1 << 30 -- bytes, without FZLUA_CACHE_SIZE
-local TOGETHER <const> = 64 -- calls that are read by one statement
-local LATE <const> = 8 -- runs after which a use is noted, as long as the file is far from its limit
+local COMPRESSED <const> = 64 * 1024 -- bytes from which on a value is compressed
+local LIMIT <const> = 1 << 30 -- limit in bytes if FZLUA_CACHE_SIZE is not set
+local TOGETHER <const> = 64 -- number of calls that are read by one statement
+local LATE <const> = 8 -- a use is noted after this many runs, while the file is far from its limit
 local PAGES <const> = 32 << 20 -- bytes of the file that are kept in memory
-local ROW <const> = 256 -- bytes that a call takes beside its values, about
+local ROW <const> = 256 -- bytes that a call takes beside its values, approximately
 local FUNCTIONS <const> = 2 -- in the second byte of an encoded value: it has functions
 
 -- Why a value with functions is not recorded.
@@ -200,7 +200,7 @@ function Store:release()
   self:close()
 end
 
--- Give up the file.
+-- Stop using the file, because of an error.
 local function fail(self, e)
   if Error.is(e, "interrupted") then error(e, 0) end
   refused[self.path] = true
@@ -224,7 +224,7 @@ local function commit(self)
   self._began, self._reading = false, false
 end
 
--- Begin to write. A transaction that is open for long ends first, and so does one of reads.
+-- Begin to write. A transaction that has been open for long is ended first, and so is one of reads.
 local function begin(self)
   if self._reading or self._began and core.now() - self._began > LONGEST then commit(self) end
   if self._began then return end
@@ -250,7 +250,7 @@ end
 ---Write what was recorded to the file.
 function Store:flush() try(self, flush) end
 
--- The number of this run. Uses are exact once they may decide about what is removed.
+-- The number of this run. Uses are noted exactly when they may decide which results are removed.
 local function tick_of(self)
   if not self._tick then
     self._tick = number_of(self._db, "SELECT coalesce(max(tick), 0) FROM calls") + 1
@@ -273,7 +273,8 @@ local function compress(self, bytes)
     self._zstd = ok and zstd
   end
   local packed = self._zstd and self._zstd:compress(bytes)
-  -- To expand takes longer than to read what it saves, unless that is much.
+  -- Keep the compressed value only if it is much shorter, because to expand takes longer than to
+  -- read a few bytes more.
   if packed and #packed < #bytes // 4 * 3 then return packed, #bytes end
   return bytes, 0
 end
@@ -285,7 +286,7 @@ local function expand(self, sum, raw, bytes)
     self._zstd = self._zstd or core.zstd()
     bytes = self._zstd:expand(bytes, raw) or error("it cannot be expanded", 0)
   end
-  -- The file may come from elsewhere, and must not bring code.
+  -- The file may come from elsewhere, and must not contain code.
   if Store.has_functions(bytes) then error("it contains functions", 0) end
   return bytes
 end
@@ -441,7 +442,8 @@ local function write_call(self, call, values, digests)
   if self._broken[call.key] then remove(self, call.key) end
   self._broken[call.key] = nil
   if self._total + size > self.limit then shrink(self, self.limit - self.limit // 10 - size) end
-  -- Ctrl-C may come between: results without their call are not found, and are replaced later.
+  -- The call is written last: if Ctrl-C comes before that, results without their call are not
+  -- found, and are replaced later.
   for i, bytes in ipairs(packed) do
     self._db:run("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)", call.key, i,
       digests[i], core.hash(bytes), raw[i], bytes)
@@ -567,7 +569,8 @@ function Store:failures(name)
       = '.' || CAST(?1 AS TEXT) ORDER BY name]], name)
 end
 
----Remove what was used least recently beyond a size, and give the space back.
+---Remove the results beyond a size that were used least recently, and return the space to the
+---filesystem.
 ---@param size integer
 ---@return integer removed calls
 function Store:collect(size)
@@ -583,7 +586,7 @@ end
 ---@return integer bytes of all results
 function Store:size() return total(self) end
 
----Remove all.
+---Remove all calls, results and failures.
 function Store:clear()
   local removed = self:collect(-1)
   self._db:run "DELETE FROM failures"

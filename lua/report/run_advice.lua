@@ -1,4 +1,4 @@
---- run_advice.lua - what bounded a run, as a text of one screen (--explain).
+--- run_advice.lua - what limited the speed of a run, as a text of one screen (--explain).
 
 local simulation = require "fzlua.simulation"
 
@@ -6,7 +6,7 @@ local run_advice = {}
 
 local max, min = math.max, math.min
 
--- Names on the critical path, and calls that the simulation is given.
+-- Most names on the critical path, and most calls in the simulation.
 local PATH_MAX <const> = 6
 local CALLS_MAX <const> = 200000
 
@@ -46,7 +46,8 @@ end
 
 local function key_of(stage, name) return (stage or "") .. "\0" .. name end
 
--- The answers of different workers are recorded as they are read.
+-- Sort calls by their ends: answers of different workers are recorded in the order in which they
+-- are read.
 local function sort_by_ends(calls)
   for i, call in ipairs(calls) do call.order = i end
   for i = 2, #calls do
@@ -60,7 +61,7 @@ local function sort_by_ends(calls)
   end
 end
 
--- What is known of the calls of a run: attempts, and the stages that they are of.
+-- Read the calls of a run: their attempts, and their stages.
 local function read(source)
   local run = { calls = {}, stages = {}, number = {}, began = math.huge, ended = 0, busy = 0,
     sent = 0, received = 0, whole = {}, of = {}, workers = {}, nworkers = 0, cached = 0 }
@@ -95,8 +96,8 @@ local function read(source)
   return run
 end
 
--- The last call that had ended when this one was queued, because the script called one after the
--- other; nil: none had. All elements of a list were queued with the first one.
+-- The last call that had ended when this one was queued, because the script made one call after the
+-- other; nil if none had. All elements of a list were queued with the first one.
 local function previous(run, call, first_of)
   local e = call.e
   if e.index and e.index > 1 and first_of[call.key] then return first_of[call.key][1] end
@@ -131,9 +132,9 @@ local function note_item(streams, call, plan, i)
   if #call.before == 0 then stream.entries[#stream.entries + 1] = i end
 end
 
--- Connect each call with those whose results it needs: the last call of each maker of its inputs,
--- for the same item. The last element stands for all elements of a map. A retry needs the attempt
--- that was before it.
+-- Connect each call with the calls whose results it needs: the last call of each maker of its
+-- inputs, for the same item. The last element stands for all elements of a map. A retry needs the
+-- attempt before it.
 local function connect(run, nodes)
   local last, first_of, streams = {}, {}, {}
   for i, call in ipairs(run.calls) do
@@ -156,7 +157,7 @@ local function connect(run, nodes)
   run.streams = streams
 end
 
--- Let the items of streams enter as in windows that are so many times as large.
+-- Let the items of streams enter as if windows were this many times as large.
 local function widen(run, factor)
   for _, stream in ipairs(run.streams) do
     local window = stream.plan.window * (stream.plan.is_window_fixed and 1 or factor)
@@ -165,7 +166,7 @@ local function widen(run, factor)
       local last = stream.last[call.e.item - window]
       call.narrow = call.narrow or call.before
       call.before = call.e.item > stream.plan.window and {} or call.narrow
-      -- That of another stream of the same chain may be later.
+      -- The last call may be that of another stream of the same chain, which ended later.
       if last and run.calls[last].e.ended <= call.e.started then call.before = { last } end
     end
   end
@@ -207,7 +208,7 @@ local function add_path(lines, run, wall)
     :format(#path, seconds(sum), seconds(wall), 100 * sum / wall, table.concat(names, ", "))
 end
 
--- What a simulation of the calls gives.
+-- The seconds of a simulation of the calls with a change.
 local function predict(run, change)
   local workers = {}
   for i, stage in ipairs(run.stages) do workers[i] = stage.n end
@@ -224,7 +225,7 @@ local function add_gain(list, model, predicted, text, ...)
     text = text:format(...) }
 end
 
----What other settings would change, by the simulation.
+---The gains of other settings, by the simulation.
 ---@param run table from run_advice.read()
 ---@return table[] a list of `text`, `predicted` in seconds, `gain` from 0 to 1, the best first
 ---@return number the seconds that the simulation gives for the run as it was
@@ -254,7 +255,7 @@ function run_advice.read(source)
   if #run.calls == 0 then return nil, run.cached end
   run.jobs = max(source.jobs or 0, 1)
   if (source.jobs or 0) == 0 then run.jobs = run.nworkers end
-  -- Of workers that were replaced, no more than one runs at a time.
+  -- Workers that were replaced do not count: at most `jobs` workers run at a time.
   for _, stage in ipairs(run.stages) do stage.n = min(stage.n, run.jobs) end
   connect(run, nodes_of(source.plans))
   return run, run.cached

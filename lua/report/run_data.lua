@@ -1,12 +1,13 @@
---- run_data.lua - what the records of a trace say of a run: sums, spans, graphs, failures.
+--- run_data.lua - computes data about a run from the records of a trace: sums, spans, graphs,
+--- failures.
 --
 -- The result is plain data for the page (run_report.lua) and for run_advice.lua. Its size is
--- bounded, whatever the number of records: what is too much is merged or left out, and a note says
--- so. Times are whole microseconds since the start of the run.
+-- bounded, whatever the number of records: surplus data is merged or left out, and a note says so.
+-- Times are whole microseconds since the start of the run.
 
 local run_data = {}
 
--- How much of each kind the page can have.
+-- The most entries of each kind on the page.
 local FUNCTIONS_MAX <const> = 600
 local SPANS_MAX <const> = 4000
 local WORKERS_MAX <const> = 200
@@ -26,7 +27,7 @@ local function micros(seconds) return floor(seconds * 1e6 + 0.5) end
 -- A string that is valid UTF-8 and not too long.
 local function clean(s, most)
   local is_long, parts, at = #s > most, {}, 1
-  s = s:sub(1, most + 4) -- the last character may be cut
+  s = s:sub(1, most + 4) -- a few bytes more, because the last character may be cut
   while true do
     local _, bad = utf8.len(s, at)
     if not bad then break end
@@ -36,13 +37,13 @@ local function clean(s, most)
   parts[#parts + 1] = s:sub(at)
   s = table.concat(parts)
   if #s <= most and not is_long then return s end
-  local last = utf8.offset(s, 0, min(most, #s)) -- of the character that crosses the limit
+  local last = utf8.offset(s, 0, min(most, #s)) -- offset of the character that crosses the limit
   return s:sub(1, last - 1) .. "…"
 end
 
 local function name_of(e) return clean(e.name or "?", NAME_MAX) end
 
--- The function of an event, made when it is seen first.
+-- The entry for the function of an event, made when the function is seen first.
 local function function_of(data, e)
   local key = (e.stage or "") .. "\0" .. (e.name or "?")
   local f = data.by_key[key]
@@ -57,7 +58,7 @@ local function function_of(data, e)
   return f
 end
 
--- What functions have in common in the timeline and the histograms: a stage, a call, or a dag.
+-- The group of functions in the timeline and the histograms: a stage, a call, or a dag.
 local function group_of(data, e)
   local name = e.stage or (data.call_names[e.name] and e.name) or "dag"
   local group = data.group_of[name]
@@ -94,7 +95,7 @@ end
 local COUNTS <const> = { done = "done", failed = "failed", retry = "retries",
   cancelled = "cancelled", cached = "cached" }
 
--- The whole of a map: its elements have records of their own.
+-- Whether the event is that of a whole map, whose elements have records of their own.
 local function is_whole(e)
   return e.event == "done" and not e.pid
 end
@@ -217,7 +218,7 @@ local function merge(spans, gap)
   return merged
 end
 
--- The spans of the workers with the least gap that leaves few enough.
+-- The spans of the workers, merged with the smallest gap that leaves few enough of them.
 local function merge_all(workers, wall)
   local gap, total, longest = 0, 0, 0
   for _, worker in ipairs(workers) do
@@ -231,7 +232,7 @@ local function merge_all(workers, wall)
       spans[i] = merge(worker.spans, gap)
       total = total + #spans[i]
     end
-    if gap > 4 * wall then break end -- they alternate between groups
+    if gap > 4 * wall then break end -- the spans alternate between groups, and cannot be merged
   end
   return spans, gap
 end
@@ -294,13 +295,13 @@ local function state_of(f)
     or f.cancelled > 0 and "cancelled" or f.cached > 0 and "cached" or "none"
 end
 
--- How many steps lead to each node of a dag; its nodes are in the order of registration.
+-- The number of steps that lead to each node of a dag; its nodes are in the order of registration.
 local function depths(nodes)
   local depth = {}
   local function of(i)
     if depth[i] then return depth[i] end
     local stack = { i }
-    while #stack > 0 do -- long chains would overflow the stack of calls
+    while #stack > 0 do -- no recursion, because long chains would overflow the stack
       local at, most, open = stack[#stack], 0, false
       for _, before in ipairs(nodes[at].before) do
         if not depth[before] then
@@ -330,7 +331,7 @@ local function add_to_box(box, f)
   box.calls, box.total = box.calls + f.calls, box.total + f.total
 end
 
--- Which box each node is in: its own, or that of its column.
+-- The box of each node: its own, or that of its column.
 local function boxes_of(nodes, column, whole)
   local box_of, most = {}, 0
   for i in ipairs(nodes) do most = max(most, column[i]) end
@@ -378,7 +379,7 @@ local function picture(data, plan)
   return { nodes = boxes, edges = edges, note = note }
 end
 
--- What each stage did to the values, with their fields as one text.
+-- The rows of chain:changes(), with the fields of each value as one text.
 local function cut_changes(rows)
   local list = {}
   for i = 1, min(#rows, CHANGES_MAX) do
@@ -428,8 +429,8 @@ function run_data.collect(source)
   return data
 end
 
--- What to look at first: the function that took most time, and the stage that was busiest, as its
--- workers are what a faster run needs.
+-- Find the function that took most time, and the busiest stage, which needs more workers for a
+-- faster run.
 local function find_most(data)
   local summary, most, busiest = data.summary, nil, nil
   for _, f in ipairs(data.functions) do
@@ -449,7 +450,7 @@ end
 
 local SUMS <const> = { "failed", "cancelled", "retries", "cached", "cpu", "sent", "received" }
 
----What the page shows, whose size is bounded.
+---The data of the page, whose size is bounded.
 ---@param data table from collect()
 ---@param source fzlua.RunSource
 ---@return table

@@ -1,4 +1,4 @@
---- run_report.lua - the page of a run: one file of HTML without anything from elsewhere.
+--- run_report.lua - the page of a run: one file of HTML that loads nothing from elsewhere.
 --
 -- The texts of the page are files beside this one. The data is JSON in it, in which "<" is escaped,
 -- so that no name can end the element; the script sets all names as text.
@@ -40,7 +40,7 @@ function run_report.text(source)
   return PAGE:format(page_style, page_body, text, page_script)
 end
 
----Whether the file can be written, which is empty afterwards if it was not there.
+---Whether the file can be written. If it did not exist, it is empty afterwards.
 ---@param path string
 ---@return boolean|nil ok, string|nil why
 function run_report.probe(path)

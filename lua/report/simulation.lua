@@ -18,7 +18,7 @@ local simulation = {}
 ---@field workers table<integer, integer>|nil by stage: the most calls at once
 ---@field faster table<integer, number>|nil by stage: how many times as fast it is
 
--- A heap of numbers by their keys.
+-- A heap of numbers, ordered by their keys.
 local function push(heap, key, value)
   local i = #heap + 1
   heap[i] = { key, value }
@@ -51,7 +51,7 @@ local function pop(heap)
   return top[1], top[2]
 end
 
--- How many calls each call waits for, and which calls wait for it.
+-- For each call: the number of calls that it waits for, and the calls that wait for it.
 local function connect(calls)
   local missing, users = {}, {}
   for i, call in ipairs(calls) do
@@ -64,7 +64,7 @@ local function connect(calls)
   return missing, users
 end
 
----The seconds that the calls take in all.
+---The total seconds of the calls.
 ---@param calls fzlua.SimulatedCall[]
 ---@param run fzlua.SimulatedRun
 ---@return number
@@ -98,7 +98,7 @@ function simulation.time(calls, run)
       waiting[calls[i].group] = waiting[calls[i].group] or {}
       push(waiting[calls[i].group], i, i)
     end
-    -- Later stages first, as they lead to the end.
+    -- Later stages come first, because they lead to the end.
     local groups = {}
     for group in pairs(waiting) do groups[#groups + 1] = group end
     table.sort(groups, function(a, b) return a > b end)
