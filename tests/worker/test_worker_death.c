@@ -128,7 +128,7 @@ test_worker_that_writes_garbage_is_ended(void **state)
 	struct task t = { 0 };
 
 	kill_in_the_midst(*state, JOB_GARBAGE, &t);
-	assert_non_null(strstr(t.failure.err.text, "no frame"));
+	assert_non_null(strstr(t.failure.err.text, "not a frame"));
 	assert_task_failed(&t, FZ_ERR_CRASH);
 }
 
