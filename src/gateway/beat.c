@@ -132,8 +132,8 @@ beat_check(struct gateway *g, int64_t now_ns, int64_t stalled_ns)
 			l->absent_ns += stalled_ns;
 		if (l->absent_ns != 0 && was_heard(g, l) &&
 		    now_ns - l->absent_ns > BEAT_ABSENT_NS)
-			lease_end(l,
-			    "it has gone from the NATS server without a word");
+			lease_end(
+			    l, "it has left the NATS server without notice");
 		else if (now_ns - l->heard_ns > BEAT_HOLD_NS)
 			lease_end(l, "it has not answered for a minute");
 	}

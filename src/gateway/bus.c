@@ -292,9 +292,9 @@ reason_of(natsStatus s)
 	case NATS_NOT_PERMITTED:
 		return "the NATS server refuses the user or password";
 	case NATS_SECURE_CONNECTION_WANTED:
-		return "the NATS server has no TLS";
+		return "the NATS server does not offer TLS";
 	case NATS_SECURE_CONNECTION_REQUIRED:
-		return "the NATS server wants TLS: use tls://";
+		return "the NATS server requires TLS: use tls://";
 	case NATS_SSL_ERROR:
 		return "the certificate of the NATS server is not valid for "
 		       "this name, or not trusted (SSL_CERT_FILE names others)";

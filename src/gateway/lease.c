@@ -159,7 +159,7 @@ end_in(struct lease *l)
 	if (kept != NULL)
 		send_new(l, kept, PACKET_END, 0);
 	else
-		lease_end(l, "its gateway has no memory left");
+		lease_end(l, "its gateway is out of memory");
 }
 
 /* End the lease if both directions have ended, and both ends know that. */
@@ -234,7 +234,7 @@ read_stream(struct lease *l)
 
 	kept = read_packet(l, room < most ? room : most, &len, &more);
 	if (kept == NULL) {
-		lease_end(l, "its gateway has no memory left");
+		lease_end(l, "its gateway is out of memory");
 		return;
 	}
 	if (len != 0)
@@ -308,7 +308,7 @@ put_pending(struct lease *l, const struct packet *p)
 	}
 	fz_buf_put(&l->pending, p->body, p->len);
 	if (l->pending.failed)
-		lease_end(l, "its gateway has no memory left");
+		lease_end(l, "its gateway is out of memory");
 	else
 		write_stream(l);
 }

@@ -130,7 +130,7 @@ open_lease(struct serve *s, const struct packet *p)
 		fz_fd_close(&process.in);
 		fz_fd_close(&process.out);
 		fz_fd_close(&process.slot);
-		refuse(s, peer, p->arg, "it has no memory");
+		refuse(s, peer, p->arg, "it is out of memory");
 		return;
 	}
 	l->pid = process.pid;

@@ -162,8 +162,8 @@ note_node(struct submit *s, const struct packet *p)
 		return;
 	if (strcmp(identity, s->identity) != 0) {
 		snprintf(version, sizeof(version),
-		    "its fzlua is of version %.50s, and here of %.50s",
-		    identity, s->identity);
+		    "it runs %.50s, this machine runs %.50s", identity,
+		    s->identity);
 		why = version;
 	}
 	peer->heard_ns = s->g.turn_ns;

@@ -424,8 +424,7 @@ check_version(const char *wanted, const char *own)
 	if (wanted == NULL || strcmp(wanted, own) == 0)
 		return 0;
 	fz_err_set(&err, FZ_ERR_ERROR,
-	    "fzlua there is of version %s, and here of version %.64s", own,
-	    wanted);
+	    "fzlua has version %s there, and version %.64s here", own, wanted);
 	return refuse(&err);
 }
 

@@ -56,7 +56,7 @@ end
 
 tests["tls:// to a server without it is a line"] = function()
   local out = nats.run(t, TRY .. "try --engine tls://u:p%40ss@localhost:$port/team")
-  lines(out, "the NATS server has no TLS")
+  lines(out, "the NATS server does not offer TLS")
 end
 
 tests["users and passwords, tokens, and a file that cannot be read"] = function()

@@ -140,7 +140,7 @@ tests["a node without a worker is one line that says why"] = function()
     refuses = "ssh: connect to host refuses: Connection refused",
     silent = "exited with code 255",
     garbage = "its pipe carries bytes that are not a frame",
-    old = "fzlua there is of version [%w./]+, and here of version [%w./]+%.old/Lua5.4",
+    old = "fzlua has version [%w./]+ there, and version [%w./]+%.old/Lua5.4 here",
     bare = "fzlua: not found",
   } do
     local out, err, status = run("--engine ssh://" .. host .. ":2", code)

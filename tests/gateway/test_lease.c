@@ -354,7 +354,7 @@ test_lease_ends_without_memory(void **state)
 	turn(&w->a);
 	no_memory = false;
 	assert_true(w->a.lease->over);
-	assert_non_null(strstr(w->a.lease->why, "no memory"));
+	assert_non_null(strstr(w->a.lease->why, "out of memory"));
 	turn(&w->a);
 	assert_true(w->b.lease->over);
 }
