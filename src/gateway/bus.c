@@ -50,14 +50,14 @@ struct parcel {
 	natsMsg *msg;
 };
 
-struct bus {
+struct fz_bus {
 	natsConnection *nc;
 	natsSubscription *subs[BUS_NSUBS], *absent;
 	char prefix[FZ_NATS_TEAM_MAX + 16];
-	char id[PACKET_ID + 1];
+	char id[FZ_PACKET_ID + 1];
 	size_t body_max;
 	int wake; /* an eventfd */
-	/* the message of the packet that bus_next() returned last */
+	/* the message of the packet that fz_bus_next() returned last */
 	natsMsg *taken;
 	/* for the fields below, which threads of libnats use, too */
 	pthread_mutex_t lock;
@@ -69,7 +69,7 @@ struct bus {
 };
 
 static void
-wake(const struct bus *bus)
+wake(const struct fz_bus *bus)
 {
 	uint64_t one = 1;
 
@@ -87,7 +87,7 @@ wake(const struct bus *bus)
 static natsStatus
 attach(void **ctx, void *loop, natsConnection *nc, natsSock socket)
 {
-	struct bus *bus = loop;
+	struct fz_bus *bus = loop;
 
 	(void)nc;
 	*ctx = bus;
@@ -112,7 +112,7 @@ read_wanted(void *ctx, bool add)
 static natsStatus
 write_wanted(void *ctx, bool add)
 {
-	struct bus *bus = ctx;
+	struct fz_bus *bus = ctx;
 
 	pthread_mutex_lock(&bus->lock);
 	bus->writes = add;
@@ -124,7 +124,7 @@ write_wanted(void *ctx, bool add)
 static natsStatus
 detach(void *ctx)
 {
-	struct bus *bus = ctx;
+	struct fz_bus *bus = ctx;
 
 	pthread_mutex_lock(&bus->lock);
 	bus->socket = -1;
@@ -140,7 +140,7 @@ static void
 absence_came(
     natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
 {
-	struct bus *bus = closure;
+	struct fz_bus *bus = closure;
 	struct parcel *parcel = malloc(sizeof(*parcel));
 	bool closing;
 
@@ -167,7 +167,7 @@ absence_came(
 static void
 connection_closed(natsConnection *nc, void *closure)
 {
-	struct bus *bus = closure;
+	struct fz_bus *bus = closure;
 
 	(void)nc;
 	pthread_mutex_lock(&bus->lock);
@@ -211,7 +211,7 @@ set_secrets(
 }
 
 static natsStatus
-set_options(natsOptions *options, struct bus *bus,
+set_options(natsOptions *options, struct fz_bus *bus,
     const struct fz_nats_url *url, const char *creds)
 {
 	char server[FZ_NATS_URL_MAX + 32];
@@ -247,7 +247,7 @@ set_options(natsOptions *options, struct bus *bus,
 
 /* Subscribe to `name`; with a thread for the messages if `came` is set. */
 static natsStatus
-subscribe(struct bus *bus, natsSubscription **sub, const char *name,
+subscribe(struct fz_bus *bus, natsSubscription **sub, const char *name,
     natsMsgHandler came)
 {
 	char subject[FZ_NATS_TEAM_MAX + 64];
@@ -264,9 +264,9 @@ subscribe(struct bus *bus, natsSubscription **sub, const char *name,
 }
 
 static natsStatus
-subscribe_all(struct bus *bus, enum bus_role role)
+subscribe_all(struct fz_bus *bus, enum fz_bus_role role)
 {
-	char absent[PACKET_ID + 4];
+	char absent[FZ_PACKET_ID + 4];
 	natsStatus s = subscribe(bus, &bus->subs[0], bus->id, NULL);
 
 	snprintf(absent, sizeof(absent), "%s.*", bus->id);
@@ -315,8 +315,8 @@ connect_failed(natsStatus s, const struct fz_nats_url *url, const char *creds,
 }
 
 static int
-open_connection(struct bus *bus, const struct fz_nats_url *url,
-    const char *creds, enum bus_role role, struct fz_err *err)
+open_connection(struct fz_bus *bus, const struct fz_nats_url *url,
+    const char *creds, enum fz_bus_role role, struct fz_err *err)
 {
 	natsOptions *options = NULL;
 	natsStatus s = natsOptions_Create(&options);
@@ -332,20 +332,20 @@ open_connection(struct bus *bus, const struct fz_nats_url *url,
 }
 
 static size_t
-find_body_max(struct bus *bus)
+find_body_max(struct fz_bus *bus)
 {
 	int64_t max = natsConnection_GetMaxPayload(bus->nc);
 
-	if (max > BUS_BODY_MAX + PACKET_HEADER)
+	if (max > BUS_BODY_MAX + FZ_PACKET_HEADER)
 		return BUS_BODY_MAX;
-	return max > PACKET_HEADER ? (size_t)max - PACKET_HEADER : 0;
+	return max > FZ_PACKET_HEADER ? (size_t)max - FZ_PACKET_HEADER : 0;
 }
 
-struct bus *
-bus_open(const struct fz_nats_url *url, const char *creds, const char *id,
-    enum bus_role role, struct fz_err *err)
+struct fz_bus *
+fz_bus_open(const struct fz_nats_url *url, const char *creds, const char *id,
+    enum fz_bus_role role, struct fz_err *err)
 {
-	struct bus *bus = calloc(1, sizeof(*bus));
+	struct fz_bus *bus = calloc(1, sizeof(*bus));
 
 	if (bus == NULL) {
 		fz_err_nomem(err, "a connection");
@@ -366,18 +366,18 @@ bus_open(const struct fz_nats_url *url, const char *creds, const char *id,
 	if (bus->nc != NULL && bus->subs[BUS_NSUBS - 1] != NULL)
 		fz_err_set(err, FZ_ERR_ERROR, "%.160s: max_payload is too low",
 		    url->shown);
-	bus_close(bus);
+	fz_bus_close(bus);
 	return NULL;
 }
 
 int
-bus_fd(const struct bus *bus)
+fz_bus_fd(const struct fz_bus *bus)
 {
 	return bus->wake;
 }
 
 int
-bus_socket(struct bus *bus, short *events)
+fz_bus_socket(struct fz_bus *bus, short *events)
 {
 	int fd;
 
@@ -389,13 +389,13 @@ bus_socket(struct bus *bus, short *events)
 }
 
 bool
-bus_is_full(const struct bus *bus)
+fz_bus_is_full(const struct fz_bus *bus)
 {
 	return natsConnection_Buffered(bus->nc) > BUS_UNSENT_MAX;
 }
 
 void
-bus_write(struct bus *bus)
+fz_bus_write(struct fz_bus *bus)
 {
 	bool writes;
 
@@ -407,7 +407,7 @@ bus_write(struct bus *bus)
 }
 
 void
-bus_rest(struct bus *bus)
+fz_bus_rest(struct fz_bus *bus)
 {
 	uint64_t count;
 
@@ -416,21 +416,21 @@ bus_rest(struct bus *bus)
 }
 
 void
-bus_read(struct bus *bus)
+fz_bus_read(struct fz_bus *bus)
 {
 	short events;
-	int fd = bus_socket(bus, &events), left = 1;
+	int fd = fz_bus_socket(bus, &events), left = 1;
 
 	for (int n = 0; n < BUS_READS_MAX && left > 0 && fd != -1; n++) {
 		natsConnection_ProcessReadEvent(bus->nc);
-		fd = bus_socket(bus, &events);
+		fd = fz_bus_socket(bus, &events);
 		if (fd == -1 || ioctl(fd, FIONREAD, &left) != 0)
 			return;
 	}
 }
 
 bool
-bus_is_lost(struct bus *bus)
+fz_bus_is_lost(struct fz_bus *bus)
 {
 	bool lost;
 
@@ -441,55 +441,55 @@ bus_is_lost(struct bus *bus)
 }
 
 size_t
-bus_body_max(const struct bus *bus)
+fz_bus_body_max(const struct fz_bus *bus)
 {
 	return bus->body_max;
 }
 
 void
-bus_send(struct bus *bus, const char *to, const struct packet *header,
+fz_bus_send(struct fz_bus *bus, const char *to, const struct fz_packet *header,
     unsigned char *bytes, size_t len)
 {
 	char subject[FZ_NATS_TEAM_MAX + 64];
 
 	snprintf(subject, sizeof(subject), "%s%s", bus->prefix, to);
-	packet_write(bytes, header);
+	fz_packet_write(bytes, header);
 	/* A failure is ignored: it closes the connection. */
 	natsConnection_Publish(
-	    bus->nc, subject, bytes, (int)(PACKET_HEADER + len));
+	    bus->nc, subject, bytes, (int)(FZ_PACKET_HEADER + len));
 }
 
 /* Write a short packet at `bytes`. Returns its length. */
 static size_t
-write_short(const struct bus *bus,
-    unsigned char bytes[PACKET_HEADER + BUS_SHORT_MAX],
-    const struct packet *header, const void *body, size_t len)
+write_short(const struct fz_bus *bus,
+    unsigned char bytes[FZ_PACKET_HEADER + BUS_SHORT_MAX],
+    const struct fz_packet *header, const void *body, size_t len)
 {
 	if (len > BUS_SHORT_MAX)
 		len = BUS_SHORT_MAX;
 	if (len > bus->body_max)
 		len = bus->body_max;
 	if (len != 0)
-		memcpy(bytes + PACKET_HEADER, body, len);
-	packet_write(bytes, header);
-	return PACKET_HEADER + len;
+		memcpy(bytes + FZ_PACKET_HEADER, body, len);
+	fz_packet_write(bytes, header);
+	return FZ_PACKET_HEADER + len;
 }
 
 void
-bus_send_short(struct bus *bus, const char *to, const struct packet *header,
-    const void *body, size_t len)
+fz_bus_send_short(struct fz_bus *bus, const char *to,
+    const struct fz_packet *header, const void *body, size_t len)
 {
-	unsigned char bytes[PACKET_HEADER + BUS_SHORT_MAX];
+	unsigned char bytes[FZ_PACKET_HEADER + BUS_SHORT_MAX];
 
 	len = write_short(bus, bytes, header, body, len);
-	bus_send(bus, to, header, bytes, len - PACKET_HEADER);
+	fz_bus_send(bus, to, header, bytes, len - FZ_PACKET_HEADER);
 }
 
 void
-bus_probe(struct bus *bus, const char *to, const struct packet *header,
+fz_bus_probe(struct fz_bus *bus, const char *to, const struct fz_packet *header,
     const void *body, size_t len)
 {
-	unsigned char bytes[PACKET_HEADER + BUS_SHORT_MAX];
+	unsigned char bytes[FZ_PACKET_HEADER + BUS_SHORT_MAX];
 	char subject[FZ_NATS_TEAM_MAX + 64], reply[FZ_NATS_TEAM_MAX + 96];
 
 	len = write_short(bus, bytes, header, body, len);
@@ -499,34 +499,34 @@ bus_probe(struct bus *bus, const char *to, const struct packet *header,
 }
 
 void
-bus_send_all(struct bus *bus, enum bus_role role, const struct packet *header,
-    const void *body, size_t len)
+fz_bus_send_all(struct fz_bus *bus, enum fz_bus_role role,
+    const struct fz_packet *header, const void *body, size_t len)
 {
-	bus_send_short(bus, role_names[role], header, body, len);
+	fz_bus_send_short(bus, role_names[role], header, body, len);
 }
 
 static void
-read_message(const struct bus *bus, struct packet *packet)
+read_message(const struct fz_bus *bus, struct fz_packet *packet)
 {
 	const char *subject = natsMsg_GetSubject(bus->taken);
 	size_t len = strlen(subject);
 
 	if (!natsMsg_IsNoResponders(bus->taken)) {
-		packet_read(packet, natsMsg_GetData(bus->taken),
+		fz_packet_read(packet, natsMsg_GetData(bus->taken),
 		    (size_t)natsMsg_GetDataLength(bus->taken));
 		return;
 	}
-	*packet = (struct packet){ 0 };
-	if (len < PACKET_ID)
+	*packet = (struct fz_packet){ 0 };
+	if (len < FZ_PACKET_ID)
 		return;
-	packet->type = PACKET_ABSENT;
-	packet->body = (const unsigned char *)subject + len - PACKET_ID;
-	packet->len = PACKET_ID + 1;
+	packet->type = FZ_PACKET_ABSENT;
+	packet->body = (const unsigned char *)subject + len - FZ_PACKET_ID;
+	packet->len = FZ_PACKET_ID + 1;
 }
 
 /* The next message about an absent gateway; NULL if there is none. */
 static natsMsg *
-next_absence(struct bus *bus)
+next_absence(struct fz_bus *bus)
 {
 	struct parcel *parcel;
 	natsMsg *msg = NULL;
@@ -545,7 +545,7 @@ next_absence(struct bus *bus)
 }
 
 bool
-bus_next(struct bus *bus, struct packet *packet)
+fz_bus_next(struct fz_bus *bus, struct fz_packet *packet)
 {
 	natsMsg_Destroy(bus->taken);
 	bus->taken = next_absence(bus);
@@ -562,15 +562,15 @@ bus_next(struct bus *bus, struct packet *packet)
 
 /* Write the rest, which may be a CLOSE. */
 static void
-write_rest(struct bus *bus)
+write_rest(struct fz_bus *bus)
 {
 	int64_t until_ns = fz_clock_ns() + BUS_FLUSH_NS;
 	struct pollfd pfd;
 
 	while (
 	    natsConnection_Buffered(bus->nc) > 0 && fz_clock_ns() < until_ns) {
-		bus_write(bus);
-		pfd.fd = bus_socket(bus, &pfd.events);
+		fz_bus_write(bus);
+		pfd.fd = fz_bus_socket(bus, &pfd.events);
 		pfd.events = POLLOUT;
 		if (pfd.fd == -1 || poll(&pfd, 1, 10) < 0)
 			return;
@@ -578,7 +578,7 @@ write_rest(struct bus *bus)
 }
 
 void
-bus_close(struct bus *bus)
+fz_bus_close(struct fz_bus *bus)
 {
 	if (bus == NULL)
 		return;

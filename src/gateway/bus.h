@@ -17,63 +17,63 @@
 
 #include "gateway/packet.h"
 
-struct bus;
+struct fz_bus;
 struct fz_err;
 struct fz_nats_url;
 
-enum bus_role { BUS_NODES, BUS_SUBMITTERS };
+enum fz_bus_role { FZ_BUS_NODES, FZ_BUS_SUBMITTERS };
 
 /*
  * Connect as the gateway `id` of one of the roles, with the secrets of the file
  * `creds` if it is not "". NULL and `err`, whose text has no secret.
  */
-struct bus *bus_open(const struct fz_nats_url *url, const char *creds,
-    const char *id, enum bus_role role, struct fz_err *err);
+struct fz_bus *fz_bus_open(const struct fz_nats_url *url, const char *creds,
+    const char *id, enum fz_bus_role role, struct fz_err *err);
 
 /*
- * The descriptors to poll. If bus_fd() is readable, the connection is lost or a
- * gateway is absent: call bus_rest(). If bus_socket() (-1: none) is readable,
- * call bus_read(). After both call bus_next() for each packet that has come.
- * Call bus_write() before each wait.
+ * The descriptors to poll. If fz_bus_fd() is readable, the connection is lost
+ * or a gateway is absent: call fz_bus_rest(). If fz_bus_socket() (-1: none) is
+ * readable, call fz_bus_read(). After both call fz_bus_next() for each packet
+ * that has come. Call fz_bus_write() before each wait.
  */
-int bus_fd(const struct bus *bus);
-int bus_socket(struct bus *bus, short *events);
-void bus_rest(struct bus *bus);
-void bus_read(struct bus *bus);
-void bus_write(struct bus *bus);
+int fz_bus_fd(const struct fz_bus *bus);
+int fz_bus_socket(struct fz_bus *bus, short *events);
+void fz_bus_rest(struct fz_bus *bus);
+void fz_bus_read(struct fz_bus *bus);
+void fz_bus_write(struct fz_bus *bus);
 
 /* Whether so much is not written yet that streams should wait. */
-bool bus_is_full(const struct bus *bus);
-bool bus_is_lost(struct bus *bus);
+bool fz_bus_is_full(const struct fz_bus *bus);
+bool fz_bus_is_lost(struct fz_bus *bus);
 
 /* The longest body of a packet. */
-size_t bus_body_max(const struct bus *bus);
+size_t fz_bus_body_max(const struct fz_bus *bus);
 
 /*
  * Send a packet to the gateway `to`. Its body has `len` bytes behind the room
  * for the header, which this function writes.
  */
-void bus_send(struct bus *bus, const char *to, const struct packet *header,
-    unsigned char *bytes, size_t len);
+void fz_bus_send(struct fz_bus *bus, const char *to,
+    const struct fz_packet *header, unsigned char *bytes, size_t len);
 
 /* The same for a short `body`, which is copied. */
-void bus_send_short(struct bus *bus, const char *to,
-    const struct packet *header, const void *body, size_t len);
+void fz_bus_send_short(struct fz_bus *bus, const char *to,
+    const struct fz_packet *header, const void *body, size_t len);
 
-/* The same; a PACKET_ABSENT comes back if there is no such gateway. */
-void bus_probe(struct bus *bus, const char *to, const struct packet *header,
-    const void *body, size_t len);
+/* The same; a FZ_PACKET_ABSENT comes back if there is no such gateway. */
+void fz_bus_probe(struct fz_bus *bus, const char *to,
+    const struct fz_packet *header, const void *body, size_t len);
 
 /* The same to all gateways of a role. */
-void bus_send_all(struct bus *bus, enum bus_role role,
-    const struct packet *header, const void *body, size_t len);
+void fz_bus_send_all(struct fz_bus *bus, enum fz_bus_role role,
+    const struct fz_packet *header, const void *body, size_t len);
 
 /*
  * Get the next packet, which is valid until the next call. False if there is
  * none.
  */
-bool bus_next(struct bus *bus, struct packet *packet);
+bool fz_bus_next(struct fz_bus *bus, struct fz_packet *packet);
 
-void bus_close(struct bus *bus); /* NULL is allowed */
+void fz_bus_close(struct fz_bus *bus); /* NULL is allowed */
 
 #endif

@@ -8,21 +8,22 @@
 #include <stdint.h>
 
 struct fz_err;
-struct gateway;
+struct fz_gateway;
 
-enum connection_change {
-	CONNECTION_SAME,
-	CONNECTION_LOST, /* the connection is lost; reported once */
-	CONNECTION_MADE
+enum fz_connection_change {
+	FZ_CONNECTION_SAME,
+	FZ_CONNECTION_LOST, /* the connection is lost; reported once */
+	FZ_CONNECTION_MADE
 };
 
 /* Connect for the first time. 0, or -1 and `err`. */
-int connection_open(struct gateway *g, struct fz_err *err);
+int fz_connection_open(struct fz_gateway *g, struct fz_err *err);
 
 /*
  * Called once in each turn: sends the beats if they are due. Without a
  * connection it tries to make one instead, which may take two seconds.
  */
-enum connection_change connection_check(struct gateway *g, int64_t now_ns);
+enum fz_connection_change fz_connection_check(
+    struct fz_gateway *g, int64_t now_ns);
 
 #endif

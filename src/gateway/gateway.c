@@ -13,11 +13,11 @@
 #define GATEWAY_STALL_NS (FZ_CLOCK_SECOND / 2)
 
 int
-gateway_init(struct gateway *g)
+fz_gateway_init(struct fz_gateway *g)
 {
 	uint64_t number;
 
-	*g = (struct gateway){ .turn_ns = fz_clock_ns() };
+	*g = (struct fz_gateway){ .turn_ns = fz_clock_ns() };
 	fz_list_init(&g->leases);
 	if (getrandom(&number, sizeof(number), 0) != sizeof(number))
 		return -1;
@@ -26,13 +26,13 @@ gateway_init(struct gateway *g)
 }
 
 void
-gateway_begin(struct gateway *g)
+fz_gateway_begin(struct fz_gateway *g)
 {
 	g->npfd = 0;
 }
 
 int
-gateway_add(struct gateway *g, int fd, short events)
+fz_gateway_add(struct fz_gateway *g, int fd, short events)
 {
 	struct pollfd *pfd =
 	    fz_vec_room(g->pfd, &g->pfd_cap, g->npfd + 1, sizeof(*pfd));
@@ -45,7 +45,7 @@ gateway_add(struct gateway *g, int fd, short events)
 }
 
 void
-gateway_add_bus(struct gateway *g)
+fz_gateway_add_bus(struct fz_gateway *g)
 {
 	short events;
 	int fd;
@@ -53,36 +53,36 @@ gateway_add_bus(struct gateway *g)
 	g->bus_at = g->socket_at = -1;
 	if (g->bus == NULL)
 		return;
-	bus_write(g->bus);
-	g->bus_at = gateway_add(g, bus_fd(g->bus), POLLIN);
-	fd = bus_socket(g->bus, &events);
+	fz_bus_write(g->bus);
+	g->bus_at = fz_gateway_add(g, fz_bus_fd(g->bus), POLLIN);
+	fd = fz_bus_socket(g->bus, &events);
 	if (fd != -1)
-		g->socket_at = gateway_add(g, fd, events);
+		g->socket_at = fz_gateway_add(g, fd, events);
 }
 
 bool
-gateway_has_packets(struct gateway *g)
+fz_gateway_has_packets(struct fz_gateway *g)
 {
-	short woken = gateway_events(g, g->bus_at);
-	short came = gateway_events(g, g->socket_at);
+	short woken = fz_gateway_events(g, g->bus_at);
+	short came = fz_gateway_events(g, g->socket_at);
 
 	if (g->bus == NULL)
 		return false;
 	if (woken != 0)
-		bus_rest(g->bus);
+		fz_bus_rest(g->bus);
 	if (came & ~POLLOUT)
-		bus_read(g->bus);
+		fz_bus_read(g->bus);
 	return woken != 0 || came & ~POLLOUT;
 }
 
 short
-gateway_events(const struct gateway *g, int index)
+fz_gateway_events(const struct fz_gateway *g, int index)
 {
 	return index >= 0 ? g->pfd[index].revents : 0;
 }
 
 int64_t
-gateway_wait(struct gateway *g, int64_t until_ns, int64_t *stalled_ns)
+fz_gateway_wait(struct fz_gateway *g, int64_t until_ns, int64_t *stalled_ns)
 {
 	int64_t now_ns = fz_clock_ns();
 	int64_t worked_ns = now_ns - g->turn_ns, late_ns;

@@ -2,8 +2,8 @@
  * gateway.h - the common part of both roles of a gateway: its connection and
  * leases.
  */
-#ifndef FZ_GATEWAY_STATE_H
-#define FZ_GATEWAY_STATE_H
+#ifndef FZ_GATEWAY_H
+#define FZ_GATEWAY_H
 
 #include <poll.h>
 #include <stdbool.h>
@@ -16,25 +16,25 @@
 #include "gateway/packet.h"
 #include "worker/nats_url.h"
 
-struct lease;
+struct fz_lease;
 
 /*
  * Time between two announcements of a node, and the silence after which it is
  * not used.
  */
-#define GATEWAY_ANNOUNCE_NS FZ_CLOCK_SECOND
-#define GATEWAY_SILENCE_NS (3 * FZ_CLOCK_SECOND)
+#define FZ_GATEWAY_ANNOUNCE_NS FZ_CLOCK_SECOND
+#define FZ_GATEWAY_SILENCE_NS (3 * FZ_CLOCK_SECOND)
 
-struct gateway {
-	struct bus *bus;      /* the connection; NULL: none */
+struct fz_gateway {
+	struct fz_bus *bus;   /* the connection; NULL: none */
 	size_t body_max;      /* the longest body of a packet */
 	int64_t connected_ns; /* time at which the connection was made */
 	/* time of the next beat, or of the next attempt to connect */
 	int64_t beat_ns;
 	struct fz_nats_url url;
 	const char *creds; /* file with the credentials; "": none */
-	enum bus_role role;
-	char id[PACKET_ID + 1];
+	enum fz_bus_role role;
+	char id[FZ_PACKET_ID + 1];
 	struct fz_list leases;
 	uint32_t nleases_ever;
 	struct pollfd *pfd; /* the descriptors to poll in this turn */
@@ -44,28 +44,29 @@ struct gateway {
 };
 
 /* Initialise. 0, or -1 if the kernel has no random numbers. */
-int gateway_init(struct gateway *g);
+int fz_gateway_init(struct fz_gateway *g);
 
 /* Begin a turn: forget the descriptors to poll. */
-void gateway_begin(struct gateway *g);
+void fz_gateway_begin(struct fz_gateway *g);
 
 /* Poll `fd` in this turn. Returns its index, or -1 if there is no memory. */
-int gateway_add(struct gateway *g, int fd, short events);
+int fz_gateway_add(struct fz_gateway *g, int fd, short events);
 
 /* Poll the connection in this turn. */
-void gateway_add_bus(struct gateway *g);
+void fz_gateway_add_bus(struct fz_gateway *g);
 
-/* Whether packets may have come; then read them by bus_next(). */
-bool gateway_has_packets(struct gateway *g);
+/* Whether packets may have come; then read them by fz_bus_next(). */
+bool fz_gateway_has_packets(struct fz_gateway *g);
 
 /* The events of the descriptor with that index. */
-short gateway_events(const struct gateway *g, int index);
+short fz_gateway_events(const struct fz_gateway *g, int index);
 
 /*
  * Wait until an event, or until `until_ns`. Returns the time. `*stalled_ns` is
  * set to the time for which this process did not run before, and so could not
  * hear its peers; 0 if it ran.
  */
-int64_t gateway_wait(struct gateway *g, int64_t until_ns, int64_t *stalled_ns);
+int64_t fz_gateway_wait(
+    struct fz_gateway *g, int64_t until_ns, int64_t *stalled_ns);
 
 #endif

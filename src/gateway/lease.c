@@ -19,18 +19,18 @@ enum {
 };
 
 /* A packet of the stream. */
-struct sent_packet {
-	struct sent_packet *next;
+struct fz_sent_packet {
+	struct fz_sent_packet *next;
 	unsigned type;
 	uint32_t seq;
 	size_t len;
 	unsigned char bytes[]; /* the header, then the body */
 };
 
-struct lease *
-lease_new(struct gateway *g, const char *peer, int in, int out)
+struct fz_lease *
+fz_lease_new(struct fz_gateway *g, const char *peer, int in, int out)
 {
-	struct lease *l = calloc(1, sizeof(*l));
+	struct fz_lease *l = calloc(1, sizeof(*l));
 
 	if (l == NULL)
 		return NULL;
@@ -47,12 +47,12 @@ lease_new(struct gateway *g, const char *peer, int in, int out)
 	return l;
 }
 
-struct lease *
-lease_find(const struct gateway *g, uint32_t id)
+struct fz_lease *
+fz_lease_find(const struct fz_gateway *g, uint32_t id)
 {
 	for (struct fz_list *at = g->leases.next; at != &g->leases;
 	     at = at->next) {
-		struct lease *l = (struct lease *)at;
+		struct fz_lease *l = (struct fz_lease *)at;
 
 		if (l->id == id && !l->over)
 			return l;
@@ -61,7 +61,7 @@ lease_find(const struct gateway *g, uint32_t id)
 }
 
 void
-lease_opened(struct lease *l, uint32_t peer_id)
+fz_lease_opened(struct fz_lease *l, uint32_t peer_id)
 {
 	l->opened = true;
 	l->peer_id = peer_id;
@@ -69,9 +69,9 @@ lease_opened(struct lease *l, uint32_t peer_id)
 
 /* Report the numbers of the packets and bytes that came. */
 static void
-report(struct lease *l, unsigned type)
+report(struct fz_lease *l, unsigned type)
 {
-	struct packet p = { .type = type,
+	struct fz_packet p = { .type = type,
 		.lease = l->peer_id,
 		.seq = l->got_seq,
 		.arg = l->passed };
@@ -79,40 +79,42 @@ report(struct lease *l, unsigned type)
 	if (l->gateway->bus == NULL)
 		return;
 	l->reported = l->passed;
-	bus_send_short(l->gateway->bus, l->peer, &p, NULL, 0);
+	fz_bus_send_short(l->gateway->bus, l->peer, &p, NULL, 0);
 }
 
 void
-lease_ask(struct lease *l)
+fz_lease_ask(struct fz_lease *l)
 {
 	l->asked = true;
 	if (l->opened)
-		report(l, PACKET_AGAIN);
+		report(l, FZ_PACKET_AGAIN);
 }
 
 static void
-send_kept(const struct lease *l, struct sent_packet *kept)
+send_kept(const struct fz_lease *l, struct fz_sent_packet *kept)
 {
-	struct packet p = {
+	struct fz_packet p = {
 		.type = kept->type, .lease = l->peer_id, .seq = kept->seq
 	};
 
 	if (l->gateway->bus != NULL)
-		bus_send(l->gateway->bus, l->peer, &p, kept->bytes, kept->len);
+		fz_bus_send(
+		    l->gateway->bus, l->peer, &p, kept->bytes, kept->len);
 }
 
 /*
  * A packet of the stream with room for `len` bytes. NULL if there is no memory.
  */
-static struct sent_packet *
+static struct fz_sent_packet *
 new_packet(size_t len)
 {
-	return malloc(sizeof(struct sent_packet) + PACKET_HEADER + len);
+	return malloc(sizeof(struct fz_sent_packet) + FZ_PACKET_HEADER + len);
 }
 
 /* Send `kept`, and keep it until the peer has acknowledged it. */
 static void
-send_new(struct lease *l, struct sent_packet *kept, unsigned type, size_t len)
+send_new(
+    struct fz_lease *l, struct fz_sent_packet *kept, unsigned type, size_t len)
 {
 	kept->next = NULL;
 	kept->type = type;
@@ -126,10 +128,10 @@ send_new(struct lease *l, struct sent_packet *kept, unsigned type, size_t len)
 
 /* Free the packets below `seq`, because the peer has them. */
 static void
-drop_kept(struct lease *l, uint32_t seq)
+drop_kept(struct fz_lease *l, uint32_t seq)
 {
 	while (l->kept != NULL && (int32_t)(l->kept->seq - seq) < 0) {
-		struct sent_packet *kept = l->kept;
+		struct fz_sent_packet *kept = l->kept;
 
 		l->kept = kept->next;
 		free(kept);
@@ -143,7 +145,7 @@ drop_kept(struct lease *l, uint32_t seq)
  * only a shutdown ends one direction.
  */
 static void
-end_out(struct lease *l)
+end_out(struct fz_lease *l)
 {
 	if (l->out != -1)
 		shutdown(l->out, SHUT_WR);
@@ -151,36 +153,36 @@ end_out(struct lease *l)
 }
 
 static void
-end_in(struct lease *l)
+end_in(struct fz_lease *l)
 {
-	struct sent_packet *kept = new_packet(0);
+	struct fz_sent_packet *kept = new_packet(0);
 
 	fz_fd_close(&l->in);
 	if (kept != NULL)
-		send_new(l, kept, PACKET_END, 0);
+		send_new(l, kept, FZ_PACKET_END, 0);
 	else
-		lease_end(l, "its gateway is out of memory");
+		fz_lease_end(l, "its gateway is out of memory");
 }
 
 /* End the lease if both directions have ended, and both ends know that. */
 static void
-check_over(struct lease *l)
+check_over(struct fz_lease *l)
 {
 	if (l->in == -1 && l->got_end && l->pending.len == 0 && l->kept == NULL)
 		l->over = true;
 }
 
 void
-lease_poll(struct lease *l)
+fz_lease_poll(struct fz_lease *l)
 {
-	bool reads = l->opened && l->in != -1 &&
-		     l->sent - l->acked < LEASE_WINDOW &&
-		     (l->gateway->bus == NULL || !bus_is_full(l->gateway->bus));
+	bool reads =
+	    l->opened && l->in != -1 && l->sent - l->acked < LEASE_WINDOW &&
+	    (l->gateway->bus == NULL || !fz_bus_is_full(l->gateway->bus));
 
-	l->in_at = reads ? gateway_add(l->gateway, l->in, POLLIN) : -1;
+	l->in_at = reads ? fz_gateway_add(l->gateway, l->in, POLLIN) : -1;
 	l->out_at = -1;
 	if (l->pending.len != 0 && l->out != -1)
-		l->out_at = gateway_add(l->gateway, l->out, POLLOUT);
+		l->out_at = fz_gateway_add(l->gateway, l->out, POLLOUT);
 }
 
 /*
@@ -189,7 +191,8 @@ lease_poll(struct lease *l)
  * Returns 0 at the end of the stream.
  */
 static int
-read_all(const struct lease *l, unsigned char *bytes, size_t room, size_t *len)
+read_all(
+    const struct fz_lease *l, unsigned char *bytes, size_t room, size_t *len)
 {
 	while (*len < room) {
 		ssize_t n = fz_fd_read(l->in, bytes + *len, room - *len);
@@ -204,12 +207,12 @@ read_all(const struct lease *l, unsigned char *bytes, size_t room, size_t *len)
 }
 
 /* Read the bytes that have come into a packet. NULL if there is no memory. */
-static struct sent_packet *
-read_packet(const struct lease *l, size_t room, size_t *len, int *more)
+static struct fz_sent_packet *
+read_packet(const struct fz_lease *l, size_t room, size_t *len, int *more)
 {
 	unsigned char small[LEASE_SMALL];
 	size_t first = room < sizeof(small) ? room : sizeof(small);
-	struct sent_packet *kept;
+	struct fz_sent_packet *kept;
 
 	*more = read_all(l, small, first, len);
 	if (*len < first)
@@ -217,28 +220,28 @@ read_packet(const struct lease *l, size_t room, size_t *len, int *more)
 	kept = new_packet(room);
 	if (kept == NULL)
 		return NULL;
-	memcpy(kept->bytes + PACKET_HEADER, small, *len);
+	memcpy(kept->bytes + FZ_PACKET_HEADER, small, *len);
 	if (*more != 0)
-		*more = read_all(l, kept->bytes + PACKET_HEADER, room, len);
+		*more = read_all(l, kept->bytes + FZ_PACKET_HEADER, room, len);
 	return kept;
 }
 
 /* Send the bytes that have come as one packet. */
 static void
-read_stream(struct lease *l)
+read_stream(struct fz_lease *l)
 {
 	size_t room = LEASE_WINDOW - (l->sent - l->acked);
 	size_t most = l->gateway->body_max, len = 0;
-	struct sent_packet *kept;
+	struct fz_sent_packet *kept;
 	int more;
 
 	kept = read_packet(l, room < most ? room : most, &len, &more);
 	if (kept == NULL) {
-		lease_end(l, "its gateway is out of memory");
+		fz_lease_end(l, "its gateway is out of memory");
 		return;
 	}
 	if (len != 0)
-		send_new(l, kept, PACKET_DATA, len);
+		send_new(l, kept, FZ_PACKET_DATA, len);
 	else
 		free(kept);
 	if (more == 0)
@@ -249,7 +252,7 @@ read_stream(struct lease *l)
  * Write the bytes that came. If no process reads them, they count as passed on.
  */
 static void
-write_stream(struct lease *l)
+write_stream(struct fz_lease *l)
 {
 	while (l->pending.len != 0) {
 		size_t left = l->pending.len - l->written;
@@ -272,7 +275,7 @@ write_stream(struct lease *l)
 		}
 	}
 	if (l->passed - l->reported >= LEASE_REPORT)
-		report(l, PACKET_ACK);
+		report(l, FZ_PACKET_ACK);
 	if (l->pending.len != 0 || !l->got_end)
 		return;
 	end_out(l);
@@ -282,20 +285,20 @@ write_stream(struct lease *l)
 }
 
 void
-lease_work(struct lease *l)
+fz_lease_work(struct fz_lease *l)
 {
-	if (!l->over && gateway_events(l->gateway, l->in_at) != 0)
+	if (!l->over && fz_gateway_events(l->gateway, l->in_at) != 0)
 		read_stream(l);
-	if (!l->over && gateway_events(l->gateway, l->out_at) != 0)
+	if (!l->over && fz_gateway_events(l->gateway, l->out_at) != 0)
 		write_stream(l);
 	check_over(l);
 }
 
 static void
-put_pending(struct lease *l, const struct packet *p)
+put_pending(struct fz_lease *l, const struct fz_packet *p)
 {
 	if (l->pending.len - l->written + p->len > LEASE_WINDOW) {
-		lease_end(l, "its peer sends more than it may");
+		fz_lease_end(l, "its peer sends more than it may");
 		return;
 	}
 	/*
@@ -308,65 +311,66 @@ put_pending(struct lease *l, const struct packet *p)
 	}
 	fz_buf_put(&l->pending, p->body, p->len);
 	if (l->pending.failed)
-		lease_end(l, "its gateway is out of memory");
+		fz_lease_end(l, "its gateway is out of memory");
 	else
 		write_stream(l);
 }
 
 static void
-take_data(struct lease *l, const struct packet *p)
+take_data(struct fz_lease *l, const struct fz_packet *p)
 {
 	if (l->got_end || (int32_t)(p->seq - l->got_seq) < 0)
 		return; /* the packet was sent again */
 	if (p->seq != l->got_seq) {
 		if (!l->asked)
-			lease_ask(l);
+			fz_lease_ask(l);
 		return;
 	}
 	l->asked = false;
 	l->got_seq++;
-	l->got_end = p->type == PACKET_END;
+	l->got_end = p->type == FZ_PACKET_END;
 	put_pending(l, p);
 	if (l->got_end) /* the peer waits for an acknowledgement */
-		report(l, PACKET_ACK);
+		report(l, FZ_PACKET_ACK);
 }
 
 /* Process an ACK or an AGAIN. */
 static void
-take_report(struct lease *l, const struct packet *p)
+take_report(struct fz_lease *l, const struct fz_packet *p)
 {
 	if ((int32_t)(l->sent_seq - p->seq) < 0)
 		return;
 	drop_kept(l, p->seq);
 	if (l->sent - p->arg <= l->sent - l->acked)
 		l->acked = p->arg;
-	if (p->type != PACKET_AGAIN)
+	if (p->type != FZ_PACKET_AGAIN)
 		return;
-	report(l, PACKET_ACK); /* the last acknowledgement may be lost, too */
-	for (struct sent_packet *kept = l->kept; kept != NULL;
+	report(
+	    l, FZ_PACKET_ACK); /* the last acknowledgement may be lost, too */
+	for (struct fz_sent_packet *kept = l->kept; kept != NULL;
 	     kept = kept->next)
 		send_kept(l, kept);
 }
 
 void
-lease_take(struct lease *l, const struct packet *p)
+fz_lease_take(struct fz_lease *l, const struct fz_packet *p)
 {
 	l->heard_ns = l->gateway->turn_ns;
 	l->absent_ns = 0;
 	switch (p->type) {
-	case PACKET_OPENED:
-		lease_opened(l, p->arg);
+	case FZ_PACKET_OPENED:
+		fz_lease_opened(l, p->arg);
 		break;
-	case PACKET_DATA:
-	case PACKET_END:
+	case FZ_PACKET_DATA:
+	case FZ_PACKET_END:
 		take_data(l, p);
 		break;
-	case PACKET_ACK:
-	case PACKET_AGAIN:
+	case FZ_PACKET_ACK:
+	case FZ_PACKET_AGAIN:
 		take_report(l, p);
 		break;
-	case PACKET_CLOSE:
-		strings_copy(
+	case FZ_PACKET_CLOSE:
+		fz_strings_copy(
 		    l->why, sizeof(l->why), (const char *)p->body, p->len);
 		l->over = true;
 		break;
@@ -377,13 +381,14 @@ lease_take(struct lease *l, const struct packet *p)
 }
 
 uint32_t
-lease_kept_seq(const struct lease *l)
+fz_lease_kept_seq(const struct fz_lease *l)
 {
 	return l->kept != NULL ? l->kept->seq : l->sent_seq;
 }
 
 void
-lease_heard(struct lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked)
+fz_lease_heard(
+    struct fz_lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked)
 {
 	l->heard_ns = l->gateway->turn_ns;
 	l->absent_ns = 0;
@@ -392,26 +397,27 @@ lease_heard(struct lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked)
 		 * a packet is missing: ask for it, because packets keep their
 		 * order
 		 */
-		lease_ask(l);
+		fz_lease_ask(l);
 	else if (kept_seq != l->got_seq || acked != l->passed)
-		report(l, PACKET_ACK);
+		report(l, FZ_PACKET_ACK);
 }
 
 void
-lease_end(struct lease *l, const char *why)
+fz_lease_end(struct fz_lease *l, const char *why)
 {
-	struct packet p = { .type = PACKET_CLOSE, .lease = l->peer_id };
+	struct fz_packet p = { .type = FZ_PACKET_CLOSE, .lease = l->peer_id };
 
 	if (l->over)
 		return;
 	l->over = true;
 	snprintf(l->why, sizeof(l->why), "%s", why);
 	if (l->gateway->bus != NULL && l->peer_id != 0)
-		bus_send_short(l->gateway->bus, l->peer, &p, why, strlen(why));
+		fz_bus_send_short(
+		    l->gateway->bus, l->peer, &p, why, strlen(why));
 }
 
 void
-lease_free(struct lease *l)
+fz_lease_free(struct fz_lease *l)
 {
 	fz_list_remove(&l->link);
 	end_out(l);

@@ -18,17 +18,17 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "gateway/packet.h"
-#include "gateway/slots.h"
+#include "gateway/node_slots.h"
 
-struct gateway;
-struct sent_packet;
+struct fz_gateway;
+struct fz_sent_packet;
 
-struct lease {
+struct fz_lease {
 	struct fz_list link;
-	struct gateway *gateway;
+	struct fz_gateway *gateway;
 	/* its number here, and at the other gateway; 0: unknown */
 	uint32_t id, peer_id;
-	char peer[PACKET_ID + 1];
+	char peer[FZ_PACKET_ID + 1];
 	bool opened;
 	/*
 	 * descriptors from which packets are read, and to which they are
@@ -38,7 +38,7 @@ struct lease {
 	/* their indexes in the list of polled descriptors */
 	int in_at, out_at, conn_at;
 	/* packets that are not acknowledged, in order */
-	struct sent_packet *kept, **kept_tail;
+	struct fz_sent_packet *kept, **kept_tail;
 	uint32_t sent_seq, got_seq; /* numbers of the next packets */
 	/* bytes sent and acknowledged, modulo 2^32 */
 	uint32_t sent, acked;
@@ -57,48 +57,49 @@ struct lease {
 	int64_t absent_ns;
 	/* of a submitter: the socket to the relay; else -1 */
 	int conn;
-	pid_t pid;            /* of a node: the process; else 0 */
-	struct slot_use slot; /* of a node: the slot of its worker */
+	pid_t pid;               /* of a node: the process; else 0 */
+	struct fz_slot_use slot; /* of a node: the slot of its worker */
 };
 
 /*
  * Make a lease with the gateway `peer`. The lease owns the descriptors, which
  * do not block. NULL if there is no memory.
  */
-struct lease *lease_new(struct gateway *g, const char *peer, int in, int out);
+struct fz_lease *fz_lease_new(
+    struct fz_gateway *g, const char *peer, int in, int out);
 
 /* The lease with this number; NULL if it does not exist any more. */
-struct lease *lease_find(const struct gateway *g, uint32_t id);
+struct fz_lease *fz_lease_find(const struct fz_gateway *g, uint32_t id);
 
 /* Both ends exist now: begin to send the bytes that are read. */
-void lease_opened(struct lease *l, uint32_t peer_id);
+void fz_lease_opened(struct fz_lease *l, uint32_t peer_id);
 
-/* lease_poll(): before each wait. lease_work(): after it. */
-void lease_poll(struct lease *l);
-void lease_work(struct lease *l);
+/* fz_lease_poll(): before each wait. fz_lease_work(): after it. */
+void fz_lease_poll(struct fz_lease *l);
+void fz_lease_work(struct fz_lease *l);
 
 /* Process a packet for the lease. */
-void lease_take(struct lease *l, const struct packet *p);
+void fz_lease_take(struct fz_lease *l, const struct fz_packet *p);
 
 /* The number of the first packet that the peer has not acknowledged. */
-uint32_t lease_kept_seq(const struct lease *l);
+uint32_t fz_lease_kept_seq(const struct fz_lease *l);
 
 /*
  * The peer has the lease. The arguments are its counters: the number of its
  * next packet, of its first packet that is not acknowledged, and its bytes.
  */
-void lease_heard(
-    struct lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked);
+void fz_lease_heard(
+    struct fz_lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked);
 
 /* Ask for missing packets, after a new connection. */
-void lease_ask(struct lease *l);
+void fz_lease_ask(struct fz_lease *l);
 
 /*
  * End the lease and notify the peer. `why` is the reason, or "" if it ended in
  * good order.
  */
-void lease_end(struct lease *l, const char *why);
+void fz_lease_end(struct fz_lease *l, const char *why);
 
-void lease_free(struct lease *l);
+void fz_lease_free(struct fz_lease *l);
 
 #endif

@@ -42,7 +42,7 @@ submit(void)
 	int control = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 
 	leave_output();
-	return control != -1 ? submit_main(control) : EXIT_FAILURE;
+	return control != -1 ? fz_gateway_submit(control) : EXIT_FAILURE;
 }
 
 int
@@ -54,9 +54,9 @@ main(int argc, char **argv)
 	if (argc == 2 && strcmp(argv[1], "--submit") == 0)
 		return submit();
 	if (argc == 4 && strcmp(argv[1], "--relay") == 0)
-		return relay_main(argv[2], argv[3]);
+		return fz_relay_main(argv[2], argv[3]);
 	if (argc == 3 && strcmp(argv[1], "--serve") == 0)
-		return serve_main(atoi(argv[2]));
+		return fz_gateway_serve(atoi(argv[2]));
 	fputs("fzlua-nats is a part of fzlua: see fzlua --help, --engine\n",
 	    stderr);
 	return 2;

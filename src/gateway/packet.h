@@ -32,24 +32,24 @@
 
 #include "base/buf.h"
 
-enum packet_type {
-	PACKET_WHO = 1,
-	PACKET_NODE,
-	PACKET_BEAT,
-	PACKET_OPEN,
-	PACKET_OPENED,
-	PACKET_DATA,
-	PACKET_END,
-	PACKET_ACK,
-	PACKET_AGAIN,
-	PACKET_CLOSE,
+enum fz_packet_type {
+	FZ_PACKET_WHO = 1,
+	FZ_PACKET_NODE,
+	FZ_PACKET_BEAT,
+	FZ_PACKET_OPEN,
+	FZ_PACKET_OPENED,
+	FZ_PACKET_DATA,
+	FZ_PACKET_END,
+	FZ_PACKET_ACK,
+	FZ_PACKET_AGAIN,
+	FZ_PACKET_CLOSE,
 	/* From the server: there is no gateway with the id in the body. */
-	PACKET_ABSENT
+	FZ_PACKET_ABSENT
 };
 
-enum { PACKET_HEADER = 16, PACKET_VERSION = 2, PACKET_ID = 16 };
+enum { FZ_PACKET_HEADER = 16, FZ_PACKET_VERSION = 2, FZ_PACKET_ID = 16 };
 
-struct packet {
+struct fz_packet {
 	unsigned type; /* 0: the packet is of another version */
 	uint32_t lease, seq, arg;
 	const unsigned char *body;
@@ -58,18 +58,18 @@ struct packet {
 
 /* Whether `text` is the id of a gateway, which is a part of a subject. */
 static inline bool
-packet_is_id(const char *text)
+fz_packet_is_id(const char *text)
 {
-	return strspn(text, "0123456789abcdef") == PACKET_ID &&
-	       text[PACKET_ID] == '\0';
+	return strspn(text, "0123456789abcdef") == FZ_PACKET_ID &&
+	       text[FZ_PACKET_ID] == '\0';
 }
 
 /* Write the header at `bytes`. */
 static inline void
-packet_write(unsigned char *bytes, const struct packet *p)
+fz_packet_write(unsigned char *bytes, const struct fz_packet *p)
 {
 	bytes[0] = (unsigned char)p->type;
-	bytes[1] = PACKET_VERSION;
+	bytes[1] = FZ_PACKET_VERSION;
 	bytes[2] = bytes[3] = 0;
 	fz_le32_store(bytes + 4, p->lease);
 	fz_le32_store(bytes + 8, p->seq);
@@ -78,20 +78,20 @@ packet_write(unsigned char *bytes, const struct packet *p)
 
 /* Read a message. Its type is 0 if it is not a packet. */
 static inline void
-packet_read(struct packet *p, const void *message, size_t len)
+fz_packet_read(struct fz_packet *p, const void *message, size_t len)
 {
 	const unsigned char *bytes = message;
 
-	*p = (struct packet){ 0 };
-	if (len < PACKET_HEADER || bytes[1] != PACKET_VERSION ||
-	    bytes[0] > PACKET_CLOSE)
+	*p = (struct fz_packet){ 0 };
+	if (len < FZ_PACKET_HEADER || bytes[1] != FZ_PACKET_VERSION ||
+	    bytes[0] > FZ_PACKET_CLOSE)
 		return;
 	p->type = bytes[0];
 	p->lease = fz_le32_load(bytes + 4);
 	p->seq = fz_le32_load(bytes + 8);
 	p->arg = fz_le32_load(bytes + 12);
-	p->body = bytes + PACKET_HEADER;
-	p->len = len - PACKET_HEADER;
+	p->body = bytes + FZ_PACKET_HEADER;
+	p->len = len - FZ_PACKET_HEADER;
 }
 
 #endif

@@ -11,11 +11,11 @@
 
 union control {
 	struct cmsghdr align;
-	char bytes[CMSG_SPACE(RELAY_NFDS * sizeof(int))];
+	char bytes[CMSG_SPACE(FZ_RELAY_NFDS * sizeof(int))];
 };
 
 socklen_t
-relay_address(struct sockaddr_un *address, const char *name)
+fz_relay_address(struct sockaddr_un *address, const char *name)
 {
 	size_t len = strlen(name);
 
@@ -29,7 +29,7 @@ relay_address(struct sockaddr_un *address, const char *name)
 static int
 send_request(int conn, const char *id)
 {
-	static const int fds[RELAY_NFDS] = { STDIN_FILENO, STDOUT_FILENO };
+	static const int fds[FZ_RELAY_NFDS] = { STDIN_FILENO, STDOUT_FILENO };
 	char text[64];
 	struct iovec part = { text, 0 };
 	union control control = { 0 };
@@ -49,7 +49,7 @@ send_request(int conn, const char *id)
 }
 
 int
-relay_receive(int conn, char *id, size_t room, int fds[RELAY_NFDS])
+fz_relay_receive(int conn, char *id, size_t room, int fds[FZ_RELAY_NFDS])
 {
 	struct iovec part = { id, room - 1 };
 	union control control = { 0 };
@@ -61,20 +61,20 @@ relay_receive(int conn, char *id, size_t room, int fds[RELAY_NFDS])
 	struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 
 	if (header == NULL || header->cmsg_type != SCM_RIGHTS ||
-	    header->cmsg_len != CMSG_LEN(RELAY_NFDS * sizeof(int)))
+	    header->cmsg_len != CMSG_LEN(FZ_RELAY_NFDS * sizeof(int)))
 		return -1;
 	id[n] = '\0';
-	memcpy(fds, CMSG_DATA(header), RELAY_NFDS * sizeof(int));
+	memcpy(fds, CMSG_DATA(header), FZ_RELAY_NFDS * sizeof(int));
 	return 0;
 }
 
 int
-relay_main(const char *name, const char *id)
+fz_relay_main(const char *name, const char *id)
 {
 	struct sockaddr_un address;
-	socklen_t len = relay_address(&address, name);
+	socklen_t len = fz_relay_address(&address, name);
 	int conn = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	char why[RELAY_TEXT_MAX];
+	char why[FZ_RELAY_TEXT_MAX];
 	ssize_t n;
 
 	if (conn == -1 ||

@@ -6,8 +6,8 @@
  * `name`, for the node `id`, and lives as long as the lease: its end means the
  * end of the worker.
  */
-#ifndef FZ_GATEWAY_RELAY_H
-#define FZ_GATEWAY_RELAY_H
+#ifndef FZ_RELAY_H
+#define FZ_RELAY_H
 
 #include <stddef.h>
 #include <sys/socket.h>
@@ -17,17 +17,17 @@
  * Number of descriptors that come with the request, and room for the text of an
  * error.
  */
-enum { RELAY_NFDS = 2, RELAY_TEXT_MAX = 160 };
+enum { FZ_RELAY_NFDS = 2, FZ_RELAY_TEXT_MAX = 160 };
 
-int relay_main(const char *name, const char *id);
+int fz_relay_main(const char *name, const char *id);
 
 /* The abstract address of a name; returns its length. */
-socklen_t relay_address(struct sockaddr_un *address, const char *name);
+socklen_t fz_relay_address(struct sockaddr_un *address, const char *name);
 
 /*
  * Receive a request from `conn`: the id of the node, with `room` - 1 bytes at
  * most, and the descriptors. 0, or -1 if it is not a request.
  */
-int relay_receive(int conn, char *id, size_t room, int fds[RELAY_NFDS]);
+int fz_relay_receive(int conn, char *id, size_t room, int fds[FZ_RELAY_NFDS]);
 
 #endif

@@ -18,8 +18,8 @@
 #include "gateway/connection.h"
 #include "gateway/gateway.h"
 #include "gateway/lease.h"
-#include "gateway/process.h"
-#include "gateway/slots.h"
+#include "gateway/node_process.h"
+#include "gateway/node_slots.h"
 #include "gateway/strings.h"
 #include "os/cpus.h"
 #include "os/fd.h"
@@ -31,9 +31,9 @@ enum { SERVE_SETUP_MAX = 8192 };
 #define SERVE_LEAVE_NS (3 * FZ_CLOCK_SECOND)
 
 struct serve {
-	struct gateway g;
+	struct fz_gateway g;
 	const char *identity, *command, *slots, *name, *allow;
-	struct slots shared;
+	struct fz_node_slots shared;
 	int signals; /* a signalfd */
 	unsigned nsignals;
 	int64_t announce_ns; /* time of the next announcement */
@@ -47,13 +47,13 @@ struct serve {
 static void
 announce(struct serve *s)
 {
-	struct packet p = { .type = PACKET_NODE };
+	struct fz_packet p = { .type = FZ_PACKET_NODE };
 	char body[512];
 	double load = 0;
 	unsigned nleases = 0;
 	int len;
 
-	s->announce_ns = s->g.turn_ns + GATEWAY_ANNOUNCE_NS;
+	s->announce_ns = s->g.turn_ns + FZ_GATEWAY_ANNOUNCE_NS;
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
 		nleases++;
@@ -63,34 +63,34 @@ announce(struct serve *s)
 	    "%s%c%.64s%c%s%c%u%c%d%c%.2f%c%.128s%c%s", s->g.id, 0, s->name, 0,
 	    s->slots, 0, nleases, 0, fz_cpus_count(), 0, load, 0, s->identity,
 	    0, s->nsignals != 0 ? "it is leaving" : "");
-	bus_send_all(s->g.bus, BUS_SUBMITTERS, &p, body, (size_t)len + 1);
+	fz_bus_send_all(s->g.bus, FZ_BUS_SUBMITTERS, &p, body, (size_t)len + 1);
 }
 
 static void
 refuse(struct serve *s, const char *to, uint32_t lease, const char *why)
 {
-	struct packet p = { .type = PACKET_CLOSE, .lease = lease };
+	struct fz_packet p = { .type = FZ_PACKET_CLOSE, .lease = lease };
 
-	bus_send_short(s->g.bus, to, &p, why, strlen(why));
+	fz_bus_send_short(s->g.bus, to, &p, why, strlen(why));
 }
 
 static void
-confirm(struct serve *s, const struct lease *l)
+confirm(struct serve *s, const struct fz_lease *l)
 {
-	const struct packet p = {
-		.type = PACKET_OPENED, .lease = l->peer_id, .arg = l->id
+	const struct fz_packet p = {
+		.type = FZ_PACKET_OPENED, .lease = l->peer_id, .arg = l->id
 	};
 
-	bus_send_short(s->g.bus, l->peer, &p, NULL, 0);
+	fz_bus_send_short(s->g.bus, l->peer, &p, NULL, 0);
 }
 
 /* The lease that the submitter has asked for already; NULL if there is none. */
-static struct lease *
+static struct fz_lease *
 find_opened(const struct serve *s, const char *peer, uint32_t peer_id)
 {
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next) {
-		struct lease *l = (struct lease *)at;
+		struct fz_lease *l = (struct fz_lease *)at;
 
 		if (l->peer_id == peer_id && strcmp(l->peer, peer) == 0)
 			return l;
@@ -100,17 +100,19 @@ find_opened(const struct serve *s, const char *peer, uint32_t peer_id)
 
 /* Process the request of a submitter for a worker. */
 static void
-open_lease(struct serve *s, const struct packet *p)
+open_lease(struct serve *s, const struct fz_packet *p)
 {
-	struct strings body = { (const char *)p->body,
+	struct fz_strings body = { (const char *)p->body,
 		(const char *)p->body + p->len };
-	const char *peer = strings_next(&body), *identity = strings_next(&body);
-	const struct process_opts opts = { s->command, identity, s->allow };
+	const char *peer = fz_strings_next(&body),
+		   *identity = fz_strings_next(&body);
+	const struct fz_node_process_opts opts = { s->command, identity,
+		s->allow };
 	struct fz_err err = { 0 };
-	struct process process;
-	struct lease *l;
+	struct fz_node_process process;
+	struct fz_lease *l;
 
-	if (!packet_is_id(peer))
+	if (!fz_packet_is_id(peer))
 		return;
 	l = find_opened(s, peer, p->arg);
 	if (l != NULL) { /* the answer was lost */
@@ -121,11 +123,11 @@ open_lease(struct serve *s, const struct packet *p)
 		refuse(s, peer, p->arg, "it is leaving");
 		return;
 	}
-	if (process_start(&opts, &process, &err) != 0) {
+	if (fz_node_process_start(&opts, &process, &err) != 0) {
 		refuse(s, peer, p->arg, err.text);
 		return;
 	}
-	l = lease_new(&s->g, peer, process.in, process.out);
+	l = fz_lease_new(&s->g, peer, process.in, process.out);
 	if (l == NULL) { /* closing this ends the process: its input ends */
 		fz_fd_close(&process.in);
 		fz_fd_close(&process.out);
@@ -135,28 +137,28 @@ open_lease(struct serve *s, const struct packet *p)
 	}
 	l->pid = process.pid;
 	l->slot.fd = process.slot;
-	lease_opened(l, p->arg);
+	fz_lease_opened(l, p->arg);
 	confirm(s, l);
 }
 
 static void
 take_packets(struct serve *s)
 {
-	struct packet p;
-	struct lease *l;
+	struct fz_packet p;
+	struct fz_lease *l;
 
-	while (bus_next(s->g.bus, &p)) {
-		if (p.type == PACKET_WHO)
+	while (fz_bus_next(s->g.bus, &p)) {
+		if (p.type == FZ_PACKET_WHO)
 			announce(s);
-		else if (p.type == PACKET_OPEN)
+		else if (p.type == FZ_PACKET_OPEN)
 			open_lease(s, &p);
-		else if (p.type == PACKET_BEAT)
-			beat_take(&s->g, &p);
-		else if (p.type == PACKET_ABSENT)
-			beat_absent(&s->g, (const char *)p.body);
-		else if (p.type > PACKET_OPENED &&
-			 (l = lease_find(&s->g, p.lease)) != NULL)
-			lease_take(l, &p);
+		else if (p.type == FZ_PACKET_BEAT)
+			fz_beat_take(&s->g, &p);
+		else if (p.type == FZ_PACKET_ABSENT)
+			fz_beat_absent(&s->g, (const char *)p.body);
+		else if (p.type > FZ_PACKET_OPENED &&
+			 (l = fz_lease_find(&s->g, p.lease)) != NULL)
+			fz_lease_take(l, &p);
 	}
 }
 
@@ -164,14 +166,14 @@ take_packets(struct serve *s)
 static void
 check_leases(struct serve *s, int64_t now_ns, int64_t stalled_ns)
 {
-	beat_check(&s->g, now_ns, stalled_ns);
+	fz_beat_check(&s->g, now_ns, stalled_ns);
 	for (struct fz_list *at = s->g.leases.next, *next; at != &s->g.leases;
 	     at = next) {
-		struct lease *l = (struct lease *)at;
+		struct fz_lease *l = (struct fz_lease *)at;
 
 		next = at->next;
 		if (l->over)
-			lease_free(l);
+			fz_lease_free(l);
 	}
 }
 
@@ -180,7 +182,7 @@ end_all(struct serve *s, const char *why)
 {
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
-		lease_end((struct lease *)at, why);
+		fz_lease_end((struct fz_lease *)at, why);
 }
 
 /*
@@ -193,8 +195,8 @@ leave(struct serve *s)
 {
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next) {
-		if (((struct lease *)at)->pid != 0)
-			kill(((struct lease *)at)->pid, SIGTERM);
+		if (((struct fz_lease *)at)->pid != 0)
+			kill(((struct fz_lease *)at)->pid, SIGTERM);
 	}
 	if (s->g.bus != NULL)
 		announce(s);
@@ -225,8 +227,8 @@ reap(struct serve *s)
 	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
 		for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 		     at = at->next) {
-			if (((struct lease *)at)->pid == pid)
-				((struct lease *)at)->pid = 0;
+			if (((struct fz_lease *)at)->pid == pid)
+				((struct fz_lease *)at)->pid = 0;
 		}
 	}
 }
@@ -241,12 +243,12 @@ report_joined(const struct serve *s)
 static void
 check_connection(struct serve *s, int64_t now_ns)
 {
-	switch (connection_check(&s->g, now_ns)) {
-	case CONNECTION_LOST:
+	switch (fz_connection_check(&s->g, now_ns)) {
+	case FZ_CONNECTION_LOST:
 		fprintf(stderr, "fzlua: the connection to %s is lost\n",
 		    s->g.url.shown);
 		break;
-	case CONNECTION_MADE:
+	case FZ_CONNECTION_MADE:
 		report_joined(s);
 		announce(s);
 		break;
@@ -264,23 +266,23 @@ turn(struct serve *s)
 
 	if (s->announce_ns < until_ns && s->g.bus != NULL)
 		until_ns = s->announce_ns;
-	gateway_begin(&s->g);
-	signals = gateway_add(&s->g, s->signals, POLLIN);
-	gateway_add_bus(&s->g);
+	fz_gateway_begin(&s->g);
+	signals = fz_gateway_add(&s->g, s->signals, POLLIN);
+	fz_gateway_add_bus(&s->g);
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
-		lease_poll((struct lease *)at);
-	slots_poll(&s->g);
-	now_ns = gateway_wait(&s->g, until_ns, &stalled_ns);
+		fz_lease_poll((struct fz_lease *)at);
+	fz_node_slots_poll(&s->g);
+	now_ns = fz_gateway_wait(&s->g, until_ns, &stalled_ns);
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
-		lease_work((struct lease *)at);
-	if (gateway_has_packets(&s->g))
+		fz_lease_work((struct fz_lease *)at);
+	if (fz_gateway_has_packets(&s->g))
 		take_packets(s);
-	if (gateway_events(&s->g, signals) != 0)
+	if (fz_gateway_events(&s->g, signals) != 0)
 		take_signal(s);
 	check_leases(s, now_ns, stalled_ns);
-	slots_work(&s->g, &s->shared);
+	fz_node_slots_work(&s->g, &s->shared);
 	check_connection(s, now_ns);
 	reap(s);
 }
@@ -308,22 +310,22 @@ static int
 read_setup(struct serve *s, int fd, char setup[SERVE_SETUP_MAX])
 {
 	struct fz_err err;
-	struct strings strings = { setup, setup };
+	struct fz_strings strings = { setup, setup };
 	ssize_t n;
 
 	while ((n = fz_fd_read(fd, setup + (strings.end - setup),
 		    (size_t)(setup + SERVE_SETUP_MAX - strings.end))) > 0)
 		strings.end += n;
-	if (fz_nats_url_read(&s->g.url, strings_next(&strings), &err) != 0) {
+	if (fz_nats_url_read(&s->g.url, fz_strings_next(&strings), &err) != 0) {
 		fprintf(stderr, "fzlua: %s\n", err.text);
 		return -1;
 	}
-	s->g.creds = strings_next(&strings);
-	s->identity = strings_next(&strings);
-	s->command = strings_next(&strings);
-	s->slots = strings_next(&strings);
-	s->name = strings_next(&strings);
-	s->allow = strings_next(&strings);
+	s->g.creds = fz_strings_next(&strings);
+	s->identity = fz_strings_next(&strings);
+	s->command = fz_strings_next(&strings);
+	s->slots = fz_strings_next(&strings);
+	s->name = fz_strings_next(&strings);
+	s->allow = fz_strings_next(&strings);
 	s->shared.n = (unsigned)strtoul(s->slots, NULL, 10);
 	return 0;
 }
@@ -349,28 +351,28 @@ start(struct serve *s, int fd, char setup[SERVE_SETUP_MAX])
 {
 	struct fz_err err;
 
-	if (gateway_init(&s->g) != 0) {
+	if (fz_gateway_init(&s->g) != 0) {
 		fputs("fzlua: the kernel has no random numbers\n", stderr);
 		return -1;
 	}
 	if (read_setup(s, fd, setup) != 0)
 		return -1;
 	close(fd);
-	s->g.role = BUS_NODES;
+	s->g.role = FZ_BUS_NODES;
 	s->signals = open_signals();
 	if (s->signals == -1) {
 		fprintf(stderr, "fzlua: cannot wait for signals: %s\n",
 		    strerror(errno));
 		return -1;
 	}
-	if (connection_open(&s->g, &err) == 0)
+	if (fz_connection_open(&s->g, &err) == 0)
 		return 0;
 	fprintf(stderr, "fzlua: %s\n", err.text);
 	return -1;
 }
 
 int
-serve_main(int fd)
+fz_gateway_serve(int fd)
 {
 	char setup[SERVE_SETUP_MAX];
 	struct serve s = { .signals = -1 };
@@ -382,8 +384,8 @@ serve_main(int fd)
 	while (goes_on(&s))
 		turn(&s);
 	while (fz_list_first(&s.g.leases) != NULL)
-		lease_free((struct lease *)fz_list_first(&s.g.leases));
-	bus_close(s.g.bus);
+		fz_lease_free((struct fz_lease *)fz_list_first(&s.g.leases));
+	fz_bus_close(s.g.bus);
 	wait_for_processes();
 	free(s.g.pfd);
 	return EXIT_SUCCESS;

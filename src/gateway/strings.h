@@ -1,17 +1,17 @@
 /* strings.h - lists of strings that end in NUL, in packets and messages. */
-#ifndef FZ_GATEWAY_STRINGS_H
-#define FZ_GATEWAY_STRINGS_H
+#ifndef FZ_STRINGS_H
+#define FZ_STRINGS_H
 
 #include <stddef.h>
 #include <string.h>
 
-struct strings {
+struct fz_strings {
 	const char *at, *end;
 };
 
 /* The next string; "" behind the last one, and for a string without its NUL. */
 static inline const char *
-strings_next(struct strings *s)
+fz_strings_next(struct fz_strings *s)
 {
 	const char *text = s->at;
 	const char *nul = s->at < s->end
@@ -32,7 +32,7 @@ strings_next(struct strings *s)
  * Returns the number of bytes.
  */
 static inline size_t
-strings_copy(char *to, size_t room, const char *text, size_t n)
+fz_strings_copy(char *to, size_t room, const char *text, size_t n)
 {
 	size_t len = 0;
 

@@ -24,11 +24,12 @@ enum {
 	/* most bytes of a field of a node: name, slots and so on */
 	SUBMIT_FIELD_MAX = 80,
 	SUBMIT_WHY_MAX = 128,
-	SUBMIT_BODY_MAX = PACKET_ID + 1 + 5 * SUBMIT_FIELD_MAX + SUBMIT_WHY_MAX,
+	SUBMIT_BODY_MAX =
+	    FZ_PACKET_ID + 1 + 5 * SUBMIT_FIELD_MAX + SUBMIT_WHY_MAX,
 };
 
 /* Silence after which a node counts as gone. */
-#define SUBMIT_GONE_NS BEAT_HOLD_NS
+#define SUBMIT_GONE_NS FZ_BEAT_HOLD_NS
 /* Time that nodes have for their first answer, and for later ones. */
 #define SUBMIT_FIRST_NS (2 * FZ_CLOCK_SECOND)
 #define SUBMIT_NEXT_NS (FZ_CLOCK_SECOND / 10)
@@ -37,7 +38,7 @@ enum peer_state { PEER_READY, PEER_SILENT, PEER_GONE };
 
 struct peer {
 	struct fz_list link;
-	char id[PACKET_ID + 1];
+	char id[FZ_PACKET_ID + 1];
 	/*
 	 * The message for the script: the type, which is the state of the node,
 	 * and strings.
@@ -53,7 +54,7 @@ struct peer {
 };
 
 struct submit {
-	struct gateway g;
+	struct fz_gateway g;
 	const char *identity;
 	int control, listener;
 	struct fz_list peers;
@@ -116,11 +117,11 @@ set_state(struct peer *peer, const char *fields[5], enum peer_state state,
 	char body[SUBMIT_BODY_MAX];
 	size_t len;
 
-	len = strings_copy(body, sizeof(peer->id), peer->id, PACKET_ID);
+	len = fz_strings_copy(body, sizeof(peer->id), peer->id, FZ_PACKET_ID);
 	for (int i = 0; i < 5; i++)
-		len += strings_copy(
+		len += fz_strings_copy(
 		    body + len, SUBMIT_FIELD_MAX, fields[i], SIZE_MAX);
-	len += strings_copy(body + len, SUBMIT_WHY_MAX, why, SIZE_MAX);
+	len += fz_strings_copy(body + len, SUBMIT_WHY_MAX, why, SIZE_MAX);
 	peer->told = peer->told && peer->state == state;
 	peer->state = state;
 	peer->len = len;
@@ -130,33 +131,33 @@ set_state(struct peer *peer, const char *fields[5], enum peer_state state,
 static void
 set_reason(struct peer *peer, enum peer_state state, const char *why)
 {
-	struct strings body = { peer->body, peer->body + peer->len };
+	struct fz_strings body = { peer->body, peer->body + peer->len };
 	char copies[5][SUBMIT_FIELD_MAX];
 	const char *fields[5];
 
-	strings_next(&body);
+	fz_strings_next(&body);
 	for (int i = 0; i < 5; i++) {
 		snprintf(
-		    copies[i], sizeof(copies[i]), "%s", strings_next(&body));
+		    copies[i], sizeof(copies[i]), "%s", fz_strings_next(&body));
 		fields[i] = copies[i];
 	}
 	set_state(peer, fields, state, why);
 }
 
 static void
-note_node(struct submit *s, const struct packet *p)
+note_node(struct submit *s, const struct fz_packet *p)
 {
-	struct strings body = { (const char *)p->body,
+	struct fz_strings body = { (const char *)p->body,
 		(const char *)p->body + p->len };
-	const char *id = strings_next(&body), *fields[5], *identity, *why;
+	const char *id = fz_strings_next(&body), *fields[5], *identity, *why;
 	struct peer *peer = find_peer(s, id);
 	char version[160];
 
 	for (int i = 0; i < 5; i++)
-		fields[i] = strings_next(&body);
-	identity = strings_next(&body);
-	why = strings_next(&body);
-	if (!packet_is_id(id))
+		fields[i] = fz_strings_next(&body);
+	identity = fz_strings_next(&body);
+	why = fz_strings_next(&body);
+	if (!fz_packet_is_id(id))
 		return;
 	if (peer == NULL && (peer = add_peer(s, id)) == NULL)
 		return;
@@ -182,7 +183,7 @@ note_absent(struct submit *s, const char *id)
 {
 	struct peer *peer = find_peer(s, id);
 
-	beat_absent(&s->g, id);
+	fz_beat_absent(&s->g, id);
 	if (peer == NULL)
 		return;
 	if (peer->absent_ns == 0)
@@ -194,46 +195,46 @@ note_absent(struct submit *s, const char *id)
 static void
 take_packets(struct submit *s)
 {
-	struct packet p;
-	struct lease *l;
+	struct fz_packet p;
+	struct fz_lease *l;
 
-	while (bus_next(s->g.bus, &p)) {
-		if (p.type == PACKET_NODE)
+	while (fz_bus_next(s->g.bus, &p)) {
+		if (p.type == FZ_PACKET_NODE)
 			note_node(s, &p);
-		else if (p.type == PACKET_BEAT)
-			beat_take(&s->g, &p);
-		else if (p.type == PACKET_ABSENT)
+		else if (p.type == FZ_PACKET_BEAT)
+			fz_beat_take(&s->g, &p);
+		else if (p.type == FZ_PACKET_ABSENT)
 			note_absent(s, (const char *)p.body);
-		else if (p.type > PACKET_OPEN &&
-			 (l = lease_find(&s->g, p.lease)) != NULL)
-			lease_take(l, &p);
+		else if (p.type > FZ_PACKET_OPEN &&
+			 (l = fz_lease_find(&s->g, p.lease)) != NULL)
+			fz_lease_take(l, &p);
 	}
 }
 
 static void
 ask_nodes(const struct submit *s)
 {
-	struct packet p = { .type = PACKET_WHO };
+	struct fz_packet p = { .type = FZ_PACKET_WHO };
 
-	bus_send_all(s->g.bus, BUS_NODES, &p, NULL, 0);
+	fz_bus_send_all(s->g.bus, FZ_BUS_NODES, &p, NULL, 0);
 }
 
 /*
  * Ask the node for a worker. This is repeated with each beat until it answers.
  */
 static void
-open_lease(struct submit *s, struct lease *l)
+open_lease(struct submit *s, struct fz_lease *l)
 {
-	struct packet p = { .type = PACKET_OPEN, .arg = l->id };
-	char body[PACKET_ID + 1 + 160];
+	struct fz_packet p = { .type = FZ_PACKET_OPEN, .arg = l->id };
+	char body[FZ_PACKET_ID + 1 + 160];
 	int len =
 	    snprintf(body, sizeof(body), "%s%c%.128s", s->g.id, 0, s->identity);
 	const struct peer *peer = find_peer(s, l->peer);
 
 	if (peer == NULL || peer->state == PEER_GONE)
-		lease_end(l, "it is not there any more");
+		fz_lease_end(l, "it is not there any more");
 	else if (s->g.bus != NULL)
-		bus_probe(s->g.bus, l->peer, &p, body, (size_t)len + 1);
+		fz_bus_probe(s->g.bus, l->peer, &p, body, (size_t)len + 1);
 }
 
 static void
@@ -241,8 +242,8 @@ open_leases(struct submit *s)
 {
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next) {
-		if (!((struct lease *)at)->opened)
-			open_lease(s, (struct lease *)at);
+		if (!((struct fz_lease *)at)->opened)
+			open_lease(s, (struct fz_lease *)at);
 	}
 }
 
@@ -261,18 +262,18 @@ static void
 accept_relay(struct submit *s)
 {
 	int conn = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
-	int fds[RELAY_NFDS] = { -1, -1 };
+	int fds[FZ_RELAY_NFDS] = { -1, -1 };
 	struct pollfd pfd = { .fd = conn, .events = POLLIN };
-	char id[PACKET_ID + 1];
-	struct lease *l = NULL;
+	char id[FZ_PACKET_ID + 1];
+	struct fz_lease *l = NULL;
 
 	if (conn == -1)
 		return;
 	if (is_own_user(conn) && poll(&pfd, 1, 1000) == 1 &&
-	    relay_receive(conn, id, sizeof(id), fds) == 0 &&
+	    fz_relay_receive(conn, id, sizeof(id), fds) == 0 &&
 	    fz_fd_nonblock(fds[0], NULL) == 0 &&
 	    fz_fd_nonblock(fds[1], NULL) == 0)
-		l = lease_new(&s->g, id, fds[0], fds[1]);
+		l = fz_lease_new(&s->g, id, fds[0], fds[1]);
 	if (l != NULL) {
 		l->conn = conn;
 		open_lease(s, l);
@@ -285,7 +286,7 @@ accept_relay(struct submit *s)
 
 /* End the relay, and send it the reason if there is one. */
 static void
-end_relay(const struct lease *l)
+end_relay(const struct fz_lease *l)
 {
 	const char *why = l->why;
 	size_t len = strlen(why);
@@ -294,26 +295,26 @@ end_relay(const struct lease *l)
 		why = "\n";
 		len = 1;
 	}
-	if (len > RELAY_TEXT_MAX)
-		len = RELAY_TEXT_MAX;
+	if (len > FZ_RELAY_TEXT_MAX)
+		len = FZ_RELAY_TEXT_MAX;
 	send(l->conn, why, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static void
 check_leases(struct submit *s, int64_t now_ns, int64_t stalled_ns)
 {
-	beat_check(&s->g, now_ns, stalled_ns);
+	fz_beat_check(&s->g, now_ns, stalled_ns);
 	for (struct fz_list *at = s->g.leases.next, *next; at != &s->g.leases;
 	     at = next) {
-		struct lease *l = (struct lease *)at;
+		struct fz_lease *l = (struct fz_lease *)at;
 
 		next = at->next;
-		if (gateway_events(&s->g, l->conn_at) != 0)
-			lease_end(l, ""); /* the relay was killed */
+		if (fz_gateway_events(&s->g, l->conn_at) != 0)
+			fz_lease_end(l, ""); /* the relay was killed */
 		if (!l->over)
 			continue;
 		end_relay(l);
-		lease_free(l);
+		fz_lease_free(l);
 	}
 }
 
@@ -326,7 +327,7 @@ has_gone(const struct submit *s, const struct peer *peer, int64_t now_ns)
 {
 	return peer->absent_ns != 0 && s->g.bus != NULL &&
 	       peer->heard_ns > s->g.connected_ns &&
-	       now_ns - peer->absent_ns > BEAT_ABSENT_NS;
+	       now_ns - peer->absent_ns > FZ_BEAT_ABSENT_NS;
 }
 
 /* Check a node that may be silent because it is frozen or cut off. */
@@ -338,7 +339,7 @@ check_peer(struct submit *s, struct peer *peer, int64_t now_ns)
 	if (peer->state == PEER_SILENT &&
 	    (silent_ns > SUBMIT_GONE_NS || has_gone(s, peer, now_ns)))
 		set_reason(peer, PEER_GONE, "it does not answer");
-	else if (silent_ns > GATEWAY_SILENCE_NS && peer->state == PEER_READY)
+	else if (silent_ns > FZ_GATEWAY_SILENCE_NS && peer->state == PEER_READY)
 		set_reason(peer, PEER_SILENT,
 		    s->g.bus != NULL
 			? "it does not answer"
@@ -384,14 +385,14 @@ lose_peers(struct submit *s)
 static void
 ask_silent(const struct submit *s)
 {
-	const struct packet p = { .type = PACKET_WHO };
+	const struct fz_packet p = { .type = FZ_PACKET_WHO };
 
 	for (struct fz_list *at = s->peers.next; at != &s->peers;
 	     at = at->next) {
 		const struct peer *peer = (struct peer *)at;
 
 		if (peer->state == PEER_SILENT)
-			bus_probe(s->g.bus, peer->id, &p, NULL, 0);
+			fz_bus_probe(s->g.bus, peer->id, &p, NULL, 0);
 	}
 }
 
@@ -400,11 +401,11 @@ check_connection(struct submit *s, int64_t now_ns)
 {
 	bool beats = now_ns >= s->g.beat_ns;
 
-	switch (connection_check(&s->g, now_ns)) {
-	case CONNECTION_LOST:
+	switch (fz_connection_check(&s->g, now_ns)) {
+	case FZ_CONNECTION_LOST:
 		lose_peers(s);
 		break;
-	case CONNECTION_MADE:
+	case FZ_CONNECTION_MADE:
 		ask_nodes(s);
 		break;
 	default:
@@ -425,7 +426,7 @@ end_list(struct submit *s)
 {
 	const struct peer *first = (struct peer *)fz_list_first(&s->peers);
 	char text[SUBMIT_BODY_MAX];
-	struct strings body;
+	struct fz_strings body;
 	const char *name = "", *why = "";
 
 	for (const struct fz_list *at = s->peers.next; at != &s->peers;
@@ -444,12 +445,12 @@ end_list(struct submit *s)
 		snprintf(text, sizeof(text), "no node has joined %.200s",
 		    s->g.url.shown);
 	} else {
-		body =
-		    (struct strings){ first->body, first->body + first->len };
-		strings_next(&body);
-		name = strings_next(&body);
+		body = (struct fz_strings){ first->body,
+			first->body + first->len };
+		fz_strings_next(&body);
+		name = fz_strings_next(&body);
 		for (int i = 0; i < 5; i++)
-			why = strings_next(&body);
+			why = fz_strings_next(&body);
 		snprintf(text, sizeof(text),
 		    "no node at %.100s can be used: %.40s: %.100s",
 		    s->g.url.shown, name, why);
@@ -463,10 +464,10 @@ poll_leases(struct submit *s)
 {
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next) {
-		struct lease *l = (struct lease *)at;
+		struct fz_lease *l = (struct fz_lease *)at;
 
-		lease_poll(l);
-		l->conn_at = gateway_add(&s->g, l->conn, POLLIN);
+		fz_lease_poll(l);
+		l->conn_at = fz_gateway_add(&s->g, l->conn, POLLIN);
 	}
 }
 
@@ -479,23 +480,23 @@ turn(struct submit *s)
 
 	if (!s->listed && s->list_ns < until_ns)
 		until_ns = s->list_ns;
-	gateway_begin(&s->g);
-	control = gateway_add(&s->g, s->control, POLLIN);
-	listener = gateway_add(&s->g, s->listener, POLLIN);
-	gateway_add_bus(&s->g);
+	fz_gateway_begin(&s->g);
+	control = fz_gateway_add(&s->g, s->control, POLLIN);
+	listener = fz_gateway_add(&s->g, s->listener, POLLIN);
+	fz_gateway_add_bus(&s->g);
 	poll_leases(s);
-	now_ns = gateway_wait(&s->g, until_ns, &stalled_ns);
+	now_ns = fz_gateway_wait(&s->g, until_ns, &stalled_ns);
 	for (struct fz_list *at = s->g.leases.next; at != &s->g.leases;
 	     at = at->next)
-		lease_work((struct lease *)at);
-	if (gateway_has_packets(&s->g))
+		fz_lease_work((struct fz_lease *)at);
+	if (fz_gateway_has_packets(&s->g))
 		take_packets(s);
 	check_connection(s, now_ns);
 	check_peers(s, now_ns, stalled_ns);
 	check_leases(s, now_ns, stalled_ns);
-	if (gateway_events(&s->g, listener) != 0)
+	if (fz_gateway_events(&s->g, listener) != 0)
 		accept_relay(s);
-	if (gateway_events(&s->g, control) != 0)
+	if (fz_gateway_events(&s->g, control) != 0)
 		return -1;
 	return s->listed || now_ns < s->list_ns ? 0 : end_list(s);
 }
@@ -504,7 +505,7 @@ static int
 listen_at(struct submit *s, const char *name)
 {
 	struct sockaddr_un address;
-	socklen_t len = relay_address(&address, name);
+	socklen_t len = fz_relay_address(&address, name);
 
 	s->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (s->listener == -1 ||
@@ -518,10 +519,11 @@ static void
 leave(struct submit *s)
 {
 	while (fz_list_first(&s->g.leases) != NULL) {
-		struct lease *l = (struct lease *)fz_list_first(&s->g.leases);
+		struct fz_lease *l =
+		    (struct fz_lease *)fz_list_first(&s->g.leases);
 
-		lease_end(l, "");
-		lease_free(l);
+		fz_lease_end(l, "");
+		fz_lease_free(l);
 	}
 	while (fz_list_first(&s->peers) != NULL) {
 		struct fz_list *peer = fz_list_first(&s->peers);
@@ -530,45 +532,45 @@ leave(struct submit *s)
 		free(peer);
 	}
 	fz_fd_close(&s->listener);
-	bus_close(s->g.bus);
+	fz_bus_close(s->g.bus);
 	free(s->g.pfd);
 }
 
 static int
 start(struct submit *s, char setup[SUBMIT_SETUP_MAX])
 {
-	struct strings strings = { setup, setup };
+	struct fz_strings strings = { setup, setup };
 	struct fz_err err = { 0 };
 	ssize_t n = fz_fd_read(s->control, setup, SUBMIT_SETUP_MAX);
 
 	if (n <= 0)
 		return -1;
 	strings.end += n;
-	if (fz_nats_url_read(&s->g.url, strings_next(&strings), &err) != 0) {
+	if (fz_nats_url_read(&s->g.url, fz_strings_next(&strings), &err) != 0) {
 		fail(s, err.text);
 		return -1;
 	}
-	s->g.creds = strings_next(&strings);
-	s->identity = strings_next(&strings);
-	if (listen_at(s, strings_next(&strings)) != 0) {
+	s->g.creds = fz_strings_next(&strings);
+	s->identity = fz_strings_next(&strings);
+	if (listen_at(s, fz_strings_next(&strings)) != 0) {
 		fail(s, "the gateway to NATS cannot make its socket");
 		return -1;
 	}
-	s->g.role = BUS_SUBMITTERS;
-	if (connection_open(&s->g, &err) == 0)
+	s->g.role = FZ_BUS_SUBMITTERS;
+	if (fz_connection_open(&s->g, &err) == 0)
 		return 0;
 	fail(s, err.text);
 	return -1;
 }
 
 int
-submit_main(int fd)
+fz_gateway_submit(int fd)
 {
 	char setup[SUBMIT_SETUP_MAX];
 	struct submit s = { .control = fd, .listener = -1 };
 
 	fz_list_init(&s.peers);
-	if (gateway_init(&s.g) != 0)
+	if (fz_gateway_init(&s.g) != 0)
 		return EXIT_FAILURE;
 	if (start(&s, setup) != 0)
 		return EXIT_FAILURE;

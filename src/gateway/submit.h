@@ -14,9 +14,9 @@
  * It ends when that socket is closed. A relay (relay.h) passes the descriptors
  * of a worker's stream, and ends with its lease.
  */
-#ifndef FZ_GATEWAY_SUBMIT_H
-#define FZ_GATEWAY_SUBMIT_H
+#ifndef FZ_SUBMIT_H
+#define FZ_SUBMIT_H
 
-int submit_main(int fd);
+int fz_gateway_submit(int fd);
 
 #endif

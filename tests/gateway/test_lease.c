@@ -26,12 +26,12 @@ enum { QUEUE_MAX = 4096, BODY_MAX = 4096, STREAM_LEN = 4 << 20 };
 
 struct message {
 	size_t len;
-	unsigned char bytes[PACKET_HEADER + BODY_MAX];
+	unsigned char bytes[FZ_PACKET_HEADER + BODY_MAX];
 };
 
 /* What is on its way to `to`, in order. */
-struct bus {
-	struct gateway *to;
+struct fz_bus {
+	struct fz_gateway *to;
 	unsigned loses; /* percent of the packets */
 	unsigned seed;
 	struct message *queue;
@@ -40,9 +40,9 @@ struct bus {
 };
 
 struct end {
-	struct gateway g;
-	struct bus bus;
-	struct lease *lease;
+	struct fz_gateway g;
+	struct fz_bus bus;
+	struct fz_lease *lease;
 	int user; /* the other end of the lease's socket */
 	unsigned char *sent, *got;
 	size_t nsent, ngot;
@@ -65,28 +65,28 @@ __wrap_malloc(size_t size)
 }
 
 size_t
-bus_body_max(const struct bus *bus)
+fz_bus_body_max(const struct fz_bus *bus)
 {
 	(void)bus;
 	return BODY_MAX;
 }
 
 bool
-bus_is_full(const struct bus *bus)
+fz_bus_is_full(const struct fz_bus *bus)
 {
 	return bus->n > QUEUE_MAX / 2;
 }
 
 /* The rest of the connection, which these tests do not use. */
 int
-bus_fd(const struct bus *bus)
+fz_bus_fd(const struct fz_bus *bus)
 {
 	(void)bus;
 	return -1;
 }
 
 int
-bus_socket(struct bus *bus, short *events)
+fz_bus_socket(struct fz_bus *bus, short *events)
 {
 	(void)bus;
 	*events = 0;
@@ -94,76 +94,76 @@ bus_socket(struct bus *bus, short *events)
 }
 
 void
-bus_rest(struct bus *bus)
+fz_bus_rest(struct fz_bus *bus)
 {
 	(void)bus;
 }
 
 void
-bus_read(struct bus *bus)
+fz_bus_read(struct fz_bus *bus)
 {
 	(void)bus;
 }
 
 void
-bus_write(struct bus *bus)
+fz_bus_write(struct fz_bus *bus)
 {
 	(void)bus;
 }
 
 void
-bus_send(struct bus *bus, const char *to, const struct packet *header,
+fz_bus_send(struct fz_bus *bus, const char *to, const struct fz_packet *header,
     unsigned char *bytes, size_t len)
 {
 	struct message *m = &bus->queue[bus->n];
 
 	assert_string_equal(to, bus->to->id);
-	packet_write(bytes, header);
+	fz_packet_write(bytes, header);
 	if ((unsigned)rand_r(&bus->seed) % 100 < bus->loses)
 		return;
 	assert_true(bus->n++ < QUEUE_MAX);
-	m->len = PACKET_HEADER + len;
+	m->len = FZ_PACKET_HEADER + len;
 	memcpy(m->bytes, bytes, m->len);
 }
 
 void
-bus_send_short(struct bus *bus, const char *to, const struct packet *header,
-    const void *body, size_t len)
+fz_bus_send_short(struct fz_bus *bus, const char *to,
+    const struct fz_packet *header, const void *body, size_t len)
 {
-	unsigned char bytes[PACKET_HEADER + BODY_MAX];
+	unsigned char bytes[FZ_PACKET_HEADER + BODY_MAX];
 
 	if (len != 0)
-		memcpy(bytes + PACKET_HEADER, body, len);
-	bus_send(bus, to, header, bytes, len);
+		memcpy(bytes + FZ_PACKET_HEADER, body, len);
+	fz_bus_send(bus, to, header, bytes, len);
 }
 
 void
-bus_probe(struct bus *bus, const char *to, const struct packet *header,
+fz_bus_probe(struct fz_bus *bus, const char *to, const struct fz_packet *header,
     const void *body, size_t len)
 {
 	bus->nprobes++;
-	bus_send_short(bus, to, header, body, len);
+	fz_bus_send_short(bus, to, header, body, len);
 }
 
 static void
-take(struct gateway *g, const struct packet *p)
+take(struct fz_gateway *g, const struct fz_packet *p)
 {
-	struct lease *l = lease_find(g, p->lease);
+	struct fz_lease *l = fz_lease_find(g, p->lease);
 
-	if (p->type == PACKET_BEAT)
-		beat_take(g, p);
+	if (p->type == FZ_PACKET_BEAT)
+		fz_beat_take(g, p);
 	else if (l != NULL)
-		lease_take(l, p);
+		fz_lease_take(l, p);
 }
 
 static void
-deliver(struct bus *bus)
+deliver(struct fz_bus *bus)
 {
 	unsigned n = bus->n;
-	struct packet p;
+	struct fz_packet p;
 
 	for (unsigned i = 0; i < n; i++) {
-		packet_read(&p, bus->queue[i].bytes, bus->queue[i].len);
+		fz_packet_read(&p, bus->queue[i].bytes, bus->queue[i].len);
 		take(bus->to, &p);
 	}
 	memmove(bus->queue, bus->queue + n, (bus->n - n) * sizeof(*bus->queue));
@@ -175,9 +175,9 @@ open_end(struct end *end, struct end *other, const char *id)
 {
 	int ends[2], out;
 
-	assert_int_equal(gateway_init(&end->g), 0);
-	memcpy(end->g.id, id, PACKET_ID + 1);
-	end->bus = (struct bus){ .to = &other->g, .seed = (unsigned)id[0] };
+	assert_int_equal(fz_gateway_init(&end->g), 0);
+	memcpy(end->g.id, id, FZ_PACKET_ID + 1);
+	end->bus = (struct fz_bus){ .to = &other->g, .seed = (unsigned)id[0] };
 	end->bus.queue = malloc(QUEUE_MAX * sizeof(*end->bus.queue));
 	end->sent = malloc(STREAM_LEN);
 	end->got = malloc(STREAM_LEN);
@@ -189,7 +189,7 @@ open_end(struct end *end, struct end *other, const char *id)
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
 	out = dup(ends[0]);
 	end->user = ends[1];
-	end->lease = lease_new(&end->g,
+	end->lease = fz_lease_new(&end->g,
 	    id[0] == 'a' ? "bbbbbbbbbbbbbbbb" : "aaaaaaaaaaaaaaaa", ends[0],
 	    out);
 }
@@ -201,8 +201,8 @@ setup(void **state)
 
 	open_end(&w->a, &w->b, "aaaaaaaaaaaaaaaa");
 	open_end(&w->b, &w->a, "bbbbbbbbbbbbbbbb");
-	lease_opened(w->a.lease, w->b.lease->id);
-	lease_opened(w->b.lease, w->a.lease->id);
+	fz_lease_opened(w->a.lease, w->b.lease->id);
+	fz_lease_opened(w->b.lease, w->a.lease->id);
 	*state = w;
 	return 0;
 }
@@ -210,7 +210,7 @@ setup(void **state)
 static void
 close_end(struct end *end)
 {
-	lease_free(end->lease);
+	fz_lease_free(end->lease);
 	if (end->user != -1)
 		close(end->user);
 	free(end->g.pfd);
@@ -256,11 +256,11 @@ turn(struct end *end)
 	int64_t stalled_ns;
 
 	use(end);
-	gateway_begin(&end->g);
-	lease_poll(end->lease);
-	gateway_wait(&end->g, 0, &stalled_ns);
+	fz_gateway_begin(&end->g);
+	fz_lease_poll(end->lease);
+	fz_gateway_wait(&end->g, 0, &stalled_ns);
 	if (!end->lease->over)
-		lease_work(end->lease);
+		fz_lease_work(end->lease);
 	deliver(&end->bus);
 }
 
@@ -271,8 +271,8 @@ exchange(struct world *w)
 		turn(&w->a);
 		turn(&w->b);
 		if (i % 16 == 0) {
-			beat_send(&w->a.g);
-			beat_send(&w->b.g);
+			fz_beat_send(&w->a.g);
+			fz_beat_send(&w->b.g);
 		}
 		if (w->a.lease->over && w->b.lease->over)
 			break;
@@ -323,7 +323,7 @@ test_lease_goes_on_with_a_new_connection(void **state)
 			w->a.bus.n = w->b.bus.n = 0;
 		}
 		end->g.bus = &end->bus;
-		beat_connected(&end->g);
+		fz_beat_connected(&end->g);
 	}
 	exchange(w);
 }
@@ -365,9 +365,9 @@ test_lease_of_one_end_alone_is_closed(void **state)
 	struct world *w = *state;
 
 	w->a.bus.loses = 100; /* the CLOSE is lost */
-	lease_end(w->a.lease, "");
+	fz_lease_end(w->a.lease, "");
 	w->a.bus.loses = 0;
-	beat_send(&w->b.g);
+	fz_beat_send(&w->b.g);
 	deliver(&w->b.bus);
 	assert_false(w->b.lease->over);
 	deliver(&w->a.bus);
@@ -379,7 +379,7 @@ static void
 check_at(struct end *end, int64_t ns)
 {
 	end->g.turn_ns = end->lease->heard_ns + ns;
-	beat_check(&end->g, end->g.turn_ns, 0);
+	fz_beat_check(&end->g, end->g.turn_ns, 0);
 }
 
 static void
@@ -390,8 +390,8 @@ test_beat_ends_a_lease_whose_peer_has_gone(void **state)
 
 	w->a.g.connected_ns = start_ns - 1;
 	w->a.g.turn_ns = start_ns + FZ_CLOCK_SECOND;
-	beat_absent(&w->a.g, "cccccccccccccccc");
-	beat_absent(&w->a.g, w->b.g.id);
+	fz_beat_absent(&w->a.g, "cccccccccccccccc");
+	fz_beat_absent(&w->a.g, w->b.g.id);
 	check_at(&w->a, 2 * FZ_CLOCK_SECOND);
 	assert_false(w->a.lease->over);
 	check_at(&w->a, 4 * FZ_CLOCK_SECOND);
@@ -407,7 +407,7 @@ test_beat_waits_for_a_peer_that_connects_again(void **state)
 	/* The server was started anew: the peer may come later. */
 	w->a.g.connected_ns = start_ns + FZ_CLOCK_SECOND;
 	w->a.g.turn_ns = start_ns + FZ_CLOCK_SECOND;
-	beat_absent(&w->a.g, w->b.g.id);
+	fz_beat_absent(&w->a.g, w->b.g.id);
 	check_at(&w->a, 30 * FZ_CLOCK_SECOND);
 	assert_false(w->a.lease->over);
 	check_at(&w->a, 61 * FZ_CLOCK_SECOND);
@@ -421,7 +421,7 @@ test_beat_does_not_count_time_that_was_not_its_own(void **state)
 	int64_t now_ns = w->a.lease->heard_ns + 90 * FZ_CLOCK_SECOND;
 
 	w->a.g.turn_ns = now_ns;
-	beat_check(&w->a.g, now_ns, 80 * FZ_CLOCK_SECOND);
+	fz_beat_check(&w->a.g, now_ns, 80 * FZ_CLOCK_SECOND);
 	assert_false(w->a.lease->over);
 }
 
@@ -429,16 +429,16 @@ static void
 test_beat_is_one_packet_for_each_peer(void **state)
 {
 	struct world *w = *state;
-	struct lease *more[60];
+	struct fz_lease *more[60];
 
 	for (int i = 0; i < 60; i++) {
-		more[i] = lease_new(&w->a.g, w->b.g.id, -1, -1);
-		lease_opened(more[i], (uint32_t)i + 100);
+		more[i] = fz_lease_new(&w->a.g, w->b.g.id, -1, -1);
+		fz_lease_opened(more[i], (uint32_t)i + 100);
 	}
-	beat_send(&w->a.g);
+	fz_beat_send(&w->a.g);
 	assert_int_equal(w->a.bus.nprobes, 2); /* 48 in one */
 	for (int i = 0; i < 60; i++)
-		lease_free(more[i]);
+		fz_lease_free(more[i]);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE /* F_DUPFD_CLOEXEC, closefrom */
-#include "gateway/process.h"
+#include "gateway/node_process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,7 +44,8 @@ set_files(posix_spawn_file_actions_t *files, const void *ctx)
 
 /* Start the process with these ends of its sockets. 0, or an error code. */
 static int
-start(const struct process_opts *opts, pid_t *pid, const struct files *files)
+start(const struct fz_node_process_opts *opts, pid_t *pid,
+    const struct files *files)
 {
 	const char *words[] = { opts->command, "--worker", opts->identity,
 		"--slot-line", PROCESS_SLOT, "--allow", opts->allow };
@@ -79,12 +80,12 @@ open_slot_line(int ends[2])
 }
 
 int
-process_start(const struct process_opts *opts, struct process *process,
-    struct fz_err *err)
+fz_node_process_start(const struct fz_node_process_opts *opts,
+    struct fz_node_process *process, struct fz_err *err)
 {
 	int ends[2], slot[2] = { -1, -1 }, code;
 
-	*process = (struct process){ 0, -1, -1, -1 };
+	*process = (struct fz_node_process){ 0, -1, -1, -1 };
 	if (fz_fd_socket_pair(ends, err) != 0)
 		return -1;
 	process->in = ends[0];

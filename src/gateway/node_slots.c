@@ -1,4 +1,4 @@
-#include "gateway/slots.h"
+#include "gateway/node_slots.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -9,54 +9,55 @@
 #include "worker/slot_line.h"
 
 void
-slots_poll(struct gateway *g)
+fz_node_slots_poll(struct fz_gateway *g)
 {
 	for (struct fz_list *at = g->leases.next; at != &g->leases;
 	     at = at->next) {
-		struct slot_use *use = &((struct lease *)at)->slot;
+		struct fz_slot_use *use = &((struct fz_lease *)at)->slot;
 
-		use->at = use->fd != -1 ? gateway_add(g, use->fd, POLLIN) : -1;
+		use->at =
+		    use->fd != -1 ? fz_gateway_add(g, use->fd, POLLIN) : -1;
 	}
 }
 
 /* Close the line of a worker that has ended, or is about to. */
 static void
-lose(struct slot_use *use)
+lose(struct fz_slot_use *use)
 {
 	fz_fd_close(&use->fd);
-	use->state = SLOT_NONE;
+	use->state = FZ_SLOT_NONE;
 }
 
 static void
-send_to(struct slot_use *use, enum fz_slot_type type)
+send_to(struct fz_slot_use *use, enum fz_slot_type type)
 {
 	if (fz_slot_send(use->fd, type, use->number) != 0)
 		lose(use);
 }
 
 static void
-take(struct slots *slots, struct slot_use *use,
+take(struct fz_node_slots *slots, struct fz_slot_use *use,
     const struct fz_slot_message *message)
 {
 	if (message->type == FZ_SLOT_WANT) {
-		use->state = SLOT_AWAITED;
+		use->state = FZ_SLOT_AWAITED;
 		use->number = message->number;
 		use->turn = ++slots->nturns;
 	} else if (message->number == use->number) {
-		use->state = SLOT_NONE;
+		use->state = FZ_SLOT_NONE;
 	}
 }
 
 static void
-receive(struct gateway *g, struct slots *slots)
+receive(struct fz_gateway *g, struct fz_node_slots *slots)
 {
 	for (struct fz_list *at = g->leases.next; at != &g->leases;
 	     at = at->next) {
-		struct slot_use *use = &((struct lease *)at)->slot;
+		struct fz_slot_use *use = &((struct fz_lease *)at)->slot;
 		struct fz_slot_message message;
 		int rc = 0;
 
-		if (use->fd == -1 || gateway_events(g, use->at) == 0)
+		if (use->fd == -1 || fz_gateway_events(g, use->at) == 0)
 			continue;
 		while ((rc = fz_slot_receive(use->fd, &message)) == 1)
 			take(slots, use, &message);
@@ -67,15 +68,15 @@ receive(struct gateway *g, struct slots *slots)
 
 /* The number of held slots, of all submitters or of one. */
 static unsigned
-count_held(const struct gateway *g, const char *peer)
+count_held(const struct fz_gateway *g, const char *peer)
 {
 	unsigned n = 0;
 
 	for (const struct fz_list *at = g->leases.next; at != &g->leases;
 	     at = at->next) {
-		const struct lease *l = (const struct lease *)at;
+		const struct fz_lease *l = (const struct fz_lease *)at;
 
-		if (l->slot.state == SLOT_HELD &&
+		if (l->slot.state == FZ_SLOT_HELD &&
 		    (peer == NULL || strcmp(l->peer, peer) == 0))
 			n++;
 	}
@@ -83,18 +84,18 @@ count_held(const struct gateway *g, const char *peer)
 }
 
 /* The worker that gets the next slot; NULL if none waits. */
-static struct slot_use *
-find_next(const struct gateway *g)
+static struct fz_slot_use *
+find_next(const struct fz_gateway *g)
 {
-	struct slot_use *best = NULL;
+	struct fz_slot_use *best = NULL;
 	unsigned fewest = 0;
 
 	for (struct fz_list *at = g->leases.next; at != &g->leases;
 	     at = at->next) {
-		struct lease *l = (struct lease *)at;
+		struct fz_lease *l = (struct fz_lease *)at;
 		unsigned n;
 
-		if (l->slot.state != SLOT_AWAITED)
+		if (l->slot.state != FZ_SLOT_AWAITED)
 			continue;
 		n = count_held(g, l->peer);
 		if (best != NULL &&
@@ -107,13 +108,13 @@ find_next(const struct gateway *g)
 }
 
 static void
-ask_holders(struct gateway *g)
+ask_holders(struct fz_gateway *g)
 {
 	for (struct fz_list *at = g->leases.next; at != &g->leases;
 	     at = at->next) {
-		struct slot_use *use = &((struct lease *)at)->slot;
+		struct fz_slot_use *use = &((struct fz_lease *)at)->slot;
 
-		if (use->state != SLOT_HELD || use->asked)
+		if (use->state != FZ_SLOT_HELD || use->asked)
 			continue;
 		use->asked = true;
 		send_to(use, FZ_SLOT_ASK);
@@ -121,9 +122,9 @@ ask_holders(struct gateway *g)
 }
 
 void
-slots_work(struct gateway *g, struct slots *slots)
+fz_node_slots_work(struct fz_gateway *g, struct fz_node_slots *slots)
 {
-	struct slot_use *next;
+	struct fz_slot_use *next;
 
 	receive(g, slots);
 	while ((next = find_next(g)) != NULL) {
@@ -131,7 +132,7 @@ slots_work(struct gateway *g, struct slots *slots)
 			ask_holders(g);
 			return;
 		}
-		next->state = SLOT_HELD;
+		next->state = FZ_SLOT_HELD;
 		next->asked = false;
 		send_to(next, FZ_SLOT_GRANT);
 	}
