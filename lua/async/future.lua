@@ -26,7 +26,7 @@ local wake_all, in_list = waiters.wake_all, wait.in_list
 local Unawaited = {}
 Unawaited.__index = Unawaited
 
--- All such errors, in the order in which they were made.
+-- All errors of this kind, in the order in which they were made.
 local unawaited, made = setmetatable({}, { __mode = "v" }), 0
 
 function Unawaited:__gc()

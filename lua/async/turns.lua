@@ -29,8 +29,8 @@ function Turn:done()
   return self._list._first == self
 end
 
----Wait until it is done. A task that cannot be suspended does not wait, because the calls before it
----may be its own callers.
+---Wait until the turn is done. A task that cannot be suspended does not wait, because the calls
+---before it may be its own callers.
 function Turn:wait()
   if not scheduler.current() then wait.until_done(self) end
   while not self:done() and wait.in_list(self) do end

@@ -38,7 +38,7 @@ enum { RECORDS_TEXT = 1, RECORDS_ENCODE, RECORDS_DECODE };
 
 struct lrecords {
 	const char *record; /* the current record; NULL: before the first */
-	size_t len;         /* its length, without the separator */
+	size_t len;         /* length of the record, without the separator */
 	const char *next;   /* the bytes behind its separator */
 	const char *end;    /* end of the block */
 	lua_Integer n;      /* number of the current record in the input */

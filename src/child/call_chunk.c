@@ -424,8 +424,8 @@ find_extra(lua_State *L, struct fz_child_calls *c)
 }
 
 /*
- * (call, function, list, kept): call all items from the current one on;
- * protected.
+ * (call, function, list, kept): call the function for the current item and all
+ * after it; protected.
  */
 static int
 items_body(lua_State *L)
@@ -458,9 +458,9 @@ put_apart(struct fz_child_calls *c)
 }
 
 /*
- * Prepare the values that all items share. False if that failed, and with it
+ * Prepare the values that all items share. False if that failed, which fails
  * the current item, or if the items cannot be decoded together, perhaps because
- * of one of them; then they come one by one.
+ * of one of them; then each is decoded alone.
  */
 static bool
 open_items(lua_State *L, struct fz_child_calls *c)

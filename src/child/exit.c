@@ -15,7 +15,8 @@ check_status(lua_State *L)
 	return (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
 }
 
-static const char exiting; /* its address is the key of a flag */
+/* the address of this variable is the key of a flag */
+static const char exiting;
 
 /* os.exit([code [, close]]); the upvalue is the original function. */
 static int

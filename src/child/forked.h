@@ -7,7 +7,7 @@
 /* In a forked process, first of all: call these functions. [-0, +0, e] */
 void fz_forked_call(lua_State *L);
 
-/* The same, unless they were called in this process already. [-0, +0, e] */
+/* The same, unless this was called in this process before. [-0, +0, e] */
 void fz_forked_check(lua_State *L);
 
 /* Open: core.on_fork. The core table is on top. [-0, +0, e] */

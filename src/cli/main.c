@@ -96,7 +96,7 @@ ignore_environment(lua_State *L)
 
 	lua_pushboolean(L, 1);
 	lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
-	/* it belongs to the first table of the library */
+	/* this function belongs to the first table of the library */
 	lua_getglobal(L, "require");
 	lua_getglobal(L, LUA_LOADLIBNAME);
 	lua_pushcfunction(L, luaopen_package);
@@ -265,7 +265,7 @@ fill_standard_files(void)
 {
 	int fd;
 
-	do /* reads and writes of it fail, as those of a closed file do */
+	do /* reads and writes of the stream fail, as for a closed file */
 		fd = open("/dev/null", O_PATH);
 	while (fd != -1 && fd <= STDERR_FILENO);
 	if (fd != -1)

@@ -101,7 +101,7 @@ static natsStatus
 read_wanted(void *ctx, bool add)
 {
 	(void)ctx;
-	(void)add; /* it is always added */
+	(void)add; /* libnats always adds the socket */
 	return NATS_OK;
 }
 
@@ -158,7 +158,7 @@ absence_came(
 		wake(bus);
 		return;
 	}
-	/* if there is no memory, the answer to the next beat serves as well */
+	/* without memory this answer is lost; that to the next beat follows */
 	free(parcel);
 	natsMsg_Destroy(msg);
 }

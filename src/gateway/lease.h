@@ -50,7 +50,7 @@ struct fz_lease {
 	size_t written;        /* number of these bytes that are written */
 	bool got_end;          /* the END of the other direction has come */
 	bool over;
-	bool beaten;      /* it is in the beat that is being sent */
+	bool beaten;      /* the lease is in the beat that is being sent */
 	char why[160];    /* why it failed; "": it ended in good order */
 	int64_t heard_ns; /* time at which the peer was last heard */
 	/* time since which the server does not know the peer; 0: it does */

@@ -18,7 +18,7 @@ struct fz_err;
 
 struct fz_blocks {
 	int fd;        /* -1: closed */
-	bool borrowed; /* the descriptor stays open: standard input */
+	bool borrowed; /* do not close the descriptor: it is standard input */
 	/* a read may wait, because the file is not a regular one */
 	bool waits;
 	bool ended;     /* nothing is left to read */

@@ -78,9 +78,9 @@ struct fz_proc_program {
 	const char *path;
 	char *const *argv;
 	char *const *environ_; /* its environment; NULL: that of this process */
-	bool enters;           /* it will call fz_proc_enter() */
+	bool enters;           /* the child will call fz_proc_enter() */
 	int in;                /* becomes its standard input; 0: /dev/null */
-	/* it inherits these descriptors, under the same numbers */
+	/* the child inherits these descriptors, under the same numbers */
 	const int *keep;
 	size_t nkeep;
 };
@@ -141,9 +141,9 @@ void fz_proc_terminate(const struct fz_proc *proc);
 int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
 
 /*
- * Reap the processes that dead children left and that have died since. Returns
- * whether a killed one still lives: then call it again soon. At the end of all
- * work, fz_proc_reap_last() waits for their deaths, for a bounded time.
+ * Reap those descendants of dead children that have died since. Returns whether
+ * a killed one still lives: then call it again soon. At the end of all work,
+ * fz_proc_reap_last() waits for their deaths, for a bounded time.
  */
 bool fz_proc_reap_late(void);
 void fz_proc_reap_last(void);

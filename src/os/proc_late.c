@@ -87,7 +87,9 @@ note_workers(void)
 
 static void worker_died(pid_t pid);
 
-/* Whether some of what these dead children have left may be alive. */
+/*
+ * End the descendants of these dead children. Returns whether one may be alive.
+ */
 static bool
 end_marked(const pid_t *parents, size_t nparents, int64_t until_ns)
 {
@@ -102,7 +104,9 @@ end_marked(const pid_t *parents, size_t nparents, int64_t until_ns)
 	return fz_proctree_kill_orphans(&search);
 }
 
-/* What `pid` has left is adopted until it is ended. False: too many are noted.
+/*
+ * Note the dead child `pid`, whose descendants are adopted until they are
+ * ended. False if too many are noted.
  */
 static bool
 note_parent(pid_t pid)
@@ -143,7 +147,7 @@ look_again(pid_t pid)
 		    &pid, 1, fz_clock_after(fz_clock_ns(), LATE_LAST_NS));
 }
 
-/* Whether what dead children have left may be alive. */
+/* End the descendants of dead children. Returns whether one may be alive. */
 static bool
 end_late_orphans(void)
 {

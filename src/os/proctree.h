@@ -33,7 +33,7 @@ bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
 /* A worker is called FZ_PROCTREE_WORKER and the number of its parent. */
 #define FZ_PROCTREE_WORKER "fzlua/"
 
-/* A search for what dead children of this process have left. */
+/* A search for descendants of dead children of this process. */
 struct fz_proctree_search {
 	const char *mark; /* "NAME=" in the environment of what a child left */
 	const pid_t *parents; /* the dead children; their numbers follow it */

@@ -20,7 +20,8 @@ struct fz_spawn {
 	 */
 	int (*files)(posix_spawn_file_actions_t *files, const void *ctx);
 	const void *ctx;
-	bool in_group; /* it begins in the process group of this process */
+	/* the child begins in the process group of this process */
+	bool in_group;
 	/* Signals that are blocked until the program has set their actions. In
 	 * any case none is ignored. */
 	sigset_t blocked;

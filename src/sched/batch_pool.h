@@ -38,8 +38,8 @@ struct fz_batch_owner *fz_batch_pool_owner(struct fz_batch_pool *pool);
 
 /*
  * Give the number to another function. Workers that are forked later inherit
- * that; `code` is sent to the present ones. Takes the reference. NULL: there
- * are no present workers.
+ * the function; `code` is sent to the workers that exist. Takes the reference
+ * to `code`, which may be NULL if there are none.
  */
 void fz_batch_pool_func(
     struct fz_batch_pool *pool, uint32_t number, struct fz_blob *code);

@@ -62,7 +62,7 @@ trace(const struct fz_event_log *log, const struct fz_job_event *event,
 		return;
 	record->name = fz_trace_name(log->names, log->of_items ? 0 : node);
 	if (!log->of_items && event->map == 0)
-		record->first = 0; /* it is not an item of a list */
+		record->first = 0; /* not the event of an item of a list */
 	if (failure != NULL && event->kind != FZ_JOB_EVENT_DONE)
 		fz_trace_add_error(log->trace, record, failure);
 }

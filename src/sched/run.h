@@ -85,7 +85,7 @@ int fz_run_start(struct fz_run *run, struct fz_err *err);
 /* The flow of the run, for run_lookup.h. */
 struct fz_flow *fz_run_flow(const struct fz_run *run);
 
-/* The id of its change (worker/change.h). */
+/* The id of the run's change (worker/change.h). */
 uint64_t fz_run_id(const struct fz_run *run);
 
 /*

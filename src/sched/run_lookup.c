@@ -223,7 +223,7 @@ fz_lookup_start_map(struct fz_step *step, struct fz_batch *batch)
 		    fz_batch_know(batch, e->element, e->value, NULL) != 0)
 			break; /* the remaining elements are called */
 	}
-	/* The batch owns a value that it got, even if it had no memory. */
+	/* fz_batch_know() takes the value even if it fails. */
 	if (known != NULL && i < known->n &&
 	    known->list[i].element <= batch->total)
 		i++;

@@ -125,7 +125,7 @@ join(struct together *t, struct fz_ready_list *list)
 	t->jobs[t->n++] = &step->job;
 }
 
-/* Collect the next steps: all are of the same node as the first one. */
+/* Collect the next steps, as long as they are of the same node. */
 static void
 collect(struct together *t, struct fz_ready_list *list, uint32_t max)
 {

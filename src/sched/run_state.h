@@ -32,7 +32,8 @@ enum fz_step_state {
 	FZ_STEP_READY,     /* could start now */
 	FZ_STEP_SENT,      /* a worker has it */
 	FZ_STEP_UNDECIDED, /* failed, and waits for fz_run_decide() */
-	FZ_STEP_MAPPED,    /* its list is there, and its elements are called */
+	/* a map: its list is there, and its elements are called */
+	FZ_STEP_MAPPED,
 	FZ_STEP_DELAYED,   /* failed, and is tried again after its backoff */
 	FZ_STEP_DONE,      /* its values are there */
 	FZ_STEP_FAILED,    /* failed for good */

@@ -77,7 +77,7 @@ struct fz_membership {
 	size_t next_small;
 	/* list of objects to be freed later, linked by `next` */
 	struct fz_ref dropped;
-	uint32_t free_seat; /* the first one of its seats; 0: none */
+	uint32_t free_seat; /* the first free seat; 0: none */
 	uint32_t task;      /* number of the task that runs; 0: none */
 };
 
@@ -155,7 +155,7 @@ void fz_heap_free_seat(struct fz_membership *own, uint32_t number);
 struct fz_object {
 	_Atomic uint32_t type; /* 0: a free small object */
 	uint32_t generation;   /* differs for each object */
-	/* it was sent as a value, so that any process may receive it */
+	/* the object was sent as a value, so that any process may receive it */
 	_Atomic uint32_t sent;
 	uint32_t maker; /* the member that created it */
 	/*

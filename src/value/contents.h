@@ -35,7 +35,8 @@ struct fz_contents_sum {
 	uint64_t hash;
 	uint64_t size; /* words in the sum: about the size of a message */
 	bool certain;  /* every change of the value changes `hash` */
-	bool opaque;   /* it has contents that cannot be sent as plain bytes */
+	/* the object has contents that cannot be sent as plain bytes */
+	bool opaque;
 };
 
 void fz_contents_init(struct fz_contents *c);

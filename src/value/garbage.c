@@ -59,7 +59,10 @@ fz_garbage_age(struct fz_garbage *garbage, lua_State *L, bool collect)
 	int kib = lua_gc(L, LUA_GCCOUNT);
 
 	if (kib < garbage->aged_kib)
-		garbage->aged_kib = kib; /* old objects have died since */
+		/*
+		 * less than then: some of the old objects have been collected
+		 */
+		garbage->aged_kib = kib;
 	if (kib < GARBAGE_HEAP || !lua_gc(L, LUA_GCISRUNNING))
 		return false;
 	if (kib <= garbage->aged_kib + garbage->aged_kib / 4)

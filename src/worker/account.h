@@ -44,8 +44,9 @@ struct fz_program_account {
 };
 
 /*
- * A new one for a program below `lineage`, which may be NULL; a list of the
- * engine keeps those to be used again. NULL: there is no shared memory.
+ * A new account for a program below `lineage`, which may be NULL. `retired` is
+ * the engine's list of accounts to use again. NULL if there is no shared
+ * memory.
  */
 struct fz_program_account *fz_account_new(struct fz_membership *own,
     struct fz_list *retired, const struct fz_lineage *lineage);
@@ -57,7 +58,7 @@ struct fz_program_account *fz_account_new(struct fz_membership *own,
 void fz_account_retire(
     struct fz_list *retired, struct fz_program_account *account);
 
-/* Forget those that are retired: the heap is left. */
+/* Forget the retired accounts, because the process leaves the heap. */
 void fz_account_forget(struct fz_list *retired);
 
 /* The account in the heap with this name; NULL if there is none. */

@@ -112,11 +112,14 @@ struct fz_call {
 	bool timed;             /* note the time at which each item starts */
 	bool measured;          /* report the usage of each item */
 	uint32_t seq, func, nargs;
-	uint32_t nvalues; /* of a job: number of results that are wanted */
+	uint32_t nvalues; /* number of results that are wanted from a job */
 	uint32_t kind;    /* of a chunk: enum fz_wire_kind */
-	/* number of items from the current one on; of a job: 1 */
+	/*
+	 * number of items that are left of a chunk, with the current one; 1 for
+	 * a job
+	 */
 	uint32_t nitems;
-	uint64_t item; /* of a chunk: index of the current one */
+	uint64_t item; /* index in the list of the current item of a chunk */
 	uint64_t seed;
 	/* limit of the worker's memory in bytes; 0: none */
 	uint64_t memory;

@@ -70,7 +70,7 @@ struct fz_engine {
 	/* idle workers, which do nothing by themselves */
 	struct fz_list resting;
 	struct fz_fork_hook hook;
-	struct fz_timer late; /* reaps what dead children have left */
+	struct fz_timer late; /* reaps descendants of dead children */
 	/* In a worker: the arena of its parent, for reading. */
 	struct fz_arena *inherited;
 };

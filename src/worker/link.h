@@ -136,7 +136,8 @@ struct fz_link_owner {
 	void (*joined)(void *ctx, pid_t pid); /* the worker runs on its node */
 	void (*printed)(
 	    void *ctx, enum fz_stdio file, const void *bytes, size_t len);
-	void (*leaving)(void *ctx); /* its node leaves: send it no more jobs */
+	/* the worker's node leaves: send the worker no more jobs */
+	void (*leaving)(void *ctx);
 };
 
 struct fz_link {

@@ -27,7 +27,7 @@ struct link_stream {
 	struct fz_link link;
 	uint32_t started;   /* one above the last number that was announced */
 	int64_t started_ns; /* time at which that announcement came */
-	/* it waits for a slot of its node, to start the next item */
+	/* the worker waits for a slot of its node, to start the next item */
 	bool waits;
 	int64_t heard_ns;    /* time at which bytes came last */
 	bool recalling;      /* a RECALL is not answered yet */

@@ -32,8 +32,8 @@ struct fz_node {
 	/* For a node that announces itself. */
 	/* id of its gateway; "": the node does not announce itself */
 	char id[24];
-	bool gone;           /* it cannot be used now, because of `why` */
-	bool silent;         /* it is gone, and may come back */
+	bool gone;           /* the node cannot be used now, because of `why` */
+	bool silent;         /* the node is gone, and may come back */
 	unsigned processors; /* values when it was announced */
 	char load[16];
 };

@@ -138,7 +138,8 @@ set_outcome(struct fz_program *program, const struct fz_death *death)
 		return;
 	if (program->nreport == sizeof(program->report)) {
 		end->err = program->report.err;
-		end->timed_out = false; /* it ended before it was killed */
+		/* the program ended before it was killed */
+		end->timed_out = false;
 		end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 		end->exitcode = WIFSIGNALED(status) ? 0 : WEXITSTATUS(status);
 	} else if (end->timed_out) {

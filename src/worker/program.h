@@ -48,7 +48,7 @@ struct fz_program_end {
 	struct fz_err err;
 	int signal;     /* the signal that killed it; 0: none */
 	int exitcode;   /* valid if `signal` is 0 */
-	bool timed_out; /* it was killed because of its timeout */
+	bool timed_out; /* the program was killed because of its timeout */
 	struct fz_buf out, errors;
 };
 

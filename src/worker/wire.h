@@ -82,9 +82,9 @@ enum fz_wire_type {
 
 /* Flags of a frame. */
 enum {
-	FZ_WIRE_TIMED = 1,   /* of a job: note the time of its start */
+	FZ_WIRE_TIMED = 1,   /* note the time at which the job starts */
 	FZ_WIRE_GROWS = 2,   /* of ITEMS, VALUES, STORED: an unfinished frame */
-	FZ_WIRE_MEASURED = 4 /* of a job: report its usage; see above */
+	FZ_WIRE_MEASURED = 4 /* report the usage of the job; see above */
 };
 
 /* Flags in the body of SETUP. */

@@ -104,8 +104,8 @@ struct fz_job {
 	/* time of its start, as far as the parent knows it */
 	int64_t started_ns;
 	int64_t ended_ns; /* time at which its last reply was read */
-	bool repeats;     /* it is tried again if its worker is lost */
-	bool measured;    /* its worker measures it, for a trace */
+	bool repeats;     /* the job is tried again if its worker is lost */
+	bool measured;    /* the worker measures the job, for a trace */
 	/*
 	 * Of a measured job: the usage of the items in its last answer, by the
 	 * clock of this process; and its node, NULL: this machine.
@@ -177,7 +177,8 @@ struct fz_worker_opts {
 	const struct fz_link_ops *link; /* NULL: fz_link_fork */
 	/* name of a worker in messages; NULL: "worker" */
 	const char *noun;
-	bool replaceable; /* its owner replaces it if it cannot start */
+	/* the owner replaces this worker if it cannot start */
+	bool replaceable;
 };
 
 struct fz_worker {
@@ -194,14 +195,15 @@ struct fz_worker {
 	pid_t pid;
 	int64_t news_ns; /* time at which it last answered, or became busy */
 	int64_t mean_ns; /* moving average of the time of a job; 0: unknown */
-	bool dying;      /* it is killed and not yet reaped */
+	bool dying;      /* the worker is killed and not yet reaped */
 	/* a recall at once returns the jobs that it has not begun */
 	bool recalls;
-	bool leaving;      /* it is dismissed and ends by itself */
-	bool retiring;     /* dismiss it once idle: it damaged shared memory, or
-			      its node leaves */
-	bool unreached;    /* it did not join its node */
-	bool failed_start; /* it died by itself before it started a job */
+	bool leaving;   /* the worker is dismissed and ends by itself */
+	bool retiring;  /* dismiss it once idle: it damaged shared memory, or
+			   its node leaves */
+	bool unreached; /* the worker did not join its node */
+	/* the worker died by itself before it started a job */
+	bool failed_start;
 	/* the reason that it reported; NONE: unknown */
 	struct fz_err start_err;
 	struct fz_death death; /* how it ended, once it is dead */
@@ -210,10 +212,12 @@ struct fz_worker {
 	 */
 	uint64_t funcs[FZ_WORKER_FUNCS];
 	uint64_t version; /* newest version of functions that it inherited */
-	/* it holds a slot of fz_slots while it is busy; set by the pool */
+	/*
+	 * the worker holds a slot of fz_slots while it is busy; set by the pool
+	 */
 	bool has_slot;
 	struct fz_node *node; /* the node that it runs on; NULL: this machine */
-	/* it counts as busy on its node; set by the pool */
+	/* the worker counts as busy on its node; set by the pool */
 	bool loads_node;
 	struct fz_worker *next, **prev;
 	struct fz_list resting; /* in the engine's list while it rests */
@@ -295,7 +299,10 @@ void fz_worker_kill(
 /* Send it SIGTERM. A job that runs then counts as crashed. */
 void fz_worker_terminate(struct fz_worker *worker);
 
-/* Kill it and wait until it is dead; `dead` is called before this returns. */
+/*
+ * Kill the worker and wait until it is dead; `dead` is called before this
+ * returns.
+ */
 void fz_worker_end(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);
 
@@ -326,8 +333,8 @@ unsigned fz_worker_nresting(const struct fz_engine *engine);
 bool fz_worker_is_resting(const struct fz_engine *engine, pid_t pid);
 
 /*
- * Kill it if needed, wait until it is dead, free it. Nothing is reported of its
- * jobs. NULL is allowed.
+ * Kill the worker if needed, wait until it is dead, and free it. Nothing is
+ * reported about its jobs. NULL is allowed.
  */
 void fz_worker_free(struct fz_worker *worker);
 

@@ -130,8 +130,8 @@ find_death(struct fz_worker_pipes *p, const struct fz_death *death)
 		/*
 		 * The report that the head has begun may be lost as well. So
 		 * the head counts as begun: otherwise a job that ends its node
-		 * would do so again and again, and a job could run twice that
-		 * must not be tried again.
+		 * would end one node after another, and a job that must not be
+		 * tried again could run twice.
 		 */
 		if (p->node_lost && !p->output.holds)
 			p->head_begun = true;
@@ -331,7 +331,7 @@ begin_deadline(const struct fz_worker_pipes *p, const struct fz_job *job)
 	if (p->output.holds)
 		return FZ_CLOCK_NEVER;
 	if (p->link->ops->waits != NULL && p->link->ops->waits(p->link))
-		/* it waits because other submitters use the node */
+		/* the worker waits because other submitters use the node */
 		return FZ_CLOCK_NEVER;
 	if (since_ns < p->joined_ns)
 		since_ns = p->joined_ns;

@@ -95,8 +95,8 @@ fz_worker_note_used(
 	    used.took_ns > INT64_MAX - used.started_ns)
 		return;
 	/*
-	 * A reply comes some time after the end of its job; the shortest such
-	 * time is that of transport.
+	 * A reply comes some time after the end of its job; the shortest time
+	 * that was seen is the time of transport.
 	 */
 	ahead_ns = used.started_ns + used.took_ns - now_ns;
 	if (!shared && (p->ahead_ns == 0 || ahead_ns > p->ahead_ns))
@@ -263,7 +263,7 @@ fz_worker_recall(struct fz_worker *worker)
 		return 0;
 	}
 	if (!p->link->ops->recall(p->link))
-		return 0; /* they are returned when the answer comes */
+		return 0; /* the jobs are returned when the answer comes */
 	n = fz_worker_return(p, fz_worker_claimed(p), p->link->next_seq);
 	fz_worker_report_idle(p, n);
 	return n;

@@ -53,7 +53,7 @@ struct fz_worker_pipes {
 	pid_t pid;
 	/* time at which it joined its node; 0: it has not, or it has none */
 	int64_t joined_ns;
-	/* it sent an impossible reply, so that no more is read */
+	/* the worker sent an impossible reply, so that no more is read */
 	bool distrusted;
 	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
 	char why[FZ_ERR_TEXT_MAX];
@@ -74,7 +74,10 @@ struct fz_worker_pipes {
 	struct fz_timer timer;
 	/* kills the worker if it does not end when asked */
 	struct fz_timer force;
-	/* Armed while a reply has come in part, and until it joins its node. */
+	/*
+	 * Armed while only a part of a reply has come, and until the worker
+	 * joins its node.
+	 */
 	struct fz_timer half;
 };
 

@@ -41,7 +41,7 @@ struct fz_lbatch {
 	int64_t timeout_ns;
 	/* for calls in this process; started if the pool has no workers */
 	struct fz_llocal ll;
-	/* it is the spare batch of the pool, and in use */
+	/* the batch is the pool's spare batch, and in use */
 	bool busy;
 	struct fz_arena_buf buf; /* buffer for the items being encoded */
 	lua_State *thread;       /* encodes the items of its list */

@@ -90,7 +90,7 @@ weight(lua_State *L)
 	return len > IMAP_SHORT ? len : 0;
 }
 
-/* The same for an item, which may be the size of an encoded one. */
+/* The same for an item, which may be a number: the size of an encoded item. */
 static size_t
 item_weight(lua_State *L)
 {
@@ -371,9 +371,9 @@ imap_know(lua_State *L)
 }
 
 /*
- * imap:gather([made]): store the results that have come; append number and
- * value of those that were not known to the list `made`, whose length is in its
- * field n
+ * imap:gather([made]): store the results that have come; append to the list
+ * `made`, whose length is in its field n, the number and the value of each
+ * result that was not known
  */
 static int
 imap_gather(lua_State *L)

@@ -228,7 +228,7 @@ barrier_wait(lua_State *L)
 	return fz_lwait_pushed(L, wait);
 }
 
-/* barrier:reset(): make it as new; its waiters raise "broken" */
+/* barrier:reset(): make the barrier as new; its waiters raise "broken" */
 static int
 barrier_reset(lua_State *L)
 {
@@ -236,7 +236,7 @@ barrier_reset(lua_State *L)
 	return 0;
 }
 
-/* barrier:abort(): break it until it is reset */
+/* barrier:abort(): break the barrier until it is reset */
 static int
 barrier_abort(lua_State *L)
 {

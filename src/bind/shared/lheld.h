@@ -17,7 +17,8 @@ struct fz_lshared;
 struct fz_object;
 
 struct fz_lheld {
-	struct fz_lheld_note *notes; /* the notes; the newest is the last one */
+	/* the notes, in the order in which they were made */
+	struct fz_lheld_note *notes;
 	size_t n, room;
 };
 

@@ -12,8 +12,8 @@
 /* In shared memory. All zero: it is free, and neither recursive nor brief. */
 struct fz_llock {
 	struct fz_lock lock;
-	bool recursive; /* its holder may acquire it again */
-	bool inner;     /* it is part of a condition */
+	bool recursive; /* the holder may acquire the lock again */
+	bool inner;     /* the lock is part of a condition */
 	/*
 	 * The lock of a value or an array, which is consistent at any time: it
 	 * is recursive, and mostly held for one short operation.

@@ -56,7 +56,10 @@ fz_lshared_member(const struct fz_lshared *shared)
 	return fz_heap_self(shared->membership);
 }
 
-/* The same, but joins if need be. Raises if it cannot. [-0, +0, e] */
+/*
+ * The same, but joins if this process has not. Raises an error if it cannot.
+ * [-0, +0, e]
+ */
 uint32_t fz_lshared_join_now(lua_State *L, const struct fz_lshared *shared);
 static inline uint32_t
 fz_lshared_join(lua_State *L, const struct fz_lshared *shared)

@@ -55,7 +55,7 @@ struct fz_lwait {
 	 */
 	bool slept;
 	unsigned char state;
-	/* its index on the Lua stack; 0: it is on the C stack */
+	/* index of this struct on the Lua stack; 0: it is on the C stack */
 	int index;
 	uint32_t self;   /* the member that waits */
 	int64_t late_ns; /* time of the next try() with `late` */
@@ -63,7 +63,7 @@ struct fz_lwait {
 	 * The time of the next check whether anything can end the wait, and the
 	 * pause before the check after that.
 	 */
-	int64_t check_ns, pause_ns; /* pause_ns is 0 before the first one */
+	int64_t check_ns, pause_ns; /* pause_ns is 0 before the first check */
 	unsigned ntries;            /* see fz_lsuspended_ntries() */
 };
 
