@@ -16,7 +16,7 @@ local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 -- string may include each other.
 local C_LAYERS = {
   {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err", "hash"},
-  {dir = "os/", "process", "slab", "alloc", "fd", "pollfd", "term", "footer", "cwd",
+  {dir = "os/", "process", "slab", "alloc", "fd fd_private", "pollfd", "term", "footer", "cwd",
     "cgroup", "cpus", "memory", "usage", "jobserver", "lines", "blocks", "spin", "loop", "proctree",
     "stdio", "children", "death", "spawn",
     "proc proc_child proc_late proc_spawn proc_state"},

@@ -18,6 +18,7 @@ local ALLOWED = {
   -- Computed once, the same in each thread.
   spin = {known = "atomic; the number of processors"},
   fd = {refused = "atomic; whether the kernel lacks a flag"},
+  fd_private = {helper_stack = "of a child, before it has threads", left = "likewise"},
   rawarray = {learned = "written once, see progress", progress = "atomic"},
   handle = {known = "atomic; a constant"},
 

@@ -85,47 +85,13 @@ fz_fd_clear_standard(int *fd, struct fz_err *err)
 	return 0;
 }
 
-static _Atomic uint64_t *
-private_word(int fd)
-{
-	return &fz_process.private_fds[fd / 64];
-}
-
-static uint64_t
-private_bit(int fd)
-{
-	return UINT64_C(1) << fd % 64;
-}
-
-int
-fz_fd_make_private(int fd, struct fz_err *err)
-{
-	int n = atomic_load(&fz_process.nprivate), word = fd / 64;
-
-	if (fd >= FZ_PROCESS_FDS)
-		return fz_err_sys(err, EMFILE, "descriptor %d", fd);
-	while (n <= word && !atomic_compare_exchange_weak(
-				&fz_process.nprivate, &n, word + 1))
-		continue;
-	atomic_fetch_or(private_word(fd), private_bit(fd));
-	return 0;
-}
-
-bool
-fz_fd_is_private(int fd)
-{
-	return fd < FZ_PROCESS_FDS &&
-	       (atomic_load_explicit(private_word(fd), memory_order_relaxed) &
-		   private_bit(fd)) != 0;
-}
-
 void
 fz_fd_close(int *fd)
 {
 	int keep = errno;
 
-	if (*fd != -1 && fz_fd_is_private(*fd))
-		atomic_fetch_and(private_word(*fd), ~private_bit(*fd));
+	if (*fd != -1)
+		fz_fd_clear_private(*fd);
 	/*
 	 * close() is not retried on EINTR: Linux has closed the descriptor by
 	 * then.
@@ -165,37 +131,6 @@ fz_fd_close_others(int *keep, size_t n)
 		first = keep[i] + 1;
 	}
 	return close_between(first, INT_MAX);
-}
-
-/* The first descriptor from `fd` on that is private, or not, as `wanted`. */
-static int
-next_private(int fd, bool wanted)
-{
-	int end = 64 * atomic_load(&fz_process.nprivate);
-
-	while (fd < end && fz_fd_is_private(fd) != wanted) {
-		if (wanted && atomic_load(private_word(fd)) == 0)
-			fd |= 63; /* skip the rest of this word */
-		fd++;
-	}
-	return fd;
-}
-
-void
-fz_fd_close_private(void)
-{
-	int n = atomic_load(&fz_process.nprivate);
-	int first = next_private(0, true), end;
-
-	for (; first < 64 * n; first = next_private(end, true)) {
-		end = next_private(first, false);
-		if (close_between(first, end - 1) == 0)
-			continue;
-		for (int fd = first; fd < end; fd++)
-			close(fd);
-	}
-	for (int i = 0; i < n; i++)
-		atomic_store(&fz_process.private_fds[i], 0);
 }
 
 void

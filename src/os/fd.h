@@ -35,13 +35,23 @@ int fz_fd_clear_standard(int *fd, struct fz_err *err);
 int fz_fd_close_others(int *keep, size_t n);
 
 /*
- * Mark `fd` for the next fz_fd_close_private(); fz_fd_close() removes the mark.
- * A parent marks its pipe ends to each child, so that a later child closes all
- * of them in few calls. 0, or -1 and `err`.
+ * Mark `fd` for the next fz_fd_close_private(); fz_fd_close() and
+ * fz_fd_clear_private() remove the mark. A parent marks its pipe ends to each
+ * child, so that a later child closes all of them in few calls. With `helped`,
+ * in a child without threads, a helper closes them if they are many: some
+ * microseconds later, in parallel. 0, or -1 and `err`.
  */
 int fz_fd_make_private(int fd, struct fz_err *err);
+void fz_fd_clear_private(int fd);
 bool fz_fd_is_private(int fd);
-void fz_fd_close_private(void);
+void fz_fd_close_private(bool helped);
+
+/*
+ * In a child that keeps `*fd`, before fz_fd_close_private(): if that has much
+ * to close, give *fd a low number, because the last descriptors of a table can
+ * be closed at once.
+ */
+void fz_fd_lower(int *fd);
 
 /*
  * Raise the soft limit of descriptors to the hard one, and restore it before

@@ -174,7 +174,7 @@ fz_loop_adopt(struct fz_loop *loop)
 		return;
 	release_all(loop);
 	if (fz_process.inherits_private)
-		fz_fd_close_private();
+		fz_fd_close_private(false);
 	fz_process.inherits_private = false;
 }
 
@@ -632,6 +632,6 @@ void
 fz_loop_in_child(struct fz_loop *loop)
 {
 	release_all(loop);
-	fz_fd_close_private();
+	fz_fd_close_private(true);
 	fz_process.inherits_private = false;
 }

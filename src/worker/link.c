@@ -138,6 +138,18 @@ close_worker_ends(struct fz_link *link)
 }
 
 void
+fz_link_lower_ends(struct fz_link *link)
+{
+	bool both = link->worker_out == link->worker_in;
+
+	fz_fd_lower(&link->worker_in);
+	if (both)
+		link->worker_out = link->worker_in;
+	else
+		fz_fd_lower(&link->worker_out);
+}
+
+void
 fz_link_forked(struct fz_link *link)
 {
 	close_worker_ends(link);

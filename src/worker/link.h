@@ -172,6 +172,9 @@ struct fz_link *fz_link_open(const struct fz_link_ops *ops,
     struct fz_engine *engine, const struct fz_link_owner *owner, void *ctx,
     struct fz_err *err);
 
+/* In the worker, before it closes private descriptors: see fz_fd_lower(). */
+void fz_link_lower_ends(struct fz_link *link);
+
 /* Called in the parent once the worker runs. */
 void fz_link_forked(struct fz_link *link);
 

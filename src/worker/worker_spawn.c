@@ -51,6 +51,7 @@ child_main(void *ctx, const struct fz_err *failed)
 	fz_fd_close(&b->err[0]);
 	fz_fd_close(&b->out[1]); /* descriptor 1 is a copy of it now */
 	fz_fd_close(&b->err[1]);
+	fz_link_lower_ends(p->link);
 	fz_loop_in_child(p->opts.engine->loop);
 	if (p->link->ops->enter(p->link, &port, &err) != 0)
 		return refuse(p->link, &err);

@@ -248,7 +248,7 @@ test_fd_close_private_closes_no_other(void **state)
 	fz_fd_close(&fd); /* its number is used for something else */
 	assert_int_equal(dup2(ends[0], FIRST + 5), FIRST + 5);
 	assert_false(fz_fd_is_private(FIRST + 5));
-	fz_fd_close_private();
+	fz_fd_close_private(false);
 	for (int i = 0; i < NFD; i++) {
 		fd = FIRST + i;
 		assert_int_equal(is_open(fd), i % 3 == 0 || i == 5);
@@ -257,7 +257,7 @@ test_fd_close_private_closes_no_other(void **state)
 			fz_fd_close(&fd);
 	}
 	assert_true(is_open(ends[0]) && is_open(ends[1]));
-	fz_fd_close_private();
+	fz_fd_close_private(false);
 }
 
 static int
