@@ -513,7 +513,9 @@ wait_ready(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 		loop->npolled = epoll_poll(loop, 0, NULL);
 	if (loop->npolled != 0)
 		fz_spin_paid(&loop->spin);
-	else
+	else if (ms != 0 && fz_spin_shares(&loop->spin))
+		loop->npolled = epoll_poll(loop, 0, NULL);
+	if (loop->npolled == 0)
 		loop->npolled = sleep_until_ready(loop, ms);
 	if (loop->npolled >= 0)
 		return 0;

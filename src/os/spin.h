@@ -39,6 +39,12 @@ struct fz_spin {
 bool fz_spin_again(struct fz_spin *spin);
 
 /*
+ * Whether the processes at work have the same processor as the waiter: what it
+ * has woken may have run, and caused the event, before the waiter goes on.
+ */
+bool fz_spin_shares(const struct fz_spin *spin);
+
+/*
  * The awaited event is some microseconds away, and its cause does not need this
  * processor: do not yield it before `until_ns`; 0: yield it.
  */
