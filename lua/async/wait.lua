@@ -116,7 +116,7 @@ end)
 ---lines.
 ---@return boolean
 function wait.alone()
-  return scheduler.count() == 0 and not ticker_id and nothing_watched()
+  return not ticker_id and next(firm) == nil and next(loose) == nil and scheduler.count() == 0
 end
 
 -- The list that the task is added to while it waits for `object`.

@@ -54,7 +54,7 @@ function Pool.new(options, here)
   local exit = exit_function
     and function() callback.call("an exit function", exit_function) end
   local self = setmetatable({
-    _options = options, _limits = nil, _exit = exit, _size = workers, _results = {}, _calls = 0,
+    _options = options, _limits = false, _exit = exit, _size = workers, _results = {}, _calls = 0,
     _closed = false, _imaps = setmetatable({}, { __mode = "k" }),
     _core = core.pool {
       funcs = {}, init = options.init, batches = true, max_tasks = options.max_tasks,
@@ -68,6 +68,7 @@ function Pool.new(options, here)
       self._limits[name] = options[name]
     end
   end
+  self._direct = workers > 0 and not options.retry_if and not options.cache
   return self
 end
 
@@ -170,7 +171,7 @@ end
 -- The options of one call of `f`, with the trace of the command if there is one.
 local function traced(options, what, f)
   local trace, names = Trace.of_call(what, f)
-  if not trace then return options end
+  if not trace then return options or nil end
   local copy = { trace = trace, trace_names = names }
   for key, value in pairs(options or {}) do copy[key] = value end
   return copy
@@ -205,8 +206,13 @@ local function cache_of(self, what, f, options)
     "call")
 end
 
--- Call f(...) in a worker, and wait for all its results.
+-- Call f(...) in a worker, and wait for all its results. A call that needs nothing else goes to the
+-- engine at once, because what is in Lua would take longer than the rest.
 function Pool:apply(f, ...)
+  if getmetatable(self) == Pool and self._direct and not self._closed and not command_line.trace
+      and type(f) == "function" and wait.alone() then
+    return raise_or_return(core.apply(self._core, f, self._limits or nil, ...))
+  end
   local pool = open(self, "pool:apply")
   if type(f) ~= "function" then check.type(f, "function", 1, "pool:apply") end
   local cache = self._options.cache and cache_of(self, "pool:apply", f, NO_OPTIONS)
