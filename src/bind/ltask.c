@@ -50,7 +50,7 @@ fz_ltask_wait(lua_State *L)
 }
 
 /* Resume `co`, which has its arguments; `yields`: its waits may yield. */
-static int
+static inline int
 run(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs, int *nres,
     bool yields)
 {
@@ -72,22 +72,25 @@ run(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs, int *nres,
  * Returns the number of results, which are on top of L, or -1 with the error on
  * top.
  */
-static int
+static inline int
 resume(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs)
 {
 	int nres, status;
 
-	if (!lua_checkstack(co, nargs)) {
+	if (nargs != 0 && !lua_checkstack(co, nargs)) {
 		lua_pushliteral(L, "too many arguments to resume");
 		return -1;
 	}
-	lua_xmove(L, co, nargs);
+	if (nargs != 0)
+		lua_xmove(L, co, nargs);
 	status = run(tasks, L, co, nargs, &nres,
 	    tasks->yields == L && lua_isyieldable(L));
 	if (status != LUA_OK && status != LUA_YIELD) {
 		lua_xmove(co, L, 1);
 		return -1;
 	}
+	if (nres == 0)
+		return 0;
 	if (!lua_checkstack(L, nres + 1)) {
 		lua_pop(co, nres);
 		lua_pushliteral(L, "too many results to resume");
@@ -165,12 +168,10 @@ set_passed(lua_State *L, struct passed *passed, lua_State *co)
 
 /* Whether a task waits in `co`, so that no other may resume it. */
 static bool
-is_passed(lua_State *L, const struct fz_ltasks *tasks, const lua_State *co)
+is_passed(lua_State *L, const lua_State *co)
 {
 	bool found;
 
-	if (tasks->npassed == 0)
-		return false;
 	luaL_checkstack(L, 2, NULL);
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &passed_key);
 	found = lua_rawgetp(L, -1, co) != LUA_TNIL;
@@ -228,14 +229,14 @@ pass_on(lua_State *L, lua_State *co, int at, lua_KFunction continued)
 /*
  * Resume `co`. Returns whether it is in a wait, which the caller must pass on.
  */
-static bool
+static inline bool
 waits_after(lua_State *L, lua_State *co, int nargs, int at, int *n)
 {
 	struct fz_ltasks *tasks = tasks_of(L);
 
 	if (at != 0)
 		set_passed(L, lua_touserdata(L, at), NULL);
-	if (is_passed(L, tasks, co)) {
+	if (tasks->npassed != 0 && is_passed(L, co)) {
 		lua_pushliteral(L, "cannot resume a coroutine in which another "
 				   "task waits");
 		*n = -1;
