@@ -1,5 +1,6 @@
 #include "bind/jobs/lpool.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include <lauxlib.h>
@@ -49,7 +50,6 @@ struct lpool {
 	const char *tag;
 	struct fz_pool *pool;          /* NULL until it is made */
 	struct fz_batch_pool *batches; /* NULL: a pool for runs */
-	struct fz_lfuncs funcs;
 	uint64_t seed, ncalls;
 	unsigned calls; /* number of calls under way in this process */
 	struct fz_serve_home home;
@@ -58,14 +58,22 @@ struct lpool {
 	/* the pool makes a single map, after which its workers end */
 	bool once;
 	struct fz_lpool_init init; /* state of init in this process */
+	/*
+	 * Only a pool with batches has them: each fork copies the memory of all
+	 * pools, and a chain has one for each stage.
+	 */
+	struct fz_lfuncs funcs;
 };
+
+/* Bytes of a pool for runs. */
+#define LPOOL_OF_RUNS offsetof(struct lpool, funcs)
 
 static struct lpool *
 to_lpool(lua_State *L, int idx)
 {
 	struct lpool *lp = lua_touserdata(L, idx);
 
-	if (lp == NULL || lua_rawlen(L, idx) != sizeof(*lp) ||
+	if (lp == NULL || lua_rawlen(L, idx) < LPOOL_OF_RUNS ||
 	    lp->tag != &lpool_tag)
 		luaL_typeerror(L, idx, POOL_TYPE);
 	return lp;
@@ -242,9 +250,11 @@ read_start(lua_State *L, const struct fz_engine *engine)
 static struct lpool *
 push_pool(lua_State *L)
 {
-	struct lpool *lp = lua_newuserdatauv(L, sizeof(*lp), POOL_NUSER);
+	size_t size = fz_llimits_flag(L, 1, "batches") ? sizeof(struct lpool)
+						       : LPOOL_OF_RUNS;
+	struct lpool *lp = lua_newuserdatauv(L, size, POOL_NUSER);
 
-	memset(lp, 0, sizeof(*lp));
+	memset(lp, 0, size);
 	lp->tag = &lpool_tag;
 	lp->once = fz_llimits_flag(L, 1, "once");
 	lp->garbage = fz_garbage_open(L);
