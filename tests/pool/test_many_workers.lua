@@ -5,7 +5,7 @@ local fz = require "fzlua"
 local tests = {}
 
 -- More workers than any whose descriptors a new one closes itself.
-local MANY <const> = 80
+local MANY <const> = 110
 
 ---A chain whose stages add 1 to x; the last one calls f before.
 local function chain_of(n, f)
