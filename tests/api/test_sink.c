@@ -125,8 +125,8 @@ test_sink_a_failed_output_raises(void **state)
 
 	h->fails = ENOSPC;
 	assert_int_not_equal(run(h, "fz.map(print, {1}, {jobs = 1})"), LUA_OK);
-	assert_non_null(strstr(
-	    luaL_tolstring(h->L, -1, NULL), "cannot write the output of a worker"));
+	assert_non_null(strstr(luaL_tolstring(h->L, -1, NULL),
+	    "cannot write the output of a worker"));
 	h->fails = 0;
 	assert_int_equal(run(h, "fz.map(print, {2}, {jobs = 1})"), LUA_OK);
 	assert_string_equal(h->out, "2\n");
