@@ -365,7 +365,8 @@ close_unlocked(void)
 void
 fz_heap_release(struct fz_membership *own)
 {
-	uint32_t self = fz_heap_self(own);
+	uint32_t self =
+	    own->generation == fz_process.generation ? own->owner : 0;
 
 	*own = (struct fz_membership){ .acquired = false };
 	fz_process_lock();

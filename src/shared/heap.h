@@ -70,6 +70,7 @@ struct fz_membership {
 	/* set between fz_heap_acquire() and fz_heap_release() */
 	bool acquired;
 	uint32_t number; /* number of the member; 0: it has not joined */
+	uint32_t owner;  /* the same, also before it shares; 0: none */
 	/* generation of the process that has joined: a forked child has not */
 	uint32_t generation;
 	unsigned char *small; /* the block for its small objects; NULL: none */
@@ -106,15 +107,18 @@ fz_heap_self(const struct fz_membership *own)
 bool fz_heap_alive(uint32_t member);
 
 /*
- * Whether `self` is the only living member, apart from members in processes for
- * which `ignores` is true. False also if other code than the library has forked
- * a process that has the heap: it, or a child of it, may live and become a
+ * Whether `self` is the only living member that shares, apart from members in
+ * processes for which `ignores` is true. False also if other code than the
+ * library has forked a process that has the heap: it, or a child of it, may
+ * live and become a
  * member.
  */
 bool fz_heap_is_alone(uint32_t self,
     bool (*ignores)(const void *ctx, pid_t pid), const void *ctx);
 
-/* Whether no other instance, dead or alive, has ever been a member. */
+/*
+ * Whether no other instance, dead or alive, has ever been a member that shares.
+ */
 bool fz_heap_is_only(uint32_t self);
 
 /* The place of a member, below FZ_HEAP_MEMBERS; reused after its death. */
@@ -175,6 +179,16 @@ struct fz_object {
  */
 void *fz_heap_new(
     struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err);
+
+/*
+ * The same for an object without handles. The instance has no number until it
+ * joins, and does not share: fz_heap_is_alone() ignores it.
+ */
+void *fz_heap_new_quiet(
+    struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err);
+
+/* Whether any process has made such an object. */
+bool fz_heap_has_quiet(void);
 
 /*
  * Free an object that this member has created, and all blocks that it owns. No

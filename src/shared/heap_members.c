@@ -143,7 +143,8 @@ fz_heap_is_alone(
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t member = atomic_load(&fz_heap_wait(i)->member);
 
-		if (member != self && !ignores(ctx, member_at(i)->pid) &&
+		if (member != self && atomic_load(&member_at(i)->shares) &&
+		    !ignores(ctx, member_at(i)->pid) &&
 		    fz_heap_alive(member))
 			return false;
 	}
@@ -153,7 +154,7 @@ fz_heap_is_alone(
 bool
 fz_heap_is_only(uint32_t self)
 {
-	return fz_heap_nplaces() == 1 && self == UINT32_C(1) << PLACE_BITS;
+	return self != 0 && atomic_load(&heap_head()->nsharers) == 1;
 }
 
 static struct member *
@@ -209,6 +210,7 @@ join(struct fz_membership *own, struct fz_err *err)
 		m->generation = m->generation % (GENERATIONS - 1) + 1;
 		self = m->generation << PLACE_BITS | place;
 		m->dead_ns = 0;
+		atomic_store(&m->shares, false);
 		m->pid = getpid();
 		m->joined_ns = boot_ns();
 		inherit_seats(own, place, self);
@@ -219,16 +221,35 @@ join(struct fz_membership *own, struct fz_err *err)
 }
 
 uint32_t
-fz_heap_join(struct fz_membership *own, struct fz_err *err)
+fz_heap_enter(struct fz_membership *own, struct fz_err *err)
 {
-	uint32_t self = fz_heap_self(own);
+	uint32_t self =
+	    own->generation == fz_process.generation ? own->owner : 0;
 
 	if (self != 0 || fz_heap_open(err) != 0)
 		return self;
 	self = join(own, err);
 	if (self != 0)
-		*own = (struct fz_membership){ own->acquired, self,
-			fz_process.generation, NULL, 0, { 0 }, own->free_seat,
-			own->task };
+		*own = (struct fz_membership){ .acquired = own->acquired,
+			.owner = self,
+			.generation = fz_process.generation,
+			.free_seat = own->free_seat,
+			.task = own->task };
+	return self;
+}
+
+uint32_t
+fz_heap_join(struct fz_membership *own, struct fz_err *err)
+{
+	uint32_t self = fz_heap_self(own);
+
+	if (self != 0)
+		return self;
+	self = fz_heap_enter(own, err);
+	if (self == 0)
+		return 0;
+	atomic_store(&member_at(fz_heap_place(self))->shares, true);
+	atomic_fetch_add(&heap_head()->nsharers, 1);
+	own->number = self;
 	return self;
 }

@@ -61,26 +61,24 @@ new_small(struct fz_membership *own, struct fz_err *err)
 
 	if (object != NULL)
 		return object;
-	block = fz_heap_alloc(own->number, BLOCK, err);
+	block = fz_heap_alloc(own->owner, BLOCK, err);
 	if (block == NULL)
 		return NULL;
 	memset(block, 0, BLOCK);
 	atomic_store(
-	    &heap->owners[block_number(block)], owner_word(SMALL, own->number));
+	    &heap->owners[block_number(block)], owner_word(SMALL, own->owner));
 	own->small = block;
 	own->next_small = 0;
 	return small_at(block, 0);
 }
 
-void *
-fz_heap_new(
-    struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err)
+/* For the member `self`, which this instance is. */
+static void *
+new_object(struct fz_membership *own, uint32_t self, uint32_t type, size_t size,
+    struct fz_err *err)
 {
 	struct fz_object *object;
-	uint32_t self = fz_heap_join(own, err);
 
-	if (self == 0)
-		return NULL;
 	if (size <= SMALL_SIZE) {
 		object = new_small(own, err);
 		size = SMALL_SIZE;
@@ -96,6 +94,33 @@ fz_heap_new(
 		fz_heap_set_owner(object, object);
 	atomic_store(&object->type, type);
 	return object;
+}
+
+void *
+fz_heap_new(
+    struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err)
+{
+	uint32_t self = fz_heap_join(own, err);
+
+	return self != 0 ? new_object(own, self, type, size, err) : NULL;
+}
+
+void *
+fz_heap_new_quiet(
+    struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err)
+{
+	uint32_t self = fz_heap_enter(own, err);
+
+	if (self == 0)
+		return NULL;
+	atomic_store(&heap_head()->has_quiet, true);
+	return new_object(own, self, type, size, err);
+}
+
+bool
+fz_heap_has_quiet(void)
+{
+	return heap->base != NULL && atomic_load(&heap_head()->has_quiet);
 }
 
 /* Free the blocks that an object owns beside its own: a queue's segments. */

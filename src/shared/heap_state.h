@@ -58,6 +58,7 @@ struct member {
 	uint32_t generation;
 	/* time at which the member was first found dead; 0: never */
 	int64_t dead_ns;
+	_Atomic bool shares; /* it may have handles */
 };
 
 /* A seat belongs to a place for ever, and so to one member after another. */
@@ -88,6 +89,8 @@ struct head {
 	_Atomic uint32_t generation; /* generation of the next object */
 	_Atomic uint32_t nseats;
 	_Atomic uint32_t nforeign; /* see struct fz_process_heap */
+	_Atomic uint32_t nsharers; /* members that shared, dead or alive */
+	_Atomic bool has_quiet;    /* see fz_heap_has_quiet() */
 	struct member members[FZ_HEAP_MEMBERS];
 	struct seat seats[FZ_HEAP_SEATS];
 };
@@ -151,6 +154,12 @@ seat_at(uint32_t number)
 
 /* Reserve memory for a part of the heap. 0, or -1 and errno. */
 int fz_heap_reserve(const void *at, size_t len);
+
+/*
+ * The number under which an instance owns blocks; it does not share yet if it
+ * has not joined. 0 and `err`.
+ */
+uint32_t fz_heap_enter(struct fz_membership *own, struct fz_err *err);
 
 /* Make a robust mutex in shared memory. 0 or an errno. */
 int fz_heap_init_lock(pthread_mutex_t *mutex);

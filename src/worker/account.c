@@ -43,7 +43,7 @@ begin(struct in_heap *a, uint64_t above)
 static struct in_heap *
 new_in_heap(struct fz_membership *own, uint64_t above)
 {
-	struct in_heap *a = fz_heap_new(own, ACCOUNT_TYPE, sizeof(*a), NULL);
+	struct in_heap *a = fz_heap_new_quiet(own, ACCOUNT_TYPE, sizeof(*a), NULL);
 
 	if (a != NULL)
 		begin(a, above);

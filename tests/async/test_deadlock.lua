@@ -264,6 +264,25 @@ local function output(...)
   return out
 end
 
+-- The parent of a worker that is a program has an object of the shared heap, but no handle.
+tests["a wait of a worker is named, one and two levels deep, however it has started"] = function()
+  local deep = [[
+    local start = %q
+    local function wait() return fz.queue():get() end
+    local function below(f)
+      return function() return fz.map(f, { 1 }, { jobs = 2, start = start }) end
+    end
+    %s()]]
+  for _, start in ipairs { "fork", "spawn" } do
+    for _, f in ipairs { "below(wait)", "below(below(wait))",
+      "below(function() below(math.abs)() wait() end)" } do
+      local _, err, status = t.command("-e", deep:format(start, f))
+      t.match(err, "deadlock: nothing can end the wait for an item of a queue or pipe")
+      t.equal(status, 1)
+    end
+  end
+end
+
 tests["a wait with a timeout is no deadlock"] = function()
   t.equal(output("-e", [[
     print(fz.queue():get(0.3))

@@ -53,6 +53,82 @@ test_heap_a_forked_child_is_another_member(void **state)
 	assert_true(fz_heap_alive(self));
 }
 
+static bool
+ignores_none(const void *ctx, pid_t pid)
+{
+	(void)ctx;
+	(void)pid;
+	return false;
+}
+
+static void
+quiet_child(uint64_t arg)
+{
+	struct fz_object *object =
+	    fz_heap_new_quiet(&this_member, 7, sizeof(*object), NULL);
+
+	if (arg != 0)
+		fz_heap_join(&this_member, NULL);
+	report->number = fz_heap_self(&this_member) != 0 ? 2 : object != NULL;
+}
+
+/* What is true for this process while such a child lives. */
+static void
+see_beside(uint64_t arg, uint32_t self, bool *alone, bool *only)
+{
+	pid_t pid = start_reporting_member(quiet_child, arg);
+
+	heap_head()->nforeign = 0; /* as if the library had forked it */
+	*alone = fz_heap_is_alone(self, ignores_none, NULL);
+	*only = fz_heap_is_only(self);
+	kill_member(pid);
+	assert_int_equal(report->number, 1 + arg);
+}
+
+/* A deadlock is found beside one that cannot have a handle. */
+static void
+test_heap_one_with_quiet_objects_does_not_share(void **state)
+{
+	uint32_t self = join();
+	bool alone, only;
+
+	(void)state;
+	see_beside(0, self, &alone, &only);
+	assert_true(alone && only);
+	assert_true(fz_heap_has_quiet());
+	see_beside(1, self, &alone, &only);
+	assert_false(alone || only);
+	assert_true(fz_heap_is_alone(self, ignores_none, NULL));
+	assert_false(fz_heap_is_only(self));
+}
+
+/* It keeps its place and its block when it joins. */
+static void
+test_heap_a_quiet_one_joins_later(void **state)
+{
+	struct fz_object *one, *two;
+	uint32_t self;
+
+	(void)state;
+	assert_false(fz_heap_has_quiet());
+	one = fz_heap_new_quiet(&this_member, 7, sizeof(*one), NULL);
+	assert_int_equal(fz_heap_self(&this_member), 0);
+	self = join();
+	assert_int_equal(self, one->maker);
+	assert_int_equal(fz_heap_nplaces(), 1);
+	two = fz_heap_new(&this_member, 7, sizeof(*two), NULL);
+	assert_int_equal(
+	    (unsigned char *)two - (unsigned char *)one, FZ_HEAP_SMALL);
+	assert_true(fz_heap_is_only(self));
+	fz_heap_release(&this_member);
+	fz_heap_acquire(&this_member);
+	one = fz_heap_new_quiet(&this_member, 7, sizeof(*one), NULL);
+	assert_non_null(one);
+	fz_heap_release(&this_member); /* its lock is not left behind */
+	assert_int_equal(fz_heap_wake_fd(), -1);
+	fz_heap_acquire(&this_member);
+}
+
 static void
 test_heap_a_place_is_used_again_after_a_second(void **state)
 {
@@ -215,6 +291,12 @@ test_heap_stays_while_the_thread_that_joined_lives(void **state)
 }
 
 static void
+forget_this_member(void)
+{
+	this_member.number = this_member.owner = 0;
+}
+
+static void
 test_heap_has_room_for_4096(void **state)
 {
 	struct fz_err err = { 0 };
@@ -222,11 +304,11 @@ test_heap_has_room_for_4096(void **state)
 
 	(void)state;
 	for (int i = 1; i < FZ_HEAP_MEMBERS; i++) {
-		this_member.number = 0; /* it is alive all the same */
+		forget_this_member(); /* it is alive all the same */
 		assert_int_not_equal(join(), 0);
 	}
 	assert_int_equal(fz_heap_nplaces(), FZ_HEAP_MEMBERS);
-	this_member.number = 0;
+	forget_this_member();
 	assert_int_equal(fz_heap_join(&this_member, &err), 0);
 	assert_non_null(strstr(err.text, "4096"));
 	for (uint32_t i = 0; i < FZ_HEAP_MEMBERS; i++) {
@@ -249,6 +331,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_heap_a_forked_child_is_another_member),
+		TEST(test_heap_one_with_quiet_objects_does_not_share),
+		TEST(test_heap_a_quiet_one_joins_later),
 		TEST(test_heap_a_place_is_used_again_after_a_second),
 		TEST(
 		    test_heap_a_death_while_joining_or_allocating_blocks_no_other),
