@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "os/fd.h"
 #include "os/jobserver.h"
+#include "os/process.h"
 #include "sched/slots_state.h"
 #include "worker/child_port.h"
 #include "worker/engine.h"
@@ -217,6 +218,7 @@ fz_slots_of_make(struct fz_engine *engine, const int fd[2], struct fz_err *err)
 	}
 	s->page = page;
 	s->first.account = page;
+	s->first.generation = fz_process.generation;
 	s->lineage = &s->first;
 	s->n = SLOTS_OF_MAKE;
 	engine->slots = s;

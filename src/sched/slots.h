@@ -92,7 +92,10 @@ void fz_slots_forget(struct fz_slots_waiter *waiter);
 /* A worker died: write back the tokens that it and its descendants held. */
 void fz_slots_died(struct fz_slots *slots, struct fz_account *account);
 
-/* Prepare the environment of a worker before its fork. 0, or -1 and `err`. */
+/*
+ * Before the start of a worker or process: prepare its environment, and count
+ * what programs below it will hold. 0, or -1 and `err`.
+ */
 int fz_slots_prepare(struct fz_slots *slots, struct fz_err *err);
 
 /*
@@ -101,6 +104,9 @@ int fz_slots_prepare(struct fz_slots *slots, struct fz_err *err);
  * must stay valid until its process ends.
  */
 void fz_slots_enter(struct fz_slots *slots, struct fz_lineage *lineage);
+
+/* The same for a process, which keeps its environment. */
+void fz_slots_count_in(struct fz_slots *slots, struct fz_lineage *lineage);
 
 /*
  * How a worker that is a program gets its slots. Call it after

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "os/jobserver.h"
+#include "os/process.h"
 #include "sched/slots_state.h"
 #include "worker/account.h"
 #include "worker/engine.h"
@@ -38,6 +39,8 @@ fz_slots_prepare(struct fz_slots *slots, struct fz_err *err)
 	char **copy, **made_of;
 	size_t n = 0;
 
+	if (slots->lineage != NULL)
+		fz_account_share(&slots->engine->membership, slots->lineage);
 	if (slots->entered || is_current(slots, env))
 		return 0;
 	while (env[n] != NULL)
@@ -70,10 +73,17 @@ fz_slots_lend(const struct fz_slots *slots, struct fz_worker_slots *lent)
 }
 
 void
-fz_slots_enter(struct fz_slots *slots, struct fz_lineage *lineage)
+fz_slots_count_in(struct fz_slots *slots, struct fz_lineage *lineage)
 {
 	lineage->above = slots->lineage;
+	lineage->generation = fz_process.generation;
 	slots->lineage = lineage;
+}
+
+void
+fz_slots_enter(struct fz_slots *slots, struct fz_lineage *lineage)
+{
+	fz_slots_count_in(slots, lineage);
 	if (slots->engine->slots != slots) {
 		fz_slots_ref(slots);
 		slots->engine->slots = slots;

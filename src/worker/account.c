@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/container.h"
+#include "os/process.h"
 #include "shared/heap.h"
 
 /* The type of accounts in the heap, which differs from the types of handles. */
@@ -67,7 +68,7 @@ fz_account_find(uint64_t name)
  * That of an ancestor must outlive this process, which has made it.
  */
 static uint64_t
-name_at(struct fz_membership *own, const struct fz_lineage *at, bool is_ours)
+name_at(struct fz_membership *own, const struct fz_lineage *at)
 {
 	struct in_heap *a;
 	uint64_t name;
@@ -77,10 +78,11 @@ name_at(struct fz_membership *own, const struct fz_lineage *at, bool is_ours)
 	name = atomic_load(&at->account->shared);
 	if (fz_account_find(name) != NULL)
 		return name;
-	a = new_in_heap(own, name_at(own, at->above, false));
+	a = new_in_heap(own, name_at(own, at->above));
 	if (a == NULL)
 		return 0;
-	atomic_store(&a->object.sent, !is_ours);
+	atomic_store(
+	    &a->object.sent, at->generation != fz_process.generation);
 	if (atomic_compare_exchange_strong(
 		&at->account->shared, &name, name_of(a)))
 		return name_of(a);
@@ -116,7 +118,7 @@ struct fz_program_account *
 fz_account_new(struct fz_membership *own, struct fz_list *retired,
     const struct fz_lineage *lineage)
 {
-	uint64_t above = name_at(own, lineage, true);
+	uint64_t above = name_at(own, lineage);
 	struct fz_program_account *account = used_again(retired, above);
 	struct in_heap *a;
 
@@ -131,6 +133,13 @@ fz_account_new(struct fz_membership *own, struct fz_list *retired,
 	account->account = &a->account;
 	account->name = name_of(a);
 	return account;
+}
+
+void
+fz_account_share(struct fz_membership *own, const struct fz_lineage *lineage)
+{
+	if (fz_heap_has_quiet())
+		name_at(own, lineage);
 }
 
 void

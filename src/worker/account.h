@@ -31,6 +31,7 @@ struct fz_account {
 struct fz_lineage {
 	struct fz_account *account;
 	const struct fz_lineage *above; /* the parent's; NULL: there is none */
+	uint32_t generation; /* of its process; others have inherited it */
 };
 
 enum { FZ_ACCOUNT_DEPTH = 64 }; /* most ancestors in which a program counts */
@@ -50,6 +51,14 @@ struct fz_program_account {
  */
 struct fz_program_account *fz_account_new(struct fz_membership *own,
     struct fz_list *retired, const struct fz_lineage *lineage);
+
+/*
+ * Before a fork: programs below the child will count in this process, too. If
+ * no process has started a program yet, they will find a place themselves; that
+ * one is never freed.
+ */
+void fz_account_share(
+    struct fz_membership *own, const struct fz_lineage *lineage);
 
 /*
  * Its program is dead: it will be used again, but not soon, because descendants

@@ -150,6 +150,26 @@ tests["processes of functions share the slots of these"] = function()
   t.equal({ peak(log) }, { 3, 8 })
 end
 
+tests["a process of a function gives its slots back when it is killed"] = function()
+  local log = t.file ""
+  local outer <close> = wide(1, function()
+    local held = t.file ""
+    local process = fz.process(function()
+      nest(1, 4, { jobs = 4 }, function()
+        note(held, "+")
+        os.execute "sleep 60"
+      end)
+    end):start()
+    repeat fz.sleep(0.01) until #io.open(held):read "a" > 60
+    process:kill()
+    process:join()
+    nest(1, 8, { jobs = 4 }, leaf(log, 0.05))
+    return 1
+  end)
+  outer:invoke({ A = 1 }, { jobs = 4 })
+  t.equal({ peak(log) }, { 4, 8 })
+end
+
 tests["a function that ends by its timeout takes no slot with it"] = function()
   local log = t.file ""
   local stage = fz.stage "s"

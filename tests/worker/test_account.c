@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "faults.h"
 #include "os/process.h"
 #include "shared/heap.h"
@@ -39,7 +40,8 @@ test_account_a_program_counts_in_those_above(void **state)
 {
 	struct world *w = *state;
 	struct fz_account top = { 0 }, middle = { 0 };
-	struct fz_lineage above = { &top, NULL }, own = { &middle, &above };
+	struct fz_lineage above = { .account = &top },
+			  own = { .account = &middle, .above = &above };
 	struct fz_lineage lineage[FZ_ACCOUNT_DEPTH];
 	struct fz_program_account *one = new_account(w, &own);
 	struct fz_program_account *two = new_account(w, &own);
@@ -82,6 +84,42 @@ test_account_in_the_heap_is_its_own(void **state)
 	retire(w, two);
 }
 
+static struct in_heap_head {
+	struct fz_object object;
+	struct fz_account account;
+} *
+in_heap(const struct fz_account *account)
+{
+	uint64_t name = atomic_load(&account->shared);
+
+	return FZ_CONTAINER_OF(
+	    fz_account_find(name), struct in_heap_head, account);
+}
+
+/* It is freed with the process whose it is, or never. */
+static void
+test_account_of_an_ancestor_outlives_who_made_it(void **state)
+{
+	struct world *w = *state;
+	struct fz_account top = { 0 }, own = { 0 };
+	struct fz_lineage above = { .account = &top },
+			  mine = { .account = &own,
+				  .above = &above,
+				  .generation = fz_process.generation };
+	struct fz_program_account *one;
+
+	above.generation = mine.generation + 1; /* as of another process */
+	fz_account_share(&w->engine.membership, &mine);
+	assert_int_equal(atomic_load(&own.shared), 0); /* there is no program */
+	one = new_account(w, &mine);
+	assert_true(atomic_load(&in_heap(&top)->object.sent));
+	assert_false(atomic_load(&in_heap(&own)->object.sent));
+	atomic_store(&own.shared, 0);
+	fz_account_share(&w->engine.membership, &mine);
+	assert_false(atomic_load(&in_heap(&own)->object.sent));
+	retire(w, one);
+}
+
 static void
 test_account_is_used_again_later(void **state)
 {
@@ -111,7 +149,7 @@ test_account_that_is_overwritten(void **state)
 	uint64_t bad[] = { 1, one->name + 1, UINT64_MAX,
 		one->name ^ UINT64_C(1) << 40 };
 
-	own = (struct fz_lineage){ &mine, NULL };
+	own = (struct fz_lineage){ .account = &mine };
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_null(fz_account_find(bad[i]));
 		atomic_store(&mine.shared, bad[i]);
@@ -152,7 +190,7 @@ test_account_needs_memory(void **state)
 {
 	struct world *w = *state;
 	struct fz_account mine = { 0 };
-	const struct fz_lineage own = { &mine, NULL };
+	const struct fz_lineage own = { .account = &mine };
 	struct fz_program_account *account;
 
 	fz_process.heap.failed = 1; /* this process cannot map the heap */
@@ -178,6 +216,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_account_a_program_counts_in_those_above),
 		TEST(test_account_in_the_heap_is_its_own),
+		TEST(test_account_of_an_ancestor_outlives_who_made_it),
 		TEST(test_account_is_used_again_later),
 		TEST(test_account_that_is_overwritten),
 		TEST(test_account_needs_memory),

@@ -20,8 +20,10 @@
 #include "value/garbage.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"
+#include "worker/account.h"
 #include "worker/blob.h"
 #include "worker/change.h"
+#include "worker/child_port.h"
 #include "worker/engine.h"
 #include "worker/start.h"
 #include "worker/worker.h"
@@ -149,8 +151,24 @@ push_thread(lua_State *L, int nargs)
 	return thread;
 }
 
-/* A fork inherits the slots that this process shares; lend them to a program.
- */
+/* A fork inherits the slots that this process shares, and has an account. */
+static int
+forked_main(void *ctx, struct fz_port *port)
+{
+	struct fz_process_home *home = ctx;
+	struct fz_slots *slots = fz_lloop_engine(home->L)->slots;
+	struct fz_lineage lineage = { .account = port->account };
+	int status;
+
+	if (slots == NULL || lineage.account == NULL)
+		return fz_process_main(home, port);
+	fz_slots_count_in(slots, &lineage);
+	status = fz_process_main(home, port);
+	fz_slots_leave(slots);
+	return status;
+}
+
+/* Share the slots of this process, if it has any, with a new one. */
 static int
 share_slots(const struct lprocess *lp, struct fz_worker_program *program,
     struct fz_err *err)
@@ -177,7 +195,7 @@ start(struct lprocess *lp, struct fz_process_home *home, struct fz_err *err)
 		.engine = lp->engine,
 		.ops = &worker_ops,
 		.ops_ctx = lp,
-		.main = fz_process_main,
+		.main = forked_main,
 		.main_ctx = home,
 		.noun = "process",
 	};
@@ -189,7 +207,7 @@ start(struct lprocess *lp, struct fz_process_home *home, struct fz_err *err)
 		if (opts.program.setup == NULL)
 			return -1;
 	}
-	if (!spawns || share_slots(lp, &opts.program, err) == 0)
+	if (share_slots(lp, &opts.program, err) == 0)
 		lp->worker = fz_worker_new(&opts, err);
 	fz_blob_unref(opts.program.setup);
 	if (lp->worker == NULL)
