@@ -167,6 +167,25 @@ tests["workers end with a process that is killed"] = function()
   t.equal(t.left_of(mark), "")
 end
 
+tests["a program that cannot be executed is an error, also under valgrind"] = function()
+  local script = t.file [[
+    print(pcall(fz.map, math.abs, { -1 }, { jobs = 1, start = "spawn" }))]]
+  local valgrind = os.execute "valgrind --version >/dev/null 2>&1"
+    and not os.getenv "FZLUA_VALGRIND" and not os.getenv "ASAN_OPTIONS"
+  local function fails(program, under)
+    local out, _, status = t.shell(("FZLUA_WORKER_COMMAND=%s %s $FZLUA %s"):format(
+      program, under, script))
+    t.equal({ status, out:sub(1, 5) }, { 0, "false" })
+  end
+  fails("/nowhere/fzlua", "")
+  fails(script, "")
+  if valgrind then
+    fails("/nowhere/fzlua", "valgrind -q --log-file=/dev/null")
+    local run = "FZLUA_WORKER_COMMAND=$FZLUA valgrind -q --log-file=/dev/null $FZLUA "
+    t.match(t.shell(run .. script), "true\ttable")
+  end
+end
+
 tests["limits, retries, seeds and output are those of forked workers"] = function()
   local function outcome(start)
     local pool <close> = fz.pool { workers = 2, start = start, seed = 7, on_error = "continue" }
