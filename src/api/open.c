@@ -93,8 +93,10 @@ open_core(lua_State *L)
 static void
 push_globals(lua_State *L)
 {
-	if (luaL_getsubtable(L, LUA_REGISTRYINDEX, GLOBALS))
+	if (lua_getfield(L, LUA_REGISTRYINDEX, GLOBALS) == LUA_TTABLE)
 		return;
+	lua_pop(L, 1);
+	lua_newtable(L);
 	lua_pushglobaltable(L);
 	for (lua_pushnil(L); lua_next(L, -2) != 0;) {
 		lua_pushvalue(L, -2);
@@ -105,6 +107,9 @@ push_globals(lua_State *L)
 	lua_pushvalue(L, -2);
 	fz_registered_add_value(L, GLOBALS);
 	lua_pop(L, 1);
+	/* Only now, so that a lack of memory leaves no part of them. */
+	lua_pushvalue(L, -1);
+	lua_setfield(L, LUA_REGISTRYINDEX, GLOBALS);
 }
 
 /* Load an embedded module; its name is the first argument. */

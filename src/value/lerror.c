@@ -8,6 +8,8 @@
 
 #include <lauxlib.h>
 
+#include "value/luserdata.h"
+
 /* Without this, an fz.Error would print as "table: 0x...". */
 static int
 error_tostring(lua_State *L)
@@ -24,10 +26,11 @@ error_tostring(lua_State *L)
 static void
 push_metatable(lua_State *L)
 {
-	if (luaL_newmetatable(L, FZ_LERROR_TYPE) == 0)
+	if (!fz_luserdata_begin(L, FZ_LERROR_TYPE))
 		return;
 	lua_pushcfunction(L, error_tostring);
 	lua_setfield(L, -2, "__tostring");
+	fz_luserdata_end(L, FZ_LERROR_TYPE);
 }
 
 void

@@ -2,17 +2,37 @@
 
 #include <stdint.h>
 
+bool
+fz_luserdata_begin(lua_State *L, const char *name)
+{
+	if (luaL_getmetatable(L, name) != LUA_TNIL)
+		return false;
+	lua_pop(L, 1);
+	lua_createtable(L, 0, 4);
+	lua_pushstring(L, name);
+	lua_setfield(L, -2, "__name");
+	return true;
+}
+
+void
+fz_luserdata_end(lua_State *L, const char *name)
+{
+	lua_pushvalue(L, -1);
+	lua_setfield(L, LUA_REGISTRYINDEX, name);
+}
+
 void
 fz_luserdata_class(lua_State *L, const char *name, const luaL_Reg *methods,
     const luaL_Reg *metamethods)
 {
-	if (luaL_newmetatable(L, name)) {
+	if (fz_luserdata_begin(L, name)) {
 		luaL_setfuncs(L, metamethods, 0);
 		if (methods != NULL) {
 			lua_newtable(L);
 			luaL_setfuncs(L, methods, 0);
 			lua_setfield(L, -2, "__index");
 		}
+		fz_luserdata_end(L, name);
 	}
 	lua_pop(L, 1);
 }

@@ -2,8 +2,19 @@
 #ifndef FZ_LUSERDATA_H
 #define FZ_LUSERDATA_H
 
+#include <stdbool.h>
+
 #include <lauxlib.h>
 #include <lua.h>
+
+/*
+ * Push the metatable `name` as luaL_newmetatable() does, but keep it only at
+ * the end: if memory runs out in between, there is no half of one. True: it is
+ * new, and the caller fills it before fz_luserdata_end(). [-0, +1, m]
+ */
+bool fz_luserdata_begin(lua_State *L, const char *name);
+/* The metatable on top is whole. [-0, +0, m] */
+void fz_luserdata_end(lua_State *L, const char *name);
 
 /*
  * Make the metatable `name` unless it exists; `methods` may be NULL. [-0, +0,

@@ -11,6 +11,7 @@
 #include "bind/jobs/lwindow.h"
 #include "bind/lloop.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 
 /*
  * The window of an imap: the items of a growing batch, with the same numbers.
@@ -444,7 +445,7 @@ static const struct fz_lwindow_ops imap_ops = { ready, has_room, put, send,
 int
 fz_limap_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, IMAP_TYPE)) {
+	if (fz_luserdata_begin(L, IMAP_TYPE)) {
 		lua_newtable(L);
 		luaL_setfuncs(L, fz_lwindow_methods, 0);
 		lua_pushcfunction(L, imap_gather);
@@ -452,6 +453,7 @@ fz_limap_open(lua_State *L)
 		lua_pushcfunction(L, imap_know);
 		lua_setfield(L, -2, "know");
 		lua_setfield(L, -2, "__index");
+		fz_luserdata_end(L, IMAP_TYPE);
 	}
 	lua_pop(L, 1);
 	lua_pushcfunction(L, imap_new);

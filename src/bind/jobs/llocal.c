@@ -21,6 +21,7 @@
 #include "value/format.h"
 #include "value/items.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/blob.h"
 #include "worker/child_items.h"
 #include "worker/engine.h"
@@ -277,8 +278,10 @@ push_local_call(lua_State *L, uint32_t nvalues, size_t room)
 		.room = (unsigned char *)(c + 1) +
 			nvalues * sizeof(struct fz_blob *),
 		.failure = { .exitcode = -1 } };
-	if (luaL_newmetatable(L, "fzlua.LocalCall"))
+	if (fz_luserdata_begin(L, "fzlua.LocalCall")) {
 		luaL_setfuncs(L, metamethods, 0);
+		fz_luserdata_end(L, "fzlua.LocalCall");
+	}
 	lua_setmetatable(L, -2);
 	return c;
 }

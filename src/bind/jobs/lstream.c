@@ -22,6 +22,7 @@
 #include "shared/arena.h"
 #include "value/codec.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "worker/blob.h"
 #include "worker/engine.h"
 #include "worker/worker.h"
@@ -633,15 +634,16 @@ static const struct fz_llookup_ops lookup_ops = { open_lookup };
 int
 fz_lstream_open(lua_State *L)
 {
-	if (luaL_newmetatable(L, STREAM_TYPE)) {
+	if (fz_luserdata_begin(L, STREAM_TYPE)) {
 		luaL_setfuncs(L, metamethods, 0);
 		lua_newtable(L);
 		luaL_setfuncs(L, fz_lwindow_methods, 0);
 		luaL_setfuncs(L, methods, 0);
 		lua_setfield(L, -2, "__index");
-		fz_llookup_add(L, STREAM_TYPE, &lookup_ops);
+		fz_luserdata_end(L, STREAM_TYPE);
 	}
 	lua_pop(L, 1);
+	fz_llookup_add(L, STREAM_TYPE, &lookup_ops);
 	lua_pushcfunction(L, stream_new);
 	lua_setfield(L, -2, "stream");
 	return 0;

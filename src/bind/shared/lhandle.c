@@ -8,6 +8,7 @@
 #include "bind/shared/lshared.h"
 #include "value/handle.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 
 /* Bytes of shared memory from which on garbage is collected. */
 #define COLLECT_THRESHOLD ((size_t)4 << 20)
@@ -184,7 +185,7 @@ fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
 
 	fz_handle_bind(&binding);
 	fz_lshared(L)->classes[type] = *class;
-	if (luaL_newmetatable(L, class->name)) {
+	if (fz_luserdata_begin(L, class->name)) {
 		luaL_setfuncs(L, defaults, 0);
 		lua_newtable(L);
 		luaL_setfuncs(L, methods, 0);
@@ -192,6 +193,9 @@ fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
 		lua_setfield(L, -3, "__index");
 		if (metamethods != NULL)
 			luaL_setfuncs(L, metamethods, 1);
+		else
+			lua_pop(L, 1);
+		fz_luserdata_end(L, class->name);
 	}
 	lua_settop(L, top);
 }
