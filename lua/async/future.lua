@@ -14,6 +14,7 @@ Future.__name = "fzlua.Future"
 Future.__fzpack = false -- cannot be sent
 Future.is_list = true -- it is the list of its waiters
 
+Future._cancel = false -- called once if it is cancelled before it is done
 Future._state = false -- "result", "error"; false: pending
 Future._settable = false -- true if the script settles the future
 Future._pumping = false -- true while callbacks run that belong to the work
@@ -72,20 +73,27 @@ local function check_self(self, method)
   if type(self) ~= "table" then check.no_self("future", "future:" .. method) end
 end
 
+-- Note that the results are stored.
+function Future:_set_packed()
+  self._state = "result"
+  if self._cancel then self._cancel = false end
+  if self._first then wake_all(self) end
+end
+
 ---Settle the future with the results of its work.
 function Future:_set_result(...)
-  self._state, self._cancel = "result", false
   if select("#", ...) == 1 then
     self._value = (...)
-  else
+  else -- before anything changes, because it may lack memory
     self._values = table.pack(...)
   end
-  if self._first then wake_all(self) end
+  return self:_set_packed()
 end
 
 ---Settle the future with the error of its work.
 function Future:_set_error(e)
-  self._state, self._cancel, self._value = "error", false, e
+  self._state, self._value = "error", e
+  if self._cancel then self._cancel = false end
   if self._first then wake_all(self) end
   if not self._awaited then note_unawaited(self, e) end
 end

@@ -132,10 +132,14 @@ local function close(task, co)
   return ok, e
 end
 
+local function note_traceback(task, e, co)
+  task._traceback = origin.extend(e, core.traceback(co))
+end
+
 -- The task has raised `e`: close its variables, one of which may raise another error.
 local function fail(task, e)
   local co = task._co
-  task._traceback = origin.extend(e, core.traceback(co))
+  pcall(note_traceback, task, e, co) -- it may lack memory
   forget(task)
   local ok, later = close(task, co)
   if not ok then e = later end

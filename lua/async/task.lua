@@ -25,27 +25,34 @@ Task.__name = "fzlua.Task"
 Task.__fzpack = false -- cannot be sent
 
 -- A task that has not started. It has all fields that a wait uses, so that the table does not grow,
--- and because a field of the task is found faster than one of its class.
+-- and because a field of the task is found faster than one of its class. They are as many as fit into
+-- the memory of the table.
 local function new()
   return setmetatable({
     _co = false, _number = false, _own = false, _f = false, _parked = false, _index = false,
     _behind = false, _list = false, _previous = false, _next = false, _waits_for = false,
     _state = false, _first = false, _last = false, paused = false,
+    _value = false,
   }, Task)
 end
 
 ---Settle the task with the results or the error of its function; called by scheduler.lua.
 function Task:finish(ok, ...)
-  if ok then return self:_set_result(...) end
-  return self:_set_error((...))
+  if not ok then return self:_set_error((...)) end
+  if select("#", ...) == 1 then return self:_set_result(...) end
+  local ok_packed, values = pcall(table.pack, ...)
+  if not ok_packed then return self:_set_error(values) end
+  local stored, e = pcall(rawset, self, "_values", values)
+  if stored then return self:_set_packed() end
+  return self:_set_error(e)
 end
 
 -- End the coroutine of a task that does not run.
 local function close(self)
+  -- Made first: without memory for it the task goes on.
+  local cancelled = Error.new { kind = "cancelled", message = "the task was cancelled" }
   local ok, e = waiters.end_task(self)
-  if not self._state then
-    self:_set_error(Error.new { kind = "cancelled", message = "the task was cancelled" })
-  end
+  if not self._state then self:_set_error(cancelled) end
   if ok then return end
   if Error.is(e, "interrupted") then error(e, 0) end
   log.error("a <close> variable of a cancelled task raised: %s", core.error_text(e))

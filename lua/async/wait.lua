@@ -29,8 +29,14 @@ local any = { _first = false, _last = false }
 -- no lines.
 local ticker_id, ticks
 
+-- The id that is handled, and those that are handled again, because that has lacked memory: the
+-- table has room for them.
+local handled, again = nil, { 0, 0, 0, 0, 0, 0, 0, 0 }
+for i = 1, 8 do again[i] = nil end
+
 core.on_fork(function()
   firm, loose, lists = {}, setmetatable({}, { __mode = "v" }), {}
+  for i = 1, #again do again[i] = nil end
   any = { _first = false, _last = false }
   ticker_id, ticks = nil, nil
 end)
@@ -84,14 +90,29 @@ function wait.wake(object)
   wake(object:id())
 end
 
-local function pump()
-  local id = core.changed()
-  if not id then return end
+local function handle_all(id)
   while id do
+    handled = id
     handle_change(id)
     id = core.changed()
   end
+  while again[1] do
+    handled = table.remove(again)
+    handle_change(handled)
+  end
   if any._first then waiters.wake_all(any) end
+end
+
+local function pump()
+  local id = core.changed()
+  if not id and not again[1] then return end
+  local outer = handled
+  local ok, e = pcall(handle_all, id)
+  if not ok and (e == "not enough memory" or Error.is(e, "memory")) then
+    again[#again + 1] = handled
+  end
+  handled = outer
+  if not ok then error(e, 0) end
 end
 
 local function nothing_watched()

@@ -19,12 +19,14 @@ local Started = {}
 Started.__index = Started
 
 local pending, npending = {}, 0 -- set of the ones whose tasks have not ended
-local first, last, ended = 0, 0, {} -- the ones whose tasks have ended, from first + 1 to last
+-- The ones whose tasks have ended, as a list: each has the next one in _behind.
+local first, last, nended = nil, nil, 0
 
+-- Called when a task ends, so that it must not lack memory: all fields are there.
 function Started:notify()
   pending[self], npending = nil, npending - 1
-  last = last + 1
-  ended[last] = self
+  if last then last._behind = self else first = self end
+  last, nended = self, nended + 1
 end
 
 ---Turn any error into an fz.Error.
@@ -55,22 +57,35 @@ local function call(f, ...)
   return f(...)
 end
 
+-- If it lacks memory, the host gets an error, so that no task may run.
+local function start(started, f, ...)
+  started.future = task.spawn(call, f, ...)
+  started.future:note_awaited()
+end
+
 ---Start f(...) as a task.
 ---@param tag lightuserdata the host's name for the task
 ---@param f function|table chains can be called, too
 function host.spawn(tag, f, ...)
-  local future = task.spawn(call, f, ...)
-  future:note_awaited()
-  local started = setmetatable({ tag = tag, future = future }, Started)
-  pending[started], npending = true, npending + 1
-  waiters.add(future, started)
+  local started = setmetatable({
+    tag = tag, future = false, _behind = false, _list = false, _previous = false, _next = false,
+  }, Started)
+  pending[started] = true
+  local ok, e = pcall(start, started, f, ...)
+  if not ok then
+    pending[started] = nil
+    if started.future then waiters.end_task(started.future) end
+    error(e, 0)
+  end
+  npending = npending + 1
+  waiters.add(started.future, started)
 end
 
 -- Remove the task that was fetched. It is removed only now, so that a lack of memory before this
 -- loses nothing.
 local function fetched(...)
-  first = first + 1
-  ended[first] = nil
+  first, nended = first._behind or nil, nended - 1
+  if not first then last = nil end
   return ...
 end
 
@@ -79,8 +94,8 @@ end
 ---@return lightuserdata tag
 ---@return any ... results, or the fz.Error
 function host.next()
-  if first == last then return nil end
-  local started = ended[first + 1]
+  local started = first
+  if not started then return nil end
   local future = started.future
   if future._state == "error" then
     return fetched(false, started.tag, host.error(future._value, future._traceback))
@@ -102,7 +117,7 @@ end
 
 ---@return integer number of tasks that were started and not fetched
 function host.count()
-  return npending + last - first
+  return npending + nended
 end
 
 ---One turn of the loop.
@@ -121,7 +136,7 @@ function host.finish()
 end
 
 core.on_fork(function()
-  pending, npending, first, last, ended = {}, 0, 0, 0, {}
+  pending, npending, first, last, nended = {}, 0, nil, nil, 0
 end)
 
 return host

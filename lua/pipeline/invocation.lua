@@ -487,15 +487,20 @@ local function collect(self, run, errors)
   return nil, output
 end
 
--- The run has ended: notify the owner and settle the future.
+local function leave(self, run, output, errors)
+  if run then end_run(self, run) end
+  self:_release()
+  self.owner:_ended(self, output, errors)
+end
+
+-- The run has ended: notify the owner and settle the future, also if memory runs out meanwhile.
 function Invocation:_settle()
-  local run, errors = self.run, {}
+  local run, errors, none = self.run, {}, {}
   if run then wait.unwatch(run:id()) end
   local ok, failure, output = pcall(collect, self, run, errors)
   self.run = false
-  if run then end_run(self, run) end
-  self:_release()
-  self.owner:_ended(self, output or {}, errors)
+  local left, e = pcall(leave, self, run, output or none, errors)
+  if not left then ok, failure = false, e end
   if ok and failure == nil then
     self.future:_set_result(output)
   else

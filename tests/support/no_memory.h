@@ -4,13 +4,21 @@
  * A test that includes this has this line in its first comment:
  *
  * wrap: malloc calloc realloc
+ *
+ * A test of a host has Lua's memory fail, too: no_memory_alloc() is for
+ * lua_newstate().
  */
 #ifndef NO_MEMORY_H
 #define NO_MEMORY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 extern bool no_memory;   /* every allocation fails */
 extern int good_mallocs; /* the next ones succeed, then one fails; -1: all do */
+extern bool no_memory_stays; /* after that one all others fail, too */
+
+/* As lua_Alloc. `ctx` is a size_t, the bytes in use. */
+void *no_memory_alloc(void *ctx, void *block, size_t old_size, size_t size);
 
 #endif
