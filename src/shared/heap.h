@@ -110,8 +110,7 @@ bool fz_heap_alive(uint32_t member);
  * Whether `self` is the only living member that shares, apart from members in
  * processes for which `ignores` is true. False also if other code than the
  * library has forked a process that has the heap: it, or a child of it, may
- * live and become a
- * member.
+ * live and become a member.
  */
 bool fz_heap_is_alone(uint32_t self,
     bool (*ignores)(const void *ctx, pid_t pid), const void *ctx);
