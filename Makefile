@@ -291,7 +291,8 @@ asan-build:
 # next call of the C library here, so that a busy worker does not notice that its host has died.
 # Beside threads workers are spawned, because the allocator of TSan may be locked in a fork.
 # TSan does not know fences (-Wno-tsan) and random addresses of some kernels (setarch).
-TSAN_TESTS ?= $(addprefix api/test_,guest host host_forks host_spawn instances interrupt)
+TSAN_TESTS ?= $(addprefix api/test_,guest host host_forks host_spawn instances interrupt) \
+    shared/test_queue_threads
 TSAN_BIN    = $(TSAN_TESTS:%=$(BUILD)/tests/%) $(BUILD)/examples/embed/threads
 tsan:
 	+FZLUA_WORKER_COMMAND=$(CURDIR)/build/tsan/fzlua \
