@@ -68,7 +68,7 @@ local C_LAYERS = {
     "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
     "lbatch_results", "lwindow", "limap", "lcall", "lgraph", "lflow", "lmap", "llookup", "lprocess",
     "lprogram", "lrun", "lstream"},
-  {dir = "api/", lua = true, "fzlua", "modules", "call", "chain", "host",
+  {dir = "api/", lua = true, "fzlua", "modules", "use", "call", "chain", "host",
     "interrupt", "limit", "open", "step"},
   {dir = "cli/", lua = true, "output", "print", "make", "interrupt", "state", "edit_rows",
     "edit_tty", "edit edit_keys edit_state", "files", "suspend", "restrict", "worker_command",

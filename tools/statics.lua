@@ -22,6 +22,8 @@ local ALLOWED = {
   rawarray = {learned = "written once, see progress", progress = "atomic"},
   handle = {known = "atomic; a constant"},
 
+  use = {places = "atomic"},
+
   -- Of each thread.
   cwd = {
     fz_cwd_moved = "per thread",

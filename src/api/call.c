@@ -6,6 +6,7 @@
 #include <lauxlib.h>
 
 #include "api/fzlua.h"
+#include "api/use.h"
 #include "base/err.h"
 #include "bind/llimit.h"
 #include "bind/lloop.h"
@@ -165,14 +166,27 @@ refuse_unopened(lua_State *L, int n)
 	return FZLUA_ERROR;
 }
 
-int
-fzlua_call(lua_State *L, int nargs, int nresults)
+static int
+open_call(lua_State *L, int nargs, int nresults)
 {
 	if (!lua_checkstack(L, STACK_ROOM))
 		return fzlua_refuse_full(L, nargs + 1);
 	if (!fz_lloop_is_open(L))
 		return refuse_unopened(L, nargs + 1);
 	return limited_call(L, nargs, nresults);
+}
+
+int
+fzlua_call(lua_State *L, int nargs, int nresults)
+{
+	struct fzlua_use use;
+	int status;
+
+	if (!fzlua_begin_use(L, &use))
+		return FZLUA_IN_USE;
+	status = open_call(L, nargs, nresults);
+	fzlua_end_use(&use);
+	return status;
 }
 
 int
@@ -196,8 +210,8 @@ load(lua_State *L)
 	return 1;
 }
 
-int
-fzlua_dofile(lua_State *L, const char *path, int nresults)
+static int
+do_file(lua_State *L, const char *path, int nresults)
 {
 	int status;
 
@@ -206,4 +220,17 @@ fzlua_dofile(lua_State *L, const char *path, int nresults)
 	lua_pushlightuserdata(L, &path);
 	status = fzlua_protect(L, load, 1, 1);
 	return status == FZLUA_OK ? limited_call(L, 0, nresults) : status;
+}
+
+int
+fzlua_dofile(lua_State *L, const char *path, int nresults)
+{
+	struct fzlua_use use;
+	int status;
+
+	if (!fzlua_begin_use(L, &use))
+		return FZLUA_IN_USE;
+	status = do_file(L, path, nresults);
+	fzlua_end_use(&use);
+	return status;
 }

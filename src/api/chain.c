@@ -5,6 +5,7 @@
 #include <lauxlib.h>
 
 #include "api/call.h"
+#include "api/use.h"
 
 /* Push a field of the library's table. */
 static void
@@ -45,13 +46,26 @@ make_stage(lua_State *L)
 	return 1;
 }
 
-int
-fzlua_stage(lua_State *L, const char *name)
+static int
+new_stage(lua_State *L, const char *name)
 {
 	if (!lua_checkstack(L, 1))
 		return fzlua_refuse_full(L, 0);
 	lua_pushlightuserdata(L, &name);
 	return fzlua_protect(L, make_stage, 1, 1);
+}
+
+int
+fzlua_stage(lua_State *L, const char *name)
+{
+	struct fzlua_use use;
+	int status;
+
+	if (!fzlua_begin_use(L, &use))
+		return FZLUA_IN_USE;
+	status = new_stage(L, name);
+	fzlua_end_use(&use);
+	return status;
 }
 
 struct names {
@@ -74,8 +88,8 @@ call_register(lua_State *L)
 	return 0;
 }
 
-int
-fzlua_register(lua_State *L, int stage, const char *outputs, const char *inputs)
+static int
+add_function(lua_State *L, int stage, const char *outputs, const char *inputs)
 {
 	struct names names = { outputs, inputs };
 
@@ -85,6 +99,19 @@ fzlua_register(lua_State *L, int stage, const char *outputs, const char *inputs)
 	lua_pushvalue(L, stage);
 	lua_pushlightuserdata(L, &names);
 	return fzlua_protect(L, call_register, 3, 0);
+}
+
+int
+fzlua_register(lua_State *L, int stage, const char *outputs, const char *inputs)
+{
+	struct fzlua_use use;
+	int status;
+
+	if (!fzlua_begin_use(L, &use))
+		return FZLUA_IN_USE;
+	status = add_function(L, stage, outputs, inputs);
+	fzlua_end_use(&use);
+	return status;
 }
 
 /* (stages and chains ...) -> chain */
@@ -103,8 +130,21 @@ make_chain(lua_State *L)
 	return 1;
 }
 
+static int
+new_chain(lua_State *L, int n)
+{
+	return fzlua_protect(L, make_chain, n, 1);
+}
+
 int
 fzlua_chain(lua_State *L, int n)
 {
-	return fzlua_protect(L, make_chain, n, 1);
+	struct fzlua_use use;
+	int status;
+
+	if (!fzlua_begin_use(L, &use))
+		return FZLUA_IN_USE;
+	status = new_chain(L, n);
+	fzlua_end_use(&use);
+	return status;
 }

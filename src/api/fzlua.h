@@ -17,6 +17,11 @@
  * one value in place of their results: an error object of Lua's type fz.Error,
  * a table with the fields kind, message, traceback and others, whose text
  * luaL_tolstring() gives. The stack must have one free place for it.
+ *
+ * The status FZLUA_IN_USE is the exception: another thread is in a function
+ * that returns a status, with the same state. Nothing was done then, popped or
+ * pushed, and this thread must not touch the state. It is a help to find a
+ * mistake, not a lock: two threads outside of these functions are not noticed.
  */
 #ifndef FZLUA_H
 #define FZLUA_H
@@ -52,7 +57,8 @@ enum fzlua_status {
 	FZLUA_UNSENDABLE,  /* a value cannot cross a process boundary */
 	FZLUA_CLOSED,      /* an object was used after it was closed */
 	FZLUA_GRAPH,       /* a chain or dag that cannot run */
-	FZLUA_NONE = -1    /* fzlua_next(): no task has ended */
+	FZLUA_NONE = -1,   /* fzlua_next(): no task has ended */
+	FZLUA_IN_USE = -2  /* another thread uses the state, see above */
 };
 
 /* "0.1.0" */

@@ -6,6 +6,7 @@
 #include <lauxlib.h>
 
 #include "api/call.h"
+#include "api/use.h"
 #include "base/clock.h"
 #include "bind/lloop.h"
 
@@ -32,13 +33,26 @@ change(lua_State *L, lua_CFunction f, int nargs)
 	return status;
 }
 
-int
-fzlua_spawn(lua_State *L, int nargs, void *tag)
+static int
+spawn(lua_State *L, int nargs, void *tag)
 {
 	if (!lua_checkstack(L, 1))
 		return fzlua_refuse_full(L, nargs + 1);
 	lua_pushlightuserdata(L, tag);
 	return change(L, call_spawn, nargs + 2);
+}
+
+int
+fzlua_spawn(lua_State *L, int nargs, void *tag)
+{
+	struct fzlua_use use;
+	int status;
+
+	if (!fzlua_begin_use(L, &use))
+		return FZLUA_IN_USE;
+	status = spawn(L, nargs, tag);
+	fzlua_end_use(&use);
+	return status;
 }
 
 /* () -> ok, tag, results ... or error; nil if no task has ended */
@@ -50,8 +64,8 @@ call_next(lua_State *L)
 	return lua_gettop(L);
 }
 
-int
-fzlua_next(lua_State *L, int nresults, void **tag)
+static int
+next(lua_State *L, int nresults, void **tag)
 {
 	int top = lua_gettop(L), ok;
 	int status = fzlua_protect(L, call_next, 0, LUA_MULTRET);
@@ -74,6 +88,20 @@ fzlua_next(lua_State *L, int nresults, void **tag)
 	return FZLUA_OK;
 }
 
+int
+fzlua_next(lua_State *L, int nresults, void **tag)
+{
+	struct fzlua_use use;
+	int status;
+
+	*tag = NULL;
+	if (!fzlua_begin_use(L, &use))
+		return FZLUA_IN_USE;
+	status = next(L, nresults, tag);
+	fzlua_end_use(&use);
+	return status;
+}
+
 /* (tag) */
 static int
 call_cancel(lua_State *L)
@@ -84,13 +112,26 @@ call_cancel(lua_State *L)
 	return 0;
 }
 
-int
-fzlua_cancel(lua_State *L, void *tag)
+static int
+cancel(lua_State *L, void *tag)
 {
 	if (!lua_checkstack(L, 1))
 		return fzlua_refuse_full(L, 0);
 	lua_pushlightuserdata(L, tag);
 	return change(L, call_cancel, 1);
+}
+
+int
+fzlua_cancel(lua_State *L, void *tag)
+{
+	struct fzlua_use use;
+	int status;
+
+	if (!fzlua_begin_use(L, &use))
+		return FZLUA_IN_USE;
+	status = cancel(L, tag);
+	fzlua_end_use(&use);
+	return status;
 }
 
 int
@@ -109,8 +150,8 @@ call_step(lua_State *L)
 	return 1;
 }
 
-int
-fzlua_step(lua_State *L, double seconds)
+static int
+step(lua_State *L, double seconds)
 {
 	int64_t at_ns = FZ_CLOCK_NEVER;
 	int status;
@@ -130,6 +171,19 @@ fzlua_step(lua_State *L, double seconds)
 	return FZLUA_OK;
 }
 
+int
+fzlua_step(lua_State *L, double seconds)
+{
+	struct fzlua_use use;
+	int status;
+
+	if (!fzlua_begin_use(L, &use))
+		return FZLUA_IN_USE;
+	status = step(L, seconds);
+	fzlua_end_use(&use);
+	return status;
+}
+
 /* () */
 static int
 call_finish(lua_State *L)
@@ -139,8 +193,21 @@ call_finish(lua_State *L)
 	return 0;
 }
 
+static int
+finish(lua_State *L)
+{
+	return change(L, call_finish, 0);
+}
+
 int
 fzlua_finish(lua_State *L)
 {
-	return change(L, call_finish, 0);
+	struct fzlua_use use;
+	int status;
+
+	if (!fzlua_begin_use(L, &use))
+		return FZLUA_IN_USE;
+	status = finish(L);
+	fzlua_end_use(&use);
+	return status;
 }

@@ -56,6 +56,7 @@ test_statuses_keep_their_numbers(void **state)
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(statuses[i], i);
 	assert_int_equal(FZLUA_NONE, -1);
+	assert_int_equal(FZLUA_IN_USE, -2);
 	assert_int_equal(FZLUA_FORK_BEFORE, 0);
 	assert_int_equal(FZLUA_FORK_PARENT, 1);
 	assert_int_equal(FZLUA_FORK_CHILD, 2);

@@ -490,6 +490,57 @@ test_a_state_without_the_library_is_an_error(void **state)
 	lua_close(L);
 }
 
+static int started_use[2], end_use[2]; /* pipes */
+
+/* Nested calls of one thread are no mistake. */
+static int
+be_used(lua_State *L)
+{
+	char c;
+
+	lua_settop(L, 0);
+	host_push_function(L, "return 1");
+	lua_pushboolean(L, fzlua_call(L, 0, 0) == FZLUA_OK);
+	if (write(started_use[1], "", 1) != 1 || read(end_use[0], &c, 1) != 1)
+		luaL_error(L, "no pipe");
+	return 1;
+}
+
+static void *
+use_state(void *state)
+{
+	lua_pushcfunction(state, be_used);
+	return fzlua_call(state, 0, 1) == FZLUA_OK ? state : NULL;
+}
+
+static void
+test_a_state_that_another_thread_uses_is_left_alone(void **state)
+{
+	lua_State *L = *state, *other;
+	pthread_t thread;
+	void *good;
+	char c;
+
+	assert_int_equal(pipe(started_use) | pipe(end_use), 0);
+	assert_int_equal(pthread_create(&thread, NULL, use_state, L), 0);
+	assert_int_equal(read(started_use[0], &c, 1), 1);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(use_full_stack(L, i), FZLUA_IN_USE);
+	assert_int_equal(fzlua_new(&other, NULL), FZLUA_OK);
+	host_assert_status(other, "return 1", FZLUA_OK);
+	fzlua_close(other);
+	assert_int_equal(write(end_use[1], "", 1), 1);
+	assert_int_equal(pthread_join(thread, &good), 0);
+	assert_ptr_equal(good, L);
+	assert_int_equal(lua_gettop(L), 1);
+	assert_true(lua_toboolean(L, 1));
+	host_assert_status(L, "return 1", FZLUA_OK);
+	for (int i = 0; i < 2; i++) {
+		close(started_use[i]);
+		close(end_use[i]);
+	}
+}
+
 static void
 test_a_step_of_no_number_does_not_wait(void **state)
 {
@@ -570,6 +621,7 @@ main(void)
 		HOST_TEST(test_the_host_is_told_of_forks),
 		HOST_TEST(test_a_full_stack_is_an_error_with_a_value),
 		cmocka_unit_test(test_a_state_without_the_library_is_an_error),
+		HOST_TEST(test_a_state_that_another_thread_uses_is_left_alone),
 		HOST_TEST(test_a_step_of_no_number_does_not_wait),
 		cmocka_unit_test(test_a_lack_of_memory_has_its_status),
 		cmocka_unit_test(test_each_allocation_may_fail),
