@@ -12,10 +12,15 @@ local function note(log, what)
   file:write(("%.9f %s\n"):format(fz.now(), what))
 end
 
--- A function that runs for `seconds`, and notes it.
-local function leaf(log, seconds)
+-- A function that runs for `seconds`, and notes it. The first ones wait until `most` have begun,
+-- because a worker may take longer to start than they run.
+local function leaf(log, seconds, most)
   return function()
     note(log, "+")
+    local deadline = fz.now() + 10
+    repeat
+      local _, n = io.open(log):read "a":gsub("%+", "")
+    until n >= most or fz.now() > deadline or not os.execute "sleep 0.005"
     os.execute(("sleep %g"):format(seconds))
     note(log, "-")
     return 1
@@ -58,21 +63,21 @@ end
 
 tests["4 outer and 4 inner functions on jobs=4: never more than 4 at once"] = function()
   local log = t.file ""
-  nest(2, 4, { jobs = 4 }, leaf(log, 0.02))
+  nest(2, 4, { jobs = 4 }, leaf(log, 0.02, 4))
   t.equal({ peak(log) }, { 4, 16 })
 end
 
 tests["three levels on jobs=1, 2, 3"] = function()
   for jobs = 1, 3 do
     local log = t.file ""
-    nest(3, 3, { jobs = jobs }, leaf(log, 0.01))
+    nest(3, 3, { jobs = jobs }, leaf(log, 0.01, jobs))
     t.equal({ peak(log) }, { jobs, 27 })
   end
 end
 
 tests["a function that waits for others needs no slot: one outer, 8 inner"] = function()
   local log = t.file ""
-  local inner = wide(8, leaf(log, 0.05))
+  local inner = wide(8, leaf(log, 0.05, 4))
   local outer <close> = wide(1, function() return inner({ A = 1 }, { jobs = 8 }).o8 end)
   t.equal(outer({ A = 1 }, { jobs = 4 }).o1, 1)
   t.equal({ peak(log) }, { 4, 8 })
@@ -81,7 +86,7 @@ end
 tests["the inner chain's own jobs hold in addition"] = function()
   local log = t.file ""
   local outer <close> = wide(1, function()
-    local inner <close> = wide(8, leaf(log, 0.01))
+    local inner <close> = wide(8, leaf(log, 0.01, 2))
     return inner({ A = 1 }, { jobs = 2 }).o1
   end)
   outer:invoke({ A = 1 }, { jobs = 4 })
@@ -91,8 +96,8 @@ end
 tests["several runs of one worker at once share its slots"] = function()
   local log = t.file ""
   local outer <close> = wide(2, function()
-    local a <close> = wide(4, leaf(log, 0.01))
-    local b <close> = wide(4, leaf(log, 0.01))
+    local a <close> = wide(4, leaf(log, 0.01, 3))
+    local b <close> = wide(4, leaf(log, 0.01, 3))
     local one = a:invoke_async({ A = 1 }, { jobs = 4 })
     local two = b:invoke_async({ A = 1 }, { jobs = 4 })
     two:await()
@@ -104,14 +109,14 @@ end
 
 tests["several runs of one chain at once: as many as the one with the most jobs"] = function()
   local log = t.file ""
-  local chain <close> = wide(6, leaf(log, 0.01))
+  local chain <close> = wide(6, leaf(log, 0.01, 3))
   local one = chain:invoke_async({ A = 1 }, { jobs = 2 })
   local two = chain:invoke_async({ A = 1 }, { jobs = 3 })
   one:await()
   two:await()
   t.equal({ peak(log) }, { 3, 12 })
   local again = t.file ""
-  local fewer <close> = wide(6, leaf(again, 0.01))
+  local fewer <close> = wide(6, leaf(again, 0.01, 4))
   fewer:invoke({ A = 1 }, { jobs = 4 })
   fewer:invoke({ A = 1 }, { jobs = 0 })
   local before = peak(again)
@@ -126,23 +131,23 @@ tests["a pool in a pool, a map in a map, a chain in a pool: never too many at on
     local pool <close> = fz.pool(4)
     pool:map(function()
       local inner <close> = fz.pool(4)
-      return inner:map(leaf(log, 0.02), list, one).n
+      return inner:map(leaf(log, 0.02, 4), list, one).n
     end, list, one)
     t.equal({ peak(log) }, { 4, 16 })
   end
   log = t.file ""
-  fz.map(function() return fz.map(leaf(log, 0.02), list, { jobs = 4 }).n end, list, { jobs = 3 })
+  fz.map(function() return fz.map(leaf(log, 0.02, 3), list, { jobs = 4 }).n end, list, { jobs = 3 })
   t.equal({ peak(log) }, { 3, 16 })
   log = t.file ""
   local pool <close> = fz.pool(3)
-  pool:apply(function() nest(2, 3, { jobs = 3 }, leaf(log, 0.02)) end)
+  pool:apply(function() nest(2, 3, { jobs = 3 }, leaf(log, 0.02, 3)) end)
   t.equal({ peak(log) }, { 3, 9 })
 end
 
 tests["processes of functions share the slots of these"] = function()
   local log = t.file ""
   local outer <close> = wide(2, function()
-    local process = fz.process(function() nest(1, 4, { jobs = 4 }, leaf(log, 0.02)) end)
+    local process = fz.process(function() nest(1, 4, { jobs = 4 }, leaf(log, 0.02, 3)) end)
     process:start():join()
     return process.exitcode
   end)
@@ -163,7 +168,7 @@ tests["a process of a function gives its slots back when it is killed"] = functi
     repeat fz.sleep(0.01) until #io.open(held):read "a" > 60
     process:kill()
     process:join()
-    nest(1, 8, { jobs = 4 }, leaf(log, 0.05))
+    nest(1, 8, { jobs = 4 }, leaf(log, 0.05, 4))
     return 1
   end)
   outer:invoke({ A = 1 }, { jobs = 4 })
@@ -179,7 +184,7 @@ tests["a function that ends by its timeout takes no slot with it"] = function()
   end, { timeout = 0.2 })
   stage:register("late", "A", function()
     os.execute "sleep 0.5"
-    local inner <close> = wide(6, leaf(log, 0.05))
+    local inner <close> = wide(6, leaf(log, 0.05, 3))
     return inner({ A = 1 }, { jobs = 6 }).o1
   end)
   local chain <close> = fz.chain { stage }
@@ -200,7 +205,7 @@ tests["errors and cancelled runs inside give their slots back"] = function()
       future:await(0.02)
       future:cancel()
     end
-    local good <close> = wide(8, leaf(log, 0.02))
+    local good <close> = wide(8, leaf(log, 0.02, 3))
     return good({ A = 1 }, { jobs = 4 }).o1
   end)
   outer:invoke({ A = 1 }, { jobs = 3 })
@@ -225,7 +230,7 @@ workers() {
 tests["kill -9 of workers at random, two levels deep: all is done, no slot is lost"] = function()
   local log, going = t.file "", t.file ""
   local outer <close> = wide(4, function()
-    local inner <close> = wide(4, leaf(log, 0.01))
+    local inner <close> = wide(4, leaf(log, 0.01, 0))
     return inner({ A = 1 }, { jobs = 4, retries = 1000 }).o4
   end)
   local pipe = assert(io.popen(KILLER:format(going, require "fzlua.core".pid())))
@@ -239,7 +244,7 @@ tests["kill -9 of workers at random, two levels deep: all is done, no slot is lo
   for line in io.lines(log) do starts[#starts + 1] = line end
   assert(#starts >= 8 * 16 * 2, #starts)
   local after = t.file ""
-  for _ = 1, 3 do nest(2, 4, { jobs = 4 }, leaf(after, 0.01)) end
+  for _ = 1, 3 do nest(2, 4, { jobs = 4 }, leaf(after, 0.01, 4)) end
   t.equal({ peak(after) }, { 4, 48 })
 end
 
