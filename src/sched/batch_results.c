@@ -24,11 +24,12 @@ static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
 static struct fz_job_event
 event_of(const struct fz_batch *b, uint64_t first, uint32_t n, pid_t pid)
 {
-	return (struct fz_job_event){ .first = first,
-		.n = n,
-		.pid = pid,
-		.item = b->opts.item,
-		.map = b->opts.map };
+	struct fz_job_event event;
+
+	fz_job_event_init(&event, FZ_JOB_EVENT_DONE, first, n, pid);
+	event.item = b->opts.item;
+	event.map = b->opts.map;
+	return event;
 }
 
 static void
@@ -346,7 +347,8 @@ tell_starts(struct fz_chunk *chunk, uint64_t end)
 	struct fz_batch *b = chunk->batch;
 	struct fz_job_event event;
 
-	if (chunk->told >= end)
+	if (chunk->told >= end ||
+	    !fz_event_log_wants(b->opts.log, FZ_JOB_EVENT_START))
 		return;
 	event = event_of(
 	    b, chunk->told, (uint32_t)(end - chunk->told), chunk->job.pid);

@@ -16,6 +16,7 @@ fz_event_log_trace(struct fz_event_log *log, struct fz_trace *trace,
 	log->trace = fz_trace_ref(trace);
 	log->names = fz_trace_names_ref(names);
 	log->of_items = of_items;
+	log->pid = getpid();
 }
 
 void
@@ -33,7 +34,7 @@ fz_event_log_describe(const struct fz_event_log *log,
 	event->peak_rss = job->used.peak_rss;
 	event->node = job->node;
 	if (event->pid == 0 && job->started_ns != 0)
-		event->pid = getpid(); /* a call in this process */
+		event->pid = log->pid; /* a call in this process */
 	if (failure == NULL)
 		return;
 	event->attempt = failure->attempt;
@@ -54,9 +55,6 @@ trace(const struct fz_event_log *log, const struct fz_job_event *event,
 	struct fz_job_event *record;
 	uint64_t node = event->map != 0 ? event->map - 1 : event->first;
 
-	if (event->kind == FZ_JOB_EVENT_START ||
-	    event->kind == FZ_JOB_EVENT_LIST)
-		return;
 	record = fz_trace_add(log->trace, event, log->names);
 	if (record == NULL)
 		return;
@@ -67,13 +65,26 @@ trace(const struct fz_event_log *log, const struct fz_job_event *event,
 		fz_trace_add_error(log->trace, record, failure);
 }
 
+struct fz_job_event *
+fz_event_log_room(const struct fz_event_log *log, struct fz_job_event *own)
+{
+	struct fz_job_event *room = NULL;
+
+	if (log->change == NULL && log->trace != NULL)
+		room = fz_trace_room(log->trace);
+	return room != NULL ? room : own;
+}
+
 void
 fz_event_log_add(struct fz_event_log *log, const struct fz_job_event *event,
     const struct fz_failure *failure)
 {
 	struct fz_job_event *list;
 
-	if (log->trace != NULL)
+	if (!fz_event_log_wants(log, event->kind))
+		return;
+	if (log->trace != NULL && event->kind != FZ_JOB_EVENT_START &&
+	    event->kind != FZ_JOB_EVENT_LIST)
 		trace(log, event, failure);
 	if (log->change == NULL)
 		return;

@@ -10,11 +10,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+
+#include "sched/job_event.h"
 
 struct fz_change;
 struct fz_failure;
 struct fz_job;
-struct fz_job_event;
 struct fz_trace;
 struct fz_trace_names;
 
@@ -23,16 +25,12 @@ struct fz_event_log {
 	/* change of the object; NULL: events are not listed */
 	struct fz_change *change;
 	struct fz_job_event *list;
-	/* index of the next event to take; number of events; room */
-	size_t at, n, cap;
-	struct fz_trace *trace; /* a reference to the trace; NULL: none */
-	/* a reference to the names: one for each node, or a single one */
-	struct fz_trace_names *names;
-	bool of_items; /* a single name stands for all items */
-	/*
-	 * With a trace: the time of the newest end of an attempt, or of the
-	 * start.
-	 */
+	size_t at, n, cap;            /* the next one to take; events; room */
+	struct fz_trace *trace;       /* a reference; NULL: none */
+	struct fz_trace_names *names; /* a reference: by node, or one */
+	bool of_items;                /* that one is of all items */
+	pid_t pid;                    /* with a trace: of this process */
+	/* With a trace: the time of the newest end, or of the start. */
 	int64_t now_ns;
 };
 
@@ -41,6 +39,15 @@ static inline bool
 fz_event_log_wanted(const struct fz_event_log *log)
 {
 	return log->change != NULL || log->trace != NULL;
+}
+
+/* Whether anything reads the events of this kind: a trace has ends only. */
+static inline bool
+fz_event_log_wants(const struct fz_event_log *log, enum fz_job_event_kind kind)
+{
+	return log->change != NULL ||
+	       (log->trace != NULL && kind != FZ_JOB_EVENT_START &&
+		   kind != FZ_JOB_EVENT_LIST);
 }
 
 /* Pass events on to a trace as well, with the names of the nodes or items. */
@@ -56,8 +63,15 @@ void fz_event_log_describe(const struct fz_event_log *log,
     const struct fz_failure *failure);
 
 /*
- * Add an event, with its failure or NULL. The event is lost if there is no
- * memory.
+ * Where to make the next event, which is not set: `own`, or memory of the
+ * trace, so that fz_event_log_add() need not copy it.
+ */
+struct fz_job_event *fz_event_log_room(
+    const struct fz_event_log *log, struct fz_job_event *own);
+
+/*
+ * Add an event, whose failure is `failure` or NULL. It is lost if memory runs
+ * out.
  */
 void fz_event_log_add(struct fz_event_log *log,
     const struct fz_job_event *event, const struct fz_failure *failure);

@@ -2,6 +2,7 @@
 #ifndef FZ_JOB_EVENT_H
 #define FZ_JOB_EVENT_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -46,5 +47,35 @@ struct fz_job_event {
 	int16_t signal;   /* signal that ended its worker; 0: none */
 	int16_t exitcode; /* exit code of its worker; -1: it did not exit */
 };
+
+/*
+ * Set an event of `n` nodes or items, from `first` on. Field by field, because
+ * compilers clear all of it by an instruction that takes longer to begin.
+ */
+static inline void
+fz_job_event_init(struct fz_job_event *event, enum fz_job_event_kind kind,
+    uint64_t first, uint32_t n, pid_t pid)
+{
+	event->kind = kind;
+	event->first = first;
+	event->n = n;
+	event->pid = pid;
+	event->took_ns = 0;
+	event->item = 0;
+	event->map = 0;
+	event->attempt = 0;
+	event->queued_ns = 0;
+	event->ended_ns = 0;
+	event->nsent = 0;
+	event->nreceived = 0;
+	event->cpu_ns = 0;
+	event->peak_rss = 0;
+	event->node = NULL;
+	event->name = NULL;
+	event->text = NULL;
+	event->err = 0;
+	event->signal = 0;
+	event->exitcode = 0;
+}
 
 #endif

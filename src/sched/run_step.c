@@ -69,18 +69,16 @@ void
 fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 {
 	struct fz_event_log *events = &step->run->flow->events;
-	struct fz_job_event event = { .kind = kind,
-		.item = step->run->item,
-		.first = fz_step_number(step),
-		.n = 1,
-		.pid = pid };
+	struct fz_job_event own, *event;
 
-	/* to read the clock would cost most */
-	if (!fz_event_log_wanted(events))
+	if (!fz_event_log_wants(events, kind)) /* the clock costs most */
 		return;
+	event = fz_event_log_room(events, &own);
+	fz_job_event_init(event, kind, fz_step_number(step), 1, pid);
+	event->item = step->run->item;
 	if (kind != FZ_JOB_EVENT_START)
-		describe_end(step, &event);
-	fz_event_log_add(events, &event, step->failure);
+		describe_end(step, event);
+	fz_event_log_add(events, event, step->failure);
 }
 
 static void

@@ -26,14 +26,13 @@
 #define TRACE_WRITE_NS (100 * FZ_CLOCK_MS)
 
 enum {
-	/* bytes of a page; no kernel has smaller ones */
-	TRACE_PAGE = 4096,
-	TRACE_LINE = 512,          /* most bytes of a usual line */
-	TRACE_WRITE = 64 << 10,    /* bytes of one write */
-	TRACE_KEPT = 1 << 20,      /* most records that are kept */
-	TRACE_UNWRITTEN = 1 << 14, /* most records that wait */
-	/* number of records whose names are fetched ahead */
-	TRACE_AHEAD = 4
+	TRACE_PAGE = 4096,      /* no page of a kernel is smaller */
+	TRACE_LINE = 512,       /* bytes of a usual line, at most */
+	TRACE_WRITE = 64 << 10, /* bytes of one write */
+	TRACE_KEPT = 1 << 20,   /* records that are kept, at most */
+	TRACE_BLOCK = 512,      /* records that lie together */
+	/* Records that wait, at most: they are still in a cache then. */
+	TRACE_UNWRITTEN = TRACE_BLOCK
 };
 
 struct fz_trace {
@@ -47,10 +46,11 @@ struct fz_trace {
 	off_t offset;      /* bytes of whole lines in the file */
 	struct fz_buf out; /* lines to write */
 	struct fz_trace_file file;
-	struct fz_job_event *records;
-	/* number of records in the file, and in all; room */
-	size_t nwritten, n, cap;
-	size_t ntexts; /* number of records with a text of an error */
+	struct fz_job_event **blocks; /* of TRACE_BLOCK records each */
+	size_t nblocks, blocks_cap;
+	size_t nwritten, n; /* records: in the file; all */
+	size_t ready;  /* records up to here are added without a question */
+	size_t ntexts; /* of the records, texts of errors */
 	/* References to the names of all records. */
 	struct fz_trace_names **names;
 	size_t nnames, names_cap;
@@ -91,6 +91,7 @@ fail(struct fz_trace *t, int code)
 	if (t->pages && ftruncate(t->fd, t->offset) != 0)
 		t->pages = false; /* nothing is left to do */
 	fz_fd_close(&t->fd);
+	t->ready = 0;
 }
 
 /*
@@ -153,24 +154,22 @@ drop_names(struct fz_trace *t)
 		fz_trace_names_unref(t->names[--t->nnames]);
 }
 
+static inline struct fz_job_event *
+record_at(const struct fz_trace *t, size_t i)
+{
+	return &t->blocks[i / TRACE_BLOCK][i % TRACE_BLOCK];
+}
+
 /* Free the texts of the first `n` records, which are dropped. */
 static void
 drop_texts(struct fz_trace *t, size_t n)
 {
 	for (size_t i = 0; i < n && t->ntexts != 0; i++) {
-		t->ntexts -= t->records[i].text != NULL;
-		free(t->records[i].text);
-	}
-}
+		struct fz_job_event *record = record_at(t, i);
 
-/* Fetch the names of later records, because they are rarely in a cache. */
-static void
-fetch_names(const struct fz_trace *t, size_t i)
-{
-	if (i + 2 * TRACE_AHEAD < t->n)
-		__builtin_prefetch(t->records[i + 2 * TRACE_AHEAD].name);
-	if (i + TRACE_AHEAD < t->n && t->records[i + TRACE_AHEAD].name != NULL)
-		__builtin_prefetch(t->records[i + TRACE_AHEAD].name->json);
+		t->ntexts -= record->text != NULL;
+		free(record->text);
+	}
 }
 
 static void
@@ -180,10 +179,7 @@ write_records(struct fz_trace *t)
 
 	fz_loop_disarm(t->opts.loop, &t->timer);
 	for (; t->fd != -1 && t->nwritten < t->n; t->nwritten++) {
-		const struct fz_job_event *event = &t->records[t->nwritten];
-
-		fetch_names(t, t->nwritten);
-		lines->event(&t->out, &t->file, event);
+		lines->event(&t->out, &t->file, record_at(t, t->nwritten));
 		fill_page(t);
 		if (t->out.len >= TRACE_WRITE || t->out.failed)
 			write_lines(t);
@@ -209,6 +205,7 @@ in_child(struct fz_fork_hook *hook)
 	struct fz_trace *t = FZ_CONTAINER_OF(hook, struct fz_trace, hook);
 
 	t->foreign = true;
+	t->ready = 0;
 	fz_fd_close(&t->fd);
 }
 
@@ -268,6 +265,7 @@ fz_trace_new(const struct fz_trace_opts *opts, struct fz_err *err)
 	t->opts = *opts;
 	t->opts.path = NULL;
 	t->fd = -1;
+	t->file.pid = getpid();
 	t->file.wall_ns = fz_clock_wall_ns() - fz_clock_ns();
 	t->timer.fired = write_later;
 	t->hook.in_child = in_child;
@@ -304,21 +302,27 @@ fz_trace_unref(struct fz_trace *t)
 		free(t->nodes[--t->nnodes]);
 	free(t->nodes);
 	free(t->names);
-	free(t->records);
+	while (t->nblocks != 0)
+		free(t->blocks[--t->nblocks]);
+	free(t->blocks);
 	fz_buf_fini(&t->out);
 	free(t->path);
 	free(t);
 }
 
-/* Drop the older half of the records that are kept. */
+/* Drop the older half of the records that are kept, which is whole blocks. */
 static void
 drop_old(struct fz_trace *t)
 {
-	size_t n = t->n / 2;
+	size_t n = t->n / 2, nblocks = n / TRACE_BLOCK;
 
 	write_records(t);
 	drop_texts(t, n);
-	memmove(t->records, t->records + n, (t->n - n) * sizeof(*t->records));
+	for (size_t i = 0; i < nblocks; i++)
+		free(t->blocks[i]);
+	t->nblocks -= nblocks;
+	memmove(t->blocks, t->blocks + nblocks,
+	    t->nblocks * sizeof(struct fz_job_event *));
 	t->n -= n;
 	t->nwritten = t->n;
 }
@@ -340,17 +344,6 @@ hold_names(struct fz_trace *t, struct fz_trace_names *names)
 	return 0;
 }
 
-/* Write the records soon, or now if there are many. */
-static void
-arm(struct fz_trace *t, int64_t now_ns)
-{
-	if (t->n - t->nwritten == TRACE_UNWRITTEN)
-		write_records(t);
-	if (t->timer.index == 0)
-		fz_loop_arm(t->opts.loop, &t->timer,
-		    fz_clock_after(now_ns, TRACE_WRITE_NS));
-}
-
 /* A copy of the name of a node, because it may end before the trace. */
 static const char *
 keep_node(struct fz_trace *t, const char *name)
@@ -370,30 +363,74 @@ keep_node(struct fz_trace *t, const char *name)
 	return list[t->nnodes] != NULL ? list[t->nnodes++] : NULL;
 }
 
+/* Add a block, whose records never move: copies of them cost the most. */
+static int
+add_block(struct fz_trace *t)
+{
+	struct fz_job_event **list = fz_vec_room(
+	    t->blocks, &t->blocks_cap, t->nblocks + 1, sizeof(*list));
+
+	if (list == NULL)
+		return -1;
+	t->blocks = list;
+	list[t->nblocks] = malloc(TRACE_BLOCK * sizeof(**list));
+	if (list[t->nblocks] == NULL)
+		return -1;
+	t->nblocks++;
+	return 0;
+}
+
+/* Make room for a record behind the last one. 0, or -1: there is none. */
+static int
+make_room(struct fz_trace *t)
+{
+	if (t->foreign || (t->fd == -1 && !t->opts.keeps))
+		return -1;
+	if (t->fd != -1 && t->n - t->nwritten >= TRACE_UNWRITTEN)
+		write_records(t);
+	if (t->n == TRACE_KEPT)
+		drop_old(t);
+	if (t->n == t->nblocks * TRACE_BLOCK && add_block(t) != 0)
+		return -1;
+	t->ready = (t->n / TRACE_BLOCK + 1) * TRACE_BLOCK;
+	return 0;
+}
+
+struct fz_job_event *
+fz_trace_room(struct fz_trace *t)
+{
+	if (t->n >= t->ready && make_room(t) != 0)
+		return NULL;
+	return record_at(t, t->n);
+}
+
+/* Write the records soon. */
+static void
+arm(struct fz_trace *t, int64_t now_ns)
+{
+	if (t->fd != -1 && t->timer.index == 0)
+		fz_loop_arm(t->opts.loop, &t->timer,
+		    fz_clock_after(now_ns, TRACE_WRITE_NS));
+}
+
 struct fz_job_event *
 fz_trace_add(struct fz_trace *t, const struct fz_job_event *event,
     struct fz_trace_names *names)
 {
-	struct fz_job_event *records;
+	struct fz_job_event *record = fz_trace_room(t);
 
-	if (t->foreign || (t->fd == -1 && !t->opts.keeps))
-		return NULL;
-	if (t->fd != -1)
-		arm(t, event->ended_ns);
-	if (t->n == TRACE_KEPT)
-		drop_old(t);
-	records = fz_vec_room(t->records, &t->cap, t->n + 1, sizeof(*records));
-	if (records != NULL)
-		t->records = records;
-	if (records == NULL || hold_names(t, names) != 0) {
-		t->file.nlost++;
+	if (record == NULL || hold_names(t, names) != 0) {
+		t->file.nlost += !t->foreign;
 		return NULL;
 	}
-	records[t->n] = *event;
-	records[t->n].text = NULL;
-	if (event->node != NULL)
-		records[t->n].node = keep_node(t, event->node);
-	return &records[t->n++];
+	if (record != event)
+		*record = *event;
+	record->text = NULL;
+	if (record->node != NULL)
+		record->node = keep_node(t, record->node);
+	arm(t, record->ended_ns);
+	t->n++;
+	return record;
 }
 
 /* The text of a failure, at the end of `text`. */
@@ -461,5 +498,5 @@ fz_trace_count(const struct fz_trace *t)
 const struct fz_job_event *
 fz_trace_get(const struct fz_trace *t, size_t index)
 {
-	return &t->records[index];
+	return record_at(t, index);
 }

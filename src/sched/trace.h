@@ -45,16 +45,19 @@ struct fz_trace_opts {
 	void *ctx;
 };
 
-/* The name of what a record is about. */
+enum { FZ_TRACE_SHORT = 32 }; /* most bytes of short members */
+
+/* What a record is about: one line of a cache, because few are in one. */
 struct fz_trace_name {
 	struct fz_trace_names *names; /* the names that it belongs to */
 	const char *stage;            /* name of its stage; NULL: none */
 	const char *name;
-	/*
-	 * The stage and the name as members of an object, each behind a comma;
-	 * NULL: no record with this name was written yet.
-	 */
-	const char *json;
+	/* Both as members of an object, each behind a comma. */
+	size_t len; /* bytes of that; 0: no record of it was written */
+	union {
+		char few[FZ_TRACE_SHORT]; /* if no more than these */
+		const char *many;
+	} members;
 };
 
 /*
@@ -72,8 +75,8 @@ int fz_trace_names_set(struct fz_trace_names *names, size_t i,
 /* Name `i`, which must be set before its use; NULL if there is none. */
 struct fz_trace_name *fz_trace_name(struct fz_trace_names *names, uint64_t i);
 
-/* The members of an object for the name; NULL if there is no memory. */
-const char *fz_trace_name_json(struct fz_trace_name *name);
+/* Make its members of an object. 0, or -1 without memory. */
+int fz_trace_name_write(struct fz_trace_name *name);
 
 /*
  * A trace with one reference. The head of the file is written at once. NULL and
@@ -87,10 +90,15 @@ struct fz_trace *fz_trace_ref(struct fz_trace *trace);
 void fz_trace_unref(struct fz_trace *trace);
 
 /*
- * Record the end of an attempt. The caller sets the name of the record, which
- * is one of `names`. NULL if the record is lost, and counted as lost, because
- * there is no memory, or because this is a forked child and the file belongs to
- * the parent.
+ * Memory for the next record, so that fz_trace_add() need not copy it; valid
+ * until the next call. NULL: there is none.
+ */
+struct fz_job_event *fz_trace_room(struct fz_trace *trace);
+
+/*
+ * Record the end of an attempt; the record's name, one of `names`, is the
+ * caller's to set. NULL: it is lost, and counted, because memory ran out, or
+ * this is a forked child, whose file is the parent's.
  */
 struct fz_job_event *fz_trace_add(struct fz_trace *trace,
     const struct fz_job_event *event, struct fz_trace_names *names);

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <utf8proc.h>
 
@@ -46,7 +45,7 @@ count_digits(uint64_t v)
 }
 
 static unsigned char *
-number(unsigned char *p, uint64_t v)
+long_number(unsigned char *p, uint64_t v)
 {
 	unsigned char *end = p + count_digits(v), *at = end;
 
@@ -57,6 +56,48 @@ number(unsigned char *p, uint64_t v)
 	else
 		*p = (unsigned char)('0' + v);
 	return end;
+}
+
+static inline unsigned char *
+number(unsigned char *p, uint64_t v)
+{
+	if (v >= 100)
+		return long_number(p, v);
+	if (v < 10) {
+		*p = (unsigned char)('0' + v);
+		return p + 1;
+	}
+	memcpy(p, pairs + v * 2, 2);
+	return p + 2;
+}
+
+/* Digits that are kept, all bytes of them, whose number the compiler knows. */
+static inline unsigned char *
+copy_digits(unsigned char *p, const struct fz_trace_digits *digits)
+{
+	memcpy(p, digits->bytes, sizeof(digits->bytes));
+	return p + digits->n;
+}
+
+/* Keep the digits of `v`, from `from` to `p`, and what is behind. Returns `p`.
+ */
+static inline unsigned char *
+keep_digits(struct fz_trace_digits *digits, uint64_t v,
+    const unsigned char *from, unsigned char *p)
+{
+	digits->of = v;
+	digits->n = (size_t)(p - from);
+	memcpy(digits->bytes, from, sizeof(digits->bytes));
+	return p;
+}
+
+/* A number that is probably the same as in a line before. */
+static inline unsigned char *
+same_number(unsigned char *p, struct fz_trace_digits *digits, uint64_t v)
+{
+	if (digits->n != 0 && digits->of == v)
+		return copy_digits(p, digits);
+	return keep_digits(digits, v, p, number(p, v));
 }
 
 /* Exactly three digits of `v`. */
@@ -90,24 +131,63 @@ fraction(unsigned char *p, uint32_t ns)
 	return p + 7;
 }
 
-/*
- * A time of the clock in seconds since 1970. Its digits are kept, because they
- * rarely change.
- */
+/* Begin another second; returns how much of it is over. */
+static uint64_t
+begin_second(struct fz_trace_file *file, uint64_t wall_ns)
+{
+	uint64_t s = wall_ns / FZ_CLOCK_SECOND;
+	unsigned char digits[sizeof(file->second.bytes)] = { 0 };
+
+	file->second_ns = s * FZ_CLOCK_SECOND;
+	keep_digits(&file->second, s, digits, number(digits, s));
+	return wall_ns - file->second_ns;
+}
+
+/* The seconds since 1970 of a time of the clock; sets what is behind them. */
+static inline unsigned char *
+second(unsigned char *p, struct fz_trace_file *file, int64_t ns, uint32_t *rest)
+{
+	uint64_t wall_ns = (uint64_t)(ns + file->wall_ns);
+	uint64_t over_ns = wall_ns - file->second_ns;
+
+	if (over_ns >= FZ_CLOCK_SECOND)
+		over_ns = begin_second(file, wall_ns);
+	*rest = (uint32_t)over_ns;
+	return copy_digits(p, &file->second);
+}
+
+/* A time of the clock in seconds since 1970, with six decimals. */
 static unsigned char *
 seconds(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 {
-	uint64_t wall_ns = (uint64_t)(ns + file->wall_ns);
-	uint64_t second = wall_ns / FZ_CLOCK_SECOND;
+	uint32_t rest;
 
-	if (file->ndigits == 0 || second != file->second) {
-		file->second = second;
-		file->ndigits =
-		    (size_t)(number(file->digits, second) - file->digits);
-	}
-	memcpy(p, file->digits, sizeof(file->digits));
-	p += file->ndigits;
-	return fraction(p, (uint32_t)(wall_ns - second * FZ_CLOCK_SECOND));
+	p = second(p, file, ns, &rest);
+	return fraction(p, rest);
+}
+
+/* The same in microseconds, with three decimals. */
+static unsigned char *
+wall_micros(unsigned char *p, struct fz_trace_file *file, int64_t ns)
+{
+	uint32_t rest;
+
+	p = second(p, file, ns, &rest);
+	p = three_digits(p, rest / 1000000);
+	p = three_digits(p, rest / 1000 % 1000);
+	*p++ = '.';
+	return three_digits(p, rest % 1000);
+}
+
+/* The same in seconds, with three decimals. */
+static unsigned char *
+wall_millis(unsigned char *p, struct fz_trace_file *file, int64_t ns)
+{
+	uint32_t rest;
+
+	p = second(p, file, ns, &rest);
+	*p++ = '.';
+	return three_digits(p, rest / 1000000);
 }
 
 /* Seconds with six decimals. */
@@ -193,17 +273,24 @@ fz_trace_put_string(struct fz_buf *out, const char *s)
 
 /* The members that the objects of both JSON formats have. */
 static unsigned char *
-put_members(unsigned char *p, const struct fz_job_event *e)
+put_members(
+    unsigned char *p, struct fz_trace_file *file, const struct fz_job_event *e)
 {
 	p = member(p, ",\"item\":", e->item);
 	p = member(p, ",\"index\":", e->first);
-	p = number(text(p, ",\"n\":"), e->n);
-	p = member(p, ",\"attempt\":", e->attempt);
+	if (e->n == 1 && e->attempt == 1) {
+		p = text(p, ",\"n\":1,\"attempt\":1");
+	} else {
+		p = number(text(p, ",\"n\":"), e->n);
+		p = member(p, ",\"attempt\":", e->attempt);
+	}
 	p = member(p, ",\"sent\":", e->nsent);
 	p = member(p, ",\"received\":", e->nreceived);
 	if (e->cpu_ns != 0)
 		p = micros(text(p, ",\"cpu\":"), e->cpu_ns);
-	p = member(p, ",\"peak\":", e->peak_rss);
+	if (e->peak_rss != 0)
+		p = same_number(text(p, ",\"peak\":"),
+		    &file->peaks[e->pid % FZ_TRACE_WORKERS], e->peak_rss);
 	if (e->err == FZ_ERR_NONE)
 		return p;
 	p = text(text(p, ",\"error\":\""),
@@ -215,16 +302,27 @@ put_members(unsigned char *p, const struct fz_job_event *e)
 	return p;
 }
 
-/*
- * The names of an event as members; "" if it has none, or if there is no
- * memory.
- */
-static const char *
-names_of(const struct fz_job_event *e)
+/* The name of an event; an empty one if it has none, or without memory. */
+static const struct fz_trace_name *
+name_of(const struct fz_job_event *e)
 {
-	const char *json = e->name != NULL ? fz_trace_name_json(e->name) : NULL;
+	static const struct fz_trace_name none = { .len = 0 };
+	struct fz_trace_name *name = e->name;
 
-	return json != NULL ? json : "";
+	if (name == NULL || (name->len == 0 && fz_trace_name_write(name) != 0))
+		return &none;
+	return name;
+}
+
+/* Its members; most are short, and a copy of a known length is quick. */
+static inline unsigned char *
+put_names(unsigned char *p, const struct fz_trace_name *name)
+{
+	if (name->len <= FZ_TRACE_SHORT)
+		memcpy(p, name->members.few, FZ_TRACE_SHORT);
+	else
+		memcpy(p, name->members.many, name->len);
+	return p + name->len;
 }
 
 /* Room for a line and `nnames` bytes of names; NULL if there is no memory. */
@@ -235,10 +333,14 @@ begin_line(struct fz_buf *out, size_t nnames)
 }
 
 /* Add members with texts of any length, and the end of the line. */
-static void
+static inline void
 end_object(struct fz_buf *out, unsigned char *p, const struct fz_job_event *e,
     const char *end)
 {
+	if (e->node == NULL && e->text == NULL) {
+		out->len = (size_t)(text(p, end) - out->data);
+		return;
+	}
 	out->len = (size_t)(p - out->data);
 	if (e->node != NULL) {
 		fz_buf_put(out, ",\"node\":", 8);
@@ -267,7 +369,7 @@ put_mark(struct fz_buf *out, struct fz_trace_file *file, const char *word)
 		return;
 	p = text(text(text(p, "{\"event\":\""), word), "\",\"time\":");
 	p = seconds(p, file, fz_clock_ns());
-	p = number(text(p, ",\"pid\":"), (uint64_t)getpid());
+	p = number(text(p, ",\"pid\":"), (uint64_t)file->pid);
 	p = member(p, ",\"lost\":", file->nlost);
 	*p++ = '}';
 	end_line(out, p);
@@ -285,24 +387,48 @@ jsonl_end(struct fz_buf *out, struct fz_trace_file *file)
 	put_mark(out, file, "end");
 }
 
+/* The end of an event, whose digits are those of the next start, probably. */
+static unsigned char *
+put_end(unsigned char *p, struct fz_trace_file *file, int64_t ended_ns)
+{
+	p = text(p, ",\"ended\":");
+	return keep_digits(
+	    &file->ended, (uint64_t)ended_ns, p, seconds(p, file, ended_ns));
+}
+
+static unsigned char *
+put_start(unsigned char *p, struct fz_trace_file *file, int64_t started_ns)
+{
+	p = text(p, ",\"started\":");
+	if (file->ended.n != 0 && file->ended.of == (uint64_t)started_ns)
+		return copy_digits(p, &file->ended);
+	return seconds(p, file, started_ns);
+}
+
 static void
 jsonl_event(struct fz_buf *out, struct fz_trace_file *file,
     const struct fz_job_event *e)
 {
-	const char *names = names_of(e);
-	unsigned char *p = begin_line(out, strlen(names));
+	const struct fz_trace_name *name = name_of(e);
+	unsigned char *p = begin_line(out, name->len);
 
 	if (p == NULL)
 		return;
 	file->nlines++;
-	p = text(text(p, "{\"event\":\""), fz_trace_word(e));
-	*p++ = '"';
-	p = put_members(text(p, names), e);
+	if (e->kind == FZ_JOB_EVENT_DONE) {
+		p = text(p, "{\"event\":\"done\"");
+	} else {
+		p = text(text(p, "{\"event\":\""), fz_trace_word(e));
+		*p++ = '"';
+	}
+	p = put_members(put_names(p, name), file, e);
 	if (e->queued_ns != 0)
 		p = seconds(text(p, ",\"queued\":"), file, e->queued_ns);
-	p = seconds(text(p, ",\"started\":"), file, fz_trace_started(e));
-	p = seconds(text(p, ",\"ended\":"), file, e->ended_ns);
-	p = member(p, ",\"pid\":", (uint64_t)e->pid);
+	p = put_start(p, file, fz_trace_started(e));
+	p = put_end(p, file, e->ended_ns);
+	if (e->pid != 0)
+		p = same_number(text(p, ",\"pid\":"),
+		    &file->pids[e->pid % FZ_TRACE_WORKERS], (uint64_t)e->pid);
 	end_object(out, p, e, "}\n");
 }
 
@@ -322,11 +448,10 @@ chrome_end(struct fz_buf *out, struct fz_trace_file *file)
 {
 	unsigned char *p = begin_line(out, 0);
 
-	(void)file;
 	if (p == NULL)
 		return;
 	p = text(p, "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":");
-	p = number(p, (uint64_t)getpid());
+	p = number(p, (uint64_t)file->pid);
 	end_line(out, text(p, ",\"args\":{\"name\":\"fzlua\"}}]"));
 }
 
@@ -344,25 +469,26 @@ has_time(const struct fz_job_event *e)
  * Write a call as a bar in the row of its worker, a recorded result as a mark.
  */
 static unsigned char *
-chrome_times(unsigned char *p, const struct fz_trace_file *file,
-    const struct fz_job_event *e)
+chrome_times(
+    unsigned char *p, struct fz_trace_file *file, const struct fz_job_event *e)
 {
 	int64_t started_ns = fz_trace_started(e);
 
-	p = decimal(text(p, ",\"ts\":"), started_ns + file->wall_ns, 1000);
+	p = wall_micros(text(p, ",\"ts\":"), file, started_ns);
 	if (e->kind != FZ_JOB_EVENT_CACHED)
 		p = decimal(
 		    text(p, ",\"dur\":"), e->ended_ns - started_ns, 1000);
-	p = number(text(p, ",\"pid\":"), (uint64_t)getpid());
-	return number(text(p, ",\"tid\":"), (uint64_t)e->pid);
+	p = number(text(p, ",\"pid\":"), (uint64_t)file->pid);
+	return same_number(text(p, ",\"tid\":"),
+	    &file->pids[e->pid % FZ_TRACE_WORKERS], (uint64_t)e->pid);
 }
 
 static void
 chrome_event(struct fz_buf *out, struct fz_trace_file *file,
     const struct fz_job_event *e)
 {
-	const char *names = names_of(e);
-	unsigned char *p = has_time(e) ? begin_line(out, strlen(names)) : NULL;
+	const struct fz_trace_name *name = name_of(e);
+	unsigned char *p = has_time(e) ? begin_line(out, name->len) : NULL;
 
 	if (p == NULL)
 		return;
@@ -372,11 +498,11 @@ chrome_event(struct fz_buf *out, struct fz_trace_file *file,
 			: "{\"ph\":\"X\",\"cat\":\"");
 	p = text(p, fz_trace_word(e));
 	*p++ = '"';
-	p = text(p, *names != '\0' ? names : ",\"name\":\"?\"");
+	p = name->len != 0 ? put_names(p, name) : text(p, ",\"name\":\"?\"");
 	p = chrome_times(p, file, e);
 	p = text(text(p, ",\"args\":{\"event\":\""), fz_trace_word(e));
 	*p++ = '"';
-	end_object(out, put_members(p, e), e, "}},\n");
+	end_object(out, put_members(p, file, e), e, "}},\n");
 }
 
 static void
@@ -453,7 +579,7 @@ tsv_event(struct fz_buf *out, struct fz_trace_file *file,
 	*p++ = '\t';
 	p = host(p, e->node);
 	*p++ = '\t';
-	p = decimal(p, started_ns + file->wall_ns, FZ_CLOCK_SECOND);
+	p = wall_millis(p, file, started_ns);
 	*p++ = '\t';
 	p = decimal(p, e->ended_ns - started_ns, FZ_CLOCK_SECOND);
 	*p++ = '\t';

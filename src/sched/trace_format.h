@@ -4,19 +4,31 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct fz_buf;
 struct fz_job_event;
 
-/* The state that the lines of one trace share. */
+/* The digits of a number that was written lately. */
+struct fz_trace_digits {
+	uint64_t of;
+	size_t n;                /* 0: there are none */
+	unsigned char bytes[24]; /* of the largest number, and more */
+};
+
+enum { FZ_TRACE_WORKERS = 4 }; /* whose digits are kept, by their pid */
+
+/* What the lines of one trace share. */
 struct fz_trace_file {
-	/* added to a time of the clock to get the time since 1970 */
-	int64_t wall_ns;
+	int64_t wall_ns; /* what is added to a time of the clock: since 1970 */
+	pid_t pid;       /* of the process that writes */
 	uint64_t nlines; /* attempts written so far */
-	uint64_t nlost;  /* records that were lost for want of memory */
-	uint64_t second; /* seconds since 1970 of the newest time written */
-	unsigned char digits[24]; /* the digits of that second; their number */
-	size_t ndigits;
+	uint64_t nlost;  /* records that there was no memory for */
+	/* Most lines repeat numbers of the lines before. */
+	uint64_t second_ns;            /* since 1970, start of a second */
+	struct fz_trace_digits second; /* that second */
+	struct fz_trace_digits ended;  /* a time of the clock, in seconds */
+	struct fz_trace_digits pids[FZ_TRACE_WORKERS], peaks[FZ_TRACE_WORKERS];
 };
 
 /*

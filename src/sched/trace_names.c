@@ -1,5 +1,6 @@
 #include "sched/trace.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,28 +15,33 @@ struct block {
 	char bytes[];
 };
 
-enum { BLOCK_SIZE = 16 << 10 };
+enum { BLOCK_SIZE = 16 << 10, LINE = sizeof(struct fz_trace_name) };
 
 struct fz_trace_names {
 	unsigned refs;
 	size_t n;
 	struct block *blocks;
-	struct fz_buf json; /* for members under construction */
-	struct fz_trace_name list[];
+	struct fz_buf json; /* for the members under construction */
+	unsigned char *memory;
+	struct fz_trace_name *list; /* in that, each in a line of a cache */
 };
 
 struct fz_trace_names *
 fz_trace_names_new(size_t n, struct fz_err *err)
 {
-	struct fz_trace_names *names =
-	    calloc(1, sizeof(*names) + n * sizeof(names->list[0]));
+	struct fz_trace_names *names = calloc(1, sizeof(*names));
 
-	if (names == NULL) {
+	if (names != NULL)
+		names->memory = calloc(n + 1, LINE);
+	if (names == NULL || names->memory == NULL) {
+		free(names);
 		fz_err_nomem(err, "the names of a trace");
 		return NULL;
 	}
 	names->refs = 1;
 	names->n = n;
+	names->list =
+	    (void *)(names->memory + LINE - (uintptr_t)names->memory % LINE);
 	fz_buf_init(&names->json);
 	return names;
 }
@@ -59,6 +65,7 @@ fz_trace_names_unref(struct fz_trace_names *names)
 		free(block);
 	}
 	fz_buf_fini(&names->json);
+	free(names->memory);
 	free(names);
 }
 
@@ -108,20 +115,18 @@ fz_trace_names_set(struct fz_trace_names *names, size_t i, const char *stage,
 struct fz_trace_name *
 fz_trace_name(struct fz_trace_names *names, uint64_t i)
 {
-	/*
-	 * Do not read the name here: it is rarely in a cache when an attempt
-	 * ends.
-	 */
-	return i < names->n ? &names->list[i] : NULL;
+	if (i >= names->n)
+		return NULL;
+	/* It is seldom in a cache when an attempt ends, and is read soon. */
+	__builtin_prefetch(&names->list[i]);
+	return &names->list[i];
 }
 
-const char *
-fz_trace_name_json(struct fz_trace_name *name)
+int
+fz_trace_name_write(struct fz_trace_name *name)
 {
 	struct fz_buf *out = &name->names->json;
 
-	if (name->json != NULL)
-		return name->json;
 	fz_buf_clear(out);
 	if (name->stage != NULL) {
 		fz_buf_put(out, ",\"stage\":", 9);
@@ -129,7 +134,14 @@ fz_trace_name_json(struct fz_trace_name *name)
 	}
 	fz_buf_put(out, ",\"name\":", 8);
 	fz_trace_put_string(out, name->name);
-	if (!out->failed)
-		name->json = keep(name->names, out->data, out->len);
-	return name->json;
+	if (out->failed)
+		return -1;
+	if (out->len <= FZ_TRACE_SHORT)
+		memcpy(name->members.few, out->data, out->len);
+	else
+		name->members.many = keep(name->names, out->data, out->len);
+	if (out->len > FZ_TRACE_SHORT && name->members.many == NULL)
+		return -1;
+	name->len = out->len;
+	return 0;
 }

@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
@@ -252,10 +253,111 @@ test_trace_names_that_are_no_utf8_are_written_as_such(void **state)
 	assert_int_equal(fz_trace_names_set(names, 0, "\xc3\xbc\xff\xc3",
 			     "\xed\xa0\x80\"\n", &err),
 	    0);
-	assert_string_equal(fz_trace_name_json(fz_trace_name(names, 0)),
+	assert_int_equal(fz_trace_name_write(fz_trace_name(names, 0)), 0);
+	assert_string_equal(fz_trace_name(names, 0)->members.many,
 	    ",\"stage\":\"\xc3\xbc\\ufffd\\ufffd\""
 	    ",\"name\":\"\\ufffd\\ufffd\\ufffd\\\"\\u000a\"");
 	fz_trace_names_unref(names);
+}
+
+static void
+test_trace_names_without_memory_are_an_error(void **state)
+{
+	struct fz_err err = { 0 };
+	unsigned n = 0;
+	bool made;
+
+	(void)state;
+	do {
+		struct fz_trace_names *names;
+
+		faults_at(++n);
+		names = fz_trace_names_new(2, &err);
+		made = names != NULL &&
+		       fz_trace_names_set(names, 0, NULL, "a", &err) == 0 &&
+		       fz_trace_names_set(names, 1, "b", "c", &err) == 0 &&
+		       fz_trace_name_write(fz_trace_name(names, 1)) == 0;
+		fz_trace_names_unref(names);
+	} while (faults_end());
+	assert_true(made);
+	assert_true(n > 3);
+}
+
+/* The number behind `member` in the line, up to which it must be. */
+static double
+number_in(const char *line, const char *member)
+{
+	const char *at = strstr(line, member), *end = strchr(line, '\n');
+
+	assert_true(at != NULL && end != NULL && at < end);
+	return strtod(at + strlen(member), NULL);
+}
+
+static bool
+is_near(double a, double b)
+{
+	return a - b < 2e-6 && b - a < 2e-6;
+}
+
+/* An event whose numbers are those of other events, or larger, or smaller. */
+static struct fz_job_event
+varied(uint64_t i, int64_t base_ns)
+{
+	static const pid_t pids[] = { 9, 13, 4194301, 99, 100, 13 };
+	static const int64_t times_ns[] = { 0, 5 * FZ_CLOCK_SECOND, 1000,
+		999999000, FZ_CLOCK_SECOND };
+	const struct fz_job_event event = { .kind = FZ_JOB_EVENT_DONE,
+		.n = 1,
+		.attempt = 1 + i % 7 % 2,
+		.pid = pids[i % 6],
+		.peak_rss = 1 + i / 5 % 3 * 4096 * (uint64_t)pids[i % 6],
+		.nsent = i * i * i,
+		.took_ns = (int64_t)(i % 3) * 400000000,
+		.ended_ns = base_ns + times_ns[i % 5] };
+
+	return event;
+}
+
+static void
+test_trace_lines_have_the_numbers_of_their_events(void **state)
+{
+	int64_t base_ns = fz_clock_ns();
+	double first = 0;
+	struct bench b;
+	const char *at;
+	char *text;
+	size_t len;
+
+	(void)state;
+	set_up(&b, true, false);
+	for (uint64_t i = 1; i <= 1000; i++) {
+		struct fz_job_event event = varied(i, base_ns);
+
+		assert_non_null(fz_trace_add(b.trace, &event, b.names));
+	}
+	assert_int_equal(fz_trace_close(b.trace, NULL), 0);
+	at = text = contents(&b, &len);
+	for (uint64_t i = 1; i <= 1000; i++) {
+		struct fz_job_event event = varied(i, base_ns);
+		double ended, took = (double)event.took_ns / 1e9;
+
+		at = strchr(at, '\n') + 1;
+		ended = number_in(at, ",\"ended\":");
+		if (i == 1)
+			first =
+			    ended - (double)(event.ended_ns - base_ns) / 1e9;
+		assert_true(is_near(
+		    ended - first, (double)(event.ended_ns - base_ns) / 1e9));
+		assert_true(
+		    is_near(ended - number_in(at, ",\"started\":"), took));
+		assert_true(number_in(at, ",\"attempt\":") == event.attempt);
+		assert_true(number_in(at, ",\"pid\":") == event.pid);
+		assert_true(
+		    number_in(at, ",\"peak\":") == (double)event.peak_rss);
+		assert_true(number_in(at, ",\"sent\":") == (double)event.nsent);
+	}
+	free(text);
+	tear_down(&b);
 }
 
 static void
@@ -309,7 +411,7 @@ test_trace_a_record_without_memory_is_counted(void **state)
 
 	(void)state;
 	set_up(&b, true, false);
-	faults_at(2); /* the first one is for the timer */
+	faults_at(2); /* the block of records */
 	add(&b, 1);
 	assert_true(faults_end());
 	add(&b, 1);
@@ -332,6 +434,8 @@ main(void)
 		T(test_trace_a_pipe_without_a_reader_is_no_signal),
 		T(test_trace_a_file_is_written_by_one_run),
 		T(test_trace_names_that_are_no_utf8_are_written_as_such),
+		T(test_trace_names_without_memory_are_an_error),
+		T(test_trace_lines_have_the_numbers_of_their_events),
 		T(test_trace_a_child_writes_nothing),
 		T(test_trace_keeps_the_newest_records),
 		T(test_trace_a_record_without_memory_is_counted),
