@@ -97,7 +97,7 @@ function help.summary()
 end
 
 local function listed(name, text)
-  return ("  %-18s%s\n"):format(name, text)
+  return ("  %-21s%s\n"):format(name, text)
 end
 
 -- The options of lua, and the names that stand for arguments.

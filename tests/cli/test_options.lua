@@ -1,6 +1,7 @@
 local t = ...
 local tests = {}
 
+local help = require "fzlua.help"
 local options = require "fzlua.options"
 
 -- Run the command; its status must be this, and one of its outputs empty.
@@ -22,6 +23,7 @@ end
 tests["--help says what every option does, with examples that the command reads"] = function()
   local text = check(0, "--help")
   for name, option in pairs(options.named) do t.match(text, name, option.help) end
+  for _, option in ipairs(options.list) do t.match(text, help.name(option) .. " ") end
   for line in text:gmatch "[^\n]+" do assert(#line <= 96, line) end
   local examples = text:match "Examples:\n(.-)\n\n"
   local script = t.file "return fz.stage 's'"
