@@ -17,6 +17,7 @@ local log = require "fzlua.log"
 ---@class fzlua.Store
 ---@field path string
 ---@field limit integer bytes of all results
+---@field read_only boolean whether nothing is recorded
 local Store = {}
 Store.__index = Store
 Store.__name = "fzlua.Store"
@@ -114,9 +115,11 @@ local function make_directory(path)
   if ignored then ignored:write "*\n" end
 end
 
-local function open_database(path, exists)
-  local db = core.database(path, PATIENCE, exists)
-  if not check_owner(db) then create(db) end
+local function open_database(path, exists, read_only)
+  local db = core.database(path, PATIENCE, read_only and "read" or exists and "write" or "create")
+  local is_ours = check_owner(db)
+  if read_only then return is_ours and db or error("it is empty", 0) end
+  if not is_ours then create(db) end
   db:run "PRAGMA journal_mode = WAL"
   db:run "PRAGMA synchronous = NORMAL"
   db:run(("PRAGMA cache_size = -%d"):format(PAGES // 1024))
@@ -146,13 +149,15 @@ local function refusal(path)
   if not size then os.remove(path) end
 end
 
----Open the file, or make it. Raises a string.
+---Open the file, or make it. If it may not be written, what is there is used, and nothing is
+---recorded. Raises a string.
 ---@param path string
 ---@param exists? boolean whether it must be there
 ---@return fzlua.Store
 function Store.open(path, exists)
-  if not exists then make_directory(path) end
-  local ok, db = pcall(open_database, path, exists)
+  local read_only = core.is_read_only(path)
+  if not (exists or read_only) then make_directory(path) end
+  local ok, db = pcall(open_database, path, exists, read_only)
   if not ok then
     if Error.is(db, "interrupted") then error(db, 0) end
     local why = refusal(path)
@@ -160,7 +165,7 @@ function Store.open(path, exists)
     error(("the cache %s is not used: %s%s"):format(path, text_of(db), why), 0)
   end
   return setmetatable({
-    path = path, limit = size_limit(), _db = db, _began = false, _reading = false, _total = false,
+    path = path, limit = size_limit(), read_only = read_only, _db = db, _began = false, _reading = false, _total = false,
     _tick = false, _exact = false, _used = {}, _broken = {}, _failures = false, _zstd = nil,
     _users = 0,
   }, Store)
@@ -168,6 +173,7 @@ end
 
 local open = {} -- path -> the store that runs use now
 local refused = {} -- path -> true: it could not be used, which was logged
+local known_as_read_only = {} -- path -> true: this was logged
 local forked = false
 
 core.on_fork(function() open, forked = {}, true end)
@@ -187,6 +193,10 @@ function Store.acquire(path)
       return nil
     end
     open[path] = store
+    if store.read_only and not known_as_read_only[path] then
+      known_as_read_only[path] = true
+      log.warn("the cache %s may not be written: its results are used, and none are recorded", path)
+    end
   end
   open[path]._users = open[path]._users + 1
   return open[path]
@@ -379,6 +389,7 @@ local function read_all(self, keys)
 end
 
 local function use(self, key, tick)
+  if self.read_only then return end
   local now = tick_of(self)
   if now > tick and (self._exact or now - tick >= LATE) then self._used[#self._used + 1] = key end
 end
@@ -474,13 +485,16 @@ end
 ---@param call fzlua.Call
 ---@param values string[] encoded
 ---@param digests string[]
-function Store:add(call, values, digests) try(self, write_call, call, values, digests) end
+function Store:add(call, values, digests)
+  if not self.read_only then try(self, write_call, call, values, digests) end
+end
 
 ---Record values, which are not encoded, as the only result of a call.
 ---@param base fzlua.Call what it has in common with others
 ---@param key string
 ---@param ... any
 function Store:add_values(base, key, ...)
+  if self.read_only then return end
   local before = file.seen
   local ok, digest = pcall(core.digest_in, {}, ...)
   if not ok then
@@ -506,7 +520,9 @@ end
 ---@param name string
 ---@param key string|nil of the call
 ---@param message string
-function Store:fail(name, key, message) try(self, write_failure, name, key, message) end
+function Store:fail(name, key, message)
+  if not self.read_only then try(self, write_failure, name, key, message) end
+end
 
 local function read_failure(self, name)
   local row = self._db:run("SELECT message FROM failures WHERE name = CAST(? AS TEXT)", name)[1]

@@ -42,13 +42,17 @@ raise(lua_State *L, const struct fz_err *err)
 	return lua_error(L);
 }
 
-/* database(path, seconds to wait for other processes [, exists]) -> database */
+/*
+ * database(path, seconds to wait for others [, mode]) -> database; the mode is
+ * "create", "write" or "read"
+ */
 static int
 database_new(lua_State *L)
 {
+	static const char *const modes[] = { "create", "write", "read", NULL };
 	const char *path = luaL_checkstring(L, 1);
 	lua_Number seconds = luaL_checknumber(L, 2);
-	bool create = !lua_toboolean(L, 3);
+	int mode = luaL_checkoption(L, 3, "create", modes);
 	struct fz_err err = { 0 };
 	struct ldatabase *ld;
 
@@ -59,8 +63,8 @@ database_new(lua_State *L)
 	luaL_setmetatable(L, DATABASE_TYPE);
 	lua_newtable(L);
 	lua_setiuservalue(L, -2, 1);
-	if (fz_sqlite_open(&ld->s, path, create, (int)(seconds * 1e3), &err) !=
-	    0)
+	if (fz_sqlite_open(&ld->s, path, (enum fz_sqlite_mode)mode,
+		(int)(seconds * 1e3), &err) != 0)
 		return raise(L, &err);
 	return 1;
 }
@@ -320,6 +324,14 @@ hash(lua_State *L)
 	return 1;
 }
 
+/* is_read_only(path) -> whether the database there can be read only */
+static int
+is_read_only(lua_State *L)
+{
+	lua_pushboolean(L, fz_sqlite_is_read_only(luaL_checkstring(L, 1)));
+	return 1;
+}
+
 /* make_directory(path) -> whether it was made, text of the error */
 static int
 make_directory(lua_State *L)
@@ -360,6 +372,7 @@ static const luaL_Reg functions[] = {
 	{ "database", database_new },
 	{ "zstd", zstd_new },
 	{ "hash", hash },
+	{ "is_read_only", is_read_only },
 	{ "make_directory", make_directory },
 	{ NULL, NULL },
 };

@@ -1,15 +1,20 @@
-/* pthread_sigmask and sigtimedwait are not in C11. */
+/* pthread_sigmask, sigtimedwait and AT_EACCESS are not in C11. */
 #define _GNU_SOURCE
 #include "cache/sqlite.h"
 
+#include <ctype.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 #define LIBRARY "libsqlite3.so.0"
@@ -104,9 +109,111 @@ guard_end(const struct guard *guard)
 	pthread_sigmask(SIG_SETMASK, &guard->before, NULL);
 }
 
+static bool
+may(const char *path, int mode)
+{
+	return faccessat(AT_FDCWD, path, mode, AT_EACCESS) == 0;
+}
+
+bool
+fz_sqlite_is_read_only(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	size_t len = slash != NULL ? (size_t)(slash - path) + 1 : 0;
+	char directory[PATH_MAX] = ".";
+
+	if (!may(path, R_OK) || len >= sizeof(directory))
+		return false;
+	if (slash != NULL) {
+		memcpy(directory, path, len);
+		directory[len] = '\0';
+	}
+	return !may(path, W_OK) || !may(directory, W_OK);
+}
+
+static int
+open_as(struct fz_sqlite *s, const char *name, int flags)
+{
+	if (s->db != NULL)
+		s->close(s->db);
+	s->db = NULL;
+	return s->open_v2(name, &s->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+}
+
+/* Read something, so that all files that this takes are opened. */
+static int
+try_to_read(const struct fz_sqlite *s)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = s->prepare_v2(
+	    s->db, "SELECT count(*) FROM sqlite_master", -1, &stmt, NULL);
+
+	if (rc == SQLITE_OK && s->step(stmt) != SQLITE_ROW)
+		rc = s->reset(stmt);
+	s->finalize(stmt);
+	return rc;
+}
+
+/* Whether other files have a part of what was written. */
+static bool
+has_log(const char *path)
+{
+	struct fz_buf name = FZ_BUF_INIT;
+	struct stat st;
+	bool has = true;
+
+	fz_buf_put(&name, path, strlen(path));
+	fz_buf_put(&name, "-wal", sizeof("-wal"));
+	if (!name.failed)
+		has =
+		    stat((const char *)name.data, &st) == 0 && st.st_size != 0;
+	fz_buf_fini(&name);
+	return has;
+}
+
+/* Open the file as one that does not change, which takes no other files. */
+static int
+open_unchanging(struct fz_sqlite *s, const char *path)
+{
+	static const char digits[] = "0123456789abcdef";
+	struct fz_buf uri = FZ_BUF_INIT;
+	int rc = SQLITE_NOMEM;
+
+	fz_buf_put(&uri, "file:", 5);
+	for (const char *at = path; *at != '\0'; at++) {
+		unsigned char c = (unsigned char)*at;
+		char escaped[3] = { '%', digits[c / 16], digits[c % 16] };
+		bool plain = isalnum(c) || c == '/' || c == '.' || c == '_';
+
+		fz_buf_put(&uri, plain ? at : escaped, plain ? 1 : 3);
+	}
+	fz_buf_put(&uri, "?immutable=1", sizeof("?immutable=1"));
+	if (!uri.failed)
+		rc = open_as(s, (const char *)uri.data,
+		    SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
+	fz_buf_fini(&uri);
+	return rc;
+}
+
+/*
+ * A log makes SQLite write beside the file, which fails in a directory that
+ * may not be written, unless the process that writes has made those files.
+ */
+static int
+open_to_read(struct fz_sqlite *s, const char *path)
+{
+	int rc = open_as(s, path, SQLITE_OPEN_READONLY);
+
+	if (rc == SQLITE_OK)
+		rc = try_to_read(s);
+	if ((rc == SQLITE_CANTOPEN || rc == SQLITE_READONLY) && !has_log(path))
+		rc = open_unchanging(s, path);
+	return rc;
+}
+
 int
-fz_sqlite_open(struct fz_sqlite *s, const char *path, bool create, int busy_ms,
-    struct fz_err *err)
+fz_sqlite_open(struct fz_sqlite *s, const char *path, enum fz_sqlite_mode mode,
+    int busy_ms, struct fz_err *err)
 {
 	int rc;
 
@@ -119,10 +226,12 @@ fz_sqlite_open(struct fz_sqlite *s, const char *path, bool create, int busy_ms,
 	}
 	s->pid = getpid();
 	s->limited = is_limited();
-	rc = s->open_v2(path, &s->db,
-	    SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX |
-		(create ? SQLITE_OPEN_CREATE : 0),
-	    NULL);
+	if (mode == FZ_SQLITE_READ)
+		rc = open_to_read(s, path);
+	else
+		rc = open_as(s, path,
+		    SQLITE_OPEN_READWRITE |
+			(mode == FZ_SQLITE_CREATE ? SQLITE_OPEN_CREATE : 0));
 	if (rc == SQLITE_OK)
 		rc = s->busy_timeout(s->db, busy_ms);
 	if (rc == SQLITE_OK)

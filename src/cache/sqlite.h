@@ -56,13 +56,25 @@ struct fz_sqlite {
 	FZ_SQLITE_FUNCTIONS(FZ_SQLITE_FIELD)
 };
 
+enum fz_sqlite_mode {
+	FZ_SQLITE_CREATE, /* make the file if it does not exist */
+	FZ_SQLITE_WRITE,
+	/*
+	 * Write nothing, neither in the directory. If no process uses the file,
+	 * no locks are taken: the caller checks what it reads.
+	 */
+	FZ_SQLITE_READ
+};
+
 /*
- * Open the file at `path`, with `create` also if it does not exist, and let
- * later calls wait up to `busy_ms` for locks of other processes. 0, or -1 and
- * `err`.
+ * Open the file at `path`, and wait up to `busy_ms` for the locks of other
+ * processes later. 0, or -1 and `err`.
  */
-int fz_sqlite_open(struct fz_sqlite *s, const char *path, bool create,
-    int busy_ms, struct fz_err *err);
+int fz_sqlite_open(struct fz_sqlite *s, const char *path,
+    enum fz_sqlite_mode mode, int busy_ms, struct fz_err *err);
+
+/* Whether the file exists, and it or its directory may not be written. */
+bool fz_sqlite_is_read_only(const char *path);
 
 /* Idempotent. In a forked child the object is only forgotten. */
 void fz_sqlite_close(struct fz_sqlite *s);

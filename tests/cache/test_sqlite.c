@@ -18,6 +18,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/capability.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -119,7 +122,8 @@ number(const struct fz_sqlite *s, const char *sql)
 static void
 open_with_table(struct fz_sqlite *s, const struct place *place)
 {
-	assert_int_equal(fz_sqlite_open(s, place->path, true, 0, NULL), 0);
+	assert_int_equal(
+	    fz_sqlite_open(s, place->path, FZ_SQLITE_CREATE, 0, NULL), 0);
 	assert_int_equal(run(s, "PRAGMA journal_mode = WAL", NULL), 0);
 	assert_int_equal(run(s, "CREATE TABLE t (x)", NULL), 0);
 	assert_int_equal(run(s, "INSERT INTO t VALUES (7)", NULL), 0);
@@ -134,7 +138,8 @@ test_sqlite_says_which_package_is_missing(void **state)
 	struct fz_zstd z;
 
 	no_library = true;
-	assert_int_equal(fz_sqlite_open(&s, place->path, true, 0, &err), -1);
+	assert_int_equal(
+	    fz_sqlite_open(&s, place->path, FZ_SQLITE_CREATE, 0, &err), -1);
 	assert_non_null(strstr(err.text, "install the package libsqlite3-0"));
 	assert_false(fz_sqlite_is_open(&s));
 	fz_sqlite_close(&s);
@@ -156,7 +161,8 @@ test_sqlite_refuses_a_library_without_a_function(void **state)
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		missing = names[i];
 		assert_int_equal(
-		    fz_sqlite_open(&s, place->path, true, 0, &err), -1);
+		    fz_sqlite_open(&s, place->path, FZ_SQLITE_CREATE, 0, &err),
+		    -1);
 		assert_non_null(strstr(err.text, "a newer package"));
 		assert_false(fz_sqlite_is_open(&s));
 	}
@@ -172,18 +178,21 @@ test_sqlite_fails_with_the_text_of_the_library(void **state)
 	struct fz_sqlite s, other;
 
 	assert_int_equal(
-	    fz_sqlite_open(&s, "/proc/no/such/file", true, 0, &err), -1);
+	    fz_sqlite_open(&s, "/proc/no/such/file", FZ_SQLITE_CREATE, 0, &err),
+	    -1);
 	assert_string_equal(err.text, "unable to open database file");
 	assert_int_equal(err.code, SQLITE_CANTOPEN);
 	unlink(place->path);
-	assert_int_equal(fz_sqlite_open(&s, place->path, false, 0, &err), -1);
+	assert_int_equal(
+	    fz_sqlite_open(&s, place->path, FZ_SQLITE_WRITE, 0, &err), -1);
 	assert_int_equal(err.code, SQLITE_CANTOPEN);
 	open_with_table(&s, place);
 	assert_null(fz_sqlite_prepare(&s, "no statement", &err));
 	assert_int_equal(err.code, SQLITE_ERROR);
 	assert_null(fz_sqlite_prepare(&s, "", &err));
 	assert_int_equal(run(&s, "BEGIN IMMEDIATE", NULL), 0);
-	assert_int_equal(fz_sqlite_open(&other, place->path, true, 0, NULL), 0);
+	assert_int_equal(
+	    fz_sqlite_open(&other, place->path, FZ_SQLITE_CREATE, 0, NULL), 0);
 	assert_int_equal(run(&other, "BEGIN IMMEDIATE", &err), -1);
 	assert_int_equal(err.code, SQLITE_BUSY);
 	fz_sqlite_close(&other);
@@ -249,8 +258,86 @@ test_sqlite_a_child_leaves_file_and_locks_alone(void **state)
 	assert_int_equal(in_child(try_to_lock, (void *)place->path), 1);
 	assert_int_equal(number(&s, "SELECT sum(x) FROM t"), 15);
 	fz_sqlite_close(&s);
-	assert_int_equal(fz_sqlite_open(&s, place->path, true, 0, NULL), 0);
+	assert_int_equal(
+	    fz_sqlite_open(&s, place->path, FZ_SQLITE_CREATE, 0, NULL), 0);
 	assert_int_equal(number(&s, "SELECT sum(x) FROM t"), 15);
+	fz_sqlite_close(&s);
+}
+
+/* Give up what root may do in spite of modes. */
+static int
+obey_modes(void)
+{
+	struct __user_cap_header_struct head = {
+		.version = _LINUX_CAPABILITY_VERSION_3
+	};
+	struct __user_cap_data_struct none[2] = { { 0 } };
+
+	return (int)syscall(SYS_capset, &head, none);
+}
+
+/* In a directory that it may not write. */
+static int
+read_only_body(struct fz_sqlite *path)
+{
+	const char *name = (const void *)path;
+	struct fz_err err = { 0 };
+	struct fz_sqlite s;
+
+	if (obey_modes() != 0)
+		return 1;
+	if (!fz_sqlite_is_read_only(name))
+		return 2;
+	if (fz_sqlite_open(&s, name, FZ_SQLITE_CREATE, 0, &err) == 0 &&
+	    run(&s, "SELECT x FROM t", &err) == 0)
+		return 3; /* then nothing of this is needed */
+	fz_sqlite_close(&s);
+	if (fz_sqlite_open(&s, name, FZ_SQLITE_READ, 0, &err) != 0)
+		return 4;
+	if (number(&s, "SELECT x FROM t") != 7)
+		return 5;
+	if (run(&s, "INSERT INTO t VALUES (8)", &err) != -1 ||
+	    err.code != SQLITE_READONLY)
+		return 6;
+	fz_sqlite_close(&s);
+	return 0;
+}
+
+static void
+test_sqlite_reads_where_it_may_not_write(void **state)
+{
+	const struct place *place = *state;
+	char directory[] = "/tmp/fzlua_sqlite_XXXXXX", path[80];
+	struct fz_sqlite s;
+
+	assert_non_null(mkdtemp(directory));
+	open_with_table(&s, place);
+	fz_sqlite_close(&s);
+	assert_false(fz_sqlite_is_read_only(place->path));
+	snprintf(path, sizeof(path), "%s/a ?#%%b", directory);
+	assert_false(fz_sqlite_is_read_only(path)); /* there is none */
+	assert_int_equal(rename(place->path, path), 0);
+	assert_int_equal(chmod(path, 0644), 0);
+	assert_int_equal(chmod(directory, 0555), 0);
+	assert_int_equal(in_child(read_only_body, (void *)path), 0);
+	assert_int_equal(chmod(directory, 0755), 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(directory), 0);
+}
+
+static void
+test_sqlite_reads_what_a_writer_has_written(void **state)
+{
+	struct place *place = *state;
+	struct fz_sqlite s, other;
+
+	open_with_table(&s, place);
+	assert_int_equal(
+	    fz_sqlite_open(&other, place->path, FZ_SQLITE_READ, 0, NULL), 0);
+	assert_int_equal(number(&other, "SELECT x FROM t"), 7);
+	assert_int_equal(run(&s, "UPDATE t SET x = 8", NULL), 0);
+	assert_int_equal(number(&other, "SELECT x FROM t"), 8);
+	fz_sqlite_close(&other);
 	fz_sqlite_close(&s);
 }
 
@@ -286,6 +373,8 @@ main(void)
 		TEST(test_sqlite_refuses_a_library_without_a_function),
 		TEST(test_sqlite_fails_with_the_text_of_the_library),
 		TEST(test_sqlite_a_child_leaves_file_and_locks_alone),
+		TEST(test_sqlite_reads_where_it_may_not_write),
+		TEST(test_sqlite_reads_what_a_writer_has_written),
 		TEST(test_zstd_expands_what_it_compressed),
 	};
 

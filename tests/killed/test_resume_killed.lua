@@ -121,7 +121,7 @@ local function end_run(run, usual, wanted, most)
 end
 
 local function check_store(path)
-  local db <close> = core.database(path, 5, true)
+  local db <close> = core.database(path, 5, "write")
   t.equal(db:run "PRAGMA integrity_check", { { "ok" } })
 end
 

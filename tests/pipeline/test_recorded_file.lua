@@ -36,6 +36,49 @@ return fz.chain { s }]]
   end
 end
 
+-- Root may write in any directory, unless it gives that right up.
+local OBEYS <const> = "setpriv --bounding-set=-dac_override,-dac_read_search true"
+local OBEY <const> = [[
+if [ $(id -u) = 0 ]; then
+  exec setpriv --bounding-set=-dac_override,-dac_read_search "$@"
+fi
+exec "$@"]]
+
+tests["results in a directory that may not be written are used, and none are recorded"] = function()
+  if not os.execute(OBEYS .. " 2>/dev/null") then return end
+  local directory, log = new_path(), new_path()
+  os.execute("mkdir " .. directory)
+  local store = directory .. "/cache.db"
+  t.files[#t.files + 1] = store
+  local script = [[
+local s, other = fz.stage "s", fz.stage "other"
+s:register("A", {}, function() ran "A" return 1 end)
+if arg[1] then other:register("B", {}, function() ran "B" return 2 end) end
+return fz.chain { s, other }]]
+  t.equal({ run(script, store) }, { "A", "A = 1\n", "", 0 })
+  local before, obey, file = read(store), t.file(OBEY), t.file(([[
+local function ran(letter)
+  local file <close> = io.open(os.getenv "LOG", "a")
+  file:write(letter)
+end
+]] .. script):gsub("arg%[1%]", "true"))
+  os.execute("chmod 555 " .. directory)
+  for round = 1, 2 do
+    local out, err, status = t.shell(("LOG=%s sh %s $FZLUA --resume=%s %s"):format(log, obey, store,
+      file))
+    t.equal({ out, status }, { "A = 1\nB = 2\n", 0 })
+    assert(err:find "cache.db may not be written: its results are used, and none are recorded", err)
+    t.equal(select(2, err:gsub("\n", "")), 1)
+    t.equal(read(log), ("B"):rep(round))
+  end
+  local out = t.shell(("sh %s $FZLUA --cache=ls --resume=%s"):format(obey, store))
+  assert(out:find "s.A", out)
+  t.equal(read(store), before)
+  os.execute("chmod 755 " .. directory)
+  os.remove(store)
+  os.remove(directory)
+end
+
 -- Change the rows of a store.
 local function change(store, sql)
   local db <close> = core.database(store, 1)
@@ -268,7 +311,7 @@ end
 tests["a failure of an item leaves the file to other processes"] = function()
   local store = new_path()
   local other = t.file [[
-    local db = require "fzlua.core".database(arg[1], 0, true)
+    local db = require "fzlua.core".database(arg[1], 0, "write")
     print(pcall(db.run, db, "BEGIN IMMEDIATE"))
   ]]
   local s = fz.stage "s"
