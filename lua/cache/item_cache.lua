@@ -117,6 +117,14 @@ function ItemCache:record(number, ...)
   if not ok then Store.warn(self._base.name, reason(e)) end
 end
 
+---Note that an item has failed.
+---@param number integer
+---@param e fz.Error
+function ItemCache:fail(number, e)
+  if Error.is(e, "cancelled") or Error.is(e.cause, "interrupted") then return end
+  self._store:fail(self._base.name, self._keys[number], e.message or "")
+end
+
 ---Write what was recorded to the file.
 function ItemCache:flush() self._store:flush() end
 

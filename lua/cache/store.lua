@@ -165,9 +165,9 @@ function Store.open(path, exists)
     error(("the cache %s is not used: %s%s"):format(path, text_of(db), why), 0)
   end
   return setmetatable({
-    path = path, limit = size_limit(), read_only = read_only, _db = db, _began = false, _reading = false, _total = false,
-    _tick = false, _exact = false, _used = {}, _broken = {}, _failures = false, _zstd = nil,
-    _users = 0,
+    path = path, limit = size_limit(), read_only = read_only, _db = db, _began = false,
+    _reading = false, _total = false, _tick = false, _exact = false, _used = {}, _broken = {},
+    _failures = false, _zstd = nil, _users = 0,
   }, Store)
 end
 
@@ -426,7 +426,8 @@ end
 ---@return fzlua.RecordedCall|nil
 function Store:find(key, call) return self:find_all({ key }, {}, call)[key] end
 
--- The names of functions with a failure.
+-- The names of functions with a failure: true, or the key of a call of this run. Other calls of the
+-- run may succeed after that one.
 local function failures_of(self)
   if not self._failures then
     self._failures = {}
@@ -463,7 +464,8 @@ local function write_call(self, call, values, digests)
       CAST(? AS TEXT), ?, ?, ?, ?, ?)]],
     call.key, call.name, call.func, call.version, call.seed, table.concat(call.names, "\n"),
     table.concat(call.inputs), call.files, tick_of(self), core.wall(), size)
-  if failures_of(self)[call.name] then
+  local failed = failures_of(self)[call.name]
+  if failed and (failed == true or failed == call.key) then
     self._db:run("DELETE FROM failures WHERE name = CAST(? AS TEXT)", call.name)
     self._failures[call.name] = nil
   end
@@ -511,7 +513,7 @@ end
 
 local function write_failure(self, name, key, message)
   begin(self)
-  failures_of(self)[name] = true
+  failures_of(self)[name] = key or true
   self._db:run("INSERT OR REPLACE INTO failures VALUES (CAST(? AS TEXT), ?, ?, CAST(? AS TEXT))",
     name, key, core.wall(), message)
 end

@@ -117,6 +117,7 @@ end
 -- Apply the options that concern the whole process.
 local function set_up(options, args, host)
   if options.version then print_version(options, host) end
+  if options.debug_failed then require "fzlua.recorded".debug_failed(options) end
   for name, value in pairs(options.run) do require "fzlua.defaults"[name] = value end
   local prints_other = options.graph or options.inputs or options.module or options.check
   require "fzlua.defaults".engine_creds = options.engine_creds

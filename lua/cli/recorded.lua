@@ -96,10 +96,8 @@ function recorded.run(options, arguments)
   return ACTIONS[options.cache](store, arguments)
 end
 
----Raise unless one of the functions has failed in the last run that recorded it.
----@param path string|true
----@param names string
-function recorded.check_failed(path, names)
+-- Raise unless all of the functions have failed in the last run that recorded them.
+local function check_failed(path, names)
   path = type(path) == "string" and path or Store.default_path()
   local ok, store = pcall(Store.open, path, true)
   if not ok then report.fail(store) end
@@ -109,6 +107,15 @@ function recorded.check_failed(path, names)
       report.misuse("--debug-failed: no failure of %s is recorded in %s", name, path)
     end
   end
+end
+
+---Let all functions run in this process, with the recorded results of those before them, so that a
+---function that failed does so here.
+---@param options fzlua.CommandLine
+function recorded.debug_failed(options)
+  local run = options.run
+  run.resume, run.jobs = run.resume or true, 0
+  check_failed(run.resume, options.debug_failed)
 end
 
 return recorded

@@ -18,7 +18,7 @@ end
 ---Raise for options that need a chain.
 ---@param options fzlua.CommandLine
 function returned.check_none(options)
-  for _, name in ipairs { "graph", "input", "inputs", "only", "json", "dry_run", "debug_failed" } do
+  for _, name in ipairs { "graph", "input", "inputs", "only", "json", "dry_run" } do
     if options[name] then
       report.misuse("--%s: the script returned no chain", (name:gsub("_", "-")))
     end
@@ -83,13 +83,6 @@ local function check_inputs(pipeline, plan, given, values)
   if #errors > 0 then report.misuse("%s", table.concat(errors, "\n")) end
 end
 
--- Run the function that failed here, with the recorded results of those before it.
-local function debug_failed(options)
-  local run = options.run
-  run.resume, run.jobs = run.resume or true, 0
-  require "fzlua.recorded".check_failed(run.resume, options.debug_failed)
-end
-
 ---Run a pipeline and print its outputs.
 ---@param pipeline fzlua.Pipeline
 ---@param options fzlua.CommandLine
@@ -98,7 +91,6 @@ end
 ---@return integer status
 function returned.run(pipeline, options, arguments, restore_output)
   local outputs = require "fzlua.outputs"
-  if options.debug_failed then debug_failed(options) end
   if options.graph then return outputs.print_graph(pipeline, options.graph) end
   local given, values = returned.read_inputs(options, arguments, pipeline)
   local only = returned.read_only(options)

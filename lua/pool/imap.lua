@@ -52,7 +52,11 @@ function Imap:whole()
   return self._work:whole()
 end
 
-function Imap:name_error(number, e) -- luacheck: ignore self
+function Imap:name_error(number, e)
+  if self._recorded and Error.is(e) then
+    self._recorded:fail(number, e)
+    self._recorded:flush() -- the loop may take long, and other processes wait for the file
+  end
   return Mapping.name_error(e, number)
 end
 

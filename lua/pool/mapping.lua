@@ -230,6 +230,15 @@ local function failure(self)
   return e
 end
 
+-- Note in the store the failure of the first item of the list that has one.
+local function note_failure(self)
+  local first
+  for index, e in pairs(self.errors) do
+    if not Error.is(e, "cancelled") then first = math.min(first or index, index) end
+  end
+  if first then self._cache:fail(first, self.errors[first]) end
+end
+
 ---The outcome of a finished map: true and the list, or false and the error.
 function Mapping:outcome()
   self:pump()
@@ -237,6 +246,7 @@ function Mapping:outcome()
     return false, Error.new { kind = "cancelled", message = "cancelled" }
   end
   local e = failure(self)
+  if self._cache then note_failure(self) end
   self:cancel()
   if e then return false, e end
   local values = self.values or {}

@@ -270,7 +270,11 @@ local function settle(self, id)
   local values = table.pack(unprotect(pcall(result._owner.outcome, result._owner)))
   result._pumping = nil
   if result._cache then
-    if values[1] then result._cache:record(1, table.unpack(values, 2, values.n)) end
+    if values[1] then
+      result._cache:record(1, table.unpack(values, 2, values.n))
+    elseif Error.is(values[2]) then
+      result._cache:fail(1, values[2])
+    end
     result._cache:release()
   end
   result:settle(table.unpack(values, 1, values.n))

@@ -133,6 +133,48 @@ return s >> u]]
     { ("fzlua: --debug-failed: no failure of A is recorded in %s\n"):format(store), 2 })
 end
 
+-- Scripts whose third item fails, and the name of the function.
+local ITEMS <const> = {
+  { "B", [[
+local s, u = fz.stage "s", fz.stage "u"
+s:register("A", "x", function(x) ran("A", x) return x end)
+u:register("B", "A", function(x) return ran("B", x) end)
+for i, out, e in (s >> u):stream({ 1, 2, 3, 4 }, { on_error = "continue" }) do
+  print(i, out and out.B, e and e.index)
+end]] },
+  { "fz.map SCRIPT:5", [[
+local r = fz.map(function(x) return ran("B", x) end, { 1, 2, 3, 4 }, { on_error = "continue" })
+for i = 1, 4 do print(i, r[i], r.errors[i] and r.errors[i].index) end]] },
+  { "pool:imap SCRIPT:6", [[
+local pool <close> = fz.pool(2)
+local function f(x) return ran("B", x) end
+for i, v, e in pool:imap(f, { 1, 2, 3, 4 }, { on_error = "continue" }) do
+  print(i, v, e and e.index)
+end]] },
+}
+
+tests["--debug-failed runs the failed item of a script that returns no chain"] = function()
+  for _, case in ipairs(ITEMS) do
+    local store = new_path()
+    local script = t.file([[
+local function ran(letter, x)
+  io.stderr:write(letter, x, fz.current_process().worker and " there\n" or " here\n")
+  return letter == "A" and x or assert(x ~= 3 and x * 2, "it is three")
+end
+]] .. case[2])
+    local name, shown = case[1]:gsub("SCRIPT", script), ""
+    for i, line in ipairs { "2\tnil", "4\tnil", "nil\t3", "8\tnil" } do
+      shown = ("%s%d\t%s\n"):format(shown, i, line)
+    end
+    local out, err, status = run(store, "--resume " .. script)
+    t.equal({ out, status }, { shown, 0 })
+    t.match(err, "B3 there", "B4 there")
+    t.match((run(store, "--cache ls")), "failed: ", "it is three")
+    out, err, status = run(store, ("--debug-failed '%s' %s"):format(name, script))
+    t.equal({ out, err, status }, { shown, "B3 here\n", 0 })
+  end
+end
+
 tests["the default file is in .fzlua, which version control ignores"] = function()
   local directory, script = os.tmpname(), t.file(SCRIPT)
   os.remove(directory)
