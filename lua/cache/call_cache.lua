@@ -44,6 +44,13 @@ function CallCache.wants(node, options)
   return own and true or false
 end
 
+local function any_of(nodes, wants)
+  for _, node in ipairs(nodes) do
+    if wants(node) then return true end
+  end
+  return false
+end
+
 ---The cache of an invoke or a stream; nil if no function of the plan takes part, or the file cannot
 ---be used.
 ---@param plan fzlua.Plan
@@ -52,9 +59,7 @@ end
 ---@return fzlua.CallCache|nil
 function CallCache.new(plan, states, options)
   local function wants(node) return CallCache.wants(node, options) end
-  local any = false
-  for _, node in ipairs(plan.nodes) do any = any or wants(node) end
-  local store = any and Store.acquire(Store.path_of(options))
+  local store = any_of(plan.nodes, wants) and Store.acquire(Store.path_of(options))
   if not store then return nil end
   local ok, keys = pcall(CallKeys.new, plan, states, options.given_seed, wants)
   if not ok then
@@ -102,9 +107,9 @@ local function input_digest(self, item, node, i, known)
   Store.warn(CallKeys.name(node), ("input %s: %s"):format(node.inputs[i], why))
 end
 
--- The digests of the inputs of a node; nil if one has none.
-local function input_digests(self, item, node)
-  local known, digests, values = item_of(self, item).digests, {}, node.values
+-- The digests of the inputs of a node; nil if one has none. `known` has those of the item.
+local function input_digests(self, item, node, known)
+  local digests, values = {}, node.values
   for i = 1, #values do
     digests[i] = known[values[i]] or input_digest(self, item, node, i, known)
     if not digests[i] then return nil end
@@ -113,8 +118,9 @@ local function input_digests(self, item, node)
 end
 
 local function set_digests(self, item, node, digests)
-  local known = item_of(self, item).digests
-  for i, digest in ipairs(digests) do known[node.first + i - 1] = digest end
+  local known, first = item_of(self, item).digests, node.first
+  known[first] = digests[1]
+  for i = 2, #digests do known[first + i - 1] = digests[i] end
 end
 
 -- The list of a map as the run will read it, and its length; nothing if it cannot be read.
@@ -138,7 +144,7 @@ local function answer_elements(self, item, node, call)
       wanted[#wanted + 1] = keys[i]
       if why then Store.warn(base.name, ("element %d: %s"):format(i, why)) end
     end
-    local found = self._store:find_all(wanted, {}, base)
+    local found = self._store:find_all(wanted, 1, function() return base.name end)
     for i = from, last do
       local recorded = found[keys[i]]
       if recorded then
@@ -165,17 +171,21 @@ end
 
 -- Answer for the nodes in a list of items and nodes, whose calls are looked up at once.
 local function answer_all(self, asked)
-  local inputs, key_of, kinds, keys = {}, {}, {}, {}
+  local inputs, key_of, node_of, counts, keys = {}, {}, {}, {}, {}
   local nodes, call_keys = self.plan.nodes, self.keys
+  local last, known -- the item before, and its digests
   for k = 1, #asked, 2 do
     local item, id = asked[k], asked[k + 1]
-    local digests = input_digests(self, item, nodes[id])
+    if item ~= last then last, known = item, item_of(self, item).digests end
+    local digests = input_digests(self, item, nodes[id], known)
     if digests then
       local key = call_keys:key(id, digests, item)
-      inputs[k], key_of[k], kinds[key], keys[#keys + 1] = digests, key, call_keys:kind(id), key
+      inputs[k], key_of[k], keys[#keys + 1] = digests, key, key
+      node_of[key], counts[key] = nodes[id], #nodes[id].outputs
     end
   end
-  local work, found = self._work, self._store:find_all(keys, kinds)
+  local work, found = self._work, self._store:find_all(keys, counts,
+    function(key) return CallKeys.name(node_of[key]) end)
   for k = 1, #asked, 2 do
     local key = key_of[k]
     answer(self, asked[k], nodes[asked[k + 1]], key, inputs[k], key and found[key])

@@ -19,6 +19,7 @@ local FORMAT <const> = core.encode(nil):byte(1)
 ---@param node fzlua.Node
 ---@return string
 function CallKeys.name(node)
+  if not (node.stage or node.outputs[2]) then return node.outputs[1] end
   local outputs = table.concat(node.outputs, ",")
   return node.stage and ("%s.%s"):format(node.stage, outputs) or outputs
 end
@@ -43,17 +44,34 @@ local function key_of(self, base, digests, number)
   return core.hash(base .. digests .. (self._seed and number and ("j"):pack(number) or ""))
 end
 
--- Digest the function of a node. The stage's init counts, because it sets upvalues.
-local function add_function(self, node, init)
-  local ok, digest = pcall(core.digest_in, self._session, node.registration.f, init)
-  if ok then
-    self._funcs[node.id] = digest
-    self._kinds[node.id] = {
-      name = CallKeys.name(node), n = #node.outputs, base = common(self, "fzlua call", node),
-    }
-  else
-    self.why[node.id] = reason(digest)
+-- The digest of a function with the init of its stage, which sets upvalues. `known` has those of
+-- this init by function: many nodes may share one.
+local function digest_of(self, f, init, known)
+  local of = known[f]
+  if of then return of end
+  local ok, digest = pcall(core.digest_in, self._session, f, init)
+  of = ok and { digest = digest, plain = {} } or { why = reason(digest) }
+  known[f] = of
+  return of
+end
+
+-- Whether the calls of a node differ from those of others by function and number of outputs only.
+local function is_plain(self, node)
+  return not (self._seed or node.map or node.registration.limits.version)
+end
+
+-- Set the digest of the function of a node, and what the keys of its calls begin with.
+local function add_function(self, node, init, known)
+  local id, of, n = node.id, digest_of(self, node.registration.f, init, known), #node.outputs
+  if of.why then
+    self.why[id] = of.why
+    return
   end
+  self._funcs[id] = of.digest
+  local plain = is_plain(self, node) and of.plain
+  local base = plain and plain[n] or common(self, "fzlua call", node)
+  self._bases[id] = base
+  if plain then plain[n] = base end
 end
 
 ---The keys of the nodes of a plan for which wants(node) is true.
@@ -64,14 +82,16 @@ end
 ---@return fzlua.CallKeys
 function CallKeys.new(plan, states, seed, wants)
   local self = setmetatable({
-    why = {}, any = false, _plan = plan, _seed = seed, _session = {}, _funcs = {},
-    _kinds = {},
+    why = {}, any = false, _plan = plan, _seed = seed, _session = {}, _funcs = {}, _bases = {},
   }, CallKeys)
+  local known = {} -- by init
   self._session[true] = {} -- tables that several functions hold are digested once
   for _, node in ipairs(plan.nodes) do
     if wants(node) then
       self.any = true
-      add_function(self, node, states[node.layer].options.init)
+      local init = states[node.layer].options.init or false
+      known[init] = known[init] or {}
+      add_function(self, node, init or nil, known[init])
     end
   end
   self._session[true] = nil -- the tables may change from now on
@@ -116,13 +136,8 @@ end
 ---@return string
 function CallKeys:key(id, inputs, item)
   local digests = inputs[2] and table.concat(inputs) or inputs[1] or ""
-  return key_of(self, self._kinds[id].base, digests, item or 0)
+  return key_of(self, self._bases[id], digests, item or 0)
 end
-
----The common part of all calls of a node: `name`, and `n`, the number of results.
----@param id integer
----@return table
-function CallKeys:kind(id) return self._kinds[id] end
 
 ---The call of a node whose inputs have digests.
 ---@param node fzlua.Node
@@ -131,7 +146,7 @@ function CallKeys:kind(id) return self._kinds[id] end
 ---@return fzlua.Call
 function CallKeys:call(node, inputs, key)
   return {
-    name = self._kinds[node.id].name, func = self._funcs[node.id],
+    name = CallKeys.name(node), func = self._funcs[node.id],
     version = node.registration.limits.version, seed = self._seed, names = node.inputs,
     inputs = inputs, files = false, n = #node.outputs, key = key,
   }

@@ -94,7 +94,7 @@ function ItemCache:recall(list, n, know)
         keys[#keys + 1], numbers[#keys + 1] = key, i
       end
     end
-    local found = self._store:find_all(keys, {}, self._base)
+    local found = self._store:find_all(keys, 1, function() return self._base.name end)
     for k, key in ipairs(keys) do
       if found[key] then
         know(numbers[k], found[key].values[1])

@@ -341,38 +341,48 @@ local READ <const> = [[SELECT key, files, tick, i, digest, sum, raw, bytes FROM 
 local READ_ONE <const> = READ:format "?"
 local READ_MANY <const> = READ:format(("?"):rep(TOGETHER, ", "))
 
--- Add the value of a row to its call; a call that cannot be read has `why`.
-local function add_result(self, call, row)
-  local i, bytes = row[4], row[8]
-  if not i then
-    call.why = "it is incomplete"
-    return
+-- The value of a row, which is checked; nothing and why, if it cannot be read.
+local function value_of(self, row)
+  local bytes = row[8]
+  if not row[4] then return nil, "it is incomplete" end
+  if row[7] == 0 and core.hash(bytes) == row[6] and not Store.has_functions(bytes) then
+    return bytes
   end
-  if row[7] ~= 0 or core.hash(bytes) ~= row[6] or Store.has_functions(bytes) then
-    local ok, value = pcall(expand, self, row[6], row[7], bytes)
-    if not ok then call.why = text_of(value) end
-    bytes = ok and value
-  end
-  call.values[i], call.digests[i] = bytes, row[5]
+  local ok, value = pcall(expand, self, row[6], row[7], bytes)
+  if ok then return value end
+  return nil, text_of(value)
 end
 
-local function read_calls(self, keys, calls)
-  local rows
-  if keys[2] then
-    local many = table.move(keys, 1, #keys, 1, {})
-    for i = #keys + 1, TOGETHER do many[i] = keys[1] end
-    rows = self._db:run(READ_MANY, table.unpack(many))
-  else
-    rows = self._db:run(READ_ONE, keys[1])
-  end
-  for _, row in ipairs(rows) do
-    local call = calls[row[1]]
-    if not call then
-      call = { values = {}, digests = {}, files = row[2] ~= 0, tick = row[3] }
-      calls[row[1]] = call
+-- Add a row to the calls; a call that cannot be read has `why`.
+local function add_row(self, row, calls)
+  local key, i, call = row[1], row[4], calls[row[1]]
+  local value, why = value_of(self, row)
+  if not call then
+    call = { values = { value }, digests = { row[5] }, files = row[2] ~= 0, tick = row[3] }
+    calls[key] = call
+    if i == 1 then
+      call.why = why
+      return
     end
-    add_result(self, call, row)
+    call.values[1], call.digests[1] = nil, nil
   end
+  if why then call.why = why end
+  if i then call.values[i], call.digests[i] = value, row[5] end
+end
+
+-- Read the calls with the keys from one place in the list to another.
+local function read_calls(self, keys, from, to, calls)
+  local rows
+  if from == to then
+    rows = self._db:run(READ_ONE, keys[from])
+  elseif to - from + 1 == TOGETHER then
+    rows = self._db:run(READ_MANY, table.unpack(keys, from, to))
+  else
+    local many = table.move(keys, from, to, 1, {})
+    for i = #many + 1, TOGETHER do many[i] = many[1] end
+    rows = self._db:run(READ_MANY, table.unpack(many))
+  end
+  for _, row in ipairs(rows) do add_row(self, row, calls) end
 end
 
 -- Read calls in one transaction, which flush() ends.
@@ -383,14 +393,13 @@ local function read_all(self, keys)
     self._reading = true
   end
   for i = 1, #keys, TOGETHER do
-    read_calls(self, table.move(keys, i, math.min(i + TOGETHER - 1, #keys), 1, {}), calls)
+    read_calls(self, keys, i, math.min(i + TOGETHER - 1, #keys), calls)
   end
   return calls
 end
 
-local function use(self, key, tick)
-  if self.read_only then return end
-  local now = tick_of(self)
+-- Note that a call was used in this run, whose number is `now`.
+local function use(self, key, tick, now)
   if now > tick and (self._exact or now - tick >= LATE) then self._used[#self._used + 1] = key end
 end
 
@@ -400,21 +409,22 @@ end
 
 ---The recorded calls with these keys, which count as used.
 ---@param keys string[]
----@param calls table<string, fzlua.Call> by key; `n`: how many results it must have
----@param base? fzlua.Call of those that are not in `calls`
+---@param counts integer|table<string, integer> how many results each must have, also by key
+---@param name_of fun(key: string): string the name of the function, for messages
 ---@return table<string, fzlua.RecordedCall>
-function Store:find_all(keys, calls, base)
-  local found = {}
-  for key, call in pairs(keys[1] and try(self, read_all, keys) or {}) do
-    local of = calls[key] or base
-    local why = call.why or #call.values ~= of.n and "it is incomplete"
+function Store:find_all(keys, counts, name_of)
+  local found, read = {}, keys[1] and try(self, read_all, keys) or {}
+  local now = next(read) and not self.read_only and try(self, tick_of)
+  for key, call in next, read do
+    local n = math.type(counts) and counts or counts[key]
+    local why = call.why or #call.values ~= n and "it is incomplete"
     if why then
       self._broken[key] = true
       log.warn("the cache %s: the result of %s cannot be read, so that it is computed anew: %s",
-        self.path, of.name, why)
+        self.path, name_of(key), why)
     elseif not call.files or files_are_same(call.values, call.digests) then
       found[key] = call
-      try(self, use, key, call.tick)
+      if now then use(self, key, call.tick, now) end
     end
   end
   return found
@@ -424,7 +434,9 @@ end
 ---@param key string
 ---@param call fzlua.Call
 ---@return fzlua.RecordedCall|nil
-function Store:find(key, call) return self:find_all({ key }, {}, call)[key] end
+function Store:find(key, call)
+  return self:find_all({ key }, call.n, function() return call.name end)[key]
+end
 
 -- The names of functions with a failure: true, or the key of a call of this run. Other calls of the
 -- run may succeed after that one.

@@ -41,7 +41,7 @@ local function elements_text(keys, store, plan, node, call, values)
   if not ok or n == 0 then return "" end
   local base, wanted, count = keys:elements(node, call), {}, 0
   for i = 1, n do wanted[#wanted + 1] = keys:element(base, list[i], i) end
-  local found = store:find_all(wanted, {}, base)
+  local found = store:find_all(wanted, 1, function() return base.name end)
   for _, key in ipairs(wanted) do count = count + (found[key] and 1 or 0) end
   store:flush()
   return ("; %d of %d elements are recorded"):format(count, n)

@@ -65,6 +65,7 @@ local function input(self, name, node)
 end
 
 local function add_limits(self, id, registration, defaults)
+  if not (next(registration.limits) or next(defaults)) then return end -- as of most functions
   local own
   for _, name in ipairs(check.LIMITS) do
     local value = registration.limits[name]
@@ -99,12 +100,12 @@ end
 -- Connect a node whose values are known.
 local function feed(self, node)
   self.graph:feed(node.id, node.values)
-  for _, need in ipairs(node.map and self.needs or {}) do
-    need.is_list = need.is_list or need.value == node.values[1]
-  end
-  local optional = node.registration.optional or {}
-  for k, name in ipairs(node.inputs) do
+  local optional = node.registration.optional
+  for k, name in ipairs(optional and node.inputs or NONE) do
     if optional[name] then self.graph:optional(node.id, k) end
+  end
+  for _, need in ipairs(node.map and self.needs or NONE) do
+    need.is_list = need.is_list or need.value == node.values[1]
   end
 end
 

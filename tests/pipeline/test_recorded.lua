@@ -421,4 +421,26 @@ return fz.chain { s }]]):format(store)
   t.equal((run(script, store)), "")
 end
 
+tests["a function of several nodes has a record for each init, version and number of outputs"] = function()
+  local script = [[
+local level = 0
+local function f(x) ran(tostring(level)) return x + level, level end
+local one = fz.stage { name = "one", init = function() level = 1 end }
+local two = fz.stage { name = "two", init = function() level = 2 end }
+one:register("A", "x", f)
+one:register("B", "x", f)
+one:register({ "C", "D" }, "x", f)
+one:register("E", "x", f, { version = "2" })
+two:register("F", "x", f)
+return one >> two]]
+  local store = new_path()
+  local expected = "A = 11\nB = 11\nC = 11\nD = 1\nE = 11\nF = 12\n"
+  local ran, out = run(script, store, "x=10")
+  t.equal(out:gsub("x = 10\n", ""), expected)
+  assert(ran == "11112" or ran == "1112", ran) -- A and B have one key
+  ran, out = run(script, store, "x=10")
+  t.equal(out:gsub("x = 10\n", ""), expected)
+  t.equal(ran, "")
+end
+
 return tests
