@@ -340,14 +340,18 @@
   // What each stage did to the values; in the order of the stages.
   function changes() {
     const section = find("#changes"), number = (n, text) => n === undefined ? "" : text(n);
-    const titles = ["Stage", "Value", "Change", "Type", "Size", "Rows", "Columns", "Before", "Fields"];
+    const columns = [ // the title, the text of a cell, and how it is aligned if not as a number
+      ["Stage", (c) => c.stage || "(inputs)", "word"], ["Value", (c) => c.name, "text"],
+      ["Change", (c) => c.change, "word"], ["Type", (c) => c.type, "word"],
+      ["Size", (c) => number(c.bytes, bytes)], ["Rows", (c) => number(c.rows, count)],
+      ["Columns", (c) => number(c.columns, count)], ["Before", (c) => c.was || ""],
+      ["Fields", (c) => c.names || "", "text"]];
+    const aligned = (as) => as ? { class: as } : {};
     section.querySelector("table").append(
-      el("thead", {}, el("tr", {}, ...titles.map((title) => el("th", { scope: "col" }, title)))),
+      el("thead", {}, el("tr", {},
+        ...columns.map(([title, , as]) => el("th", { scope: "col", ...aligned(as) }, title)))),
       el("tbody", {}, ...data.changes.map((c) => el("tr", { class: c.change },
-        ...[c.stage, c.name, c.change, c.type].map((text) => el("td", { class: "text" }, text)),
-        el("td", {}, number(c.bytes, bytes)), el("td", {}, number(c.rows, count)),
-        el("td", {}, number(c.columns, count)), el("td", {}, c.was || ""),
-        el("td", { class: "text" }, c.names || "")))));
+        ...columns.map(([, text, as]) => el("td", aligned(as), text(c)))))));
     section.querySelector(".note").textContent = data.notes.changes || "";
   }
 

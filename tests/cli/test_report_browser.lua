@@ -30,6 +30,12 @@ out.scrolled = [...document.querySelectorAll(".scroll, .pictures > div, #timelin
   .every((e) => e.tabIndex === 0 && e.getAttribute("aria-label"));
 out.titles = head.map((e) => e.textContent);
 out.hacked = window.hacked === true;
+const left = (e) => getComputedStyle(e).textAlign === "left";
+out.aligned = ["#functions", "#changes", "#slowest"].map((id) => {
+  const cells = document.querySelectorAll(id + " tbody tr:first-child td");
+  return cells.length > 0 && [...document.querySelectorAll(id + " th")]
+    .every((e, i) => left(e) === left(cells[i]));
+});
 out.failures = document.querySelectorAll("#failures details").length;
 document.body.replaceChildren(JSON.stringify(out));
 </script>]]
@@ -74,7 +80,7 @@ tests["sorting, filter, zoom and focus work, and a hostile name runs no script"]
   s:register("slow", {}, function() fz.sleep(0.05) end)
   s:register("wrong", {}, function() error "<script>hacked = true</script>" end)
   local chain <close> = fz.chain { s }
-  chain:invoke({}, { report = name, on_error = "continue" })
+  chain:invoke({}, { report = name, on_error = "continue", keep = "all" })
   local page
   do
     local file <close> = assert(io.open(name))
@@ -89,6 +95,7 @@ tests["sorting, filter, zoom and focus work, and a hostile name runs no script"]
     { {}, false, "descending", 1, 3, 1 })
   t.match(out.most, "Most time: ", ".slow, ", "Busiest: ")
   t.equal(out.scrolled, true)
+  t.equal(out.aligned, { true, true, true }) -- each title is above its column
   t.equal(table.concat(out.titles, " "), "Function Calls Total Mean p95 Max Processor Failed "
     .. "Bytes in Bytes out Peak memory") -- nothing was retried
   t.match(out.up, "quick")
