@@ -262,9 +262,10 @@ function run_advice.read(source)
 end
 
 local function add_stages(lines, run, wall)
-  table.sort(run.stages, function(a, b) return a.busy / a.n > b.busy / b.n end)
-  for i = 1, min(#run.stages, 5) do
-    local s = run.stages[i]
+  local stages = table.move(run.stages, 1, #run.stages, 1, {}) -- calls have their numbers
+  table.sort(stages, function(a, b) return a.busy / a.n > b.busy / b.n end)
+  for i = 1, min(#stages, 5) do
+    local s = stages[i]
     lines[#lines + 1] = ("  %-40s %7d calls  %9s each  %2d workers %3.0f %% busy  cpu %3.0f %%")
       :format(shown(s.name), s.calls, seconds(s.busy / s.calls), s.n,
         100 * s.busy / s.n / wall, s.busy > 0 and min(100 * s.cpu / s.busy, 100) or 0)
@@ -283,6 +284,20 @@ local function add_chunks(lines, run)
   end
 end
 
+-- What would change. The simulation has calls only: starts of workers, and what this process does
+-- between calls, remain.
+local function add_gains(lines, run, wall)
+  local gains, model = run_advice.gains(run)
+  local rest = max(wall - model, 0)
+  lines[#lines + 1] = ("by a simulation, which gives %s for this run, and %s for the time between "
+    .. "calls:"):format(seconds(model), seconds(rest))
+  for i = 1, min(#gains, 6) do
+    local predicted = gains[i].predicted + rest
+    lines[#lines + 1] = ("  %-52s %9s  (%+.0f %%)"):format(gains[i].text, seconds(predicted),
+      100 * (predicted / max(model + rest, 1e-9) - 1))
+  end
+end
+
 ---The text, without a newline at its end.
 ---@param source fzlua.RunSource
 ---@return string
@@ -296,7 +311,6 @@ function run_advice.text(source)
     :format(seconds(wall), run.busy / wall, run.jobs)
   if cached > 0 then lines[#lines + 1] = recorded end
   add_path(lines, run, wall)
-  local gains, model = run_advice.gains(run)
   lines[#lines + 1] = "stages, the slowest first:"
   add_stages(lines, run, wall)
   lines[#lines + 1] = ("bytes: %s to workers, %s back"):format(bytes(run.sent),
@@ -306,11 +320,7 @@ function run_advice.text(source)
   lines[#lines + 1] = ("waiting: calls waited %s for a worker; workers had nothing to do for %s")
     :format(seconds(waited), seconds(max(wall * run.nworkers - run.busy, 0)))
   add_chunks(lines, run)
-  lines[#lines + 1] = ("by a simulation, which gives %s for this run:"):format(seconds(model))
-  for i = 1, min(#gains, 6) do
-    lines[#lines + 1] = ("  %-52s %9s  (%+.0f %%)"):format(gains[i].text,
-      seconds(gains[i].predicted), -100 * gains[i].gain)
-  end
+  add_gains(lines, run, wall)
   return table.concat(lines, "\n")
 end
 

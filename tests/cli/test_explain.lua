@@ -93,6 +93,24 @@ tests["an attempt follows the one before, and so do two streams of a chain"] = f
   end
 end
 
+tests["what a run takes between its calls does not become less"] = function()
+  local nodes = { { stage = "a", name = "f", before = {} },
+    { stage = "b", name = "g", before = { 1 } }, { stage = "b", name = "h", before = { 1 } } }
+  local function call(stage, name, queued, started, ended)
+    return { event = "done", stage = stage, name = name, n = 1, attempt = 1, pid = 1,
+      queued = queued, started = started, ended = ended }
+  end
+  local records = { call("a", "f", 0.0, 2.0, 3.0), call("b", "g", 3.0, 5.0, 9.0),
+    call("b", "h", 3.0, 9.0, 13.0) }
+  local text = run_advice.text { records = records, call_names = {}, jobs = 1,
+    plans = { { nodes = nodes, staged = true } } }
+  t.match(text, "explain: 13.0 s, ", "\n  b  ", "which gives 9.00 s for this run, and 4.00 s for")
+  for what, seconds in pairs { ["b twice as fast"] = "9.00", ["2 times the workers"] = "9.00",
+    ["a twice as fast"] = "12.5" } do
+    assert(text:find(("\n  %s[^\n]* %s s"):format(what, seconds)), text)
+  end
+end
+
 -- Seconds of a stream of 12 items through two sleeping stages, and its records.
 local function stream(jobs)
   local a, b = fz.stage { name = "a", workers = jobs }, fz.stage { name = "b", workers = jobs }
