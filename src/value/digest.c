@@ -208,6 +208,22 @@ refuse_object(struct fz_digest *d, int idx, const struct fz_path *at)
 	fz_digest_refuse(d, lua_tostring(L, -1), at);
 }
 
+bool
+fz_digest_has_plain_class(struct fz_digest *d, int idx)
+{
+	lua_State *L = d->L;
+	int mt = lua_gettop(L);
+	bool plain;
+
+	if (fz_registered_class(L, idx))
+		plain = !push_maker(L, mt);
+	else
+		plain = fz_registered_field(L, mt, FZ_REGISTERED_PACK) !=
+			LUA_TBOOLEAN;
+	lua_settop(L, mt);
+	return plain;
+}
+
 /* Write the metatable on top, which has no registered name. */
 static void
 put_bare(struct fz_digest *d, int idx, const struct fz_path *at)
@@ -220,7 +236,10 @@ put_bare(struct fz_digest *d, int idx, const struct fz_path *at)
 		refuse_object(d, idx, at);
 	lua_settop(L, mt);
 	fz_digest_tag(d, FZ_DIGEST_BARE);
-	fz_digest_value(d, mt, at);
+	if (d->apart != NULL)
+		put_number(d, FZ_DIGEST_REF, fz_digest_class_apart(d, mt));
+	else
+		fz_digest_value(d, mt, at);
 }
 
 /* Write the metatable of an object. False: the object is written, too. */

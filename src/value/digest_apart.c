@@ -4,19 +4,26 @@
 
 #include <lauxlib.h>
 
+#include "value/lerror.h"
 #include "value/luserdata.h"
 
 /*
- * A table apart. A table that a function holds is often large and shared by
- * many functions. If it is plain, with all tables inside, and shares no table
- * with the values before it, its own digest stands for it, and the session
- * keeps that for the next function. Whether a table is apart follows only from
- * the values, so that the digest of the function is the same with and without a
- * session.
+ * A table that a function holds is often large and shared by many functions.
+ * If it is plain, all tables inside included, and shares no table with what was
+ * met before, its own digest stands for it, which the session keeps for the
+ * next function. Whether it does follows from the values alone, so that the
+ * digest of the function is the same with and without a session.
+ *
+ * Metatables without a name are outside of it, because they have functions,
+ * which may use anything: its digest has numbers for them, and they are written
+ * behind it, for each function that holds the table.
  */
 struct fz_digest_apart {
 	struct fz_digest_scope scope; /* its tables */
-	uint32_t n;                   /* number of its tables */
+	uint32_t n;                   /* how many */
+	struct fz_refmap classes;     /* the metatables outside */
+	uint32_t nclasses;            /* they are in a list, its user value */
+	int list; /* the stack index of that while the table is read */
 	bool plain;
 	unsigned char digest[FZ_HASH_BYTES];
 };
@@ -51,7 +58,10 @@ fz_digest_is_plain(struct fz_digest *d, int idx, int type)
 			   fz_refmap_find(d->registered, p) == NULL &&
 			   !fz_digest_is_module(d, p);
 		if (lua_getmetatable(d->L, idx)) {
-			a->plain = false;
+			/* Keys are read in any order, before they are sorted.
+			 */
+			a->plain = a->plain && d->nested == 0 &&
+				   fz_digest_has_plain_class(d, idx);
 			lua_pop(d->L, 1);
 		}
 		break;
@@ -59,6 +69,25 @@ fz_digest_is_plain(struct fz_digest *d, int idx, int type)
 		a->plain = false;
 	}
 	return a->plain;
+}
+
+uint32_t
+fz_digest_class_apart(struct fz_digest *d, int mt)
+{
+	struct fz_digest_apart *a = d->apart;
+	lua_State *L = d->L;
+	const struct fz_refmap_entry *entry;
+	bool fresh = false;
+
+	entry = fz_refmap_enter(
+	    &a->classes, L, lua_topointer(L, mt), a->nclasses, &fresh);
+	if (entry == NULL)
+		fz_lerror_nomem(L, "a digest");
+	if (fresh) {
+		lua_pushvalue(L, mt);
+		lua_rawseti(L, a->list, ++a->nclasses);
+	}
+	return entry->number;
 }
 
 bool
@@ -134,6 +163,7 @@ apart_gc(lua_State *L)
 	struct fz_digest_apart *a = lua_touserdata(L, 1);
 
 	fz_refmap_fini(&a->scope.map, L);
+	fz_refmap_fini(&a->classes, L);
 	return 0;
 }
 
@@ -170,12 +200,17 @@ push_apart(struct fz_digest *d, int t, const struct fz_path *at)
 	lua_State *L = d->L;
 	int top;
 
-	a = lua_newuserdatauv(L, sizeof(*a), 0);
+	a = lua_newuserdatauv(L, sizeof(*a), 1);
 	memset(a, 0, sizeof(*a));
 	a->plain = true;
 	fz_refmap_init(&a->scope.map);
+	fz_refmap_init(&a->classes);
 	fz_luserdata_finalize(L, apart_gc);
 	top = lua_gettop(L);
+	lua_newtable(L);
+	lua_pushvalue(L, -1);
+	lua_setiuservalue(L, top, 1);
+	a->list = top + 1;
 	digest_alone(d, t, a, at);
 	lua_settop(L, top);
 	return a;
@@ -207,17 +242,27 @@ find(struct fz_digest *d, int t, const struct fz_path *at)
 	return a;
 }
 
+/* Write the table apart on top. */
 static void
-put(struct fz_digest *d, const struct fz_digest_apart *a)
+put(struct fz_digest *d, const struct fz_digest_apart *a,
+    const struct fz_path *at)
 {
-	struct fz_digest_use *use = lua_newuserdatauv(d->L, sizeof(*use), 0);
+	lua_State *L = d->L;
+	int top = lua_gettop(L);
+	struct fz_digest_use *use = lua_newuserdatauv(L, sizeof(*use), 0);
 
-	fz_digest_keep(d, lua_gettop(d->L));
+	fz_digest_keep(d, top + 1);
 	*use = (struct fz_digest_use){ a, d->nobjects, d->uses };
 	fz_digest_tag(d, FZ_DIGEST_APART);
 	fz_hash_add(d->hash, a->digest, sizeof(a->digest));
 	d->uses = use;
 	d->nobjects += a->n;
+	lua_getiuservalue(L, top, 1);
+	for (uint32_t i = 1; i <= a->nclasses; i++) {
+		lua_rawgeti(L, top + 2, i);
+		fz_digest_value(d, top + 3, at);
+		lua_pop(L, 1);
+	}
 }
 
 void
@@ -232,7 +277,7 @@ fz_digest_held(struct fz_digest *d, int idx, const struct fz_path *at)
 		a = find(d, idx, at);
 	if (a != NULL && a->plain && a->n <= UINT32_MAX - d->nobjects &&
 	    !meets(d, a))
-		put(d, a);
+		put(d, a, at);
 	else
 		fz_digest_value(d, idx, at);
 	lua_settop(L, top);

@@ -130,7 +130,16 @@ void fz_digest_held(struct fz_digest *d, int idx, const struct fz_path *at);
  */
 bool fz_digest_is_plain(struct fz_digest *d, int idx, int type);
 
-/* Whether the table that is being read may still be apart. */
+/* The number in such a table of the metatable at `mt`, which is outside. */
+uint32_t fz_digest_class_apart(struct fz_digest *d, int mt);
+
+/*
+ * digest.c: whether a table in such a table may have the metatable on top: it
+ * makes no other value of its object.
+ */
+bool fz_digest_has_plain_class(struct fz_digest *d, int idx);
+
+/* Whether it is still of use to read on. */
 bool fz_digest_goes_on(const struct fz_digest *d);
 
 /*

@@ -184,6 +184,60 @@ tests["with a session, tables that functions hold are digested once, and the sam
   t.equal(n, 2) -- "shared" is in "big"
 end
 
+tests["metatables of tables that functions hold count, and the tables are digested once"] = function()
+  local core = require "fzlua.core"
+  local function class(n) return { __index = { f = load(("return %d + _G_late"):format(n)) } } end
+  local function object(x, mt) return setmetatable({ x = x }, mt) end
+  local function hold(list) return function() return list end end
+  local Registered = {}
+  fz.register_class("digest.Held", Registered)
+  local function cyclic(n)
+    local mt, list = class(n), {}
+    mt.__index.g = hold(list)
+    list[1] = object(1, mt)
+    return list
+  end
+  local function with(...)
+    local classes, list = { ... }, {}
+    for i = 1, 4 do list[i] = object(i, classes[(i - 1) % #classes + 1]) end
+    return list
+  end
+  local function in_keys(a, b) return { [object(1, a)] = 1, [object(2, b)] = 2 } end
+  local cases = {
+    function() return with(class(1)) end, function() return with(class(2)) end,
+    function() return with(class(1), class(1)) end, function() return with(class(1), class(2)) end,
+    function() return with(class(2), class(1)) end, function() return with(Registered) end,
+    function() return with {} end, function() return { with(class(1)) } end,
+    function() local mt = class(1) return { with(mt), mt } end,
+    function() local mt = class(1) return { mt, with(mt) } end,
+    function() return { with(class(1)), class(1) } end,
+    function() local mt = { 1 } return { with(mt), mt } end,
+    function() return { with { 1 }, { 1 } } end,
+    function() local mt = {} return { setmetatable(mt, mt) } end,
+    function() return cyclic(1) end, function() return cyclic(2) end,
+    function() return in_keys(class(1), class(2)) end,
+    function() return in_keys(class(2), class(1)) end,
+  }
+  local seen, session = {}, { [true] = {} }
+  for round = 1, 2 do
+    _G._G_late = round
+    for i, case in ipairs(cases) do
+      local digest, f = D(hold(case())), hold(case())
+      t.equal({ i, seen[digest] }, { i })
+      t.equal(D(f), digest)
+      local again = core.digest_in(session, f)
+      t.equal({ again, core.digest_in({}, f) }, { again, again })
+      if i ~= 6 and i ~= 7 and i ~= 12 and i ~= 13 and i ~= 14 then seen[digest] = i end
+    end
+  end
+  local list = with(class(1))
+  local digest = core.digest_in(session, hold(list))
+  list[1].x = 2 -- a script cannot do that during an invoke
+  t.equal(core.digest_in(session, hold(list)), digest)
+  assert(core.digest_in({}, hold(list)) ~= digest)
+  _G._G_late = nil
+end
+
 tests["globals behind the 256th constant count, and so do those of inner functions"] = function()
   local code = { "return function() local t = {} " }
   for i = 1, 300 do code[#code + 1] = ("t[%d] = 'c%d' "):format(i, i) end
