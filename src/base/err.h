@@ -26,6 +26,16 @@ struct fz_err {
 	char text[FZ_ERR_TEXT_MAX];
 };
 
+/* No error; for calls that are made often, because `= { 0 }` clears the text.
+ */
+static inline void
+fz_err_init(struct fz_err *err)
+{
+	err->kind = FZ_ERR_NONE;
+	err->code = 0;
+	err->text[0] = '\0';
+}
+
 /* Fill `err` (NULL is allowed) with a printf text. Always returns -1. */
 int fz_err_set(struct fz_err *err, enum fz_err_kind kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

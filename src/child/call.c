@@ -52,11 +52,12 @@ int
 fz_child_push_part(lua_State *L, struct fz_child_calls *c, int cells)
 {
 	const struct fz_child_io *io = c->io;
-	struct fz_err err = { 0 };
+	struct fz_err err;
 	const void *bytes;
 	size_t len;
 	int n;
 
+	fz_err_init(&err);
 	luaL_checkstack(L, 8, "too many arguments");
 	if (io->next(io->ctx, &bytes, &len, &err) != 0)
 		fz_lerror_raise(L, &err);

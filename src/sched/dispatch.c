@@ -185,6 +185,14 @@ pick(struct fz_dispatcher *d, struct fz_lane *lane, struct fz_err *err)
 	return w;
 }
 
+static void
+fail_next(struct fz_producer *producer, const struct fz_err *err)
+{
+	const struct fz_failure failure = { .exitcode = -1, .err = *err };
+
+	producer->ops->fail_next(producer, &failure);
+}
+
 /*
  * Send the jobs of the ready producers, which take turns.
  *
@@ -202,23 +210,25 @@ static bool
 send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 {
 	struct fz_producer *producer;
+	struct fz_err err;
 
 	while ((producer = first_producer(&lane->ready)) != NULL) {
-		struct fz_failure failure = { .exitcode = -1 };
 		struct fz_worker *w;
+
+		fz_err_init(&err);
 
 		if (producer->ops->nready(producer) == 0) {
 			fz_list_remove(&producer->link);
 			continue;
 		}
-		w = pick(d, lane, &failure.err);
-		if (w == NULL && failure.err.kind == FZ_ERR_NONE)
+		w = pick(d, lane, &err);
+		if (w == NULL && err.kind == FZ_ERR_NONE)
 			return d->nbusy < d->max;
 		/* move it to the end of the list */
 		fz_list_remove(&producer->link);
 		fz_list_push(&lane->ready, &producer->link);
 		if (w == NULL)
-			producer->ops->fail_next(producer, &failure);
+			fail_next(producer, &err);
 		else if (!producer->ops->send(
 			     producer, w, fz_pool_nleft(lane->pool, w)))
 			fz_pool_put_back(lane->pool, w);

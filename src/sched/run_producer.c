@@ -142,21 +142,27 @@ collect(struct together *t, struct fz_ready_list *list, uint32_t max)
 	       t->nbytes < TOGETHER_BYTES);
 }
 
+static void
+fail_unsent(struct fz_step *step, const struct fz_err *err)
+{
+	struct fz_failure failure = { .exitcode = -1, .err = *err };
+
+	fz_step_failed(step, &failure);
+}
+
 static bool
 send_together(struct fz_ready_list *list, struct fz_worker *w, uint32_t max)
 {
-	struct fz_failure failure = { .exitcode = -1 };
 	struct together t;
+	struct fz_err err;
 	int rc;
 
+	fz_err_init(&err);
 	collect(&t, list, max);
-	rc = fz_worker_send_steps(
-	    w, t.jobs, t.n, t.args, t.nargs / t.n, &failure.err);
+	rc = fz_worker_send_steps(w, t.jobs, t.n, t.args, t.nargs / t.n, &err);
 	for (uint32_t i = 0; i < t.n; i++) {
-		struct fz_failure copy = failure;
-
 		if (rc != 0)
-			fz_step_failed(step_of(t.jobs[i]), &copy);
+			fail_unsent(step_of(t.jobs[i]), &err);
 		else
 			count_sent(list, step_of(t.jobs[i]));
 	}
@@ -166,11 +172,12 @@ send_together(struct fz_ready_list *list, struct fz_worker *w, uint32_t max)
 static bool
 send_alone(struct fz_ready_list *list, struct fz_worker *w)
 {
-	struct fz_failure failure = { .exitcode = -1 };
 	struct fz_step *step = pop_ready(list);
+	struct fz_err err;
 
-	if (send_step(step, w, &failure.err) != 0) {
-		fz_step_failed(step, &failure);
+	fz_err_init(&err);
+	if (send_step(step, w, &err) != 0) {
+		fail_unsent(step, &err);
 		return false;
 	}
 	count_sent(list, step);

@@ -122,8 +122,8 @@ fz_step_ready(struct fz_step *step)
 	step->job.measured = run->flow->events.trace != NULL;
 	if (step->job.measured) {
 		step->job.queued_ns = run->flow->events.now_ns;
-		/* this is of the attempt before */
-		step->job.used.started_ns = 0;
+		if (step->attempts != 0) /* forget the attempt before */
+			step->job.used.started_ns = 0;
 	}
 	if (fz_step_node(step)->is_map)
 		fz_map_start(step);
@@ -440,26 +440,35 @@ fz_step_found(struct fz_step *step, struct fz_blob **values)
 		value_made(step->run, node->first_value + i, values[i]);
 }
 
+/* Fail a step whose values are not whole; takes them. */
+static void
+refuse_values(
+    struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid)
+{
+	struct fz_failure failure = { .pid = pid, .exitcode = -1 };
+	uint32_t nvalues = fz_step_node(step)->nvalues;
+
+	for (uint32_t i = 0; i < n; i++)
+		fz_blob_unref(values[i]);
+	if (n != nvalues)
+		fz_err_set(&failure.err, FZ_ERR_CRASH,
+		    "the worker answered with %u values, not %u", n, nvalues);
+	else
+		fz_err_set(&failure.err, FZ_ERR_MEMORY,
+		    "not enough memory to keep the results");
+	fz_step_failed(step, &failure);
+}
+
 void
 fz_step_done(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid)
 {
-	const struct fz_node *node = fz_step_node(step);
-	struct fz_failure failure = { .pid = pid, .exitcode = -1 };
-	bool whole = n == node->nvalues;
+	bool whole = n == fz_step_node(step)->nvalues;
 
 	for (uint32_t i = 0; i < n; i++)
 		whole = whole && values[i] != NULL;
 	if (!whole) {
-		fz_blob_unref_all(values, n);
-		if (n != node->nvalues)
-			fz_err_set(&failure.err, FZ_ERR_CRASH,
-			    "the worker answered with %u values, not %u", n,
-			    node->nvalues);
-		else
-			fz_err_set(&failure.err, FZ_ERR_MEMORY,
-			    "not enough memory to keep the results");
-		fz_step_failed(step, &failure);
+		refuse_values(step, values, n, pid);
 		return;
 	}
 	step->attempts++;

@@ -154,13 +154,19 @@ static void
 answer_value(
     struct fz_worker_pipes *p, struct fz_job *job, struct fz_reader *values)
 {
-	struct fz_failure failure = fz_worker_failure(p);
-	struct fz_blob *value = take_part(p, values, &failure.err);
+	struct fz_failure failure;
+	struct fz_blob *value;
+	struct fz_err err;
 
-	if (value != NULL)
+	fz_err_init(&err);
+	value = take_part(p, values, &err);
+	if (value != NULL) {
 		job->ops->done(job, &value, 1);
-	else
-		job->ops->failed(job, &failure);
+		return;
+	}
+	failure = fz_worker_failure(p);
+	failure.err = err;
+	job->ops->failed(job, &failure);
 }
 
 /* Like take_items(), but each result is a value of its own. */

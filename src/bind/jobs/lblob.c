@@ -52,9 +52,10 @@ with_bytes(lua_State *L, struct fz_engine *engine, struct fz_blob *blob,
     lua_CFunction body)
 {
 	struct decoding d = { NULL, blob->len };
-	struct fz_err err = { 0 };
+	struct fz_err err;
 	int status = LUA_OK;
 
+	fz_err_init(&err);
 	d.at = fz_blob_map(blob, engine->arena, &err);
 	if (d.at == NULL) {
 		fz_lerror_push(L, err.kind, err.text);
