@@ -122,7 +122,8 @@ options.list = {
   { long = "--debug-failed", argument = "NAME", group = "cache", set = "debug_failed",
     help = "run a function that failed in this process",
     more = "Run only the function of the output NAME, whose last failure is recorded, in this \z
-      process, and what it needs and is not recorded. If the script runs chains, streams or maps \z
+      process, and before it the functions that it needs and whose results are not \z
+      recorded. If the script runs chains, streams or maps \z
       itself, it does so with recorded results, and calls what has none in this process; NAME may \z
       be that of a map, as --cache ls shows it." },
 

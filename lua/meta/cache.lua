@@ -24,14 +24,14 @@
 -- repeated to see what has changed; folds are never recorded. Workers of a pool have the globals of
 -- their start: if a function of a recorded call reads a global that changes, make it an argument.
 --
--- The file is that of the option, else the one that `FZLUA_CACHE` names, else `.fzlua/cache.db`.
--- It is a database of SQLite, and several runs may use it at the same time. It needs the library
--- `libsqlite3.so.0`; values above 64 KiB are compressed if there is `libzstd.so.1`. Results that
--- were used least recently are removed if all take more than `FZLUA_CACHE_SIZE` (`"1G"`). A file
--- that cannot be used, because it is damaged, or its directory is full, is logged once; the run
--- goes on without it. If the file or its directory may not be written, what is there is used, and
--- nothing is recorded, which is logged once, too. A recorded result that cannot be read is
--- computed anew.
+-- The file is the one that the option names, else the one that `FZLUA_CACHE` names, else
+-- `.fzlua/cache.db`. It is a database of SQLite, and several runs may use it at the same time. It
+-- needs the library `libsqlite3.so.0`; values above 64 KiB are compressed if there is
+-- `libzstd.so.1`. If all results together take more than `FZLUA_CACHE_SIZE` (`"1G"`), those that
+-- were used least recently are removed. If the file cannot be used, because it is damaged or the
+-- disk is full, that is logged once, and the run goes on without it. If the file or its directory
+-- may not be written, the results in it are used and none are recorded, and that is logged once,
+-- too. A recorded result that cannot be read is computed anew.
 --
 -- A file from elsewhere cannot bring code: recorded values with functions or modules are not read.
 --

@@ -43,8 +43,8 @@ raise(lua_State *L, const struct fz_err *err)
 }
 
 /*
- * database(path, seconds to wait for others [, mode]) -> database; the mode is
- * "create", "write" or "read"
+ * database(path, seconds to wait for other processes [, mode]) -> database; the
+ * mode is "create", "write" or "read"
  */
 static int
 database_new(lua_State *L)

@@ -67,8 +67,8 @@ enum fz_sqlite_mode {
 };
 
 /*
- * Open the file at `path`, and wait up to `busy_ms` for the locks of other
- * processes later. 0, or -1 and `err`.
+ * Open the file at `path`, and let later calls wait up to `busy_ms` for locks
+ * of other processes. 0, or -1 and `err`.
  */
 int fz_sqlite_open(struct fz_sqlite *s, const char *path,
     enum fz_sqlite_mode mode, int busy_ms, struct fz_err *err);

@@ -25,12 +25,17 @@ struct fz_event_log {
 	/* change of the object; NULL: events are not listed */
 	struct fz_change *change;
 	struct fz_job_event *list;
-	size_t at, n, cap;            /* the next one to take; events; room */
-	struct fz_trace *trace;       /* a reference; NULL: none */
-	struct fz_trace_names *names; /* a reference: by node, or one */
-	bool of_items;                /* that one is of all items */
-	pid_t pid;                    /* with a trace: of this process */
-	/* With a trace: the time of the newest end, or of the start. */
+	/* index of the next event to take; number of events; room */
+	size_t at, n, cap;
+	struct fz_trace *trace; /* a reference to the trace; NULL: none */
+	/* a reference to the names: one for each node, or a single one */
+	struct fz_trace_names *names;
+	bool of_items; /* a single name stands for all items */
+	pid_t pid;     /* with a trace: pid of this process */
+	/*
+	 * With a trace: the time of the newest end of an attempt, or of the
+	 * start.
+	 */
 	int64_t now_ns;
 };
 
@@ -63,15 +68,15 @@ void fz_event_log_describe(const struct fz_event_log *log,
     const struct fz_failure *failure);
 
 /*
- * Where to make the next event, which is not set: `own`, or memory of the
- * trace, so that fz_event_log_add() need not copy it.
+ * The memory for the next event, which the caller sets: that of the trace, so
+ * that fz_event_log_add() need not copy the event, or else `own`.
  */
 struct fz_job_event *fz_event_log_room(
     const struct fz_event_log *log, struct fz_job_event *own);
 
 /*
- * Add an event, whose failure is `failure` or NULL. It is lost if memory runs
- * out.
+ * Add an event, with its failure or NULL. The event is lost if there is no
+ * memory.
  */
 void fz_event_log_add(struct fz_event_log *log,
     const struct fz_job_event *event, const struct fz_failure *failure);

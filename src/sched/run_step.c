@@ -71,7 +71,8 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 	struct fz_event_log *events = &step->run->flow->events;
 	struct fz_job_event own, *event;
 
-	if (!fz_event_log_wants(events, kind)) /* the clock costs most */
+	/* to read the clock would cost most */
+	if (!fz_event_log_wants(events, kind))
 		return;
 	event = fz_event_log_room(events, &own);
 	fz_job_event_init(event, kind, fz_step_number(step), 1, pid);
@@ -122,7 +123,8 @@ fz_step_ready(struct fz_step *step)
 	step->job.measured = run->flow->events.trace != NULL;
 	if (step->job.measured) {
 		step->job.queued_ns = run->flow->events.now_ns;
-		if (step->attempts != 0) /* forget the attempt before */
+		/* this is of the attempt before */
+		if (step->attempts != 0)
 			step->job.used.started_ns = 0;
 	}
 	if (fz_step_node(step)->is_map)
@@ -448,8 +450,7 @@ refuse_values(
 	struct fz_failure failure = { .pid = pid, .exitcode = -1 };
 	uint32_t nvalues = fz_step_node(step)->nvalues;
 
-	for (uint32_t i = 0; i < n; i++)
-		fz_blob_unref(values[i]);
+	fz_blob_unref_all(values, n);
 	if (n != nvalues)
 		fz_err_set(&failure.err, FZ_ERR_CRASH,
 		    "the worker answered with %u values, not %u", n, nvalues);

@@ -26,12 +26,13 @@
 #define TRACE_WRITE_NS (100 * FZ_CLOCK_MS)
 
 enum {
-	TRACE_PAGE = 4096,      /* no page of a kernel is smaller */
-	TRACE_LINE = 512,       /* bytes of a usual line, at most */
+	/* bytes of a page; no kernel has smaller ones */
+	TRACE_PAGE = 4096,
+	TRACE_LINE = 512,       /* most bytes of a usual line */
 	TRACE_WRITE = 64 << 10, /* bytes of one write */
-	TRACE_KEPT = 1 << 20,   /* records that are kept, at most */
-	TRACE_BLOCK = 512,      /* records that lie together */
-	/* Records that wait, at most: they are still in a cache then. */
+	TRACE_KEPT = 1 << 20,   /* most records that are kept */
+	TRACE_BLOCK = 512,      /* records of one block */
+	/* most records that wait, so that they are in a cache when written */
 	TRACE_UNWRITTEN = TRACE_BLOCK
 };
 
@@ -48,9 +49,10 @@ struct fz_trace {
 	struct fz_trace_file file;
 	struct fz_job_event **blocks; /* of TRACE_BLOCK records each */
 	size_t nblocks, blocks_cap;
-	size_t nwritten, n; /* records: in the file; all */
-	size_t ready;  /* records up to here are added without a question */
-	size_t ntexts; /* of the records, texts of errors */
+	/* number of records in the file, and in all */
+	size_t nwritten, n;
+	size_t ready;  /* as long as `n` is less, a record can be added */
+	size_t ntexts; /* number of records with a text of an error */
 	/* References to the names of all records. */
 	struct fz_trace_names **names;
 	size_t nnames, names_cap;

@@ -47,15 +47,18 @@ struct fz_trace_opts {
 
 enum { FZ_TRACE_SHORT = 32 }; /* most bytes of short members */
 
-/* What a record is about: one line of a cache, because few are in one. */
+/* The name of what a record is about. It fills one line of a cache. */
 struct fz_trace_name {
 	struct fz_trace_names *names; /* the names that it belongs to */
 	const char *stage;            /* name of its stage; NULL: none */
 	const char *name;
-	/* Both as members of an object, each behind a comma. */
-	size_t len; /* bytes of that; 0: no record of it was written */
+	/*
+	 * The stage and the name as members of an object, each behind a comma;
+	 * the length is 0 if no record with this name was written yet.
+	 */
+	size_t len;
 	union {
-		char few[FZ_TRACE_SHORT]; /* if no more than these */
+		char few[FZ_TRACE_SHORT]; /* up to this length */
 		const char *many;
 	} members;
 };
@@ -75,7 +78,7 @@ int fz_trace_names_set(struct fz_trace_names *names, size_t i,
 /* Name `i`, which must be set before its use; NULL if there is none. */
 struct fz_trace_name *fz_trace_name(struct fz_trace_names *names, uint64_t i);
 
-/* Make its members of an object. 0, or -1 without memory. */
+/* Make the members of an object for the name. 0, or -1: there is no memory. */
 int fz_trace_name_write(struct fz_trace_name *name);
 
 /*
@@ -96,9 +99,10 @@ void fz_trace_unref(struct fz_trace *trace);
 struct fz_job_event *fz_trace_room(struct fz_trace *trace);
 
 /*
- * Record the end of an attempt; the record's name, one of `names`, is the
- * caller's to set. NULL: it is lost, and counted, because memory ran out, or
- * this is a forked child, whose file is the parent's.
+ * Record the end of an attempt. The caller sets the name of the record, which
+ * is one of `names`. NULL if the record is lost, and counted as lost, because
+ * there is no memory, or because this is a forked child and the file belongs to
+ * the parent.
  */
 struct fz_job_event *fz_trace_add(struct fz_trace *trace,
     const struct fz_job_event *event, struct fz_trace_names *names);

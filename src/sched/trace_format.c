@@ -302,7 +302,7 @@ put_members(
 	return p;
 }
 
-/* The name of an event; an empty one if it has none, or without memory. */
+/* The name of an event; an empty one if it has none, or there is no memory. */
 static const struct fz_trace_name *
 name_of(const struct fz_job_event *e)
 {

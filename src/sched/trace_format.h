@@ -18,12 +18,13 @@ struct fz_trace_digits {
 
 enum { FZ_TRACE_WORKERS = 4 }; /* whose digits are kept, by their pid */
 
-/* What the lines of one trace share. */
+/* The state that the lines of one trace share. */
 struct fz_trace_file {
-	int64_t wall_ns; /* what is added to a time of the clock: since 1970 */
-	pid_t pid;       /* of the process that writes */
+	/* added to a time of the clock to get the time since 1970 */
+	int64_t wall_ns;
+	pid_t pid;       /* pid of the process that writes the file */
 	uint64_t nlines; /* attempts written so far */
-	uint64_t nlost;  /* records that there was no memory for */
+	uint64_t nlost;  /* records that were lost for want of memory */
 	/* Most lines repeat numbers of the lines before. */
 	uint64_t second_ns;            /* since 1970, start of a second */
 	struct fz_trace_digits second; /* that second */

@@ -21,7 +21,7 @@ struct fz_trace_names {
 	unsigned refs;
 	size_t n;
 	struct block *blocks;
-	struct fz_buf json; /* for the members under construction */
+	struct fz_buf json; /* for members under construction */
 	unsigned char *memory;
 	struct fz_trace_name *list; /* in that, each in a line of a cache */
 };
@@ -117,7 +117,7 @@ fz_trace_name(struct fz_trace_names *names, uint64_t i)
 {
 	if (i >= names->n)
 		return NULL;
-	/* It is seldom in a cache when an attempt ends, and is read soon. */
+	/* The name is rarely in a cache when an attempt ends. */
 	__builtin_prefetch(&names->list[i]);
 	return &names->list[i];
 }

@@ -8,19 +8,20 @@
 #include "value/luserdata.h"
 
 /*
- * A table that a function holds is often large and shared by many functions.
- * If it is plain, all tables inside included, and shares no table with what was
- * met before, its own digest stands for it, which the session keeps for the
- * next function. Whether it does follows from the values alone, so that the
- * digest of the function is the same with and without a session.
+ * A table apart. A table that a function holds is often large and shared by
+ * many functions. If it is plain, with all tables inside, and shares no table
+ * with the values before it, its own digest stands for it, and the session
+ * keeps that for the next function. Whether a table is apart follows only from
+ * the values, so that the digest of the function is the same with and without a
+ * session.
  *
- * Metatables without a name are outside of it, because they have functions,
- * which may use anything: its digest has numbers for them, and they are written
- * behind it, for each function that holds the table.
+ * Metatables without a name are outside of the table, because their functions
+ * may use any value. The digest of the table has numbers for its metatables,
+ * and each function that holds the table writes them behind that digest.
  */
 struct fz_digest_apart {
 	struct fz_digest_scope scope; /* its tables */
-	uint32_t n;                   /* how many */
+	uint32_t n;                   /* number of its tables */
 	struct fz_refmap classes;     /* the metatables outside */
 	uint32_t nclasses;            /* they are in a list, its user value */
 	int list; /* the stack index of that while the table is read */

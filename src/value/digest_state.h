@@ -139,7 +139,7 @@ uint32_t fz_digest_class_apart(struct fz_digest *d, int mt);
  */
 bool fz_digest_has_plain_class(struct fz_digest *d, int idx);
 
-/* Whether it is still of use to read on. */
+/* Whether the table that is being read may still be apart. */
 bool fz_digest_goes_on(const struct fz_digest *d);
 
 /*

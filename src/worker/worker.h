@@ -101,9 +101,10 @@ struct fz_job {
 	uint64_t seed;
 	uint64_t memory;    /* limit of memory in bytes; 0: none */
 	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
-	int64_t started_ns; /* as the parent knows it */
-	int64_t ended_ns;   /* when its last reply was read */
-	bool repeats;       /* it is tried again if its worker is lost */
+	/* time of its start, as far as the parent knows it */
+	int64_t started_ns;
+	int64_t ended_ns; /* time at which its last reply was read */
+	bool repeats;     /* the job is tried again if its worker is lost */
 	/*
 	 * Of a measured job: the usage of the items in its last answer, by the
 	 * clock of this process; and its node, NULL: this machine.
@@ -116,7 +117,7 @@ struct fz_job {
 	 */
 	int64_t queued_ns;
 	size_t nreceived;
-	bool measured; /* for a trace: by its worker */
+	bool measured; /* the worker measures the job, for a trace */
 };
 
 /* The properties of a chunk besides its job. */
