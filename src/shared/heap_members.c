@@ -144,8 +144,7 @@ fz_heap_is_alone(
 		uint32_t member = atomic_load(&fz_heap_wait(i)->member);
 
 		if (member != self && atomic_load(&member_at(i)->shares) &&
-		    !ignores(ctx, member_at(i)->pid) &&
-		    fz_heap_alive(member))
+		    !ignores(ctx, member_at(i)->pid) && fz_heap_alive(member))
 			return false;
 	}
 	return true;

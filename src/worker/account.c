@@ -44,7 +44,8 @@ begin(struct in_heap *a, uint64_t above)
 static struct in_heap *
 new_in_heap(struct fz_membership *own, uint64_t above)
 {
-	struct in_heap *a = fz_heap_new_quiet(own, ACCOUNT_TYPE, sizeof(*a), NULL);
+	struct in_heap *a =
+	    fz_heap_new_quiet(own, ACCOUNT_TYPE, sizeof(*a), NULL);
 
 	if (a != NULL)
 		begin(a, above);
@@ -81,8 +82,7 @@ name_at(struct fz_membership *own, const struct fz_lineage *at)
 	a = new_in_heap(own, name_at(own, at->above));
 	if (a == NULL)
 		return 0;
-	atomic_store(
-	    &a->object.sent, at->generation != fz_process.generation);
+	atomic_store(&a->object.sent, at->generation != fz_process.generation);
 	if (atomic_compare_exchange_strong(
 		&at->account->shared, &name, name_of(a)))
 		return name_of(a);

@@ -87,8 +87,7 @@ test_account_in_the_heap_is_its_own(void **state)
 static struct in_heap_head {
 	struct fz_object object;
 	struct fz_account account;
-} *
-in_heap(const struct fz_account *account)
+} * in_heap(const struct fz_account *account)
 {
 	uint64_t name = atomic_load(&account->shared);
 
@@ -102,10 +101,9 @@ test_account_of_an_ancestor_outlives_who_made_it(void **state)
 {
 	struct world *w = *state;
 	struct fz_account top = { 0 }, own = { 0 };
-	struct fz_lineage above = { .account = &top },
-			  mine = { .account = &own,
-				  .above = &above,
-				  .generation = fz_process.generation };
+	struct fz_lineage above = { .account = &top }, mine = { .account = &own,
+		.above = &above,
+		.generation = fz_process.generation };
 	struct fz_program_account *one;
 
 	above.generation = mine.generation + 1; /* as of another process */
