@@ -126,6 +126,27 @@ push_kept_chain(lua_State *L)
 	lua_setfield(L, -2, "A");
 }
 
+static void
+push_pool(lua_State *L)
+{
+	host_push_function(L,
+	    "local n = ... local pool <close> = fz.pool(1) "
+	    "local r = pool:map(function(x) return { x + n } end, { 1, 2 }) "
+	    "return pool:apply(math.abs, -r[2][1])");
+	lua_pushinteger(L, 1);
+}
+
+static void
+push_shared(lua_State *L)
+{
+	host_push_function(L,
+	    "local q, l = fz.queue(), fz.lock() "
+	    "local p <close> = fz.process(function() return q:get(60) + 1 end) "
+	    "p:start() l:with(q.put, q, ...) local n = p:result(60) "
+	    "return n + fz.exec { 'true' }.exitcode");
+	lua_pushinteger(L, 1);
+}
+
 static int
 run_dofile(lua_State *L)
 {
@@ -374,6 +395,8 @@ static const struct scenario scenarios[] = {
 	{ "call", push_chunk, run_call, 1, NULL },
 	{ "call of a chain", push_chain, run_call, 1, NULL },
 	{ "call of a kept chain", push_kept_chain, run_call, 1, NULL },
+	{ "call of a pool", push_pool, run_call, 1, NULL },
+	{ "call of a process", push_shared, run_call, 1, NULL },
 	{ "dofile", push_nothing, run_dofile, 1, NULL },
 	{ "stage", push_nothing, run_stage, 1, NULL },
 	{ "register", push_stage, run_register, 1, NULL },
