@@ -143,8 +143,10 @@ tests["tasks, workers and the log print above what is typed"] = function()
   terminal:run("pool:apply_async(f)", "<future: pending>")
   terminal:run("fz.spawn(function() go:wait() print 'from a task' io.write 'partial' end)",
     "<future: pending>")
-  terminal:run("fz.spawn(function() fz.sleep(0.2) go:set() end)", "<future: pending>")
+  local continue = terminal:spawn_late "go:set()"
   terminal:type "'typed meanwhile"
+  terminal:until_row "^> 'typed meanwhile"
+  continue()
   terminal:until_row "from a worker"
   terminal:until_row "from a task"
   terminal:until_row "^partial"

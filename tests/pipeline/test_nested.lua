@@ -45,6 +45,24 @@ local function peak(log)
   return most, n
 end
 
+-- Wait until `n` functions have run at once, so that none ends before the others begin on a busy
+-- machine. After a minute the test fails by what peak() says.
+local function until_peak(log, n)
+  local deadline = fz.now() + 60
+  while peak(log) < n and fz.now() < deadline do os.execute "sleep 0.01" end
+end
+
+-- A function that notes that it runs, for `seconds` and until `n` of its kind have run at once.
+local function leaf(log, seconds, n)
+  return function()
+    note(log, "+")
+    os.execute(("sleep %g"):format(seconds))
+    if n then until_peak(log, n) end
+    note(log, "-")
+    return 1
+  end
+end
+
 -- A chain of one stage with `n` functions f.
 local function wide(n, f)
   local stage = fz.stage "wide"
@@ -279,8 +297,10 @@ end
 local MAKEFILE = [[
 N = 1 2 3 4 5 6
 all: $(N)
-$(N): ; @echo "$$(cut -d' ' -f1 /proc/uptime) +" >> $(LOG); sleep 0.05; \
-	echo "$$(cut -d' ' -f1 /proc/uptime) -" >> $(LOG)
+MOST = awk '/[+]/ { if (++n > most) most = n } /-/ { n-- } END { print most + 0 }' $(LOG)
+$(N): ; @echo + >> $(LOG); sleep 0.05; \
+	i=0; while test $$($(MOST)) -lt $(JOBS) && test $$((i += 1)) -lt 3000; do sleep 0.01; done; \
+	echo - >> $(LOG)
 .PHONY: all $(N)
 ]]
 
@@ -289,7 +309,7 @@ tests["make in a function shares the slots"] = function()
   for jobs = 1, 4, 3 do
     local log = t.file ""
     local chain <close> = wide(3, function()
-      return os.execute(("make -s -f %s LOG=%s"):format(makefile, log))
+      return os.execute(("make -s -f %s LOG=%s JOBS=%d"):format(makefile, log, jobs))
     end)
     t.equal(chain({ A = 1 }, { jobs = jobs }).o3, true)
     local most, n = 0, 0
@@ -302,12 +322,21 @@ tests["make in a function shares the slots"] = function()
   end
 end
 
+-- With a file and a number for %q and %d: leaves as those of leaf().
 local LEAVES = [[
-local log = %q
+local log, least = %q, %d
 local function note(what)
   local file <close> = io.open(log, "a")
   file:setvbuf "no"
   file:write(("%%.9f %%s\n"):format(fz.now(), what))
+end
+local function is_peak()
+  local n, most = 0, 0
+  for line in io.lines(log) do
+    n = n + (line:find("+", 1, true) and 1 or -1)
+    most = math.max(most, n)
+  end
+  return most >= least
 end
 local function wide(f)
   local stage = fz.stage "s"
@@ -315,13 +344,19 @@ local function wide(f)
   return fz.chain { stage }
 end
 local outer = wide(function()
-  wide(function() note "+" os.execute "sleep 0.02" note "-" end):invoke({ A = 1 }, { jobs = 4 })
+  wide(function()
+    note "+"
+    os.execute "sleep 0.02"
+    local deadline = fz.now() + 60
+    while not is_peak() and fz.now() < deadline do os.execute "sleep 0.01" end
+    note "-"
+  end):invoke({ A = 1 }, { jobs = 4 })
 end)
 outer:invoke({ A = 1 }, { jobs = 4 })]]
 
 tests["fzlua in a function shares the slots"] = function()
   local log = t.file ""
-  local script = t.file(LEAVES:format(log))
+  local script = t.file(LEAVES:format(log, 3))
   local chain <close> = wide(2, function() return t.shell('"$FZLUA" ' .. script) end)
   chain:invoke({ A = 1 }, { jobs = 3 })
   t.equal({ peak(log) }, { 3, 32 })
@@ -329,7 +364,7 @@ end
 
 tests["two fzlua under make -j3: never more than 3 at once"] = function()
   local log = t.file ""
-  local script = t.file(LEAVES:format(log))
+  local script = t.file(LEAVES:format(log, 3))
   local makefile = t.file(("all: a b\na b: ; +@$(FZLUA) %s\n.PHONY: all a b\n"):format(script))
   local out, err, status = t.shell("unset MAKEFLAGS MFLAGS MAKELEVEL; make -s -j3 -f " .. makefile)
   t.equal({ out, err, status }, { "", "", 0 })
@@ -387,7 +422,7 @@ tests["MAKEFLAGS that name no pipe are ignored"] = function()
   for _, flags in ipairs { "-j3 --jobserver-auth=91,92", "--jobserver-auth=fifo:/nowhere", "x" } do
     local log = t.file ""
     local out, err, status = t.shell(('MAKEFLAGS="%s" "$FZLUA" %s'):format(flags,
-      t.file(LEAVES:format(log))))
+      t.file(LEAVES:format(log, 4))))
     t.equal({ out, err, status }, { "", "", 0 })
     t.equal({ peak(log) }, { 4, 16 })
   end

@@ -104,12 +104,25 @@ end
 -- 1, 2, ... ITEMS without FAILED.
 local OTHERS <const> = { 1, 2, 4, 5, 6 }
 
+-- What run() returns for all items, once no other item has exceeded the timeout: a busy machine may
+-- stop a worker for that long, but not each time.
+local function run_all(run, chain)
+  local places, errors, raised
+  for _ = 1, 10 do
+    places, errors, raised = run(chain, closing_source(ITEMS))
+    local slow = raised and raised.kind == "timeout" and raised.index ~= FAILED
+    for i, e in pairs(errors) do slow = slow or e.kind == "timeout" and i ~= FAILED end
+    if not slow then break end
+  end
+  return places, errors, raised
+end
+
 for how, kind in pairs(KINDS) do
   tests[how .. " in each stage: the error of the item is raised in its turn"] = function()
     for _, place in ipairs { "a", "b", "c" } do
       local chain <close> = failing_chain(place, how)
       each_way("stop", function(run, options)
-        local places, _, e = run(chain, closing_source(ITEMS))
+        local places, _, e = run_all(run, chain)
         t.equal({ e.kind, e.stage, e.output, e.index }, { kind, place, "x", FAILED })
         if options.ordered then t.equal(places, { 1, 2 }) end
         for _, i in ipairs(places) do assert(i ~= FAILED) end
@@ -122,7 +135,7 @@ for how, kind in pairs(KINDS) do
       for _, place in ipairs { "a", "b", "c" } do
         local chain <close> = failing_chain(place, how)
         each_way("continue", function(run)
-          local places, errors, raised = run(chain, closing_source(ITEMS))
+          local places, errors, raised = run_all(run, chain)
           local e = errors[FAILED]
           t.equal({ places, raised }, { OTHERS })
           t.equal({ e.kind, e.stage, e.output, e.index }, { kind, place, "x", FAILED })

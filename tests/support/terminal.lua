@@ -130,6 +130,15 @@ function Terminal:run(input, ...)
   self:expect(rows)
 end
 
+---At the prompt: spawn a task that runs `code` once the function is called that this returns.
+function Terminal:spawn_late(code)
+  local path = self.t.file ""
+  os.remove(path)
+  self:run(("function late() repeat fz.sleep(0.01) until io.open %q end"):format(path))
+  self:run(("fz.spawn(function() late() %s end)"):format(code), "<future: pending>")
+  return function() io.open(path, "w"):close() end
+end
+
 ---Wait until a row of the screen matches the pattern; returns what the pattern captures.
 function Terminal:until_row(pattern)
   local rows = wait(self, function(all)
