@@ -6,8 +6,8 @@
 --
 -- - Durations are in seconds, integers or floats. A `timeout` that is nil means: wait without
 --   limit.
--- - If the time runs out, a call returns `nil, "timeout"`; an acquire of a lock or semaphore returns
---   `false`. A read from a closed channel returns `nil, "closed"`.
+-- - If the time runs out, a call returns `nil, "timeout"`; an acquire of a lock or semaphore
+--   returns `false`. A read from a closed channel returns `nil, "closed"`.
 -- - A wrong argument or option raises a string with the position of the caller, as the functions of
 --   Lua do. All other failures raise an [fz.Error](#fzerror).
 -- - An unknown option is an error, so that a misspelt one is not ignored.

@@ -465,7 +465,8 @@ function Pool:join(timeout)
     Error.raise("error", "pool:join: call close() or terminate() first")
   end
   if self._core:calling() then
-    Error.raise("error", "pool:join: called by one of the pool's own calls, it would wait for itself")
+    Error.raise("error",
+      "pool:join: called by one of the pool's own calls, it would wait for itself")
   end
   for reader in pairs(self._imaps) do reader:stop_reading() end
   local left = countdown(timeout)

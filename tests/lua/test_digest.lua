@@ -184,7 +184,7 @@ tests["with a session, tables that functions hold are digested once, and the sam
   t.equal(n, 2) -- "shared" is in "big"
 end
 
-tests["metatables of tables that functions hold count, and the tables are digested once"] = function()
+tests["metatables of tables that functions hold count, each table is digested once"] = function()
   local core = require "fzlua.core"
   local function class(n) return { __index = { f = load(("return %d + _G_late"):format(n)) } } end
   local function object(x, mt) return setmetatable({ x = x }, mt) end

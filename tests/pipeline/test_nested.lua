@@ -12,21 +12,6 @@ local function note(log, what)
   file:write(("%.9f %s\n"):format(fz.now(), what))
 end
 
--- A function that runs for `seconds`, and notes it. The first ones wait until `most` have begun,
--- because a worker may take longer to start than they run.
-local function leaf(log, seconds, most)
-  return function()
-    note(log, "+")
-    local deadline = fz.now() + 10
-    repeat
-      local _, n = io.open(log):read "a":gsub("%+", "")
-    until n >= most or fz.now() > deadline or not os.execute "sleep 0.005"
-    os.execute(("sleep %g"):format(seconds))
-    note(log, "-")
-    return 1
-  end
-end
-
 -- How many ran at most at once, and how many ended.
 local function peak(log)
   local rows, now, most, n = {}, 0, 0, 0

@@ -421,7 +421,7 @@ return fz.chain { s }]]):format(store)
   t.equal((run(script, store)), "")
 end
 
-tests["a function of several nodes has a record for each init, version and number of outputs"] = function()
+tests["a function of several nodes has records for each init, version and number"] = function()
   local script = [[
 local level = 0
 local function f(x) ran(tostring(level)) return x + level, level end
