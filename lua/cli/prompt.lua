@@ -72,8 +72,8 @@ local function read_lines(self)
   return text ~= "" and text or nil
 end
 
--- The text of the prompt with control sequences between bytes of 1. The editor allows none at the
--- end.
+-- The text of the prompt, with each control sequence between two bytes \1, as the editor needs it.
+-- The editor allows no control sequence at the end.
 local function editor_prompt()
   local text, gap = text_of("_PROMPT", "> "):match "^(.-)(%s*)$"
   local painted = style.paint("prompt", text):gsub("\27%[[%d;]*m", "\1%0\1")

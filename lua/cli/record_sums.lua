@@ -120,7 +120,7 @@ end
 ---The text of sums, sorted by key.
 ---@param sums table<any, number>
 ---@param separator string that ends a record
----@param as_json boolean|nil one record that is an object
+---@param as_json boolean|nil write one record, which is a JSON object
 ---@return string
 function record_sums.text(sums, separator, as_json)
   if as_json then return json_of(sums) .. separator end

@@ -26,7 +26,7 @@ local FATAL <const> = { interrupted = true, cancelled = true, closed = true }
 ---@class fzlua.RecordWorker
 ---@field records userdata the records of the current block
 ---@field sums fzlua.RecordSums|nil of --fold
----@field loop fun() the loop over the records; before the first record a loop that chooses it
+---@field loop fun() the loop over the records; at first a function that chooses this loop
 local Worker = {}
 Worker.__index = Worker
 

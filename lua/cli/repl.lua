@@ -152,7 +152,7 @@ local function note_local(self, text)
   local global, names = typed.as_global(text)
   if not global or not self.keeps then return end
   if not next(self.locals) then
-    note("a local ends with its input; for a global write: %s", global)
+    note("a local variable ends with its input; for a global one write: %s", global)
   end
   for name in names:gmatch "[%a_][%w_]*" do self.locals[name] = true end
 end

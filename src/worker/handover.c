@@ -4,9 +4,9 @@
 #include "os/cpus.h"
 #include "worker/worker_state.h"
 
-/* A worker that spins has begun its call by then. */
+/* Time in which a worker that spins begins its call. */
 #define HANDOVER_START_NS (FZ_CLOCK_MS / 300)
-/* And it has replied to a short call by then. */
+/* Time in which such a worker replies to a short call. */
 #define HANDOVER_REPLY_NS (FZ_CLOCK_MS / 100)
 
 static struct fz_engine *

@@ -213,7 +213,7 @@ note_recalled(struct link_stream *s, const struct fz_frame *frame)
 	if (!s->recalling || frame->seq != s->recall_end)
 		return -1;
 	s->recalling = s->waits = false;
-	return 1; /* for the owner, which returns the items */
+	return 1; /* the frame is for the owner, which returns the items */
 }
 
 static int

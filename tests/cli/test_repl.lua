@@ -113,7 +113,7 @@ end
 tests["a local is gone, and an error that this leads to says so"] = function()
   local terminal <close> = open()
   terminal:run("local k <close>, j = nil, 3 -- why",
-    "a local ends with its input; for a global write: k, j = nil, 3")
+    "a local variable ends with its input; for a global one write: k, j = nil, 3")
   terminal:run "local k = 4"
   terminal:run "local function f() end"
   terminal:run("k.x", "stdin:1: attempt to index a nil value (global 'k')",

@@ -93,7 +93,10 @@ semaphore_acquire(lua_State *L)
 	return acquire(L, &a, 2);
 }
 
-/* semaphore:release([n = 1]): raises beyond the limit of a bounded one */
+/*
+ * semaphore:release([n = 1]): raises an error if a bounded semaphore would pass
+ * its limit
+ */
 static int
 semaphore_release(lua_State *L)
 {
