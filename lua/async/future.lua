@@ -12,7 +12,7 @@ local Future = {}
 Future.__index = Future
 Future.__name = "fzlua.Future"
 Future.__fzpack = false -- cannot be sent
-Future.is_list = true -- it is the list of its waiters
+Future.is_list = true -- a future is itself the list of its waiters
 
 Future._cancel = false -- called once if it is cancelled before it is done
 Future._state = false -- "result", "error"; false: pending
@@ -147,7 +147,7 @@ function Future:await(timeout)
   return table.unpack(values, 1, values.n)
 end
 
--- Whether it has an error, and was not cancelled.
+-- Whether the future has an error, and was not cancelled.
 function Future:failed()
   return self._state == "error" and not Error.is(self._value, "cancelled")
 end

@@ -102,7 +102,8 @@ local function create(task, number, f, ...)
   task._co, own = core.task_new(f, ...)
   task._number, task._own, task._f = number or own, not number, f
   task._parked, task._index, task._behind = false, false, false
-  live[task] = started + 1 -- store it before it is counted, because there may be no memory
+  -- store the task before it is counted, because the store may fail for lack of memory
+  live[task] = started + 1
   started, nlive = started + 1, nlive + 1
   if number then nserving = nserving + 1 end
 end

@@ -24,7 +24,7 @@ function turns.add(list)
   return turn
 end
 
----Whether all calls before it have ended; called by wait.lua.
+---Whether all calls before this turn have ended; called by wait.lua.
 function Turn:done()
   return self._list._first == self
 end

@@ -21,7 +21,7 @@ end
 local function finish_work()
   local wait = package.loaded["fzlua.wait"]
   if wait then wait.drain() end
-  local process = package.loaded["fzlua.process"] -- a task may have loaded it
+  local process = package.loaded["fzlua.process"] -- a task may have loaded the module
   if process then process.finish() end
   local future = package.loaded["fzlua.future"]
   if future then future.log_unawaited() end

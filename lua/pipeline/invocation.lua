@@ -210,7 +210,7 @@ local function call_progress(self, kind, id, pid, seconds, index)
 end
 
 local function report(self, kind, id, pid, seconds)
-  if self._left[id] then return end -- it is a map, whose elements are reported instead
+  if self._left[id] then return end -- the node is a map, whose elements are reported instead
   if ENDS[kind] and not self._ended[id] then
     self._ended[id] = true
     self._count = self._count + 1

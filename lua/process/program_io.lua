@@ -108,7 +108,7 @@ function ProgramIO:run()
   local ended
   repeat
     wait.until_done(self)
-    ended = program:done() -- true only if it has not written anything since
+    ended = program:done() -- true only if the program has not written anything since
     pass_on(self)
     if program:hungry() then feed(self) end
   until ended

@@ -67,9 +67,9 @@ FZLUA_API const char *fzlua_version(void);
 /*
  * Open the library in `L`, where the standard libraries must be open.
  * Afterwards require "fzlua" works, and its table is on top of the stack.
- * Replaces os.exit by a function that does the same here, but leaves a worker
- * at once; load modules that keep os.exit for later afterwards. A
- * lua_CFunction; raises if there is no memory or no descriptor. [-0, +1, e]
+ * Replaces os.exit by a function that does the same in this process, but ends a
+ * worker at once; so load modules that keep a copy of os.exit after this call.
+ * A lua_CFunction; raises if there is no memory or no descriptor. [-0, +1, e]
  */
 FZLUA_API int luaopen_fzlua(lua_State *L);
 

@@ -58,7 +58,7 @@ database_new(lua_State *L)
 
 	luaL_argcheck(L, 0 <= seconds && seconds < 1e6, 2, "out of range");
 	ld = lua_newuserdatauv(L, sizeof(*ld), 1);
-	/* __gc finds it closed if the following fails */
+	/* if the following fails, __gc finds a closed database */
 	memset(ld, 0, sizeof(*ld));
 	luaL_setmetatable(L, DATABASE_TYPE);
 	lua_newtable(L);

@@ -55,8 +55,9 @@ struct lloop {
 	/* The thread in which the loop turns, and the hooks before the turn. */
 	lua_State *turning;
 	struct fz_lhook before;
-	uint32_t works_for;  /* the member that waits for the work; 0: none */
-	uint32_t generation; /* generation of the process that used it last */
+	uint32_t works_for; /* the member that waits for the work; 0: none */
+	/* generation of the process that used the loop last */
+	uint32_t generation;
 };
 
 static struct lloop *

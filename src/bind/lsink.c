@@ -23,7 +23,7 @@ print(void *ctx, int fd, const char *bytes, size_t len)
 	if (fwrite(bytes, 1, len, f) == len && fflush(f) == 0)
 		return 0;
 	code = errno != 0 ? errno : EIO;
-	if (code == EBADF) /* the shell has closed it by ">&-" */
+	if (code == EBADF) /* the shell has closed the descriptor by ">&-" */
 		return 0;
 	clearerr(f);
 	return code;

@@ -21,7 +21,7 @@ struct fz_local {
 	/* Whether work() would run a function. */
 	bool (*ready)(const struct fz_local *local);
 	struct fz_list link; /* in the list of objects with functions to run */
-	/* number of running functions inside which it was added */
+	/* number of functions that were running when the object was added */
 	unsigned depth;
 };
 

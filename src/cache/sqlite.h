@@ -49,10 +49,10 @@ struct fz_err;
 #define FZ_SQLITE_FIELD(name) __typeof__(sqlite3_##name) *name;
 
 struct fz_sqlite {
-	void *library; /* NULL until it is open */
+	void *library; /* NULL until the database is open */
 	sqlite3 *db;
 	bool limited; /* the process has a limit of file sizes */
-	pid_t pid;    /* pid of the process that may use it */
+	pid_t pid;    /* pid of the process that may use the database */
 	FZ_SQLITE_FUNCTIONS(FZ_SQLITE_FIELD)
 };
 
@@ -79,7 +79,7 @@ bool fz_sqlite_is_read_only(const char *path);
 /* Idempotent. In a forked child the object is only forgotten. */
 void fz_sqlite_close(struct fz_sqlite *s);
 
-/* Whether this process has opened it. */
+/* Whether this process has opened the database. */
 bool fz_sqlite_is_open(const struct fz_sqlite *s);
 
 /* Compile one statement. NULL, and `err`. */

@@ -344,7 +344,7 @@ fz_child_kind_word(lua_State *L)
 		return "";
 	lua_getfield(L, 1, "kind");
 	word = lua_tostring(L, -1);
-	lua_pop(L, 1); /* the error object keeps it alive */
+	lua_pop(L, 1); /* the error object keeps the string alive */
 	return word != NULL ? word : "";
 }
 

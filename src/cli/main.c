@@ -291,7 +291,7 @@ main(int argc, char **argv)
 	int status;
 
 	fill_standard_files();
-	/* if it were ignored, exit codes would be lost */
+	/* if SIGCHLD were ignored, exit codes would be lost */
 	signal(SIGCHLD, SIG_DFL);
 	fz_fd_raise_limit();
 	fz_cwd_reported();
@@ -310,7 +310,7 @@ main(int argc, char **argv)
 	}
 	atexit(fz_output_close);
 	atexit(fz_print_end);
-	/* so that it runs before the last output */
+	/* registered here, so that it runs before the last output */
 	atexit(fz_interrupt_uncatch);
 	atexit(fz_edit_tty_end);
 	/* runs first, because output may end the process */

@@ -157,8 +157,9 @@ asked_version(void)
 }
 
 /*
- * Whether this process joins the engine that the environment names: it has no
- * version, and so no submitter, and sshd did not start it for one.
+ * Whether this process joins the engine that the environment names: it does if
+ * no version was given, which a submitter gives, and if sshd did not start it,
+ * as it does for a submitter.
  */
 static bool
 joins_by_environment(const struct words *words)

@@ -23,7 +23,7 @@ enum {
 	BUS_CONNECT_MS = 2000,
 	/* most bytes of a body; longer packets slow down servers */
 	BUS_BODY_MAX = 512 << 10,
-	/* least limit of a body: longer than an announcement */
+	/* least max_payload that a server must have: an announcement fits */
 	BUS_BODY_MIN = 512,
 	BUS_SHORT_MAX = 1024,
 	BUS_NKEY_LEN = 56,

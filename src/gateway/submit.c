@@ -49,7 +49,7 @@ struct peer {
 	bool told; /* this state was sent to the script */
 	int64_t heard_ns;
 	int64_t
-	    /* time since which the server does not know it; 0: it does */
+	    /* time since which the server does not know the node; 0: it does */
 	    absent_ns;
 };
 

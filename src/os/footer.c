@@ -371,7 +371,7 @@ fz_footer_begin_input(struct fz_footer *f, struct fz_footer_input *input)
 	put_below_output(f, columns);
 	flush(f);
 	f->input = input;
-	input->shown = true; /* true once the editor has drawn it */
+	input->shown = true; /* true once the editor has drawn the input */
 }
 
 void

@@ -79,7 +79,8 @@ struct fz_proc_program {
 	char *const *argv;
 	char *const *environ_; /* its environment; NULL: that of this process */
 	bool enters;           /* the child will call fz_proc_enter() */
-	int in;                /* becomes its standard input; 0: /dev/null */
+	/* becomes the child's standard input; 0: /dev/null */
+	int in;
 	/* the child inherits these descriptors, under the same numbers */
 	const int *keep;
 	size_t nkeep;

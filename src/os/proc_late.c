@@ -74,8 +74,8 @@ note_killed(pid_t which)
 
 /*
  * A worker that was being forked when its parent died may still be in the group
- * of its parent. It leaves that group before it learns of the death, and is
- * found by its name then.
+ * of its parent. Before it learns of the death it leaves that group; from then
+ * on it is found by its name.
  */
 static void
 note_workers(void)

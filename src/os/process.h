@@ -49,9 +49,11 @@ struct fz_process_heap {
 	 */
 	int kept_fd;
 	pid_t keeper;
-	int wake_fd;       /* set if the heap is mapped */
-	unsigned nholders; /* instances that have acquired it; under `lock` */
-	bool left_locked;  /* a thread may hold a lock in it; under `lock` */
+	int wake_fd; /* set if the heap is mapped */
+	/* number of instances that have acquired the heap; under `lock` */
+	unsigned nholders;
+	/* a thread may hold a lock of the heap; under `lock` */
+	bool left_locked;
 	/* pid of the process in which opening it failed; 0: none */
 	pid_t failed;
 	/*

@@ -438,7 +438,7 @@ wait_for_worker(const struct orphans *o, pid_t pid)
 	return false;
 }
 
-/* Whether a dead parent of the search has left it. */
+/* Whether the process descends from one of the search's dead parents. */
 static bool
 is_marked(int proc, const char *name, const struct fz_proctree_search *search)
 {

@@ -148,7 +148,7 @@ int fz_batch_know(struct fz_batch *batch, uint64_t item, struct fz_blob *value,
 /* Declare that no more items will be added. */
 void fz_batch_end(struct fz_batch *batch);
 
-/* The id of its change (worker/change.h). */
+/* The id of the batch's change (worker/change.h). */
 uint64_t fz_batch_id(const struct fz_batch *batch);
 
 /* Whether the batch is done: none of its jobs runs or will run. */

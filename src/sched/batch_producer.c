@@ -117,7 +117,8 @@ send(struct fz_producer *producer, struct fz_worker *w, uint32_t max)
 	}
 	b->nsent++;
 	if (chunk->part != NULL && !chunk->part->in_arena)
-		fz_batch_drop_part(chunk); /* the frame has a copy of it */
+		/* the frame has a copy of the part */
+		fz_batch_drop_part(chunk);
 	/* other workers are forked meanwhile */
 	if (b->opts.kind & FZ_WIRE_INHERITED)
 		fz_worker_write(w);

@@ -224,7 +224,7 @@ send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 		w = pick(d, lane, &err);
 		if (w == NULL && err.kind == FZ_ERR_NONE)
 			return d->nbusy < d->max;
-		/* move it to the end of the list */
+		/* move the producer to the end of the list */
 		fz_list_remove(&producer->link);
 		fz_list_push(&lane->ready, &producer->link);
 		if (w == NULL)

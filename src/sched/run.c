@@ -15,7 +15,7 @@
 #include "worker/blob.h"
 #include "worker/engine.h"
 
-/* The run of an invoke, and the flow that has no other. */
+/* The run of an invoke, and its flow, which has no other run. */
 struct invoke {
 	struct fz_flow flow;
 	struct fz_run run;

@@ -30,7 +30,7 @@ enum fz_step_state {
 	/* waits for fz_lookup_found() or fz_lookup_not_found() */
 	FZ_STEP_LOOKUP,
 	FZ_STEP_READY,     /* could start now */
-	FZ_STEP_SENT,      /* a worker has it */
+	FZ_STEP_SENT,      /* a worker has the job */
 	FZ_STEP_UNDECIDED, /* failed, and waits for fz_run_decide() */
 	/* a map: its list is there, and its elements are called */
 	FZ_STEP_MAPPED,
@@ -48,7 +48,7 @@ struct fz_step {
 	/* the failed node because of which this one was cancelled */
 	uint32_t because;
 	enum fz_step_state state;
-	bool looked_up; /* the caller was asked for its values */
+	bool looked_up; /* the caller was asked for the step's values */
 	/*
 	 * the start of this attempt is recorded; the job may come back without
 	 * having begun
@@ -150,7 +150,7 @@ struct fz_run {
 	bool done;
 	bool skipped;  /* the run is done and was never started */
 	bool stopping; /* start nothing new */
-	/* the node for whose failure it stops; FZ_GRAPH_NONE: none */
+	/* the node whose failure stops the run; FZ_GRAPH_NONE: none */
 	uint32_t because;
 	struct fz_step *failed,
 	    /* steps that failed for good, in the order of time */

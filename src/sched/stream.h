@@ -77,7 +77,7 @@ size_t fz_stream_nbytes(const struct fz_stream *stream);
 /* The flow of the stream, for run_lookup.h. */
 struct fz_flow *fz_stream_flow(struct fz_stream *stream);
 
-/* The id of its change (worker/change.h). */
+/* The id of the stream's change (worker/change.h). */
 uint64_t fz_stream_id(const struct fz_stream *stream);
 
 /* Whether an item was started and is not done. */

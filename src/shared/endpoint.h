@@ -19,7 +19,7 @@
 struct fz_endpoint {
 	/* the first member ever that held the end; 0: none */
 	_Atomic uint32_t holder;
-	/* the first member ever that used it; 0: none */
+	/* the first member ever that used the end; 0: none */
 	_Atomic uint32_t user;
 	/* 2 if other members held, or used, the end as well */
 	_Atomic uint32_t nholders;

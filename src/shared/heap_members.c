@@ -43,7 +43,10 @@ new_seat(uint32_t self)
 	uint32_t n = atomic_load(&heap_head()->nseats);
 	struct seat *seat;
 
-	do { /* reserve its memory before other processes see the place */
+	/*
+	 * reserve the memory of the place before other processes see the place
+	 */
+	do {
 		seat = seat_at(FZ_HEAP_MEMBERS + n);
 		if (n == FZ_HEAP_SEATS ||
 		    fz_heap_reserve(seat, sizeof(*seat)) != 0)

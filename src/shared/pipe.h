@@ -31,9 +31,10 @@ struct fz_pipe_end {
 	struct fz_queue out; /* the items that this end sends */
 	/* number of messages that this end was put into */
 	_Atomic uint32_t nsent;
-	/* number of messages that it was taken out of */
+	/* number of messages that this end was taken out of */
 	_Atomic uint32_t nloaded;
-	_Atomic uint32_t nclosed; /* number of processes that have closed it */
+	/* number of processes that have closed the end */
+	_Atomic uint32_t nclosed;
 };
 
 struct fz_pipe {

@@ -204,7 +204,7 @@ put_module(struct fz_digest *d, void *ctx)
 		if (!push_file_hash(L))
 			fz_digest_refuse(d, "a file that cannot be read", &at);
 	} else if (!push_loaded(L, ctx)) {
-		return; /* there is nothing but its name */
+		return; /* the module has nothing but its name */
 	}
 	fz_digest_keep(d, lua_gettop(L));
 	if (lua_istable(L, -1))

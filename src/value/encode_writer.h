@@ -51,7 +51,9 @@ struct fz_encoder {
 	const void *globals; /* address of the globals; NULL until needed */
 	/* the last metatable without __fzpack, in the first pass */
 	const void *plain;
-	/* the last metatable that tables lose in this message */
+	/*
+	 * the metatable that was dropped last: its tables are sent without it
+	 */
 	const void *bare;
 	bool busy;
 	bool full;    /* this is the full pass */

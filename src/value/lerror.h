@@ -46,7 +46,7 @@ void fz_lerror_name_value(lua_State *L, const char *prefix);
 /* Whether the value at `idx` is an fz.Error. [-0, +0, -] */
 int fz_lerror_is(lua_State *L, int idx);
 
-/* Whether it is an fz.Error of this kind. [-0, +0, m] */
+/* Whether the value at `idx` is an fz.Error of this kind. [-0, +0, m] */
 bool fz_lerror_has_kind(lua_State *L, int idx, enum fz_err_kind kind);
 
 /*

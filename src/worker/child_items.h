@@ -107,7 +107,7 @@ struct fz_direct {
 	uint64_t word; /* the last word of the mailbox */
 	uint64_t sum;  /* sum over the bytes that the word covers */
 	uint32_t seq;  /* number of the current item */
-	uint32_t left; /* number of items that may follow it */
+	uint32_t left; /* number of items that may follow the current one */
 	bool timed;
 	bool *lost; /* `lost` of the port */
 };

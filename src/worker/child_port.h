@@ -83,7 +83,7 @@ struct fz_port {
 	struct fz_arena_buf value; /* the worker encodes a value here */
 	/* the values in the mailbox when last read */
 	uint32_t nexpected, cpu;
-	struct fz_spin spin; /* polls before it sleeps for calls */
+	struct fz_spin spin; /* polls before the worker sleeps for calls */
 	/* number of the worker in its pool, from 1; 0: it has none */
 	unsigned number;
 	/*

@@ -32,7 +32,7 @@ struct fz_engine {
 	struct fz_loop *loop;
 	/* the children that this engine has forked */
 	struct fz_children children;
-	/* the member that it is in the shared heap */
+	/* this process as a member of the shared heap */
 	struct fz_membership membership;
 	/* retired accounts of programs: account.h */
 	struct fz_list accounts;

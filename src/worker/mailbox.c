@@ -162,7 +162,8 @@ fz_mailbox_free(struct fz_mailbox *mailbox, struct fz_mailbox_block *block)
 {
 	if (mailbox == NULL || !is_own(block))
 		return;
-	madvise(mailbox, sizeof(*mailbox), MADV_REMOVE); /* free its pages */
+	/* free the pages of the mailbox */
+	madvise(mailbox, sizeof(*mailbox), MADV_REMOVE);
 	unref(block);
 }
 

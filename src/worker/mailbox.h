@@ -49,7 +49,7 @@ struct fz_mailbox {
 	_Atomic uint32_t cpu;
 	/* 1: a reply that is too big for out[] is being written */
 	_Atomic uint32_t writing;
-	/* bytes in out[] of the reason why it cannot start; or 0 */
+	/* length of the reason in out[] why the worker cannot start; or 0 */
 	_Atomic uint32_t nwhy;
 	_Atomic uint32_t epoch; /* number of times that out[] was emptied */
 	_Atomic uint64_t open;  /* as fz_mailbox_open_word() encodes it */

@@ -19,7 +19,9 @@ struct fz_meter {
 	int64_t now_ns;
 	int64_t asked_ns;  /* time of the last question to the kernel */
 	uint64_t total_ns; /* processor time of its answer */
-	/* the part of it, and of later time, that calls were charged with */
+	/*
+	 * the part of total_ns and of later time that calls were charged with
+	 */
 	uint64_t counted_ns;
 	uint64_t peak_rss; /* bytes of its answer */
 	/* fraction of the time of calls in which they had no processor */

@@ -32,9 +32,10 @@ struct fz_node {
 	/* For a node that announces itself. */
 	/* id of its gateway; "": the node does not announce itself */
 	char id[24];
-	bool gone;           /* the node cannot be used now, because of `why` */
-	bool silent;         /* the node is gone, and may come back */
-	unsigned processors; /* values when it was announced */
+	bool gone;   /* the node cannot be used now, because of `why` */
+	bool silent; /* the node is gone, and may come back */
+	/* processors and load when the node was announced */
+	unsigned processors;
 	char load[16];
 };
 

@@ -42,7 +42,7 @@ struct fz_program_opts {
 	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
 };
 
-/* How it ended; the object owns the bytes. */
+/* How a program ended; the object owns the bytes. */
 struct fz_program_end {
 	/* why it could not run until its end; or kind NONE */
 	struct fz_err err;
@@ -60,17 +60,20 @@ struct fz_program_end {
 struct fz_program *fz_program_new(
     const struct fz_program_opts *opts, struct fz_err *err);
 
-/* The id of its change (change.h). */
+/* The id of the program's change (change.h). */
 uint64_t fz_program_id(const struct fz_program *program);
 
-/* How it ended; NULL while it runs. In a forked child it counts as ended. */
+/*
+ * How the program ended; NULL while it runs. In a forked child it counts as
+ * ended.
+ */
 struct fz_program_end *fz_program_end(struct fz_program *program);
 
 /* Whether all input so far is written to it: see fz_program_feed(). */
 bool fz_program_hungry(const struct fz_program *program);
 
 /*
- * Whether it has ended, is hungry, or has written to an output that is
+ * Whether the program has ended, is hungry, or has written to an output that is
  * followed.
  */
 bool fz_program_ready(const struct fz_program *program);
@@ -88,7 +91,10 @@ void fz_program_feed(
  */
 struct fz_buf *fz_program_output(struct fz_program *program, int which);
 
-/* Kill it and its descendants if it runs, and free it. NULL is allowed. */
+/*
+ * Kill the program and its descendants if it runs, and free it. NULL is
+ * allowed.
+ */
 void fz_program_free(struct fz_program *program);
 
 #endif

@@ -65,7 +65,7 @@ enum fz_wire_type {
 	FZ_WIRE_KEEP,     /* values for the calls of a chunk */
 	FZ_WIRE_SETUP,    /* the data that a forked worker would inherit */
 	FZ_WIRE_RESULT,   /* the values that the function returned */
-	FZ_WIRE_ERROR,    /* why it returned nothing */
+	FZ_WIRE_ERROR,    /* why the call returned nothing */
 	FZ_WIRE_ITEMS,    /* results of many calls */
 	FZ_WIRE_VALUES,   /* the same; each result is a value as in a RESULT */
 	FZ_WIRE_STORED,   /* the same; the results are in the result buffer */
@@ -75,7 +75,7 @@ enum fz_wire_type {
 	FZ_WIRE_WAITING,  /* no slot of its node is free */
 	FZ_WIRE_JOINED,   /* the worker on a node runs */
 	FZ_WIRE_PRINTED,  /* output of the worker */
-	FZ_WIRE_DIED,     /* how it has ended */
+	FZ_WIRE_DIED,     /* how the worker has ended */
 	FZ_WIRE_LEAVING,  /* the node leaves */
 	FZ_WIRE_NTYPES
 };

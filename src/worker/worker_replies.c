@@ -490,7 +490,10 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 	*news += take_reply(p, frame, now_ns);
 	if (grows)
 		p->used_ns = now_ns; /* its other items started later */
-	/* But not while earlier items are still on their way. */
+	/*
+	 * Note how far the frame was seen, unless earlier items are still on
+	 * their way.
+	 */
 	if (grows && c.type != FZ_WIRE_STORED && is_answered(p->worker, end))
 		p->seen = (struct fz_worker_seen){ c.seq, c.nitems, c.len };
 	return true;

@@ -41,10 +41,13 @@ struct fz_worker_pipes {
 	struct fz_worker_seen seen;
 	struct fz_follower follower;
 	struct fz_awaited awaited; /* for the loop, while it spins */
-	/* The usage of its items that the current reply reports. */
+	/* The usage of items that the current reply reports. */
 	struct fz_used used;
 	int64_t used_ns; /* end of the newest time that was counted */
-	/* difference of the worker's clock, if it shares no memory */
+	/*
+	 * nanoseconds that the worker's clock is ahead, if the link shares no
+	 * memory
+	 */
 	int64_t ahead_ns;
 	/* processor time that was counted for answered jobs */
 	uint64_t cpu_ns;
@@ -55,14 +58,15 @@ struct fz_worker_pipes {
 	int64_t joined_ns;
 	/* the worker sent an impossible reply, so that no more is read */
 	bool distrusted;
-	enum fz_err_kind ending; /* why it was killed; NONE: it was not */
+	/* why the worker was killed; NONE: it was not */
+	enum fz_err_kind ending;
 	char why[FZ_ERR_TEXT_MAX];
 	/*
 	 * time at which the link was lost; 0: it was not. The timer then ends
 	 * the worker
 	 */
 	int64_t lost_ns;
-	/* time at which it must have ended; 0: it was not dismissed */
+	/* time until which the worker must end; 0: it was not dismissed */
 	int64_t leave_ns;
 	/*
 	 * The worker is on a node that was lost, so that the known death is

@@ -32,7 +32,7 @@ struct fz_lbatch {
 	struct fz_batch *batch; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
-	/* entry of its function, which is pinned there; -1: none */
+	/* entry of the batch's function, which is pinned there; -1: none */
 	int entry;
 	/* version up to which workers have the cells of the record */
 	uint64_t had;

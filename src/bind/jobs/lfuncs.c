@@ -318,7 +318,9 @@ fill_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
 		entry = oldest(funcs);
 	if (entry == -1)
 		return -1;
-	/* Pin it first, because a packer may call other functions of the pool.
+	/*
+	 * Pin the entry first, because a packer may call other functions of the
+	 * pool.
 	 */
 	funcs->pins[entry]++;
 	funcs->used[entry] = ++funcs->now;

@@ -384,7 +384,7 @@ imap_gather(lua_State *L)
 
 	lua_settop(L, 2);
 	push_lists(L);
-	lb->ll.calls++; /* __fzunpack may close it */
+	lb->ll.calls++; /* __fzunpack may close the imap */
 	while (!lb->ll.closing && fz_lbatch_next_result(L, lb)) {
 		uint64_t number = lb->result.first;
 		bool known = lb->result.known;

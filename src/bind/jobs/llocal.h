@@ -45,9 +45,12 @@ struct fz_llocal {
 	const struct fz_llocal_ops *ops;
 	/* the node or item that fails if its call cannot begin */
 	struct fz_llocal_taken taken;
-	/* number of calls of its functions that are under way */
+	/* number of running calls of the userdata's functions */
 	unsigned calls;
-	/* one of these calls has closed it: free it after the call */
+	/*
+	 * one of these calls has closed the userdata: free its memory after the
+	 * call
+	 */
 	bool closing;
 };
 

@@ -48,7 +48,7 @@ static const char lpool_tag;
 
 struct lpool {
 	const char *tag;
-	struct fz_pool *pool;          /* NULL until it is made */
+	struct fz_pool *pool;          /* NULL until the pool is made */
 	struct fz_batch_pool *batches; /* NULL: a pool for runs */
 	uint64_t seed, ncalls;
 	unsigned calls; /* number of calls under way in this process */

@@ -41,13 +41,14 @@ struct lprocess {
 	/* NULL: it is not started, is dead, or belongs to the parent */
 	struct fz_worker *worker;
 	struct fz_engine *engine;
-	struct fz_change change; /* reports that it has answered or ended */
+	/* reports that the process has answered or ended */
+	struct fz_change change;
 	/* generation of the process that is its parent */
 	uint32_t generation;
 	enum answer answer;
-	/* blob of its RESULT, until the process is closed */
+	/* blob of the process's RESULT frame, until the process is closed */
 	struct fz_blob *result;
-	/* failure of its ERROR; the value is owned */
+	/* the failure in the process's ERROR frame; owns the value */
 	struct fz_failure failure;
 	struct fz_death death; /* valid if `dead` */
 	bool dead;

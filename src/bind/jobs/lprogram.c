@@ -58,8 +58,10 @@ push_strings(lua_State *L, int idx)
 	for (lua_Integer i = 0; i < n; i++) {
 		luaL_argcheck(L, lua_rawgeti(L, idx, i + 1) == LUA_TSTRING, idx,
 		    "must be a list of strings");
-		/* exec and putenv do not write to them, in spite of their
-		 * types. */
+		/*
+		 * exec and putenv do not write to the strings, in spite of the
+		 * types of their arguments.
+		 */
 		strings[i] = (char *)(uintptr_t)lua_tostring(L, -1);
 		lua_pop(L, 1);
 	}
@@ -75,7 +77,7 @@ opt_string(lua_State *L, const char *name)
 
 	if (lua_getfield(L, 2, name) != LUA_TNIL)
 		text = luaL_checkstring(L, -1);
-	lua_pop(L, 1); /* the options keep it alive */
+	lua_pop(L, 1); /* the options keep the string alive */
 	return text;
 }
 

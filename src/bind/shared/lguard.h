@@ -15,7 +15,7 @@ struct fz_lguard {
 	void *of;                                 /* the object to release */
 	struct fz_lshared *shared;
 	uint32_t self; /* the member that acquired */
-	uint32_t task; /* the task that acquired it */
+	uint32_t task; /* the task that acquired the object */
 	/* set by the class: the state that the release restores */
 	uint32_t before;
 	int top; /* stack top of with() before its wait */

@@ -278,7 +278,7 @@ fz_lwait_copy(lua_State *L, const struct fz_lwait *wait, size_t size)
 	return copy;
 }
 
-/* Close it when the calling C function ends. */
+/* Close the wait on top when the calling C function ends. */
 static void
 adopt(lua_State *L, struct fz_lwait *wait)
 {
