@@ -85,10 +85,10 @@ struct fz_job_ops {
 
 struct fz_job {
 	const struct fz_job_ops *ops;
-	struct fz_job *next;      /* in the queue that holds it */
+	struct fz_job *next;      /* next job in the same queue */
 	struct fz_worker *worker; /* NULL: no worker has it */
 	void *owner;              /* owner of the job; set by the sender */
-	pid_t pid;                /* pid of the last worker that had it */
+	pid_t pid;                /* pid of the last worker that had the job */
 	uint32_t func;            /* number of the function in the worker */
 	uint32_t nvalues;         /* number of results that are wanted */
 	uint32_t seq;             /* number of its first item at this worker */
@@ -204,9 +204,9 @@ struct fz_worker {
 	bool unreached; /* the worker did not join its node */
 	/* the worker died by itself before it started a job */
 	bool failed_start;
-	/* the reason that it reported; NONE: unknown */
+	/* the reason that the worker reported; NONE: unknown */
 	struct fz_err start_err;
-	struct fz_death death; /* how it ended, once it is dead */
+	struct fz_death death; /* how the worker ended, once it is dead */
 	/*
 	 * version of each entry; set by the sender of functions or kept values
 	 */
@@ -262,7 +262,10 @@ void fz_worker_write(struct fz_worker *worker);
  */
 void fz_worker_begin(struct fz_worker *worker, struct fz_job *job);
 
-/* Send it an encoded function to keep as `number`. 0, or -1 and `err`. */
+/*
+ * Send the worker an encoded function, which it keeps as `number`. 0, or -1 and
+ * `err`.
+ */
 int fz_worker_send_func(struct fz_worker *worker, uint32_t number,
     struct fz_blob *code, struct fz_err *err);
 
@@ -273,7 +276,7 @@ int fz_worker_send_func(struct fz_worker *worker, uint32_t number,
 int fz_worker_keep(struct fz_worker *worker, uint32_t entry,
     struct fz_blob *const *values, uint32_t n, struct fz_err *err);
 
-/* Whether it has started an item of its first job. */
+/* Whether the worker has started an item of its first job. */
 bool fz_worker_has_begun(const struct fz_worker *worker);
 
 /*
@@ -296,7 +299,7 @@ void fz_worker_peek(struct fz_worker *worker);
 void fz_worker_kill(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);
 
-/* Send it SIGTERM. A job that runs then counts as crashed. */
+/* Send SIGTERM to the worker. A job that runs then counts as crashed. */
 void fz_worker_terminate(struct fz_worker *worker);
 
 /*
@@ -315,7 +318,7 @@ void fz_worker_dismiss(struct fz_worker *worker);
  */
 struct fz_account *fz_worker_account(const struct fz_worker *worker);
 
-/* Pass on an incomplete last line that it printed. */
+/* Pass on an incomplete last line that the worker printed. */
 void fz_worker_flush(struct fz_worker *worker);
 
 /*
