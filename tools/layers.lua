@@ -27,7 +27,7 @@ local C_LAYERS = {
     "pipe", "semaphore"},
   {dir = "worker/", "allow", "blob", "claim", "wire", "account", "mailbox", "meter", "slot_line",
     "child_items child_port", "child_stream",
-    "child_spawned", "node", "start", "nats_url", "nats_nodes ssh_nodes nodes", "engine change",
+    "child_spawned", "node_jobs", "node", "start", "nats_url", "nats_nodes ssh_nodes nodes", "engine change",
     "program_state", "program", "program_supervisor",
     "worker_output",
     "worker_slice", "link link_fork link_stream",

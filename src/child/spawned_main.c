@@ -16,6 +16,7 @@
 #include "value/registered.h"
 #include "worker/child_port.h"
 #include "worker/child_stream.h"
+#include "worker/node.h"
 
 /* The setup, which comes first from the parent. */
 struct setup {
@@ -218,16 +219,17 @@ prepare(lua_State *L, struct setup *s, struct fz_err *err)
 }
 
 int
-fz_spawned_main(lua_State *L, int link, int slot)
+fz_spawned_main(lua_State *L, int link, const struct fz_node_worker *node)
 {
 	struct fz_port port;
 	struct setup setup = { .port = &port };
 	struct fz_serve_home home = { 0 };
 	struct fz_err err = { 0 };
-	int rc = fz_child_stream_init(&port, link, link, &err);
+	int rc = fz_child_stream_init(
+	    &port, link, link, node != NULL ? node->mailbox : NULL, &err);
 
 	if (rc == 0) {
-		port.slot.fd = slot;
+		port.slot.fd = node != NULL ? node->slot : -1;
 		rc = prepare(L, &setup, &err);
 	}
 	if (rc != 0) {

@@ -4,6 +4,8 @@
 
 #include <lua.h>
 
+struct fz_node_worker;
+
 /*
  * The version of the library and of Lua, as one word. Both ends must have the
  * same.
@@ -33,9 +35,10 @@
 
 /*
  * Serve the calls that come from the socket `link`, in the new state `L`, or
- * make the one call of a process. `slot` is the worker's end of a slot_line, or
- * -1. Returns the exit status of the process.
+ * make the one call of a process. Returns the exit status of the process.
+ * `node` has what a worker on a node shares with the process there; NULL: it is
+ * on none.
  */
-int fz_spawned_main(lua_State *L, int link, int slot);
+int fz_spawned_main(lua_State *L, int link, const struct fz_node_worker *node);
 
 #endif

@@ -72,11 +72,11 @@ open_state(lua_State *L, int link)
 }
 
 static int
-serve(lua_State *L, int link, int slot)
+serve(lua_State *L, int link, const struct fz_node_worker *node)
 {
 	if (open_state(L, link) != 0)
 		return EXIT_FAILURE;
-	return fz_spawned_main(L, link, slot);
+	return fz_spawned_main(L, link, node);
 }
 
 /* Serve with the slots of the parent. */
@@ -96,7 +96,7 @@ serve_with_slots(lua_State *L, const struct fz_child_spawned *spawned)
 	    spawned->pipe, n != 0 ? lineage : NULL, &err);
 	if (slots == NULL)
 		return refuse(spawned->link, &err);
-	status = fz_spawned_main(L, spawned->link, -1);
+	status = fz_spawned_main(L, spawned->link, NULL);
 	fz_slots_leave(slots);
 	return status;
 }
@@ -112,7 +112,7 @@ fz_worker_command_serve(char **argv)
 	if (spawned.slots != FZ_CHILD_SPAWNED_NO_SLOTS)
 		status = serve_with_slots(fz_state_new(), &spawned);
 	else
-		status = serve(fz_state_new(), spawned.link, -1);
+		status = serve(fz_state_new(), spawned.link, NULL);
 	fz_proc_exit(status);
 }
 
@@ -179,7 +179,7 @@ fz_worker_command_is_on_node(int argc, char **argv)
 }
 
 static int
-serve_on_node(void *ctx, int link)
+serve_on_node(void *ctx, int link, const struct fz_node_worker *node)
 {
 	const struct words *words = ctx;
 	lua_State *L = fz_state_new();
@@ -187,7 +187,7 @@ serve_on_node(void *ctx, int link)
 
 	if (L == NULL || words->allow == NULL ||
 	    fz_restrict(L, words->allow, &err) == 0)
-		return serve(L, link, words->slot);
+		return serve(L, link, node);
 	fz_child_stream_refuse(link, err.kind, err.text);
 	return EXIT_FAILURE;
 }

@@ -6,6 +6,7 @@
 #include "base/container.h"
 #include "base/err.h"
 #include "worker/engine.h"
+#include "worker/nodes.h"
 
 /* A worker with less work than this gets another job. */
 #define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)
@@ -124,7 +125,9 @@ has_room(struct fz_dispatcher *d, const struct fz_lane *lane,
 	    w->njobs >= DISPATCH_AHEAD_JOBS ||
 	    fz_pool_nleft(lane->pool, w) == 0)
 		return false;
-	if (!w->recalls) /* a job behind a long one would wait for it */
+	if (w->node != NULL && !fz_node_is_usable(w->node))
+		return false;
+	if (!w->ahead) /* a job behind a long one would wait for it */
 		return w->njobs == 0;
 	if (w->mean_ns == 0)
 		return w->njobs < DISPATCH_UNMEASURED_JOBS &&
@@ -156,7 +159,7 @@ has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
 	struct fz_worker *w = first_own(d, lane);
 	int64_t each = FZ_CLOCK_NEVER, least = DISPATCH_STEAL_NS;
 
-	if (!d->sparing || w == NULL || !w->recalls)
+	if (!d->sparing || w == NULL || !w->ahead)
 		return false;
 	for (; w != NULL; w = next_own(d, w->next)) {
 		if (item_time(d, w) < each)
@@ -561,7 +564,7 @@ fz_producer_end(struct fz_producer *producer, const struct fz_err *kill)
 uint32_t
 fz_dispatch_together(const struct fz_worker *worker)
 {
-	if (!worker->recalls || worker->mean_ns == 0 ||
+	if (!worker->ahead || worker->mean_ns == 0 ||
 	    worker->mean_ns > DISPATCH_TOGETHER_NS)
 		return 1;
 	return (uint32_t)(DISPATCH_TOGETHER_NS / worker->mean_ns);

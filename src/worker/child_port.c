@@ -471,6 +471,8 @@ write_big(struct fz_port *port, const struct fz_buf *frame, struct fz_err *err)
 	atomic_store(&port->mailbox->writing, 1);
 	rc = write_out(port, frame->data, frame->len, err);
 	atomic_store(&port->mailbox->writing, 0);
+	port->written += frame->len;
+	atomic_store(&port->mailbox->written, port->written);
 	return rc;
 }
 
@@ -482,8 +484,11 @@ fz_port_flush(struct fz_port *port, struct fz_err *err)
 		return 0;
 	if (write_out(port, port->own->out, port->items.start, err) != 0)
 		return -1;
+	port->written += port->items.start;
 	port->replies = (struct fz_mailbox_sum){ 0 };
 	fz_port_set_complete(port, 0);
+	atomic_store_explicit(
+	    &port->mailbox->written, port->written, memory_order_release);
 	atomic_store(&port->mailbox->epoch, ++port->epoch);
 	atomic_thread_fence(memory_order_release);
 	return 0;

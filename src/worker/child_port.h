@@ -48,6 +48,8 @@ struct fz_port_lease {
 	uint32_t end;     /* one above the last number that may start */
 	uint32_t n;       /* number of items that were granted together */
 	int64_t since_ns; /* time of that grant */
+	/* whether `held` of the mailbox decides which items start */
+	bool held;
 };
 
 /* A mapped part of the arena. */
@@ -71,6 +73,7 @@ struct fz_port {
 	struct fz_mailbox_own *own;
 	/* The contents that the mailbox must have. */
 	uint32_t epoch;
+	uint64_t written;              /* bytes of all replies so far */
 	uint64_t word;                 /* the last word of the mailbox */
 	struct fz_mailbox_open items;  /* the replies, and the open frame */
 	struct fz_mailbox_sum replies; /* sum over the complete replies */

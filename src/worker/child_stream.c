@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "os/fd.h"
+#include "worker/child_items.h"
 #include "worker/child_port.h"
 
 /* The items that are started together take about this long together. */
@@ -16,13 +17,16 @@
  */
 enum { STREAM_GRANT_MS = 5 };
 
-/* Answer a RECALL, unless it was answered before its turn came. */
+/*
+ * Answer a RECALL, unless it was answered before its turn came, or by the
+ * process on the node.
+ */
 static void
 control(struct fz_port *port, const struct fz_frame *frame)
 {
 	struct fz_port_lease *lease = &port->lease;
 
-	if (frame->type != FZ_WIRE_RECALL ||
+	if (lease->held || frame->type != FZ_WIRE_RECALL ||
 	    (int32_t)(frame->seq - lease->floor) <= 0)
 		return;
 	/*
@@ -74,6 +78,8 @@ answer_recall(struct fz_port *port, struct fz_call *call)
 static bool
 is_taken_back(const struct fz_port *port, uint32_t seq)
 {
+	if (port->lease.held)
+		return fz_claim_is_taken_back(&port->mailbox->held, seq);
 	return (int32_t)(seq - port->lease.floor) < 0;
 }
 
@@ -152,6 +158,33 @@ take_slot(struct fz_port *port, struct fz_call *call, uint32_t seq)
 	return true;
 }
 
+/*
+ * The process on the node sees the start, and can read what is finished. It is
+ * written before a long item only if the last ones took long.
+ */
+static bool
+start_held(struct fz_port *port)
+{
+	const struct fz_port_lease *lease = &port->lease;
+
+	fz_port_close_items(port, 0);
+	if (lease->since_ns - port->flushed_ns > STREAM_LEASE_NS) {
+		port->flushed_ns = lease->since_ns;
+		if (fz_port_flush(port, NULL) != 0)
+			return false;
+	}
+	return fz_claim_start(
+	    &port->mailbox->held, lease->end - 1, &port->lost);
+}
+
+static bool
+announce(struct fz_port *port, uint32_t seq)
+{
+	return fz_port_note(port, FZ_WIRE_STARTED, seq, port->lease.n, NULL) ==
+		   0 &&
+	       fz_port_flush(port, NULL) == 0;
+}
+
 static bool
 grant(struct fz_port *port, struct fz_call *call, uint32_t seq)
 {
@@ -159,12 +192,12 @@ grant(struct fz_port *port, struct fz_call *call, uint32_t seq)
 
 	if (port->lost || is_taken_back(port, seq))
 		return false;
-	answer_recall(port, call);
+	if (!lease->held)
+		answer_recall(port, call);
 	if (is_taken_back(port, seq) || !take_slot(port, call, seq))
 		return false;
 	renew(lease, call, seq);
-	if (fz_port_note(port, FZ_WIRE_STARTED, seq, lease->n, NULL) != 0 ||
-	    fz_port_flush(port, NULL) != 0)
+	if (!(lease->held ? start_held(port) : announce(port, seq)))
 		return false;
 	fz_claim_lease(&port->mailbox->claim, lease->end);
 	return true;
@@ -179,15 +212,18 @@ rest(struct fz_port *port)
 static const struct fz_port_ops stream_ops = { control, grant, rest };
 
 int
-fz_child_stream_init(struct fz_port *port, int in, int out, struct fz_err *err)
+fz_child_stream_init(struct fz_port *port, int in, int out,
+    struct fz_mailbox *shared, struct fz_err *err)
 {
-	struct fz_mailbox *mailbox = fz_mailbox_new_private(err);
+	struct fz_mailbox *mailbox =
+	    shared != NULL ? shared : fz_mailbox_new_private(err);
 
 	if (mailbox == NULL ||
 	    fz_port_init(port, in, out, mailbox, NULL, err) != 0)
 		return -1;
 	port->ops = &stream_ops;
 	port->account = NULL;
+	port->lease.held = shared != NULL;
 	fz_claim_lease(&mailbox->claim, 0);
 	return 0;
 }

@@ -103,6 +103,15 @@ fz_claim_lease(struct fz_claim *c, uint32_t end)
 }
 
 bool
+fz_claim_is_taken_back(const struct fz_claim *c, uint32_t n)
+{
+	uint32_t floor = load(&c->floor);
+
+	return (int32_t)(n - floor) < 0 && load(&c->decided) == floor &&
+	       (int32_t)(n - load(&c->granted)) >= 0;
+}
+
+bool
 fz_claim_granted(struct fz_claim *c, uint32_t n, bool *lost)
 {
 	uint32_t floor;

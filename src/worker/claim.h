@@ -80,6 +80,9 @@ void fz_claim_settle(struct fz_claim *claim, uint32_t answered);
  */
 void fz_claim_lease(struct fz_claim *claim, uint32_t end);
 
+/* In the worker: whether the parent has taken number `n` back. */
+bool fz_claim_is_taken_back(const struct fz_claim *claim, uint32_t n);
+
 /*
  * For fz_claim_start(), if number `n` is below the floor: whether it may start
  * all the same.

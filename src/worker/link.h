@@ -14,6 +14,9 @@
  *   unsent replies         can be read           lost if the worker dies
  *   tokens of make         shared                not shared
  *
+ * For a worker on a node the process there does what needs shared memory: see
+ * node_jobs.h.
+ *
  * A worker on a byte stream announces items that take less than half a
  * millisecond several at a time. So its death may cost all items that were
  * announced together. An item that takes long delays the others that were

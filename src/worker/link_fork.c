@@ -194,87 +194,10 @@ fork_next(struct fz_link *link, struct fz_frame *frame, struct fz_err *err)
 	return fz_wire_next(&link->wire, frame, err);
 }
 
-/* Whether a worker can have published these values. */
-static bool
-is_possible(const struct fz_mailbox_open *open)
-{
-	bool grows = open->nitems != 0;
-
-	return open->start <= FZ_MAILBOX_ROOM &&
-	       open->len <= FZ_MAILBOX_ROOM - open->start &&
-	       grows == (open->len >= FZ_WIRE_HEADER + 4) &&
-	       grows == (open->len != 0);
-}
-
-/* Complete the copy of a growing frame, so that it is a whole frame. */
-static void
-complete(unsigned char *at, const struct fz_mailbox_open *open)
-{
-	at[1] |= FZ_WIRE_GROWS;
-	fz_le64_store(at + 8, open->len - FZ_WIRE_HEADER);
-	fz_le32_store(at + FZ_WIRE_HEADER, open->nitems);
-}
-
-/* Clear the fields that the worker sets when it completes a frame. */
-static void
-clear_head(unsigned char *at)
-{
-	if (at[0] != FZ_WIRE_VALUES)
-		at[1] &= (unsigned char)~FZ_WIRE_MEASURED;
-	fz_le64_store(at + 8, 0);
-	fz_le32_store(at + FZ_WIRE_HEADER, 0);
-}
-
-/*
- * Copy the replies that `word` covers to `copy`. False if their seal is wrong.
- */
-static bool
-copy_sealed(const struct fz_mailbox *mailbox, uint64_t word, uint64_t seal,
-    unsigned char *copy)
-{
-	struct fz_mailbox_open open = fz_mailbox_open_of(word);
-	size_t len = open.start + open.len;
-	struct fz_mailbox_sum sum = { 0 };
-
-	memcpy(copy, mailbox->out, len);
-	fz_mailbox_pad(copy, len);
-	if (open.nitems != 0)
-		clear_head(copy + open.start);
-	if (fz_mailbox_seal(word, fz_mailbox_sum_to(&sum, copy, len)) != seal)
-		return false;
-	if (open.nitems != 0)
-		complete(copy + open.start, &open);
-	return true;
-}
-
 static int
 fork_peek(struct fz_link *link, struct fz_buf *frames)
 {
-	const struct fz_mailbox *mailbox = mailbox_of(link);
-	uint32_t epoch = atomic_load(&mailbox->epoch);
-	struct fz_mailbox_open open;
-	uint64_t word, seal;
-	unsigned char *copy;
-	size_t len;
-
-	if (!fz_mailbox_read(mailbox, &word, &seal))
-		return 0;
-	open = fz_mailbox_open_of(word);
-	len = open.start + open.len;
-	if (!is_possible(&open))
-		return -1;
-	if (len == 0)
-		return 0;
-	/* room for the replies and a pad */
-	copy = fz_buf_reserve(frames, len + 8);
-	if (copy == NULL)
-		return 0; /* the replies will come through the pipe */
-	if (copy_sealed(mailbox, word, seal, copy)) {
-		frames->len += len;
-		return 1;
-	}
-	atomic_thread_fence(memory_order_acquire);
-	return atomic_load(&mailbox->epoch) == epoch ? -1 : 0;
+	return fz_mailbox_peek(mailbox_of(link), frames);
 }
 
 static bool

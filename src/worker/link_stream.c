@@ -16,6 +16,7 @@
 #include "worker/child_stream.h"
 #include "worker/engine.h"
 #include "worker/link.h"
+#include "worker/node_jobs.h"
 
 /*
  * The longest pause in a frame. A broken connection is noticed by its
@@ -95,7 +96,7 @@ static int
 stream_enter(struct fz_link *link, struct fz_port *port, struct fz_err *err)
 {
 	return fz_child_stream_init(
-	    port, link->worker_in, link->worker_out, err);
+	    port, link->worker_in, link->worker_out, NULL, err);
 }
 
 static void
@@ -310,6 +311,31 @@ is_inline(const struct fz_frame *frame)
 }
 
 /*
+ * Note that the answered items have started. A node announces each item that
+ * takes longer than a moment, so that an item without an announcement took at
+ * most that time.
+ */
+static void
+note_answered(struct link_stream *s, const struct fz_frame *frame)
+{
+	uint32_t n = 1, end;
+	struct fz_reader body;
+
+	fz_reader_init(&body, frame->body, frame->len);
+	if (frame->type == FZ_WIRE_ITEMS || frame->type == FZ_WIRE_VALUES)
+		n = fz_reader_u32(&body);
+	end = frame->seq + n;
+	/* The owner refuses what cannot be an answer. */
+	if (s->link.owner->joined == NULL || n > INT32_MAX ||
+	    (int32_t)(end - s->started) <= 0 ||
+	    (int32_t)(s->link.next_seq - end) < 0)
+		return;
+	s->waits = false;
+	s->started = end;
+	s->started_ns = fz_clock_ns() - FZ_NODE_JOBS_QUIET_NS;
+}
+
+/*
  * Process a frame. Returns 1 if it is for the owner, 0 if it was for the link,
  * or -1 if no worker sends such a frame.
  */
@@ -331,6 +357,7 @@ take_frame(struct link_stream *s, const struct fz_frame *frame)
 	case FZ_WIRE_LEAVING:
 		return take_node_frame(s, frame);
 	default:
+		note_answered(s, frame);
 		return is_inline(frame) ? 1 : -1;
 	}
 }

@@ -6,17 +6,23 @@
  * started, and which replies were complete but not yet written; pipes do not.
  *
  *   claim  the items that the worker has started (see claim.h).
+ *   held   the same, for a worker on a node: the process there can take back
+ *          items. Then `claim` belongs to the worker (see child_stream.h).
+ *   written  the number of bytes of replies that were written, and so the place
+ *          of `out` among all replies.
  *   out    replies that are finished and not yet written to the pipe. The
  *          worker increments `epoch` before it overwrites bytes of `out`.
  *   open   the part of `out` that counts: the bytes of complete replies, and
- * the bytes and items of the frame that grows behind them. A reply or an item
- * counts from the moment this word covers it. cpu    the processor of a worker
- * that waits for calls, so that the parent knows whether the worker needs that
- * of the parent. nexpected  counts the calls that the parent expects to send
- * soon, so that the worker keeps its processor for some microseconds. seals  a
- * seal is the sum over the bytes that a word covers, combined with the word.
- * Two words in a row have their seals in different places, so that the parent
- * can read a word and its seal while the worker publishes the next word.
+ *          the bytes and items of the frame that grows behind them. A reply or
+ *          an item counts from the moment this word covers it.
+ *   cpu    the processor of a worker that waits for calls, so that the parent
+ *          knows whether the worker needs that of the parent.
+ *   nexpected  counts the calls that the parent expects to send soon, so that
+ *          the worker keeps its processor for some microseconds.
+ *   seals  a seal is the sum over the bytes that a word covers, combined with
+ *          the word. Two words in a row have their seals in different places,
+ *          so that the parent can read a word and its seal while the worker
+ *          publishes the next word.
  *
  * A function of the worker may overwrite this memory. Therefore the worker
  * builds replies and computes sums in memory of its own, and the mailbox has a
@@ -42,7 +48,8 @@ struct fz_err;
 #define FZ_MAILBOX_ROOM (FZ_MAILBOX_OUT - 8) /* replies; a pad follows */
 
 struct fz_mailbox {
-	struct fz_claim claim;
+	struct fz_claim claim, held;
+	_Atomic uint64_t written; /* set before `epoch` is incremented */
 	/* number of calls that the parent expected to send soon */
 	_Atomic uint32_t nexpected;
 	/* processor on which the worker last waited, from 1; 0: unknown */
@@ -171,6 +178,14 @@ fz_mailbox_show(struct fz_mailbox *mailbox, uint64_t word, uint64_t sum)
  */
 bool fz_mailbox_read(
     const struct fz_mailbox *mailbox, uint64_t *word, uint64_t *seal);
+
+/*
+ * In the parent: append the replies that are finished and not written to
+ * `frames`. The last one has the flag FZ_WIRE_GROWS if items may be added to
+ * it. Returns 1; 0 if there are none or memory is missing; -1 if they were
+ * overwritten.
+ */
+int fz_mailbox_peek(const struct fz_mailbox *mailbox, struct fz_buf *frames);
 
 /*
  * Memory for several mailboxes in one mapping, because each mapping of the

@@ -18,6 +18,7 @@
 #include "os/fd.h"
 #include "os/proc.h"
 #include "worker/child_stream.h"
+#include "worker/node_jobs.h"
 #include "worker/wire.h"
 
 /* Time that the worker has to end itself once the input has ended. */
@@ -25,6 +26,10 @@
 
 enum {
 	NODE_READ = 64 << 10,
+	/* Calls for a busy worker, beyond those that its socket has. */
+	NODE_AHEAD = 256 << 10,
+	/* So many bytes of a body say how many items a frame has. */
+	NODE_BODY = 12,
 	/*
 	 * Most bytes of output that are passed on before the replies that
 	 * follow.
@@ -51,8 +56,10 @@ struct node {
 	int slot;
 	bool ended;       /* the input has ended, or the output is closed */
 	int64_t leave_ns; /* time at which the worker is killed */
-	struct fz_wire_in replies;
+	struct fz_node_jobs jobs;
 	struct transit calls; /* frames that the worker has not read */
+	size_t next_call;     /* where the next frame of these begins */
+	bool unknown;         /* the calls are not frames */
 	struct transit out;   /* frames that the parent has not read */
 };
 
@@ -93,6 +100,7 @@ static int
 worker_main(void *ctx, const struct fz_err *failed)
 {
 	struct node *n = ctx;
+	const struct fz_node_worker shared = { n->jobs.mailbox, n->slot };
 
 	fz_fd_close(&n->link);
 	fz_fd_close(&n->signals);
@@ -102,7 +110,7 @@ worker_main(void *ctx, const struct fz_err *failed)
 	}
 	mask_term(SIG_UNBLOCK);
 	if (failed == NULL)
-		return n->opts->serve(n->opts->ctx, n->worker_link);
+		return n->opts->serve(n->opts->ctx, n->worker_link, &shared);
 	fz_child_stream_refuse(n->worker_link, failed->kind, failed->text);
 	return EXIT_FAILURE;
 }
@@ -217,18 +225,9 @@ take_all_printed(struct node *n)
 static void
 take_replies(struct node *n)
 {
-	ptrdiff_t got = fz_wire_fill(&n->replies, n->link);
-	struct fz_frame frame;
-	int rc = 0;
-
-	if (got < 0 && errno == EAGAIN)
-		return;
 	/* pass on the output that was printed before the reply */
 	take_all_printed(n);
-	while (got > 0 && (rc = fz_wire_next(&n->replies, &frame, NULL)) == 1)
-		fz_buf_put(&n->out.buf, frame.body - FZ_WIRE_HEADER,
-		    FZ_WIRE_HEADER + frame.len);
-	if (got <= 0 || rc < 0)
+	if (fz_node_jobs_read(&n->jobs, n->link) == 0)
 		fz_fd_close(&n->link);
 }
 
@@ -261,6 +260,40 @@ take_signal(struct node *n)
 	    &n->out.buf, fz_wire_begin(&n->out.buf, FZ_WIRE_LEAVING, 0, 0));
 }
 
+/*
+ * Note the frames whose heads came, with what begins a body. What is no frame
+ * is for the worker.
+ */
+static void
+note_calls(struct node *n)
+{
+	const struct fz_buf *buf = &n->calls.buf;
+	struct fz_frame frame;
+	int rc = 1;
+
+	while (n->next_call < buf->len && rc == 1) {
+		const unsigned char *at = buf->data + n->next_call;
+
+		rc = fz_wire_head(
+		    at, buf->len - n->next_call, NODE_BODY, &frame);
+		if (rc != 1)
+			break;
+		fz_node_jobs_take(&n->jobs, &frame);
+		n->next_call += FZ_WIRE_HEADER + frame.len;
+	}
+	n->unknown = n->unknown || rc < 0;
+}
+
+/* How many bytes for the worker may be written to it. */
+static size_t
+ncalls(const struct node *n)
+{
+	size_t len = n->calls.buf.len;
+
+	return (n->unknown || len < n->next_call ? len : n->next_call) -
+	       n->calls.written;
+}
+
 static void
 take_calls(struct node *n)
 {
@@ -272,46 +305,75 @@ take_calls(struct node *n)
 		n->calls.buf.len += (size_t)got;
 	else if (got == 0 || errno != EAGAIN)
 		end_input(n);
+	note_calls(n);
 }
 
-/* Write as many bytes as `fd` has room for. 0, or -1 if it is closed. */
+/* Write what `fd` has room for of `len` bytes. 0, or -1 if it is closed. */
 static int
-write_some(int fd, struct transit *t)
+write_some(int fd, struct transit *t, size_t len)
 {
-	ssize_t n =
-	    fz_fd_write(fd, t->buf.data + t->written, t->buf.len - t->written);
+	ssize_t n = fz_fd_write(fd, t->buf.data + t->written, len);
 
 	if (n > 0)
 		t->written += (size_t)n;
-	if (t->written == t->buf.len)
-		drop(t);
 	return n >= 0 || errno == EAGAIN ? 0 : -1;
+}
+
+/* Forget what was written, in few moves of the rest. */
+static void
+forget_calls(struct node *n)
+{
+	struct transit *t = &n->calls;
+	size_t done = t->written;
+
+	if (done != t->buf.len && (done < NODE_READ || done < t->buf.len / 2))
+		return;
+	fz_buf_consume(&t->buf, done);
+	t->written = 0;
+	n->next_call -= n->unknown ? 0 : done;
 }
 
 static void
 write_calls(struct node *n)
 {
 	/* If the worker has closed its end, its death follows. */
-	if (n->calls.buf.len != 0 && write_some(n->link, &n->calls) != 0)
-		drop(&n->calls);
-	if (n->ended && n->calls.buf.len == 0)
+	if (ncalls(n) != 0 && write_some(n->link, &n->calls, ncalls(n)) != 0)
+		n->calls.written += ncalls(n);
+	forget_calls(n);
+	if (n->ended && ncalls(n) == 0)
 		shutdown(n->link, SHUT_WR);
 }
 
 static void
 write_out(struct node *n)
 {
-	if (n->out.buf.len == 0 || write_some(STDOUT_FILENO, &n->out) == 0)
-		return;
-	drop(&n->out);
-	end_input(n);
+	struct transit *t = &n->out;
+	int rc = 0;
+
+	if (t->buf.len != 0)
+		rc = write_some(STDOUT_FILENO, t, t->buf.len - t->written);
+	if (rc != 0 || t->written == t->buf.len)
+		drop(t);
+	if (rc != 0)
+		end_input(n);
 }
 
 enum { IN, OUT, LINK, SIGNALS, PRINTED, NPOLL = PRINTED + 2 };
 
 /*
- * Set the events to poll for. Read from one side only once the other side has
- * all earlier bytes.
+ * Whether to read more calls. Calls for a busy worker are kept here, so that a
+ * RECALL behind them is seen.
+ */
+static bool
+reads_calls(const struct node *n)
+{
+	return !n->ended && !n->unknown &&
+	       (ncalls(n) < NODE_AHEAD || n->next_call > n->calls.buf.len);
+}
+
+/*
+ * Set the events to poll for. Read from the worker only once the parent has all
+ * earlier bytes.
  */
 static void
 set_events(const struct node *n, struct pollfd pfd[NPOLL])
@@ -320,16 +382,16 @@ set_events(const struct node *n, struct pollfd pfd[NPOLL])
 
 	for (int i = 0; i < NPOLL; i++)
 		pfd[i] = (struct pollfd){ .fd = -1, .events = POLLIN };
-	if (!n->ended && n->calls.buf.len == 0)
+	if (reads_calls(n))
 		pfd[IN].fd = STDIN_FILENO;
 	pfd[SIGNALS].fd = n->signals;
 	pfd[OUT].events = POLLOUT;
 	if (n->out.buf.len != 0)
 		pfd[OUT].fd = STDOUT_FILENO;
-	if (reads_worker || n->calls.buf.len != 0)
+	if (reads_worker || ncalls(n) != 0)
 		pfd[LINK].fd = n->link;
 	pfd[LINK].events = (short)((reads_worker ? POLLIN : 0) |
-				   (n->calls.buf.len != 0 ? POLLOUT : 0));
+				   (ncalls(n) != 0 ? POLLOUT : 0));
 	for (int i = 0; i < 2 && reads_worker; i++)
 		pfd[PRINTED + i].fd = n->printed[i];
 }
@@ -350,6 +412,28 @@ pass_on(struct node *n, const struct pollfd pfd[NPOLL])
 	write_out(n);
 }
 
+/* Announce what runs for longer than a moment. */
+static void
+check_jobs(struct node *n, int64_t now_ns)
+{
+	if (now_ns < n->jobs.check_ns || n->out.buf.len != 0)
+		return;
+	take_all_printed(n);
+	fz_node_jobs_check(&n->jobs, now_ns);
+	write_out(n);
+}
+
+/* When the next turn begins at the latest. */
+static int64_t
+turn_until(const struct node *n)
+{
+	int64_t until_ns = n->ended ? n->leave_ns : FZ_CLOCK_NEVER;
+
+	if (n->out.buf.len == 0 && n->jobs.check_ns < until_ns)
+		until_ns = n->jobs.check_ns;
+	return until_ns;
+}
+
 /* Pass bytes on until the worker has closed its end, or must end. */
 static void
 serve_calls(struct node *n)
@@ -358,15 +442,15 @@ serve_calls(struct node *n)
 
 	while (n->link != -1 && !n->calls.buf.failed && !n->out.buf.failed) {
 		int64_t now_ns = fz_clock_ns();
-		int ms = -1;
 
 		if (n->ended && now_ns >= n->leave_ns)
 			return;
-		if (n->ended)
-			ms = fz_clock_poll_ms(now_ns, n->leave_ns);
 		set_events(n, pfd);
-		if (poll(pfd, NPOLL, ms) > 0)
+		if (poll(pfd, NPOLL, fz_clock_poll_ms(now_ns, turn_until(n))) >
+		    0)
 			pass_on(n, pfd);
+		if (n->jobs.check_ns != FZ_CLOCK_NEVER)
+			check_jobs(n, fz_clock_ns());
 	}
 }
 
@@ -403,6 +487,9 @@ end_worker(struct node *n)
 	if (!ends_itself(n))
 		fz_proc_kill(&n->proc);
 	fz_proc_reap(&n->proc, true, &death);
+	while (n->link != -1 && fz_node_jobs_read(&n->jobs, n->link) == 1)
+		continue;
+	fz_node_jobs_end(&n->jobs);
 	take_all_printed(n);
 	put_death(n, &death);
 	write_rest(n);
@@ -446,9 +533,10 @@ fz_node_main(const struct fz_node_opts *opts)
 	/* the worker's own maps run on this machine */
 	unsetenv("FZLUA_ENGINE");
 	fz_proc_adopt();
-	fz_wire_in_init(&n.replies);
 	n.signals = open_signals();
-	if (start_worker(&n, &err) != 0) {
+	if (fz_node_jobs_init(&n.jobs, &n.out.buf, &err) != 0 ||
+	    start_worker(&n, &err) != 0) {
+		fz_node_jobs_fini(&n.jobs);
 		close_all(&n);
 		return refuse(&err);
 	}
@@ -459,7 +547,7 @@ fz_node_main(const struct fz_node_opts *opts)
 	serve_calls(&n);
 	end_worker(&n);
 	close_all(&n);
-	fz_wire_in_fini(&n.replies);
+	fz_node_jobs_fini(&n.jobs);
 	fz_buf_fini(&n.calls.buf);
 	fz_buf_fini(&n.out.buf);
 	return EXIT_SUCCESS;

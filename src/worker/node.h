@@ -4,7 +4,8 @@
  *	parent === ssh === this process === worker
  *
  * The frames for the worker come through standard input, its replies leave
- * through standard output. This process passes both on. It adds what the worker
+ * through standard output. This process passes both on, and takes back what has
+ * not started (node_jobs.h). It adds what the worker
  * prints, before the reply that follows, and how it ends. If its input ends,
  * the connection or the parent is gone: the worker has a second to leave, and
  * is killed then with all its descendants. A first SIGTERM asks the parent to
@@ -13,6 +14,14 @@
 #ifndef FZ_NODE_H
 #define FZ_NODE_H
 
+struct fz_mailbox;
+
+/* What a worker shares with the process on its node. */
+struct fz_node_worker {
+	struct fz_mailbox *mailbox;
+	int slot; /* its end of a slot_line; -1: the node shares no slots */
+};
+
 struct fz_node_opts {
 	const char *wanted; /* the version of the parent; NULL: any */
 	const char *own;    /* the version of this command */
@@ -20,7 +29,7 @@ struct fz_node_opts {
 	 * Called in the worker, with the socket to its parent; returns its exit
 	 * status.
 	 */
-	int (*serve)(void *ctx, int link);
+	int (*serve)(void *ctx, int link, const struct fz_node_worker *node);
 	void *ctx;
 	/* the worker's end of a slot_line, which this process closes; or -1 */
 	int slot;

@@ -175,34 +175,51 @@ fz_wire_append(struct fz_wire_in *in, int fd)
 }
 
 int
-fz_wire_scan(const unsigned char **p, const unsigned char *end,
-    struct fz_frame *frame, struct fz_err *err)
+fz_wire_head(
+    const unsigned char *p, size_t have, size_t body, struct fz_frame *frame)
 {
-	size_t have = (size_t)(end - *p);
 	uint32_t head;
 	uint64_t len;
 
 	if (have < FZ_WIRE_HEADER)
 		return 0;
-	head = fz_le32_load(*p);
-	len = fz_le64_load(*p + 8);
+	head = fz_le32_load(p);
+	len = fz_le64_load(p + 8);
 	if (head >> 16 != WIRE_MAGIC || (head & 0xff) == 0 ||
-	    (head & 0xff) >= FZ_WIRE_NTYPES)
-		return fz_err_set(err, FZ_ERR_CRASH,
-		    "its pipe carries bytes that are not a frame");
-	if (len > FZ_WIRE_MAX)
-		return fz_err_set(err, FZ_ERR_CRASH,
-		    "a frame on its pipe has a length of %llu bytes",
-		    (unsigned long long)len);
-	if (len > have - FZ_WIRE_HEADER)
-		return 0;
+	    (head & 0xff) >= FZ_WIRE_NTYPES || len > FZ_WIRE_MAX)
+		return -1;
 	frame->type = (enum fz_wire_type)(head & 0xff);
 	frame->flags = head >> 8 & 0xff;
-	frame->seq = fz_le32_load(*p + 4);
-	frame->body = *p + FZ_WIRE_HEADER;
+	frame->seq = fz_le32_load(p + 4);
+	frame->body = p + FZ_WIRE_HEADER;
 	frame->len = (size_t)len;
-	*p = frame->body + len;
-	return 1;
+	return have - FZ_WIRE_HEADER >= (len < body ? len : body);
+}
+
+static int
+refuse(const unsigned char *p, struct fz_err *err)
+{
+	uint64_t len = fz_le64_load(p + 8);
+
+	if (fz_le32_load(p) >> 16 != WIRE_MAGIC || len <= FZ_WIRE_MAX)
+		return fz_err_set(err, FZ_ERR_CRASH,
+		    "its pipe carries bytes that are not a frame");
+	return fz_err_set(err, FZ_ERR_CRASH,
+	    "a frame on its pipe has a length of %llu bytes",
+	    (unsigned long long)len);
+}
+
+int
+fz_wire_scan(const unsigned char **p, const unsigned char *end,
+    struct fz_frame *frame, struct fz_err *err)
+{
+	int rc = fz_wire_head(*p, (size_t)(end - *p), SIZE_MAX, frame);
+
+	if (rc < 0)
+		return refuse(*p, err);
+	if (rc == 1)
+		*p = frame->body + frame->len;
+	return rc;
 }
 
 int

@@ -38,7 +38,7 @@
  * A link without shared memory (see link.h) has RECALL, STARTED, RECALLED,
  * REFUSED and, on a node, WAITING, and neither FREE nor STORED nor parts in the
  * arena. JOINED, PRINTED, DIED and LEAVING come from the process between a
- * worker on a node and its parent.
+ * worker on a node and its parent, and so do STARTED and RECALLED there.
  *
  * All numbers are little-endian. A length is checked against a limit before
  * memory is allocated.
@@ -203,5 +203,13 @@ int fz_wire_next(
 /* The same for bytes in memory; moves `*p` behind the frame. */
 int fz_wire_scan(const unsigned char **p, const unsigned char *end,
     struct fz_frame *frame, struct fz_err *err);
+
+/*
+ * Read the head of a frame of which `have` bytes came at `p`; `body` bytes of
+ * the body are wanted, or all if it is shorter. 1; 0 if more are needed; -1 if
+ * it is no frame. The rest of `frame->body` may be missing.
+ */
+int fz_wire_head(
+    const unsigned char *p, size_t have, size_t body, struct fz_frame *frame);
 
 #endif

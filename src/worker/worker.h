@@ -198,6 +198,8 @@ struct fz_worker {
 	bool dying;      /* the worker is killed and not yet reaped */
 	/* a recall at once returns the jobs that it has not begun */
 	bool recalls;
+	/* the same soon, also while it computes */
+	bool ahead;
 	bool leaving;   /* the worker is dismissed and ends by itself */
 	bool retiring;  /* dismiss it once idle: it damaged shared memory, or
 			   its node leaves */

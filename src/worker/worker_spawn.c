@@ -283,6 +283,7 @@ spawn(struct fz_worker_pipes *p, struct fz_err *err)
 	p->worker->pid = p->proc.pid;
 	p->pid = p->worker->node == NULL ? p->proc.pid : 0;
 	p->worker->recalls = p->link->ops->flags & FZ_LINK_EXACT_RECALL;
+	p->worker->ahead = p->worker->recalls || p->worker->node != NULL;
 	return 0;
 fail:
 	close_pipes(&b);

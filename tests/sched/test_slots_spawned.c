@@ -179,7 +179,8 @@ program_main(char **argv)
 	slots = fz_slots_of_parent(&engine, (unsigned)spawned.slots,
 	    spawned.pipe, n != 0 ? lineage : NULL, NULL);
 	if (n == 0 || slots == NULL ||
-	    fz_child_stream_init(&port, spawned.link, spawned.link, NULL) != 0)
+	    fz_child_stream_init(
+		&port, spawned.link, spawned.link, NULL, NULL) != 0)
 		return 94;
 	status = serve_calls(&engine, &port);
 	fz_slots_leave(slots);

@@ -1,0 +1,170 @@
+-- Quick jobs are sent ahead to a node, which holds them. A shell script plays ssh; for the host
+-- `seen` it keeps what it passes on in the file $CALLS.
+local t = ...
+local tests = {}
+
+local SSH <const> = [[
+for word; do host=$command command=$word; done
+case $host in
+# The node makes its output non-blocking, which would be the input of tee.
+seen) tee -a "$CALLS" | setsid -w sh -c "$command" | cat ;;
+*) exec setsid -w sh -c "$command" ;;
+esac
+]]
+
+-- Functions for the scripts: `quick` and `long` are jobs, the second until the file `path` exists.
+local JOBS <const> = [[
+local path, log = arg[1], arg[2]
+local quick = function(x) return x end
+local long = function(name)
+  local n = 0
+  repeat os.execute "sleep 0.02" n = n + 1 until io.open(name) or n == 1500
+  return n < 1500
+end
+local function warm(pool)
+  local list = {}
+  for i = 1, 500 do list[i] = pool:apply_async(quick, {i}) end
+  for i = 1, 500 do list[i]:get() end
+end
+-- Writes its argument down, and returns it.
+local note = function(name, x)
+  local file <close> = io.open(name, "a")
+  file:write(x, "\n")
+  return x
+end
+local function noted()
+  local counts = {}
+  for line in io.lines(log) do counts[tonumber(line)] = (counts[tonumber(line)] or 0) + 1 end
+  return counts
+end
+]]
+
+-- Run a script on nodes. It must succeed; returns what it prints, and its two files, the first of
+-- which does not exist.
+local function run(url, code)
+  local calls, path, log = t.file "", t.file "", t.file ""
+  os.remove(path)
+  local out, err, status = t.shell(([[
+    FZLUA_SSH='sh %s' FZLUA_WORKER_COMMAND=%s CALLS=%s "$FZLUA" --engine %s %s %s %s
+  ]]):format(t.file(SSH), t.fzlua, calls, url, t.file(JOBS .. code), path, log))
+  t.equal({ err, status }, { "", 0 })
+  return out
+end
+
+tests["jobs are there before the one in front of them has ended"] = function()
+  t.equal(run("ssh://seen:1", [[
+    local pool <close> = fz.pool(1)
+    warm(pool)
+    local first = pool:apply_async(long, {path})
+    local second = pool:apply_async(quick, {"this is ahead"})
+    local n = 0
+    repeat
+      fz.sleep(0.02)
+      n = n + 1
+      local file <close> = io.open(os.getenv "CALLS")
+    until file:read "a":find "this is ahead" or n == 1500
+    io.open(path, "w"):close()
+    print(first:get(), second:get())
+  ]]), "true\tthis is ahead\n")
+end
+
+tests["jobs behind a long one go to another node"] = function()
+  t.equal(run("ssh://one:1,two:1", [[
+    local pool <close> = fz.pool(2)
+    warm(pool)
+    local first = pool:apply_async(long, {path})
+    local list, sum = {}, 0
+    for i = 1, 200 do list[i] = pool:apply_async(note, {log, i}) end
+    for i = 1, 200 do sum = sum + list[i]:get() end
+    io.open(path, "w"):close()
+    local counts = noted()
+    for i = 1, 200 do assert(counts[i] == 1, i) end
+    print(first:get(), sum)
+  ]]), "true\t20100\n")
+end
+
+tests["a worker that dies costs the job that killed it, and no job runs twice"] = function()
+  t.equal(run("ssh://one:1,two:1", [[
+    local pool <close> = fz.pool(2)
+    warm(pool)
+    local f = function(name, x)
+      local file <close> = io.open(name, "a")
+      file:write(x, "\n")
+      file:close()
+      if x % 50 == 25 then os.execute "kill -9 $PPID" end
+      return x
+    end
+    local list, sum = {}, 0
+    for i = 1, 200 do list[i] = pool:apply_async(f, {log, i}) end
+    for i = 1, 200 do
+      local ok, value = pcall(list[i].get, list[i])
+      if ok then sum = sum + value else print(i, value.kind, value.signal) end
+    end
+    local counts = noted()
+    for i = 1, 200 do assert(counts[i] == 1, i) end
+    print(sum)
+  ]]), "25\tcrash\t9\n75\tcrash\t9\n125\tcrash\t9\n175\tcrash\t9\n19700\n")
+end
+
+tests["a job whose time is up costs no other job an attempt"] = function()
+  t.equal(run("ssh://one:1", [[
+    local pool <close> = fz.pool(1)
+    warm(pool)
+    local f = function(x) if x == 30 then os.execute "sleep 77" end return x end
+    local list, sum = {}, 0
+    for i = 1, 100 do list[i] = pool:apply_async(f, {i}, {timeout = 2}) end
+    for i = 1, 100 do
+      local ok, value = pcall(list[i].get, list[i])
+      if ok then sum = sum + value else print(i, value.kind) end
+    end
+    print(sum)
+  ]]), "30\ttimeout\n5020\n")
+end
+
+tests["each attempt has one start and one end"] = function()
+  t.equal(run("ssh://one:1,two:1", [[
+    local pool <close> = fz.pool(2)
+    warm(pool)
+    local f = function(name, x)
+      local first = not io.open(name .. x)
+      if x % 20 == 7 and first then
+        io.open(name .. x, "w"):close()
+        os.execute "kill -9 $PPID"
+      end
+      os.remove(name .. x)
+      return x
+    end
+    local items, counts = {}, {}
+    for i = 1, 100 do items[i] = {path, i} end
+    local function progress(_, _, e)
+      counts[e.kind] = (counts[e.kind] or 0) + 1
+    end
+    local list = pool:starmap(f, items, {retries = 1, chunksize = 1, progress = progress})
+    for i = 1, 100 do assert(list[i] == i) end
+    print(counts.start, counts.done, counts.retry, counts.failed)
+  ]]), "105\t100\t5\tnil\n")
+end
+
+tests["a dag of quick functions is the same"] = function()
+  t.equal(run("ssh://one:2,two:2", [[
+    local dag <close> = fz.dag()
+    local function add(a, b) return (3 * a + (b or 1)) % 1000003 end
+    math.randomseed(1)
+    for i = 1, 400 do
+      local needs = {"v" .. math.random(0, i - 1)}
+      local other = "v" .. math.random(0, i - 1)
+      if other ~= needs[1] then needs[2] = other end
+      dag:add("v" .. i, needs, add)
+    end
+    local function sum(options)
+      local output, total = dag:invoke({v0 = 1}, options).output, 0
+      for i = 1, 400 do total = total + output["v" .. i] end
+      return total
+    end
+    local here = sum{jobs = 0}
+    for _ = 1, 3 do assert(sum{keep = "all"} == here) end
+    print "same"
+  ]]), "same\n")
+end
+
+return tests
