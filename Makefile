@@ -209,6 +209,10 @@ $(BUILD)/fzlua-uninstalled.pc: export TEXT = $(UNINSTALLED_PC)
 $(BUILD)/fzlua-uninstalled.pc: $(BUILD)/flags
 	@printf '%s\n' "$$TEXT" > $@
 
+$(BUILD)/bench/engine: bench/engine.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(NATS_LIBS)
+
 $(BUILD)/bench/limits.so: bench/limits.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) -fvisibility=default -shared $(LDFLAGS) -o $@ $<
