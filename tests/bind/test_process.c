@@ -198,7 +198,7 @@ test_process_any_call_may_fail_at_its_end(void **state)
 	unsigned long n = 0;
 	int nfailed = 0, nclean = 0;
 
-	lua_state_run(h->L, "function f() return ('x'):rep(100000) end\n"
+	lua_state_run(h->L, "function f() fz.sleep(0.02) return ('x'):rep(100000) end\n"
 			    "function ask()\n"
 			    "  ok, e = pcall(p.result, p)\n"
 			    "  pcall(p.join, p)\n"
