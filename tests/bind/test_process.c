@@ -198,11 +198,12 @@ test_process_any_call_may_fail_at_its_end(void **state)
 	unsigned long n = 0;
 	int nfailed = 0, nclean = 0;
 
-	lua_state_run(h->L, "function f() fz.sleep(0.02) return ('x'):rep(100000) end\n"
-			    "function ask()\n"
-			    "  ok, e = pcall(p.result, p)\n"
-			    "  pcall(p.join, p)\n"
-			    "end");
+	lua_state_run(h->L,
+	    "function f() fz.sleep(0.02) return ('x'):rep(100000) end\n"
+	    "function ask()\n"
+	    "  ok, e = pcall(p.result, p)\n"
+	    "  pcall(p.join, p)\n"
+	    "end");
 	do {
 		lua_state_run(h->L, "p = fz.process(f):start()");
 		lua_getglobal(h->L, "ask");
