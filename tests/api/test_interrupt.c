@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -49,14 +50,19 @@ int __real_epoll_pwait(
 int __wrap_epoll_pwait(
     int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals);
 
-/* The next sleep for which a signal comes just before it; 0: none. */
+/*
+ * The next sleep for which a signal comes just before it; 0: none. It comes
+ * before one without an end in any case: on a busy machine the time of a short
+ * sleep may be over before the wait, and then it is none.
+ */
 static unsigned long interrupted_sleep, nsleeps;
 
 int
 __wrap_epoll_pwait(
     int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals)
 {
-	if (ms != 0 && ++nsleeps == interrupted_sleep)
+	if (ms != 0 && interrupted_sleep != 0 &&
+	    (++nsleeps == interrupted_sleep || ms == INT_MAX))
 		raise(SIGINT);
 	return __real_epoll_pwait(ep, events, n, ms, signals);
 }
@@ -92,7 +98,8 @@ assert_interrupted(lua_State *L, const char *code)
 	kill(sender, SIGKILL);
 	assert_int_equal(waitpid(sender, NULL, 0), sender);
 	lua_sethook(L, NULL, 0, 0);
-	assert_int_not_equal(status, LUA_OK);
+	if (status == LUA_OK)
+		fail_msg("%s: no error", code);
 	if (strstr(luaL_tolstring(L, -1, NULL), "interrupted!") == NULL)
 		fail_msg("%s: %s", code, lua_tostring(L, -1));
 	lua_settop(L, 0);
@@ -115,7 +122,8 @@ test_interrupt_calls_the_hook_of_a_host_in_every_wait(void **state)
 		"p.daemon = true p:start() p:join()",
 		"fz.exec{'sleep', '77'}",
 		"fz.queue():get(60)",
-		"fz.pipe():recv(60)",
+		/* An end that is collected would end the wait. */
+		"local a, b = fz.pipe() a:recv(60) return b",
 		"fz.event():wait(60)",
 		"fz.semaphore(0):acquire(60)",
 	};
@@ -183,7 +191,7 @@ sleeps_end(lua_State *L, const char *code)
 		alarm(HANGS_S);
 		assert_int_not_equal(luaL_dostring(L, code), LUA_OK);
 		alarm(0);
-		assert_int_equal(nsleeps, n);
+		assert_in_range(nsleeps, 1, n);
 		assert_non_null(strstr(lua_tostring(L, -1), "interrupted!"));
 		lua_settop(L, 0);
 	}
