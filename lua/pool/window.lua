@@ -222,7 +222,9 @@ function Window.complete(_, _, value) return value end
 local function end_reader(self)
   local reader = self._reader
   self._reader = false
-  if reader and coroutine.status(reader._co) == "suspended" then waiters.end_task(reader) end
+  -- An interrupt may have come before the reader had a coroutine.
+  local co = reader and reader._co
+  if co and coroutine.status(co) == "suspended" then waiters.end_task(reader) end
 end
 
 -- End the running work.

@@ -236,4 +236,26 @@ tests["the traceback of an error of the source has its frames, then those of the
   end
 end
 
+-- An error at each step of a loop in turn, as Ctrl-C raises one.
+local INTERRUPTED <const> = [[
+local pool <close> = fz.pool(1)
+local n, done, wrong = 0, false, 0
+while not done do
+  n = n + 1
+  local _, e = pcall(function()
+    debug.sethook(function() debug.sethook() error "interrupted" end, "", n)
+    for _ in pool:imap(math.abs, { 1, 2 }) do end
+    debug.sethook()
+    done = true
+  end)
+  if tostring(e):find "bad argument" then wrong = wrong + 1 end
+end
+print(n > 100, wrong)
+os.exit(0)]]
+
+tests["an interrupt before the source is read is raised as it is"] = function()
+  local out = t.command(t.file(INTERRUPTED))
+  t.equal(out, "true\t0\n")
+end
+
 return tests
