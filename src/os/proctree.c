@@ -438,7 +438,11 @@ wait_for_worker(const struct orphans *o, pid_t pid)
 	return false;
 }
 
-/* Whether the process descends from one of the search's dead parents. */
+/*
+ * Whether a dead parent has left the process: one of the search, or one whose
+ * own parent has died since it reaped it. What this process starts has the mark
+ * of this process, or 0.
+ */
 static bool
 is_marked(int proc, const char *name, const struct fz_proctree_search *search)
 {
@@ -456,7 +460,18 @@ is_marked(int proc, const char *name, const struct fz_proctree_search *search)
 		if (search->parents[i] == parent)
 			return true;
 	}
-	return false;
+	return search->all && parent != 0 && parent != getpid();
+}
+
+/*
+ * Whether the process is in the group of a worker that was reaped by a parent
+ * which has died since. The groups of this process's own children have leaders.
+ */
+static bool
+has_no_leader(const struct status *status)
+{
+	return status->group != getpgrp() && kill(status->group, 0) == -1 &&
+	       errno == ESRCH;
 }
 
 /* A visit_fn: end and reap an orphan. It counts as found if it was alive. */
@@ -476,7 +491,7 @@ visit_orphan(int proc, const char *name, void *ctx)
 	if (is_worker_of_another(o, status.name))
 		return wait_for_worker(o, pid) || status.state != 'Z';
 	if (status.state == 'Z') {
-		if (reaps)
+		if (reaps || (search->all && has_no_leader(&status)))
 			waitpid(pid, NULL, WNOHANG);
 		return false;
 	}

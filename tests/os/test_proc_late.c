@@ -386,6 +386,73 @@ kill_a_leaver_and_its_parent(struct forked *f)
 	return failures + !forked_is_gone(left);
 }
 
+/* Leaves a program in its group. */
+static int
+leave_in_group_and_die(void *ctx, const struct fz_err *failed)
+{
+	struct forked *f = ctx;
+	pid_t pid = __real_fork();
+
+	(void)failed;
+	if (pid == 0) {
+		fcntl(f->ends[1], F_SETFD, FD_CLOEXEC);
+		execlp("sleep", "sleep", "77", NULL);
+		_exit(99);
+	}
+	wait_for_program(pid, "sleep");
+	forked_tell_number(f, pid);
+	raise(SIGKILL);
+	return 0;
+}
+
+/* Reaps its dead worker, and nothing else. */
+static int
+reap_a_leaver(void *ctx, const struct fz_err *failed)
+{
+	struct fz_proc proc = { 0 };
+	struct fz_err err = { 0 };
+
+	if (failed != NULL || fz_proc_fork(&proc, &as_parent,
+				  leave_in_group_and_die, ctx, &err) != 0)
+		_exit(99);
+	waitpid(proc.pid, NULL, 0);
+	return wait_to_be_killed(ctx, NULL);
+}
+
+/* A worker is killed between what it does about the death of another. */
+static int
+kill_one_that_has_reaped(struct forked *f, bool program_dies)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t numbers[2], left;
+
+	fz_proc_adopt();
+	forked_start(f, reap_a_leaver);
+	hear_numbers(f, numbers, 2);
+	left = numbers[numbers[0] == f->proc.pid];
+	if (program_dies)
+		kill(left, SIGKILL);
+	while (program_dies && !forked_is_gone(left))
+		forked_nap(1);
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += !reap_all_late();
+	return failures + !forked_is_gone(left);
+}
+
+static int
+kill_one_that_has_reaped_and_left_a_program(struct forked *f)
+{
+	return kill_one_that_has_reaped(f, false);
+}
+
+static int
+kill_one_that_has_reaped_and_left_a_zombie(struct forked *f)
+{
+	return kill_one_that_has_reaped(f, true);
+}
+
 static int
 start_a_killer(void *ctx, const struct fz_err *failed)
 {
@@ -538,6 +605,15 @@ test_proc_reap_late_ends_what_two_killed_levels_left(void **state)
 }
 
 static void
+test_proc_reap_late_ends_what_one_that_has_reaped_left(void **state)
+{
+	assert_no_failure_in_an_adopter(
+	    kill_one_that_has_reaped_and_left_a_program, *state);
+	assert_no_failure_in_an_adopter(
+	    kill_one_that_has_reaped_and_left_a_zombie, *state);
+}
+
+static void
 test_proc_reap_late_reaps_a_worker_that_was_starting(void **state)
 {
 	assert_no_failure_in_an_adopter(
@@ -560,6 +636,7 @@ main(void)
 		TEST(test_proc_reap_late_reaps_the_workers_of_a_dead_worker),
 		TEST(test_proc_reap_late_reaps_two_levels),
 		TEST(test_proc_reap_late_ends_what_two_killed_levels_left),
+		TEST(test_proc_reap_late_ends_what_one_that_has_reaped_left),
 		TEST(test_proc_reap_late_reaps_a_worker_that_was_starting),
 	};
 
