@@ -227,12 +227,12 @@ tests["two submitters share the slots of a node, and neither starves"] = functio
   local script = t.file(NOTES)
   local out = run(([[
     node one 2; touch $dir/notes
-    "$FZLUA" --engine $url %s first $dir/notes 60 & first=$!
+    "$FZLUA" --engine $url %s first $dir/notes 120 & first=$!
     until_true eval 'test $(wc -l <$dir/notes) -gt 8'
     "$FZLUA" --engine $url %s second $dir/notes 20 & second=$!
     wait $second $first; echo notes; cat $dir/notes
   ]]):format(script, script))
-  t.match(out, "first\t60\n", "second\t20\n")
+  t.match(out, "first\t120\n", "second\t20\n")
   local most, begun, last = read_notes(out:match "notes\n(.*)")
   t.equal(most, 2)
   local counts, seen = { first = 0, second = 0 }, false
@@ -241,7 +241,8 @@ tests["two submitters share the slots of a node, and neither starves"] = functio
     if seen and begun[i] then counts[begun[i]] = counts[begun[i]] + 1 end
   end
   t.equal(counts.second, 20)
-  assert(counts.first >= 5 and counts.first <= 42, counts.first) -- 20 if answers took no time
+  -- 20 if answers took no time; more on a busy machine, and 110 if the second one starved.
+  assert(counts.first >= 5 and counts.first <= 80, counts.first)
 end
 
 tests["a call that waits for a slot does not use up its timeout"] = function()
