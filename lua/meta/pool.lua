@@ -37,10 +37,13 @@
 -- older versions, such as that of Debian 12, lack fixes of authentication.
 --
 -- A node leaves at Ctrl-C or SIGTERM once its running calls have ended. A second signal ends them;
--- they then count as on a lost node. A run goes on after the server was stopped and started, or the
--- network was cut, for less than a minute. A node that is killed is noticed within 3 s. One that
--- does not answer gets no new calls after 3 s; a call there that has attempts left goes to another
--- node; a call on its last attempt waits for the node, for a minute at most.
+-- they then count as on a lost node. Quick calls are sent ahead to a worker that has others; if its
+-- node is lost, those which it has not reported go to another node, also without `retries`. One
+-- that began in the last moment runs twice then, and one result is used. A run goes on after the
+-- server was stopped and started, or the network was cut, for less than a minute. A node that is
+-- killed is noticed within 3 s. One that does not answer gets no new calls after 3 s; a call there
+-- that has attempts left goes to another node; a call on its last attempt waits for the node, for a
+-- minute at most.
 --
 -- With `--allow FILE` a node runs only functions that its owner knows:
 --
