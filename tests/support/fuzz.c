@@ -21,7 +21,7 @@ static struct lua_memory fuzz_memory;
 
 /* A state with two classes, P and Q, a registered value and NULL. */
 static lua_State *
-fuzz_state(void)
+fuzz_state(struct lua_memory *memory)
 {
 	static const char classes[] =
 	    "P = {}\n"
@@ -30,7 +30,7 @@ fuzz_state(void)
 	    "core.register_class('P', P)\n"
 	    "core.register_class('Q', Q)\n"
 	    "V = core.register_value('V', {})\n";
-	lua_State *L = lua_state_with_codec(&fuzz_memory);
+	lua_State *L = lua_state_with_codec(memory);
 
 	lua_pushlightuserdata(L, NULL);
 	lua_setglobal(L, "null");
@@ -49,7 +49,7 @@ fuzz_try(lua_CFunction f, const uint8_t *bytes, size_t len)
 	int status;
 
 	if (L == NULL)
-		L = fuzz_state();
+		L = fuzz_state(&fuzz_memory);
 	lua_settop(L, 0);
 	if (fuzz_memory.used > FUZZ_CONSTANT * 8)
 		lua_gc(L, LUA_GCCOLLECT);
@@ -154,7 +154,8 @@ fuzz_main(int argc, char **argv, void (*pack)(lua_State *L, struct fz_buf *out))
 {
 	long rounds = argc > 1 ? atol(argv[1]) : FUZZ_ROUNDS;
 	struct fz_buf inputs[FUZZ_NSEEDS];
-	lua_State *L = fuzz_state();
+	struct lua_memory memory; /* of the state for the seeds */
+	lua_State *L = fuzz_state(&memory);
 
 	for (int i = 0; i < FUZZ_NSEEDS; i++) {
 		fz_buf_init(&inputs[i]);
