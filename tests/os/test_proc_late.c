@@ -291,18 +291,24 @@ start_a_worker(void *ctx, const struct fz_err *failed)
 	return wait_to_be_killed(ctx, NULL);
 }
 
-static int
-start_two_levels(void *ctx, const struct fz_err *failed)
+/* Start a worker that runs `entry`, and wait to be killed. */
+static _Noreturn void
+start_one_with(fz_proc_main entry, void *ctx, const struct fz_err *failed)
 {
 	struct fz_proc proc = { 0 };
 	struct fz_err err = { 0 };
 
 	if (failed != NULL ||
-	    fz_proc_fork(&proc, &as_parent, start_a_worker, ctx, &err) != 0)
+	    fz_proc_fork(&proc, &as_parent, entry, ctx, &err) != 0)
 		_exit(99);
-	while (pause() == -1)
-		;
-	return 0;
+	for (;;)
+		pause();
+}
+
+static int
+start_two_levels(void *ctx, const struct fz_err *failed)
+{
+	start_one_with(start_a_worker, ctx, failed);
 }
 
 static void
@@ -353,15 +359,7 @@ static fz_proc_main leaves;
 static int
 start_a_leaver(void *ctx, const struct fz_err *failed)
 {
-	struct fz_proc proc = { 0 };
-	struct fz_err err = { 0 };
-
-	if (failed != NULL ||
-	    fz_proc_fork(&proc, &as_parent, leaves, ctx, &err) != 0)
-		_exit(99);
-	while (pause() == -1)
-		;
-	return 0;
+	start_one_with(leaves, ctx, failed);
 }
 
 /* A worker is killed, and its parent before it can end what the worker left. */
