@@ -180,13 +180,10 @@ int
 fzlua_call(lua_State *L, int nargs, int nresults)
 {
 	struct fzlua_use use;
-	int status;
 
 	if (!fzlua_begin_use(L, &use))
 		return FZLUA_IN_USE;
-	status = open_call(L, nargs, nresults);
-	fzlua_end_use(&use);
-	return status;
+	return fzlua_end_use(&use, open_call(L, nargs, nresults));
 }
 
 int
@@ -226,11 +223,8 @@ int
 fzlua_dofile(lua_State *L, const char *path, int nresults)
 {
 	struct fzlua_use use;
-	int status;
 
 	if (!fzlua_begin_use(L, &use))
 		return FZLUA_IN_USE;
-	status = do_file(L, path, nresults);
-	fzlua_end_use(&use);
-	return status;
+	return fzlua_end_use(&use, do_file(L, path, nresults));
 }

@@ -59,13 +59,10 @@ int
 fzlua_stage(lua_State *L, const char *name)
 {
 	struct fzlua_use use;
-	int status;
 
 	if (!fzlua_begin_use(L, &use))
 		return FZLUA_IN_USE;
-	status = new_stage(L, name);
-	fzlua_end_use(&use);
-	return status;
+	return fzlua_end_use(&use, new_stage(L, name));
 }
 
 struct names {
@@ -105,13 +102,10 @@ int
 fzlua_register(lua_State *L, int stage, const char *outputs, const char *inputs)
 {
 	struct fzlua_use use;
-	int status;
 
 	if (!fzlua_begin_use(L, &use))
 		return FZLUA_IN_USE;
-	status = add_function(L, stage, outputs, inputs);
-	fzlua_end_use(&use);
-	return status;
+	return fzlua_end_use(&use, add_function(L, stage, outputs, inputs));
 }
 
 /* (stages and chains ...) -> chain */
@@ -140,11 +134,8 @@ int
 fzlua_chain(lua_State *L, int n)
 {
 	struct fzlua_use use;
-	int status;
 
 	if (!fzlua_begin_use(L, &use))
 		return FZLUA_IN_USE;
-	status = new_chain(L, n);
-	fzlua_end_use(&use);
-	return status;
+	return fzlua_end_use(&use, new_chain(L, n));
 }

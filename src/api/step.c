@@ -46,13 +46,10 @@ int
 fzlua_spawn(lua_State *L, int nargs, void *tag)
 {
 	struct fzlua_use use;
-	int status;
 
 	if (!fzlua_begin_use(L, &use))
 		return FZLUA_IN_USE;
-	status = spawn(L, nargs, tag);
-	fzlua_end_use(&use);
-	return status;
+	return fzlua_end_use(&use, spawn(L, nargs, tag));
 }
 
 /* () -> ok, tag, results ... or error; nil if no task has ended */
@@ -92,14 +89,11 @@ int
 fzlua_next(lua_State *L, int nresults, void **tag)
 {
 	struct fzlua_use use;
-	int status;
 
 	*tag = NULL;
 	if (!fzlua_begin_use(L, &use))
 		return FZLUA_IN_USE;
-	status = next(L, nresults, tag);
-	fzlua_end_use(&use);
-	return status;
+	return fzlua_end_use(&use, next(L, nresults, tag));
 }
 
 /* (tag) */
@@ -125,13 +119,10 @@ int
 fzlua_cancel(lua_State *L, void *tag)
 {
 	struct fzlua_use use;
-	int status;
 
 	if (!fzlua_begin_use(L, &use))
 		return FZLUA_IN_USE;
-	status = cancel(L, tag);
-	fzlua_end_use(&use);
-	return status;
+	return fzlua_end_use(&use, cancel(L, tag));
 }
 
 int
@@ -175,13 +166,10 @@ int
 fzlua_step(lua_State *L, double seconds)
 {
 	struct fzlua_use use;
-	int status;
 
 	if (!fzlua_begin_use(L, &use))
 		return FZLUA_IN_USE;
-	status = step(L, seconds);
-	fzlua_end_use(&use);
-	return status;
+	return fzlua_end_use(&use, step(L, seconds));
 }
 
 /* () */
@@ -203,11 +191,8 @@ int
 fzlua_finish(lua_State *L)
 {
 	struct fzlua_use use;
-	int status;
 
 	if (!fzlua_begin_use(L, &use))
 		return FZLUA_IN_USE;
-	status = finish(L);
-	fzlua_end_use(&use);
-	return status;
+	return fzlua_end_use(&use, finish(L));
 }

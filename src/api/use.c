@@ -47,9 +47,10 @@ fzlua_begin_use(lua_State *L, struct fzlua_use *use)
 	return found == word || found >> 32 != word >> 32;
 }
 
-void
-fzlua_end_use(const struct fzlua_use *use)
+int
+fzlua_end_use(const struct fzlua_use *use, int status)
 {
 	if (use->place != NULL)
 		atomic_store_explicit(use->place, 0, memory_order_release);
+	return status;
 }

@@ -17,6 +17,8 @@ struct fzlua_use {
  * state: this thread must not even read its stack. Calls may be nested.
  */
 bool fzlua_begin_use(lua_State *L, struct fzlua_use *use);
-void fzlua_end_use(const struct fzlua_use *use);
+
+/* That function ends with this status, which is returned. */
+int fzlua_end_use(const struct fzlua_use *use, int status);
 
 #endif
