@@ -131,8 +131,8 @@ $(BUILD)/prefix: export TEXT = $(PREFIX)
 $(BUILD)/prefix: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' "$$TEXT" | cmp -s - $@ || printf '%s\n' "$$TEXT" > $@
-$(BUILD)/obj/worker/start.o: $(BUILD)/prefix
-$(BUILD)/obj/worker/start.o: private ALL_CFLAGS += -DFZLUA_COMMAND='"$(PREFIX)/bin/fzlua"'
+$(BUILD)/obj/proc/start.o: $(BUILD)/prefix
+$(BUILD)/obj/proc/start.o: private ALL_CFLAGS += -DFZLUA_COMMAND='"$(PREFIX)/bin/fzlua"'
 
 # The Lua modules as compiled bytes, with line numbers, in a C file. The list of
 # modules is a file, so that a removed module disappears, too.
@@ -254,7 +254,7 @@ test-lua-stream:
 	    tests/pool/test_*.lua tests/killed/test_pool*.lua tests/pipeline/test_chain.lua \
 	    tests/pipeline/test_stream*.lua))'
 
-# With workers that are programs: see src/worker/start.h and tests/spawn_skips.lua.
+# With workers that are programs: see src/proc/start.h and tests/spawn_skips.lua.
 test-lua-spawn: export FZLUA_START := spawn
 test-lua-spawn:
 	+$(MAKE) --no-print-directory test-lua TESTS_LUA='$(filter-out %/test_memory.lua %/test_imap.lua %/test_pool_values.lua,$(wildcard \

@@ -2,7 +2,7 @@
 #ifndef FZ_LFORKS_H
 #define FZ_LFORKS_H
 
-#include "os/children.h"
+#include "proc/children.h"
 
 enum { FZ_LFORKS_BEFORE, FZ_LFORKS_PARENT, FZ_LFORKS_CHILD };
 

@@ -18,7 +18,7 @@
 #include "bind/lwork.h"
 #include "child/forked.h"
 #include "os/fd.h"
-#include "os/proc.h"
+#include "proc/proc.h"
 #include "os/process.h"
 #include "shared/heap.h"
 #include "shared/idle.h"

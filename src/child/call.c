@@ -10,7 +10,7 @@
 #include "child/forked.h"
 #include "child/random.h"
 #include "os/cwd.h"
-#include "value/codec.h"
+#include "codec/codec.h"
 #include "value/lerror.h"
 #include "value/ltraceback.h"
 

@@ -8,11 +8,11 @@
 #include "child/call_state.h"
 #include "child/random.h"
 #include "os/cwd.h"
-#include "value/codec.h"
-#include "value/items.h"
+#include "codec/codec.h"
+#include "codec/items.h"
 #include "value/rawarray.h"
-#include "worker/child_items.h"
-#include "worker/child_port.h"
+#include "wire/child_items.h"
+#include "wire/child_port.h"
 
 /* The indexes on the stack of the thread during a chunk. */
 enum { CHUNK_HANDLER = FZ_CHILD_LIST + 1, CHUNK_FUNC, CHUNK_ITEMS, CHUNK_KEPT };

@@ -9,8 +9,8 @@
 
 #include "base/err.h"
 #include "child/call.h"
-#include "worker/child_items.h"
-#include "worker/child_port.h"
+#include "wire/child_items.h"
+#include "wire/child_port.h"
 
 enum fz_child_phase {
 	FZ_CHILD_PHASE_INIT,

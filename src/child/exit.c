@@ -5,7 +5,7 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
-#include "os/proc.h"
+#include "proc/proc.h"
 
 static int
 check_status(lua_State *L)

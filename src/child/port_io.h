@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 #include "child/call.h"
-#include "worker/child_port.h"
+#include "wire/child_port.h"
 
 struct fz_port_io {
 	struct fz_child_io io;

@@ -9,10 +9,10 @@
 #include "child/call_state.h"
 #include "child/port_io.h"
 #include "child/random.h"
-#include "value/codec.h"
+#include "codec/codec.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
-#include "worker/child_port.h"
+#include "wire/child_port.h"
 
 /* (call, enter, function, arguments ...): call enter, then the function. */
 static int

@@ -11,12 +11,12 @@
 #include "child/worker_main.h"
 #include "value/allowed.h"
 #include "value/cells.h"
-#include "value/codec.h"
+#include "codec/codec.h"
 #include "value/lerror.h"
 #include "value/registered.h"
-#include "worker/child_port.h"
-#include "worker/child_stream.h"
-#include "worker/node.h"
+#include "wire/child_port.h"
+#include "wire/child_stream.h"
+#include "node/node.h"
 
 /* The setup, which comes first from the parent. */
 struct setup {

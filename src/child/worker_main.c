@@ -11,11 +11,11 @@
 #include "child/port_io.h"
 #include "child/random.h"
 #include "os/cwd.h"
-#include "os/proc.h"
+#include "proc/proc.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
 #include "value/rawarray.h"
-#include "worker/child_port.h"
+#include "wire/child_port.h"
 
 /* Bytes above the limit of the Lua allocator, for C libraries. */
 #define SERVE_MEMORY_SLACK ((uint64_t)64 << 20)

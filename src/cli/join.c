@@ -13,9 +13,9 @@
 #include "child/spawned_main.h"
 #include "os/cpus.h"
 #include "os/fd.h"
-#include "worker/allow.h"
-#include "worker/nats_nodes.h"
-#include "worker/nats_url.h"
+#include "node/allow.h"
+#include "node/nats_nodes.h"
+#include "node/nats_url.h"
 
 enum { JOIN_SETUP_MAX = 8192, JOIN_SLOTS_MAX = 4096, JOIN_MISUSE = 2 };
 

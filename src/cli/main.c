@@ -31,10 +31,10 @@
 #include "cli/worker_command.h"
 #include "os/cwd.h"
 #include "os/fd.h"
-#include "os/proc.h"
+#include "proc/proc.h"
 #include "os/process.h"
 #include "value/lerror.h"
-#include "worker/child_spawned.h"
+#include "wire/child_spawned.h"
 
 #define STATUS_INTERRUPTED 130
 

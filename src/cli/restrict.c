@@ -10,7 +10,7 @@
 #include "child/spawned_main.h"
 #include "value/allowed.h"
 #include "value/bytecode.h"
-#include "worker/allow.h"
+#include "node/allow.h"
 
 /* Modules of the library that submitters send, whose functions only compute. */
 static const char *const sent_modules[] = { "fzlua.folding", "fzlua.nodes" };

@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "cli/edit_tty.h"
 #include "cli/print.h"
-#include "os/proctree.h"
+#include "proc/proctree.h"
 
 /*
  * Workers lead groups of their own, so that the terminal does not signal them.

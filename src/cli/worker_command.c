@@ -14,14 +14,14 @@
 #include "child/spawned_main.h"
 #include "cli/restrict.h"
 #include "cli/state.h"
-#include "os/proc.h"
+#include "proc/proc.h"
 #include "sched/slots.h"
 #include "value/lerror.h"
-#include "worker/account.h"
-#include "worker/child_spawned.h"
-#include "worker/child_stream.h"
-#include "worker/nats_url.h"
-#include "worker/node.h"
+#include "wire/account.h"
+#include "wire/child_spawned.h"
+#include "wire/child_stream.h"
+#include "node/nats_url.h"
+#include "node/node.h"
 
 /* Open the libraries as for a script; protected. */
 static int

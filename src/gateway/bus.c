@@ -17,7 +17,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "os/fd.h"
-#include "worker/nats_url.h"
+#include "node/nats_url.h"
 
 enum {
 	BUS_CONNECT_MS = 2000,

@@ -14,7 +14,7 @@
 #include "base/list.h"
 #include "gateway/bus.h"
 #include "gateway/packet.h"
-#include "worker/nats_url.h"
+#include "node/nats_url.h"
 
 struct fz_lease;
 

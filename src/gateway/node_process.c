@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 #include "os/fd.h"
-#include "os/spawn.h"
+#include "proc/spawn.h"
 
 /* The descriptor of the worker's end of its slot_line. */
 #define PROCESS_SLOT "3"

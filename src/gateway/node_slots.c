@@ -6,7 +6,7 @@
 #include "gateway/gateway.h"
 #include "gateway/lease.h"
 #include "os/fd.h"
-#include "worker/slot_line.h"
+#include "wire/slot_line.h"
 
 void
 fz_node_slots_poll(struct fz_gateway *g)

@@ -23,7 +23,7 @@
 #include "gateway/strings.h"
 #include "os/cpus.h"
 #include "os/fd.h"
-#include "worker/nats_url.h"
+#include "node/nats_url.h"
 
 enum { SERVE_SETUP_MAX = 8192 };
 

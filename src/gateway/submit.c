@@ -17,7 +17,7 @@
 #include "gateway/relay.h"
 #include "gateway/strings.h"
 #include "os/fd.h"
-#include "worker/nats_url.h"
+#include "node/nats_url.h"
 
 enum {
 	SUBMIT_SETUP_MAX = 8192,

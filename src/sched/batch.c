@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "sched/batch_state.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
 
 struct fz_batch *

@@ -7,9 +7,9 @@
 #include "os/loop.h"
 #include "sched/batch_state.h"
 #include "sched/retry.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
-#include "worker/wire.h"
+#include "wire/wire.h"
 
 /* Chunks of fewer items get no result buffer. */
 enum { BATCH_RAW_MIN = 256 };

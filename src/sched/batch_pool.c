@@ -6,7 +6,7 @@
 #include "base/err.h"
 #include "sched/batch_state.h"
 #include "sched/pool.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
 
 struct func {

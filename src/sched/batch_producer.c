@@ -3,8 +3,8 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "base/err.h"
-#include "worker/blob.h"
-#include "worker/wire.h"
+#include "wire/blob.h"
+#include "wire/wire.h"
 
 /* A chunk is about this much work. */
 #define BATCH_CHUNK_NS (5 * FZ_CLOCK_MS)

@@ -8,7 +8,7 @@
 #include "os/loop.h"
 #include "sched/batch_state.h"
 #include "sched/retry.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
 
 /* The mean time of an item is taken over about this much recent work. */

@@ -19,8 +19,8 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/dispatch.h"
-#include "sched/event_log.h"
-#include "sched/job_event.h"
+#include "trace/event_log.h"
+#include "trace/job_event.h"
 #include "worker/change.h"
 #include "worker/worker.h"
 

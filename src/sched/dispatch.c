@@ -6,7 +6,7 @@
 #include "base/container.h"
 #include "base/err.h"
 #include "worker/engine.h"
-#include "worker/nodes.h"
+#include "node/nodes.h"
 
 /* A worker with less work than this gets another job. */
 #define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)

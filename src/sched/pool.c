@@ -10,11 +10,11 @@
 #include "os/loop.h"
 #include "os/process.h"
 #include "sched/slots.h"
-#include "worker/blob.h"
-#include "worker/mailbox.h"
+#include "wire/blob.h"
+#include "wire/mailbox.h"
 #include "worker/change.h"
 #include "worker/engine.h"
-#include "worker/nodes.h"
+#include "node/nodes.h"
 
 static bool
 is_own(const struct fz_pool *pool)

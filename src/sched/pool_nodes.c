@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "worker/engine.h"
-#include "worker/nodes.h"
+#include "node/nodes.h"
 #include "worker/worker.h"
 
 /* Time between two checks of the nodes on which a pool has busy workers. */

@@ -5,12 +5,12 @@
 
 #include "base/clock.h"
 #include "os/cpus.h"
-#include "worker/blob.h"
-#include "worker/child_port.h"
+#include "wire/blob.h"
+#include "wire/child_port.h"
 #include "worker/engine.h"
 #include "worker/link.h"
-#include "worker/mailbox.h"
-#include "worker/nodes.h"
+#include "wire/mailbox.h"
+#include "node/nodes.h"
 
 enum {
 	/* failed starts in a row that are an error */

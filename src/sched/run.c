@@ -12,7 +12,7 @@
 #include "sched/run_map.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
 
 /* The run of an invoke, and its flow, which has no other run. */

@@ -7,7 +7,7 @@
 #include "sched/graph.h"
 #include "sched/run_map.h"
 #include "sched/run_step.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
 
 /* Stop all runs: the flow as a whole has failed. */

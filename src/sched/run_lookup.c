@@ -10,7 +10,7 @@
 #include "sched/run_map.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
 
 /*

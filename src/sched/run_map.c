@@ -9,9 +9,9 @@
 #include "sched/run_lookup.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
-#include "worker/wire.h"
+#include "wire/wire.h"
 
 static struct fz_run_map *
 map_of(struct fz_batch_owner *owner)

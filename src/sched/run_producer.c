@@ -7,7 +7,7 @@
 #include "sched/graph.h"
 #include "sched/retry.h"
 #include "sched/run_step.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 
 /* Limits of one frame. */
 enum {

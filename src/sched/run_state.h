@@ -20,7 +20,7 @@
 #include "base/list.h"
 #include "os/loop.h"
 #include "sched/dispatch.h"
-#include "sched/event_log.h"
+#include "trace/event_log.h"
 #include "sched/run.h"
 #include "worker/change.h"
 #include "worker/worker.h"

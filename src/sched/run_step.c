@@ -9,7 +9,7 @@
 #include "sched/run_lookup.h"
 #include "sched/run_map.h"
 #include "sched/run_state.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
 
 static const struct fz_err another_failed = { FZ_ERR_CANCELLED, 0,

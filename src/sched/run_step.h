@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 
 struct fz_blob;
 struct fz_failure;

@@ -12,7 +12,7 @@
 #include "os/jobserver.h"
 #include "os/process.h"
 #include "sched/slots_state.h"
-#include "worker/child_port.h"
+#include "wire/child_port.h"
 #include "worker/engine.h"
 
 #define SLOTS_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_slots, member)

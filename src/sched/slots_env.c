@@ -11,7 +11,7 @@
 #include "os/jobserver.h"
 #include "os/process.h"
 #include "sched/slots_state.h"
-#include "worker/account.h"
+#include "wire/account.h"
 #include "worker/engine.h"
 #include "worker/worker.h"
 

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 #include "os/loop.h"
-#include "worker/account.h"
+#include "wire/account.h"
 
 struct fz_engine;
 struct fz_slots_waiter;

@@ -9,7 +9,7 @@
 #include "os/fd.h"
 #include "os/jobserver.h"
 #include "sched/slots_state.h"
-#include "worker/account.h"
+#include "wire/account.h"
 
 #define TOKEN '+'
 

@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "os/proctree.h"
+#include "proc/proctree.h"
 #include "shared/heap_state.h"
 
 uint32_t

@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "base/err.h"
-#include "os/proc.h"
+#include "proc/proc.h"
 
 /*
  * Time after a fork in which a child registers; after it, a child that has not

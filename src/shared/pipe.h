@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "os/children.h"
+#include "proc/children.h"
 #include "shared/endpoint.h"
 #include "shared/heap.h"
 #include "shared/queue.h"

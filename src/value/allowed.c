@@ -10,7 +10,7 @@
 #include "base/err.h"
 #include "value/bytecode.h"
 #include "value/lerror.h"
-#include "worker/allow.h"
+#include "node/allow.h"
 
 enum { ALLOWED_DIGITS = 2 * FZ_ALLOW_DIGEST };
 

@@ -2,7 +2,7 @@
 
 #include <limits.h>
 
-#include "os/proc.h"
+#include "proc/proc.h"
 #include "value/luserdata.h"
 
 /* KiB of a heap that is so small that a copy is cheap. */

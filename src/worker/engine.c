@@ -6,14 +6,14 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "base/err.h"
-#include "os/proc.h"
+#include "proc/proc.h"
 #include "os/process.h"
 #include "shared/arena.h"
-#include "worker/account.h"
-#include "worker/blob.h"
-#include "worker/mailbox.h"
+#include "wire/account.h"
+#include "wire/blob.h"
+#include "wire/mailbox.h"
 #include "worker/change.h"
-#include "worker/nodes.h"
+#include "node/nodes.h"
 
 /* Time between two checks of children that die late. */
 #define ENGINE_LATE_NS (FZ_CLOCK_SECOND / 20)

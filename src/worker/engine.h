@@ -6,10 +6,10 @@
 #include <stdint.h>
 
 #include "base/list.h"
-#include "os/children.h"
+#include "proc/children.h"
 #include "os/loop.h"
 #include "shared/heap.h"
-#include "worker/start.h"
+#include "proc/start.h"
 
 struct fz_blob;
 struct fz_mailbox_block;

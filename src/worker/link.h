@@ -39,7 +39,7 @@
 #include "base/buf.h"
 #include "os/loop.h"
 #include "worker/engine.h"
-#include "worker/wire.h"
+#include "wire/wire.h"
 
 struct fz_account;
 struct fz_blob;

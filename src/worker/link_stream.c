@@ -10,13 +10,13 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "os/death.h"
+#include "proc/death.h"
 #include "os/fd.h"
-#include "worker/blob.h"
-#include "worker/child_stream.h"
+#include "wire/blob.h"
+#include "wire/child_stream.h"
 #include "worker/engine.h"
 #include "worker/link.h"
-#include "worker/node_jobs.h"
+#include "node/node_jobs.h"
 
 /*
  * The longest pause in a frame. A broken connection is noticed by its

@@ -11,11 +11,11 @@
 
 #include "base/clock.h"
 #include "base/container.h"
-#include "os/death.h"
+#include "proc/death.h"
 #include "os/fd.h"
 #include "os/process.h"
 #include "os/loop.h"
-#include "os/proc.h"
+#include "proc/proc.h"
 #include "worker/change.h"
 #include "worker/engine.h"
 #include "worker/program_state.h"

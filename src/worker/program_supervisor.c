@@ -13,7 +13,7 @@
 
 #include "os/fd.h"
 #include "os/loop.h"
-#include "os/proc.h"
+#include "proc/proc.h"
 #include "worker/engine.h"
 #include "worker/program.h"
 

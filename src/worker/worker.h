@@ -22,9 +22,9 @@
 
 #include "base/err.h"
 #include "base/list.h"
-#include "os/death.h"
-#include "os/proc.h"
-#include "worker/wire.h"
+#include "proc/death.h"
+#include "proc/proc.h"
+#include "wire/wire.h"
 
 struct fz_account;
 struct fz_blob;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
-#include "worker/nodes.h"
+#include "node/nodes.h"
 
 /*
  * Least time that a job has to begin: on a busy machine a new worker may need

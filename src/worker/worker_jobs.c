@@ -1,7 +1,7 @@
 #include "worker/worker_state.h"
 
 #include "base/clock.h"
-#include "worker/nodes.h"
+#include "node/nodes.h"
 
 /*
  * The numbers of a worker. Each item has one; jobs are queued in their order.

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/handover.h"
 
 enum { WORKER_VALUES = 8 }; /* number of results that need no allocation */

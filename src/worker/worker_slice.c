@@ -4,7 +4,7 @@
 
 #include "base/err.h"
 #include "shared/arena.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
 
 struct fz_worker_slice {

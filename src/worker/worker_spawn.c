@@ -7,10 +7,10 @@
 #include "os/fd.h"
 #include "os/process.h"
 #include "shared/heap.h"
-#include "worker/account.h"
-#include "worker/child_port.h"
-#include "worker/child_spawned.h"
-#include "worker/nodes.h"
+#include "wire/account.h"
+#include "wire/child_port.h"
+#include "wire/child_spawned.h"
+#include "node/nodes.h"
 #include "worker/worker_state.h"
 
 /*

@@ -8,7 +8,7 @@
 
 #include "base/container.h"
 #include "os/loop.h"
-#include "os/proc.h"
+#include "proc/proc.h"
 #include "worker/engine.h"
 #include "worker/link.h"
 #include "worker/worker.h"

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #include "fuzz.h"
-#include "value/codec.h"
+#include "codec/codec.h"
 #include "value/lerror.h"
 
 static int

@@ -10,8 +10,8 @@
 
 #include "base/buf.h"
 #include "fuzz.h"
-#include "value/codec.h"
-#include "value/items.h"
+#include "codec/codec.h"
+#include "codec/items.h"
 #include "value/lerror.h"
 
 static void

@@ -18,9 +18,9 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 #include "worker/change.h"
-#include "worker/wire.h"
+#include "wire/wire.h"
 #include "world.h"
 
 static struct batch_test t, u;

@@ -23,7 +23,7 @@
 #include "sched/batch.h"
 #include "sched/pool.h"
 #include "shared/arena.h"
-#include "worker/wire.h"
+#include "wire/wire.h"
 #include "world.h"
 
 static struct batch_test t;

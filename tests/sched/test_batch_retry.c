@@ -20,7 +20,7 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 #include "worker/change.h"
 #include "world.h"
 

@@ -27,7 +27,7 @@
 #include "os/loop.h"
 #include "sched/dispatch.h"
 #include "sched/pool.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/worker.h"
 #include "world.h"
 

@@ -23,9 +23,9 @@
 #include "sched/pool.h"
 #include "sched/run.h"
 #include "shared/arena.h"
-#include "worker/blob.h"
-#include "worker/child_port.h"
-#include "worker/wire.h"
+#include "wire/blob.h"
+#include "wire/child_port.h"
+#include "wire/wire.h"
 #include "world.h"
 
 static void

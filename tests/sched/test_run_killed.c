@@ -23,10 +23,10 @@
 #include "os/loop.h"
 #include "run_test.h"
 #include "sched/graph.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 #include "sched/pool.h"
 #include "sched/run.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "world.h"
 
 struct pick {

@@ -19,7 +19,7 @@
 #include "sched/graph.h"
 #include "sched/run.h"
 #include "sched/run_lookup.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "world.h"
 
 /* Answers that the caller of a run gives. */

@@ -22,13 +22,13 @@
 #include "faults.h"
 #include "sched/batch.h"
 #include "sched/graph.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 #include "sched/pool.h"
 #include "sched/run.h"
 #include "sched/run_lookup.h"
 #include "sched/run_map.h"
-#include "worker/blob.h"
-#include "worker/wire.h"
+#include "wire/blob.h"
+#include "wire/wire.h"
 #include "world.h"
 
 enum { ELEMENTS_MAX = 1000 };

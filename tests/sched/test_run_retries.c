@@ -16,7 +16,7 @@
 #include "base/err.h"
 #include "run_test.h"
 #include "sched/graph.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 #include "sched/run.h"
 #include "world.h"
 

@@ -23,8 +23,8 @@
 #include "sched/pool.h"
 #include "sched/slots.h"
 #include "slots_test.h"
-#include "worker/child_port.h"
-#include "worker/wire.h"
+#include "wire/child_port.h"
+#include "wire/wire.h"
 #include "world.h"
 
 /* What a worker with workers of its own is to do. */

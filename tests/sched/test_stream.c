@@ -21,10 +21,10 @@
 #include "os/loop.h"
 #include "run_test.h"
 #include "sched/graph.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 #include "sched/run.h"
 #include "sched/stream.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "world.h"
 
 enum { ITEMS_MAX = 1000 };

@@ -22,8 +22,8 @@
 #include "base/err.h"
 #include "members.h"
 #include "no_memory.h"
-#include "os/children.h"
-#include "os/proc.h"
+#include "proc/children.h"
+#include "proc/proc.h"
 #include "this_member.h"
 #include "shared/pipe.h"
 

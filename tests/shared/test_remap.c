@@ -25,7 +25,7 @@
 #include "this_member.h"
 #include "shared/heap_state.h"
 #include "shared/unfinished.h"
-#include "value/codec.h"
+#include "codec/codec.h"
 
 /*
  * Where the two processes map the heap. No other word of the heap, such as a

@@ -20,11 +20,11 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 #include "sched/pool.h"
 #include "shared/arena.h"
-#include "worker/blob.h"
-#include "worker/wire.h"
+#include "wire/blob.h"
+#include "wire/wire.h"
 #include "world.h"
 
 struct result_buffers result_buffers;

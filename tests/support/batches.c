@@ -15,9 +15,9 @@
 
 #include "base/clock.h"
 #include "shared/arena.h"
-#include "worker/blob.h"
-#include "worker/child_items.h"
-#include "worker/child_port.h"
+#include "wire/blob.h"
+#include "wire/child_items.h"
+#include "wire/child_port.h"
 
 /* An item that is called. */
 struct item {

@@ -18,8 +18,8 @@
 #include "batches.h"
 #include "os/loop.h"
 #include "shared/arena.h"
-#include "worker/blob.h"
-#include "worker/wire.h"
+#include "wire/blob.h"
+#include "wire/wire.h"
 #include "worker/worker.h"
 #include "world.h"
 

@@ -26,9 +26,9 @@
 
 #include "base/err.h"
 #include "descriptors.h"
-#include "os/death.h"
+#include "proc/death.h"
 #include "os/fd.h"
-#include "os/proc.h"
+#include "proc/proc.h"
 
 pid_t __wrap_fork(void);
 

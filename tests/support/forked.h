@@ -14,8 +14,8 @@
 #include <sys/utsname.h>
 #include <termios.h>
 
-#include "os/death.h"
-#include "os/proc.h"
+#include "proc/death.h"
+#include "proc/proc.h"
 
 enum call {
 	NONE,

@@ -8,7 +8,7 @@
 
 #include "base/buf.h"
 #include "lua_state.h"
-#include "value/codec.h"
+#include "codec/codec.h"
 
 enum {
 	FUZZ_MULTIPLE = 96, /* bytes allocated per byte of input, at most */

@@ -12,8 +12,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "shared/arena.h"
-#include "worker/child_items.h"
-#include "worker/child_port.h"
+#include "wire/child_items.h"
+#include "wire/child_port.h"
 
 bool
 on_valgrind(void)

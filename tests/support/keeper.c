@@ -17,7 +17,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "os/loop.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/worker.h"
 #include "world.h"
 

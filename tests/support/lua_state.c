@@ -12,7 +12,7 @@
 #include <lualib.h>
 
 #include "api/fzlua.h"
-#include "value/codec.h"
+#include "codec/codec.h"
 #include "value/lerror.h"
 
 static lua_State *

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 
 static void
 freed(struct fz_pool_client *user, struct fz_worker *worker)

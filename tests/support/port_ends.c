@@ -15,9 +15,9 @@
 #include "base/buf.h"
 #include "os/fd.h"
 #include "shared/arena.h"
-#include "worker/child_items.h"
-#include "worker/child_port.h"
-#include "worker/wire.h"
+#include "wire/child_items.h"
+#include "wire/child_port.h"
+#include "wire/wire.h"
 
 int
 port_ends_setup(void **state)

@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include "base/buf.h"
 #include "shared/arena.h"
-#include "worker/child_port.h"
-#include "worker/wire.h"
+#include "wire/child_port.h"
+#include "wire/wire.h"
 
 struct port_ends {
 	struct fz_port port;

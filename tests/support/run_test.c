@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "sched/graph.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 #include "sched/pool.h"
 #include "sched/run.h"
 #include "world.h"

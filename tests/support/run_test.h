@@ -7,7 +7,7 @@
 #include <stdbool.h>
 
 #include "base/err.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 #include "sched/pool.h"
 #include "sched/run.h"
 #include "world.h"

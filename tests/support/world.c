@@ -18,7 +18,7 @@
 #include "base/clock.h"
 #include "descriptors.h"
 #include "os/loop.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 
 static void
 world_output(void *ctx, enum fz_stdio file, const char *bytes, size_t len)

@@ -14,10 +14,10 @@
 #include "base/err.h"
 #include "os/fd.h"
 #include "shared/arena.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/link.h"
 #include "worker/link_stream.h"
-#include "worker/wire.h"
+#include "wire/wire.h"
 #include "world.h"
 
 /* A link to this process itself, which plays the worker. */

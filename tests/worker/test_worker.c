@@ -20,7 +20,7 @@
 #include "base/err.h"
 #include "keeper.h"
 #include "os/loop.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/worker.h"
 #include "world.h"
 

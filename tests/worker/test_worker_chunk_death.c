@@ -23,7 +23,7 @@
 #include "batches.h"
 #include "faults.h"
 #include "os/loop.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/worker.h"
 #include "world.h"
 

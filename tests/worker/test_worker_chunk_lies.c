@@ -23,9 +23,9 @@
 #include "os/fd.h"
 #include "os/loop.h"
 #include "sanitized.h"
-#include "worker/child_items.h"
-#include "worker/child_port.h"
-#include "worker/wire.h"
+#include "wire/child_items.h"
+#include "wire/child_port.h"
+#include "wire/wire.h"
 #include "worker/worker.h"
 #include "world.h"
 

@@ -22,8 +22,8 @@
 #include "base/err.h"
 #include "keeper.h"
 #include "os/loop.h"
-#include "worker/child_port.h"
-#include "worker/wire.h"
+#include "wire/child_port.h"
+#include "wire/wire.h"
 #include "worker/worker.h"
 #include "world.h"
 

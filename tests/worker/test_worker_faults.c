@@ -18,7 +18,7 @@
 #include "faults.h"
 #include "keeper.h"
 #include "os/loop.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/worker.h"
 #include "world.h"
 

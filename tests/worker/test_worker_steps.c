@@ -19,7 +19,7 @@
 #include "base/err.h"
 #include "keeper.h"
 #include "os/loop.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/worker.h"
 #include "world.h"
 

@@ -9,11 +9,11 @@
 #include "bind/jobs/lprogress.h"
 #include "bind/lloop.h"
 #include "sched/batch.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"
 #include "value/rawarray.h"
-#include "worker/wire.h"
+#include "wire/wire.h"
 #include "worker/worker.h"
 
 /* For longer lists there is no collection before a map. */

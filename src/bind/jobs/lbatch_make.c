@@ -18,7 +18,7 @@
 #include "value/lerror.h"
 #include "value/rawarray.h"
 #include "worker/engine.h"
-#include "worker/wire.h"
+#include "wire/wire.h"
 
 /* Number of results that take as long as learning the layout of tables. */
 enum { LEARN_MIN = 1000 };

@@ -2,9 +2,9 @@
 
 #include "base/err.h"
 #include "shared/arena.h"
-#include "value/codec.h"
+#include "codec/codec.h"
 #include "value/lerror.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
 
 struct fz_blob *

@@ -8,7 +8,7 @@
 #include "bind/jobs/lpool.h"
 #include "bind/lloop.h"
 #include "sched/batch_pool.h"
-#include "worker/wire.h"
+#include "wire/wire.h"
 
 /*
  * Like fz_lbatch_push(), for a call that ends before the caller continues. Uses

@@ -2,9 +2,9 @@
 
 #include "base/err.h"
 #include "bind/jobs/lblob.h"
-#include "value/codec.h"
+#include "codec/codec.h"
 #include "value/lerror.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/worker.h"
 
 void

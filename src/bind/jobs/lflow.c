@@ -11,9 +11,9 @@
 #include "bind/jobs/ltrace.h"
 #include "bind/lloop.h"
 #include "sched/graph.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 #include "sched/run.h"
-#include "value/format.h"
+#include "codec/format.h"
 #include "value/lerror.h"
 #include "worker/worker.h"
 

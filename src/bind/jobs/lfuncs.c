@@ -8,9 +8,9 @@
 #include "base/err.h"
 #include "sched/batch_pool.h"
 #include "value/cells.h"
-#include "value/codec.h"
+#include "codec/codec.h"
 #include "value/lerror.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 
 /* Encoding this many bytes takes less time than the fork of a worker. */
 enum { LFUNCS_SMALL = 64 << 10 };

@@ -12,7 +12,7 @@
 #include "sched/run_lookup.h"
 #include "shared/arena.h"
 #include "value/lerror.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 
 /* A node is identified by its item (0 in an invoke) and its number. */
 

@@ -12,13 +12,13 @@
 #include "sched/run.h"
 #include "sched/run_map.h"
 #include "value/garbage.h"
-#include "value/items.h"
+#include "codec/items.h"
 #include "value/lerror.h"
-#include "value/lists.h"
+#include "codec/lists.h"
 #include "value/rawarray.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 #include "worker/engine.h"
-#include "worker/wire.h"
+#include "wire/wire.h"
 #include "worker/worker.h"
 
 enum {

@@ -10,7 +10,7 @@
 #include "child/spawned_main.h"
 #include "value/lerror.h"
 #include "worker/engine.h"
-#include "worker/nodes.h"
+#include "node/nodes.h"
 
 /*
  * Push the file with the credentials for engines: that of --engine-creds, or of

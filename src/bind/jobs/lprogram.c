@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "bind/lloop.h"
-#include "os/death.h"
+#include "proc/death.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"
 #include "worker/program.h"

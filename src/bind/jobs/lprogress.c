@@ -3,7 +3,7 @@
 #include <stdbool.h>
 
 #include "base/clock.h"
-#include "sched/job_event.h"
+#include "trace/job_event.h"
 
 void
 fz_lprogress_push_kind(lua_State *L, const struct fz_job_event *event)

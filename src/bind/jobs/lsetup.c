@@ -14,11 +14,11 @@
 #include "child/spawned_main.h"
 #include "sched/batch_pool.h"
 #include "value/cells.h"
-#include "value/codec.h"
+#include "codec/codec.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
 #include "value/registered.h"
-#include "worker/blob.h"
+#include "wire/blob.h"
 
 /* Memory that must be freed if an error is raised. */
 struct encoding {

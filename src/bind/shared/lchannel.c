@@ -9,8 +9,8 @@
 #include "bind/lloop.h"
 #include "bind/shared/lshared.h"
 #include "bind/shared/lwait.h"
-#include "value/codec.h"
-#include "value/items.h"
+#include "codec/codec.h"
+#include "codec/items.h"
 #include "value/lerror.h"
 
 /* What channels wait for, in messages. */

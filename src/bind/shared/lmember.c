@@ -6,7 +6,7 @@
 #include "bind/shared/lguard.h"
 #include "bind/shared/lshared.h"
 #include "os/process.h"
-#include "os/proctree.h"
+#include "proc/proctree.h"
 #include "shared/heap.h"
 #include "worker/worker.h"
 

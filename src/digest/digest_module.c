@@ -1,0 +1,330 @@
+#define _GNU_SOURCE /* O_CLOEXEC */
+#include "digest/digest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include "value/byname.h"
+#include "digest/digest_state.h"
+#include "value/lerror.h"
+#include "value/luserdata.h"
+#include "value/refmap.h"
+
+/*
+ * Whether the module whose name is at `idx` belongs to Lua or to this library.
+ */
+static bool
+is_standard(lua_State *L, int idx)
+{
+	static const char *const names[] = { LUA_GNAME, "coroutine", "debug",
+		"io", "math", "os", "package", "string", "table", "utf8",
+		"fzlua", NULL };
+	const char *name = lua_tostring(L, idx);
+
+	for (int i = 0; names[i] != NULL; i++) {
+		if (strcmp(names[i], name) == 0)
+			return true;
+	}
+	return strncmp(name, "fzlua.", 6) == 0;
+}
+
+void
+fz_digest_note_module(struct fz_digest *d)
+{
+	lua_State *L = d->L;
+	int name = lua_gettop(L);
+
+	lua_pushvalue(L, name);
+	if (!is_standard(L, name) && lua_rawget(L, d->modules) == LUA_TNIL) {
+		lua_pushvalue(L, name);
+		lua_rawseti(
+		    L, d->modules, (lua_Integer)lua_rawlen(L, d->modules) + 1);
+		lua_pushvalue(L, name);
+		lua_pushboolean(L, 1);
+		lua_rawset(L, d->modules);
+	}
+	lua_settop(L, name - 1);
+}
+
+static int
+loaded_gc(lua_State *L)
+{
+	fz_refmap_fini(lua_touserdata(L, 1), L);
+	return 0;
+}
+
+/* Push the addresses of all loaded modules. */
+static struct fz_refmap *
+push_addresses(lua_State *L)
+{
+	struct fz_refmap *map = lua_newuserdatauv(L, sizeof(*map), 0);
+
+	fz_refmap_init(map);
+	fz_luserdata_finalize(L, loaded_gc);
+	if (fz_byname_add_modules(L, map) != 0)
+		fz_lerror_nomem(L, "a digest");
+	return map;
+}
+
+/* The same, from the list of the session at index 1 if it has one. */
+static const struct fz_refmap *
+addresses(struct fz_digest *d)
+{
+	lua_State *L = d->L;
+	int top = lua_gettop(L), list = top + 1;
+	const struct fz_refmap *map = NULL;
+
+	luaL_checkstack(L, 20, "no stack left for a digest");
+	lua_pushboolean(L, 1);
+	if (d->session != 0)
+		lua_rawget(L, d->session);
+	if (lua_istable(L, list)) {
+		lua_rawgeti(L, list, 1);
+		map = lua_touserdata(L, -1);
+	}
+	if (map == NULL) {
+		map = push_addresses(L);
+		fz_digest_keep(d, lua_gettop(L));
+		if (lua_istable(L, list))
+			lua_rawseti(L, list, 1);
+	}
+	lua_settop(L, top);
+	return map;
+}
+
+bool
+fz_digest_is_module(struct fz_digest *d, const void *p)
+{
+	if (d->loaded == NULL)
+		d->loaded = addresses(d);
+	return fz_refmap_find(d->loaded, p) != NULL;
+}
+
+/* Push field `name` of the library `package`, or nil. [+1] */
+static int
+push_of_package(lua_State *L, const char *name)
+{
+	lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+	lua_getfield(L, -1, LUA_LOADLIBNAME);
+	lua_remove(L, -2);
+	if (lua_istable(L, -1)) {
+		lua_pushstring(L, name);
+		lua_rawget(L, -2);
+	} else {
+		lua_pushnil(L);
+	}
+	lua_remove(L, -2);
+	return lua_type(L, -1);
+}
+
+/*
+ * Find the file of the module in the path of `package`, and push its name.
+ * False if there is none.
+ */
+static bool
+push_file(lua_State *L, const char *module, const char *path)
+{
+	int top = lua_gettop(L);
+
+	push_of_package(L, "searchpath");
+	lua_pushstring(L, module);
+	if (push_of_package(L, path) == LUA_TSTRING &&
+	    lua_pcall(L, 2, 1, 0) == LUA_OK && lua_isstring(L, -1))
+		return true;
+	lua_settop(L, top);
+	return false;
+}
+
+/* Push the loaded module, or the function that loads it. */
+static bool
+push_loaded(lua_State *L, const char *module)
+{
+	if (push_of_package(L, "preload") == LUA_TTABLE) {
+		lua_pushstring(L, module);
+		lua_rawget(L, -2);
+		if (lua_isfunction(L, -1) && !lua_iscfunction(L, -1))
+			return true;
+		lua_pop(L, 1);
+	}
+	lua_pop(L, 1);
+	lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+	lua_pushstring(L, module);
+	lua_rawget(L, -2);
+	return lua_istable(L, -1) ||
+	       (lua_isfunction(L, -1) && !lua_iscfunction(L, -1));
+}
+
+/*
+ * Hash the file whose name is on top; pushes 16 bytes. False, with errno, if it
+ * cannot be read.
+ */
+static bool
+push_file_hash(lua_State *L)
+{
+	unsigned char bytes[1 << 14], out[FZ_HASH_BYTES];
+	int fd = open(lua_tostring(L, -1), O_RDONLY | O_CLOEXEC), code;
+	struct fz_hash hash;
+	ssize_t n = -1;
+
+	if (fd < 0)
+		return false;
+	fz_hash_init(&hash);
+	do {
+		n = read(fd, bytes, sizeof(bytes));
+		if (n > 0)
+			fz_hash_add(&hash, bytes, (size_t)n);
+	} while (n > 0 || (n < 0 && errno == EINTR));
+	code = errno;
+	close(fd);
+	errno = code;
+	if (n < 0)
+		return false;
+	fz_hash_end(&hash, out);
+	lua_pushlstring(L, (const char *)out, sizeof(out));
+	return true;
+}
+
+/* Write the contents of the module itself, without the modules that it uses. */
+static void
+put_module(struct fz_digest *d, void *ctx)
+{
+	const struct fz_path root = { NULL, FZ_PATH_ROOT, 0, 0, NULL };
+	const struct fz_path at = { &root, FZ_PATH_MODULE, 0, 0, ctx };
+	lua_State *L = d->L;
+
+	if (push_file(L, ctx, "path")) {
+		if (luaL_loadfilex(L, lua_tostring(L, -1), NULL) != LUA_OK)
+			lua_error(L);
+	} else if (push_file(L, ctx, "cpath")) {
+		if (!push_file_hash(L))
+			fz_digest_refuse(d, "a file that cannot be read", &at);
+	} else if (!push_loaded(L, ctx)) {
+		return; /* the module has nothing but its name */
+	}
+	fz_digest_keep(d, lua_gettop(L));
+	if (lua_istable(L, -1))
+		fz_digest_table(d, lua_gettop(L), &at);
+	else
+		fz_digest_value(d, lua_gettop(L), &at);
+	fz_digest_rest(d, 0);
+}
+
+/* Push what the session keeps of the module whose name is at `name`. [+1] */
+static void
+push_module(lua_State *L, int session, int name)
+{
+	unsigned char out[FZ_HASH_BYTES];
+	struct fz_hash hash;
+	char *copy;
+
+	lua_pushvalue(L, name);
+	if (lua_rawget(L, session) != LUA_TNIL)
+		return;
+	lua_pop(L, 1);
+	lua_newtable(L);
+	copy = lua_newuserdatauv(L, lua_rawlen(L, name) + 1, 0);
+	memcpy(copy, lua_tostring(L, name), lua_rawlen(L, name) + 1);
+	fz_hash_init(&hash);
+	fz_digest_with(L, &hash, lua_gettop(L) - 1, put_module, copy);
+	fz_hash_end(&hash, out);
+	lua_pop(L, 1);
+	lua_pushlstring(L, (const char *)out, sizeof(out));
+	lua_rawseti(L, -2, 0);
+	lua_pushvalue(L, name);
+	lua_pushvalue(L, -2);
+	lua_rawset(L, session);
+}
+
+void
+fz_digest_modules(struct fz_digest *d, int session)
+{
+	const struct fz_path root = { NULL, FZ_PATH_ROOT, 0, 0, NULL };
+	lua_State *L = d->L;
+	int top = lua_gettop(L), all = top + 1, name = top + 2, own = top + 3;
+
+	if (lua_rawlen(L, d->modules) == 0)
+		return;
+	luaL_checkstack(L, 20, NULL);
+	lua_newtable(L); /* name -> hash of the module itself */
+	for (lua_Integer i = 1; lua_rawgeti(L, d->modules, i) == LUA_TSTRING;
+	     i++) {
+		push_module(L, session, name);
+		for (lua_Integer k = 1; lua_rawgeti(L, own, k) == LUA_TSTRING;
+		     k++)
+			fz_digest_note_module(d);
+		lua_settop(L, own);
+		lua_pushvalue(L, name);
+		lua_rawgeti(L, own, 0);
+		lua_rawset(L, all);
+		lua_settop(L, all);
+	}
+	lua_settop(L, all);
+	fz_digest_tag(d, FZ_DIGEST_MODULE);
+	fz_digest_value(d, all, &root);
+	lua_settop(L, top);
+}
+
+/* digest(...) -> 32 hexadecimal digits */
+static int
+digest_hex(lua_State *L)
+{
+	static const char digits[] = "0123456789abcdef";
+	unsigned char out[FZ_HASH_BYTES];
+	char text[2 * FZ_HASH_BYTES];
+	int n = lua_gettop(L);
+
+	luaL_checkstack(L, 10, NULL);
+	lua_newtable(L);
+	fz_digest(L, 1, n, n + 1, out);
+	for (int i = 0; i < FZ_HASH_BYTES; i++) {
+		text[2 * i] = digits[out[i] >> 4];
+		text[2 * i + 1] = digits[out[i] & 15];
+	}
+	lua_pushlstring(L, text, sizeof(text));
+	return 1;
+}
+
+/* digest_in(session, ...) -> 16 bytes */
+static int
+digest_in(lua_State *L)
+{
+	unsigned char out[FZ_HASH_BYTES];
+
+	luaL_checktype(L, 1, LUA_TTABLE);
+	fz_digest(L, 2, lua_gettop(L) - 1, 1, out);
+	lua_pushlstring(L, (const char *)out, sizeof(out));
+	return 1;
+}
+
+/* digest_file(path) -> 16 bytes */
+static int
+digest_file(lua_State *L)
+{
+	struct fz_err err = { 0 };
+
+	luaL_checkstring(L, 1);
+	lua_settop(L, 1);
+	if (push_file_hash(L))
+		return 1;
+	fz_err_sys(&err, errno, "cannot read %.150s", lua_tostring(L, 1));
+	return fz_lerror_raise(L, &err);
+}
+
+static const luaL_Reg functions[] = {
+	{ "digest", digest_hex },
+	{ "digest_in", digest_in },
+	{ "digest_file", digest_file },
+	{ NULL, NULL },
+};
+
+int
+fz_digest_open(lua_State *L)
+{
+	luaL_setfuncs(L, functions, 0);
+	return 0;
+}

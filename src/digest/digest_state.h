@@ -1,0 +1,177 @@
+/*
+ * digest_state.h - what the files of the digest share.
+ *
+ * The digest is the hash of a text that is never decoded. Each value in it
+ * begins with a tag, and each list ends with one, so that different values have
+ * different texts. Objects are numbered in the order in which they are met; an
+ * object that is met again is written as a reference. If an object is nested
+ * too deep, only its number is written, and its contents follow behind the
+ * values.
+ */
+#ifndef FZ_DIGEST_STATE_H
+#define FZ_DIGEST_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <lua.h>
+
+#include "base/buf.h"
+#include "base/hash.h"
+#include "codec/path.h"
+#include "value/refmap.h"
+
+enum fz_digest_tag {
+	FZ_DIGEST_NIL = 'n',
+	FZ_DIGEST_FALSE = '-',
+	FZ_DIGEST_TRUE = '+',
+	FZ_DIGEST_INTEGER = 'i',
+	FZ_DIGEST_FLOAT = 'f',
+	FZ_DIGEST_NULL = '0', /* the light userdata NULL */
+	FZ_DIGEST_STRING = 's',
+	FZ_DIGEST_TABLE = 't',
+	/* precedes a table: its metatable, which has no name */
+	FZ_DIGEST_BARE = 'm',
+	FZ_DIGEST_CLASS = 'C', /* precedes a table: the name of its class */
+	FZ_DIGEST_PACKED =
+	    'P', /* the name of a class, and a value in place of the object */
+	FZ_DIGEST_END = ')',
+	FZ_DIGEST_REF = 'r',
+	FZ_DIGEST_LATER = 'l',
+	FZ_DIGEST_FUNCTION = 'F',
+	FZ_DIGEST_CELL = 'u',
+	FZ_DIGEST_GLOBAL = 'g',
+	FZ_DIGEST_GLOBALS = 'G',
+	FZ_DIGEST_NAMED = 'N', /* a kind and a name */
+	FZ_DIGEST_MODULE = 'M',
+	FZ_DIGEST_APART = 'A', /* the digest of a table alone */
+};
+
+/*
+ * The numbers of the objects that were met; the end of a scope removes its own
+ * objects.
+ */
+struct fz_digest_scope {
+	struct fz_refmap map;
+	struct fz_digest_scope *up;
+};
+
+/* The numbers of the objects of one of several entries that look the same. */
+struct fz_digest_range {
+	uint32_t from, end;
+};
+
+struct fz_digest {
+	lua_State *L;
+	struct fz_hash *hash;
+	struct fz_digest_scope scope, *inner;
+	const struct fz_refmap *loaded; /* modules; NULL until needed */
+	const struct fz_refmap *registered;
+	const void *globals;
+	struct fz_buf code;
+	uint32_t nobjects;
+	/* number of objects around; number of scopes around */
+	unsigned level, nested;
+	int value;       /* number of the current value, from 1 */
+	int later, kept; /* stack indexes of lists: postponed, alive */
+	lua_Integer nlater, nkept;
+	int modules; /* stack index of the list and set of modules to add */
+	int ranges;  /* stack index of the list of ranges of equal entries */
+	lua_Integer nranges;
+	int session;                   /* stack index of the session; 0: none */
+	struct fz_digest_use *uses;    /* uses of tables apart */
+	struct fz_digest_apart *apart; /* the table apart that is being read */
+};
+
+enum {
+	/* number of objects around one that is postponed */
+	FZ_DIGEST_DEPTH = 100,
+	FZ_DIGEST_NEST = 8, /* most tables as keys inside of each other */
+};
+
+/* Of digest.c: write a tag; write a tag with a string; write any value. */
+void fz_digest_tag(struct fz_digest *d, enum fz_digest_tag tag);
+void fz_digest_string(
+    struct fz_digest *d, enum fz_digest_tag tag, const char *s, size_t len);
+void fz_digest_value(struct fz_digest *d, int idx, const struct fz_path *at);
+
+/*
+ * If the object or variable at `p` was met before, write a reference and return
+ * true; else give it a number.
+ */
+bool fz_digest_known(
+    struct fz_digest *d, const void *p, const struct fz_path *at);
+
+/*
+ * Append the value on top to a list of `n` values. Makes the list if it is nil.
+ * [-1, +0, m]
+ */
+void fz_digest_append(struct fz_digest *d, int list, lua_Integer *n);
+
+/* Keep the object at `idx` alive until the end of the digest. */
+void fz_digest_keep(struct fz_digest *d, int idx);
+
+/* Write postponed objects until `mark` are left. */
+void fz_digest_rest(struct fz_digest *d, lua_Integer mark);
+
+/* Raise an error: the value at `at`, which is `what`, has no digest. */
+void fz_digest_refuse(
+    struct fz_digest *d, const char *what, const struct fz_path *at);
+
+/*
+ * Of digest_apart.c: write the value at `idx`, which a function holds. If it is
+ * a table apart, its own digest is written.
+ */
+void fz_digest_held(struct fz_digest *d, int idx, const struct fz_path *at);
+
+/*
+ * In a table that may be apart: whether the value at `idx` is plain. If it is
+ * not, the table is not apart.
+ */
+bool fz_digest_is_plain(struct fz_digest *d, int idx, int type);
+
+/* The number in such a table of the metatable at `mt`, which is outside. */
+uint32_t fz_digest_class_apart(struct fz_digest *d, int mt);
+
+/*
+ * digest.c: whether a table in such a table may have the metatable on top: it
+ * makes no other value of its object.
+ */
+bool fz_digest_has_plain_class(struct fz_digest *d, int idx);
+
+/* Whether the table that is being read may still be apart. */
+bool fz_digest_goes_on(const struct fz_digest *d);
+
+/*
+ * If the object at `p` is in a table apart that was met, set `*number` to its
+ * number and return true.
+ */
+bool fz_digest_find_apart(
+    const struct fz_digest *d, const void *p, uint32_t *number);
+
+/* Of digest_table.c: write the contents of the table at `t`. */
+void fz_digest_table(struct fz_digest *d, int t, const struct fz_path *at);
+
+/* Of digest_function.c: write the Lua function at `f`. */
+void fz_digest_function(struct fz_digest *d, int f, const struct fz_path *at);
+
+/*
+ * Of digest_module.c: note that a function uses the module whose name is on
+ * top, unless it belongs to Lua or to this library. [-1, +0, m]
+ */
+void fz_digest_note_module(struct fz_digest *d);
+
+/* Whether the object at `p` is a module that has been loaded. [-0, +0, m] */
+bool fz_digest_is_module(struct fz_digest *d, const void *p);
+
+/* Write all noted modules, and the modules that these use. */
+void fz_digest_modules(struct fz_digest *d, int session);
+
+/*
+ * Of digest.c: call `body` with a new state that writes into `hash`. Its list
+ * of modules is at `modules`. [-0, +0, e]
+ */
+void fz_digest_with(lua_State *L, struct fz_hash *hash, int modules,
+    void (*body)(struct fz_digest *d, void *ctx), void *ctx);
+
+#endif

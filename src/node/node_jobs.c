@@ -1,0 +1,230 @@
+#include "node/node_jobs.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "base/err.h"
+#include "wire/claim.h"
+#include "wire/mailbox.h"
+
+/* The longest pause between two checks while the worker starts nothing. */
+#define NODE_JOBS_PAUSE_NS (32 * FZ_CLOCK_MS)
+
+int
+fz_node_jobs_init(
+    struct fz_node_jobs *jobs, struct fz_buf *out, struct fz_err *err)
+{
+	*jobs = (struct fz_node_jobs){ .out = out, .check_ns = FZ_CLOCK_NEVER };
+	fz_wire_in_init(&jobs->unread);
+	jobs->mailbox = fz_mailbox_new(&jobs->block, err);
+	if (jobs->mailbox == NULL)
+		return -1;
+	fz_claim_init(&jobs->mailbox->held);
+	return 0;
+}
+
+/* One above the last number of a job or of a reply; `otherwise` for others. */
+static uint32_t
+end_of(const struct fz_frame *frame, uint32_t otherwise)
+{
+	uint32_t nitems = 1;
+	struct fz_reader body;
+
+	fz_reader_init(&body, frame->body, frame->len);
+	switch ((int)frame->type) {
+	case FZ_WIRE_JOB:
+	case FZ_WIRE_RESULT:
+	case FZ_WIRE_ERROR:
+		break;
+	case FZ_WIRE_CHUNK:
+		fz_reader_take(&body, 8); /* func, kind */
+		nitems = fz_reader_u32(&body);
+		break;
+	case FZ_WIRE_ITEMS:
+	case FZ_WIRE_VALUES:
+		nitems = fz_reader_u32(&body);
+		break;
+	default:
+		return otherwise;
+	}
+	return body.failed ? otherwise : frame->seq + nitems;
+}
+
+/*
+ * One above the item that started last. If a function of the worker has
+ * overwritten that, it is the current one.
+ */
+static uint32_t
+started(const struct fz_node_jobs *jobs)
+{
+	const struct fz_claim *held = &jobs->mailbox->held;
+
+	if (fz_claim_is_whole(held))
+		return fz_claim_started(held);
+	return jobs->answered + (jobs->answered != jobs->came);
+}
+
+/* Report the start of items to the parent. */
+static void
+announce(struct fz_node_jobs *jobs)
+{
+	uint32_t end = started(jobs);
+	size_t start;
+
+	if ((int32_t)(end - jobs->announced) <= 0 ||
+	    (int32_t)(end - jobs->came) > 0)
+		return;
+	start = fz_wire_begin(jobs->out, FZ_WIRE_STARTED, 0, jobs->announced);
+	fz_buf_put_u32(jobs->out, end - jobs->announced);
+	fz_wire_end(jobs->out, start);
+	jobs->announced = end;
+}
+
+static void
+check_soon(struct fz_node_jobs *jobs)
+{
+	jobs->pause_ns = FZ_NODE_JOBS_QUIET_NS;
+	jobs->check_ns = FZ_CLOCK_NEVER;
+	if (jobs->answered != jobs->came)
+		jobs->check_ns = fz_clock_after(fz_clock_ns(), jobs->pause_ns);
+}
+
+static void
+recall(struct fz_node_jobs *jobs, uint32_t end)
+{
+	struct fz_claim *held = &jobs->mailbox->held;
+	size_t start;
+
+	if (!fz_claim_is_whole(held))
+		return; /* the worker may start these items */
+	fz_claim_recall(held, end);
+	announce(jobs);
+	start = fz_wire_begin(jobs->out, FZ_WIRE_RECALLED, 0, end);
+	fz_buf_put_u32(jobs->out, 0);
+	fz_wire_end(jobs->out, start);
+}
+
+void
+fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame)
+{
+	bool idle = jobs->answered == jobs->came;
+
+	if (frame->type == FZ_WIRE_RECALL)
+		recall(jobs, frame->seq);
+	jobs->came = end_of(frame, jobs->came);
+	if (idle)
+		check_soon(jobs);
+}
+
+/* Pass on a frame of the worker. */
+static void
+pass_on(struct fz_node_jobs *jobs, const struct fz_frame *frame)
+{
+	fz_buf_put(jobs->out, frame->body - FZ_WIRE_HEADER,
+	    FZ_WIRE_HEADER + frame->len);
+	jobs->answered = end_of(frame, jobs->answered);
+	if ((int32_t)(jobs->answered - jobs->announced) > 0)
+		jobs->announced = jobs->answered;
+}
+
+static void
+note_replies(struct fz_node_jobs *jobs)
+{
+	fz_claim_settle(&jobs->mailbox->held, jobs->answered);
+	check_soon(jobs);
+}
+
+int
+fz_node_jobs_read(struct fz_node_jobs *jobs, int fd)
+{
+	struct fz_wire_in *in = &jobs->unread;
+	ptrdiff_t got = fz_wire_fill(in, fd);
+	struct fz_frame frame;
+	uint32_t answered = jobs->answered;
+	int rc = 0;
+
+	if (got < 0 && errno == EAGAIN)
+		return -1;
+	if (got <= 0)
+		return 0;
+	jobs->nread += (uint64_t)got;
+	while ((rc = fz_wire_next(in, &frame, NULL)) == 1) {
+		uint64_t end = jobs->nread - (in->buf.len - in->at);
+
+		if (end <= jobs->npassed)
+			continue; /* it was in the mailbox before */
+		pass_on(jobs, &frame);
+		jobs->npassed = end;
+	}
+	if (jobs->answered != answered)
+		note_replies(jobs);
+	return rc == 0;
+}
+
+/* Pass on what `frames` has from byte `from` of all replies on. */
+static void
+pass_copies(
+    struct fz_node_jobs *jobs, const struct fz_buf *frames, uint64_t from)
+{
+	const unsigned char *at = frames->data, *end = at + frames->len;
+	struct fz_frame frame;
+
+	while (fz_wire_scan(&at, end, &frame, NULL) == 1 &&
+	       !(frame.flags & FZ_WIRE_GROWS)) {
+		uint64_t to = from + (uint64_t)(at - frames->data);
+
+		if (to <= jobs->npassed)
+			continue;
+		pass_on(jobs, &frame);
+		jobs->npassed = to;
+	}
+}
+
+/* Whether there were replies that are finished and not written. */
+static bool
+take_unwritten(struct fz_node_jobs *jobs)
+{
+	struct fz_mailbox *mailbox = jobs->mailbox;
+	uint64_t written = atomic_load(&mailbox->written);
+	uint32_t answered = jobs->answered;
+	struct fz_buf frames = FZ_BUF_INIT;
+
+	/* Other replies come through the socket: those that were written
+	 * meanwhile, and those behind replies that are not read yet. */
+	if (fz_mailbox_peek(mailbox, &frames) == 1 &&
+	    atomic_load(&mailbox->written) == written &&
+	    written <= jobs->npassed)
+		pass_copies(jobs, &frames, written);
+	fz_buf_fini(&frames);
+	return jobs->answered != answered;
+}
+
+void
+fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns)
+{
+	if (take_unwritten(jobs))
+		note_replies(jobs);
+	announce(jobs);
+	jobs->check_ns = FZ_CLOCK_NEVER;
+	/* The reply to an announced item is written at once. */
+	if (jobs->answered == jobs->came || jobs->announced != jobs->answered)
+		return;
+	if (jobs->pause_ns < NODE_JOBS_PAUSE_NS)
+		jobs->pause_ns *= 2;
+	jobs->check_ns = fz_clock_after(now_ns, jobs->pause_ns);
+}
+
+void
+fz_node_jobs_end(struct fz_node_jobs *jobs)
+{
+	take_unwritten(jobs);
+	announce(jobs);
+}
+
+void
+fz_node_jobs_fini(struct fz_node_jobs *jobs)
+{
+	fz_mailbox_free(jobs->mailbox, jobs->block);
+	fz_mailbox_block_drop(jobs->block);
+	fz_wire_in_fini(&jobs->unread);
+}

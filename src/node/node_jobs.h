@@ -1,0 +1,73 @@
+/*
+ * node_jobs.h - what the process on a node knows of the jobs of its worker.
+ *
+ *	parent === jobs sent ahead ===> this process ===> worker
+ *
+ * The parent sends several quick jobs ahead, so that the way to the node costs
+ * less. This process passes them on, and shares the mailbox of the worker:
+ * it takes back at once what the parent recalls, although the worker computes;
+ * it announces what has started, unless the reply comes within a moment; and it
+ * passes on replies that are finished and not written, also those of a worker
+ * that has died.
+ */
+#ifndef FZ_NODE_JOBS_H
+#define FZ_NODE_JOBS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "wire/wire.h"
+
+struct fz_err;
+struct fz_mailbox;
+struct fz_mailbox_block;
+
+/* An item that takes longer is announced. */
+#define FZ_NODE_JOBS_QUIET_NS FZ_CLOCK_MS
+
+struct fz_node_jobs {
+	struct fz_mailbox *mailbox; /* shared with the worker */
+	struct fz_mailbox_block *block;
+	struct fz_buf *out;       /* frames for the parent */
+	struct fz_wire_in unread; /* the last reply that came in part */
+	uint64_t nread;           /* bytes of replies that were read */
+	uint64_t npassed; /* the same, passed on; from the mailbox, too */
+	/*
+	 * One above the number of the last item that came, that is answered,
+	 * and that the parent knows to have started.
+	 */
+	uint32_t came, answered, announced;
+	int64_t pause_ns; /* from one check for starts to the next one */
+	int64_t check_ns; /* the next check; FZ_CLOCK_NEVER: none is needed */
+};
+
+/*
+ * Before the worker is forked. `out` is the caller's, and outlives `jobs`. 0,
+ * or -1 and `err`.
+ */
+int fz_node_jobs_init(
+    struct fz_node_jobs *jobs, struct fz_buf *out, struct fz_err *err);
+
+/* Note a frame of the parent, which the caller passes on. Answer a RECALL. */
+void fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame);
+
+/*
+ * Read replies from `fd` and pass them on. 1; 0 at their end, or if they are no
+ * replies; -1 if there are none now.
+ */
+int fz_node_jobs_read(struct fz_node_jobs *jobs, int fd);
+
+/*
+ * Once it is `check_ns`: announce what has started, and pass on replies that
+ * were not written. The replies that were written have been read.
+ */
+void fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns);
+
+/* Do the same for a worker that has ended. */
+void fz_node_jobs_end(struct fz_node_jobs *jobs);
+
+void fz_node_jobs_fini(struct fz_node_jobs *jobs);
+
+#endif

@@ -1,0 +1,369 @@
+/* sigaction, setpgid, on_exit and sigset_t are POSIX, Linux and GNU. */
+#define _GNU_SOURCE
+#include "proc/proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "proc/children.h"
+#include "os/cwd.h"
+#include "os/fd.h"
+#include "proc/proc_state.h"
+#include "os/process.h"
+#include "proc/proctree.h"
+#include "os/stdio.h"
+
+/* Time that killed descendants have to die. */
+#define ORPHANS_NS FZ_CLOCK_SECOND
+
+#ifdef FZ_COVERAGE
+void __gcov_dump(void);
+#endif
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#endif
+
+bool
+fz_proc_reap_killed(pid_t which, int64_t ns)
+{
+	const struct timespec nap = { 0, FZ_CLOCK_MS };
+	int64_t deadline = fz_clock_ns() + ns;
+	pid_t got;
+
+	while ((got = waitpid(which, NULL, WNOHANG)) != -1 || errno == EINTR) {
+		if (got == 0 && nanosleep(&nap, NULL) == 0 &&
+		    fz_clock_ns() > deadline)
+			return false;
+	}
+	return true;
+}
+
+/* Zombies count, because live children may exist beside them. */
+static bool
+has_children(void)
+{
+	siginfo_t info;
+
+	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) ==
+		   0 ||
+	       errno != ECHILD;
+}
+
+/*
+ * End all descendants; they would become children of the parent.
+ * Async-signal-safe.
+ */
+static void
+end_children(void)
+{
+	if (!has_children())
+		return;
+	/* Free two descriptors for the search: all numbers may be in use. */
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	fz_proctree_kill(getpid());
+	fz_proc_reap_killed(-1, ORPHANS_NS);
+}
+
+/*
+ * End all descendants and this process; if it leads its group, the group, too.
+ */
+static _Noreturn void
+end_all(void)
+{
+	end_children();
+	if (getpgrp() == getpid())
+		kill(0, SIGKILL);
+	kill(getpid(), SIGKILL);
+	_exit(128 + SIGKILL);
+}
+
+/*
+ * Handles DEATH_SIGNAL, which the parent sends, and SIGCONT, which the kernel
+ * sends when the parent dies. SIGCONT also discards a pending stop and wakes a
+ * stopped process; no other signal does. The kernel sends it even if only the
+ * thread that forked this process ends, so the parent is checked. The handler
+ * interrupts the user's code anywhere, in a loop or in system().
+ */
+static void
+on_parent_death(int sig, siginfo_t *info, void *context)
+{
+	(void)sig;
+	(void)context;
+	if (getppid() != fz_process.parent ||
+	    (info->si_code == SI_QUEUE && info->si_pid == fz_process.parent))
+		end_all();
+}
+
+/*
+ * The kernel sends SIGHUP to a process that was stopped when its parent died,
+ * and wakes it, before the process sees SIGCONT.
+ */
+static void
+on_hangup(int sig)
+{
+	if (getppid() != fz_process.parent)
+		end_all();
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+/*
+ * End all descendants, then this process by the same signal. SIGPIPE is handled
+ * because the pipes of a killed parent close before the kernel reports its
+ * death: a child that writes just then must not leave its descendants running.
+ */
+static void
+on_terminate(int sig)
+{
+	end_children();
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+const int fz_proc_ignored[FZ_PROC_NIGNORED] = { SIGINT, SIGTTIN, SIGTTOU };
+
+static int
+default_signals(struct fz_err *err)
+{
+	struct sigaction action;
+	int sig;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = SIG_DFL;
+	/*
+	 * The calls for SIGKILL, SIGSTOP and libc's own signals fail, which is
+	 * harmless.
+	 */
+	for (sig = 1; sig <= SIGRTMAX; sig++)
+		sigaction(sig, &action, NULL);
+	action.sa_handler = SIG_IGN;
+	for (size_t i = 0; i < FZ_PROC_NIGNORED; i++)
+		sigaction(fz_proc_ignored[i], &action, NULL);
+	sigfillset(&action.sa_mask);
+	action.sa_handler = on_hangup;
+	sigaction(SIGHUP, &action, NULL);
+	action.sa_handler = on_terminate;
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGPIPE, &action, NULL);
+	action.sa_sigaction = on_parent_death;
+	action.sa_flags = SA_RESTART | SA_SIGINFO;
+	if (sigaction(SIGCONT, &action, NULL) == -1 ||
+	    sigaction(DEATH_SIGNAL, &action, NULL) == -1)
+		return fz_err_sys(err, errno, "cannot handle a signal");
+	return 0;
+}
+
+/*
+ * The name tells the parent that this process ends with it: see is_tied(). If
+ * the parent dies, its own parent finds this process in the parent's group, and
+ * by its name from then on. So it has its name before it leaves that group, and
+ * the parent does not take it out.
+ */
+static int
+tie_to_parent(pid_t parent, struct fz_err *err)
+{
+	char name[32];
+
+	fz_process.parent = parent;
+	if (prctl(PR_SET_PDEATHSIG, SIGCONT) == -1)
+		return fz_err_sys(err, errno, "cannot watch the parent");
+	if (getppid() != parent) /* the parent died before prctl() */
+		end_all();
+	fz_proc_format_name(name, sizeof(name), parent);
+	prctl(PR_SET_NAME, name);
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) == -1)
+		return fz_err_sys(err, errno, "cannot adopt orphans");
+	if (setpgid(0, 0) == -1)
+		return fz_err_sys(err, errno, "cannot lead a process group");
+	return 0;
+}
+
+/* Make `fd` the descriptor `as`, which stays open across exec. */
+static int
+take_as(int fd, int as, struct fz_err *err)
+{
+	if (fd == as ? fcntl(fd, F_SETFD, 0) == -1 : dup2(fd, as) == -1)
+		return fz_err_sys(
+		    err, errno, "cannot redirect descriptor %d", as);
+	return 0;
+}
+
+static int
+redirect(const struct fz_proc_opts *opts, struct fz_err *err)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int out = opts->out, errors = opts->err;
+
+	if (null == -1)
+		return fz_err_sys(err, errno, "cannot open /dev/null");
+	/*
+	 * If the caller has closed standard descriptors, a pipe may have one of
+	 * their numbers.
+	 */
+	if (errors >= 0 && errors < STDERR_FILENO &&
+	    (errors = fcntl(errors, F_DUPFD_CLOEXEC, 3)) == -1)
+		return fz_err_sys(err, errno, "cannot move a descriptor");
+	if (out == STDIN_FILENO && (out = fcntl(out, F_DUPFD_CLOEXEC, 3)) == -1)
+		return fz_err_sys(err, errno, "cannot move a descriptor");
+	if (take_as(null, STDIN_FILENO, err) == -1 ||
+	    (out != -1 && take_as(out, STDOUT_FILENO, err) == -1) ||
+	    (errors != -1 && take_as(errors, STDERR_FILENO, err) == -1))
+		return -1;
+	if (null > STDERR_FILENO)
+		close(null);
+	return 0;
+}
+
+/* "FZLUA_WORKER=4711", which the programs that a worker starts inherit. */
+void
+fz_proc_format_mark(char *mark, size_t len, pid_t pid)
+{
+	snprintf(mark, len, FZ_PROC_MARK "=%ld", (long)pid);
+}
+
+/*
+ * "fzlua/4711": the parent of a worker, for users and for the process that
+ * adopts the worker when that parent dies.
+ */
+void
+fz_proc_format_name(char *name, size_t len, pid_t parent)
+{
+	snprintf(name, len, FZ_PROCTREE_WORKER "%ld", (long)parent);
+}
+
+/*
+ * fz_process.mark is itself the entry of the environment: a child writes its
+ * number over the number of its parent, because setenv() would take as long as
+ * the fork.
+ */
+void
+fz_proc_export_mark(void)
+{
+	fz_proc_format_mark(fz_process.mark, sizeof(fz_process.mark), 0);
+	putenv(fz_process.mark);
+}
+
+static int
+set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
+{
+	/*
+	 * The handlers come first: SIG_DFL discards a SIGCONT that is pending
+	 * because the parent has died.
+	 */
+	int rc = default_signals(err);
+
+	if (tie_to_parent(parent, err) == -1)
+		rc = -1;
+	fz_stdio_in_child();
+	if (fz_process.mark[0] != '\0')
+		fz_proc_format_mark(
+		    fz_process.mark, sizeof(fz_process.mark), getpid());
+	return rc == 0 ? redirect(opts, err) : -1;
+}
+
+bool
+fz_proc_is_child(void)
+{
+	return fz_process.depth != 0;
+}
+
+/* In the child: wait until the parent watches this process. */
+static void
+wait_until_watched(struct birth *birth)
+{
+	char byte;
+
+	fz_fd_close(&birth->watched[1]);
+	if (birth->watched[0] != -1)
+		fz_fd_read(birth->watched[0], &byte, 1);
+	fz_fd_close(&birth->watched[0]);
+}
+
+/* A handler of exit(); it runs before the handlers of the parent. */
+static void
+leave_on_exit(int status, void *ctx)
+{
+	(void)ctx;
+	fz_proc_exit(status);
+}
+
+/*
+ * Make exit() leave the child as fz_proc_exit() does. If the parent has other
+ * threads, do not: one of them may have held the lock of the exit handlers.
+ */
+static void
+catch_exit(bool alone)
+{
+	if (!fz_process.catches_exit && alone)
+		fz_process.catches_exit = on_exit(leave_on_exit, NULL) == 0;
+}
+
+_Noreturn void
+fz_proc_run_child(struct birth *birth, const struct fz_proc_opts *opts,
+    fz_proc_main entry, void *ctx)
+{
+	struct fz_err err = { 0 };
+	int rc = set_up(opts, birth->parent, &err);
+	sigset_t none;
+
+	catch_exit(birth->alone);
+	wait_until_watched(birth);
+	fz_process.depth++;
+	fz_cwd_in_child();
+	fz_clock_in_child();
+	if (opts->children != NULL)
+		fz_children_in_child(opts->children);
+	fz_proc_forget_children();
+#ifdef VALGRIND_CLO_CHANGE
+	/*
+	 * A host may run under valgrind. At the end of the child its search for
+	 * leaks would touch every page of the heap and of the arena.
+	 */
+	VALGRIND_CLO_CHANGE("--leak-check=no");
+#endif
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+	fz_proc_exit(entry(ctx, rc == 0 ? NULL : &err));
+}
+
+int
+fz_proc_enter(pid_t parent, int *keep, size_t nkeep, struct fz_err *err)
+{
+	const struct fz_proc_opts opts = { .out = -1, .err = -1 };
+	sigset_t none;
+
+	fz_fd_close_others(keep, nkeep);
+	fz_proc_export_mark();
+	if (set_up(&opts, parent, err) == -1)
+		return -1;
+	catch_exit(true);
+	fz_process.depth++;
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+	return 0;
+}
+
+_Noreturn void
+fz_proc_exit(int status)
+{
+	/* A closed pipe must not end this process before its descendants. */
+	signal(SIGPIPE, SIG_IGN);
+	fflush(NULL);
+	end_children();
+#ifdef FZ_COVERAGE
+	__gcov_dump();
+#endif
+	_exit(status);
+}

@@ -1,0 +1,89 @@
+/*
+ * event_log.h - the events of a run or a batch, in the order of time.
+ *
+ * The log passes them on to a progress function, which reads its list, to a
+ * trace (trace.h), which keeps the ends of attempts, or to both.
+ */
+#ifndef FZ_EVENT_LOG_H
+#define FZ_EVENT_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "trace/job_event.h"
+
+struct fz_change;
+struct fz_failure;
+struct fz_job;
+struct fz_trace;
+struct fz_trace_names;
+
+/* All zero at first, which records nothing. */
+struct fz_event_log {
+	/* change of the object; NULL: events are not listed */
+	struct fz_change *change;
+	struct fz_job_event *list;
+	/* index of the next event to take; number of events; room */
+	size_t at, n, cap;
+	struct fz_trace *trace; /* a reference to the trace; NULL: none */
+	/* a reference to the names: one for each node, or a single one */
+	struct fz_trace_names *names;
+	bool of_items; /* a single name stands for all items */
+	pid_t pid;     /* with a trace: pid of this process */
+	/*
+	 * With a trace: the time of the newest end of an attempt, or of the
+	 * start.
+	 */
+	int64_t now_ns;
+};
+
+/* Whether anything reads the events. */
+static inline bool
+fz_event_log_wanted(const struct fz_event_log *log)
+{
+	return log->change != NULL || log->trace != NULL;
+}
+
+/* Whether anything reads the events of this kind: a trace has ends only. */
+static inline bool
+fz_event_log_wants(const struct fz_event_log *log, enum fz_job_event_kind kind)
+{
+	return log->change != NULL ||
+	       (log->trace != NULL && kind != FZ_JOB_EVENT_START &&
+		   kind != FZ_JOB_EVENT_LIST);
+}
+
+/* Pass events on to a trace as well, with the names of the nodes or items. */
+void fz_event_log_trace(struct fz_event_log *log, struct fz_trace *trace,
+    struct fz_trace_names *names, bool of_items);
+
+/*
+ * Set what a trace records of an attempt that has ended: its job, and its
+ * failure or NULL. Does nothing without a trace.
+ */
+void fz_event_log_describe(const struct fz_event_log *log,
+    struct fz_job_event *event, const struct fz_job *job,
+    const struct fz_failure *failure);
+
+/*
+ * The memory for the next event, which the caller sets: that of the trace, so
+ * that fz_event_log_add() need not copy the event, or else `own`.
+ */
+struct fz_job_event *fz_event_log_room(
+    const struct fz_event_log *log, struct fz_job_event *own);
+
+/*
+ * Add an event, with its failure or NULL. The event is lost if there is no
+ * memory.
+ */
+void fz_event_log_add(struct fz_event_log *log,
+    const struct fz_job_event *event, const struct fz_failure *failure);
+
+/* Take the oldest event. Returns 1, or 0 if there is none. */
+int fz_event_log_next(struct fz_event_log *log, struct fz_job_event *event);
+
+void fz_event_log_fini(struct fz_event_log *log);
+
+#endif

@@ -1,0 +1,608 @@
+#include "trace/trace_format.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <utf8proc.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "trace/job_event.h"
+#include "trace/trace.h"
+
+/* Room for a line without its names. */
+enum { LINE_ROOM = 640 };
+
+/*
+ * Copy a text to memory that is large enough. Inline, because the compiler
+ * knows the length of most texts.
+ */
+static inline unsigned char *
+text(unsigned char *p, const char *s)
+{
+	size_t n = strlen(s);
+
+	memcpy(p, s, n);
+	return p + n;
+}
+
+/* The numbers from 00 to 99, because two digits at once take half the time. */
+static const char pairs[] =
+    "00010203040506070809101112131415161718192021222324"
+    "25262728293031323334353637383940414243444546474849"
+    "50515253545556575859606162636465666768697071727374"
+    "75767778798081828384858687888990919293949596979899";
+
+static size_t
+count_digits(uint64_t v)
+{
+	size_t n = 1;
+
+	for (; v >= 10000; v /= 10000)
+		n += 4;
+	return n + (v >= 10) + (v >= 100) + (v >= 1000);
+}
+
+static unsigned char *
+long_number(unsigned char *p, uint64_t v)
+{
+	unsigned char *end = p + count_digits(v), *at = end;
+
+	for (; v >= 100; v /= 100)
+		memcpy(at -= 2, pairs + v % 100 * 2, 2);
+	if (v >= 10)
+		memcpy(p, pairs + v * 2, 2);
+	else
+		*p = (unsigned char)('0' + v);
+	return end;
+}
+
+static inline unsigned char *
+number(unsigned char *p, uint64_t v)
+{
+	if (v >= 100)
+		return long_number(p, v);
+	if (v < 10) {
+		*p = (unsigned char)('0' + v);
+		return p + 1;
+	}
+	memcpy(p, pairs + v * 2, 2);
+	return p + 2;
+}
+
+/* Digits that are kept, all bytes of them, whose number the compiler knows. */
+static inline unsigned char *
+copy_digits(unsigned char *p, const struct fz_trace_digits *digits)
+{
+	memcpy(p, digits->bytes, sizeof(digits->bytes));
+	return p + digits->n;
+}
+
+/* Keep the digits of `v`, from `from` to `p`, and what is behind. Returns `p`.
+ */
+static inline unsigned char *
+keep_digits(struct fz_trace_digits *digits, uint64_t v,
+    const unsigned char *from, unsigned char *p)
+{
+	digits->of = v;
+	digits->n = (size_t)(p - from);
+	memcpy(digits->bytes, from, sizeof(digits->bytes));
+	return p;
+}
+
+/* A number that is probably the same as in a line before. */
+static inline unsigned char *
+same_number(unsigned char *p, struct fz_trace_digits *digits, uint64_t v)
+{
+	if (digits->n != 0 && digits->of == v)
+		return copy_digits(p, digits);
+	return keep_digits(digits, v, p, number(p, v));
+}
+
+/* Exactly three digits of `v`. */
+static unsigned char *
+three_digits(unsigned char *p, uint64_t v)
+{
+	*p++ = (unsigned char)('0' + v / 100);
+	memcpy(p, pairs + v % 100 * 2, 2);
+	return p + 2;
+}
+
+/* Nanoseconds as units of `per` nanoseconds with three decimals. */
+static unsigned char *
+decimal(unsigned char *p, int64_t ns, int64_t per)
+{
+	p = number(p, (uint64_t)(ns / per));
+	*p++ = '.';
+	return three_digits(p, (uint64_t)(ns % per / (per / 1000)));
+}
+
+/* A point and six digits of a number of nanoseconds below a second. */
+static unsigned char *
+fraction(unsigned char *p, uint32_t ns)
+{
+	uint32_t us = ns / 1000, high = us / 10000, low = us - high * 10000;
+
+	*p = '.';
+	memcpy(p + 1, pairs + high * 2, 2);
+	memcpy(p + 3, pairs + low / 100 * 2, 2);
+	memcpy(p + 5, pairs + low % 100 * 2, 2);
+	return p + 7;
+}
+
+/* Begin another second; returns how much of it is over. */
+static uint64_t
+begin_second(struct fz_trace_file *file, uint64_t wall_ns)
+{
+	uint64_t s = wall_ns / FZ_CLOCK_SECOND;
+	unsigned char digits[sizeof(file->second.bytes)] = { 0 };
+
+	file->second_ns = s * FZ_CLOCK_SECOND;
+	keep_digits(&file->second, s, digits, number(digits, s));
+	return wall_ns - file->second_ns;
+}
+
+/* The seconds since 1970 of a time of the clock; sets what is behind them. */
+static inline unsigned char *
+second(unsigned char *p, struct fz_trace_file *file, int64_t ns, uint32_t *rest)
+{
+	uint64_t wall_ns = (uint64_t)(ns + file->wall_ns);
+	uint64_t over_ns = wall_ns - file->second_ns;
+
+	if (over_ns >= FZ_CLOCK_SECOND)
+		over_ns = begin_second(file, wall_ns);
+	*rest = (uint32_t)over_ns;
+	return copy_digits(p, &file->second);
+}
+
+/* A time of the clock in seconds since 1970, with six decimals. */
+static unsigned char *
+seconds(unsigned char *p, struct fz_trace_file *file, int64_t ns)
+{
+	uint32_t rest;
+
+	p = second(p, file, ns, &rest);
+	return fraction(p, rest);
+}
+
+/* The same in microseconds, with three decimals. */
+static unsigned char *
+wall_micros(unsigned char *p, struct fz_trace_file *file, int64_t ns)
+{
+	uint32_t rest;
+
+	p = second(p, file, ns, &rest);
+	p = three_digits(p, rest / 1000000);
+	p = three_digits(p, rest / 1000 % 1000);
+	*p++ = '.';
+	return three_digits(p, rest % 1000);
+}
+
+/* The same in seconds, with three decimals. */
+static unsigned char *
+wall_millis(unsigned char *p, struct fz_trace_file *file, int64_t ns)
+{
+	uint32_t rest;
+
+	p = second(p, file, ns, &rest);
+	*p++ = '.';
+	return three_digits(p, rest / 1000000);
+}
+
+/* Seconds with six decimals. */
+static unsigned char *
+micros(unsigned char *p, uint64_t ns)
+{
+	uint64_t s = ns / FZ_CLOCK_SECOND;
+
+	return fraction(number(p, s), (uint32_t)(ns - s * FZ_CLOCK_SECOND));
+}
+
+/* A member with a number, unless the number is 0, which means unknown. */
+static unsigned char *
+member(unsigned char *p, const char *name, uint64_t v)
+{
+	return v != 0 ? number(text(p, name), v) : p;
+}
+
+const char *
+fz_trace_word(const struct fz_job_event *event)
+{
+	if (event->kind == FZ_JOB_EVENT_DONE)
+		return "done";
+	if (event->kind == FZ_JOB_EVENT_RETRY)
+		return "retry";
+	if (event->kind == FZ_JOB_EVENT_CACHED)
+		return "cached";
+	return event->pid == 0 ? "cancelled" : "failed";
+}
+
+int64_t
+fz_trace_started(const struct fz_job_event *event)
+{
+	return event->ended_ns - event->took_ns * event->n;
+}
+
+/* Append the character at `s`; returns its length in bytes. */
+static size_t
+put_character(struct fz_buf *out, const char *s)
+{
+	utf8proc_int32_t c;
+	utf8proc_ssize_t n =
+	    utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &c);
+	char escaped[8];
+
+	if (n <= 0) { /* not UTF-8, as JSON must be */
+		fz_buf_put(out, "\\ufffd", 6);
+		return 1;
+	}
+	if (c == '"' || c == '\\')
+		fz_buf_put(out, "\\", 1);
+	if (c >= ' ' && c != 0x7f)
+		fz_buf_put(out, s, (size_t)n);
+	else
+		fz_buf_put(out, escaped,
+		    (size_t)snprintf(
+			escaped, sizeof(escaped), "\\u%04x", (unsigned)c));
+	return (size_t)n;
+}
+
+static bool
+is_plain(unsigned char c)
+{
+	return c >= ' ' && c < 0x7f && c != '"' && c != '\\';
+}
+
+void
+fz_trace_put_string(struct fz_buf *out, const char *s)
+{
+	fz_buf_put(out, "\"", 1);
+	while (*s != '\0') {
+		size_t n = 0;
+
+		while (is_plain((unsigned char)s[n]))
+			n++;
+		fz_buf_put(out, s, n);
+		s += n;
+		if (*s != '\0')
+			s += put_character(out, s);
+	}
+	fz_buf_put(out, "\"", 1);
+}
+
+/* The members that the objects of both JSON formats have. */
+static unsigned char *
+put_members(
+    unsigned char *p, struct fz_trace_file *file, const struct fz_job_event *e)
+{
+	p = member(p, ",\"item\":", e->item);
+	p = member(p, ",\"index\":", e->first);
+	if (e->n == 1 && e->attempt == 1) {
+		p = text(p, ",\"n\":1,\"attempt\":1");
+	} else {
+		p = number(text(p, ",\"n\":"), e->n);
+		p = member(p, ",\"attempt\":", e->attempt);
+	}
+	p = member(p, ",\"sent\":", e->nsent);
+	p = member(p, ",\"received\":", e->nreceived);
+	if (e->cpu_ns != 0)
+		p = micros(text(p, ",\"cpu\":"), e->cpu_ns);
+	if (e->peak_rss != 0)
+		p = same_number(text(p, ",\"peak\":"),
+		    &file->peaks[e->pid % FZ_TRACE_WORKERS], e->peak_rss);
+	if (e->err == FZ_ERR_NONE)
+		return p;
+	p = text(text(p, ",\"error\":\""),
+	    fz_err_kind_name((enum fz_err_kind)e->err));
+	*p++ = '"';
+	p = member(p, ",\"signal\":", (uint64_t)e->signal);
+	if (e->exitcode >= 0)
+		p = number(text(p, ",\"exitcode\":"), (uint64_t)e->exitcode);
+	return p;
+}
+
+/* The name of an event; an empty one if it has none, or there is no memory. */
+static const struct fz_trace_name *
+name_of(const struct fz_job_event *e)
+{
+	static const struct fz_trace_name none = { .len = 0 };
+	struct fz_trace_name *name = e->name;
+
+	if (name == NULL || (name->len == 0 && fz_trace_name_write(name) != 0))
+		return &none;
+	return name;
+}
+
+/* Its members; most are short, and a copy of a known length is quick. */
+static inline unsigned char *
+put_names(unsigned char *p, const struct fz_trace_name *name)
+{
+	if (name->len <= FZ_TRACE_SHORT)
+		memcpy(p, name->members.few, FZ_TRACE_SHORT);
+	else
+		memcpy(p, name->members.many, name->len);
+	return p + name->len;
+}
+
+/* Room for a line and `nnames` bytes of names; NULL if there is no memory. */
+static unsigned char *
+begin_line(struct fz_buf *out, size_t nnames)
+{
+	return fz_buf_reserve(out, LINE_ROOM + nnames);
+}
+
+/* Add members with texts of any length, and the end of the line. */
+static inline void
+end_object(struct fz_buf *out, unsigned char *p, const struct fz_job_event *e,
+    const char *end)
+{
+	if (e->node == NULL && e->text == NULL) {
+		out->len = (size_t)(text(p, end) - out->data);
+		return;
+	}
+	out->len = (size_t)(p - out->data);
+	if (e->node != NULL) {
+		fz_buf_put(out, ",\"node\":", 8);
+		fz_trace_put_string(out, e->node);
+	}
+	if (e->text != NULL) {
+		fz_buf_put(out, ",\"message\":", 11);
+		fz_trace_put_string(out, e->text);
+	}
+	fz_buf_put(out, end, strlen(end));
+}
+
+static void
+end_line(struct fz_buf *out, unsigned char *p)
+{
+	*p++ = '\n';
+	out->len = (size_t)(p - out->data);
+}
+
+static void
+put_mark(struct fz_buf *out, struct fz_trace_file *file, const char *word)
+{
+	unsigned char *p = begin_line(out, 0);
+
+	if (p == NULL)
+		return;
+	p = text(text(text(p, "{\"event\":\""), word), "\",\"time\":");
+	p = seconds(p, file, fz_clock_ns());
+	p = number(text(p, ",\"pid\":"), (uint64_t)file->pid);
+	p = member(p, ",\"lost\":", file->nlost);
+	*p++ = '}';
+	end_line(out, p);
+}
+
+static void
+jsonl_begin(struct fz_buf *out, struct fz_trace_file *file)
+{
+	put_mark(out, file, "begin");
+}
+
+static void
+jsonl_end(struct fz_buf *out, struct fz_trace_file *file)
+{
+	put_mark(out, file, "end");
+}
+
+/* The end of an event, whose digits are those of the next start, probably. */
+static unsigned char *
+put_end(unsigned char *p, struct fz_trace_file *file, int64_t ended_ns)
+{
+	p = text(p, ",\"ended\":");
+	return keep_digits(
+	    &file->ended, (uint64_t)ended_ns, p, seconds(p, file, ended_ns));
+}
+
+static unsigned char *
+put_start(unsigned char *p, struct fz_trace_file *file, int64_t started_ns)
+{
+	p = text(p, ",\"started\":");
+	if (file->ended.n != 0 && file->ended.of == (uint64_t)started_ns)
+		return copy_digits(p, &file->ended);
+	return seconds(p, file, started_ns);
+}
+
+static void
+jsonl_event(struct fz_buf *out, struct fz_trace_file *file,
+    const struct fz_job_event *e)
+{
+	const struct fz_trace_name *name = name_of(e);
+	unsigned char *p = begin_line(out, name->len);
+
+	if (p == NULL)
+		return;
+	file->nlines++;
+	if (e->kind == FZ_JOB_EVENT_DONE) {
+		p = text(p, "{\"event\":\"done\"");
+	} else {
+		p = text(text(p, "{\"event\":\""), fz_trace_word(e));
+		*p++ = '"';
+	}
+	p = put_members(put_names(p, name), file, e);
+	if (e->queued_ns != 0)
+		p = seconds(text(p, ",\"queued\":"), file, e->queued_ns);
+	p = put_start(p, file, fz_trace_started(e));
+	p = put_end(p, file, e->ended_ns);
+	if (e->pid != 0)
+		p = same_number(text(p, ",\"pid\":"),
+		    &file->pids[e->pid % FZ_TRACE_WORKERS], (uint64_t)e->pid);
+	end_object(out, p, e, "}\n");
+}
+
+/*
+ * Begin the array. Readers accept a file without its end, too, as a killed
+ * process leaves it.
+ */
+static void
+chrome_begin(struct fz_buf *out, struct fz_trace_file *file)
+{
+	(void)file;
+	fz_buf_put(out, "[\n", 2);
+}
+
+static void
+chrome_end(struct fz_buf *out, struct fz_trace_file *file)
+{
+	unsigned char *p = begin_line(out, 0);
+
+	if (p == NULL)
+		return;
+	p = text(p, "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":");
+	p = number(p, (uint64_t)file->pid);
+	end_line(out, text(p, ",\"args\":{\"name\":\"fzlua\"}}]"));
+}
+
+/*
+ * Whether the event has a time; an attempt that was cancelled before its start
+ * has none.
+ */
+static bool
+has_time(const struct fz_job_event *e)
+{
+	return e->pid != 0 || e->kind == FZ_JOB_EVENT_CACHED;
+}
+
+/*
+ * Write a call as a bar in the row of its worker, a recorded result as a mark.
+ */
+static unsigned char *
+chrome_times(
+    unsigned char *p, struct fz_trace_file *file, const struct fz_job_event *e)
+{
+	int64_t started_ns = fz_trace_started(e);
+
+	p = wall_micros(text(p, ",\"ts\":"), file, started_ns);
+	if (e->kind != FZ_JOB_EVENT_CACHED)
+		p = decimal(
+		    text(p, ",\"dur\":"), e->ended_ns - started_ns, 1000);
+	p = number(text(p, ",\"pid\":"), (uint64_t)file->pid);
+	return same_number(text(p, ",\"tid\":"),
+	    &file->pids[e->pid % FZ_TRACE_WORKERS], (uint64_t)e->pid);
+}
+
+static void
+chrome_event(struct fz_buf *out, struct fz_trace_file *file,
+    const struct fz_job_event *e)
+{
+	const struct fz_trace_name *name = name_of(e);
+	unsigned char *p = has_time(e) ? begin_line(out, name->len) : NULL;
+
+	if (p == NULL)
+		return;
+	file->nlines++;
+	p = text(p, e->kind == FZ_JOB_EVENT_CACHED
+			? "{\"ph\":\"i\",\"s\":\"p\",\"cat\":\""
+			: "{\"ph\":\"X\",\"cat\":\"");
+	p = text(p, fz_trace_word(e));
+	*p++ = '"';
+	p = name->len != 0 ? put_names(p, name) : text(p, ",\"name\":\"?\"");
+	p = chrome_times(p, file, e);
+	p = text(text(p, ",\"args\":{\"event\":\""), fz_trace_word(e));
+	*p++ = '"';
+	end_object(out, put_members(p, file, e), e, "}},\n");
+}
+
+static void
+tsv_begin(struct fz_buf *out, struct fz_trace_file *file)
+{
+	static const char head[] =
+	    "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal"
+	    "\tCommand\n";
+
+	(void)file;
+	fz_buf_put(out, head, sizeof(head) - 1);
+}
+
+/* A name without tabs and newlines. */
+static unsigned char *
+command(unsigned char *p, const char *name)
+{
+	for (; *name != '\0'; name++)
+		*p++ = *name >= 0 && *name < ' ' ? ' ' : (unsigned char)*name;
+	return p;
+}
+
+/* ":" is this machine, as in the logs of GNU parallel. */
+static unsigned char *
+host(unsigned char *p, const char *node)
+{
+	enum { MAX = 200 };
+	char name[MAX + 1];
+
+	snprintf(name, sizeof(name), "%s", node != NULL ? node : ":");
+	return command(p, name);
+}
+
+static unsigned char *
+put_command(unsigned char *p, const struct fz_job_event *e)
+{
+	const struct fz_trace_name *name = e->name;
+
+	if (name != NULL && name->stage != NULL)
+		p = text(command(p, name->stage), ".");
+	p = command(p, name != NULL ? name->name : "?");
+	if (e->item != 0)
+		p = number(text(p, " item "), e->item);
+	if (e->first != 0)
+		p = number(text(p, " index "), e->first);
+	return e->n > 1 ? number(text(p, " to "), e->first + e->n - 1) : p;
+}
+
+static unsigned
+exit_value(const struct fz_job_event *e)
+{
+	if (e->kind == FZ_JOB_EVENT_DONE || e->kind == FZ_JOB_EVENT_CACHED ||
+	    e->signal != 0)
+		return 0;
+	return e->exitcode > 0 ? (unsigned)e->exitcode : 1;
+}
+
+static void
+tsv_event(struct fz_buf *out, struct fz_trace_file *file,
+    const struct fz_job_event *e)
+{
+	const struct fz_trace_name *name = e->name;
+	size_t nnames = name != NULL ? strlen(name->name) : 0;
+	unsigned char *p = NULL;
+	int64_t started_ns = fz_trace_started(e);
+
+	if (name != NULL && name->stage != NULL)
+		nnames += strlen(name->stage);
+	if (has_time(e))
+		p = begin_line(out, nnames);
+	if (p == NULL)
+		return;
+	p = number(p, ++file->nlines);
+	*p++ = '\t';
+	p = host(p, e->node);
+	*p++ = '\t';
+	p = wall_millis(p, file, started_ns);
+	*p++ = '\t';
+	p = decimal(p, e->ended_ns - started_ns, FZ_CLOCK_SECOND);
+	*p++ = '\t';
+	p = number(p, e->nsent);
+	*p++ = '\t';
+	p = number(p, e->nreceived);
+	*p++ = '\t';
+	p = number(p, exit_value(e));
+	*p++ = '\t';
+	p = number(p, (uint64_t)e->signal);
+	*p++ = '\t';
+	end_line(out, put_command(p, e));
+}
+
+static void
+tsv_end(struct fz_buf *out, struct fz_trace_file *file)
+{
+	(void)out;
+	(void)file;
+}
+
+const struct fz_trace_lines fz_trace_lines[] = {
+	[FZ_TRACE_JSONL] = { jsonl_begin, jsonl_event, jsonl_end },
+	[FZ_TRACE_CHROME] = { chrome_begin, chrome_event, chrome_end },
+	[FZ_TRACE_TSV] = { tsv_begin, tsv_event, tsv_end },
+};

@@ -1,0 +1,184 @@
+/*
+ * child_items.h - the open frame: small results of items. The parent can read
+ * each of them in the mailbox as soon as it is complete.
+ */
+#ifndef FZ_CHILD_ITEMS_H
+#define FZ_CHILD_ITEMS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "wire/child_port.h"
+#include "wire/claim.h"
+#include "wire/mailbox.h"
+#include "wire/wire.h"
+
+struct fz_err;
+
+#define FZ_PORT_ITEM ((size_t)4096)
+/*
+ * Number of bytes at which waiting items are written; less than a pipe holds.
+ */
+#define FZ_PORT_ITEMS ((size_t)48 << 10)
+
+/*
+ * Whether the open frame has that type and the current item of `call` can be
+ * its next item.
+ */
+static inline bool
+fz_port_continues(const struct fz_port *port, enum fz_wire_type type,
+    const struct fz_call *call)
+{
+	const struct fz_mailbox_open *open = &port->items;
+
+	return open->nitems != 0 && port->items_type == type &&
+	       port->items_seq + open->nitems == call->seq &&
+	       open->nitems < FZ_MAILBOX_OPEN_ITEMS;
+}
+
+/* The type of the frame for small results of the items of `call`. */
+static inline enum fz_wire_type
+fz_port_items_type(const struct fz_call *call)
+{
+	return fz_call_is_step(call) ? FZ_WIRE_VALUES : FZ_WIRE_ITEMS;
+}
+
+/* For fz_port_item(), if the open frame cannot take the item. */
+unsigned char *fz_port_open_item(
+    struct fz_port *port, const struct fz_call *call, struct fz_err *err);
+
+/*
+ * Room for the result of the current item, FZ_PORT_ITEM bytes. Write the result
+ * there and end it with its length, or do nothing. NULL and `err` if the parent
+ * is gone.
+ */
+static inline unsigned char *
+fz_port_item(
+    struct fz_port *port, const struct fz_call *call, struct fz_err *err)
+{
+	const struct fz_mailbox_open *open = &port->items;
+
+	if (!fz_port_continues(port, fz_port_items_type(call), call) ||
+	    open->start + open->len > FZ_PORT_ITEMS)
+		return fz_port_open_item(port, call, err);
+	return port->own->out + open->start + open->len;
+}
+
+enum { FZ_PORT_FEW = 16 }; /* bytes copied at once: most items are small */
+
+static inline void
+fz_port_item_end(struct fz_port *port, size_t len)
+{
+	size_t at = port->items.start + port->items.len;
+
+	if (len <= FZ_PORT_FEW)
+		memcpy(
+		    port->mailbox->out + at, port->own->out + at, FZ_PORT_FEW);
+	else
+		memcpy(port->mailbox->out + at, port->own->out + at, len);
+	fz_mailbox_pad(port->own->out, at + len);
+	port->items.len += (uint32_t)len;
+	port->items.nitems++;
+	port->word = fz_mailbox_open_word(
+	    port->word + FZ_MAILBOX_OPEN_NEXT, &port->items);
+	fz_mailbox_show(port->mailbox, port->word,
+	    fz_mailbox_sum_to(&port->growing, port->own->out, at + len));
+}
+
+/*
+ * The direct way for items whose results the worker stores in memory that the
+ * parent reads: as few steps for each item as possible. It begins at the
+ * current item. Between begin and end no other reply may be put.
+ *
+ * 	begin
+ * 	do
+ * 		... store the result, or leave
+ * 		fz_direct_stored()
+ * 	while (fz_direct_advance())
+ * 	end
+ */
+struct fz_direct {
+	struct fz_mailbox *mailbox;
+	uint64_t word; /* the last word of the mailbox */
+	uint64_t sum;  /* sum over the bytes that the word covers */
+	uint32_t seq;  /* number of the current item */
+	uint32_t left; /* number of items that may follow the current one */
+	bool timed;
+	bool *lost; /* `lost` of the port */
+};
+
+/* Begin at the current item. 0, or -1 and `err` if the parent is gone. */
+int fz_direct_begin(struct fz_port *port, const struct fz_call *call,
+    struct fz_direct *direct, struct fz_err *err);
+
+/*
+ * End: set `call` to the current item. Returns the number of items before it.
+ */
+uint32_t fz_direct_end(
+    struct fz_port *port, struct fz_call *call, const struct fz_direct *direct);
+
+static inline void
+fz_direct_stored(struct fz_direct *direct)
+{
+	direct->word += FZ_MAILBOX_OPEN_ITEM;
+	fz_mailbox_show(direct->mailbox, direct->word, direct->sum);
+}
+
+/* Start the next item; false if there is none. */
+static inline bool
+fz_direct_advance(struct fz_direct *direct)
+{
+	if (direct->left == 0)
+		return false;
+	if (direct->timed)
+		atomic_store(&direct->mailbox->start_ns, fz_clock_ns());
+	if (!fz_claim_start(
+		&direct->mailbox->claim, direct->seq + 1, direct->lost))
+		return false;
+	direct->seq++;
+	direct->left--;
+	return true;
+}
+
+/*
+ * The store of buffers in memory of the port; a buffer that outgrows it moves
+ * to malloc's memory.
+ */
+extern const struct fz_buf_store fz_port_store;
+
+/*
+ * Publish that the first `n` bytes of the replies are complete, and that no
+ * frame is open.
+ */
+void fz_port_set_complete(struct fz_port *port, uint32_t n);
+
+/* For fz_port_close_items(), if the open frame has items. */
+void fz_port_complete_items(struct fz_port *port, uint32_t nfollow);
+
+/*
+ * Complete the open frame, so that it is a reply like any other. `nfollow`:
+ * number of items that were measured together with its items and have a reply
+ * of their own.
+ */
+static inline void
+fz_port_close_items(struct fz_port *port, uint32_t nfollow)
+{
+	if (port->items.nitems != 0)
+		fz_port_complete_items(port, nfollow);
+	else
+		port->items.len = 0;
+}
+
+/* Copy `n` bytes of the replies from `at` on to the mailbox. */
+static inline void
+fz_port_show(struct fz_port *port, size_t at, size_t n)
+{
+	memcpy(port->mailbox->out + at, port->own->out + at, n);
+}
+
+#endif

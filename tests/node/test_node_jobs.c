@@ -1,0 +1,477 @@
+/*
+ * The jobs of a worker on a node: this process is the worker, too.
+ *
+ * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
+ * wrap: pipe2 read write pwritev2
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/err.h"
+#include "faults.h"
+#include "os/fd.h"
+#include "wire/child_items.h"
+#include "wire/child_port.h"
+#include "wire/child_stream.h"
+#include "wire/mailbox.h"
+#include "node/node_jobs.h"
+
+struct ends {
+	struct fz_node_jobs jobs;
+	struct fz_port port;
+	struct fz_call call;
+	int fd[2];         /* of the process on the node, of the worker */
+	struct fz_buf out; /* frames for the parent */
+	size_t at;         /* of these, looked at */
+};
+
+static int
+setup(void **state)
+{
+	struct ends *e = calloc(1, sizeof(*e));
+
+	fz_buf_init(&e->out);
+	assert_int_equal(fz_fd_socket_pair(e->fd, NULL), 0);
+	assert_int_equal(fz_fd_nonblock(e->fd[0], NULL), 0);
+	assert_int_equal(fz_node_jobs_init(&e->jobs, &e->out, NULL), 0);
+	assert_int_equal(fz_child_stream_init(&e->port, e->fd[1], e->fd[1],
+			     e->jobs.mailbox, NULL),
+	    0);
+	*state = e;
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	struct ends *e = *state;
+
+	fz_wire_in_fini(&e->port.wire);
+	fz_buf_fini(&e->port.frame);
+	fz_buf_fini(&e->port.value.buf);
+	fz_mailbox_own_free(e->port.own);
+	fz_node_jobs_fini(&e->jobs);
+	fz_buf_fini(&e->out);
+	fz_fd_close(&e->fd[0]);
+	fz_fd_close(&e->fd[1]);
+	free(e);
+	return 0;
+}
+
+/* A frame of the parent comes to the node, and from there to the worker. */
+static void
+pass(struct ends *e, const struct fz_buf *buf)
+{
+	struct fz_frame frame;
+
+	assert_int_equal(fz_wire_head(buf->data, buf->len, 12, &frame), 1);
+	fz_node_jobs_take(&e->jobs, &frame);
+	assert_int_equal(fz_fd_write_all(e->fd[0], buf->data, buf->len), 0);
+}
+
+static void
+send_job(struct ends *e, uint32_t seq)
+{
+	struct fz_buf buf = FZ_BUF_INIT;
+	size_t start = fz_wire_begin(&buf, FZ_WIRE_JOB, 0, seq);
+
+	for (int i = 0; i < 3; i++)
+		fz_buf_put_u32(&buf, 0); /* func, nargs, nvalues */
+	fz_buf_put_u64(&buf, 0);
+	fz_buf_put_u64(&buf, 0);
+	fz_wire_end(&buf, start);
+	pass(e, &buf);
+	fz_buf_fini(&buf);
+}
+
+static void
+send_chunk(struct ends *e, uint32_t seq, uint32_t n)
+{
+	struct fz_buf buf = FZ_BUF_INIT;
+	size_t start = fz_wire_begin(&buf, FZ_WIRE_CHUNK, 0, seq);
+
+	fz_buf_put_u32(&buf, 0);
+	fz_buf_put_u32(&buf, FZ_WIRE_CALL);
+	fz_buf_put_u32(&buf, n);
+	fz_buf_put_u32(&buf, 0);
+	for (int i = 0; i < 4; i++) /* first, seed, memory, result buffer */
+		fz_buf_put_u64(&buf, 0);
+	fz_wire_end(&buf, start);
+	pass(e, &buf);
+	fz_buf_fini(&buf);
+}
+
+static void
+send_recall(struct ends *e, uint32_t seq)
+{
+	struct fz_buf buf = FZ_BUF_INIT;
+
+	fz_wire_end(&buf, fz_wire_begin(&buf, FZ_WIRE_RECALL, 0, seq));
+	pass(e, &buf);
+	fz_buf_fini(&buf);
+}
+
+static void
+start(struct ends *e, uint32_t seq)
+{
+	assert_int_equal(fz_port_next(&e->port, &e->call, NULL), 1);
+	assert_int_equal(e->call.seq, seq);
+}
+
+/* No more calls come: the worker does not wait for one. */
+static void
+start_nothing(struct ends *e)
+{
+	assert_int_equal(shutdown(e->fd[0], SHUT_WR), 0);
+	assert_int_equal(fz_port_next(&e->port, &e->call, NULL), 0);
+}
+
+/* The reply of the worker to the current call, with a value of `len` bytes. */
+static void
+answer(struct ends *e, size_t len)
+{
+	void *bytes = calloc(1, len + 1);
+
+	fz_port_begin(&e->port, &e->call, FZ_WIRE_RESULT, 1);
+	fz_buf_put(&e->port.value.buf, bytes, len);
+	fz_port_put(&e->port);
+	e->port.flushed_ns = FZ_CLOCK_NEVER; /* it keeps the reply */
+	assert_int_equal(fz_port_send(&e->port, NULL), 0);
+	free(bytes);
+}
+
+static void
+read_all(struct ends *e)
+{
+	while (fz_node_jobs_read(&e->jobs, e->fd[0]) == 1)
+		continue;
+}
+
+/* The next frame for the parent. */
+static void
+expect(struct ends *e, enum fz_wire_type type, uint32_t seq)
+{
+	const unsigned char *at = e->out.data + e->at;
+	struct fz_frame frame;
+
+	assert_true(e->at < e->out.len);
+	assert_int_equal(
+	    fz_wire_scan(&at, e->out.data + e->out.len, &frame, NULL), 1);
+	assert_int_equal(frame.type, type);
+	assert_int_equal(frame.seq, seq);
+	e->at = (size_t)(at - e->out.data);
+}
+
+static void
+expect_nothing(const struct ends *e)
+{
+	assert_int_equal(e->at, e->out.len);
+}
+
+/* The time of the next check. */
+static void
+check(struct ends *e)
+{
+	assert_true(e->jobs.check_ns != FZ_CLOCK_NEVER);
+	fz_node_jobs_check(&e->jobs, e->jobs.check_ns);
+}
+
+static void
+test_node_jobs_announce_no_job_that_is_answered_soon(void **state)
+{
+	struct ends *e = *state;
+
+	send_job(e, 0);
+	start(e, 0);
+	answer(e, 10);
+	start_nothing(e);
+	read_all(e);
+	expect(e, FZ_WIRE_RESULT, 0);
+	expect_nothing(e);
+	assert_true(e->jobs.check_ns == FZ_CLOCK_NEVER);
+}
+
+static void
+test_node_jobs_announce_a_job_that_takes_longer(void **state)
+{
+	struct ends *e = *state;
+
+	send_job(e, 0);
+	send_job(e, 1);
+	check(e); /* nothing has started */
+	expect_nothing(e);
+	start(e, 0);
+	check(e);
+	expect(e, FZ_WIRE_STARTED, 0);
+	expect_nothing(e);
+	/* Its reply comes at once. */
+	assert_true(e->jobs.check_ns == FZ_CLOCK_NEVER);
+}
+
+static void
+test_node_jobs_check_seldom_while_nothing_starts(void **state)
+{
+	struct ends *e = *state;
+	int64_t start_ns;
+
+	send_job(e, 0);
+	start_ns = e->jobs.check_ns;
+	for (int i = 0; i < 20; i++)
+		check(e);
+	assert_true(e->jobs.check_ns - start_ns > 300 * FZ_CLOCK_MS);
+	start(e, 0);
+	check(e);
+	expect(e, FZ_WIRE_STARTED, 0);
+}
+
+static void
+test_node_jobs_take_back_what_has_not_started(void **state)
+{
+	struct ends *e = *state;
+
+	send_job(e, 0);
+	send_chunk(e, 1, 5);
+	start(e, 0); /* and computes */
+	send_recall(e, 6);
+	expect(e, FZ_WIRE_STARTED, 0);
+	expect(e, FZ_WIRE_RECALLED, 6);
+	expect_nothing(e);
+	send_job(e, 6);
+	answer(e, 10);
+	start(e, 6);
+	read_all(e);
+	check(e);
+	expect(e, FZ_WIRE_RESULT, 0);
+	expect(e, FZ_WIRE_STARTED, 1);
+	expect_nothing(e);
+}
+
+static void
+test_node_jobs_take_back_items_behind_the_current_one(void **state)
+{
+	struct ends *e = *state;
+
+	send_chunk(e, 0, 5);
+	start(e, 0);
+	send_recall(e, 5);
+	expect(e, FZ_WIRE_STARTED, 0);
+	expect(e, FZ_WIRE_RECALLED, 5);
+	assert_false(fz_port_advance(&e->port, &e->call));
+}
+
+static void
+test_node_jobs_take_back_nothing_that_is_done(void **state)
+{
+	struct ends *e = *state;
+
+	send_job(e, 0);
+	start(e, 0);
+	answer(e, 10);
+	send_recall(e, 1);
+	expect(e, FZ_WIRE_STARTED, 0);
+	expect(e, FZ_WIRE_RECALLED, 1);
+	start_nothing(e);
+	read_all(e);
+	expect(e, FZ_WIRE_RESULT, 0);
+	expect_nothing(e);
+}
+
+/* The reply to a quick job does not wait for the long one behind it. */
+static void
+test_node_jobs_pass_on_replies_that_are_not_written(void **state)
+{
+	struct ends *e = *state;
+
+	for (uint32_t i = 0; i < 3; i++)
+		send_job(e, i);
+	start(e, 0);
+	answer(e, 10);
+	start(e, 1);
+	read_all(e);
+	expect_nothing(e);
+	check(e);
+	expect(e, FZ_WIRE_RESULT, 0);
+	expect(e, FZ_WIRE_STARTED, 1);
+	answer(e, 20);
+	assert_int_equal(fz_port_flush(&e->port, NULL), 0); /* both */
+	start(e, 2);
+	read_all(e);
+	expect(e, FZ_WIRE_RESULT, 1);
+	check(e);
+	expect(e, FZ_WIRE_STARTED, 2);
+	answer(e, 30);
+	start_nothing(e);
+	read_all(e);
+	expect(e, FZ_WIRE_RESULT, 2);
+	expect_nothing(e);
+}
+
+static void
+test_node_jobs_pass_on_what_a_dead_worker_has_finished(void **state)
+{
+	struct ends *e = *state;
+
+	for (uint32_t i = 0; i < 5; i++)
+		send_job(e, i);
+	for (uint32_t i = 0; i < 3; i++) {
+		start(e, i);
+		answer(e, i == 1 ? 200000 : 10); /* one is written alone */
+		read_all(e);
+	}
+	start(e, 3);
+	read_all(e);
+	fz_node_jobs_end(&e->jobs);
+	for (uint32_t i = 0; i < 3; i++)
+		expect(e, FZ_WIRE_RESULT, i);
+	expect(e, FZ_WIRE_STARTED, 3);
+	expect_nothing(e);
+}
+
+/* What is before it in the socket comes first. */
+static void
+test_node_jobs_replies_keep_their_order(void **state)
+{
+	struct ends *e = *state;
+
+	for (uint32_t i = 0; i < 3; i++)
+		send_job(e, i);
+	start(e, 0);
+	answer(e, 10);
+	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
+	start(e, 1);
+	answer(e, 10);
+	start(e, 2);
+	check(e); /* before that was read */
+	expect(e, FZ_WIRE_STARTED, 0);
+	read_all(e);
+	expect(e, FZ_WIRE_RESULT, 0);
+	expect_nothing(e);
+	check(e);
+	expect(e, FZ_WIRE_RESULT, 1);
+	expect_nothing(e);
+}
+
+static void
+test_node_jobs_numbers_may_wrap(void **state)
+{
+	struct ends *e = *state;
+	uint32_t first = UINT32_MAX - 1;
+
+	e->jobs.came = e->jobs.answered = e->jobs.announced = first;
+	e->jobs.mailbox->held.started = fz_claim_word(first);
+	e->jobs.mailbox->held.floor = fz_claim_word(first);
+	e->jobs.mailbox->held.granted = fz_claim_word(first);
+	e->jobs.mailbox->held.decided = fz_claim_word(first);
+	fz_claim_lease(&e->jobs.mailbox->claim, first);
+	for (uint32_t i = 0; i < 4; i++)
+		send_job(e, first + i);
+	for (uint32_t i = 0; i < 3; i++) {
+		start(e, first + i);
+		check(e);
+		expect(e, FZ_WIRE_STARTED, first + i);
+		answer(e, 10);
+		assert_int_equal(fz_port_flush(&e->port, NULL), 0);
+		read_all(e);
+		expect(e, FZ_WIRE_RESULT, first + i);
+	}
+	send_recall(e, first + 4);
+	expect(e, FZ_WIRE_RECALLED, first + 4);
+	start_nothing(e);
+	read_all(e);
+	expect_nothing(e);
+}
+
+static void
+test_node_jobs_end_with_bytes_that_are_no_reply(void **state)
+{
+	struct ends *e = *state;
+
+	assert_int_equal(
+	    fz_fd_write_all(e->fd[1], "no frame at all, it is text", 27), 0);
+	assert_int_equal(fz_node_jobs_read(&e->jobs, e->fd[0]), 0);
+	expect_nothing(e);
+}
+
+/* A function of the worker has overwritten the memory. */
+static void
+test_node_jobs_survive_an_overwritten_mailbox(void **state)
+{
+	struct ends *e = *state;
+
+	send_job(e, 0);
+	send_job(e, 1);
+	start(e, 0);
+	answer(e, 10);
+	memset(e->jobs.mailbox, 0xa5, sizeof(*e->jobs.mailbox));
+	send_recall(e, 2); /* the worker may start what is behind */
+	expect_nothing(e);
+	check(e);
+	expect(e, FZ_WIRE_STARTED, 0); /* the job that did it has begun */
+	fz_node_jobs_end(&e->jobs);
+	expect_nothing(e);
+}
+
+static int
+pass_a_reply(void *ctx)
+{
+	static const unsigned char body[4];
+	unsigned char reply[FZ_WIRE_HEADER + sizeof(body)];
+	struct fz_buf frame = {
+		.data = reply, .cap = sizeof(reply), .store = &fz_port_store
+	};
+	struct fz_buf out = FZ_BUF_INIT;
+	struct fz_node_jobs jobs;
+	int *fd = ctx, rc = fz_node_jobs_init(&jobs, &out, NULL);
+
+	fz_wire_begin(&frame, FZ_WIRE_RESULT, 0, 0);
+	fz_buf_put(&frame, body, sizeof(body));
+	fz_wire_end(&frame, 0);
+	assert_int_equal(
+	    __real_write(fd[1], reply, sizeof(reply)), sizeof(reply));
+	if (rc == 0 && (fz_node_jobs_read(&jobs, fd[0]) != 1 || out.failed ||
+			   out.len < sizeof(reply)))
+		rc = -1;
+	fz_node_jobs_fini(&jobs);
+	fz_buf_fini(&out);
+	return rc;
+}
+
+static void
+test_node_jobs_any_call_may_fail(void **state)
+{
+	struct ends *e = *state;
+
+	assert_true(faults_at_each(pass_a_reply, e->fd) >= 4);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_node_jobs_announce_no_job_that_is_answered_soon),
+		T(test_node_jobs_announce_a_job_that_takes_longer),
+		T(test_node_jobs_check_seldom_while_nothing_starts),
+		T(test_node_jobs_take_back_what_has_not_started),
+		T(test_node_jobs_take_back_items_behind_the_current_one),
+		T(test_node_jobs_take_back_nothing_that_is_done),
+		T(test_node_jobs_pass_on_replies_that_are_not_written),
+		T(test_node_jobs_pass_on_what_a_dead_worker_has_finished),
+		T(test_node_jobs_replies_keep_their_order),
+		T(test_node_jobs_numbers_may_wrap),
+		T(test_node_jobs_end_with_bytes_that_are_no_reply),
+		T(test_node_jobs_survive_an_overwritten_mailbox),
+		T(test_node_jobs_any_call_may_fail),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,642 @@
+/*
+ * What a dead child has left is ended and reaped, however late it dies.
+ *
+ * wrap: fork open openat read prctl setpgid sigaction dup2 fcntl waitid
+ * wrap: wait4 getrlimit setrlimit getdents64 readlink
+ */
+/* prctl, pipe2 and __fpurge are not in C11. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "forked.h"
+#include "proc/death.h"
+#include "os/fd.h"
+#include "proc/proc.h"
+
+static int
+leave_a_program(void *ctx, const struct fz_err *failed)
+{
+	static char sleep_[] = "sleep", seconds[] = "77";
+	char *const argv[] = { sleep_, seconds, NULL };
+	struct forked *f = ctx;
+	pid_t pid = __real_fork();
+
+	(void)failed;
+	if (pid == 0) {
+		setsid();
+		fcntl(f->ends[1], F_SETFD, FD_CLOEXEC);
+		execvp(argv[0], argv);
+		_exit(99);
+	}
+	forked_tell_number(f, pid);
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+/* Leaves a program that has a child. */
+static int
+leave_two_programs(void *ctx, const struct fz_err *failed)
+{
+	struct forked *f = ctx;
+	pid_t pid = __real_fork();
+
+	(void)failed;
+	if (pid == 0) {
+		setsid();
+		fcntl(f->ends[1], F_SETFD, FD_CLOEXEC);
+		execl("/bin/sh", "sh", "-c", "sleep 77 & exec sleep 78", NULL);
+		_exit(99);
+	}
+	forked_tell_number(f, pid);
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+static bool
+is_subreaper(void)
+{
+	int is = 0;
+
+	return prctl(PR_GET_CHILD_SUBREAPER, &is) == 0 && is != 0;
+}
+
+static void
+wait_for_program(pid_t pid, const char *name)
+{
+	char path[64], text[64] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	while (strncmp(text, name, strlen(name)) != 0) {
+		file = fopen(path, "r");
+		if (file == NULL || fgets(text, sizeof(text), file) == NULL)
+			_exit(98);
+		fclose(file);
+	}
+}
+
+/* Wait until nothing is left to reap. Returns whether that came. */
+static bool
+reap_all_late(void)
+{
+	int64_t deadline = fz_clock_ns() + 30 * FZ_CLOCK_SECOND;
+
+	while (fz_proc_reap_late()) {
+		if (fz_clock_ns() >= deadline)
+			return false;
+		forked_nap(1);
+	}
+	return waitpid(-1, NULL, WNOHANG) == -1;
+}
+
+/* Returns how many of the checks have failed. */
+static int
+crash_a_child(struct forked *f)
+{
+	static char big[100 << 10];
+	char name[16];
+	struct fz_death death;
+	int failures = 0;
+	pid_t pid;
+
+	memset(big, 'x', sizeof(big) - 1);
+	for (int i = 0; i < 6; i++) {
+		snprintf(name, sizeof(name), "BIG%d", i);
+		setenv(name, big, 1);
+	}
+	fz_proc_adopt();
+	failures += is_subreaper();
+	forked_start(f, leave_a_program);
+	failures += !is_subreaper();
+	pid = forked_hear_pid(f);
+	wait_for_program(pid, "sleep");
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += !reap_all_late(); /* a busy machine kills slowly */
+	failures += !forked_is_gone(pid);
+	return failures + is_subreaper();
+}
+
+static pid_t
+only_child_of(pid_t pid)
+{
+	char path[64];
+	int child = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid,
+	    (int)pid);
+	file = fopen(path, "r");
+	if (file == NULL || fscanf(file, "%d", &child) != 1)
+		_exit(97);
+	fclose(file);
+	return child;
+}
+
+/* One look at /proc takes longer than the dead may be waited for. */
+static int
+crash_a_child_on_a_busy_machine(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t programs[2];
+
+	fz_proc_adopt();
+	forked_start(f, leave_two_programs);
+	programs[0] = forked_hear_pid(f);
+	wait_for_program(programs[0], "sleep");
+	programs[1] = only_child_of(programs[0]);
+	slow_proc_ms = 60;
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += !reap_all_late();
+	for (int i = 0; i < 2; i++)
+		failures += !forked_is_gone(programs[i]);
+	return failures + is_subreaper();
+}
+
+static void
+assert_no_failure_in_an_adopter(
+    int (*scenario)(struct forked *f), struct forked *f)
+{
+	pid_t adopter = __real_fork();
+	int status;
+
+	if (adopter == 0)
+		_exit(scenario(f));
+	assert_int_equal(waitpid(adopter, &status, 0), adopter);
+	assert_int_equal(status, 0);
+}
+
+static void
+test_proc_adopter_ends_what_a_crashed_child_left(void **state)
+{
+	assert_no_failure_in_an_adopter(crash_a_child, *state);
+}
+
+static void
+test_proc_adopter_ends_what_it_finds_slowly(void **state)
+{
+	assert_no_failure_in_an_adopter(
+	    crash_a_child_on_a_busy_machine, *state);
+}
+
+static int
+leave_in_group(void *ctx, const struct fz_err *failed)
+{
+	pid_t pid = __real_fork();
+
+	(void)failed;
+	if (pid == 0) {
+		while (pause() == -1)
+			;
+	}
+	forked_tell_number(ctx, pid);
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+/*
+ * Start a process that traces `pid`: its parent cannot reap it until the tracer
+ * has ended. 0 if that is not allowed here.
+ */
+static pid_t
+start_tracer(pid_t pid)
+{
+	pid_t tracer = __real_fork();
+	int status;
+
+	if (tracer == 0) {
+		if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) == -1)
+			_exit(1);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	if (waitpid(tracer, &status, WUNTRACED) != tracer)
+		_exit(99);
+	return WIFSTOPPED(status) ? tracer : 0;
+}
+
+/*
+ * Reap the killed child; the process `held` is reaped once its tracer is dead.
+ * Returns how many of the checks have failed.
+ */
+static int
+reap_held(struct forked *f, pid_t held, pid_t tracer)
+{
+	struct fz_death death;
+	int failures = 0;
+
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += fz_proc_reap_late() != (tracer != 0);
+	if (tracer != 0) {
+		failures += waitpid(held, NULL, WNOHANG) != 0;
+		kill(tracer, SIGKILL);
+		waitpid(tracer, NULL, 0);
+	}
+	return failures + !reap_all_late();
+}
+
+static int
+hold_a_descendant(struct forked *f)
+{
+	pid_t pid, tracer;
+
+	fz_proc_adopt();
+	forked_start(f, leave_in_group);
+	pid = forked_hear_pid(f);
+	tracer = start_tracer(pid);
+	fz_proc_kill(&f->proc);
+	return reap_held(f, pid, tracer);
+}
+
+static int
+wait_to_be_killed(void *ctx, const struct fz_err *failed)
+{
+	(void)failed;
+	forked_tell_number(ctx, getpid());
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+static int
+start_a_worker(void *ctx, const struct fz_err *failed)
+{
+	struct fz_proc proc = { 0 };
+	struct fz_err err = { 0 };
+
+	if (failed != NULL ||
+	    fz_proc_fork(&proc, &as_parent, wait_to_be_killed, ctx, &err) != 0)
+		_exit(99);
+	return wait_to_be_killed(ctx, NULL);
+}
+
+/* Start a worker that runs `entry`, and wait to be killed. */
+static _Noreturn void
+start_one_with(fz_proc_main entry, void *ctx, const struct fz_err *failed)
+{
+	struct fz_proc proc = { 0 };
+	struct fz_err err = { 0 };
+
+	if (failed != NULL ||
+	    fz_proc_fork(&proc, &as_parent, entry, ctx, &err) != 0)
+		_exit(99);
+	for (;;)
+		pause();
+}
+
+static int
+start_two_levels(void *ctx, const struct fz_err *failed)
+{
+	start_one_with(start_a_worker, ctx, failed);
+}
+
+static void
+hear_numbers(struct forked *f, pid_t *numbers, int n)
+{
+	for (int i = 0; i < n; i++)
+		numbers[i] = forked_hear_pid(f);
+}
+
+/* The worker of a dead worker is held when it ends itself. */
+static int
+hold_a_worker_of_a_worker(struct forked *f)
+{
+	pid_t workers[2], held, tracer;
+
+	fz_proc_adopt();
+	forked_start(f, start_a_worker);
+	hear_numbers(f, workers, 2);
+	held = workers[workers[0] == f->proc.pid];
+	tracer = start_tracer(held);
+	kill(f->proc.pid, SIGKILL);
+	return reap_held(f, held, tracer);
+}
+
+/* Two levels of workers are killed; the lower one before the upper one knows.
+ */
+static int
+kill_two_levels(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t workers[2];
+
+	fz_proc_adopt();
+	forked_start(f, start_two_levels);
+	hear_numbers(f, workers, 2);
+	kill(f->proc.pid, SIGSTOP);
+	for (int i = 0; i < 2; i++)
+		kill(workers[i], SIGKILL);
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	return failures + !reap_all_late();
+}
+
+/* What the worker of start_a_leaver() runs. */
+static fz_proc_main leaves;
+
+static int
+start_a_leaver(void *ctx, const struct fz_err *failed)
+{
+	start_one_with(leaves, ctx, failed);
+}
+
+/* A worker is killed, and its parent before it can end what the worker left. */
+static int
+kill_a_leaver_and_its_parent(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t left, worker;
+
+	fz_proc_adopt();
+	forked_start(f, start_a_leaver);
+	left = forked_hear_pid(f);
+	if (leaves == leave_a_program)
+		wait_for_program(left, "sleep");
+	worker = only_child_of(f->proc.pid);
+	kill(f->proc.pid, SIGSTOP);
+	kill(worker, SIGKILL);
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += !reap_all_late();
+	return failures + !forked_is_gone(left);
+}
+
+/* Leaves a program in its group. */
+static int
+leave_in_group_and_die(void *ctx, const struct fz_err *failed)
+{
+	struct forked *f = ctx;
+	pid_t pid = __real_fork();
+
+	(void)failed;
+	if (pid == 0) {
+		fcntl(f->ends[1], F_SETFD, FD_CLOEXEC);
+		execlp("sleep", "sleep", "77", NULL);
+		_exit(99);
+	}
+	wait_for_program(pid, "sleep");
+	forked_tell_number(f, pid);
+	raise(SIGKILL);
+	return 0;
+}
+
+/* Reaps its dead worker, and nothing else. */
+static int
+reap_a_leaver(void *ctx, const struct fz_err *failed)
+{
+	struct fz_proc proc = { 0 };
+	struct fz_err err = { 0 };
+
+	if (failed != NULL || fz_proc_fork(&proc, &as_parent,
+				  leave_in_group_and_die, ctx, &err) != 0)
+		_exit(99);
+	waitpid(proc.pid, NULL, 0);
+	return wait_to_be_killed(ctx, NULL);
+}
+
+/* A worker is killed between what it does about the death of another. */
+static int
+kill_one_that_has_reaped(struct forked *f, bool program_dies)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t numbers[2], left;
+
+	fz_proc_adopt();
+	forked_start(f, reap_a_leaver);
+	hear_numbers(f, numbers, 2);
+	left = numbers[numbers[0] == f->proc.pid];
+	if (program_dies)
+		kill(left, SIGKILL);
+	while (program_dies && !forked_is_gone(left))
+		forked_nap(1);
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	failures += !reap_all_late();
+	return failures + !forked_is_gone(left);
+}
+
+static int
+kill_one_that_has_reaped_and_left_a_program(struct forked *f)
+{
+	return kill_one_that_has_reaped(f, false);
+}
+
+static int
+kill_one_that_has_reaped_and_left_a_zombie(struct forked *f)
+{
+	return kill_one_that_has_reaped(f, true);
+}
+
+static int
+start_a_killer(void *ctx, const struct fz_err *failed)
+{
+	loses_parent = true;
+	return start_a_worker(ctx, failed);
+}
+
+/* It is not set up when its parent is reaped, and ends itself after that. */
+static int
+kill_the_parent_of_a_new_worker(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+
+	fz_proc_adopt();
+	forked_start(f, start_a_killer);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	return failures + !reap_all_late();
+}
+
+static int
+spawn_a_program(void *ctx, const struct fz_err *failed)
+{
+	static char true_[] = "true";
+	char *const argv[] = { true_, NULL };
+	const struct fz_proc_program program = {
+		.path = true_, .argv = argv, .enters = true
+	};
+	struct fz_proc proc = { 0 };
+	struct fz_err err = { 0 };
+
+	if (failed != NULL ||
+	    fz_proc_spawn(&proc, &as_parent, &program, &err) != 0)
+		_exit(99);
+	forked_tell_number(ctx, proc.pid);
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+/* The program has ended before it had the name of a worker. */
+static int
+kill_the_parent_of_a_dead_program(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t pid;
+
+	fz_proc_adopt();
+	forked_start(f, spawn_a_program);
+	pid = forked_hear_pid(f);
+	while (!forked_is_gone(pid))
+		forked_nap(1);
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	return failures + !reap_all_late();
+}
+
+/* Leaves a process whose end takes long, because it has much memory. */
+static int
+leave_a_big_process(void *ctx, const struct fz_err *failed)
+{
+	enum { SIZE = 256 << 20 };
+	pid_t pid = __real_fork();
+	char *big;
+
+	(void)failed;
+	if (pid == 0) {
+		setsid();
+		big = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (big == MAP_FAILED)
+			_exit(99);
+		for (size_t i = 0; i < SIZE; i += 4096)
+			big[i] = 1;
+		forked_tell_number(ctx, getpid());
+	}
+	while (pause() == -1)
+		;
+	return 0;
+}
+
+static void
+wait_until_without_memory(pid_t pid)
+{
+	char path[64];
+	long pages = 1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+	while (pages != 0) {
+		file = fopen(path, "r");
+		if (file == NULL || fscanf(file, "%ld", &pages) != 1)
+			_exit(98);
+		fclose(file);
+	}
+}
+
+/* It has no environment any more when its parent is reaped. */
+static int
+kill_a_big_process_and_its_parent(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+	pid_t pid;
+
+	fz_proc_adopt();
+	forked_start(f, leave_a_big_process);
+	pid = forked_hear_pid(f);
+	kill(pid, SIGKILL);
+	wait_until_without_memory(pid);
+	kill(f->proc.pid, SIGKILL);
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	return failures + !reap_all_late();
+}
+
+static void
+test_proc_reap_late_reaps_what_was_exiting(void **state)
+{
+	assert_no_failure_in_an_adopter(
+	    kill_a_big_process_and_its_parent, *state);
+}
+
+static void
+test_proc_reap_late_reaps_what_dies_late(void **state)
+{
+	assert_no_failure_in_an_adopter(hold_a_descendant, *state);
+}
+
+static void
+test_proc_reap_late_reaps_the_workers_of_a_dead_worker(void **state)
+{
+	assert_no_failure_in_an_adopter(hold_a_worker_of_a_worker, *state);
+}
+
+static void
+test_proc_reap_late_reaps_two_levels(void **state)
+{
+	for (int i = 0; i < 20; i++)
+		assert_no_failure_in_an_adopter(kill_two_levels, *state);
+}
+
+static void
+test_proc_reap_late_ends_what_two_killed_levels_left(void **state)
+{
+	leaves = leave_a_program;
+	assert_no_failure_in_an_adopter(kill_a_leaver_and_its_parent, *state);
+	leaves = leave_in_group;
+	assert_no_failure_in_an_adopter(kill_a_leaver_and_its_parent, *state);
+}
+
+static void
+test_proc_reap_late_ends_what_one_that_has_reaped_left(void **state)
+{
+	assert_no_failure_in_an_adopter(
+	    kill_one_that_has_reaped_and_left_a_program, *state);
+	assert_no_failure_in_an_adopter(
+	    kill_one_that_has_reaped_and_left_a_zombie, *state);
+}
+
+static void
+test_proc_reap_late_reaps_a_worker_that_was_starting(void **state)
+{
+	assert_no_failure_in_an_adopter(
+	    kill_the_parent_of_a_new_worker, *state);
+	assert_no_failure_in_an_adopter(
+	    kill_the_parent_of_a_dead_program, *state);
+}
+
+#define TEST(name) \
+	cmocka_unit_test_setup_teardown(name, forked_setup, forked_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_proc_adopter_ends_what_a_crashed_child_left),
+		TEST(test_proc_adopter_ends_what_it_finds_slowly),
+		TEST(test_proc_reap_late_reaps_what_was_exiting),
+		TEST(test_proc_reap_late_reaps_what_dies_late),
+		TEST(test_proc_reap_late_reaps_the_workers_of_a_dead_worker),
+		TEST(test_proc_reap_late_reaps_two_levels),
+		TEST(test_proc_reap_late_ends_what_two_killed_levels_left),
+		TEST(test_proc_reap_late_ends_what_one_that_has_reaped_left),
+		TEST(test_proc_reap_late_reaps_a_worker_that_was_starting),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
