@@ -47,7 +47,11 @@ function waiters.wake_all(list)
   while waiter do
     local next_one = waiter._next
     waiter._list, waiter._previous, waiter._next = false, false, false
-    if waiter._co then wake(waiter) else waiter:notify(list) end
+    if waiter._co then
+      wake(waiter)
+    elseif waiter.notify then -- else a task that Ctrl-C has ended just when it began to wait
+      waiter:notify(list)
+    end
     waiter = next_one
   end
 end

@@ -1,10 +1,18 @@
 #include "bind/linterrupt.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "bind/lloop.h"
 #include "value/lerror.h"
+
+/*
+ * The most instructions of fzlua's modules that run before an interrupt is
+ * raised among them: about 10 ms.
+ */
+enum { INSTRUCTIONS_MAX = 100000 };
 
 void
 fz_linterrupt_check(lua_State *L, struct fz_linterrupt *interrupt)
@@ -12,16 +20,41 @@ fz_linterrupt_check(lua_State *L, struct fz_linterrupt *interrupt)
 	if (!atomic_load_explicit(&interrupt->pending, memory_order_relaxed))
 		return;
 	interrupt->pending = 0;
+	interrupt->nput_off = 0;
 	fz_lerror_fail(L, FZ_ERR_INTERRUPTED, "interrupted");
 }
 
+/* Whether the innermost Lua function is one of fzlua's modules. */
+static bool
+in_module(lua_State *L)
+{
+	lua_Debug ar;
+
+	for (int level = 0; lua_getstack(L, level, &ar) == 1; level++) {
+		lua_getinfo(L, "S", &ar);
+		if (*ar.what != 'C')
+			return strncmp(ar.source, "@fzlua/", 7) == 0;
+	}
+	return false;
+}
+
+/*
+ * The hook. An error between two instructions of a module could leave an object
+ * half changed. So the hook raises it after the module has returned to other
+ * code; a wait in the module raises it at once.
+ */
 static void
 raise_interrupted(lua_State *L, lua_Debug *ar)
 {
+	struct fz_linterrupt *interrupt = fz_lloop_interrupt(L);
+
 	(void)ar;
+	if (interrupt->pending && in_module(L) &&
+	    ++interrupt->nput_off < INSTRUCTIONS_MAX)
+		return;
 	lua_sethook(L, NULL, 0, 0);
 	/* unless a wait has raised it already */
-	fz_linterrupt_check(L, fz_lloop_interrupt(L));
+	fz_linterrupt_check(L, interrupt);
 }
 
 static void

@@ -18,6 +18,8 @@
 struct fz_linterrupt {
 	/* an interrupt has come, and its error is not raised yet */
 	_Atomic sig_atomic_t pending;
+	/* number of hooks that have not raised it, see linterrupt.c */
+	unsigned nput_off;
 	/* number of calls that are setting hooks */
 	atomic_uint nvisits;
 	lua_State *main;
