@@ -66,8 +66,8 @@ fzlua_status_of(lua_State *L)
 }
 
 /*
- * Replace the error on top, which is Lua's own for a lack of memory, or an
- * error in the message handler.
+ * Replace the error on top by the error for a lack of memory. Lua has raised
+ * its own one for that, or the message handler has failed.
  */
 static int
 replace_error(lua_State *L)
@@ -77,7 +77,7 @@ replace_error(lua_State *L)
 	return FZLUA_MEMORY;
 }
 
-/* () */
+/* () -> nothing; protected */
 static int
 enter(lua_State *L)
 {
@@ -112,7 +112,7 @@ call(lua_State *L, int nargs, int nresults)
 	return fz_lerror_is(L, -1) ? fzlua_status_of(L) : replace_error(L);
 }
 
-/* () */
+/* (): raises the error of the exceeded limit */
 static int
 raise_over(lua_State *L)
 {
@@ -120,8 +120,8 @@ raise_over(lua_State *L)
 }
 
 /*
- * Call with limits. Code may return although it has used them up, in a C
- * function.
+ * Call with limits. Check them again after the call, because a C function may
+ * return although it has exceeded them.
  */
 static int
 limited_call(lua_State *L, int nargs, int nresults)
@@ -132,7 +132,8 @@ limited_call(lua_State *L, int nargs, int nresults)
 
 	fz_llimit_begin(limit, L, &hook);
 	status = call(L, nargs, nresults);
-	fz_lloop_arm_fd(L, 0); /* the call may have started something */
+	/* the call may have started work: make the next step due */
+	fz_lloop_arm_fd(L, 0);
 	fz_llimit_end(limit, L, &hook);
 	if (!fz_llimit_was_over(limit, &hook) || status == FZLUA_TIMEOUT)
 		return status;
@@ -156,7 +157,10 @@ raise_not_open(lua_State *L)
 	    L, "fzlua is not open in this Lua state: call luaopen_fzlua()");
 }
 
-/* Replace `n` values by a text: the host has not opened the library. */
+/*
+ * Replace `n` values by the error text for a host that has not opened the
+ * library.
+ */
 static int
 refuse_unopened(lua_State *L, int n)
 {

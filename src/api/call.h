@@ -28,7 +28,10 @@ int fzlua_status_of(lua_State *L);
 /* Push a function of the Lua module fzlua.host. [-0, +1, e] */
 void fzlua_push_host(lua_State *L, const char *name);
 
-/* Make the error for a lack of memory, when there is some. [-0, +0, m] */
+/*
+ * Make the error for a lack of memory in advance, while there is memory for it.
+ * [-0, +0, m]
+ */
 void fzlua_keep_memory_error(lua_State *L);
 
 #endif

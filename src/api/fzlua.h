@@ -109,7 +109,8 @@ FZLUA_API void fzlua_set_forks(lua_State *L, fzlua_forks forks, void *ctx);
 /* Options for a new state. All zero except `size`: the defaults. */
 struct fzlua_options {
 	/*
-	 * sizeof(struct fzlua_options), by which the library knows the version
+	 * sizeof(struct fzlua_options): tells the library which version of this
+	 * struct the host was built with
 	 */
 	size_t size;
 	lua_Alloc alloc; /* allocator of the state; NULL: realloc and free */
@@ -185,11 +186,12 @@ FZLUA_API int fzlua_register(
 FZLUA_API int fzlua_chain(lua_State *L, int n);
 
 /*
- * The same without blocking. fzlua_spawn() makes a call, as fzlua_call() does,
- * in a task of its own, which may wait for workers and anything else that the
- * library waits for, with all others. The host polls fzlua_fd() for reading,
- * beside its own descriptors, and calls fzlua_step() if that is ready.
- * fzlua_next() fetches the tasks that have ended, in this order, by their tags.
+ * Calls without blocking. fzlua_spawn() makes a call, as fzlua_call() does, in
+ * a task of its own. The task may wait for workers and for anything else that
+ * the library waits for, while other tasks run. The host polls fzlua_fd() for
+ * reading, beside its own descriptors, and calls fzlua_step() if that is ready.
+ * fzlua_next() fetches the tasks in the order in which they have ended, each
+ * with its tag.
  */
 
 /* Start a task. [-(nargs + 1), +(0|1), -] */

@@ -32,7 +32,9 @@ set_start(lua_State *L, const struct fzlua_options *o)
 	    o->start != NULL ? fz_start_find(o->start) : (int)engine->start;
 
 	if (start == -1)
-		luaL_error(L, "no start method '%s'", o->start);
+		luaL_error(L,
+		    "unknown start method '%s' (known are fork and spawn)",
+		    o->start);
 	engine->start = (enum fz_start)start;
 	engine->program = o->worker_command;
 }

@@ -88,7 +88,8 @@ open_core(lua_State *L)
 
 /*
  * Push the globals of the embedded modules. They are a copy, because a script
- * may remove or replace its own. They cross to workers by name.
+ * may remove or replace its own. A message to a worker has the name of this
+ * table in place of its contents.
  */
 static void
 push_globals(lua_State *L)
@@ -107,7 +108,10 @@ push_globals(lua_State *L)
 	lua_pushvalue(L, -2);
 	fz_registered_add_value(L, GLOBALS);
 	lua_pop(L, 1);
-	/* Only now, so that a lack of memory leaves no part of them. */
+	/*
+	 * Set the field last, so that a lack of memory leaves no incomplete
+	 * table in it.
+	 */
 	lua_pushvalue(L, -1);
 	lua_setfield(L, LUA_REGISTRYINDEX, GLOBALS);
 }
@@ -134,8 +138,8 @@ load_module(lua_State *L)
 }
 
 /*
- * Whether require has found the library as a module: then it passes the name
- * and the file. A host passes the name or nothing.
+ * Whether require has found the library as a module. It passes the name and the
+ * path of the file; a host passes the name or nothing.
  */
 static bool
 is_module(lua_State *L)

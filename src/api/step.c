@@ -172,7 +172,7 @@ fzlua_step(lua_State *L, double seconds)
 	return fzlua_end_use(&use, step(L, seconds));
 }
 
-/* () */
+/* () -> nothing; protected */
 static int
 call_finish(lua_State *L)
 {

@@ -6,8 +6,8 @@
 enum { PLACE_BITS = 8 };
 
 /*
- * The state and the thread that uses it; 0: none. Two states may have the same
- * place: the second one is not watched then.
+ * The state and the thread that uses it; 0: none. If two states have the same
+ * place, only the first one in use is watched.
  */
 static _Atomic uint64_t places[1 << PLACE_BITS];
 
@@ -18,7 +18,10 @@ hash(uint64_t n)
 	return n ^ n >> 29;
 }
 
-/* All that may be read of a state that another thread uses. */
+/*
+ * A hash of the address of the state's registry. Nothing else of a state may be
+ * read while another thread uses it.
+ */
 static uint64_t
 hash_of_state(lua_State *L)
 {

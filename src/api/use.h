@@ -9,12 +9,14 @@
 #include <lua.h>
 
 struct fzlua_use {
-	_Atomic uint64_t *place; /* NULL: a call above, or none, has one */
+	/* NULL: an outer call has the place, or another state has it */
+	_Atomic uint64_t *place;
 };
 
 /*
- * A function of fzlua.h begins. False if another thread is in one with the same
- * state: this thread must not even read its stack. Calls may be nested.
+ * Called when a function of fzlua.h begins. False if another thread is in such
+ * a function with the same state: this thread must not even read the stack of
+ * the state. Calls may be nested.
  */
 bool fzlua_begin_use(lua_State *L, struct fzlua_use *use);
 
