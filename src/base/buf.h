@@ -192,8 +192,10 @@ fz_reader_u64(struct fz_reader *r)
 	return p != NULL ? fz_le64_load(p) : 0;
 }
 
-/* Fails on more than ten bytes and on a value above 64 bits. */
-/* Base 128, low group first, at most ten bytes. */
+/*
+ * A number of 64 bits in base 128, the low group first. Fails on more than ten
+ * bytes and on a larger number.
+ */
 uint64_t fz_reader_varint(struct fz_reader *r);
 
 #endif

@@ -26,7 +26,9 @@ struct fz_err {
 	char text[FZ_ERR_TEXT_MAX];
 };
 
-/* No error; for calls that are made often, because `= { 0 }` clears the text.
+/*
+ * Set `err` to no error. This is faster than `= { 0 }`, which also clears all
+ * of the text.
  */
 static inline void
 fz_err_init(struct fz_err *err)

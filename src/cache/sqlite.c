@@ -140,7 +140,7 @@ open_as(struct fz_sqlite *s, const char *name, int flags)
 	return s->open_v2(name, &s->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
 }
 
-/* Read something, so that all files that this takes are opened. */
+/* Read something, so that SQLite opens all files that it needs for reading. */
 static int
 try_to_read(const struct fz_sqlite *s)
 {
@@ -154,7 +154,7 @@ try_to_read(const struct fz_sqlite *s)
 	return rc;
 }
 
-/* Whether other files have a part of what was written. */
+/* Whether the log beside the file may have data that the file lacks. */
 static bool
 has_log(const char *path)
 {
@@ -171,7 +171,10 @@ has_log(const char *path)
 	return has;
 }
 
-/* Open the file as one that does not change, which takes no other files. */
+/*
+ * Open the file as one that does not change, so that SQLite needs no other
+ * files.
+ */
 static int
 open_unchanging(struct fz_sqlite *s, const char *path)
 {
@@ -196,8 +199,10 @@ open_unchanging(struct fz_sqlite *s, const char *path)
 }
 
 /*
- * A log makes SQLite write beside the file, which fails in a directory that
- * may not be written, unless the process that writes has made those files.
+ * A database with a log needs files beside its own, which SQLite cannot make in
+ * a directory that may not be written. They exist while another process has the
+ * database open. If they do not, and the log is empty, the file alone is
+ * enough.
  */
 static int
 open_to_read(struct fz_sqlite *s, const char *path)

@@ -60,8 +60,9 @@ enum fz_sqlite_mode {
 	FZ_SQLITE_CREATE, /* make the file if it does not exist */
 	FZ_SQLITE_WRITE,
 	/*
-	 * Write nothing, neither in the directory. If no process uses the file,
-	 * no locks are taken: the caller checks what it reads.
+	 * Write neither the file nor other files in its directory. If no
+	 * process uses the file, no locks are taken: the caller checks what it
+	 * reads.
 	 */
 	FZ_SQLITE_READ
 };
@@ -76,7 +77,10 @@ int fz_sqlite_open(struct fz_sqlite *s, const char *path,
 /* Whether the file exists, and it or its directory may not be written. */
 bool fz_sqlite_is_read_only(const char *path);
 
-/* Idempotent. In a forked child the object is only forgotten. */
+/*
+ * Close the database; idempotent. In a forked child the object is only
+ * forgotten.
+ */
 void fz_sqlite_close(struct fz_sqlite *s);
 
 /* Whether this process has opened the database. */

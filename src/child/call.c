@@ -421,7 +421,7 @@ error_body(lua_State *L)
 		describe_error(L, c);
 	if (strcmp(word, fz_err_kind_name(FZ_ERR_INTERRUPTED)) == 0)
 		c->kind = FZ_ERR_INTERRUPTED;
-	/* The error is not the function's: it was not called. */
+	/* The function was not called: the error is about its arguments. */
 	if (c->phase == FZ_CHILD_PHASE_ARGUMENTS &&
 	    strcmp(word, fz_err_kind_name(FZ_ERR_UNSENDABLE)) == 0)
 		c->kind = FZ_ERR_UNSENDABLE;

@@ -93,10 +93,11 @@ void fz_child_is_spawned(lua_State *L);
 
 /*
  * Create a thread for calls and leave it on top. The table at `funcs` lists the
- * functions; a function that is a string is decoded at its first call. Its
- * index 0 may hold the cells of the upvalues (cells.h), and its field
- * FZ_CHILD_EXIT a function for the end of a worker that has made calls. At
- * `init` is a function or nil, at `list` a list of items or nil. [-0, +1, m]
+ * functions; a function that is a string is decoded at its first call. Index 0
+ * of the table may hold the cells of the upvalues (cells.h), and its field
+ * FZ_CHILD_EXIT a function for the end of a worker that has made calls. `init`
+ * is the index of a function or nil, `list` that of a list of items or nil.
+ * [-0, +1, m]
  */
 lua_State *fz_child_prepare(lua_State *L, int funcs, int init, int list);
 

@@ -459,8 +459,8 @@ put_apart(struct fz_child_calls *c)
 
 /*
  * Prepare the values that all items share. False if that failed, which fails
- * the current item, or if the items cannot be decoded together, perhaps because
- * of one of them; then each is decoded alone.
+ * the current item. Also false if the items cannot be decoded together, perhaps
+ * because of one of them; then each item is decoded alone.
  */
 static bool
 open_items(lua_State *L, struct fz_child_calls *c)
@@ -500,7 +500,7 @@ call_items(lua_State *L, struct fz_child_calls *c)
 	lua_pushvalue(L, list);
 	lua_pushvalue(L, CHUNK_KEPT);
 	status = lua_pcall(L, 4, 0, CHUNK_HANDLER);
-	end_raw_run(c); /* an error may have left the run open */
+	end_raw_run(c); /* an error may have left the raw run open */
 	if (status != LUA_OK)
 		fz_child_put_error(L, c, status);
 	return status == LUA_OK;

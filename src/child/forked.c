@@ -6,7 +6,7 @@
 
 /*
  * Their addresses are registry keys: of the list of functions, and of the
- * generation of the process that has called them or needs no call.
+ * generation of the last process that has called them, or that had no need to.
  */
 static const char list_key, generation_key;
 

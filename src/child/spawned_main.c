@@ -206,7 +206,8 @@ prepare(lua_State *L, struct setup *s, struct fz_err *err)
 	if (rc != 1)
 		return -1;
 	if (call->type != FZ_WIRE_SETUP)
-		return fz_err_set(err, FZ_ERR_CRASH, "no setup came");
+		return fz_err_set(
+		    err, FZ_ERR_CRASH, "the parent sent no setup");
 	s->port->number = call->func;
 	if (call->kind & FZ_WIRE_SPREAD)
 		fz_port_sleep_at_once(s->port);
