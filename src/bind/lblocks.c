@@ -29,8 +29,8 @@ check_blocks(lua_State *L)
 
 /*
  * blocks:read(bytes, records) -> block, number of its records | false: a read
- * would wait | nil at the end. A block ends with the first record at or behind
- * `bytes`, or after `records` records.
+ * would wait | nil at the end. A block ends with the record that makes it at
+ * least `bytes` bytes long, or after `records` records.
  */
 static int
 blocks_read(lua_State *L)

@@ -84,7 +84,8 @@ to_statement(lua_State *L, struct ldatabase *ld)
 	stmt = lua_touserdata(L, -1);
 	if (stmt == NULL) {
 		/*
-		 * Push its key first, so that no error can lose the statement.
+		 * Add the key to the table first: once the statement exists, no
+		 * error may occur before the table has it.
 		 */
 		lua_pushvalue(L, 2);
 		lua_pushboolean(L, 0);
@@ -289,7 +290,10 @@ zstd_expand(lua_State *L)
 	luaL_Buffer b;
 	char *out;
 
-	/* The format cannot make bytes longer than this. */
+	/*
+	 * Do not allocate a size that the format cannot reach: more than 2^17
+	 * times the size of the compressed bytes.
+	 */
 	luaL_argcheck(L, wanted >= 0, 3, "out of range");
 	if ((lua_Unsigned)wanted >> 17 > len)
 		return 0;

@@ -2,9 +2,9 @@
  * linterrupt.h - interrupts the code of a Lua state from outside, as Ctrl-C
  * does.
  *
- * A signal handler or another thread does this by setting hooks. The owner of a
- * Lua thread leaves it only when no such call is setting a hook in it, because
- * it may be freed after that.
+ * A signal handler or another thread interrupts the code by setting hooks in
+ * the running Lua threads. Before a Lua thread is left, and perhaps freed, its
+ * owner waits until no such call is setting hooks.
  */
 #ifndef FZ_LINTERRUPT_H
 #define FZ_LINTERRUPT_H

@@ -37,8 +37,9 @@ set_hook(lua_State *L)
 }
 
 /*
- * A message handler; upvalue 1 is the handler of the script. That is not called
- * for the error of a limit, because it would run without a hook.
+ * A message handler; upvalue 1 is the handler of the script. The handler of the
+ * script is not called for the error of a limit, because it would run without a
+ * hook.
  */
 static int
 handle_message(lua_State *L)

@@ -494,8 +494,8 @@ loop_changed(lua_State *L)
 
 /*
  * turn([timeout [, seen]]) -> boolean, boolean: whether waiters must check
- * again, whether a function has run. Does not wait if wake_count() is not
- * `seen` any more.
+ * again, whether a function has run. Does not wait if wake_count() differs from
+ * `seen`.
  */
 static int
 loop_turn(lua_State *L)
@@ -579,7 +579,7 @@ in_child(struct fz_fork_hook *hook)
 	ll->pid = getpid();
 	ll->interrupt.wake_fd = -1;
 	ll->interrupt.pending = 0;
-	/* these calls were in threads that are not in the child */
+	/* calls that set hooks were in threads that the child does not have */
 	ll->interrupt.nvisits = 0;
 	ll->interrupt.local = ll->interrupt.coroutine = NULL;
 	fz_llimit_in_child(&ll->limit);

@@ -108,8 +108,9 @@ void fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what);
 
 /*
  * For a caller that sleeps elsewhere, waits for `what` without a timeout, and
- * tries again after this call: raise an error if nothing can end the wait, and
- * the caller has tried again since that was found. [-0, +0, e]
+ * tries again after this call. Raises an error if nothing can end the wait. An
+ * earlier call has found this, too, and the caller has tried again since. [-0,
+ * +0, e]
  */
 void fz_lloop_check_wait(lua_State *L, const char *what);
 

@@ -73,8 +73,8 @@ fz_lsink_set_log(struct fz_lsink *sink,
 }
 
 /*
- * Before the first lines, or input, are shown below the output that was
- * printed.
+ * Prepare the footer before the first lines, or the input, are shown: output
+ * that was printed before must be above it.
  */
 static void
 begin_footer(struct fz_lsink *sink)

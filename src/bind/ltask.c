@@ -13,9 +13,9 @@
 #define PASSED_TYPE "fzlua.Passed"
 
 /*
- * On the stack of a function that resumes a coroutine, once a wait of that
- * coroutine was passed on. Closes the coroutine if the task is closed during
- * the wait.
+ * A userdata on the stack of a function that resumes a coroutine. It is there
+ * once a wait of that coroutine was passed on, and closes the coroutine if the
+ * task is closed during the wait.
  */
 struct passed {
 	lua_State *co; /* NULL: it is not suspended by a wait */
@@ -372,7 +372,7 @@ task_new(lua_State *L)
 	int n = lua_gettop(L);
 	lua_State *co;
 
-	/* a child that the host has forked has none of its tasks */
+	/* in a child that the host has forked: drop the tasks of the parent */
 	fz_lloop_enter(L);
 	co = lua_newthread(L);
 	lua_insert(L, 1);
@@ -421,7 +421,7 @@ push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
 	return 2;
 }
 
-/* () */
+/* (): raises the error of the exceeded limit */
 static int
 raise_over(lua_State *L)
 {

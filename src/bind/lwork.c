@@ -30,7 +30,9 @@ local_of(struct fz_list *link)
 	return FZ_CONTAINER_OF(link, struct fz_local, link);
 }
 
-/* Run one function of the oldest run of this depth that has a ready one. */
+/*
+ * Run one function of the oldest run of this depth that has a ready function.
+ */
 static int
 work_at_depth(lua_State *L, struct fz_list *locals, unsigned depth)
 {
@@ -44,7 +46,7 @@ work_at_depth(lua_State *L, struct fz_list *locals, unsigned depth)
 	return 0;
 }
 
-/* Run one function of the youngest run that has a ready one. */
+/* Run one function of the youngest run that has a ready function. */
 static int
 work_youngest(lua_State *L, struct fz_list *locals)
 {

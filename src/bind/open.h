@@ -32,7 +32,8 @@ int fz_larray_open(lua_State *L); /* numbers of one type */
 int fz_lbarrier_open(lua_State *L);
 int fz_lcondition_open(lua_State *L);
 int fz_levent_open(lua_State *L);
-int fz_lshared_open(lua_State *L); /* their common part; opened first */
+/* the part that all of them need; opened first */
+int fz_lshared_open(lua_State *L);
 int fz_lmember_open(lua_State *L); /* processes of the run */
 int fz_lpipe_open(lua_State *L);
 int fz_lqueue_open(lua_State *L);

@@ -40,8 +40,8 @@ batch_list(lua_State *L)
 }
 
 /*
- * The list of results will cause a collection. Collect before the fork, because
- * after it each mark copies a page.
+ * The list of results will cause a garbage collection. Collect before the fork,
+ * because a collection after it copies the page of each object that it marks.
  */
 static void
 collect_ahead(lua_State *L, const struct fz_lbatch *lb)
@@ -175,8 +175,8 @@ batch_undecided(lua_State *L)
 	lua_settop(L, 1);
 	lua_pushinteger(L, (lua_Integer)item);
 	/*
-	 * Copy the failure, because an __fzunpack may close the batch; its
-	 * results keep the value.
+	 * Copy the failure, because an __fzunpack may close the batch. The
+	 * value of the failure stays allocated until fz_lbatch_leave().
 	 */
 	copy = *failure;
 	lb->ll.calls++;

@@ -66,8 +66,10 @@ fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb)
 		return true;
 	*result = (struct fz_batch_result){ .n = 0 };
 	more = fz_batch_take(lb->batch, result);
-	/* The next result is in the same blob, which stays mapped: drop only
-	 * the second reference. */
+	/*
+	 * The next result is in the same blob, which stays mapped. Each of the
+	 * two results has a reference to it: drop the second one.
+	 */
 	if (lb->mapped != NULL && more && result->blob == before.blob &&
 	    result->skip >= lb->nread)
 		fz_blob_unref(before.blob);

@@ -117,8 +117,9 @@ fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
     const struct fz_run_element *element)
 {
 	/*
-	 * Copy the failure, because an __fzunpack may close the run; the
-	 * reference keeps its value.
+	 * Copy the failure, because an __fzunpack may close the run. The value
+	 * stays allocated: the caller has counted a call, so that the run is
+	 * freed after it.
 	 */
 	struct fz_failure copy = *element->failure;
 

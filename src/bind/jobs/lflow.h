@@ -50,8 +50,8 @@ void fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
 int fz_lflow_push_event(lua_State *L, const struct fz_job_event *event);
 
 /*
- * Push the counts done, failed, running and waiting and, for elements of maps,
- * more, more done and more failed. [-0, +7, m]
+ * Push the counts of nodes done, failed, running and waiting, then three counts
+ * of elements of maps: all, done, failed. See fz_run_elements. [-0, +7, m]
  */
 void fz_lflow_push_counts(lua_State *L, const struct fz_run_counts *counts);
 

@@ -163,7 +163,7 @@ has_lost_entry(lua_State *L, int tables, int f)
 	return found;
 }
 
-/* Empty the entry for another function. */
+/* Remove the function from its entry, which another function will use. */
 static void
 empty_entry(lua_State *L, const struct fz_lfuncs *funcs, int tables, int list,
     int entry)
@@ -208,8 +208,10 @@ encode_body(lua_State *L)
 	return 0;
 }
 
-/* Raise the error on top. Its message has the path to a value inside a
- * function. */
+/*
+ * Raise the error on top. Its message says at which path inside the function
+ * the value is that cannot be sent.
+ */
 static void
 raise_unsendable(lua_State *L)
 {
@@ -398,8 +400,8 @@ refresh_body(lua_State *L)
 }
 
 /*
- * Mark the entries whose functions have changed, because a new worker does not
- * inherit these.
+ * Mark the entries whose functions have changed. A new worker inherits the
+ * changed function, but waiting calls need the version before the change.
  */
 static void
 lose_changed(lua_State *L, const struct fz_lfuncs *funcs, int list,

@@ -68,8 +68,9 @@ void fz_lfuncs_push_code(
     lua_State *L, int record, int f, const struct fz_batch_pool *batches);
 
 /*
- * Right before a fork: find the entries whose functions have changed, which the
- * worker does not inherit. Does not raise. [-0, +0, -]
+ * Right before a fork: find the entries whose functions have changed. The new
+ * worker inherits the changed functions, not the versions that waiting calls
+ * need. Does not raise. [-0, +0, -]
  */
 void fz_lfuncs_before_fork(lua_State *L, const struct fz_lfuncs *funcs,
     int list, struct fz_batch_pool *batches);

@@ -32,7 +32,8 @@
 enum {
 	IMAP_SIZE = 1024,        /* least size of the rings */
 	IMAP_SIZE_MAX = 1 << 20, /* greatest size of the rings */
-	IMAP_SHORT = 1024,       /* bytes of values that do not count */
+	/* shorter strings do not count as bytes of the window */
+	IMAP_SHORT = 1024,
 };
 
 /* User values of an imap. */
@@ -40,8 +41,9 @@ enum {
 	IMAP_BATCH = FZ_LWINDOW_ERRORS + 1,
 	IMAP_ITEMS,  /* by index: the items; for an encoded item, its size */
 	IMAP_VALUES, /* by index: the results */
-	IMAP_ORDER,  /* unordered, by index: the number of its item */
-	IMAP_KNOWN,  /* the encoded result of the next item, or nil */
+	/* if unordered, by index: the number of the result's item */
+	IMAP_ORDER,
+	IMAP_KNOWN, /* the encoded result of the next item, or nil */
 	IMAP_NUSER = IMAP_KNOWN
 };
 
@@ -82,7 +84,10 @@ item_index(const struct limap *li, uint64_t number)
 	return li->ordered ? index_of(li, number) : (lua_Integer)number;
 }
 
-/* Bytes of the value on top that count: those of a long string. */
+/*
+ * The size of the value on top if it is a long string; 0 for other values,
+ * which do not count as bytes of the window.
+ */
 static size_t
 weight(lua_State *L)
 {
@@ -91,7 +96,7 @@ weight(lua_State *L)
 	return len > IMAP_SHORT ? len : 0;
 }
 
-/* The same for an item, which may be a number: the size of an encoded item. */
+/* The same for an item. The size of an encoded item is a light userdata. */
 static size_t
 item_weight(lua_State *L)
 {

@@ -14,8 +14,9 @@ int64_t fz_llimits_seconds(lua_State *L, int idx, int64_t otherwise_ns);
 
 /*
  * Read timeout, retries, backoff, memory and retry_if at `idx` and the next
- * indexes, or from the fields of the table at `idx`. A nil changes nothing. Of
- * retry_if only its presence is noted: its owner calls it. [-0, +0, e]
+ * indexes, or from the fields of the table at `idx`. A nil changes nothing. The
+ * function retry_if is not kept: only its presence is noted, and the caller
+ * calls it. [-0, +0, e]
  */
 void fz_llimits_read(lua_State *L, int idx, struct fz_limits *limits);
 void fz_llimits_read_fields(lua_State *L, int idx, struct fz_limits *limits);

@@ -22,7 +22,7 @@ struct fz_llocal;
 /* How the functions of a userdata are called. */
 struct fz_llocal_ops {
 	lua_CFunction next; /* (userdata) -> whether it called a function */
-	/* whether `next` would call one */
+	/* whether `next` would call a function */
 	bool (*ready)(const struct fz_llocal *ll);
 	lua_CFunction close; /* (userdata): free it */
 };
@@ -89,8 +89,8 @@ struct fz_llocal_item {
 };
 
 /*
- * The same for an item, with the functions of the pool at index `pool`.
- * [-0, +?, m]
+ * Call the function of an item of a batch in the same way, with the functions
+ * of the pool at index `pool`. [-0, +?, m]
  */
 void fz_llocal_item(lua_State *L, struct fz_llocal *ll, int pool,
     const struct fz_llocal_item *item);

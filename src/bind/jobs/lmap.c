@@ -29,7 +29,7 @@ enum {
 	LENGTH_MAX = INT32_MAX,
 };
 
-/* (); protected */
+/* () -> nothing; protected */
 static int
 learn_body(lua_State *L)
 {
@@ -50,7 +50,7 @@ use_raw_results(const struct fz_lmap *map, struct fz_map_list *list)
 		list->raw_size = sizeof(struct fz_raw_value);
 }
 
-/* Whether workers get the list whole; then sets its length. */
+/* Whether workers get the list whole. If so, its length is set, too. */
 static bool
 is_whole(const struct fz_lmap *map, struct fz_map_list *list)
 {

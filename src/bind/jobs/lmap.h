@@ -12,7 +12,8 @@ struct fz_run_opts;
 struct fz_lmap {
 	lua_State *L; /* a thread; NULL: the graph has no maps */
 	struct fz_engine *engine;
-	bool local; /* the caller calls the elements */
+	/* the functions are called in this process, not by workers */
+	bool local;
 };
 
 /*

@@ -59,8 +59,8 @@ struct lpool {
 	bool once;
 	struct fz_lpool_init init; /* state of init in this process */
 	/*
-	 * Only a pool with batches has them: each fork copies the memory of all
-	 * pools, and a chain has one for each stage.
+	 * Only a pool with batches has this member: each fork copies the memory
+	 * of all pools, and a chain has a pool for each stage.
 	 */
 	struct fz_lfuncs funcs;
 };
@@ -308,8 +308,8 @@ pool_new(lua_State *L)
 	opts.max = workers != 0 ? (unsigned)workers : 1;
 	opts.max_tasks = (uint32_t)max_tasks;
 	/*
-	 * Spread the workers of a single map: it may end before the kernel does
-	 * so.
+	 * Spread the workers of a single map over the processors at once: the
+	 * map may end before the kernel would move them.
 	 */
 	opts.spread = fz_llimits_flag(L, 1, "once");
 	if (lua_getfield(L, 1, "slots") != LUA_TNIL)
@@ -421,7 +421,7 @@ pool_pending(lua_State *L)
 	return 1;
 }
 
-/* pool:calling() -> whether a function of it runs in this process */
+/* pool:calling() -> whether a function of the pool runs in this process */
 static int
 pool_calling(lua_State *L)
 {

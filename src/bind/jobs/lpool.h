@@ -15,14 +15,14 @@ struct fz_batch_pool;
 struct fz_pool *fz_lpool_check(lua_State *L, int idx);
 
 /*
- * The part of the pool at `idx` for batches; NULL if the pool is for runs. Also
- * sets the entries of its functions, and pushes both tables of
- * fz_lfuncs_init(). [-0, +2, -]
+ * fz_lpool_batches(): the part of the pool at `idx` for batches; NULL if the
+ * pool is for runs. fz_lpool_funcs(): the entries of its functions; pushes both
+ * tables of fz_lfuncs_init(). [-0, +0, -] [-0, +2, -]
  */
 struct fz_batch_pool *fz_lpool_batches(lua_State *L, int idx);
 struct fz_lfuncs *fz_lpool_funcs(lua_State *L, int idx);
 uint64_t fz_lpool_seed(lua_State *L, int idx); /* seed of its calls */
-/* number of its calls so far; each call of this increments it */
+/* number of calls of the pool so far; incremented by this function */
 uint64_t fz_lpool_ncalls(lua_State *L, int idx);
 
 /* Number of running calls of its functions in this process. */

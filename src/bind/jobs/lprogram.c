@@ -226,8 +226,9 @@ set_bytes(lua_State *L, const char *field, struct fz_buf *buf)
 
 /*
  * program:result() -> { exitcode | signal, stdout, stderr [, timed_out] }, and
- * a text that says how it ended. Call it once the program is done. Raises its
- * error.
+ * a text that says how the program ended. Call it once the program is done.
+ * Raises an error if the program could not be started, or its input or output
+ * failed.
  */
 static int
 program_result(lua_State *L)

@@ -6,7 +6,7 @@
 
 struct fz_job_event;
 
-/* Push the name of its kind. [-0, +1, m] */
+/* Push the name of the event's kind. [-0, +1, m] */
 void fz_lprogress_push_kind(lua_State *L, const struct fz_job_event *event);
 
 /*

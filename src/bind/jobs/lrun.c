@@ -419,8 +419,8 @@ run_event(lua_State *L)
 }
 
 /*
- * run:counts(pool) -> done, failed, running, waiting: nodes of that pool; more,
- * more done, more failed: elements of its maps, less one for each map
+ * run:counts(pool) -> done, failed, running, waiting: nodes of that pool;
+ * total, done, failed: elements of its maps, see fz_run_elements
  */
 static int
 run_counts(lua_State *L)
@@ -451,7 +451,10 @@ run_close(lua_State *L)
 	return 0;
 }
 
-/* No call is under way; one that was ended by an error may still count. */
+/*
+ * No call is under way, but a call that an error has ended may still be
+ * counted.
+ */
 static int
 run_gc(lua_State *L)
 {

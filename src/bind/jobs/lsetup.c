@@ -162,7 +162,8 @@ encode_process(lua_State *L)
 }
 
 /*
- * (error) -> error: a message handler that adds which value of a process it is
+ * (error) -> error: a message handler for the values of a process. It adds
+ * which of them the error is about.
  */
 static int
 name_value(lua_State *L)

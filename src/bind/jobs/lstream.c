@@ -249,7 +249,7 @@ push_input(lua_State *L, uint32_t input)
 	}
 }
 
-/* (stream, adding, item); protected. The error nil: the input is missing. */
+/* (stream, adding, item); protected. Raises nil if an input is missing. */
 static int
 inputs_body(lua_State *L)
 {
@@ -579,7 +579,10 @@ stream_close(lua_State *L)
 	return 0;
 }
 
-/* No call is under way; one that was ended by an error may still count. */
+/*
+ * No call is under way, but a call that an error has ended may still be
+ * counted.
+ */
 static int
 stream_gc(lua_State *L)
 {

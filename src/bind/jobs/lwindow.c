@@ -6,7 +6,8 @@
 #include "bind/open.h"
 
 /*
- * The time for which a window of results should last: a shorter one is doubled.
+ * The time for which a window of results should last. If a window lasts for
+ * less, its limit is doubled.
  */
 #define WINDOW_WORK_NS (5 * FZ_CLOCK_MS)
 /* A source is slow if a call of it takes longer. */
@@ -80,8 +81,8 @@ fz_lwindow_push_error(lua_State *L, uint64_t number)
 }
 
 /*
- * The loop waits for a result: double the limit if as many results as that were
- * returned in a short time.
+ * The script's loop waits for a result. Double the limit if a whole window of
+ * results was returned in a short time.
  */
 static void
 widen(struct fz_lwindow *w)

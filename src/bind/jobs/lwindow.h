@@ -31,8 +31,8 @@ struct fz_lwindow_ops {
 	/* Whether a result is ready. [-0, +0, -] */
 	bool (*ready)(lua_State *L, const struct fz_lwindow *w);
 	/*
-	 * Whether it has room for another item, if its values may have `bytes`
-	 * bytes.
+	 * Whether there is room for another item, if the values in the window
+	 * may have `bytes` bytes in total.
 	 */
 	bool (*has_room)(const struct fz_lwindow *w, size_t bytes);
 	/*
@@ -55,7 +55,7 @@ struct fz_lwindow {
 	const struct fz_lwindow_ops *ops;
 	uint64_t nread, nreturned;
 	uint64_t limit;    /* most items that are read and not returned */
-	bool fixed;        /* the limit does not size itself */
+	bool fixed;        /* the limit never changes */
 	bool calls_always; /* the iterator calls advance() for each result */
 	unsigned ncalls;   /* calls of advance() that have not returned */
 	bool ended;        /* the source is not read any more */

@@ -84,7 +84,7 @@ push_slice(lua_State *L, struct array *a, lua_Integer i, lua_Integer j)
 {
 	lua_Integer n = i <= j ? j - i + 1 : 0;
 
-	luaL_argcheck(L, n <= INT_MAX, 1, "too many for a table");
+	luaL_argcheck(L, n <= INT_MAX, 1, "too many numbers for a table");
 	lua_createtable(L, (int)n, 0);
 	for (lua_Integer k = 1; k <= n; k++) {
 		push_at(L, a, i + k - 1);

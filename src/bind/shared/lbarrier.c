@@ -268,8 +268,8 @@ barrier_index(lua_State *L)
 
 /*
  * barrier(n [, action]) -> barrier. The last process to arrive calls action()
- * before the waiters continue. It must have inherited the barrier, because a
- * message does not contain the action.
+ * before the waiters continue. A process that may be the last one must have
+ * inherited the barrier, because a message does not contain the action.
  */
 static int
 barrier_new(lua_State *L)

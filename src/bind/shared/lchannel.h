@@ -36,9 +36,9 @@ typedef int (*fz_lchannel_then)(lua_State *L, enum fz_queue_state state);
 
 /*
  * Put the value at index 2 if there is room, until `until_ns`, and end with
- * `then`: FZ_QUEUE_DONE, _WAIT (no room in time) or _CLOSED. Raises for values
- * that cannot be sent, for memory, and "interrupted"; nothing is put then. A
- * return value for a C function. [-0, +n, e]
+ * `then`: FZ_QUEUE_DONE, _WAIT (no room in time) or _CLOSED. Raises an error if
+ * the value cannot be sent, memory is short, or the wait is interrupted;
+ * nothing is put then. A return value for a C function. [-0, +n, e]
  */
 int fz_lchannel_put(lua_State *L, const struct fz_lchannel *channel,
     int64_t until_ns, fz_lchannel_then then);

@@ -157,8 +157,8 @@ lock_again(lua_State *L, struct waiting *w)
 
 /*
  * Pass on a notification that this waiter cannot use. If another task of this
- * process holds the lock, that may be the task that closes this one, so that
- * this one must not wait for it: it ends without the lock.
+ * process holds the lock, it may be the task that closes this one, and would
+ * wait for itself. So this task ends without the lock.
  */
 static void
 abandon(lua_State *L, struct fz_lwait *wait)

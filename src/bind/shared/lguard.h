@@ -9,7 +9,10 @@
 
 struct fz_lshared;
 
-/* A userdata with __close; releases once, only in the acquiring process. */
+/*
+ * A userdata with __close. It releases the object once, and only in the process
+ * that has acquired it.
+ */
 struct fz_lguard {
 	void (*release)(struct fz_lguard *guard); /* NULL: nothing to do */
 	void *of;                                 /* the object to release */

@@ -85,8 +85,8 @@ drop(struct fz_lshared *shared, struct fz_object *object)
 
 /*
  * The object stays allocated, because another process may use it. If this
- * process outlived its parent, an object that was never sent may be freed and
- * its memory be another object by now, so the generation is compared.
+ * process outlived its parent, an object that was never sent may have been
+ * freed, and its memory may have another object. So the generation is compared.
  */
 static void
 release_unneeded(const struct fz_lhandle *handle, struct fz_object *object)
@@ -113,7 +113,10 @@ fz_lhandle_drop(struct fz_lhandle *handle)
 	handle->object = NULL;
 	if (object == NULL || self == 0)
 		return;
-	/* In a worker the object may be inherited or received. */
+	/*
+	 * In a worker the object may be inherited or received; only its maker
+	 * frees it.
+	 */
 	if (object->maker == self && atomic_fetch_sub(&object->handles, 1) != 1)
 		return;
 	if (object->maker != self || atomic_load(&object->sent)) {
@@ -312,7 +315,10 @@ mark_sent(lua_State *L, int idx)
 	const struct fz_lhandle *handle = lua_touserdata(L, idx);
 	struct fz_object *object = handle->object;
 
-	/* The inner object first: the process may be killed in between. */
+	/*
+	 * Mark the inner object first, because the process may be killed in
+	 * between.
+	 */
 	lua_getiuservalue(L, idx, 1);
 	handle = fz_lhandle_at(L, -1);
 	if (handle != NULL && handle->object != NULL)

@@ -57,7 +57,10 @@ release(struct fz_lshared *shared, struct fz_llock *lock)
 	fz_lock_release(&lock->lock);
 }
 
-/* Restore the depth before the acquire, unless that was done already. */
+/*
+ * Restore the depth that the lock had before it was acquired, unless that was
+ * done already.
+ */
 static void
 release_guarded(struct fz_lguard *guard)
 {

@@ -40,8 +40,8 @@ int fz_llock_with_object(lua_State *L, struct fz_llock *lock);
 bool fz_llock_hold(lua_State *L, struct fz_llock *lock);
 
 /*
- * Wait until it is acquired and call then(L), which releases it before it
- * raises or returns. A return value for a C function. [-0, +n, e]
+ * Wait until the brief lock is acquired, and call then(L), which releases it
+ * before it raises or returns. A return value for a C function. [-0, +n, e]
  */
 int fz_llock_hold_late(lua_State *L, struct fz_llock *lock, lua_CFunction then);
 
@@ -49,8 +49,8 @@ int fz_llock_hold_late(lua_State *L, struct fz_llock *lock, lua_CFunction then);
 void fz_llock_unhold(struct fz_llock *lock);
 
 /*
- * Raise unless this task of the process, which is the member `self`, holds it.
- * [-0, +0, e]
+ * Raise an error unless this task of the process, which is the member `self`,
+ * holds the lock. [-0, +0, e]
  */
 void fz_llock_check_held(
     lua_State *L, const struct fz_llock *lock, uint32_t self);

@@ -201,7 +201,10 @@ fz_lsuspended_end(struct fz_lsuspended *s, bool more)
 	leave_list(s);
 }
 
-/* Wake the first task of each list whose eventcount has changed, or of all. */
+/*
+ * Wake the first task of each list whose eventcount has changed; if `late`, of
+ * every list.
+ */
 static void
 wake_lists(struct waits *w, bool late)
 {
