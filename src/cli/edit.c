@@ -292,8 +292,8 @@ read_input(struct fz_edit *e, int wake_fd)
 }
 
 /*
- * editor:read(prompt) -> input without its last newline | nil: the end. Control
- * sequences in the prompt are between bytes of 1.
+ * editor:read(prompt) -> input without its last newline | nil: the end. Each
+ * control sequence in the prompt is between two bytes \1.
  */
 static int
 editor_read(lua_State *L)
@@ -303,7 +303,8 @@ editor_read(lua_State *L)
 	const char *line;
 	size_t len;
 
-	luaL_argcheck(L, e->L == NULL, 1, "the editor reads already");
+	luaL_argcheck(
+	    L, e->L == NULL, 1, "the editor is already reading an input");
 	e->prompt = luaL_checkstring(L, 2);
 	luaL_checkstack(L, LUA_MINSTACK, NULL);
 	before = uselocale(e->locale);

@@ -4,7 +4,7 @@
 
 #include <histedit.h>
 
-/* Bind the keys. The user's .editrc may have bound others. */
+/* Bind the keys of the editor, in place of bindings of the user's .editrc. */
 void fz_edit_bind_keys(EditLine *el);
 
 #endif

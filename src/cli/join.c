@@ -112,7 +112,7 @@ read_options(struct join *join, int argc, char **argv)
 		else if (*value == '=')
 			value++;
 		if (value == NULL)
-			return misuse("a value is missing behind ", word);
+			return misuse("a value is missing after ", word);
 		memcpy((char *)join + o->field, &value, sizeof(value));
 	}
 	return 0;
@@ -145,7 +145,7 @@ check_options(struct join *join)
 	unsigned long slots;
 
 	if (join->url == NULL)
-		return misuse("it needs --engine ", "nats://HOST");
+		return misuse("--engine nats://HOST is missing", "");
 	if (fz_nats_url_read(&url, join->url, &err) != 0)
 		return misuse("--engine: ", err.text);
 	snprintf(join->cpus, sizeof(join->cpus), "%d", fz_cpus_count());
@@ -154,14 +154,17 @@ check_options(struct join *join)
 	slots = strtoul(join->slots, &end, 10);
 	if (*end != '\0' || slots == 0 || slots > JOIN_SLOTS_MAX)
 		return misuse(
-		    "-j is a number of slots from 1, not ", join->slots);
+		    "-j must be a number of slots from 1 to 4096, not ",
+		    join->slots);
 	if (join->name == NULL) {
 		gethostname(join->host, sizeof(join->host) - 1);
 		join->name = join->host;
 	}
 	if (join->name[strspn(join->name, JOIN_NAME)] != '\0' ||
 	    join->name[0] == '\0' || strlen(join->name) > 64)
-		return misuse("not a name for a node: ", join->name);
+		return misuse("not a name for a node (1 to 64 letters, digits, "
+			      "'.', '_', '-'): ",
+		    join->name);
 	return check_allow(join);
 }
 
@@ -202,7 +205,8 @@ setup_pipe(const struct join *join, const char *command)
 	    fz_fd_write_all(ends[1], setup, len) != 0)
 		return -1;
 	fz_fd_close(&ends[1]);
-	return dup(ends[0]); /* a copy that stays open in the gateway */
+	/* dup() drops close-on-exec, so that the gateway inherits the copy */
+	return dup(ends[0]);
 }
 
 static void
@@ -236,7 +240,7 @@ fz_join_main(int argc, char **argv)
 	find_command(command);
 	fd = setup_pipe(&join, command);
 	if (fd == -1)
-		return misuse("it cannot start: ", strerror(errno));
+		return misuse("cannot start the gateway: ", strerror(errno));
 	fz_nats_program(program);
 	snprintf(text, sizeof(text), "%d", fd);
 	fz_fd_restore_limit();

@@ -113,7 +113,7 @@ ignore_environment(lua_State *L)
 /*
  * Call the reporter at `report` with the error on top, and replace the error by
  * its result: the exit status, or nil to go on. Ctrl-C may raise an error in
- * the reporter.
+ * the reporter, which is then called again with that error.
  */
 static void
 call_report(lua_State *L, int report)

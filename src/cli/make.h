@@ -17,8 +17,8 @@ void fz_make_join(lua_State *L);
 void fz_make_leave(void);
 
 /*
- * End the process by `sig`. If a handler of `sig` calls this, the process ends
- * when the handler returns.
+ * Let the next signal `sig` end the process, and return make's tokens first.
+ * May be called in a signal handler, and be the handler.
  */
 void fz_make_end_by_signal(int sig);
 

@@ -93,7 +93,7 @@ fz_output_restore(lua_State *L)
 	if (diverted == -1)
 		return 0;
 	fflush(stdout);
-	clearerr(stdout); /* the error state came from standard error */
+	clearerr(stdout); /* the error is one of standard error */
 	if (dup2(diverted, STDOUT_FILENO) == -1)
 		return fail(L, errno);
 	fz_fd_close(&diverted);

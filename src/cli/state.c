@@ -26,7 +26,7 @@ static void warn_off(void *ud, const char *message, int more);
 static void warn_on(void *ud, const char *message, int more);
 static void warn_more(void *ud, const char *message, int more);
 
-/* Handle a control message. False if `message` is not one. */
+/* Handle a control message of warn(). False if `message` is not one. */
 static int
 handle_control(lua_State *L, const char *message, int more)
 {

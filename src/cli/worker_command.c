@@ -157,9 +157,9 @@ asked_version(void)
 }
 
 /*
- * Whether this process joins the engine that the environment names: it does if
- * no version was given, which a submitter gives, and if sshd did not start it,
- * as it does for a submitter.
+ * Whether this process joins the engine that the environment names. It does not
+ * if a submitter has started it: a submitter gives a version, or has sshd run a
+ * forced command.
  */
 static bool
 joins_by_environment(const struct words *words)

@@ -94,9 +94,9 @@ test_join_reports_the_call_that_fails(void **state)
 		int status;
 		const char *text;
 	} cases[] = {
-		{ PIPE2, 2, "cannot start: Too many open files\n" },
-		{ WRITE, 2, "cannot start: Input/output error\n" },
-		{ DUP, 2, "cannot start: Too many open files\n" },
+		{ PIPE2, 2, "cannot start the gateway: Too many open files\n" },
+		{ WRITE, 2, "cannot start the gateway: Input/output error\n" },
+		{ DUP, 2, "cannot start the gateway: Too many open files\n" },
 		{ EXEC, 1, "fzlua-nats: Permission denied\n" },
 		{ MISSING, 1, "fzlua-nats" },
 	};

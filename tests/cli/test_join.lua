@@ -44,19 +44,20 @@ tests["a mistake is named, and its status is 2"] = function()
     local lines = join('"$FZLUA" --worker ' .. words .. "; echo $?")
     t.equal(lines, { "fzlua: --worker: " .. message, "2" })
   end
-  refused("--engine", "a value is missing behind --engine")
-  refused("--engine tls://h -j", "a value is missing behind -j")
-  refused("--engine tls://h --name", "a value is missing behind --name")
+  refused("--engine", "a value is missing after --engine")
+  refused("--engine tls://h -j", "a value is missing after -j")
+  refused("--engine tls://h --name", "a value is missing after --name")
   refused("--engine tls://h --nam n", "unrecognized option --nam")
   refused("--engine tls://h word", "unrecognized option word")
   for _, slots in ipairs { "0", "4097", "2x", "-1", "''" } do
     refused("--engine tls://h -j " .. slots,
-      "-j is a number of slots from 1, not " .. slots:gsub("'", ""))
+      "-j must be a number of slots from 1 to 4096, not " .. slots:gsub("'", ""))
   end
-  refused("--engine tls://h --name a/b", "not a name for a node: a/b")
-  refused("--engine tls://h --name ''", "not a name for a node: ")
+  local name = "not a name for a node (1 to 64 letters, digits, '.', '_', '-'): "
+  refused("--engine tls://h --name a/b", name .. "a/b")
+  refused("--engine tls://h --name ''", name)
   refused("--engine tls://h --engine-creds $(printf '%09000d' 1)",
-    "it cannot start: Argument list too long")
+    "cannot start the gateway: Argument list too long")
 end
 
 return tests
