@@ -12,7 +12,10 @@
 #include "bind/lloop.h"
 #include "value/lerror.h"
 
-/* Its address is the registry key of the error for a lack of memory. */
+/*
+ * The address of this variable is the registry key of the error for a lack of
+ * memory.
+ */
 static const char memory_error_key;
 
 /* Number of free places on the stack that the functions here use. */

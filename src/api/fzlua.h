@@ -98,8 +98,8 @@ typedef void (*fzlua_forks)(void *ctx, int when);
 
 /*
  * Set the functions of the host that receive the output of workers, and the
- * log, from now on; NULL: these go to stdout and stderr, as at first. Set the
- * function that is called around forks; NULL: none. Call them after
+ * log, from now on; NULL: these go to stdout and stderr, which is the default.
+ * Set the function that is called around forks; NULL: none. Call them after
  * luaopen_fzlua(). [-0, +0, -]
  */
 FZLUA_API void fzlua_set_output(lua_State *L, fzlua_output output, void *ctx);
