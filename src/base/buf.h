@@ -167,7 +167,7 @@ fz_reader_take(struct fz_reader *r, size_t n)
 	return p;
 }
 
-/* These return 0 if the bytes are missing. */
+/* The following functions return 0 if the bytes are missing. */
 static inline uint8_t
 fz_reader_u8(struct fz_reader *r)
 {

@@ -2,7 +2,7 @@
 #ifndef FZ_ERR_H
 #define FZ_ERR_H
 
-/* The kinds users see (api: "Conventions"), in the order of fz_err_kind(). */
+/* The kinds that users see, in the order of enum fzlua_status (fzlua.h). */
 enum fz_err_kind {
 	FZ_ERR_NONE,
 	FZ_ERR_ERROR,   /* the user's function raised, or a call failed */

@@ -257,8 +257,8 @@ call_body(lua_State *L)
 	struct fz_child_calls *c = lua_touserdata(L, -1);
 
 	/*
-	 * In this function the list of functions, init and the calls are
-	 * arguments.
+	 * The list of functions, init and the calls are the arguments of this
+	 * function, at the indexes that they have on the thread.
 	 */
 	fz_random_seed(c->what->random, c->what->seed);
 	if (c->what->init)
@@ -275,11 +275,14 @@ call_body(lua_State *L)
 }
 
 /*
- * Their addresses are the registry keys of the traceback and the item of the
- * last error.
+ * The addresses of these variables are the registry keys of the traceback and
+ * the item of the last error.
  */
 static const char traceback_key, item_key;
-/* Its address is the key of a flag: this worker is a program. */
+/*
+ * The address of this variable is the registry key of a flag: this worker is a
+ * program.
+ */
 static const char spawned_key;
 
 void

@@ -5,8 +5,9 @@
 #include "os/process.h"
 
 /*
- * Their addresses are registry keys: of the list of functions, and of the
- * generation of the last process that has called them, or that had no need to.
+ * The addresses of these variables are registry keys: of the list of functions,
+ * and of the generation of the last process that has called them, or that had
+ * no need to.
  */
 static const char list_key, generation_key;
 

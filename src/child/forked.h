@@ -4,10 +4,10 @@
 
 #include <lua.h>
 
-/* In a forked process, first of all: call these functions. [-0, +0, e] */
+/* First in a forked process: call the functions of on_fork(). [-0, +0, e] */
 void fz_forked_call(lua_State *L);
 
-/* The same, unless this was called in this process before. [-0, +0, e] */
+/* Call these functions, unless this process has called them. [-0, +0, e] */
 void fz_forked_check(lua_State *L);
 
 /* Open: core.on_fork. The core table is on top. [-0, +0, e] */

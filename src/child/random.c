@@ -5,7 +5,10 @@
 
 #include <lauxlib.h>
 
-/* Its address is the registry key of the function that holds the state. */
+/*
+ * The address of this variable is the registry key of the function that holds
+ * the state.
+ */
 static const char random_key;
 
 /*

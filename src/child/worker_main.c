@@ -234,7 +234,7 @@ serve(lua_State *L, struct worker *w)
 	}
 }
 
-/* Its address is the key of the number in the registry. */
+/* The address of this variable is the registry key of the number. */
 static const char number_key;
 
 int

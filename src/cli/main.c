@@ -86,8 +86,8 @@ input_is_terminal(lua_State *L)
 
 /*
  * ignore_environment(): set package.path and package.cpath as if LUA_PATH and
- * LUA_CPATH were not set. For this the library is opened again, as lua5.4 -E
- * does; only these fields of the new table are used.
+ * LUA_CPATH were not set. For this the package library is opened again, as
+ * lua5.4 -E does; only these fields of its new table are used.
  */
 static int
 ignore_environment(lua_State *L)
@@ -96,7 +96,7 @@ ignore_environment(lua_State *L)
 
 	lua_pushboolean(L, 1);
 	lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
-	/* this function belongs to the first table of the library */
+	/* keep this require, which uses the first table of the library */
 	lua_getglobal(L, "require");
 	lua_getglobal(L, LUA_LOADLIBNAME);
 	lua_pushcfunction(L, luaopen_package);
@@ -241,9 +241,9 @@ run(lua_State *L)
 }
 
 /*
- * These replace the functions of the C library for C modules such as lfs, so
- * that each change of the directory is reported: see cwd.h. The dynamic linker
- * finds a visible function of the program first.
+ * The following functions replace those of the C library for C modules such as
+ * lfs, so that each change of the directory is reported: see cwd.h. The dynamic
+ * linker finds a visible function of the program first.
  */
 __attribute__((visibility("default"))) int
 chdir(const char *path)

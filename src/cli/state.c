@@ -68,7 +68,10 @@ warn_on(void *ud, const char *message, int more)
 	warn_more(ud, message, more);
 }
 
-/* Its address is the registry key of the object whose finalizer runs last. */
+/*
+ * The address of this variable is the registry key of the object whose
+ * finalizer runs last.
+ */
 static const char last_key;
 
 /* The exit status once the process ends, or -1. */
