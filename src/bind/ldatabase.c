@@ -279,7 +279,10 @@ zstd_compress(lua_State *L)
 	return 1;
 }
 
-/* zstd:expand(string, size) -> string | nil if it does not have this size */
+/*
+ * zstd:expand(string, size) -> string | nil if the result does not have this
+ * size
+ */
 static int
 zstd_expand(lua_State *L)
 {
@@ -328,7 +331,9 @@ hash(lua_State *L)
 	return 1;
 }
 
-/* is_read_only(path) -> whether the database there can be read only */
+/*
+ * is_read_only(path) -> whether the database there exists and cannot be written
+ */
 static int
 is_read_only(lua_State *L)
 {

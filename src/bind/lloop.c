@@ -29,7 +29,10 @@
 #include "worker/engine.h"
 #include "worker/worker.h"
 
-/* Their addresses are registry keys: of the loop, of the function on_wake. */
+/*
+ * The addresses of these variables are registry keys: of the loop, of the
+ * function on_wake.
+ */
 static const char loop_key, on_wake_key;
 
 struct lloop {

@@ -47,7 +47,9 @@ recent_cpus(struct machine *m)
 	return m->ncpus;
 }
 
-/* cpu_count([physical]) -> n; without an argument at most a second old */
+/*
+ * cpu_count([physical]) -> n; without an argument the count may be a second old
+ */
 static int
 machine_cpu_count(lua_State *L)
 {

@@ -22,8 +22,8 @@ struct passed {
 };
 
 /*
- * Its address is the registry key of the set of the coroutines that a wait
- * suspends.
+ * The address of this variable is the registry key of the set of the coroutines
+ * that a wait suspends.
  */
 static const char passed_key;
 

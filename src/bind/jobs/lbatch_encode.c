@@ -138,7 +138,10 @@ fz_lbatch_encode(
 		status = lua_pcall(L, 3, 0, 0);
 		if (status == LUA_OK || e.n == 1)
 			break;
-		/* only the items before the one that cannot be sent */
+		/*
+		 * try fewer items, to find those before the one that cannot be
+		 * sent
+		 */
 		e.n /= 2;
 	} while (true);
 	if (status != LUA_OK) {

@@ -24,8 +24,8 @@
 enum { LEARN_MIN = 1000 };
 
 /*
- * Its address marks our userdata, which is faster than a check of the
- * metatable's name.
+ * The address of this variable marks our userdata, which is faster than a check
+ * of the metatable's name.
  */
 static const char lbatch_tag;
 

@@ -91,9 +91,9 @@ void fz_lbatch_make(
 
 /*
  * batch(pool, f, list, options) -> batch, not started. Options: kind ("map" or
- * "starmap"), n, counted (n is the list's field), inherited (the workers have
- * the list and f from the fork), growing (items are added, or are put into the
- * list before grow() is called), chunk, on_error, seed, events, timeout,
+ * "starmap"), n, counted (n is the field n of the list), inherited (the workers
+ * have the list and f from the fork), growing (items are added, or are put into
+ * the list before grow() is called), chunk, on_error, seed, events, timeout,
  * retries, backoff, memory.
  */
 int fz_lbatch_new(lua_State *L);

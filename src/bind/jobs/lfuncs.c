@@ -209,8 +209,8 @@ encode_body(lua_State *L)
 }
 
 /*
- * Raise the error on top. Its message says at which path inside the function
- * the value is that cannot be sent.
+ * Raise the error on top. Its message begins with the path of a value inside
+ * the function: name the function before that.
  */
 static void
 raise_unsendable(lua_State *L)

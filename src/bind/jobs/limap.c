@@ -52,11 +52,13 @@ struct limap {
 	struct fz_lbatch *lb;
 	uint64_t mask; /* size of the rings - 1 */
 	uint64_t nsent, narrived;
-	size_t nbytes; /* bytes of the long values that it holds */
+	size_t nbytes; /* bytes of the long values in the window */
 	bool ordered;
 };
 
-/* Their addresses stand for the result nil, and for an error. */
+/*
+ * The addresses of these variables stand for the result nil, and for an error.
+ */
 static const char nothing, failed;
 
 static const struct fz_lwindow_ops imap_ops;
@@ -96,7 +98,10 @@ weight(lua_State *L)
 	return len > IMAP_SHORT ? len : 0;
 }
 
-/* The same for an item. The size of an encoded item is a light userdata. */
+/*
+ * The size of the item on top in the same way. For an encoded item the list has
+ * a light userdata, whose address is the size.
+ */
 static size_t
 item_weight(lua_State *L)
 {

@@ -232,7 +232,10 @@ local_end(void *ctx, size_t len)
 	local_put(c);
 }
 
-/* Its address is the registry key of the running call, for the hook. */
+/*
+ * The address of this variable is the registry key of the running call, for the
+ * hook.
+ */
 static const char local_key;
 
 static void

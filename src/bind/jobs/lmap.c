@@ -112,7 +112,7 @@ reader_body(lua_State *L)
 	lua_pushnil(L);
 	lb = fz_lbatch_push(L, lua_gettop(L));
 	lb->kind = FZ_WIRE_MAP;
-	/* only this code has the list, whose length never changes */
+	/* no other code has the list, so that its length is not checked */
 	lb->growing = true;
 	fz_lbatch_keep(L, lb, 1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);

@@ -18,7 +18,7 @@ struct fz_lmap {
 
 /*
  * Let `opts` use `map`, which outlives the run. Push the thread, which the
- * caller must keep alive as long. [-0, +1, m]
+ * caller must keep alive until the run is freed. [-0, +1, m]
  */
 void fz_lmap_init(lua_State *L, struct fz_lmap *map, struct fz_run_opts *opts);
 

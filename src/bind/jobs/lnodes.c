@@ -13,8 +13,8 @@
 #include "node/nodes.h"
 
 /*
- * Push the file with the credentials for engines: that of --engine-creds, or of
- * the environment; nil: none.
+ * Push the name of the file with the credentials for engines: that of
+ * --engine-creds, or of the environment; nil: none.
  */
 static const char *
 push_creds(lua_State *L)

@@ -41,8 +41,8 @@ enum {
 };
 
 /*
- * Its address marks our userdata, which is faster than a check of the
- * metatable's name.
+ * The address of this variable marks our userdata, which is faster than a check
+ * of the metatable's name.
  */
 static const char lpool_tag;
 
@@ -209,8 +209,8 @@ make_batches(lua_State *L, int idx, unsigned workers)
 }
 
 /*
- * Prepare functions and heap for the fork. A pool for one map does not collect,
- * because a collection costs more than it saves there.
+ * Prepare functions and objects for the fork. A pool for one map does not
+ * collect garbage before it, because that costs more than it saves.
  */
 static void
 before_fork(void *ctx)

@@ -36,7 +36,7 @@ enum { PROCESS_UNKNOWN = 255 };
 enum answer { NOT_YET, RESULT, ERROR };
 
 struct lprocess {
-	/* the only call of the process, which begins at the fork */
+	/* the only call of the process; it begins when the process starts */
 	struct fz_job job;
 	/* NULL: it is not started, is dead, or belongs to the parent */
 	struct fz_worker *worker;
@@ -105,10 +105,13 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 static void
 job_started(struct fz_job *job)
 {
-	(void)job; /* the fork has started it */
+	(void)job; /* it began when the process started */
 }
 
-/* The job begins at the fork, so it is never returned, and it has no items. */
+/*
+ * The job begins when the process starts, so it is never returned, and it has
+ * no items.
+ */
 static const struct fz_job_ops job_ops = {
 	.done = job_done, .failed = job_failed, .started = job_started
 };
@@ -169,7 +172,7 @@ forked_main(void *ctx, struct fz_port *port)
 	return status;
 }
 
-/* Share the slots of this process, if it has any, with a new one. */
+/* Share the slots of this process, if it has any, with a new process. */
 static int
 share_slots(const struct lprocess *lp, struct fz_worker_program *program,
     struct fz_err *err)

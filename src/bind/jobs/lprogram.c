@@ -276,8 +276,8 @@ program_tostring(lua_State *L)
 }
 
 /*
- * executable() -> path of the file that this process runs: its own path, or the
- * path of the kernel if that file was replaced.
+ * executable() -> path of the file that this process runs; /proc/self/exe if
+ * that file was replaced.
  */
 static int
 program_executable(lua_State *L)

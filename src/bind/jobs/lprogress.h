@@ -10,8 +10,8 @@ struct fz_job_event;
 void fz_lprogress_push_kind(lua_State *L, const struct fz_job_event *event);
 
 /*
- * Push the pid of the worker and the seconds that the call took; nil if there
- * is no worker, or no end of a call that has begun. [-0, +2, -]
+ * Push the pid of the worker, nil if there is none, and the seconds that the
+ * call took, nil if the event is not the end of a call. [-0, +2, -]
  */
 void fz_lprogress_push_call(lua_State *L, const struct fz_job_event *event);
 

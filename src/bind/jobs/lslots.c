@@ -44,7 +44,7 @@ slots_new(lua_State *L)
 	return 1;
 }
 
-/* slots:resize(n): the number only grows while slots are in use */
+/* slots:resize(n): while slots are in use their number can only grow */
 static int
 slots_resize(lua_State *L)
 {

@@ -20,13 +20,13 @@
 enum {
 	WINDOW_ITEMS = 1024,    /* most items of a window that sizes itself */
 	WINDOW_BYTES = 8 << 20, /* most bytes of its values */
-	/* a larger window is filled when a quarter is free */
+	/* in a larger window, items are read once a quarter of it is free */
 	WINDOW_LARGE = 64,
 };
 
 /*
- * Its address marks windows, which is faster than a check of the metatable's
- * name.
+ * The address of this variable marks windows, which is faster than a check of
+ * the metatable's name.
  */
 static const char window_tag;
 
@@ -109,8 +109,8 @@ wants_item(lua_State *L, const struct fz_lwindow *w)
 }
 
 /*
- * Its address stands for a nil item of a list, because a source cannot return
- * nil.
+ * The address of this variable stands for a nil item of a list, because a
+ * source cannot return nil.
  */
 static const char nil_item;
 
@@ -290,7 +290,8 @@ next_result(lua_State *L)
 /*
  * window:iterator(advance) -> function, which returns ready values without a
  * call of Lua code. It calls advance(number, nil, ...) for an error, and
- * advance() if no value is ready, or if another call waits.
+ * advance() if no value is ready, or if another call of advance() has not
+ * returned.
  */
 static int
 window_iterator(lua_State *L)

@@ -24,7 +24,7 @@ struct fz_lwindow;
 enum { FZ_LWINDOW_ERRORS = 1 };
 
 /*
- * The functions of the owner of the items. Its userdata, which begins with the
+ * The functions of an imap or a stream. Its userdata, which begins with the
  * window, is at index 1.
  */
 struct fz_lwindow_ops {

@@ -13,7 +13,7 @@
 #include "codec/items.h"
 #include "value/lerror.h"
 
-/* What channels wait for, in messages. */
+/* Text of messages: what the wait of a channel is for. */
 #define ROOM "room in a queue or pipe"
 #define ITEM "an item of a queue or pipe"
 
@@ -51,13 +51,19 @@ try_put(struct fz_lwait *wait, bool late)
 
 	(void)late;
 	p->state = fz_queue_put(p->queue, p->self, &item, &p->err);
-	/* A stopped process holds the lock of the queue. */
+	/*
+	 * A stopped process holds the lock of the queue: wait, as if the queue
+	 * was full.
+	 */
 	if (p->state == FZ_QUEUE_BUSY)
 		p->state = FZ_QUEUE_WAIT;
 	return p->state != FZ_QUEUE_WAIT;
 }
 
-/* Only this waiter was woken: wake the next one if there is still room. */
+/*
+ * A change wakes one waiter only. This one has succeeded: wake the next one if
+ * there is still room.
+ */
 static void
 pass_room_on(struct fz_queue *queue)
 {
@@ -275,7 +281,7 @@ try_take(struct fz_lwait *wait, bool late)
 	if (t->busy || c->receiver.pipe == NULL ||
 	    !fz_pipe_has_ended(&c->receiver, late))
 		return false;
-	/* Try again: an item may have been put before the end. */
+	/* Try again: an item may have been put just before the pipe ended. */
 	take(t);
 	if (t->state == FZ_QUEUE_WAIT && !t->busy)
 		t->state = FZ_QUEUE_CLOSED;
@@ -334,7 +340,10 @@ push_item(lua_State *L, struct taking *t)
 	fz_items_push(L, &items);
 }
 
-/* Only this waiter was woken: wake the next one if there is another item. */
+/*
+ * A change wakes one waiter only. This one has succeeded: wake the next one if
+ * there is another item.
+ */
 static void
 pass_items_on(struct fz_queue *queue)
 {

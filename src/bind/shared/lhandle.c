@@ -308,7 +308,9 @@ fz_lhandle_self(lua_State *L)
 	return fz_lshared_join(L, handle->shared);
 }
 
-/* Keep the object, and the object of the handle in its user value, alive. */
+/*
+ * Keep the object alive, and also the object of the handle in the user value.
+ */
 static void
 mark_sent(lua_State *L, int idx)
 {

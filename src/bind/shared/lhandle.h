@@ -101,7 +101,7 @@ fz_lhandle_at(lua_State *L, int idx)
 struct fz_lhandle *fz_lhandle_check(
     lua_State *L, int idx, enum fz_lhandle_type type);
 
-/* The same; NULL for anything else. */
+/* The handle at `idx`; NULL for anything else. */
 struct fz_lhandle *fz_lhandle_test(
     lua_State *L, int idx, enum fz_lhandle_type type);
 

@@ -11,7 +11,7 @@
 #include "value/luserdata.h"
 #include "worker/engine.h"
 
-/* Their addresses are registry keys. */
+/* The addresses of these variables are registry keys. */
 static const char shared_key, scratch_key;
 
 struct fz_lshared *

@@ -57,8 +57,8 @@ fz_lshared_member(const struct fz_lshared *shared)
 }
 
 /*
- * The same, but joins if this process has not. Raises an error if it cannot.
- * [-0, +0, e]
+ * The number of L as a member. Joins the shared heap if this process has not.
+ * Raises an error if it cannot. [-0, +0, e]
  */
 uint32_t fz_lshared_join_now(lua_State *L, const struct fz_lshared *shared);
 static inline uint32_t

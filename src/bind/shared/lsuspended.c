@@ -48,7 +48,7 @@ struct waits {
 	struct fz_fork_hook hook;
 };
 
-/* Its address is the registry key of the waits. */
+/* The address of this variable is the registry key of the waits. */
 static const char waits_key;
 
 static struct waits *
@@ -224,8 +224,8 @@ wake_lists(struct waits *w, bool late)
 }
 
 /*
- * Callback of the timer: processes may have died before they notified, or while
- * they held what tasks wait for.
+ * Callback of the timer. Let waits check for deaths: a process may have died
+ * before it notified, or while it held what tasks wait for.
  */
 static void
 check_late(struct fz_timer *timer)

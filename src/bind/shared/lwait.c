@@ -124,7 +124,10 @@ is_check_due(lua_State *L, struct fz_lwait *wait)
 	return true;
 }
 
-/* If nothing seems able to end the wait, try late, and check again at once. */
+/*
+ * If a check since the last call has found nothing that can end the wait: make
+ * the next try a late one, and check again right after it.
+ */
 static void
 prepare_next_check(lua_State *L, struct fz_lwait *wait)
 {
