@@ -69,7 +69,7 @@ void fz_lloop_check_free(lua_State *L);
 int fz_lloop_fd(lua_State *L);
 void fz_lloop_arm_fd(lua_State *L, int64_t at_ns);
 
-/* The running coroutines of this state. */
+/* The running coroutines and the tasks of this state. */
 struct fz_ltasks *fz_lloop_tasks(lua_State *L);
 
 /* Turn the loop until `done`, without on_wake(). [-0, +0, e] */

@@ -158,7 +158,7 @@ fz_lsink_check(lua_State *L, struct fz_lsink *sink)
 	fz_lerror_raise(L, &err);
 }
 
-/* log(line): the line has its newline */
+/* log(line): the line ends with a newline */
 static int
 sink_log(lua_State *L)
 {

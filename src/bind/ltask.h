@@ -20,7 +20,7 @@ struct fz_linterrupt;
 struct fz_llimit;
 struct fz_membership;
 
-/* The running coroutines. */
+/* The running coroutines and the tasks of a Lua state. */
 struct fz_ltasks {
 	struct fz_membership *own; /* has the number of the running task */
 	/* the coroutine whose waits yield; NULL: none */

@@ -251,7 +251,7 @@ call_with_own_arguments(lua_State *L, struct fz_child_calls *c)
 	lua_settop(L, ITEMS_TOP);
 }
 
-/* Make one FZ_WIRE_STEP, each of whose arguments is a part. */
+/* Make one FZ_WIRE_STEP. Each of its arguments is a part. */
 static void
 call_step(lua_State *L, struct fz_child_calls *c)
 {

@@ -18,7 +18,7 @@
 #include "wire/child_stream.h"
 #include "node/node.h"
 
-/* The setup, which comes first from the parent. */
+/* The setup, which is the first frame from the parent. */
 struct setup {
 	struct fz_port *port;
 	struct fz_call call;

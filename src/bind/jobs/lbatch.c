@@ -16,7 +16,7 @@
 #include "wire/wire.h"
 #include "worker/worker.h"
 
-/* For longer lists there is no collection before a map. */
+/* Most results for which garbage is collected before a map. */
 enum { COLLECT_MAX = 1 << 26 };
 
 static struct fz_lbatch *

@@ -123,7 +123,7 @@ graph_feed(lua_State *L)
 	uint32_t *values;
 
 	luaL_checktype(L, 3, LUA_TTABLE);
-	luaL_argcheck(L, n <= GRAPH_MAX, 3, "too many");
+	luaL_argcheck(L, n <= GRAPH_MAX, 3, "too many inputs");
 	values = lua_newuserdatauv(L, n * sizeof(*values) + 1, 0);
 	for (lua_Unsigned i = 0; i < n; i++) {
 		lua_rawgeti(L, 3, (lua_Integer)i + 1);

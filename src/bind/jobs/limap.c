@@ -272,8 +272,8 @@ send_list(lua_State *L, struct limap *li, uint64_t n)
 }
 
 /*
- * Encode the item on top now, because it may change. If it cannot be sent, the
- * error is on top. [-1, +0|1, m]
+ * Encode the item on top now, because the script may change it later. If it
+ * cannot be sent, the error is on top. [-1, +0|1, m]
  */
 static int
 encode_item(lua_State *L, struct limap *li)

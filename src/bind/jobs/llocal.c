@@ -214,7 +214,9 @@ local_room(void *ctx)
 	return c->room;
 }
 
-/* Make a message of the result, small or not. */
+/*
+ * Make a message of the result, which fz_child_chunk() has stored as an item.
+ */
 static void
 local_end(void *ctx, size_t len)
 {

@@ -10,7 +10,8 @@ struct fz_engine;
 struct fz_run_opts;
 
 struct fz_lmap {
-	lua_State *L; /* a thread; NULL: the graph has no maps */
+	/* thread for decoding lists; NULL: the graph has no maps */
+	lua_State *L;
 	struct fz_engine *engine;
 	/* the functions are called in this process, not by workers */
 	bool local;

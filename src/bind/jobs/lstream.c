@@ -479,7 +479,7 @@ take(lua_State *L, struct fz_lwindow *w)
 	run = fz_stream_take(ls->stream);
 	lua_pushinteger(L, (lua_Integer)fz_stream_index(run));
 	lua_replace(L, TAKE_INDEX);
-	ls->ll.calls++; /* an __fzunpack may close it */
+	ls->ll.calls++; /* an __fzunpack may close the stream */
 	failure = fz_run_failure(run, &node);
 	if (failure != NULL)
 		n = push_failure(L, ls, run, failure, node);
@@ -514,7 +514,7 @@ stream_undecided(lua_State *L)
 	}
 	lua_pushinteger(L, (lua_Integer)node + 1);
 	lua_pushinteger(L, (lua_Integer)fz_stream_index(run));
-	ls->ll.calls++; /* an __fzunpack may close it */
+	ls->ll.calls++; /* an __fzunpack may close the stream */
 	fz_lfailure_push(L, ls->engine, fz_run_failure_of(run, node, &because));
 	leave(L, ls);
 	return 3;

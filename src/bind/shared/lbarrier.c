@@ -33,7 +33,7 @@ struct waiting {
 	struct fz_barrier *barrier;
 	struct fz_membership *own;
 	uint32_t self, index;
-	uint32_t waiter; /* the waiter, while it waits */
+	uint32_t waiter; /* the waiter (see waiter.h) during the wait */
 	enum fz_barrier_arrival arrival;
 };
 
@@ -228,7 +228,10 @@ barrier_wait(lua_State *L)
 	return fz_lwait_pushed(L, wait);
 }
 
-/* barrier:reset(): make the barrier as new; its waiters raise "broken" */
+/*
+ * barrier:reset(): make the barrier like a new one; its waiters raise the error
+ * "broken"
+ */
 static int
 barrier_reset(lua_State *L)
 {

@@ -325,7 +325,10 @@ notify(lua_State *L, uint32_t n)
 	return 0;
 }
 
-/* condition:notify([n = 1]): notify the n longest waiters */
+/*
+ * condition:notify([n = 1]): notify the n processes or tasks that have waited
+ * longest
+ */
 static int
 condition_notify(lua_State *L)
 {
@@ -399,7 +402,7 @@ condition_new(lua_State *L)
 	return 1;
 }
 
-/* A condition from a message keeps its lock alive, which came with it. */
+/* A condition from a message keeps the lock alive that came with it. */
 static void
 load(lua_State *L, struct fz_lhandle *handle)
 {
