@@ -108,9 +108,8 @@ void fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what);
 
 /*
  * For a caller that sleeps elsewhere, waits for `what` without a timeout, and
- * tries again after this call. Raises an error if nothing can end the wait. An
- * earlier call has found this, too, and the caller has tried again since. [-0,
- * +0, e]
+ * tries again after this call. If nothing can end the wait, the first such call
+ * lets the caller try once more, and the next one raises an error. [-0, +0, e]
  */
 void fz_lloop_check_wait(lua_State *L, const char *what);
 
