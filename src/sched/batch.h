@@ -43,15 +43,15 @@ struct fz_batch_owner {
 	int (*prepare)(struct fz_batch_owner *owner, struct fz_worker *worker,
 	    uint32_t func, struct fz_err *err);
 	/*
-	 * Called when the owner must decide about a retry. NULL: it waits for
-	 * changes.
+	 * Called when the owner must decide about a retry. NULL: the owner
+	 * waits for changes.
 	 */
 	void (*asked)(struct fz_batch_owner *owner);
 	/* Called when there is a result. NULL: the owner waits for changes. */
 	void (*answered)(struct fz_batch_owner *owner);
 	/*
-	 * Called when an item has failed for good. NULL: the owner reads the
-	 * results.
+	 * Called when an item has failed and is not retried. NULL: the owner
+	 * reads the results.
 	 */
 	void (*failed)(struct fz_batch_owner *owner, uint64_t item,
 	    const struct fz_failure *failure);
@@ -76,15 +76,15 @@ struct fz_batch_opts {
 	struct fz_trace_names *trace_name; /* name of the items in the trace */
 	/* log for the events; NULL: the batch has its own */
 	struct fz_event_log *log;
-	uint32_t map; /* `map` of its events: see struct fz_job_event */
+	/* `map` and `item` of the batch's events: see struct fz_job_event */
+	uint32_t map;
 	uint64_t item;
 	size_t raw_size; /* bytes of a raw result, 0: none are raw */
 	/*
-	 * Encode up to `*n` items from `first` on as the one part of their
-	 * frame. Set `*n` to the number that was encoded, because later items
-	 * may have to be encoded apart. NULL and `failure` if the first cannot
-	 * be encoded. Not called for FZ_WIRE_INHERITED nor for added items. May
-	 * not raise.
+	 * Encode up to `*n` items, from `first` on, into one blob. Set `*n` to
+	 * the number of encoded items, because later items may need a blob of
+	 * their own. NULL and `failure` if the first item cannot be encoded.
+	 * Not called for FZ_WIRE_INHERITED nor for added items. Must not raise.
 	 */
 	struct fz_blob *(*encode)(
 	    void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure);

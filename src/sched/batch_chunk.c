@@ -169,8 +169,8 @@ encode_part(struct fz_chunk *chunk)
 }
 
 /*
- * Split a chunk: return its first `n` items, while the rest goes on waiting.
- * NULL if there is no memory.
+ * Split a chunk: return its first `n` items, and keep the rest in the list of
+ * waiting chunks. NULL if there is no memory.
  */
 static struct fz_chunk *
 cut_front(struct fz_chunk *chunk, uint32_t n)
@@ -303,7 +303,7 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 
 	if (b->done || b->stopping) {
 		fz_blob_unref(part);
-		return 0; /* the missing item would never be called */
+		return 0; /* a batch that stops starts no more items */
 	}
 	chunk = cut_until(b, b->total) == 0
 		    ? fz_batch_chunk_new(b, b->total + 1, 1, 0)

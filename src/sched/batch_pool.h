@@ -37,16 +37,16 @@ void fz_batch_pool_free(struct fz_batch_pool *pool);
 struct fz_batch_owner *fz_batch_pool_owner(struct fz_batch_pool *pool);
 
 /*
- * Give the number to another function. Workers that are forked later inherit
- * the function; `code` is sent to the workers that exist. Takes the reference
- * to `code`, which may be NULL if there are none.
+ * Set or replace function `number`. Workers that are forked later inherit the
+ * new function; `code` is sent to the workers that exist. Takes the reference
+ * to `code`, which may be NULL if no worker exists.
  */
 void fz_batch_pool_func(
     struct fz_batch_pool *pool, uint32_t number, struct fz_blob *code);
 
 /*
- * Workers that are forked from now on do not inherit function `number` as it is
- * now: its code is sent to them, if there is any.
+ * Declare that workers that are forked from now on do not inherit the current
+ * function `number`. Its code, unless it is NULL, is sent to them.
  */
 void fz_batch_pool_lose(struct fz_batch_pool *pool, uint32_t number);
 

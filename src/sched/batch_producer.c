@@ -17,8 +17,8 @@
 enum {
 	BATCH_CHUNK_MAX = 1 << 20, /* most items in a chunk */
 	/*
-	 * while the time of an item is unknown, a chunk has so many times the
-	 * items that the worker has had
+	 * while the time of an item is unknown: size of a chunk divided by the
+	 * number of items that the worker has now
 	 */
 	BATCH_GROWTH = 8
 };
@@ -30,8 +30,9 @@ nworkers(const struct fz_batch *b)
 }
 
 /*
- * Items that workers have inherited cost nothing to send or to take back. So
- * the workers get all items in equal shares, until a worker is idle.
+ * Items that workers have inherited cost nothing to send or to recall. So each
+ * worker gets an equal share of all items at once. When a worker becomes idle,
+ * items are recalled and divided again.
  */
 static uint64_t
 inherited_size(struct fz_batch *b, uint64_t usual)
@@ -55,7 +56,7 @@ sent_size(const struct fz_batch *b, const struct fz_worker *w, uint64_t usual)
 		n = left / (2 * nworkers(b));
 	if (n < least)
 		n = least;
-	if (n > left / nworkers(b)) /* something for each worker */
+	if (n > left / nworkers(b)) /* leave items for the other workers */
 		n = left / nworkers(b);
 	return n;
 }
@@ -119,7 +120,7 @@ send(struct fz_producer *producer, struct fz_worker *w, uint32_t max)
 	if (chunk->part != NULL && !chunk->part->in_arena)
 		/* the frame has a copy of the part */
 		fz_batch_drop_part(chunk);
-	/* other workers are forked meanwhile */
+	/* write now, so that the worker starts while others are forked */
 	if (b->opts.kind & FZ_WIRE_INHERITED)
 		fz_worker_write(w);
 	return true;

@@ -14,7 +14,7 @@
 /* The mean time of an item is taken over about this much recent work. */
 #define BATCH_RECENT_NS (20 * FZ_CLOCK_MS)
 
-/* The failure of an item whose result was lost for want of memory. */
+/* The failure of an item whose result was lost because memory ran out. */
 static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
 					    "not enough memory to keep the "
 					    "results" },
@@ -118,7 +118,8 @@ report(struct fz_batch *b, const struct fz_batch_result *result)
 	return true;
 }
 
-/* The same for the failure of one item; takes its value. */
+/* Add the failure of one item as report() does; takes the value in `failure`.
+ */
 static bool
 report_failure(struct fz_batch *b, uint64_t item, struct fz_failure *failure)
 {
@@ -174,7 +175,7 @@ retry(struct fz_chunk *chunk)
 	fz_producer_wake(&b->producer);
 }
 
-/* Whether there is memory to let the caller decide about the chunk. */
+/* Let the caller decide about the chunk. False if there is no memory. */
 static bool
 ask(struct fz_chunk *chunk, const struct fz_failure *failure,
     const struct fz_job_event *event)
@@ -215,7 +216,11 @@ try_again(const struct fz_chunk *failed, uint64_t item,
 	return true;
 }
 
-/* Nanoseconds since the last answer of a chunk; 0 before its job starts. */
+/*
+ * Set the time of the last answer of a chunk to now. Returns the nanoseconds
+ * since the answer before, or since the start of the job; 0 if it has not
+ * started.
+ */
 static int64_t
 restart_clock(struct fz_chunk *chunk)
 {
@@ -242,7 +247,7 @@ set_times(const struct fz_chunk *chunk, struct fz_job_event *event)
 	event->took_ns = used->took_ns / event->n;
 }
 
-/* An item has failed for good; takes the value in `failure`. */
+/* An item has failed and is not retried. Takes the value in `failure`. */
 static void
 fail_item(struct fz_batch *b, uint64_t item, struct fz_failure *failure,
     const struct fz_job_event *event)
@@ -337,9 +342,10 @@ end_if_answered(struct fz_chunk *chunk)
 }
 
 /*
- * Record the starts of the items below `end`, each once. An item may be
- * returned by its worker after its start was recorded; and of items that a
- * worker answers together only the first one was reported as started.
+ * Record the starts of the items below `end` that are not recorded yet. If a
+ * worker answers several items together, only the start of the first one is
+ * recorded by then. If an item was returned after its start was recorded, its
+ * start is not recorded again.
  */
 static void
 tell_starts(struct fz_chunk *chunk, uint64_t end)
@@ -357,7 +363,8 @@ tell_starts(struct fz_chunk *chunk, uint64_t end)
 }
 
 /*
- * Record that items ended in the last `took_ns`, with so many bytes of results.
+ * Record that `n` items ended in the last `took_ns`, with `nreceived` bytes of
+ * results.
  */
 static void
 add_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, int64_t took_ns,
@@ -376,7 +383,7 @@ add_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, int64_t took_ns,
 	fz_event_log_describe(b->opts.log, &event, &chunk->job, NULL);
 	event.nreceived = nreceived;
 	if (first != chunk->first)
-		event.nsent = 0; /* the frame counts for the first items only */
+		event.nsent = 0; /* its first items count the whole frame */
 	add_event(b, FZ_JOB_EVENT_DONE, &event, NULL);
 }
 
@@ -399,8 +406,8 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, size_t nreceived)
 }
 
 /*
- * The bytes of `n` results. The bytes of a shared frame count for its first
- * items.
+ * The bytes of the results. If several results share a blob, the first ones
+ * count all of its bytes.
  */
 static size_t
 bytes_of(const struct fz_batch *b, const struct fz_batch_result *result)
@@ -555,7 +562,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 			rest->told = chunk->told;
 	} else {
 		b->nsent--;
-		/* the part may be cut in another way now */
+		/* the items may be cut into other chunks now */
 		fz_batch_drop_part(chunk);
 		fz_blob_unref(job->result_buffer);
 		job->result_buffer = NULL;

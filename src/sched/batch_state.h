@@ -1,7 +1,8 @@
 /*
  * batch_state.h - what the files of a batch share: its items and chunks.
  *
- * A chunk is in one place at a time, and only its batch frees it:
+ * A chunk is in one place at a time, and only its batch frees it. The table has
+ * its places, where it goes from there, and what frees it:
  *
  *   waiting       cut and sent, or called here; freed by fz_batch_stop()
  *   delayed       waiting, when its pause is over; freed by fz_batch_stop()
@@ -112,8 +113,8 @@ fz_chunk_of(struct fz_job *job)
 uint64_t fz_batch_ready(const struct fz_batch *batch);
 
 /*
- * Cut an encoded chunk of at most `max` of these items. NULL if none is left:
- * an item that cannot be encoded fails.
+ * Cut an encoded chunk of at most `max` of these items. Items that cannot be
+ * encoded fail; NULL if no other is left.
  */
 struct fz_chunk *fz_batch_cut(struct fz_batch *batch, uint32_t max);
 

@@ -17,7 +17,7 @@
 /*
  * The least work that is taken from a busy worker for an idle one, and for a
  * worker that must be forked first. A sparing dispatcher gives a pool another
- * worker if this much work waits for it.
+ * worker only if at least this much work waits.
  */
 #define DISPATCH_STEAL_NS (FZ_CLOCK_MS / 2)
 #define DISPATCH_STEAL_FORK_NS (2 * FZ_CLOCK_MS)
@@ -27,9 +27,8 @@
 
 enum {
 	DISPATCH_AHEAD_JOBS = 512, /* most jobs at one worker */
-	DISPATCH_AHEAD_BYTES = 48
-			       /* bytes of their frames; a pipe holds 64 KiB */
-			       << 10,
+	/* most bytes of their frames; a pipe holds 64 KiB */
+	DISPATCH_AHEAD_BYTES = 48 << 10,
 	/* most jobs while the time of a job is unknown */
 	DISPATCH_UNMEASURED_JOBS = 4,
 	DISPATCH_UNMEASURED_ITEMS = 1 << 16
@@ -149,8 +148,8 @@ roomy_worker(struct fz_dispatcher *d, const struct fz_lane *lane)
 }
 
 /*
- * Whether the workers of the lane will soon have done the jobs that wait for
- * them. The time of an item is that of the quickest worker.
+ * Whether the jobs that wait are too little work for another worker, by the
+ * time of an item at the quickest worker.
  */
 static bool
 has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
@@ -171,8 +170,8 @@ has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
 }
 
 /*
- * A worker for the next job. NULL if there is none now, or never, if `err` is
- * filled.
+ * A worker for the next job. NULL if there is none now. NULL and `err` if there
+ * will be none.
  */
 static struct fz_worker *
 pick(struct fz_dispatcher *d, struct fz_lane *lane, struct fz_err *err)
@@ -300,8 +299,8 @@ may_soon_steal(const struct fz_dispatcher *d, const struct fz_lane *lane)
 }
 
 /*
- * Move work from busy workers to idle ones; dismiss these if there is none and
- * the lane needs them no more.
+ * Move work from busy workers to idle ones. Dismiss the idle workers if they
+ * will get no more work and are not kept.
  */
 static void
 balance_lane(struct fz_dispatcher *d, struct fz_lane *lane)
@@ -413,7 +412,7 @@ freed(struct fz_pool_client *client, struct fz_worker *w)
 	if (w != NULL)
 		d->nbusy--;
 	/*
-	 * Dispatch behind the clients that the pool notified before this one.
+	 * Dispatch after the clients that the pool notified before this one.
 	 */
 	fz_loop_undefer(&d->dispatch);
 	fz_loop_defer(loop_of(d), &d->dispatch);
@@ -515,7 +514,7 @@ fz_producer_wake(struct fz_producer *producer)
 
 	if (d->max == 0)
 		return;
-	/* A forked child has the pool of its parent, but not its workers. */
+	/* In a forked child the dispatcher has not joined its pools. */
 	if (!d->joined)
 		fz_dispatcher_join(d, NULL);
 	if (!fz_list_is_linked(&producer->link))

@@ -8,14 +8,14 @@
  * Slots go to pools: the last pool with jobs gets all that it can use, then the
  * one before it. So the workers move to the stage with the longest queue. Jobs
  * collect only in front of the slowest stage, because later ones are served
- * first, and earlier ones get slots only if it leaves some. Another order is
- * not quicker, because no slot is free while much work waits for it; but this
- * one ends items early, which frees their memory.
+ * first, and earlier ones get slots only if the slowest stage leaves some. Any
+ * order is equally quick, because it uses all slots while work waits. This
+ * order ends items early, which frees their memory.
  *
- * One rule says how far a worker is fed ahead: it gets another job while it has
- * less than about 5 ms of work by what was measured. Jobs that are sent too
- * early do no harm, because a worker that becomes idle gets jobs that another
- * one has not begun.
+ * One rule says how many jobs are sent ahead to a worker: it gets another job
+ * while it has less than about 5 ms of work, by the measured time of an item.
+ * Jobs that are sent too early do no harm, because a worker that becomes idle
+ * gets jobs that another worker has not begun.
  *
  * A job belongs to its producer, which allocates and frees it; `job->owner` is
  * the producer. While `job->worker` is set a worker has it; the ops of the job
@@ -23,9 +23,9 @@
  * it ends; `returned` if it was not begun. When a job ends or is returned, the
  * producer calls fz_producer_wake().
  *
- * A producer may be endless. nready() is 0 while it waits for its next item.
- * When the item comes, the producer calls fz_producer_wake(). At its end it
- * simply has no next job.
+ * A producer need not know its number of jobs. nready() is 0 while it waits for
+ * its next item. When the item comes, the producer calls fz_producer_wake(). At
+ * its end nready() stays 0.
  *
  * A dispatcher that is sparing gives a pool another worker only if more than a
  * moment's work waits for the workers that it has.
@@ -47,8 +47,8 @@ struct fz_producer;
 
 struct fz_producer_ops {
 	/*
-	 * The number of items that it could send now. A stopped producer has
-	 * none.
+	 * The number of items that the producer could send now; 0 if it was
+	 * stopped.
 	 */
 	uint64_t (*nready)(const struct fz_producer *producer);
 	/*
@@ -91,7 +91,7 @@ struct fz_dispatcher {
 	unsigned nbusy;
 	/* idle workers are dismissed when there is nothing more to send */
 	bool once;
-	bool sparing;            /* see above */
+	bool sparing;            /* see the top of this file */
 	bool joined;             /* the pools report free workers */
 	struct fz_list stopping; /* producers that were stopped in this turn */
 	/* time of the current dispatch; 0: not read yet */
@@ -110,8 +110,8 @@ int fz_dispatcher_init(struct fz_dispatcher *d, struct fz_engine *engine,
 void fz_dispatcher_fini(struct fz_dispatcher *d);
 
 /*
- * Start or stop the use of the pools; no job is at a worker then. 0, or -1 and
- * `err`.
+ * Start or stop the use of the pools. When it stops, no job may be at a worker.
+ * 0, or -1 and `err`.
  */
 int fz_dispatcher_join(struct fz_dispatcher *d, struct fz_err *err);
 void fz_dispatcher_leave(struct fz_dispatcher *d);
@@ -120,8 +120,8 @@ void fz_dispatcher_leave(struct fz_dispatcher *d);
 void fz_dispatcher_in_child(struct fz_dispatcher *d);
 
 /*
- * Pass on incomplete lines that its workers have printed, because none of them
- * runs a job.
+ * Pass on incomplete lines that the workers have printed. Call it while none of
+ * the workers runs a job.
  */
 void fz_dispatcher_flush(const struct fz_dispatcher *d);
 

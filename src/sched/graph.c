@@ -18,7 +18,7 @@ struct fz_graph {
 	struct list makers; /* for each value, the node that makes it */
 	/* inputs of all nodes, one node after the other */
 	struct list inputs;
-	/* a bool for each input; inputs behind its end are not optional */
+	/* a bool for each input; inputs behind the end of the list: false */
 	struct list optional;
 	uint32_t npools;
 	bool has_maps;
@@ -210,8 +210,8 @@ count_readers(struct fz_graph *graph, struct fz_err *err)
 		for (uint32_t k = 0; k < node->ninputs; k++) {
 			if (inputs[k] >= graph->makers.n)
 				return fz_err_set(err, FZ_ERR_GRAPH,
-				    "node %u takes value %u, which is not "
-				    "there",
+				    "node %u takes value %u, which does not "
+				    "exist",
 				    i + 1, inputs[k] + 1);
 			graph->first[inputs[k] + 1]++;
 			if (fz_graph_maker(graph, inputs[k]) != FZ_GRAPH_NONE)
@@ -324,8 +324,8 @@ fz_graph_cycle(
 		while (waiting[node] == 0)
 			node++;
 		/*
-		 * From such a node, as many steps back as there are nodes end
-		 * inside a cycle.
+		 * Go back from a node that waits. The walk enters a cycle, and
+		 * is inside it after as many steps as the graph has nodes.
 		 */
 		for (uint32_t i = 0; i < nnodes; i++)
 			node = waiting_input(graph, node, waiting);

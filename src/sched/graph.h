@@ -21,12 +21,12 @@ struct fz_graph;
 struct fz_node {
 	uint32_t pool; /* number of the pool whose workers run it */
 	uint32_t func; /* index of the node's function in that pool */
-	/* it makes the values first_value .. first_value + nvalues - 1 */
+	/* the node makes the values first_value .. first_value + nvalues - 1 */
 	uint32_t first_value;
 	uint32_t nvalues;
 	uint32_t first_input; /* index of its inputs in the list of the graph */
 	uint32_t ninputs;
-	/* number of inputs that other nodes make: it waits for these */
+	/* number of inputs that other nodes make, for which the node waits */
 	uint32_t nmade;
 	bool is_map; /* calls its function for each element of a list */
 };

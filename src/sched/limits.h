@@ -1,4 +1,4 @@
-/* limits.h - limits of the attempts of a call, and their number. */
+/* limits.h - limits of a call: time and memory of an attempt, retries. */
 #ifndef FZ_LIMITS_H
 #define FZ_LIMITS_H
 

@@ -89,10 +89,11 @@ link_idle(struct fz_pool *pool, struct fz_worker *w)
 }
 
 /*
- * Call `freed` of all clients: `w` is free, or NULL: a worker may be. They
- * dispatch in this order, so that the oldest one with a job gets the worker. If
- * the owner of `w` came first, other clients might wait for ever. The owner
- * comes last if it has not joined the pool.
+ * Call `freed` of all clients, because `w` is free or, if it is NULL, because a
+ * worker may be free. The clients dispatch in the order of these calls, so that
+ * the oldest one with a job gets the worker. If the owner of `w` came first,
+ * other clients might wait for ever. An owner that has not joined the pool is
+ * called last.
  */
 void
 fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w)
@@ -250,7 +251,7 @@ fz_pool_close(struct fz_pool *pool)
 	pool->closed = true;
 	for (struct fz_worker *w = pool->busy, *next; w != NULL; w = next) {
 		next = w->next;
-		/* this one is dismissed, as the idle workers will be */
+		/* a worker that was dismissed while it was busy */
 		if (w->leaving) {
 			fz_pool_unlink(w);
 			link_worker(&pool->idle, w);
@@ -320,7 +321,8 @@ fz_pool_leave(struct fz_pool *pool, struct fz_pool_client *client)
 		    (pool->nclients - i) * sizeof(struct fz_pool_client *));
 	}
 	/*
-	 * A killed worker may have answered its last job just before its death.
+	 * A killed worker that has answered its last job may still belong to
+	 * the client.
 	 */
 	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
 		if (w->owner == client)
@@ -454,11 +456,7 @@ fz_pool_prefork(struct fz_pool *pool, struct fz_err *err)
 
 	own(pool);
 	if (pool->opts.nodes != NULL)
-		/*
-		 * on nodes each worker is started later, where slots are free
-		 * then
-		 */
-		return 0;
+		return 0; /* each is started later, on a node with free slots */
 	while (!pool->closed && pool->nworkers < pool->opts.max) {
 		struct fz_worker *w = fz_pool_start(pool, NULL, first, err);
 

@@ -2,7 +2,7 @@
  * pool.h - the workers of one stage: which are idle, which are busy.
  *
  * Workers are started when they are first needed and kept until the pool is
- * closed. One that died is replaced when there is work for it again.
+ * closed. A dead worker is replaced when there is work for another one.
  */
 #ifndef FZ_POOL_H
 #define FZ_POOL_H
@@ -110,7 +110,7 @@ unsigned fz_pool_nworkers(const struct fz_pool *pool);
 /* Whether fz_pool_take() could return a worker now. */
 bool fz_pool_has_free(const struct fz_pool *pool);
 
-/* Whether this worker would be an existing one. */
+/* Whether there is an idle worker, so that no new one is needed. */
 bool fz_pool_has_idle(const struct fz_pool *pool);
 
 /*

@@ -47,7 +47,7 @@ struct fz_pool {
 	struct fz_timer nodes_check; /* armed while workers are on nodes */
 	/* number of slots of the nodes at the last check */
 	unsigned nslots;
-	/* generation of the process that has its workers */
+	/* fz_process.generation of the process that started the workers */
 	uint32_t generation;
 };
 
@@ -75,9 +75,8 @@ struct fz_worker *fz_pool_start(
 void fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w);
 
 /*
- * A free worker on the node with the most free slots; a new one if need be. It
- * is in no list. NULL if there is none now; `err` is filled if there will be
- * none.
+ * An idle or new worker on the node with the most free slots. It is in no list.
+ * NULL if there is none now. NULL and `err` if there will be none.
  */
 struct fz_worker *fz_pool_take_on_node(
     struct fz_pool *pool, struct fz_err *err);
@@ -92,8 +91,8 @@ void fz_pool_unlink(struct fz_worker *w);
 void fz_pool_pause_starts(struct fz_pool *pool);
 
 /*
- * `w` is dead: count it if it died at its start. Such workers are replaced, but
- * not for ever.
+ * `w` is dead: count it if it died at its start. After many such deaths in a
+ * row the pool starts no more workers.
  */
 void fz_pool_count_start(struct fz_pool *pool, const struct fz_worker *w);
 

@@ -236,8 +236,8 @@ fz_run_start(struct fz_run *run, struct fz_err *err)
 	for (uint32_t v = 0; v < flow->nvalues; v++) {
 		if (fz_graph_maker(graph, v) == FZ_GRAPH_NONE &&
 		    flow->uses[v] != 0 && run->values[v] == NULL)
-			return fz_err_set(
-			    err, FZ_ERR_GRAPH, "value %u was not given", v + 1);
+			return fz_err_set(err, FZ_ERR_GRAPH,
+			    "input value %u was not set", v + 1);
 	}
 	if (fz_flow_open(run->flow, err) != 0)
 		return -1;

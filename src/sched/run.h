@@ -125,9 +125,10 @@ const struct fz_failure *fz_run_failure(
     const struct fz_run *run, uint32_t *node);
 
 /*
- * The node that failed next in time after `node`, the first one after
- * FZ_GRAPH_NONE. Returns FZ_GRAPH_NONE after the last one. Nodes that were
- * ended because another node failed are among them, with FZ_ERR_CANCELLED.
+ * The node that failed next in time after `node`; if `node` is FZ_GRAPH_NONE,
+ * the one that failed first. Returns FZ_GRAPH_NONE after the last one. This
+ * includes nodes that were ended because another node failed, with
+ * FZ_ERR_CANCELLED.
  */
 uint32_t fz_run_next_failed(const struct fz_run *run, uint32_t node);
 
@@ -158,8 +159,8 @@ void fz_run_decide(
     struct fz_run *run, uint32_t node, uint64_t element, bool again);
 
 /*
- * Of a map: the index of the element whose failure is that of `node`; 0 if it
- * has not failed, or for another reason.
+ * Of a map: the index of the element whose failure is that of `node`; 0 if the
+ * map has not failed, or has failed for another reason.
  */
 uint64_t fz_run_failed_element(const struct fz_run *run, uint32_t node);
 
@@ -180,8 +181,8 @@ uint64_t fz_run_element_failure(const struct fz_run *run, uint32_t node,
 struct fz_blob *fz_run_partial(const struct fz_run *run, uint32_t node);
 
 /*
- * Numbers of elements of maps whose list is known, less one for each of these
- * maps.
+ * Numbers of elements of maps whose list is known. Each of these maps counts
+ * one element less, because its node is counted as a node.
  */
 struct fz_run_elements {
 	uint64_t total, done, failed;
@@ -189,7 +190,7 @@ struct fz_run_elements {
 
 /* Numbers of nodes; in a stream, of the nodes of all items. */
 struct fz_run_counts {
-	uint64_t done, failed; /* `failed`: failed for good */
+	uint64_t done, failed; /* `failed` nodes are not retried */
 	/* nodes that wait for a worker; elements of maps, too */
 	uint64_t waiting;
 	unsigned running; /* workers that run a node now */
@@ -206,8 +207,8 @@ int fz_run_next_event(struct fz_run *run, struct fz_job_event *event);
  * Local runs: the next node to run now; FZ_GRAPH_NONE if there is none, because
  * the run is done or waits for a retry. The caller ends the node by
  * fz_run_local_done() or fz_run_local_failed(), which take their arguments as
- * the ops of a job do. If the node is a map that is under way, the next element
- * of its batch is called instead.
+ * the ops of a job do. If the node is a map that is under way, the caller calls
+ * the next element of its batch instead.
  */
 bool fz_run_is_local(const struct fz_run *run);
 uint32_t fz_run_local_next(struct fz_run *run);

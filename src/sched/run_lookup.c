@@ -14,8 +14,8 @@
 #include "worker/engine.h"
 
 /*
- * Both lists are linked by `next_failed`, which is free because their steps
- * have not failed.
+ * The lists `asked` and `made` of a flow are linked by `next_failed`, which is
+ * unused because the steps in them have not failed.
  */
 
 /* The known elements of the list of a map, in their order. */

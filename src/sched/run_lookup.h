@@ -24,7 +24,10 @@ struct fz_run;
 struct fz_run_map;
 struct fz_step;
 
-/* Ask for `node`; call it before the start. 0, or -1 and `err`. */
+/*
+ * Let the flow ask for the values of `node`; call it before the start. 0, or -1
+ * and `err`.
+ */
 int fz_lookup_want(struct fz_flow *flow, uint32_t node, struct fz_err *err);
 
 /* The run of an item that is under way; NULL if there is none. */
@@ -90,8 +93,8 @@ bool fz_lookup_take_elements(
     struct fz_flow *flow, struct fz_lookup_elements *elements);
 
 /*
- * For run_step.c: whether the caller must be asked for a step; ask for it;
- * forget that.
+ * For run_step.c: whether the caller must be asked for the values of a step;
+ * ask for them; withdraw the question.
  */
 bool fz_lookup_wanted(const struct fz_step *step);
 void fz_lookup_ask(struct fz_step *step);

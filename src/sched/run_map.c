@@ -61,8 +61,8 @@ prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
 }
 
 /*
- * The map has ended: let the worker drop its values. If there is no memory for
- * that, the worker keeps them.
+ * The map has ended: let the worker drop the values that its calls shared. If
+ * there is no memory for that frame, the worker keeps them.
  */
 static void
 forget_shared(void *ctx, struct fz_worker *w)
@@ -81,7 +81,7 @@ done(struct fz_batch_owner *owner, struct fz_batch *batch)
 {
 	struct fz_run_map *map = map_of(owner);
 
-	(void)batch; /* callers still use the batch */
+	(void)batch; /* the callers still use the batch: end the step later */
 	fz_loop_defer(flow_of(map)->opts.engine->loop, &map->ended);
 }
 
@@ -211,7 +211,7 @@ end(struct fz_run_map *map)
 	}
 }
 
-/* The same, unless results must be recorded first. */
+/* Call end(), unless results must be recorded first. */
 static void
 try_end(struct fz_defer *defer)
 {
@@ -270,8 +270,8 @@ open(struct fz_run_map *map, struct fz_failure *failure)
 	map->list.blob = step->run->values[fz_graph_inputs(
 	    run_opts->graph, fz_step_number(step))[0]];
 	/*
-	 * With a limit of memory the list is cut: if workers kept all of it, it
-	 * would count as memory of each call.
+	 * With a limit of memory the elements are sent one by one: if workers
+	 * kept the list, it would count as memory of each call.
 	 */
 	sliced = run_opts->jobs == 0 || opts->limits.memory != 0;
 	if (run_opts->map_ops->open(

@@ -4,7 +4,7 @@
  *
  * When the inputs of such a step are there, the run makes a batch (batch.h) of
  * the list, which is one more producer of the run's dispatcher. So its elements
- * are sent, retried and taken back like the items of any batch, beside the
+ * are sent, retried and recalled like the items of any batch, beside the
  * other nodes. When the batch has ended, the list of its results is the value
  * of the node. The caller reads and makes lists (struct fz_map_ops).
  *

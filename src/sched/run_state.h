@@ -36,7 +36,7 @@ enum fz_step_state {
 	FZ_STEP_MAPPED,
 	FZ_STEP_DELAYED,   /* failed, and is tried again after its backoff */
 	FZ_STEP_DONE,      /* its values are there */
-	FZ_STEP_FAILED,    /* failed for good */
+	FZ_STEP_FAILED,    /* failed, and is not tried again */
 	FZ_STEP_CANCELLED, /* it will never run */
 };
 
@@ -50,8 +50,8 @@ struct fz_step {
 	enum fz_step_state state;
 	bool looked_up; /* the caller was asked for the step's values */
 	/*
-	 * the start of this attempt is recorded; the job may come back without
-	 * having begun
+	 * the start of this attempt is recorded, even if the job was returned
+	 * after that
 	 */
 	bool told_start;
 	unsigned attempts; /* number of attempts that have ended */
@@ -103,12 +103,12 @@ struct fz_flow {
 	 * runs or will run.
 	 */
 	void (*over)(struct fz_run *run);
-	/* a run that stops must not recall jobs of other runs */
+	/* many runs: one that stops must not recall jobs of the others */
 	bool is_stream;
 	bool whole_failed;
 	/* failure of the flow as a whole: a deadline or a cancel */
 	struct fz_failure whole;
-	/* failure of a node whose own failure was lost for want of memory */
+	/* failure of a node if there is no memory to keep its own failure */
 	struct fz_failure lost;
 	/* value of absent inputs; NULL if no input is optional */
 	struct fz_blob *absent;
@@ -152,9 +152,8 @@ struct fz_run {
 	bool stopping; /* start nothing new */
 	/* the node whose failure stops the run; FZ_GRAPH_NONE: none */
 	uint32_t because;
-	struct fz_step *failed,
-	    /* steps that failed for good, in the order of time */
-	    **last_failed;
+	/* steps that failed and are not retried, in the order of time */
+	struct fz_step *failed, **last_failed;
 	struct fz_defer settle; /* the deferred check whether the run is done */
 };
 

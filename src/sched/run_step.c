@@ -71,7 +71,7 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 	struct fz_event_log *events = &step->run->flow->events;
 	struct fz_job_event own, *event;
 
-	/* to read the clock would cost most */
+	/* check this first, because it is quicker than reading the clock */
 	if (!fz_event_log_wants(events, kind))
 		return;
 	event = fz_event_log_room(events, &own);
@@ -123,7 +123,7 @@ fz_step_ready(struct fz_step *step)
 	step->job.measured = run->flow->events.trace != NULL;
 	if (step->job.measured) {
 		step->job.queued_ns = run->flow->events.now_ns;
-		/* this is of the attempt before */
+		/* forget the time of the attempt before */
 		if (step->attempts != 0)
 			step->job.used.started_ns = 0;
 	}
@@ -213,7 +213,7 @@ fz_step_end_failed(struct fz_step *step)
 	end_step(step, FZ_STEP_FAILED);
 }
 
-/* End a step that has failed for good. */
+/* End a step that has failed and is not retried. */
 static void
 conclude(struct fz_step *step)
 {
@@ -303,7 +303,6 @@ drop_ready(struct fz_ready_list *list, const struct fz_run *run)
 	list->tail = at;
 }
 
-/* Start nothing new: what waits, is ready or delayed is cancelled. */
 void
 fz_step_stop(struct fz_run *run, uint32_t because)
 {
@@ -329,8 +328,8 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 		if (step->state == FZ_STEP_DELAYED) {
 			fz_loop_disarm(flow->opts.engine->loop, &step->delay);
 			/*
-			 * The step itself ran and failed: let it count as
-			 * neither.
+			 * A delayed step has already run and failed. It is
+			 * cancelled, and does not count as failed.
 			 */
 			step->state = FZ_STEP_WAITING;
 		}
@@ -442,7 +441,7 @@ fz_step_found(struct fz_step *step, struct fz_blob **values)
 		value_made(step->run, node->first_value + i, values[i]);
 }
 
-/* Fail a step whose values are not whole; takes them. */
+/* Fail a step because its values are incomplete; takes the values. */
 static void
 refuse_values(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid)
@@ -481,9 +480,9 @@ fz_step_done(
 }
 
 /*
- * Record the start, once for each attempt: its job may come back after that
- * without having begun. Of the jobs of a worker that dies, only those that it
- * has answered, and the one that fails, have begun.
+ * Record the start of an attempt once: if the job is returned after that, it is
+ * started again in the same attempt. Called at the end, too, because a start
+ * may not have been reported before.
  */
 static void
 tell_start(struct fz_step *step)

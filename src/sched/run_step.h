@@ -38,18 +38,19 @@ void fz_step_done(
 void fz_step_failed(struct fz_step *step, struct fz_failure *failure);
 
 /*
- * fz_step_fail(): make the failure of the step final. fz_step_retry(): drop it
- * for another attempt.
+ * fz_step_fail(): make the failure of the step final. fz_step_retry(): drop the
+ * failure and begin another attempt.
  */
 void fz_step_fail(struct fz_step *step);
 void fz_step_retry(struct fz_step *step);
 
-/* The step has failed for good. Takes the value. */
+/* The step has failed and is not retried. Takes the value in `failure`. */
 void fz_step_lost(struct fz_step *step, struct fz_failure *failure);
 
 /*
- * The two parts of fz_step_lost(): note the failure, and stop the run unless it
- * can go on without the step; end the step, once nothing of it runs any more.
+ * The two parts of fz_step_lost(). The first one notes the failure, and stops
+ * the run unless it can go on without the step. The second one ends the step;
+ * call it when nothing of the step runs.
  */
 void fz_step_note_failure(struct fz_step *step, struct fz_failure *failure);
 void fz_step_end_failed(struct fz_step *step);

@@ -17,7 +17,10 @@
 
 #define SLOTS_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_slots, member)
 
-/* Whether its own slot or a held token is free: no system call is needed. */
+/*
+ * Whether the slot of this process or a token that it holds is free. No system
+ * call is needed to acquire such a slot.
+ */
 static bool
 has_kept(const struct fz_slots *s)
 {
@@ -251,7 +254,7 @@ fz_slots_of_parent(struct fz_engine *engine, unsigned n, const int fd[2],
 		return NULL;
 	}
 	s->lineage = lineage;
-	/* the program has got this environment at its start */
+	/* this program was started with the environment for its workers */
 	s->entered = true;
 	engine->slots = s;
 	return s;
@@ -317,7 +320,7 @@ fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err)
 		n = room + 1;
 	if (grow(slots, n, err) != 0)
 		return -1;
-	slots->dry = false; /* the new tokens may end that state */
+	slots->dry = false; /* tokens are added to the pipe below */
 	if (slots->used == 0) {
 		fz_slots_trim(slots);
 		fz_slots_set_tokens(slots, n - 1);

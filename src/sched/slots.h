@@ -5,21 +5,22 @@
  * One of N slots belongs to the process that created them. The others are
  * tokens in a pipe (see os/jobserver.h) that this process and its descendants
  * share. A busy worker has a slot from its parent. While the worker waits for
- * jobs of its own pools it does not use that slot, so one of these jobs may
- * always run in it, and no process waits forever. The process needs a token for
- * each further job that runs at the same time. All pools and runs of a process
- * share one fz_slots.
+ * jobs of its own pools it does not use that slot. So one of these jobs can
+ * always run in that slot, and no process waits forever. The worker needs a
+ * token for each further job that runs at the same time. All pools and runs of
+ * a process share one fz_slots.
  *
  * 	root          own slot + tokens
  * 	 +- worker    own slot (of the root) + tokens
  * 	 |   +- worker ...
- * 	 | +- make its own slot is that of the function that started make
+ * 	 |   +- make  own slot (of the function that started make) + tokens
  * 	 +- worker
  *
  * A process that is killed holds tokens, and so do its descendants. So each
  * process counts its tokens in an account, in memory that it shares with its
- * parent, and in the accounts of its ancestors. Its parent writes the tokens
- * back. A kill between two steps loses at most one token and never adds one.
+ * parent, and in the accounts of its ancestors. When it dies, its parent writes
+ * the tokens back. A kill while a token is counted loses at most that token and
+ * never adds one.
  */
 #ifndef FZ_SLOTS_H
 #define FZ_SLOTS_H
@@ -83,7 +84,7 @@ bool fz_slots_has_free(const struct fz_slots *slots);
 /* Release a slot. Tokens are written back at the end of the loop's turn. */
 void fz_slots_give(struct fz_slots *slots);
 
-/* Write back unused tokens now, because the loop may not turn for long. */
+/* Write back unused tokens now, because the next turn may be much later. */
 void fz_slots_trim(struct fz_slots *slots);
 
 /* Stop waiting. */
@@ -105,7 +106,10 @@ int fz_slots_prepare(struct fz_slots *slots, struct fz_err *err);
  */
 void fz_slots_enter(struct fz_slots *slots, struct fz_lineage *lineage);
 
-/* The same for a process, which keeps its environment. */
+/*
+ * As fz_slots_enter(), for a process that is no worker: its environment is not
+ * changed.
+ */
 void fz_slots_count_in(struct fz_slots *slots, struct fz_lineage *lineage);
 
 /*

@@ -152,7 +152,7 @@ fz_slots_read_token(struct fz_slots *s)
 	if (s->dry || s->ntokens == s->tokens_cap)
 		return false;
 	if (!may_take(s->lineage)) {
-		s->dry = true; /* no watch is set: it stays dry */
+		s->dry = true; /* without a watch, so that it stays set */
 		return false;
 	}
 	if (s->in == -1)

@@ -12,9 +12,10 @@
 #include "worker/engine.h"
 
 /*
- * A run is in one list: the flow's from its begin on, and `spare` once its item
- * is released. When it is done it moves to `results`, unless its result must
- * wait for those of earlier items. A run that was taken is in no list.
+ * A run that has begun is in the list of the flow. When it is done it stays
+ * there, because results are taken in the order of the items, or it moves to
+ * `results` if it may be taken before earlier items. A run that was taken is in
+ * no list. A run whose item was released is in `spare`.
  */
 struct fz_stream {
 	struct fz_flow flow;

@@ -41,7 +41,8 @@ fz_event_log_describe(const struct fz_event_log *log,
 	event->err = (int16_t)failure->err.kind;
 	event->signal = (int16_t)failure->signal;
 	event->exitcode = (int16_t)failure->exitcode;
-	if (failure->peak_rss != 0) { /* the worker died and reported nothing */
+	/* the kernel has counted this for a dead worker */
+	if (failure->peak_rss != 0) {
 		event->peak_rss = failure->peak_rss;
 		event->cpu_ns = failure->cpu_ns;
 	}
@@ -59,8 +60,9 @@ trace(const struct fz_event_log *log, const struct fz_job_event *event,
 	if (record == NULL)
 		return;
 	record->name = fz_trace_name(log->names, log->of_items ? 0 : node);
+	/* the number of a node, and not the index of an item */
 	if (!log->of_items && event->map == 0)
-		record->first = 0; /* not the event of an item of a list */
+		record->first = 0;
 	if (failure != NULL && event->kind != FZ_JOB_EVENT_DONE)
 		fz_trace_add_error(log->trace, record, failure);
 }

@@ -20,7 +20,7 @@ struct fz_job;
 struct fz_trace;
 struct fz_trace_names;
 
-/* All zero at first, which records nothing. */
+/* Initialised with zeros, a log records nothing. */
 struct fz_event_log {
 	/* change of the object; NULL: events are not listed */
 	struct fz_change *change;
@@ -46,7 +46,10 @@ fz_event_log_wanted(const struct fz_event_log *log)
 	return log->change != NULL || log->trace != NULL;
 }
 
-/* Whether anything reads the events of this kind: a trace has ends only. */
+/*
+ * Whether anything reads the events of this kind. A trace keeps only the ends
+ * of attempts.
+ */
 static inline bool
 fz_event_log_wants(const struct fz_event_log *log, enum fz_job_event_kind kind)
 {
@@ -68,8 +71,8 @@ void fz_event_log_describe(const struct fz_event_log *log,
     const struct fz_failure *failure);
 
 /*
- * The memory for the next event, which the caller sets: that of the trace, so
- * that fz_event_log_add() need not copy the event, or else `own`.
+ * Where the caller sets the next event: in memory of the trace, so that
+ * fz_event_log_add() need not copy the event, or else in `own`.
  */
 struct fz_job_event *fz_event_log_room(
     const struct fz_event_log *log, struct fz_job_event *own);

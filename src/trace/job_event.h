@@ -31,7 +31,7 @@ struct fz_job_event {
 
 	/* The fields for a trace, set at the end of an attempt, else 0. */
 	uint32_t attempt; /* number of the attempt, from 1; 0: there was none */
-	/* time at which it could have started; 0: unknown */
+	/* time at which the attempt could have started; 0: unknown */
 	int64_t queued_ns;
 	int64_t ended_ns;   /* time at which its end was known */
 	uint64_t nsent;     /* bytes of the call */
@@ -40,7 +40,7 @@ struct fz_job_event {
 	/* peak memory of its worker so far in bytes; 0: unknown */
 	uint64_t peak_rss;
 	const char *node;           /* node of its worker; NULL: this machine */
-	struct fz_trace_name *name; /* its name; NULL: none */
+	struct fz_trace_name *name; /* of the node or item; NULL: none */
 	/* text of its error, in a record; NULL: none */
 	char *text;
 	int16_t err;      /* kind of its error (enum fz_err_kind); 0: none */
@@ -49,8 +49,9 @@ struct fz_job_event {
 };
 
 /*
- * Set an event of `n` nodes or items, from `first` on. Field by field, because
- * compilers clear all of it by an instruction that takes longer to begin.
+ * Set an event of `n` nodes or items, from `first` on. Each field is set apart,
+ * because a compiler would clear the whole struct by an instruction that is
+ * slow to start.
  */
 static inline void
 fz_job_event_init(struct fz_job_event *event, enum fz_job_event_kind kind,

@@ -51,7 +51,7 @@ struct fz_trace {
 	size_t nblocks, blocks_cap;
 	/* number of records in the file, and in all */
 	size_t nwritten, n;
-	size_t ready;  /* as long as `n` is less, a record can be added */
+	size_t ready;  /* a record can be added while `n` is below this */
 	size_t ntexts; /* number of records with a text of an error */
 	/* References to the names of all records. */
 	struct fz_trace_names **names;
@@ -65,8 +65,8 @@ struct fz_trace {
 };
 
 /*
- * Fill the page behind the last line if another one might not fit: with spaces
- * before the newline.
+ * If another line might not fit into the page, fill the page: insert spaces
+ * before the last newline.
  */
 static void
 fill_page(struct fz_trace *t)
@@ -91,7 +91,7 @@ fail(struct fz_trace *t, int code)
 {
 	fz_err_sys(&t->err, code, "writing the trace %s", t->path);
 	if (t->pages && ftruncate(t->fd, t->offset) != 0)
-		t->pages = false; /* nothing is left to do */
+		t->pages = false; /* part of a line stays in the file */
 	fz_fd_close(&t->fd);
 	t->ready = 0;
 }
@@ -346,7 +346,8 @@ hold_names(struct fz_trace *t, struct fz_trace_names *names)
 	return 0;
 }
 
-/* A copy of the name of a node, because it may end before the trace. */
+/* A copy of the name of a node, because the node may be freed before the trace.
+ */
 static const char *
 keep_node(struct fz_trace *t, const char *name)
 {
@@ -365,7 +366,7 @@ keep_node(struct fz_trace *t, const char *name)
 	return list[t->nnodes] != NULL ? list[t->nnodes++] : NULL;
 }
 
-/* Add a block, whose records never move: copies of them cost the most. */
+/* Add a block. Its records never move, because copies would cost most time. */
 static int
 add_block(struct fz_trace *t)
 {

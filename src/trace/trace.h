@@ -2,11 +2,12 @@
  * trace.h - records the attempts of calls, in memory and in a file.
  *
  * Logs of events (job_event.h) add records. The loop writes them to the file
- * some time later, so that a call does not wait for the file. A write ends at
- * the end of a line, and no line of usual length crosses the border of a page,
- * where the kernel may end the write of a process that is killed: so a killed
- * process leaves whole lines. An error of a write ends the file at its last
- * whole line, and the runs go on.
+ * some time later, so that a call does not wait for the file.
+ *
+ * A process that is killed leaves whole lines. Each write ends at the end of a
+ * line. If the kernel ends a write early because of the kill, it does so at the
+ * border of a page, and no line of usual length crosses such a border. If a
+ * write fails, the file ends at its last whole line, and the runs go on.
  */
 #ifndef FZ_TRACE_H
 #define FZ_TRACE_H
@@ -47,7 +48,7 @@ struct fz_trace_opts {
 
 enum { FZ_TRACE_SHORT = 32 }; /* most bytes of short members */
 
-/* The name of what a record is about. It fills one line of a cache. */
+/* The name of the node or items of a record. It fills one cache line. */
 struct fz_trace_name {
 	struct fz_trace_names *names; /* the names that it belongs to */
 	const char *stage;            /* name of its stage; NULL: none */

@@ -71,7 +71,8 @@ number(unsigned char *p, uint64_t v)
 	return p + 2;
 }
 
-/* Digits that are kept, all bytes of them, whose number the compiler knows. */
+/* Write kept digits. A copy of all bytes is quick, because its size is fixed.
+ */
 static inline unsigned char *
 copy_digits(unsigned char *p, const struct fz_trace_digits *digits)
 {
@@ -79,7 +80,9 @@ copy_digits(unsigned char *p, const struct fz_trace_digits *digits)
 	return p + digits->n;
 }
 
-/* Keep the digits of `v`, from `from` to `p`, and what is behind. Returns `p`.
+/*
+ * Keep the digits of `v`, which are from `from` to `p`. Copies some bytes
+ * behind `p`, too, because a copy of fixed size is quick. Returns `p`.
  */
 static inline unsigned char *
 keep_digits(struct fz_trace_digits *digits, uint64_t v,
@@ -91,7 +94,7 @@ keep_digits(struct fz_trace_digits *digits, uint64_t v,
 	return p;
 }
 
-/* A number that is probably the same as in a line before. */
+/* Write a number that is probably the same as in a line before. */
 static inline unsigned char *
 same_number(unsigned char *p, struct fz_trace_digits *digits, uint64_t v)
 {
@@ -131,7 +134,7 @@ fraction(unsigned char *p, uint32_t ns)
 	return p + 7;
 }
 
-/* Begin another second; returns how much of it is over. */
+/* Keep the digits of a new second; returns the nanoseconds since its start. */
 static uint64_t
 begin_second(struct fz_trace_file *file, uint64_t wall_ns)
 {
@@ -143,7 +146,10 @@ begin_second(struct fz_trace_file *file, uint64_t wall_ns)
 	return wall_ns - file->second_ns;
 }
 
-/* The seconds since 1970 of a time of the clock; sets what is behind them. */
+/*
+ * Write the whole seconds since 1970 of a time of the clock; sets `rest` to the
+ * remaining nanoseconds.
+ */
 static inline unsigned char *
 second(unsigned char *p, struct fz_trace_file *file, int64_t ns, uint32_t *rest)
 {
@@ -314,7 +320,10 @@ name_of(const struct fz_job_event *e)
 	return name;
 }
 
-/* Its members; most are short, and a copy of a known length is quick. */
+/*
+ * Write the members of a name. Most are short, and a copy of fixed size is
+ * quick.
+ */
 static inline unsigned char *
 put_names(unsigned char *p, const struct fz_trace_name *name)
 {
@@ -387,7 +396,7 @@ jsonl_end(struct fz_buf *out, struct fz_trace_file *file)
 	put_mark(out, file, "end");
 }
 
-/* The end of an event, whose digits are those of the next start, probably. */
+/* Write the end of an event, and keep it, because the next call starts then. */
 static unsigned char *
 put_end(unsigned char *p, struct fz_trace_file *file, int64_t ended_ns)
 {
@@ -433,8 +442,8 @@ jsonl_event(struct fz_buf *out, struct fz_trace_file *file,
 }
 
 /*
- * Begin the array. Readers accept a file without its end, too, as a killed
- * process leaves it.
+ * Begin the array. Readers also accept an array without its end, which a killed
+ * process leaves.
  */
 static void
 chrome_begin(struct fz_buf *out, struct fz_trace_file *file)

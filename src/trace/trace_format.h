@@ -9,14 +9,15 @@
 struct fz_buf;
 struct fz_job_event;
 
-/* The digits of a number that was written lately. */
+/* The digits of a number that was written before. */
 struct fz_trace_digits {
 	uint64_t of;
-	size_t n;                /* 0: there are none */
-	unsigned char bytes[24]; /* of the largest number, and more */
+	size_t n;                /* number of digits; 0: there are none */
+	unsigned char bytes[24]; /* room for the largest number, and more */
 };
 
-enum { FZ_TRACE_WORKERS = 4 }; /* whose digits are kept, by their pid */
+/* number of workers whose digits are kept, at index pid modulo this */
+enum { FZ_TRACE_WORKERS = 4 };
 
 /* The state that the lines of one trace share. */
 struct fz_trace_file {
@@ -24,11 +25,12 @@ struct fz_trace_file {
 	int64_t wall_ns;
 	pid_t pid;       /* pid of the process that writes the file */
 	uint64_t nlines; /* attempts written so far */
-	uint64_t nlost;  /* records that were lost for want of memory */
-	/* Most lines repeat numbers of the lines before. */
-	uint64_t second_ns;            /* since 1970, start of a second */
-	struct fz_trace_digits second; /* that second */
-	struct fz_trace_digits ended;  /* a time of the clock, in seconds */
+	uint64_t nlost;  /* records that were lost because memory ran out */
+	/* Digits are kept, because most lines repeat numbers of lines before.
+	 */
+	uint64_t second_ns;            /* start of a second, since 1970 */
+	struct fz_trace_digits second; /* digits of that second */
+	struct fz_trace_digits ended;  /* end of the attempt written last */
 	struct fz_trace_digits pids[FZ_TRACE_WORKERS], peaks[FZ_TRACE_WORKERS];
 };
 

@@ -23,7 +23,7 @@ struct fz_trace_names {
 	struct block *blocks;
 	struct fz_buf json; /* for members under construction */
 	unsigned char *memory;
-	struct fz_trace_name *list; /* in that, each in a line of a cache */
+	struct fz_trace_name *list; /* in `memory`, each in a cache line */
 };
 
 struct fz_trace_names *
@@ -117,7 +117,7 @@ fz_trace_name(struct fz_trace_names *names, uint64_t i)
 {
 	if (i >= names->n)
 		return NULL;
-	/* The name is rarely in a cache when an attempt ends. */
+	/* The name is rarely in the processor's cache when an attempt ends. */
 	__builtin_prefetch(&names->list[i]);
 	return &names->list[i];
 }
