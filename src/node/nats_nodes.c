@@ -332,10 +332,10 @@ start_gateway(struct fz_nodes *nodes, const char *creds, const char *identity,
 	nats->generation = fz_process.generation;
 	fz_nats_program(nats->program);
 	if (strchr(nats->program, '\'') != NULL)
-		return fz_err_set(
-		    err, FZ_ERR_ERROR, "the path of fzlua-nats has a quote");
+		return fz_err_set(err, FZ_ERR_ERROR,
+		    "the path of fzlua-nats must not contain a quote");
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
-		return fz_err_sys(err, errno, "no random numbers");
+		return fz_err_sys(err, errno, "cannot get random numbers");
 	snprintf(nats->name, sizeof(nats->name), "fzlua-%016llx%016llx",
 	    (unsigned long long)random[0], (unsigned long long)random[1]);
 	if (start(nats, err) != 0 ||

@@ -28,7 +28,7 @@ enum {
 	NODE_READ = 64 << 10,
 	/* Calls for a busy worker, beyond those that its socket has. */
 	NODE_AHEAD = 256 << 10,
-	/* So many bytes of a body say how many items a frame has. */
+	/* Bytes of a body that are needed to know its number of items. */
 	NODE_BODY = 12,
 	/*
 	 * Most bytes of output that are passed on before the replies that
@@ -261,8 +261,8 @@ take_signal(struct node *n)
 }
 
 /*
- * Note the frames whose heads came, with what begins a body. What is no frame
- * is for the worker.
+ * Note each frame whose head and first NODE_BODY bytes of the body have come.
+ * Bytes that are not a frame are passed on, so that the worker refuses them.
  */
 static void
 note_calls(struct node *n)
@@ -284,7 +284,7 @@ note_calls(struct node *n)
 	n->unknown = n->unknown || rc < 0;
 }
 
-/* How many bytes for the worker may be written to it. */
+/* The number of bytes that may be written to the worker now. */
 static size_t
 ncalls(const struct node *n)
 {
@@ -308,7 +308,7 @@ take_calls(struct node *n)
 	note_calls(n);
 }
 
-/* Write what `fd` has room for of `len` bytes. 0, or -1 if it is closed. */
+/* Write at most `len` bytes without waiting. 0, or -1 if `fd` is closed. */
 static int
 write_some(int fd, struct transit *t, size_t len)
 {
@@ -319,7 +319,7 @@ write_some(int fd, struct transit *t, size_t len)
 	return n >= 0 || errno == EAGAIN ? 0 : -1;
 }
 
-/* Forget what was written, in few moves of the rest. */
+/* Drop written bytes, but only if they are many, because the rest is moved. */
 static void
 forget_calls(struct node *n)
 {
@@ -412,7 +412,7 @@ pass_on(struct node *n, const struct pollfd pfd[NPOLL])
 	write_out(n);
 }
 
-/* Announce what runs for longer than a moment. */
+/* Announce items that have run for longer than FZ_NODE_JOBS_QUIET_NS. */
 static void
 check_jobs(struct node *n, int64_t now_ns)
 {
@@ -423,7 +423,7 @@ check_jobs(struct node *n, int64_t now_ns)
 	write_out(n);
 }
 
-/* When the next turn begins at the latest. */
+/* The time at which the next turn begins at the latest. */
 static int64_t
 turn_until(const struct node *n)
 {
@@ -455,8 +455,8 @@ serve_calls(struct node *n)
 }
 
 /*
- * Whether the worker, which has closed its end, ends by itself in the time that
- * it has for that.
+ * Whether the worker, which has closed its end, ends by itself within
+ * NODE_LEAVE_NS.
  */
 static bool
 ends_itself(const struct node *n)

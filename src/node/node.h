@@ -4,12 +4,13 @@
  *	parent === ssh === this process === worker
  *
  * The frames for the worker come through standard input, its replies leave
- * through standard output. This process passes both on, and takes back what has
- * not started (node_jobs.h). It adds what the worker
- * prints, before the reply that follows, and how it ends. If its input ends,
- * the connection or the parent is gone: the worker has a second to leave, and
- * is killed then with all its descendants. A first SIGTERM asks the parent to
- * dismiss the worker once it has finished what it runs; a second one ends it.
+ * through standard output. This process passes both on, and takes back items
+ * that have not started (node_jobs.h). It adds frames with what the worker
+ * prints, before the next reply, and with how the worker ends. If its input
+ * ends, the connection or the parent is gone: the worker has a second to leave,
+ * and is killed then with all its descendants. A first SIGTERM asks the parent
+ * to dismiss the worker once it has finished what it runs; a second SIGTERM
+ *ends the worker.
  */
 #ifndef FZ_NODE_H
 #define FZ_NODE_H

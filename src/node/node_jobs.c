@@ -52,7 +52,7 @@ end_of(const struct fz_frame *frame, uint32_t otherwise)
 
 /*
  * One above the item that started last. If a function of the worker has
- * overwritten that, it is the current one.
+ * overwritten the claim, the first unanswered item counts as started.
  */
 static uint32_t
 started(const struct fz_node_jobs *jobs)
@@ -152,7 +152,7 @@ fz_node_jobs_read(struct fz_node_jobs *jobs, int fd)
 		uint64_t end = jobs->nread - (in->buf.len - in->at);
 
 		if (end <= jobs->npassed)
-			continue; /* it was in the mailbox before */
+			continue; /* it was passed on from the mailbox */
 		pass_on(jobs, &frame);
 		jobs->npassed = end;
 	}
@@ -161,7 +161,7 @@ fz_node_jobs_read(struct fz_node_jobs *jobs, int fd)
 	return rc == 0;
 }
 
-/* Pass on what `frames` has from byte `from` of all replies on. */
+/* Pass on the new replies in `frames`, which begins at byte `from` of all. */
 static void
 pass_copies(
     struct fz_node_jobs *jobs, const struct fz_buf *frames, uint64_t from)
@@ -180,7 +180,7 @@ pass_copies(
 	}
 }
 
-/* Whether there were replies that are finished and not written. */
+/* Pass on replies that are not written. Returns whether there were any. */
 static bool
 take_unwritten(struct fz_node_jobs *jobs)
 {
@@ -189,8 +189,10 @@ take_unwritten(struct fz_node_jobs *jobs)
 	uint32_t answered = jobs->answered;
 	struct fz_buf frames = FZ_BUF_INIT;
 
-	/* Other replies come through the socket: those that were written
-	 * meanwhile, and those behind replies that are not read yet. */
+	/*
+	 * Wait for the socket if replies were written meanwhile, or if earlier
+	 * replies were written and are not read yet.
+	 */
 	if (fz_mailbox_peek(mailbox, &frames) == 1 &&
 	    atomic_load(&mailbox->written) == written &&
 	    written <= jobs->npassed)
@@ -206,7 +208,10 @@ fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns)
 		note_replies(jobs);
 	announce(jobs);
 	jobs->check_ns = FZ_CLOCK_NEVER;
-	/* The reply to an announced item is written at once. */
+	/*
+	 * No check is needed while an announced item runs, because the worker
+	 * writes the reply to it at once.
+	 */
 	if (jobs->answered == jobs->came || jobs->announced != jobs->answered)
 		return;
 	if (jobs->pause_ns < NODE_JOBS_PAUSE_NS)

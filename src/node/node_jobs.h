@@ -4,11 +4,10 @@
  *	parent === jobs sent ahead ===> this process ===> worker
  *
  * The parent sends several quick jobs ahead, so that the way to the node costs
- * less. This process passes them on, and shares the mailbox of the worker:
- * it takes back at once what the parent recalls, although the worker computes;
- * it announces what has started, unless the reply comes within a moment; and it
- * passes on replies that are finished and not written, also those of a worker
- * that has died.
+ * less. This process passes them on, and shares the mailbox of the worker. So
+ *it answers a RECALL at once, even while the worker computes. It announces
+ *items that take longer than FZ_NODE_JOBS_QUIET_NS. It passes on replies that
+ *are finished and not written, also those of a worker that has died.
  */
 #ifndef FZ_NODE_JOBS_H
 #define FZ_NODE_JOBS_H
@@ -33,7 +32,8 @@ struct fz_node_jobs {
 	struct fz_buf *out;       /* frames for the parent */
 	struct fz_wire_in unread; /* the last reply that came in part */
 	uint64_t nread;           /* bytes of replies that were read */
-	uint64_t npassed; /* the same, passed on; from the mailbox, too */
+	/* bytes of replies that were passed on, also from the mailbox */
+	uint64_t npassed;
 	/*
 	 * One above the number of the last item that came, that is answered,
 	 * and that the parent knows to have started.
@@ -44,8 +44,8 @@ struct fz_node_jobs {
 };
 
 /*
- * Before the worker is forked. `out` is the caller's, and outlives `jobs`. 0,
- * or -1 and `err`.
+ * Initialise, before the worker is forked. `out` belongs to the caller, and
+ * outlives `jobs`. 0, or -1 and `err`.
  */
 int fz_node_jobs_init(
     struct fz_node_jobs *jobs, struct fz_buf *out, struct fz_err *err);
@@ -60,12 +60,12 @@ void fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame);
 int fz_node_jobs_read(struct fz_node_jobs *jobs, int fd);
 
 /*
- * Once it is `check_ns`: announce what has started, and pass on replies that
- * were not written. The replies that were written have been read.
+ * Call it at `check_ns`, after fz_node_jobs_read(): announce items that have
+ * started, and pass on replies that are not written.
  */
 void fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns);
 
-/* Do the same for a worker that has ended. */
+/* As fz_node_jobs_check(), for a worker that has ended. */
 void fz_node_jobs_end(struct fz_node_jobs *jobs);
 
 void fz_node_jobs_fini(struct fz_node_jobs *jobs);

@@ -5,7 +5,8 @@
  *	nats://HOST[:PORT][/TEAM]	see nats_nodes.h
  *
  * A worker on a node is a link_stream to a program: the ssh command, which
- * starts `fzlua --worker` there (node.h), or fzlua-nats, which has it started.
+ * starts `fzlua --worker` there (node.h), or fzlua-nats, whose process on the
+ * node starts it.
  * Pools choose the node of each job by the slots that are free, and know
  * nothing else of the engine.
  */

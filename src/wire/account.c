@@ -20,7 +20,7 @@
 struct in_heap {
 	struct fz_object object;
 	struct fz_account account;
-	_Atomic uint64_t above; /* name of that of the parent; 0: none */
+	_Atomic uint64_t above; /* name of the parent's account; 0: none */
 };
 
 _Static_assert(sizeof(struct in_heap) <= FZ_HEAP_SMALL, "a small object");
@@ -65,8 +65,8 @@ fz_account_find(uint64_t name)
 }
 
 /*
- * The name of the account in the heap at `at`, which is made if there is none.
- * That of an ancestor must outlive this process, which has made it.
+ * The name of the account in the heap for `at`. An account is made if there is
+ * none. If it is for an ancestor, it must not be freed with this process.
  */
 static uint64_t
 name_at(struct fz_membership *own, const struct fz_lineage *at)

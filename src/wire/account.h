@@ -2,11 +2,11 @@
  * account.h - how many tokens of the jobserver (see slots.h) a worker and its
  * descendants hold, so that its parent can write them back when it dies.
  *
- * That of a forked worker is in its mailbox. Programs do not map that, so that
- * theirs are in the shared heap. They know their accounts by name, and count
- * what they hold also in those of their ancestors. If an ancestor has its
- * account elsewhere, it gets a second one in the heap for the programs below
- * it. What it holds is then the sum of both.
+ * The account of a forked worker is in its mailbox. A program does not map its
+ * parent's mailboxes, so its account is in the shared heap, where it finds it
+ * by name. Each process counts its tokens in its own account and in those of
+ * its ancestors. An ancestor whose account is in a mailbox gets a second
+ * account in the heap for the programs below it, and holds the sum of both.
  */
 #ifndef FZ_ACCOUNT_H
 #define FZ_ACCOUNT_H
@@ -20,7 +20,10 @@ struct fz_membership;
 
 struct fz_account {
 	_Atomic int32_t held;
-	/* The name of the one in the heap, or its own name there; 0: none. */
+	/*
+	 * Name of the second account in the heap, or of this one if it is
+	 * there; 0: none.
+	 */
 	_Atomic uint64_t shared;
 };
 
@@ -31,7 +34,8 @@ struct fz_account {
 struct fz_lineage {
 	struct fz_account *account;
 	const struct fz_lineage *above; /* the parent's; NULL: there is none */
-	uint32_t generation; /* of its process; others have inherited it */
+	/* generation of its process; a forked child may inherit it */
+	uint32_t generation;
 };
 
 enum { FZ_ACCOUNT_DEPTH = 64 }; /* most ancestors in which a program counts */
@@ -40,7 +44,7 @@ enum { FZ_ACCOUNT_DEPTH = 64 }; /* most ancestors in which a program counts */
 struct fz_program_account {
 	struct fz_account *account;
 	uint64_t name;
-	int64_t retired_ns;  /* time at which its program was dead */
+	int64_t retired_ns;  /* time at which it was retired */
 	struct fz_list link; /* in the list of retired accounts */
 };
 
@@ -53,16 +57,16 @@ struct fz_program_account *fz_account_new(struct fz_membership *own,
     struct fz_list *retired, const struct fz_lineage *lineage);
 
 /*
- * Before a fork: programs below the child will count in this process, too. If
- * no process has started a program yet, they will find a place themselves; that
- * one is never freed.
+ * Before a fork: if any process has started a program, make the account in the
+ * heap in which programs below the child count for this process. Without it, a
+ * descendant makes that account, which is then never freed.
  */
 void fz_account_share(
     struct fz_membership *own, const struct fz_lineage *lineage);
 
 /*
- * Its program is dead: it will be used again, but not soon, because descendants
- * of the program may still count in it. NULL is allowed.
+ * Retire the account of a dead program. It is used again after a while, because
+ * descendants of the program may still count in it. NULL is allowed.
  */
 void fz_account_retire(
     struct fz_list *retired, struct fz_program_account *account);

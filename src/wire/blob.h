@@ -1,5 +1,6 @@
 /*
- * blob.h - one encoded value: counted bytes, in memory or in the arena.
+ * blob.h - one encoded value: reference-counted bytes, in memory or in the
+ * arena.
  *
  * A blob goes from worker to worker without being decoded. Bytes in the arena
  * stay where the writer put them until the last reference is dropped.

@@ -54,8 +54,8 @@ unsigned char *fz_port_open_item(
 
 /*
  * Room for the result of the current item, FZ_PORT_ITEM bytes. Write the result
- * there and end it with its length, or do nothing. NULL and `err` if the parent
- * is gone.
+ * there and call fz_port_item_end() with its length, or send the result in
+ * another way. NULL and `err` if the parent is gone.
  */
 static inline unsigned char *
 fz_port_item(
@@ -91,9 +91,9 @@ fz_port_item_end(struct fz_port *port, size_t len)
 }
 
 /*
- * The direct way for items whose results the worker stores in memory that the
- * parent reads: as few steps for each item as possible. It begins at the
- * current item. Between begin and end no other reply may be put.
+ * Answer items whose results the worker stores in memory that the parent reads,
+ * with few instructions for each item. Begins at the current item. Put no other
+ * reply between begin and end.
  *
  * 	begin
  * 	do

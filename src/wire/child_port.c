@@ -530,7 +530,7 @@ fz_port_store_used(struct fz_port *port, unsigned char *p)
 	fz_wire_store_used(p, &used);
 }
 
-/* Let replies share a write while more calls wait, but not for long. */
+/* Let replies share a write while more calls wait, for a limited time. */
 static int
 pause_replies(struct fz_port *port, struct fz_err *err)
 {
@@ -555,7 +555,7 @@ fz_port_end_chunk(struct fz_port *port, struct fz_err *err)
 		fz_port_close_items(port, 0);
 	if (port->results.at == NULL)
 		return pause_replies(port, err);
-	/* Write first, because to unmap much memory takes long. */
+	/* Write first, because unmapping much memory takes long. */
 	rc = fz_port_flush(port, err);
 	unmap(port, &port->results);
 	return rc;

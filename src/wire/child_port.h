@@ -4,8 +4,8 @@
  *
  * A function of the worker may overwrite the memory that it shares with its
  * parent, or close the descriptors. Therefore the port builds replies in memory
- * of its own and copies them to the mailbox (see mailbox.h), and writes to its
- * descriptor only while that refers to the file that it did at the start.
+ * of its own and copies them to the mailbox (see mailbox.h). Before it writes,
+ * it checks that its descriptor still refers to the same file.
  */
 #ifndef FZ_CHILD_PORT_H
 #define FZ_CHILD_PORT_H
@@ -64,27 +64,27 @@ struct fz_port {
 	ino_t out_ino;
 	const struct fz_port_ops *ops;
 	struct fz_port_lease lease;
-	/* the line to the gateway of a worker on a node */
+	/* for a worker on a node: the line to the gateway of the node */
 	struct fz_slot_line slot;
 	/* account of its tokens; NULL: it has a jobserver of its own */
 	struct fz_account *account;
 	struct fz_mailbox *mailbox;
-	/* memory for its replies, which the mailbox has a copy of */
+	/* private memory for replies, which are copied to the mailbox */
 	struct fz_mailbox_own *own;
-	/* The contents that the mailbox must have. */
+	/* What the mailbox contains unless a function has overwritten it. */
 	uint32_t epoch;
 	uint64_t written;              /* bytes of all replies so far */
-	uint64_t word;                 /* the last word of the mailbox */
+	uint64_t word;                 /* `open` of the mailbox */
 	struct fz_mailbox_open items;  /* the replies, and the open frame */
 	struct fz_mailbox_sum replies; /* sum over the complete replies */
-	/* the same with the bytes of the open frame */
+	/* sum over the complete replies and the bytes of the open frame */
 	struct fz_mailbox_sum growing;
 	struct fz_arena *arena; /* NULL: all values are inline */
 	/* calls that were read and not processed */
 	struct fz_wire_in wire;
 	struct fz_buf frame;       /* the reply under construction */
 	struct fz_arena_buf value; /* the worker encodes a value here */
-	/* the values in the mailbox when last read */
+	/* these fields of the mailbox, as they were last read */
 	uint32_t nexpected, cpu;
 	struct fz_spin spin; /* polls before the worker sleeps for calls */
 	/* number of the worker in its pool, from 1; 0: it has none */
@@ -118,8 +118,8 @@ struct fz_call {
 	uint32_t nvalues; /* number of results that are wanted from a job */
 	uint32_t kind;    /* of a chunk: enum fz_wire_kind */
 	/*
-	 * number of items that are left of a chunk, with the current one; 1 for
-	 * a job
+	 * number of items that are left of a chunk, including the current one;
+	 * 1 for a job
 	 */
 	uint32_t nitems;
 	uint64_t item; /* index in the list of the current item of a chunk */

@@ -8,7 +8,7 @@
 #include "wire/child_items.h"
 #include "wire/child_port.h"
 
-/* The items that are started together take about this long together. */
+/* Items that are started together take about this much time in all. */
 #define STREAM_LEASE_NS (FZ_CLOCK_MS / 2)
 
 /*
@@ -127,8 +127,8 @@ poll_grant(struct fz_slot_line *slot)
 }
 
 /*
- * Acquire a slot of the node. The parent knows that the worker waits, and may
- * take its items back. False if it has done so, or is gone.
+ * Acquire a slot of the node. The parent is notified if the worker waits, and
+ * may take the items back. False if the parent has done so, or is gone.
  */
 static bool
 take_slot(struct fz_port *port, struct fz_call *call, uint32_t seq)
@@ -159,8 +159,9 @@ take_slot(struct fz_port *port, struct fz_call *call, uint32_t seq)
 }
 
 /*
- * The process on the node sees the start, and can read what is finished. It is
- * written before a long item only if the last ones took long.
+ * Start the items of the lease. The process on the node sees the start in the
+ * mailbox, and can read finished replies there. So they are written before this
+ * start only if they may have waited long.
  */
 static bool
 start_held(struct fz_port *port)

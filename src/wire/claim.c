@@ -94,7 +94,7 @@ fz_claim_settle(struct fz_claim *c, uint32_t answered)
 void
 fz_claim_lease(struct fz_claim *c, uint32_t end)
 {
-	/* above all numbers that will come */
+	/* above all numbers that are used before the next call */
 	uint32_t floor = end + (UINT32_C(1) << 30);
 
 	store(&c->granted, end);
@@ -122,7 +122,7 @@ fz_claim_granted(struct fz_claim *c, uint32_t n, bool *lost)
 			return true;
 		if (load(&c->decided) == floor)
 			return (int32_t)(n - load(&c->granted)) < 0;
-		sched_yield(); /* the parent decides in a moment */
+		sched_yield(); /* the parent will decide soon */
 	}
 	*lost = true;
 	return false;

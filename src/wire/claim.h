@@ -8,8 +8,9 @@
  * both processes (membarrier, Linux 4.16). On older kernels the worker has a
  * barrier of its own.
  *
- *   worker: started = n + 1; a number below the floor starts only if it was
- * granted parent: floor = next; barrier; granted = started; decided = floor
+ *   start of n:  started = n + 1; if n < floor: wait until decided == floor,
+ *                n may start if n < granted
+ *   recall:      floor = next; barrier; granted = started; decided = floor
  *
  * Each number is stored in one word with its complement, so that both sides
  * detect that a function of the worker has overwritten this memory.
@@ -50,7 +51,8 @@ fz_claim_is_word(uint64_t word)
  */
 void fz_claim_init(struct fz_claim *claim);
 
-/* In the worker: call it at the start. */
+/* In the worker, at its start: let barriers of the parent reach this process.
+ */
 void fz_claim_enter(void);
 
 /* Whether all words are intact. */
@@ -84,8 +86,8 @@ void fz_claim_lease(struct fz_claim *claim, uint32_t end);
 bool fz_claim_is_taken_back(const struct fz_claim *claim, uint32_t n);
 
 /*
- * For fz_claim_start(), if number `n` is below the floor: whether it may start
- * all the same.
+ * For fz_claim_start(): whether number `n` may start although it may be below
+ * the floor.
  */
 bool fz_claim_granted(struct fz_claim *claim, uint32_t n, bool *lost);
 

@@ -6,8 +6,8 @@
  * started, and which replies were complete but not yet written; pipes do not.
  *
  *   claim  the items that the worker has started (see claim.h).
- *   held   the same, for a worker on a node: the process there can take back
- *          items. Then `claim` belongs to the worker (see child_stream.h).
+ *   held   for a worker on a node: the claim that it shares with the process
+ *          there. Then only the worker uses `claim` (see child_stream.h).
  *   written  the number of bytes of replies that were written, and so the place
  *          of `out` among all replies.
  *   out    replies that are finished and not yet written to the pipe. The
@@ -92,8 +92,9 @@ struct fz_mailbox_open {
 enum { FZ_MAILBOX_OPEN_ITEMS = (1 << 20) - 1 }; /* limit of `nitems` */
 
 /*
- * Words have a number in the highest byte. Added to a word, the first of these
- * makes the next word, the second one the next word with one more item.
+ * The highest byte of a word is its number. A word plus FZ_MAILBOX_OPEN_NEXT is
+ * the next word, for the same replies. A word plus FZ_MAILBOX_OPEN_ITEM is the
+ * next word, for one more item.
  */
 #define FZ_MAILBOX_OPEN_NEXT (UINT64_C(1) << 56)
 #define FZ_MAILBOX_OPEN_ITEM (FZ_MAILBOX_OPEN_NEXT | 1)
@@ -160,9 +161,10 @@ fz_mailbox_seal(uint64_t word, uint64_t sum)
 }
 
 /*
- * In the worker: publish `word`, the successor of the last one, for bytes with
- * the sum `sum`. The seal is stored only after the last word, because before
- * that its place may still belong to the word that the parent reads.
+ * In the worker: publish `word`, the next one after the last, for bytes with
+ * the sum `sum`. The seal overwrites that of the word before the last. So it
+ * must not be stored before the last word is: until then the parent may read
+ * the word before it.
  */
 static inline void
 fz_mailbox_show(struct fz_mailbox *mailbox, uint64_t word, uint64_t sum)
@@ -182,7 +184,7 @@ bool fz_mailbox_read(
 /*
  * In the parent: append the replies that are finished and not written to
  * `frames`. The last one has the flag FZ_WIRE_GROWS if items may be added to
- * it. Returns 1; 0 if there are none or memory is missing; -1 if they were
+ * it. Returns 1; 0 if there are none or no memory; -1 if they were
  * overwritten.
  */
 int fz_mailbox_peek(const struct fz_mailbox *mailbox, struct fz_buf *frames);

@@ -3,8 +3,8 @@
  *
  * The end of a call is the start of the next one, unless the worker waits in
  * between, so that a call costs one reading of the clock. The kernel is asked
- * for processor time and memory only from time to time; short calls are charged
- * with the share of processor time that their worker had lately.
+ * for processor time and memory only from time to time. A short call is charged
+ * with the same share of its time as the calls before the last question.
  */
 #ifndef FZ_METER_H
 #define FZ_METER_H
@@ -13,17 +13,17 @@
 
 struct fz_used;
 
-/* All zero at first. */
+/* Initialise with zeros. */
 struct fz_meter {
 	/* start of the call that is measured next; 0: none */
 	int64_t now_ns;
 	int64_t asked_ns;  /* time of the last question to the kernel */
-	uint64_t total_ns; /* processor time of its answer */
+	uint64_t total_ns; /* processor time of the worker at that time */
 	/*
 	 * the part of total_ns and of later time that calls were charged with
 	 */
 	uint64_t counted_ns;
-	uint64_t peak_rss; /* bytes of its answer */
+	uint64_t peak_rss; /* peak memory in bytes at that time */
 	/* fraction of the time of calls in which they had no processor */
 	double idle;
 };
@@ -42,8 +42,8 @@ fz_meter_pause(struct fz_meter *meter)
 void fz_meter_end(struct fz_meter *meter, struct fz_used *used);
 
 /*
- * The last 1 / `n` of `used`, which has just ended, belongs to the next call:
- * take it back.
+ * The call of `used` has just ended. Move the last 1 / `n` of its usage to the
+ * next call.
  */
 void fz_meter_split(struct fz_meter *meter, struct fz_used *used, uint32_t n);
 

@@ -59,7 +59,10 @@ fz_slot_line_check(struct fz_slot_line *line)
 	bool held = line->held;
 	int rc = 0;
 
-	/* A new slot is used once, even if its return is asked for already. */
+	/*
+	 * Stop reading after a GRANT: the new slot is used for one call, even
+	 * if an ASK for it has already come.
+	 */
 	while (line->fd != -1 && (held || !line->held) &&
 	       (rc = fz_slot_receive(line->fd, &message)) == 1)
 		take(line, &message);

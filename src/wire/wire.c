@@ -153,8 +153,8 @@ fz_wire_append(struct fz_wire_in *in, int fd)
 	ssize_t n;
 
 	/*
-	 * Do not trust the length for more bytes than have come: it may be
-	 * wrong.
+	 * The length in the header may be wrong: allocate no more bytes for it
+	 * than have come already.
 	 */
 	if (want > in->buf.len)
 		want = in->buf.len;

@@ -25,8 +25,8 @@
  * REFUSED  = bytes                     why the worker cannot start; seq: kind
  * WAITING  = 0 u32                     no slot of the node is free for seq
  * JOINED   = pid u32                   the worker on a node runs (node.h)
- * PRINTED  = file u32 | bytes          what it has printed
- * DIED     = signal u32 | exitcode u32 how it has ended
+ * PRINTED  = file u32 | bytes          what the worker has printed
+ * DIED     = signal u32 | exitcode u32 how the worker has ended
  * LEAVING  = nothing                   the node leaves: send nothing more
  * used   = started u64 | took u64 | cpu u64 | peak u64     ns and bytes; only
  *          with the flag MEASURED
@@ -183,13 +183,14 @@ void fz_wire_in_init(struct fz_wire_in *in);
 void fz_wire_in_fini(struct fz_wire_in *in);
 
 /*
- * One read. Returns the bytes read, 0 at the end, -1 with errno (EAGAIN: there
- * is nothing; ENOMEM).
+ * Read once, and drop the processed frames. Returns the number of bytes, 0 at
+ * the end, or -1 with errno (EAGAIN: there are none now; ENOMEM).
  */
 ptrdiff_t fz_wire_fill(struct fz_wire_in *in, int fd);
 
 /*
- * The same, but frames that were returned stay valid if the bytes do not move.
+ * As fz_wire_fill(), but keep the processed frames. They stay valid unless
+ * `buf.data` changes.
  */
 ptrdiff_t fz_wire_append(struct fz_wire_in *in, int fd);
 

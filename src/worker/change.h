@@ -2,8 +2,8 @@
  * change.h - changes of the objects that a process waits for, such as runs and
  * batches.
  *
- * An object that changes is added to the list of its engine, unless it is in it
- * already. So the waiters of changed objects are found without a check of any
+ * An object that changes is added to the list of its engine, unless it is there
+ * already. So the waiters of changed objects are found without checking any
  * other object.
  */
 #ifndef FZ_CHANGE_H

@@ -62,12 +62,12 @@ struct fz_engine {
 	/* number of changes: waiters check again if it has grown */
 	unsigned long wake_count;
 	struct fz_list changed; /* objects that have changed: change.h */
-	/* number of objects that were ever registered */
+	/* number of ids that were used for objects: change.h */
 	uint64_t nids;
 	/* the worker that replied last; NULL: unknown */
 	struct fz_worker *replied;
 	uint64_t nfreed; /* number of workers that were freed */
-	/* idle workers, which do nothing by themselves */
+	/* workers that rest: see fz_worker_rest() */
 	struct fz_list resting;
 	struct fz_fork_hook hook;
 	struct fz_timer late; /* reaps descendants of dead children */
@@ -81,8 +81,7 @@ int fz_engine_init(struct fz_engine *engine, fz_engine_output output,
 void fz_engine_fini(struct fz_engine *engine);
 
 /*
- * After a child was reaped: reap the processes that it has left once they are
- * dead.
+ * After a child was reaped: reap its former descendants once they are dead.
  */
 void fz_engine_reap_late(struct fz_engine *engine);
 

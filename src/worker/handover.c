@@ -34,8 +34,8 @@ hold_until(const struct fz_awaited *awaited)
 }
 
 /*
- * The follower of a worker; NULL if unknown. A follower that was noted before
- * any worker was freed may be that worker, and does not count.
+ * The follower of a worker; NULL if unknown. If any worker was freed after the
+ * follower was noted, it counts as unknown, because it may be the freed worker.
  */
 static struct fz_worker *
 follower_of(const struct fz_worker *worker)

@@ -6,7 +6,7 @@
  *
  *                          link_fork             link_stream
  *   bytes                  two pipes             any byte stream
- *   big values in the arena inside the frames
+ *   big values             in the arena          inside the frames
  *   results of a map       in the arena, too     inside the frames
  *   start of an item       seen at once          announced by a frame before
  *   recall of items        at once               by a frame; answered before
@@ -93,13 +93,13 @@ struct fz_link_ops {
 	/* Note that all numbers below `answered` are done. */
 	void (*settle)(struct fz_link *link, uint32_t answered);
 	/*
-	 * Get one above the number of the item that the worker started last.
-	 * False if the worker has overwritten it.
+	 * Set `*started` to one above the number of the item that the worker
+	 * started last. False if the worker has overwritten that number.
 	 */
 	bool (*started)(const struct fz_link *link, uint32_t *started);
 	/*
-	 * The time at which it started that item, or the chunk of an item
-	 * without a timeout.
+	 * The time at which the worker started that item or, if the item has no
+	 * timeout, its chunk.
 	 */
 	int64_t (*started_at)(const struct fz_link *link);
 	/*
@@ -120,7 +120,7 @@ struct fz_link_ops {
 	 * Append to `frames` the replies that are finished but not sent. The
 	 * last one has the flag FZ_WIRE_GROWS if items may be added to it.
 	 * Returns 1, 0 if there are none, or -1 if the worker has overwritten
-	 * them; they come through the link all the same.
+	 * the copies; the replies then come through the link only.
 	 */
 	int (*peek)(struct fz_link *link, struct fz_buf *frames);
 	/* Whether the rest of a frame that has come in part may follow. */

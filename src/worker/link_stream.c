@@ -19,8 +19,8 @@
 #include "node/node_jobs.h"
 
 /*
- * The longest pause in a frame. A broken connection is noticed by its
- * keepalives.
+ * The longest pause within a frame; after it the rest is not expected any more.
+ * A broken connection is noticed by the keepalives of ssh or NATS.
  */
 #define STREAM_PAUSE_NS (10 * FZ_CLOCK_SECOND)
 
@@ -133,7 +133,7 @@ stream_put(struct fz_link *link, struct fz_blob *blob)
 	fz_blob_unmap(blob, arena, bytes);
 }
 
-/* next() refuses replies that are not inside their frames. */
+/* A reply never gets here: next() refuses replies with values in the arena. */
 static struct fz_blob *
 stream_blob(
     struct fz_link *link, uint64_t offset, size_t len, struct fz_err *err)
@@ -325,7 +325,7 @@ note_answered(struct link_stream *s, const struct fz_frame *frame)
 	if (frame->type == FZ_WIRE_ITEMS || frame->type == FZ_WIRE_VALUES)
 		n = fz_reader_u32(&body);
 	end = frame->seq + n;
-	/* The owner refuses what cannot be an answer. */
+	/* Ignore numbers that cannot be an answer: the owner refuses them. */
 	if (s->link.owner->joined == NULL || n > INT32_MAX ||
 	    (int32_t)(end - s->started) <= 0 ||
 	    (int32_t)(s->link.next_seq - end) < 0)

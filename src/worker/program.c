@@ -97,8 +97,8 @@ lose_output(struct fz_program *program)
 }
 
 /*
- * Read the rest of the pipe without waiting: if a process still holds it, that
- * has escaped the kill.
+ * Read the rest of the pipe without waiting for its end: a process that has
+ * escaped the kill may still hold it.
  */
 static void
 take_rest(struct fz_program *program, struct output *s)

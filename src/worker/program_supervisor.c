@@ -1,4 +1,4 @@
-/* environ is GNU. */
+/* environ is no part of C or POSIX headers. */
 #define _GNU_SOURCE
 #include "worker/program_state.h"
 
@@ -91,9 +91,9 @@ set_files(posix_spawn_file_actions_t *files, const struct fz_program_pipes *b)
 
 /*
  * exec resets handlers, but not ignored signals. The program has a session of
- * its own, and so no terminal. Otherwise a program that asks for a password
- * would be stopped in the background, and the supervisor would wait for it; now
- * it fails at once.
+ * its own, and so no terminal: a program that asks for a password fails at
+ * once. With a terminal it would be stopped, because it is in the background,
+ * and the supervisor would wait for it.
  */
 static void
 set_attributes(posix_spawnattr_t *attributes)
@@ -135,7 +135,7 @@ spawn(const struct fz_program_pipes *b, struct fz_err *err)
 
 /*
  * Wait for the end of a process. Orphans that this process has adopted are
- * reaped, too, because the program may run for long.
+ * reaped, too, because the program may run for a long time.
  */
 static int
 wait_for(pid_t pid)

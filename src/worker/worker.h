@@ -139,7 +139,10 @@ struct fz_worker_ops {
 	void (*dead)(void *ctx, struct fz_worker *worker);
 };
 
-/* The life of a worker, in the child: serve `port` until it ends. */
+/*
+ * The main function of a worker, in the child: serve the calls of `port` until
+ * there are no more. Returns the exit status.
+ */
 typedef int (*fz_worker_main)(void *ctx, struct fz_port *port);
 
 /* How a program shares the slots of its parent: see slots.h. */
@@ -196,9 +199,12 @@ struct fz_worker {
 	int64_t news_ns; /* time at which it last answered, or became busy */
 	int64_t mean_ns; /* moving average of the time of a job; 0: unknown */
 	bool dying;      /* the worker is killed and not yet reaped */
-	/* a recall at once returns the jobs that it has not begun */
+	/* a recall returns the jobs that were not begun before it returns */
 	bool recalls;
-	/* the same soon, also while it computes */
+	/*
+	 * jobs may be sent ahead, because a recall returns them soon, even
+	 * while the worker computes
+	 */
 	bool ahead;
 	bool leaving;   /* the worker is dismissed and ends by itself */
 	bool retiring;  /* dismiss it once idle: it damaged shared memory, or
@@ -282,9 +288,9 @@ int fz_worker_keep(struct fz_worker *worker, uint32_t entry,
 bool fz_worker_has_begun(const struct fz_worker *worker);
 
 /*
- * Take back the jobs and items that it has not started: `returned` is called
- * for them, now or later if the link is not exact. Returns the number of items
- * that are taken back now.
+ * Take back the jobs and items that the worker has not started. `returned` is
+ * called for them, now or, if the link has no exact recall, later. Returns the
+ * number of items that are taken back now.
  */
 unsigned fz_worker_recall(struct fz_worker *worker);
 
@@ -295,8 +301,8 @@ unsigned fz_worker_recall(struct fz_worker *worker);
 void fz_worker_peek(struct fz_worker *worker);
 
 /*
- * Kill it and all its descendants. A job that runs fails with `kind` and
- * `text`. `dead` is called in a later turn, once it is reaped.
+ * Kill the worker and all its descendants. A job that runs fails with `kind`
+ * and `text`. `dead` is called in a later turn, once the worker is reaped.
  */
 void fz_worker_kill(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);

@@ -115,8 +115,8 @@ read_start_error(struct fz_worker_pipes *p, const struct fz_death *death)
 }
 
 /*
- * Find how the worker ended. If it is on a node, this process sees only the end
- * of the program between them.
+ * Find how the worker ended. If the worker is on a node and its end was not
+ * reported, only the end of the program that connects it is known.
  */
 static void
 find_death(struct fz_worker_pipes *p, const struct fz_death *death)
@@ -241,7 +241,10 @@ fz_worker_end(struct fz_worker *worker, enum fz_err_kind kind, const char *text)
 	reaped(p, &death);
 }
 
-/* Without its timer the worker might never end: kill it then. */
+/*
+ * Arm the timer of the worker. If there is no memory for it, kill the worker,
+ * because it might never end.
+ */
 static void
 arm(struct fz_worker_pipes *p, int64_t at_ns)
 {
@@ -252,7 +255,7 @@ arm(struct fz_worker_pipes *p, int64_t at_ns)
 
 /*
  * Handle the loss of the link: check for the death if there is no pidfd, and
- * kill in time.
+ * kill a worker that does not end within WORKER_EOF_NS.
  */
 static void
 end_without_pipe(struct fz_worker_pipes *p)
@@ -396,7 +399,8 @@ fz_worker_time_is_up(struct fz_timer *timer)
 		end_without_pipe(p);
 		return;
 	}
-	if (!p->worker->dying) /* it may have finished */
+	/* the reply to the job may be finished and not sent yet */
+	if (!p->worker->dying)
 		fz_worker_report_idle(p, fz_worker_take_unsent(p));
 	head = p->worker->head;
 	if (head == NULL || head->timeout_ns == FZ_CLOCK_NEVER ||

@@ -29,7 +29,7 @@ struct fz_worker_output {
 	 */
 	bool holds;
 	bool on_node;
-	/* what is added now was printed by the worker on its node */
+	/* set during a call that adds lines of the worker on its node */
 	bool adding;
 	char said[FZ_ERR_TEXT_MAX];
 };

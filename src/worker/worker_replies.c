@@ -9,7 +9,7 @@
 #include "worker/handover.h"
 
 enum { WORKER_VALUES = 8 }; /* number of results that need no allocation */
-/* Time after which the rest of an incomplete reply is checked for. */
+/* Time after which a check is made whether an incomplete reply can continue. */
 #define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
 
 static struct fz_blob *
@@ -83,7 +83,7 @@ struct results {
 	size_t len;
 };
 
-/* Leave out the results that were peeked at before the frame came. */
+/* Skip the results that were peeked at before the frame came. */
 static void
 skip_seen(const struct fz_worker_seen *seen, struct results *r)
 {
@@ -319,7 +319,7 @@ count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 	if (n == 0)
 		return;
 	if (since < w->news_ns || since > now_ns)
-		/* the transport of the reply takes time, too */
+		/* started before the last reply came: count from that on */
 		since = w->news_ns;
 	each = (now_ns - since) / n;
 	w->mean_ns = w->mean_ns != 0 ? (7 * w->mean_ns + each) / 8 : each;
@@ -489,7 +489,7 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 		return true;
 	*news += take_reply(p, frame, now_ns);
 	if (grows)
-		p->used_ns = now_ns; /* its other items started later */
+		p->used_ns = now_ns; /* its later items are counted from now */
 	/*
 	 * Note how far the frame was seen, unless earlier items are still on
 	 * their way.

@@ -40,10 +40,10 @@ struct fz_worker_pipes {
 	uint32_t piped;
 	struct fz_worker_seen seen;
 	struct fz_follower follower;
-	struct fz_awaited awaited; /* for the loop, while it spins */
+	struct fz_awaited awaited; /* for fz_loop_await() */
 	/* The usage of items that the current reply reports. */
 	struct fz_used used;
-	int64_t used_ns; /* end of the newest time that was counted */
+	int64_t used_ns; /* end of the time that was counted last */
 	/*
 	 * nanoseconds that the worker's clock is ahead, if the link shares no
 	 * memory
@@ -70,7 +70,7 @@ struct fz_worker_pipes {
 	int64_t leave_ns;
 	/*
 	 * The worker is on a node that was lost, so that the known death is
-	 * that of the program between them.
+	 * that of the program that connects the worker.
 	 */
 	bool node_lost;
 	struct fz_watch death;
@@ -114,9 +114,9 @@ uint32_t fz_worker_claimed(const struct fz_worker_pipes *p);
 void fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns);
 
 /*
- * Note the usage of the next answers, which is at `bytes` of a frame, converted
- * to the clock of this process. It is checked, because a function may overwrite
- * it. NULL: there is none.
+ * Note the usage of the next answers, which is at `bytes` of a frame; NULL:
+ * there is none. It is converted to the clock of this process. It is checked,
+ * because a function may have overwritten it.
  */
 void fz_worker_note_used(
     struct fz_worker_pipes *p, const unsigned char *bytes, int64_t now_ns);
@@ -146,7 +146,7 @@ int fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err);
  */
 unsigned fz_worker_take_unsent(struct fz_worker_pipes *p);
 
-/* For the link: read replies and process them; the link is lost. */
+/* Callbacks of the link: replies have come, or the link is lost. */
 void fz_worker_replies_ready(void *ctx);
 void fz_worker_link_lost(void *ctx);
 
