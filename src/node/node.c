@@ -40,7 +40,7 @@ enum {
 /* Bytes in transit. */
 struct transit {
 	struct fz_buf buf;
-	size_t written; /* number of these bytes that are written */
+	size_t written; /* number of bytes of `buf` that are written */
 };
 
 struct node {
@@ -58,7 +58,7 @@ struct node {
 	int64_t leave_ns; /* time at which the worker is killed */
 	struct fz_node_jobs jobs;
 	struct transit calls; /* frames that the worker has not read */
-	size_t next_call;     /* where the next frame of these begins */
+	size_t next_call;     /* offset in `calls` of the next frame to note */
 	bool unknown;         /* the calls are not frames */
 	struct transit out;   /* frames that the parent has not read */
 };

@@ -96,7 +96,7 @@ recall(struct fz_node_jobs *jobs, uint32_t end)
 	size_t start;
 
 	if (!fz_claim_is_whole(held))
-		return; /* the worker may start these items */
+		return; /* the worker may still start these items */
 	fz_claim_recall(held, end);
 	announce(jobs);
 	start = fz_wire_begin(jobs->out, FZ_WIRE_RECALLED, 0, end);
@@ -152,7 +152,7 @@ fz_node_jobs_read(struct fz_node_jobs *jobs, int fd)
 		uint64_t end = jobs->nread - (in->buf.len - in->at);
 
 		if (end <= jobs->npassed)
-			continue; /* it was passed on from the mailbox */
+			continue; /* this reply was taken from the mailbox */
 		pass_on(jobs, &frame);
 		jobs->npassed = end;
 	}

@@ -30,7 +30,7 @@ struct fz_batch_pool_opts {
 struct fz_batch_pool *fz_batch_pool_new(
     const struct fz_batch_pool_opts *opts, struct fz_err *err);
 
-/* Cancel its batches and free it. NULL is allowed. */
+/* Cancel the batches of the pool, and free the object. NULL is allowed. */
 void fz_batch_pool_free(struct fz_batch_pool *pool);
 
 /* The owner for batches of this pool. */

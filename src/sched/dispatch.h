@@ -149,7 +149,8 @@ void fz_producer_recall(
 void fz_producer_stop(struct fz_producer *producer, const struct fz_err *kill);
 
 /*
- * Recall its jobs, kill the workers that run one, and wait until they are dead.
+ * Recall the jobs of the producer, kill the workers that run one of them, and
+ * wait until these are dead.
  * Not from a callback of the loop.
  */
 void fz_producer_end(struct fz_producer *producer, const struct fz_err *kill);

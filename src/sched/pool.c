@@ -113,7 +113,7 @@ fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w)
 		owner->freed(owner, w);
 }
 
-/* The worker runs nothing any more: release its slot. */
+/* The worker has no job now: release its slot. */
 static void
 give_slot(const struct fz_pool *pool, struct fz_worker *w)
 {

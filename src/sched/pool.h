@@ -49,13 +49,12 @@ struct fz_pool_opts {
 	bool exits;
 	bool spread; /* each worker begins on another processor: see cpus.h */
 	/*
-	 * Whether workers are programs (see start.h). Called before one or
-	 * several starts, `setup` encodes what the programs get in place of
-	 * memory that they would inherit; NULL and `err` if that cannot be
-	 * sent.
+	 * Whether workers are programs (see start.h). Then `setup` is called
+	 * before one or several starts. It encodes what the programs get in
+	 * place of inherited memory; NULL and `err` if that cannot be sent.
 	 */
 	bool spawns;
-	/* the nodes on which these programs run; NULL: this machine */
+	/* the nodes on which the programs run; NULL: this machine */
 	struct fz_nodes *nodes;
 	struct fz_blob *(*setup)(void *main_ctx, struct fz_err *err);
 	/* Called in the parent, before one or several forks. May be NULL. */

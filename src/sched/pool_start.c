@@ -52,7 +52,7 @@ count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
 	fz_node_failed(w->node, &w->start_err);
 	if (w->node->nfailed != 1 ||
 	    fz_nodes_pick(pool->opts.nodes, NULL) == NULL)
-		return; /* it was printed before, or is text of an error */
+		return; /* the text was printed before, or an error has it */
 	len = snprintf(line, sizeof(line), "fzlua: %s\n", w->start_err.text);
 	engine->output(engine->output_ctx, FZ_STDIO_ERR, line, (size_t)len);
 }
@@ -94,7 +94,7 @@ serve(void *ctx, struct fz_port *port)
 
 	if (slots != NULL)
 		fz_slots_enter(slots, &lineage);
-	/* the number that the parent sets after the start, from 1 */
+	/* the parent gives this worker the same number: fz_pool_start() */
 	port->number = pool->lowest + 1;
 	/* the next job of such a worker rarely follows at once */
 	if (pool->opts.spread)

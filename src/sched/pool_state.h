@@ -32,7 +32,7 @@ struct fz_pool {
 	size_t nclients, clients_cap;
 	/* number of failed starts since a worker last did a job */
 	unsigned nfailed_starts;
-	struct fz_err start_err; /* error of the last of them; NONE: unknown */
+	struct fz_err start_err; /* error of the last one; NONE: unknown */
 	uint64_t version;        /* version of workers forked from now on */
 	/* the setup for programs; NULL: not encoded yet */
 	struct fz_blob *setup;
@@ -92,7 +92,7 @@ void fz_pool_pause_starts(struct fz_pool *pool);
 
 /*
  * `w` is dead: count it if it died at its start. After many such deaths in a
- * row the pool starts no more workers.
+ * row fz_pool_start() fails with an error.
  */
 void fz_pool_count_start(struct fz_pool *pool, const struct fz_worker *w);
 

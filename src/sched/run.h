@@ -147,7 +147,7 @@ struct fz_run_element {
 	const struct fz_failure *failure;
 };
 
-/* The next such element. False if there is none. */
+/* The next element that waits for fz_run_decide(). False if there is none. */
 bool fz_run_undecided_element(
     const struct fz_run *run, struct fz_run_element *element);
 

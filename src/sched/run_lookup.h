@@ -70,10 +70,12 @@ int fz_lookup_know(struct fz_flow *flow, struct fz_lookup_at at,
  */
 bool fz_lookup_made(const struct fz_flow *flow, struct fz_lookup_at *at);
 
-/* Value number `k` of that node, from 0. Not a new reference. */
+/* Value number `k`, from 0, of the node of fz_lookup_made(). Not a new
+ * reference.
+ */
 struct fz_blob *fz_lookup_made_value(const struct fz_flow *flow, uint32_t k);
 
-/* Release the values of that node. */
+/* Release the values of the node of fz_lookup_made(), which are recorded. */
 void fz_lookup_recorded(struct fz_flow *flow);
 
 /* Results of consecutive elements of a map. */

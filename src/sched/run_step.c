@@ -493,7 +493,7 @@ tell_start(struct fz_step *step)
 	fz_step_add_event(step, FZ_JOB_EVENT_START, step->job.pid);
 }
 
-/* Count the step as one that no worker has any more. */
+/* The job of the step has left its worker: update the counts. */
 static void
 leave_worker(struct fz_step *step)
 {

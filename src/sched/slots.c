@@ -320,7 +320,7 @@ fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err)
 		n = room + 1;
 	if (grow(slots, n, err) != 0)
 		return -1;
-	slots->dry = false; /* tokens are added to the pipe below */
+	slots->dry = false; /* tokens may be added to the pipe below */
 	if (slots->used == 0) {
 		fz_slots_trim(slots);
 		fz_slots_set_tokens(slots, n - 1);

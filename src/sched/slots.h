@@ -119,10 +119,11 @@ void fz_slots_count_in(struct fz_slots *slots, struct fz_lineage *lineage);
 void fz_slots_lend(const struct fz_slots *slots, struct fz_worker_slots *lent);
 
 /*
- * In such a worker: use the `n` slots of its parent, with the pipe `fd`, for
- * all pools of `engine`. `n` is 0: use those of make, with descriptors of
- * fz_jobserver_find(). `lineage` must stay valid until the process ends; NULL:
- * tokens are not counted. Owns the descriptors, also on failure.
+ * In a worker that is a program: use the `n` slots of its parent, with the pipe
+ * `fd`, for all pools of `engine`. `n` is 0: use those of make, with
+ * descriptors of fz_jobserver_find(). `lineage` must stay valid until the
+ * process ends; NULL: tokens are not counted. Owns the descriptors, also on
+ * failure.
  */
 struct fz_slots *fz_slots_of_parent(struct fz_engine *engine, unsigned n,
     const int fd[2], const struct fz_lineage *lineage, struct fz_err *err);

@@ -396,7 +396,10 @@ jsonl_end(struct fz_buf *out, struct fz_trace_file *file)
 	put_mark(out, file, "end");
 }
 
-/* Write the end of an event, and keep it, because the next call starts then. */
+/*
+ * Write the end of an event, and keep its digits, because the next call of the
+ * worker often starts at the same time.
+ */
 static unsigned char *
 put_end(unsigned char *p, struct fz_trace_file *file, int64_t ended_ns)
 {

@@ -3,10 +3,11 @@
  * descendants hold, so that its parent can write them back when it dies.
  *
  * The account of a forked worker is in its mailbox. A program does not map its
- * parent's mailboxes, so its account is in the shared heap, where it finds it
- * by name. Each process counts its tokens in its own account and in those of
- * its ancestors. An ancestor whose account is in a mailbox gets a second
- * account in the heap for the programs below it, and holds the sum of both.
+ * parent's mailboxes, so its account is in the shared heap, where the program
+ * finds it by name. Each process counts its tokens in its own account and in
+ * those of its ancestors. An ancestor whose account is in a mailbox gets a
+ * second account in the heap for the programs below it, and holds the sum of
+ * both.
  */
 #ifndef FZ_ACCOUNT_H
 #define FZ_ACCOUNT_H

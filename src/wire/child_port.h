@@ -46,8 +46,8 @@ struct fz_port_ops {
 struct fz_port_lease {
 	uint32_t floor;   /* all numbers below it are started or taken back */
 	uint32_t end;     /* one above the last number that may start */
-	uint32_t n;       /* number of items that were granted together */
-	int64_t since_ns; /* time of that grant */
+	uint32_t n;       /* number of items that were granted last */
+	int64_t since_ns; /* time of the last grant */
 	/* whether `held` of the mailbox decides which items start */
 	bool held;
 };
@@ -130,7 +130,7 @@ struct fz_call {
 	uint64_t result_buffer;
 	/* of a FZ_WIRE_STEP: unread arguments in `args` of the item */
 	uint32_t nunread;
-	uint32_t unread_seq; /* number of that item */
+	uint32_t unread_seq; /* number of the item that `nunread` is about */
 	struct fz_reader args;
 };
 

@@ -86,7 +86,7 @@ struct fz_mailbox_open {
 	/* bytes of complete replies, behind which the next frame starts */
 	uint32_t start;
 	uint32_t len;    /* bytes of the frame that grows; 0: there is none */
-	uint32_t nitems; /* items in that frame; 0: there is none */
+	uint32_t nitems; /* items in the frame that grows; 0: there is none */
 };
 
 enum { FZ_MAILBOX_OPEN_ITEMS = (1 << 20) - 1 }; /* limit of `nitems` */
@@ -122,7 +122,7 @@ struct fz_mailbox_open fz_mailbox_open(const struct fz_mailbox *mailbox);
 /* A sum over the first bytes of out[], which is continued as these grow. */
 struct fz_mailbox_sum {
 	uint64_t sum; /* sum over whole words of 8 bytes */
-	size_t at;    /* number of bytes in these words */
+	size_t at;    /* number of bytes that `sum` covers */
 };
 
 /*

@@ -18,12 +18,12 @@ struct fz_meter {
 	/* start of the call that is measured next; 0: none */
 	int64_t now_ns;
 	int64_t asked_ns;  /* time of the last question to the kernel */
-	uint64_t total_ns; /* processor time of the worker at that time */
+	uint64_t total_ns; /* processor time of the worker until asked_ns */
 	/*
 	 * the part of total_ns and of later time that calls were charged with
 	 */
 	uint64_t counted_ns;
-	uint64_t peak_rss; /* peak memory in bytes at that time */
+	uint64_t peak_rss; /* peak memory in bytes until asked_ns */
 	/* fraction of the time of calls in which they had no processor */
 	double idle;
 };

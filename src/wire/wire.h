@@ -67,8 +67,8 @@ enum fz_wire_type {
 	FZ_WIRE_RESULT,   /* the values that the function returned */
 	FZ_WIRE_ERROR,    /* why the call returned nothing */
 	FZ_WIRE_ITEMS,    /* results of many calls */
-	FZ_WIRE_VALUES,   /* the same; each result is a value as in a RESULT */
-	FZ_WIRE_STORED,   /* the same; the results are in the result buffer */
+	FZ_WIRE_VALUES,   /* as ITEMS; each result is a value as in a RESULT */
+	FZ_WIRE_STORED,   /* as ITEMS; the results are in the result buffer */
 	FZ_WIRE_STARTED,  /* these items start now */
 	FZ_WIRE_RECALLED, /* the answer to RECALL */
 	FZ_WIRE_REFUSED,  /* why the worker cannot start */
@@ -84,7 +84,7 @@ enum fz_wire_type {
 enum {
 	FZ_WIRE_TIMED = 1,   /* note the time at which the job starts */
 	FZ_WIRE_GROWS = 2,   /* of ITEMS, VALUES, STORED: an unfinished frame */
-	FZ_WIRE_MEASURED = 4 /* report the usage of the job; see above */
+	FZ_WIRE_MEASURED = 4 /* report the usage of the job: `used` above */
 };
 
 /* Flags in the body of SETUP. */

@@ -66,7 +66,10 @@ struct fz_link_ops {
 	    struct fz_link *link, struct fz_port *port, struct fz_err *err);
 	/* In the worker: report that it cannot start, because of `text`. */
 	void (*refuse)(struct fz_link *link, const char *text);
-	/* In the parent: get that text and its kind. False if there is none. */
+	/*
+	 * In the parent: get the reason why the worker cannot start. False if
+	 * there is none.
+	 */
 	bool (*refusal)(const struct fz_link *link, struct fz_err *err);
 	/* How a worker on a node has ended. False if that is unknown. */
 	bool (*death)(const struct fz_link *link, struct fz_death *death);
@@ -150,8 +153,8 @@ struct fz_link {
 	void *ctx; /* passed to the functions of the owner */
 	/* descriptors to the worker, from the worker */
 	struct fz_watch out, in;
-	struct fz_buf unsent;   /* frames for the worker */
-	size_t written;         /* number of these bytes that are written */
+	struct fz_buf unsent; /* frames for the worker */
+	size_t written;       /* number of bytes of `unsent` that are written */
 	struct fz_wire_in wire; /* replies that were not processed */
 	struct fz_defer flush;  /* writes `unsent` */
 	uint32_t next_seq;      /* number of the next item to send */

@@ -20,19 +20,19 @@
 
 /*
  * The longest pause within a frame; after it the rest is not expected any more.
- * A broken connection is noticed by the keepalives of ssh or NATS.
+ * Keepalives of the connection notice earlier that it is broken.
  */
 #define STREAM_PAUSE_NS (10 * FZ_CLOCK_SECOND)
 
 struct link_stream {
 	struct fz_link link;
 	uint32_t started;   /* one above the last number that was announced */
-	int64_t started_ns; /* time at which that announcement came */
+	int64_t started_ns; /* time at which the last announcement came */
 	/* the worker waits for a slot of its node, to start the next item */
 	bool waits;
 	int64_t heard_ns;    /* time at which bytes came last */
 	bool recalling;      /* a RECALL is not answered yet */
-	uint32_t recall_end; /* the number of that RECALL */
+	uint32_t recall_end; /* number in the last RECALL */
 	bool died;           /* the node has reported how the worker ended */
 	struct fz_death death;
 	struct fz_err why; /* why the worker cannot start; NONE: it can */

@@ -44,9 +44,9 @@ struct fz_program_opts {
 
 /* How a program ended; the object owns the bytes. */
 struct fz_program_end {
-	/* why it could not run until its end; or kind NONE */
+	/* why the program could not run until its end; or kind NONE */
 	struct fz_err err;
-	int signal;     /* the signal that killed it; 0: none */
+	int signal;     /* the signal that killed the program; 0: none */
 	int exitcode;   /* valid if `signal` is 0 */
 	bool timed_out; /* the program was killed because of its timeout */
 	struct fz_buf out, errors;
@@ -54,8 +54,8 @@ struct fz_program_end {
 
 /*
  * Start the program. `engine->wake_count` is incremented when it has ended.
- * NULL and `err` if the supervisor could not be started; any other failure is
- * in the outcome.
+ * NULL and `err` if the supervisor could not be started; fz_program_end() has
+ * any other failure.
  */
 struct fz_program *fz_program_new(
     const struct fz_program_opts *opts, struct fz_err *err);
@@ -69,7 +69,7 @@ uint64_t fz_program_id(const struct fz_program *program);
  */
 struct fz_program_end *fz_program_end(struct fz_program *program);
 
-/* Whether all input so far is written to it: see fz_program_feed(). */
+/* Whether the program needs more input: all input so far is written. */
 bool fz_program_hungry(const struct fz_program *program);
 
 /*
@@ -79,14 +79,15 @@ bool fz_program_hungry(const struct fz_program *program);
 bool fz_program_ready(const struct fz_program *program);
 
 /*
- * Write these bytes next; they must stay valid until it is hungry again or
- * freed. No bytes: the input ends. Call it only while it is hungry.
+ * Write these bytes next. They must stay valid until the program is hungry
+ * again or freed. No bytes: the input ends. Call this only while the program is
+ * hungry.
  */
 void fz_program_feed(
     struct fz_program *program, const void *bytes, size_t nbytes);
 
 /*
- * The bytes of its standard output (0) or error (1) so far. The caller may
+ * The bytes of the standard output (0) or error (1) so far. The caller may
  * consume some if that output is followed.
  */
 struct fz_buf *fz_program_output(struct fz_program *program, int which);

@@ -17,7 +17,10 @@
 #include "worker/engine.h"
 #include "worker/program.h"
 
-/* Open its standard input (0), output or error, if a file is named for it. */
+/*
+ * Open the file for the program's standard input (0), output or error, if one
+ * is named.
+ */
 static int
 open_file(
     const struct fz_program_opts *opts, int which, int *fd, struct fz_err *err)

@@ -157,7 +157,7 @@ struct fz_worker_slots {
 };
 
 /*
- * A worker that is a program: it calls fz_child_spawned_init(), and gets
+ * A worker that is a program: it calls fz_child_spawned_enter(), and gets
  * `setup` in place of the memory that a forked worker inherits. Its link is a
  * byte stream.
  */
@@ -188,18 +188,18 @@ struct fz_worker {
 	/* jobs that are sent and not answered, in order */
 	struct fz_job *head, **tail;
 	unsigned njobs;
-	uint64_t nitems; /* number of unanswered items of those jobs */
-	/* number of items sent to it, less those that it returned */
+	uint64_t nitems; /* number of unanswered items of all its jobs */
+	/* number of items sent to the worker, less those that it returned */
 	uint64_t nsent;
-	size_t nbytes;   /* bytes of the frames of those jobs */
-	void *owner;     /* owner of these jobs; set by the sender */
+	size_t nbytes;   /* bytes of the frames of all its jobs */
+	void *owner;     /* owner of all its jobs; set by the sender */
 	unsigned number; /* number in its pool, from 1; set by the pool */
 	int64_t idle_ns; /* time at which it became idle; set by the pool */
 	pid_t pid;
 	int64_t news_ns; /* time at which it last answered, or became busy */
 	int64_t mean_ns; /* moving average of the time of a job; 0: unknown */
 	bool dying;      /* the worker is killed and not yet reaped */
-	/* a recall returns the jobs that were not begun before it returns */
+	/* a recall has taken effect when fz_worker_recall() returns */
 	bool recalls;
 	/*
 	 * jobs may be sent ahead, because a recall returns them soon, even
@@ -278,8 +278,8 @@ int fz_worker_send_func(struct fz_worker *worker, uint32_t number,
     struct fz_blob *code, struct fz_err *err);
 
 /*
- * Send it `n` values to keep in `entry` for the calls of later chunks; 0: it
- * drops the values in that entry. 0, or -1 and `err`.
+ * Send the worker `n` values to keep in `entry` for the calls of later chunks.
+ * If `n` is 0, it drops the values in that entry. 0, or -1 and `err`.
  */
 int fz_worker_keep(struct fz_worker *worker, uint32_t entry,
     struct fz_blob *const *values, uint32_t n, struct fz_err *err);
@@ -321,8 +321,8 @@ void fz_worker_end(
 void fz_worker_dismiss(struct fz_worker *worker);
 
 /*
- * The account of the tokens of the worker and its descendants, valid until it
- * is freed. NULL if the link shares none.
+ * The account of the tokens of the worker and its descendants, valid until the
+ * worker is freed. NULL if the link shares no account.
  */
 struct fz_account *fz_worker_account(const struct fz_worker *worker);
 

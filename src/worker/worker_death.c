@@ -31,7 +31,7 @@ describe_death(const struct fz_worker_pipes *p, struct fz_failure *failure)
 	if (p->node_lost)
 		return;
 	failure->signal = death->signal;
-	/* on a node it would be the memory of ssh */
+	/* on a node this would be the usage of the local ssh */
 	if (failure->node == NULL) {
 		failure->peak_rss = death->peak_rss;
 		if (death->cpu_ns > p->cpu_ns)
@@ -352,9 +352,10 @@ time_out(struct fz_worker_pipes *p, const char *what)
 }
 
 /*
- * The worker has not begun its head: it may be stopped. All its jobs are taken
- * back, so that none of them begins meanwhile. The head fails, and the jobs
- * behind it are returned, now or once the worker is dead.
+ * The worker has not begun its head in time, perhaps because it is stopped. All
+ * its jobs are taken back, so that none of them begins before the kill. The
+ * head fails, and the jobs behind it are returned, now or once the worker is
+ * dead.
  */
 static void
 time_out_head(struct fz_worker_pipes *p)

@@ -78,7 +78,7 @@ error_done(
 struct results {
 	/* number of the first item; number of items */
 	uint32_t seq, n;
-	/* NULL: they are in the result buffers of the jobs */
+	/* NULL: the results are in the result buffers of the jobs */
 	const unsigned char *bytes;
 	size_t len;
 };
@@ -489,7 +489,8 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 		return true;
 	*news += take_reply(p, frame, now_ns);
 	if (grows)
-		p->used_ns = now_ns; /* its later items are counted from now */
+		p->used_ns =
+		    now_ns; /* usage of later items begins after this */
 	/*
 	 * Note how far the frame was seen, unless earlier items are still on
 	 * their way.

@@ -165,8 +165,8 @@ leaving(void *ctx)
 
 /*
  * Let the program share the slots of this process. If its tokens cannot be
- * counted, it shares the slots all the same; then the tokens that it holds when
- * it is killed are lost until the slots are next set. Returns whether it must
+ * counted, it shares the slots anyway, but the tokens that it holds when it is
+ * killed are lost until the next fz_slots_resize(). Returns whether it must
  * inherit the pipe from this process.
  */
 static bool

@@ -17,7 +17,7 @@
 /* The results of a growing frame of items that were peeked at. */
 struct fz_worker_seen {
 	uint32_t seq, nitems;
-	size_t len; /* bytes of the results of these items */
+	size_t len; /* bytes of their results */
 };
 
 /* The worker that became busy after the last reply of this one. */
