@@ -190,8 +190,8 @@ take_unwritten(struct fz_node_jobs *jobs)
 	struct fz_buf frames = FZ_BUF_INIT;
 
 	/*
-	 * Wait for the socket if replies were written meanwhile, or if earlier
-	 * replies were written and are not read yet.
+	 * Use the copies only if all replies before them were read, and none of
+	 * them was written meanwhile. Otherwise they come through the socket.
 	 */
 	if (fz_mailbox_peek(mailbox, &frames) == 1 &&
 	    atomic_load(&mailbox->written) == written &&

@@ -92,7 +92,7 @@ int fz_nodes_check(const char *url, struct fz_err *err);
 /*
  * The nodes of `url`, which are kept in `*known` until fz_nodes_free(). A node
  * must have the version `identity`. `creds` is the file with secrets for it,
- * NULL: none. NULL and `err` if it is not such a URL, or if no node can be
+ * NULL: none. NULL and `err` if `url` is no engine URL, or if no node can be
  * reached.
  */
 struct fz_nodes *fz_nodes_find(struct fz_nodes **known, const char *url,

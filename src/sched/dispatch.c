@@ -313,8 +313,8 @@ balance_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 }
 
 /*
- * Arm the timer that checks for results that workers keep: soon after the last
- * reply of a worker, then less and less often.
+ * Arm the timer that checks for results that workers have not written: soon
+ * after the last reply of a worker, then less and less often.
  */
 static void
 arm_poll(struct fz_dispatcher *d, const struct fz_lane *lane)

@@ -157,8 +157,8 @@ void fz_producer_end(struct fz_producer *producer, const struct fz_err *kill);
 
 /*
  * The number of small jobs that may go to the worker in one frame: as many as
- * take a moment by measured times. 1 if the time is unknown, or if recalls
- * would not be exact.
+ * take about 0.1 ms, by measured times. 1 if the time is unknown, or if the
+ * worker would not return them soon after a recall.
  */
 uint32_t fz_dispatch_together(const struct fz_worker *worker);
 

@@ -50,9 +50,10 @@ count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
 	int len;
 
 	fz_node_failed(w->node, &w->start_err);
+	/* Print it once. If no node is left, an error has this text instead. */
 	if (w->node->nfailed != 1 ||
 	    fz_nodes_pick(pool->opts.nodes, NULL) == NULL)
-		return; /* the text was printed before, or an error has it */
+		return;
 	len = snprintf(line, sizeof(line), "fzlua: %s\n", w->start_err.text);
 	engine->output(engine->output_ctx, FZ_STDIO_ERR, line, (size_t)len);
 }

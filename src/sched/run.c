@@ -146,7 +146,7 @@ fz_run_new(const struct fz_run_opts *opts, struct fz_err *err)
 		return NULL;
 	}
 	invoke->run.flow = &invoke->flow;
-	invoke->run.done = true; /* until the run has begun */
+	invoke->run.done = true; /* there is nothing to cancel yet */
 	if (fz_flow_init(&invoke->flow, opts, invoke_over, err) != 0 ||
 	    fz_run_init(&invoke->run, &invoke->flow, err) != 0) {
 		fz_run_free(&invoke->run);

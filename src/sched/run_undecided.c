@@ -6,8 +6,8 @@
 #include "sched/run_step.h"
 
 /*
- * The caller of the run decides whether a step is retried; a change of the flow
- * notifies it.
+ * The caller of the run decides whether a step is retried. A change of the flow
+ * notifies the caller.
  */
 
 void

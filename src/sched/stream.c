@@ -98,8 +98,8 @@ fz_stream_new(const struct fz_stream_opts *opts, struct fz_err *err)
 	}
 	stream->unordered = opts->unordered;
 	stream->policy = opts->run.policy;
-	run_opts.policy = FZ_POLICY_STOP; /* the policy within one item */
-	stream->cancelled = true;         /* until the flow is open */
+	run_opts.policy = FZ_POLICY_STOP; /* within the run of one item */
+	stream->cancelled = true;         /* there is nothing to cancel yet */
 	fz_list_init(&stream->results);
 	fz_list_init(&stream->spare);
 	if (fz_flow_init(&stream->flow, &run_opts, run_over, err) != 0 ||

@@ -1,8 +1,8 @@
 /*
  * event_log.h - the events of a run or a batch, in the order of time.
  *
- * The log passes them on to a progress function, which reads its list, to a
- * trace (trace.h), which keeps the ends of attempts, or to both.
+ * A progress function reads the events from the list of the log. A trace
+ * (trace.h) keeps the ends of attempts. A log may have one of them, or both.
  */
 #ifndef FZ_EVENT_LOG_H
 #define FZ_EVENT_LOG_H

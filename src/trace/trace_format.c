@@ -172,7 +172,7 @@ seconds(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 	return fraction(p, rest);
 }
 
-/* The same in microseconds, with three decimals. */
+/* A time of the clock in microseconds since 1970, with three decimals. */
 static unsigned char *
 wall_micros(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 {
@@ -185,7 +185,7 @@ wall_micros(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 	return three_digits(p, rest % 1000);
 }
 
-/* The same in seconds, with three decimals. */
+/* A time of the clock in seconds since 1970, with three decimals. */
 static unsigned char *
 wall_millis(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 {

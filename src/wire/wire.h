@@ -201,7 +201,7 @@ ptrdiff_t fz_wire_append(struct fz_wire_in *in, int fd);
 int fz_wire_next(
     struct fz_wire_in *in, struct fz_frame *frame, struct fz_err *err);
 
-/* The same for bytes in memory; moves `*p` behind the frame. */
+/* As fz_wire_next(), for bytes in memory; moves `*p` behind the frame. */
 int fz_wire_scan(const unsigned char **p, const unsigned char *end,
     struct fz_frame *frame, struct fz_err *err);
 

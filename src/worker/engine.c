@@ -15,7 +15,7 @@
 #include "worker/change.h"
 #include "node/nodes.h"
 
-/* Time between two checks of children that die late. */
+/* Time between two checks of the descendants of dead children. */
 #define ENGINE_LATE_NS (FZ_CLOCK_SECOND / 20)
 
 /*

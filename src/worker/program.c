@@ -1,4 +1,4 @@
-/* F_GETPIPE_SZ is Linux. */
+/* F_GETPIPE_SZ is no part of C or POSIX. */
 #define _GNU_SOURCE
 #include "worker/program.h"
 

@@ -177,7 +177,10 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	read_start_error(p, death);
 	fail_unstarted(p);
 	claimed = fz_worker_claimed(p);
-	/* One job fails; more if replies are lost or the link is not exact. */
+	/*
+	 * One job fails. More fail if replies are lost, or if several items
+	 * were announced together.
+	 */
 	while (w->head != NULL &&
 	       (int32_t)(fz_worker_next_number(w->head) - claimed) < 0)
 		fail_started(p);

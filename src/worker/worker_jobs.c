@@ -255,8 +255,8 @@ fz_worker_recall(struct fz_worker *worker)
 	unsigned n;
 
 	/*
-	 * If the worker has overwritten the number, it might start items that
-	 * are returned here.
+	 * If the worker has overwritten the number of its last started item, it
+	 * might start items that are returned here.
 	 */
 	if (!p->link->ops->started(p->link, &started)) {
 		worker->retiring = true;
