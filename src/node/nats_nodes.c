@@ -114,7 +114,8 @@ next_message(struct fz_nats *nats, struct message *m)
 }
 
 /*
- * The command for sh. Its words need no quotes, as start_gateway() has checked.
+ * The command for sh. start_gateway() has checked that the path of the program
+ * contains no quote.
  */
 static char *
 command_for(const struct fz_nats *nats, const char *id)

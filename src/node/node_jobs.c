@@ -190,8 +190,8 @@ take_unwritten(struct fz_node_jobs *jobs)
 	struct fz_buf frames = FZ_BUF_INIT;
 
 	/*
-	 * Use the copies only if all replies before them were read, and none of
-	 * them was written meanwhile. Otherwise they come through the socket.
+	 * Use the copies only if all earlier replies were read, and if no reply
+	 * was written meanwhile. Otherwise the replies come through the socket.
 	 */
 	if (fz_mailbox_peek(mailbox, &frames) == 1 &&
 	    atomic_load(&mailbox->written) == written &&

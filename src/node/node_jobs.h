@@ -54,8 +54,8 @@ int fz_node_jobs_init(
 void fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame);
 
 /*
- * Read replies from `fd` and pass them on. 1; 0 at their end, or if they are no
- * replies; -1 if there are none now.
+ * Read replies from `fd` and pass them on. Returns 1; 0 at their
+ * end, or if they are no replies; -1 if there are none now.
  */
 int fz_node_jobs_read(struct fz_node_jobs *jobs, int fd);
 

@@ -1,9 +1,9 @@
 /*
  * batch.h - the items of one map or apply, and the result of each.
  *
- * A batch is a producer (dispatch.h). A chunk is cut off it when a worker has
- * room for one. Results are reported in the order in which they come. Items
- * have indexes from 1.
+ * A batch is a producer (dispatch.h). A chunk of items is cut off the batch
+ * when a worker has room for one. Results are reported in the order in which
+ * they come. Items have indexes from 1.
  *
  *   item:  not cut -> in a chunk that waits -> sent -> done
  *                          ^                    |  \
@@ -139,7 +139,7 @@ int fz_batch_grow(struct fz_batch *batch, uint64_t n, struct fz_err *err);
 /*
  * Set the known result of an item, so that its function is not called. Must be
  * called in the order of the items, and before the start or before a later item
- * is added. Adds the next item of a growing batch if it is the given one. Takes
+ * is added. If `item` is the next one of a growing batch, it is added. Takes
  * the reference, also on failure. 0, or -1 and `err`.
  */
 int fz_batch_know(struct fz_batch *batch, uint64_t item, struct fz_blob *value,

@@ -51,7 +51,7 @@ int fz_graph_feed(struct fz_graph *graph, uint32_t node, const uint32_t *values,
 
 /*
  * Let `node` run without its input number `k`, from 0, if the maker of that
- * value fails. Call it after fz_graph_feed(). 0, or -1 and `err`.
+ * input fails. Call it after fz_graph_feed(). 0, or -1 and `err`.
  */
 int fz_graph_set_optional(
     struct fz_graph *graph, uint32_t node, uint32_t k, struct fz_err *err);

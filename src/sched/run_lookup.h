@@ -47,8 +47,9 @@ uint32_t fz_lookup_asked(
     const struct fz_flow *flow, struct fz_lookup_at *list, uint32_t n);
 
 /*
- * Answer with the values of a node that was asked for, in the order of the
- * node. Takes the references. Other values and nodes are ignored.
+ * Answer with the values of a node that was asked for, in the order in which
+ * the node makes them. Takes the references. Other values and nodes are
+ * ignored.
  */
 void fz_lookup_found(struct fz_flow *flow, struct fz_lookup_at at,
     struct fz_blob **values, uint32_t n);

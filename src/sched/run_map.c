@@ -61,8 +61,8 @@ prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
 }
 
 /*
- * The map has ended: let the worker drop the values that its calls shared. If
- * there is no memory for that frame, the worker keeps them.
+ * The map has ended: let the worker drop the values that the calls of the map
+ * shared. If there is no memory for that frame, the worker keeps the values.
  */
 static void
 forget_shared(void *ctx, struct fz_worker *w)

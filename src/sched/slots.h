@@ -94,8 +94,8 @@ void fz_slots_forget(struct fz_slots_waiter *waiter);
 void fz_slots_died(struct fz_slots *slots, struct fz_account *account);
 
 /*
- * Before the start of a worker or process: prepare its environment, and count
- * what programs below it will hold. 0, or -1 and `err`.
+ * Before the start of a worker or process: prepare its environment, and the
+ * account that programs below it need (fz_account_share()). 0, or -1 and `err`.
  */
 int fz_slots_prepare(struct fz_slots *slots, struct fz_err *err);
 

@@ -97,8 +97,8 @@ fail(struct fz_trace *t, int code)
 }
 
 /*
- * Whether the lines would grow the file beyond the limit of its size, which
- * would raise a signal.
+ * Whether the lines would grow the file beyond RLIMIT_FSIZE, which would raise
+ * a signal.
  */
 static bool
 is_beyond_limit(const struct fz_trace *t)

@@ -27,8 +27,8 @@ struct fz_err;
 #define FZ_PORT_ITEMS ((size_t)48 << 10)
 
 /*
- * Whether the open frame has that type and the current item of `call` can be
- * its next item.
+ * Whether the open frame is of type `type`, and the current item of `call` can
+ * be its next item.
  */
 static inline bool
 fz_port_continues(const struct fz_port *port, enum fz_wire_type type,

@@ -109,8 +109,8 @@ enum fz_wire_kind {
 	FZ_WIRE_INHERITED = 8,
 	/*
 	 * Each call gets the kept values of the entry kind >> FZ_WIRE_ENTRY
-	 * behind its item. With FZ_WIRE_INHERITED the first of them is the list
-	 * of the items instead.
+	 * behind its item. With FZ_WIRE_INHERITED the first kept value is the
+	 * list of the items, and each call gets the others.
 	 */
 	FZ_WIRE_KEPT = 16,
 	FZ_WIRE_ENTRY = 8

@@ -296,7 +296,7 @@ unsigned fz_worker_recall(struct fz_worker *worker);
 
 /*
  * Take replies that are finished but not yet written (see mailbox.h). The last
- * results of a measured job come with what it has used.
+ * results of a measured job are taken only with its usage.
  */
 void fz_worker_peek(struct fz_worker *worker);
 
