@@ -19,7 +19,7 @@
 #include "base/clock.h"
 
 /* Fields of /proc/PID/stat, from 1. */
-enum { SESSION = 6, FLAGS = 9, STARTED = 22 };
+enum { SESSION = 6, FLAGS = 9, STARTED = 22, ENV_START = 50 };
 
 /* The bit of FLAGS of a process that exits: PF_EXITING of the kernel. */
 #define EXITING UINT64_C(4)
@@ -55,6 +55,8 @@ struct status {
 	uint64_t started;
 	char state;   /* as in /proc/PID/stat: R S D T t Z X */
 	bool exiting; /* the process exits, and may have no memory left */
+	/* addresses; both are 0 during an exec, until the new program has it */
+	uint64_t env_start, env_end;
 	char name[16];
 };
 
@@ -126,13 +128,17 @@ parse_status(const char *text, struct status *status)
 	for (int field = FLAGS; field < STARTED; field++)
 		p = next_field(p);
 	status->started = parse_number(p);
+	for (int field = STARTED; field < ENV_START; field++)
+		p = next_field(p);
+	status->env_start = parse_number(p);
+	status->env_end = parse_number(next_field(p));
 	return true;
 }
 
 static bool
 read_status(int proc, const char *name, struct status *status)
 {
-	char path[32], text[512];
+	char path[32], text[1024];
 	ssize_t n;
 	int fd;
 
@@ -343,17 +349,20 @@ add_digit(pid_t number, char digit)
 
 /*
  * The number that follows `mark` ("NAME=") in the environment in a file; 0: it
- * has none. Reads in blocks, because an environment may have megabytes.
+ * has none; -1: the file is empty. Reads in blocks, because an environment may
+ * have megabytes.
  */
 static pid_t
 read_mark(int fd, const char *mark)
 {
 	char block[4096];
 	const char *at = mark; /* NULL: the current variable differs */
-	pid_t number = 0;
+	pid_t number = -1;
 	ssize_t n;
 
 	while ((n = read(fd, block, sizeof(block))) > 0) {
+		if (number == -1)
+			number = 0;
 		for (ssize_t i = 0; i < n; i++) {
 			if (block[i] == '\0') {
 				if (number != 0)
@@ -438,13 +447,29 @@ wait_for_worker(const struct orphans *o, pid_t pid)
 	return false;
 }
 
+enum mark { UNMARKED, MARKED, NOT_YET };
+
+/*
+ * Whether a process whose environment was empty was in an exec, so that it has
+ * an environment now or will have one.
+ */
+static bool
+was_in_exec(int proc, const char *name)
+{
+	struct status status;
+
+	return read_status(proc, name, &status) && status.state != 'Z' &&
+	       status.state != 'X' && !status.exiting &&
+	       (status.env_end == 0 || status.env_start != status.env_end);
+}
+
 /*
  * Whether a dead parent has left the process: one of the search, or one whose
  * own parent has died since it reaped it. What this process starts has the mark
  * of this process, or 0.
  */
-static bool
-is_marked(int proc, const char *name, const struct fz_proctree_search *search)
+static enum mark
+mark_of(int proc, const char *name, const struct fz_proctree_search *search)
 {
 	char path[40];
 	pid_t parent;
@@ -453,14 +478,17 @@ is_marked(int proc, const char *name, const struct fz_proctree_search *search)
 	snprintf(path, sizeof(path), "%.16s/environ", name);
 	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
 	if (fd == -1)
-		return false;
+		return UNMARKED;
 	parent = read_mark(fd, search->mark);
 	close(fd);
+	if (parent == -1)
+		return was_in_exec(proc, name) ? NOT_YET : UNMARKED;
 	for (size_t i = 0; i < search->nparents; i++) {
 		if (search->parents[i] == parent)
-			return true;
+			return MARKED;
 	}
-	return search->all && parent != 0 && parent != getpid();
+	return search->all && parent != 0 && parent != getpid() ? MARKED :
+								  UNMARKED;
 }
 
 /*
@@ -474,13 +502,17 @@ has_no_leader(const struct status *status)
 	       errno == ESRCH;
 }
 
-/* A visit_fn: end and reap an orphan. It counts as found if it was alive. */
+/*
+ * A visit_fn: end and reap an orphan. It counts as found if it was alive, and
+ * so does a child in an exec, which may be an orphan.
+ */
 static bool
 visit_orphan(int proc, const char *name, void *ctx)
 {
 	struct orphans *o = ctx;
 	const struct fz_proctree_search *search = o->search;
 	pid_t pid = parse_pid(name);
+	enum mark mark = MARKED;
 	struct status status;
 	bool reaps;
 
@@ -496,8 +528,10 @@ visit_orphan(int proc, const char *name, void *ctx)
 		return false;
 	}
 	/* One that exits is a zombie soon, and may have no environment. */
-	if (!(reaps && status.exiting) && !is_marked(proc, name, search))
-		return false;
+	if (!(reaps && status.exiting))
+		mark = mark_of(proc, name, search);
+	if (mark != MARKED)
+		return mark == NOT_YET;
 	kill(pid, SIGKILL);
 	if (wait_for_end(pid, search->until_ns))
 		search->killed_late(pid);

@@ -151,9 +151,9 @@ only_child_of(pid_t pid)
 	return child;
 }
 
-/* One look at /proc takes longer than the dead may be waited for. */
+/* Returns how many of the checks have failed. */
 static int
-crash_a_child_on_a_busy_machine(struct forked *f)
+crash_a_child_with_two_programs(struct forked *f)
 {
 	struct fz_death death;
 	int failures = 0;
@@ -164,13 +164,27 @@ crash_a_child_on_a_busy_machine(struct forked *f)
 	programs[0] = forked_hear_pid(f);
 	wait_for_program(programs[0], "sleep");
 	programs[1] = only_child_of(programs[0]);
-	slow_proc_ms = 60;
 	kill(f->proc.pid, SIGKILL);
 	failures += fz_proc_reap(&f->proc, true, &death) != 1;
 	failures += !reap_all_late();
 	for (int i = 0; i < 2; i++)
 		failures += !forked_is_gone(programs[i]);
 	return failures + is_subreaper();
+}
+
+/* One look at /proc takes longer than the dead may be waited for. */
+static int
+crash_a_child_on_a_busy_machine(struct forked *f)
+{
+	slow_proc_ms = 60;
+	return crash_a_child_with_two_programs(f);
+}
+
+static int
+crash_a_child_with_programs_in_an_exec(struct forked *f)
+{
+	empty_environs = 3;
+	return crash_a_child_with_two_programs(f) + empty_environs;
 }
 
 static void
@@ -197,6 +211,13 @@ test_proc_adopter_ends_what_it_finds_slowly(void **state)
 {
 	assert_no_failure_in_an_adopter(
 	    crash_a_child_on_a_busy_machine, *state);
+}
+
+static void
+test_proc_adopter_ends_what_is_in_an_exec(void **state)
+{
+	assert_no_failure_in_an_adopter(
+	    crash_a_child_with_programs_in_an_exec, *state);
 }
 
 static int
@@ -629,6 +650,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_proc_adopter_ends_what_a_crashed_child_left),
 		TEST(test_proc_adopter_ends_what_it_finds_slowly),
+		TEST(test_proc_adopter_ends_what_is_in_an_exec),
 		TEST(test_proc_reap_late_reaps_what_was_exiting),
 		TEST(test_proc_reap_late_reaps_what_dies_late),
 		TEST(test_proc_reap_late_reaps_the_workers_of_a_dead_worker),

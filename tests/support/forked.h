@@ -49,6 +49,9 @@ extern bool kills_parent; /* children kill their parent once they watch it */
 
 extern int slow_proc_ms; /* each read of a directory takes so long */
 
+/* The next files /proc/PID/environ that are empty, as during an exec. */
+extern int empty_environs;
+
 /* A pipe by which the child tells things, and the descriptors there were. */
 struct forked {
 	int ends[2];
