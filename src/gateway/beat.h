@@ -2,14 +2,15 @@
  * beat.h - how gateways know that the other ends of their leases are alive.
  *
  * Twice a second a gateway sends a beat to each gateway that it has leases
- * with. Three things end a lease without a packet from its other end:
+ * with. If the other end of a lease is lost, it ends in one of three ways:
  *
- * 	the server knows no such gateway    after FZ_BEAT_ABSENT_NS: its process
- * 	                                    has ended, or its connection, and
- * 	                                    then it had time for a new one
- * 	silence                             after FZ_BEAT_HOLD_NS: it may be
- * frozen or cut off, and come back a lease that one end alone has      at its
- * next beat
+ *	- The server has known no gateway with the peer's id for
+ *	  FZ_BEAT_ABSENT_NS. The peer has ended, or it has lost its connection
+ *	  and has not connected again in that time.
+ *	- The peer was silent for FZ_BEAT_HOLD_NS. Before that it may be frozen
+ *	  or cut off, and continue later.
+ *	- The peer gets a beat with a lease that it does not have, and answers
+ *	  with a CLOSE.
  *
  * While this gateway has no connection itself, or had none a moment ago, it
  * does not know whether other gateways are absent.

@@ -106,8 +106,8 @@ read_wanted(void *ctx, bool add)
 }
 
 /*
- * May be called in a thread of libnats for a ping, which can wait for the next
- * turn.
+ * A thread of libnats may call this for a ping. The ping can wait for the next
+ * turn, so that no wake-up is needed.
  */
 static natsStatus
 write_wanted(void *ctx, bool add)
@@ -158,7 +158,7 @@ absence_came(
 		wake(bus);
 		return;
 	}
-	/* without memory this answer is lost; that to the next beat follows */
+	/* without memory drop this answer: the next beat gets another one */
 	free(parcel);
 	natsMsg_Destroy(msg);
 }
@@ -245,7 +245,10 @@ set_options(natsOptions *options, struct fz_bus *bus,
 	return s == NATS_OK ? set_secrets(options, url, creds) : s;
 }
 
-/* Subscribe to `name`; with a thread for the messages if `came` is set. */
+/*
+ * Subscribe to `name`. If `came` is set, a thread of libnats calls it for each
+ * message.
+ */
 static natsStatus
 subscribe(struct fz_bus *bus, natsSubscription **sub, const char *name,
     natsMsgHandler came)
@@ -364,8 +367,8 @@ fz_bus_open(const struct fz_nats_url *url, const char *creds, const char *id,
 	if (bus->body_max >= BUS_BODY_MIN)
 		return bus;
 	if (bus->nc != NULL && bus->subs[BUS_NSUBS - 1] != NULL)
-		fz_err_set(err, FZ_ERR_ERROR, "%.160s: max_payload is too low",
-		    url->shown);
+		fz_err_set(err, FZ_ERR_ERROR,
+		    "%.160s: max_payload of the server is too low", url->shown);
 	fz_bus_close(bus);
 	return NULL;
 }
@@ -454,7 +457,7 @@ fz_bus_send(struct fz_bus *bus, const char *to, const struct fz_packet *header,
 
 	snprintf(subject, sizeof(subject), "%s%s", bus->prefix, to);
 	fz_packet_write(bytes, header);
-	/* A failure is ignored: it closes the connection. */
+	/* A failure is ignored: libnats then closes the connection. */
 	natsConnection_Publish(
 	    bus->nc, subject, bytes, (int)(FZ_PACKET_HEADER + len));
 }

@@ -1,8 +1,8 @@
 /*
  * bus.h - the connection to the NATS server, the only user of libnats.
  *
- * Messages of one sender to one receiver keep their order. They may be lost:
- * with a connection, or if there is no memory. Subjects, behind fzlua.TEAM:
+ * Messages of one sender to one receiver keep their order. They are lost if the
+ * connection breaks or if there is no memory. Subjects, behind fzlua.TEAM:
  *
  *	ID              packets for the gateway ID
  *	ID.PEER         from the server: there is no gateway PEER

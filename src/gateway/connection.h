@@ -1,6 +1,6 @@
 /*
- * connection.h - the connection of a gateway, which is made again once it is
- * lost. The leases go on with the new one.
+ * connection.h - the connection of a gateway. If it is lost, a new one is made,
+ * and the leases continue.
  */
 #ifndef FZ_CONNECTION_H
 #define FZ_CONNECTION_H

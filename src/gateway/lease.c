@@ -279,7 +279,7 @@ write_stream(struct fz_lease *l)
 	if (l->pending.len != 0 || !l->got_end)
 		return;
 	end_out(l);
-	/* For a submitter: the process on the node reads no more. */
+	/* For a submitter: the process on the node has stopped reading. */
 	if (l->conn != -1 && l->in != -1)
 		end_in(l);
 }

@@ -85,8 +85,9 @@ void fz_lease_take(struct fz_lease *l, const struct fz_packet *p);
 uint32_t fz_lease_kept_seq(const struct fz_lease *l);
 
 /*
- * The peer has the lease. The arguments are its counters: the number of its
- * next packet, of its first packet that is not acknowledged, and its bytes.
+ * The peer has the lease. The arguments are counters of the peer: the number of
+ * its next packet, the number of its first packet that is not acknowledged, and
+ * its bytes that are acknowledged.
  */
 void fz_lease_heard(
     struct fz_lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked);

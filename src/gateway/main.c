@@ -48,7 +48,10 @@ submit(void)
 int
 main(int argc, char **argv)
 {
-	/* Maps of a worker run on its own machine, and it needs no secrets. */
+	/*
+	 * A map in a worker runs on the machine of the worker. A worker needs
+	 * no secrets.
+	 */
 	unsetenv("FZLUA_ENGINE");
 	unsetenv("FZLUA_ENGINE_CREDS");
 	if (argc == 2 && strcmp(argv[1], "--submit") == 0)

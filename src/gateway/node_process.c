@@ -32,7 +32,7 @@ set_files(posix_spawn_file_actions_t *files, const void *ctx)
 	if (code == 0)
 		code = posix_spawn_file_actions_adddup2(
 		    files, own->stream, STDOUT_FILENO);
-	/* this comes last, because the stream may have that number */
+	/* last, because `stream` may be PROCESS_SLOT_FD, which this replaces */
 	if (code == 0)
 		code = posix_spawn_file_actions_adddup2(
 		    files, own->slot, PROCESS_SLOT_FD);
@@ -52,7 +52,7 @@ start(const struct fz_node_process_opts *opts, pid_t *pid,
 	const size_t n = *opts->allow != '\0' ? 7 : 5;
 	char *argv[8] = { NULL };
 	/*
-	 * It leads a process group of its own, because Ctrl-C is for the
+	 * The process leads a group of its own, because Ctrl-C is for the
 	 * gateway.
 	 */
 	struct fz_spawn spawn = { .path = opts->command,
@@ -63,8 +63,8 @@ start(const struct fz_node_process_opts *opts, pid_t *pid,
 	for (size_t i = 0; i < n; i++)
 		argv[i] = (char *)(uintptr_t)words[i];
 	/*
-	 * Block signals, because one that came before the program handles it
-	 * would end the program.
+	 * Block signals: one that comes before the program handles it would end
+	 * the program.
 	 */
 	sigemptyset(&spawn.blocked);
 	sigaddset(&spawn.blocked, SIGTERM);

@@ -20,7 +20,7 @@ fz_node_slots_poll(struct fz_gateway *g)
 	}
 }
 
-/* Close the line of a worker that has ended, or is about to. */
+/* Close the line of a worker that has ended or will end soon. */
 static void
 lose(struct fz_slot_use *use)
 {

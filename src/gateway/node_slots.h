@@ -24,7 +24,7 @@ struct fz_slot_use {
 	enum fz_slot_state state;
 	bool asked; /* the worker was asked to return its slot */
 	uint32_t number;
-	/* of waiting workers the one with the lowest number is the first */
+	/* the waiting worker with the lowest number is the first */
 	uint64_t turn;
 };
 

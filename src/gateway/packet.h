@@ -2,22 +2,27 @@
  * packet.h - the packets that gateways send to each other, one in each NATS
  * message.
  *
- * packet = type u8 | version u8 | 0 u16 | lease u32 | seq u32 | arg u32 | body
- * WHO    = nothing                  to all nodes: announce yourselves NODE   =
- * strings                  to all submitters: a node, see serve.c BEAT   = id |
- * entry *             the gateway `id` lives and has these leases OPEN   = id |
- * identity            arg: the lease of the submitter `id` OPENED = nothing
- * arg: the lease of the node DATA   = bytes                    of the stream,
- * seq counts these and END END    = nothing                  of the stream in
- * this direction ACK    = nothing                  seq: the next one that is
- * expected, arg:
- *                                   bytes that were passed on, modulo 2^32
- * AGAIN  = nothing                  as ACK, and: send all from seq on again
- * CLOSE  = text                     the lease is over; why, if it failed entry
- * = lease u32 | sender's u32 | seq u32 | kept u32 | acked u32
- *                                   the lease at the receiver and at the
- *                                   sender, there the next number, the first
- *                                   packet and the bytes without an ACK
+ *	packet = type u8 | version u8 | 0 u16 | lease u32 | seq u32 |
+ *	         arg u32 | body
+ *
+ *	type     body              meaning
+ *	WHO      nothing           to all nodes: announce yourselves
+ *	NODE     strings           to all submitters: a node, see serve.c
+ *	BEAT     id | entry *      the gateway `id` lives and has these leases
+ *	OPEN     id | identity     arg: the lease at the submitter `id`
+ *	OPENED   nothing           arg: the lease at the node
+ *	DATA     bytes             of the stream; seq counts DATA and END
+ *	END      nothing           end of the stream in this direction
+ *	ACK      nothing           seq: the next packet that is expected;
+ *	                           arg: bytes that were passed on, modulo 2^32
+ *	AGAIN    nothing           an ACK that asks for all packets from seq on
+ *	CLOSE    text              the lease has ended; the reason if it failed
+ *
+ *	entry  = lease u32 | sender's u32 | seq u32 | kept u32 | acked u32
+ *
+ * An entry of a beat has the number of the lease at the receiver and at the
+ * sender, and counters of the sender: the number of its next packet, the number
+ * of its first packet without an ACK, and its bytes with an ACK.
  *
  * `lease` is the number at the receiver. An id has 16 digits and a NUL; the
  * strings of NODE end in NUL. All numbers are little-endian.

@@ -3,8 +3,8 @@
  *
  * The relay is a process whose standard input and output are the worker's
  * stream. It passes both descriptors to the gateway at the abstract socket
- * `name`, for the node `id`, and lives as long as the lease: its end means the
- * end of the worker.
+ * `name`, for the node `id`. It lives as long as the lease, so that its end
+ * shows the end of the worker.
  */
 #ifndef FZ_RELAY_H
 #define FZ_RELAY_H

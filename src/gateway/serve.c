@@ -128,7 +128,7 @@ open_lease(struct serve *s, const struct fz_packet *p)
 		return;
 	}
 	l = fz_lease_new(&s->g, peer, process.in, process.out);
-	if (l == NULL) { /* closing this ends the process: its input ends */
+	if (l == NULL) { /* the process ends when its input is closed */
 		fz_fd_close(&process.in);
 		fz_fd_close(&process.out);
 		fz_fd_close(&process.slot);
@@ -186,9 +186,9 @@ end_all(struct serve *s, const char *why)
 }
 
 /*
- * Called at the first signal. Workers return the jobs that they have not
- * started, and end once they have finished the others. Signal their processes,
- * which arrange that.
+ * Called at the first signal. A process that gets SIGTERM lets its worker
+ * return the jobs that it has not started. The worker ends when it has finished
+ * the others.
  */
 static void
 leave(struct serve *s)

@@ -1,9 +1,10 @@
 /*
  * serve.h - the gateway of a node: `fzlua --worker --engine nats://...`.
  *
- * It announces the node, and starts `fzlua --worker` for each lease, whose
- * streams it passes on. SIGINT or SIGTERM: it takes no more leases, lets its
- * workers finish what they run, and leaves; a second one ends them.
+ * It announces the node. For each lease it starts `fzlua --worker`, and passes
+ * the stream of the lease on to that process. After SIGINT or SIGTERM it
+ * accepts no more leases, waits until its workers have finished what they run,
+ * and exits. A second signal ends the workers.
  */
 #ifndef FZ_SERVE_H
 #define FZ_SERVE_H

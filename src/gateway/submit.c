@@ -319,8 +319,8 @@ check_leases(struct submit *s, int64_t now_ns, int64_t stalled_ns)
 }
 
 /*
- * Whether the node has left since this connection was made, and does not come
- * back.
+ * Whether the node has left since this connection was made, and has not
+ * returned.
  */
 static bool
 has_gone(const struct submit *s, const struct peer *peer, int64_t now_ns)

@@ -6,13 +6,14 @@
  * the abstract socket where relays connect. The gateway answers with messages,
  * each of a type and strings:
  *
- * 	N id name slots workers processors load why    a node, "why" not ready
- * 	S the same                  a node that is silent, and may come back
- * 	R the list of the nodes that answered at once is complete
- * 	E text                      no node can be used; nothing follows
+ *	N id name slots workers processors load why
+ *	                a node; "why" is the reason why it is not ready, or ""
+ *	S the same      a node that is silent, and may return
+ *	R               the list of the nodes that answered at once is complete
+ *	E text          no node can be used; no message follows
  *
- * It ends when that socket is closed. A relay (relay.h) passes the descriptors
- * of a worker's stream, and ends with its lease.
+ * The gateway ends when that socket is closed. A relay (relay.h) passes the
+ * descriptors of a worker's stream, and ends with its lease.
  */
 #ifndef FZ_SUBMIT_H
 #define FZ_SUBMIT_H

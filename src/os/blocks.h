@@ -1,9 +1,9 @@
 /*
  * blocks.h - reads a descriptor in blocks of whole records, such as lines.
  *
- * A record ends with a separator byte; the last one may lack it. A block ends
- * where a record ends. Bytes that are there are passed on before a read would
- * wait.
+ * A record ends with a separator byte, which the last one may lack. A block
+ * ends where a record ends. If a read would wait, the whole records that were
+ * read before are a block.
  */
 #ifndef FZ_BLOCKS_H
 #define FZ_BLOCKS_H
@@ -26,8 +26,9 @@ struct fz_blocks {
 	int failed;     /* errno of the last read; 0: none has failed */
 	size_t start;   /* offset of the block in the buffer */
 	size_t cut;     /* offset of the end of the block */
-	size_t scanned; /* end of the bytes without a separator behind `cut` */
-	uint64_t n;     /* number of records in the block */
+	/* end of the searched bytes: no separator is between it and `cut` */
+	size_t scanned;
+	uint64_t n; /* number of records in the block */
 	struct fz_buf buf;
 };
 

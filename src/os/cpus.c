@@ -154,7 +154,10 @@ cut(int n)
 	return n > 0 ? n : 1;
 }
 
-/* Whether this process may use a thread of this core with a lower number. */
+/*
+ * Whether the core of `cpu` has a thread with a lower number that this process
+ * may use.
+ */
 static bool
 has_lower_sibling(const struct cpus *cpus, int cpu)
 {
@@ -204,7 +207,10 @@ fz_cpus_count_cores(void)
 	return cut(n);
 }
 
-/* The processor of `set` that follows number `cpu` after `n` others. */
+/*
+ * The processor of `set` that follows `cpu` in a circle, after `n` others of
+ * `set`.
+ */
 static int
 nth_behind(const cpu_set_t *set, int cpu, unsigned n)
 {

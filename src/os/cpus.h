@@ -28,7 +28,7 @@ int fz_cpus_parse_max(const char *text);
 
 /*
  * Move `pid`, a child that was just forked, to the processor that follows this
- * one after `n` others. From then on the kernel may move it. Without this, the
+ * one after `n` others. Later the kernel may move it again. Without this, the
  * kernel puts two children that are born within a millisecond on one processor,
  * and corrects that late. Failure is ignored.
  */

@@ -256,7 +256,7 @@ write_retried(int fd, const void *bytes, size_t n)
 	return put;
 }
 
-/* Whether a SIGPIPE is pending, which this thread blocked before. */
+/* Whether a SIGPIPE is pending that was blocked before the write. */
 static bool
 sigpipe_waits(const sigset_t *blocked)
 {

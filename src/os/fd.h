@@ -47,9 +47,9 @@ bool fz_fd_is_private(int fd);
 void fz_fd_close_private(bool helped);
 
 /*
- * In a child that keeps `*fd`, before fz_fd_close_private(): if that has much
- * to close, give *fd a low number, because the last descriptors of a table can
- * be closed at once.
+ * In a child that keeps `*fd`, before fz_fd_close_private(): if many private
+ * descriptors are open, replace the first of them by `*fd`. Then all
+ * descriptors at the end of the table are private and can be closed at once.
  */
 void fz_fd_lower(int *fd);
 

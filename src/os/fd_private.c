@@ -15,12 +15,12 @@
 #include "os/process.h"
 
 /*
- * From so many private descriptors on, a helper closes them: to start it takes
- * as long as closing 300, and some of its work delays this process.
+ * Least number of private descriptors that a helper closes. To start the helper
+ * takes as long as to close 300, and some of its work delays this process.
  */
 enum { PRIVATE_MANY = 500 };
 
-/* Numbers behind the first private descriptor that may belong to others. */
+/* most numbers that first_of_last() passes and that are not private */
 enum { PRIVATE_OTHERS = 64 };
 
 static _Atomic uint64_t *
@@ -64,7 +64,10 @@ fz_fd_clear_private(int fd)
 		atomic_fetch_and(private_word(fd), ~private_bit(fd));
 }
 
-/* The first descriptor from `fd` on that is private, or not, as `wanted`. */
+/*
+ * The first number from `fd` on that is private if `wanted`, else the first
+ * that is not.
+ */
 static int
 next_private(int fd, bool wanted)
 {
@@ -128,8 +131,9 @@ leave_table(void)
 }
 #else
 /*
- * The lowest number behind which all open descriptors are private, up to
- * `last`; or a higher one, if many numbers there are not private.
+ * The lowest number from which up to `last` each open descriptor is private.
+ * The search stops at the latest after PRIVATE_OTHERS numbers that are not
+ * private.
  */
 static int
 first_of_last(int last)
@@ -144,8 +148,8 @@ first_of_last(int last)
 }
 
 /*
- * The helper ends when the process has left the table. It shares errno with
- * that, so that it makes only calls that cannot fail.
+ * The helper ends when the process no longer uses this table of descriptors.
+ * Both use one errno, so that the helper makes only calls that cannot fail.
  */
 static int
 hold_table(void *left)
@@ -176,16 +180,23 @@ start_helper(atomic_bool *left)
 }
 
 /*
- * Leave most private descriptors to a helper, which is a thread, but none of
- * libc, so that no lock is needed because of it. Both share one table until
- * this process gets a new one, without the last descriptors of the old one. The
- * kernel closes those when the helper ends, which is soon, but mostly on
- * another processor. If there is no helper they are closed here.
+ * Let a helper close most private descriptors. The helper is a thread that libc
+ * does not know, so that this process still counts as one without threads and
+ * needs no locks.
+ *
+ * Both share one table of descriptors until this process gets a copy of it,
+ * without the last descriptors. The kernel closes those when the helper ends,
+ * which is soon, and mostly on another processor. If no helper can be started,
+ * the caller closes them.
  */
 static void
 leave_table(void)
 {
-	static atomic_bool left; /* the helper may read it after that */
+	/*
+	 * static, because the helper may read it after this function has
+	 * returned
+	 */
+	static atomic_bool left;
 	int last = 64 * atomic_load(&fz_process.nprivate) - 1, first;
 
 	while (!fz_fd_is_private(last))

@@ -371,7 +371,7 @@ fz_footer_begin_input(struct fz_footer *f, struct fz_footer_input *input)
 	put_below_output(f, columns);
 	flush(f);
 	f->input = input;
-	input->shown = true; /* true once the editor has drawn the input */
+	input->shown = true; /* the editor draws the input next */
 }
 
 void
@@ -394,7 +394,7 @@ fz_footer_end_input(struct fz_footer *f)
 		finish(f);
 	}
 	f->input = NULL;
-	f->fresh = true; /* true once the editor has moved the cursor */
+	f->fresh = true; /* the editor moves the cursor next */
 }
 
 void

@@ -85,7 +85,7 @@ void fz_footer_redraw(struct fz_footer *footer);
 
 /*
  * End input: the editor will move the cursor below it. The lines are hidden, so
- * that none is above what is printed next.
+ * that the next output does not follow them.
  */
 void fz_footer_end_input(struct fz_footer *footer);
 

@@ -81,7 +81,10 @@ open_pair(const char *text, int fd[2])
 	fd[1] = reopen(theirs[1], O_WRONLY | O_NONBLOCK);
 }
 
-/* Open "/tmp/GMfifo4711" twice with O_RDWR: one end alone could block. */
+/*
+ * Open "/tmp/GMfifo4711" twice with O_RDWR, because an open for one direction
+ * alone could block.
+ */
 static void
 open_fifo(const char *path, size_t len, int fd[2])
 {
@@ -159,8 +162,8 @@ fz_jobserver_reader(int fd)
 	if (in != -1)
 		return in;
 	/*
-	 * Without /proc the flag cannot be ours alone: all processes that have
-	 * the pipe share it.
+	 * Without /proc the descriptor can only be duplicated. Then O_NONBLOCK
+	 * is also set for all processes that have the pipe.
 	 */
 	in = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (in != -1 && fz_fd_nonblock(in, NULL) != 0)
@@ -176,7 +179,7 @@ fz_jobserver_room(int fd)
 	/*
 	 * A page that is read in part takes no new bytes, so that one page less
 	 * is usable. Older kernels give a user with too many pipes a single
-	 * page, so that a token could not always be written back.
+	 * page. In such a pipe there may be no room to write a token back.
 	 */
 	return bytes >= 2 * PIPE_PAGE ? (unsigned)bytes / 2 : 0;
 }

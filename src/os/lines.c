@@ -31,7 +31,7 @@ fz_lines_new(int fd, fz_lines_out out, void *ctx, struct fz_err *err)
 	struct fz_lines *lines = malloc(sizeof(*lines));
 
 	if (lines == NULL) {
-		fz_err_nomem(err, "relay of a worker's output");
+		fz_err_nomem(err, "the relay of a worker's output");
 		return NULL;
 	}
 	lines->fd = fd;

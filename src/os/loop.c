@@ -120,7 +120,7 @@ open_epoll(struct fz_loop *loop, struct fz_err *err)
 	return -1;
 }
 
-/* The youngest first. A hook may remove itself. */
+/* Call the hook that was added last first. A hook may remove itself. */
 static void
 call_hooks(struct fz_list *hooks)
 {
@@ -144,8 +144,8 @@ release_all(struct fz_loop *loop)
 
 	loop->generation = fz_process.generation;
 	/*
-	 * The set is closed first, because an edit would change it for the
-	 * parent, too.
+	 * The set is closed before a watch is removed, because both processes
+	 * share the set: a change would be one for the parent, too.
 	 */
 	fz_pollfd_close(&loop->pollfd);
 	fz_fd_close(&loop->epfd);
@@ -308,8 +308,8 @@ fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch)
 		return;
 	/*
 	 * If the descriptor was closed before, a child that is being forked may
-	 * still have a copy, so that the set would go on reporting it. A new
-	 * set does not.
+	 * still have a copy, so that the set would still report it. A new set
+	 * does not.
 	 */
 	if (loop->epfd != -1 &&
 	    epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, NULL) != 0)

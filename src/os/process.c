@@ -2,7 +2,7 @@
 
 #include "base/container.h"
 
-/* All zero but for the empty list and what PTHREAD_MUTEX_INITIALIZER has. */
+/* All zero except the empty list and what PTHREAD_MUTEX_INITIALIZER has. */
 struct fz_process fz_process = { .lock = PTHREAD_MUTEX_INITIALIZER,
 	.spawning = PTHREAD_MUTEX_INITIALIZER,
 	.foreign = { &fz_process.foreign, &fz_process.foreign } };
@@ -43,7 +43,8 @@ in_child(void)
 {
 	fz_process_unlock();
 	fz_process.spawning = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-	fz_process.nlate = 0; /* the parent's children */
+	/* the numbers are those of the parent's children */
+	fz_process.nlate = 0;
 	fz_process.nlate_parents = 0;
 	fz_process.late_workers = false;
 	fz_process.nunreaped = 0;

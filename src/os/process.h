@@ -8,9 +8,10 @@
  * object in the engine, because signal handlers, fork handlers, fz_fd_close()
  * and the references in the shared heap reach it without one.
  *
- * How each part is safe with several threads stands beside it. "Before the
- * threads": a program writes it once at its start, before it starts a thread.
- * "In a child": a forked child has one thread while it is set up.
+ * The comment of each field says why it is safe with several threads. "Before
+ * the threads": a program writes it once at its start, before it starts a
+ * thread. "In a child": a forked child writes it while it is set up and has one
+ * thread.
  */
 #ifndef FZ_PROCESS_H
 #define FZ_PROCESS_H
@@ -33,8 +34,8 @@ enum {
 
 /*
  * The mapping of the shared heap, for shared/heap. It changes under `lock`
- * while no instance uses the heap, so that an instance that does reads it
- * without.
+ * while no instance uses the heap, so that an instance that uses it reads it
+ * without the lock.
  */
 struct fz_process_heap {
 	unsigned char *base; /* NULL: it is not mapped */
@@ -58,8 +59,7 @@ struct fz_process_heap {
 	pid_t failed;
 	/*
 	 * A counter in the heap: the processes, alive or dead, that have
-	 * inherited it and that other code than the library has forked. NULL:
-	 * not mapped.
+	 * inherited it and were not forked by the library. NULL: not mapped.
 	 */
 	_Atomic uint32_t *nforeign;
 	_Atomic int64_t reclaim_ns; /* when to reclaim again */
@@ -67,7 +67,7 @@ struct fz_process_heap {
 
 /*
  * Called by the fork handler in a child that other code, such as the host, has
- * forked. So it may only do what a fork handler may, and may not allocate.
+ * forked. Like each fork handler, it must not allocate.
  */
 struct fz_foreign_fork {
 	void (*in_child)(struct fz_foreign_fork *foreign);
@@ -76,8 +76,8 @@ struct fz_foreign_fork {
 
 struct fz_process {
 	/*
-	 * Guards the parts that name it; the library forks no child while it is
-	 * held.
+	 * Guards the fields whose comment names it. The library forks no child
+	 * while it is held.
 	 */
 	pthread_mutex_t lock;
 	/*
@@ -89,8 +89,8 @@ struct fz_process {
 	pthread_mutex_t spawning;
 	bool watched; /* the fork handlers are installed; under `lock` */
 	/*
-	 * A number that is another one in each child since the fork handlers
-	 * were installed, so that an object that holds another number is an
+	 * A number that is a new one in each child since the fork handlers were
+	 * installed. An object that holds another number is therefore an
 	 * inherited copy. In a child.
 	 */
 	uint32_t generation;
@@ -137,7 +137,7 @@ struct fz_process {
 	/* number of words up to the last one that had a bit */
 	_Atomic int nprivate;
 	_Atomic uint64_t private_fds[FZ_PROCESS_FDS / 64];
-	/* The bits are those of the parent. In a child. */
+	/* `private_fds` has the bits of the parent. In a child. */
 	bool inherits_private;
 };
 
@@ -152,9 +152,9 @@ void fz_process_begin_spawn(void);
 void fz_process_end_spawn(void);
 
 /*
- * Install the fork handlers: in each child, also one of the host, the locks are
- * free and the generation is another. 0, or an errno. A second call does
- * nothing.
+ * Install the fork handlers. In each child, also one that the host forks, the
+ * locks are then free and the generation is a new one. 0, or an errno. A second
+ * call does nothing.
  */
 int fz_process_watch_forks(void);
 

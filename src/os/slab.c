@@ -19,13 +19,13 @@ _Static_assert(REGION_SPANS == 32, "a bit of uint32_t for each span");
 enum { SPAN_STEP = 4096 };
 
 /*
- * Number of regions from which on a process uses huge pages: a small script
+ * Least number of regions with which a process uses huge pages: a small script
  * needs none.
  */
 enum { REGIONS_PLAIN = 4 };
 
 /*
- * Number of empty spans that a process keeps, unless more than that are in use.
+ * Number of empty spans that a process keeps; it keeps more if more are in use.
  */
 enum { IDLE_SPANS = (32 << 20) / SPAN_SIZE };
 
@@ -368,7 +368,10 @@ span_freed(struct span *span, struct fz_slab_block *block)
 	struct class *class = &classes[span->class];
 
 	if (span->listed != generation) {
-		/* the next blocks are on pages shared with the parent */
+		/*
+		 * reuse this block only: the other pages of an inherited span
+		 * are shared
+		 */
 		block->next = NULL;
 		span->free = block;
 		span->linked = span->used + 1;

@@ -27,7 +27,7 @@
 /* One for each waiter; all zero at first. */
 struct fz_spin {
 	int64_t end_ns; /* end of this spin; 0: not spinning */
-	/* until then the processor is not yielded; 0: it always is */
+	/* time before which the processor is not yielded; 0: always yielded */
 	int64_t hold_ns;
 	unsigned nlost; /* spins in a row that were too short */
 	unsigned nskip; /* sleeps to begin without a spin */
@@ -39,8 +39,9 @@ struct fz_spin {
 bool fz_spin_again(struct fz_spin *spin);
 
 /*
- * Whether the processes at work have the same processor as the waiter: what it
- * has woken may have run, and caused the event, before the waiter goes on.
+ * Whether the waiter and the processes at work share the only processor. Then a
+ * process that the waiter has woken may run, and cause the event, before the
+ * waiter continues.
  */
 bool fz_spin_shares(const struct fz_spin *spin);
 

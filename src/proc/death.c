@@ -47,7 +47,7 @@ fz_death_text(const struct fz_death *death, char *text, size_t len)
 		snprintf(text, len, "exited with code %d", death->exitcode);
 	else
 		snprintf(text, len,
-		    "ended, and something else in this program "
-		    "took its exit status");
+		    "ended with an unknown exit status, because other "
+		    "code of this program has waited for it");
 	return text;
 }

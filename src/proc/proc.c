@@ -76,7 +76,7 @@ void
 fz_proc_end_adoption(void)
 {
 	fz_process_lock();
-	/* 0: the child belongs to the parent of this process */
+	/* the count is 0 if the child belongs to the parent of this process */
 	if (fz_process.nunreaped > 0)
 		fz_process.nunreaped--;
 	if (fz_process.nunreaped == 0 && fz_process.adopts)
@@ -87,7 +87,7 @@ fz_proc_end_adoption(void)
 void
 fz_proc_forget_children(void)
 {
-	fz_process.nunreaped = 0;  /* the parent's children */
+	fz_process.nunreaped = 0;  /* the count was that of the parent */
 	fz_process.adopts = false; /* a child is a subreaper all its life */
 }
 
@@ -116,9 +116,9 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	code = errno;
 	fz_process_end_fork();
 	/*
-	 * The child leaves the group of this process itself, once it has its
-	 * name: if this process is killed before, its parent finds the child in
-	 * the group, and by the name after that.
+	 * The child, and not this process, moves itself to a group of its own,
+	 * after it has set its name. If this process is killed before that, its
+	 * parent finds the child by the group; after that, by the name.
 	 */
 	if (pid == 0)
 		fz_proc_run_child(&birth, opts, entry, ctx);
@@ -328,9 +328,9 @@ has_exited(int pidfd)
 }
 
 /*
- * How the process ended. The kernel may report that a moment later than
- * waitid() fails for want of such a child. False: the process is alive, or the
- * kernel does not report it.
+ * How the process ended. The kernel may report this a moment after waitid() has
+ * failed with ECHILD. False: the process is alive, or the kernel does not
+ * report it.
  */
 static bool
 ask_exit(int pidfd, int *status)

@@ -116,10 +116,10 @@ bool fz_proc_is_child(void);
 bool fz_proc_ask(struct fz_proc *proc);
 
 /*
- * End the child and all its descendants; setsid and double forks are no escape.
- * Asks the child first, unless fz_proc_ask() did, waits for at most
- * FZ_PROC_ASKED_NS from then, and then uses force. The child still has to be
- * reaped. Safe to call again. Does nothing if it is not a child of this
+ * End the child and all its descendants, even those that called setsid() or
+ * forked twice. Asks the child first, unless fz_proc_ask() did, waits for at
+ * most FZ_PROC_ASKED_NS from then, and then uses force. The child still has to
+ * be reaped. Safe to call again. Does nothing if it is not a child of this
  * process. After the child has died by itself, this reaches only its process
  * group.
  */
@@ -134,16 +134,17 @@ void fz_proc_terminate(const struct fz_proc *proc);
 /*
  * Reap the child if it is dead; with `wait`, wait for that. Kills the rest of
  * its process group and, in a subreaper, the descendants of a child that
- * crashed (unless they have a new environment). Returns 1 and fills `death` if
- * it is reaped (`proc` is then empty), 0 if it is alive. A child counts as
- * reaped, too, if other code has reaped it, or the kernel has because this
- * process ignores SIGCHLD; before Linux 6.15 its exit code is then unknown.
+ * crashed, except those without FZ_PROC_MARK in their environment. Returns 1
+ * and fills `death` if it is reaped (`proc` is then empty), 0 if it is alive.
+ * The child counts as reaped, too, if other code has reaped it, or if the
+ * kernel has because this process ignores SIGCHLD. Before Linux 6.15 its exit
+ * code is then unknown.
  */
 int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
 
 /*
- * Reap those descendants of dead children that have died since. Returns whether
- * a killed one still lives: then call it again soon. At the end of all work,
+ * Reap descendants of dead children if they have died, too. Returns whether a
+ * killed one is still alive: then call it again soon. At the end of all work,
  * fz_proc_reap_last() waits for their deaths, for a bounded time.
  */
 bool fz_proc_reap_late(void);

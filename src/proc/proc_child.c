@@ -49,7 +49,10 @@ fz_proc_reap_killed(pid_t which, int64_t ns)
 	return true;
 }
 
-/* Zombies count, because live children may exist beside them. */
+/*
+ * Whether this process has children. Zombies count, because waitid() does not
+ * show whether other children are alive.
+ */
 static bool
 has_children(void)
 {
@@ -91,10 +94,11 @@ end_all(void)
 
 /*
  * Handles DEATH_SIGNAL, which the parent sends, and SIGCONT, which the kernel
- * sends when the parent dies. SIGCONT also discards a pending stop and wakes a
- * stopped process; no other signal does. The kernel sends it even if only the
- * thread that forked this process ends, so the parent is checked. The handler
- * interrupts the user's code anywhere, in a loop or in system().
+ * sends when the parent dies. SIGCONT was chosen because it alone wakes a
+ * stopped process and discards a pending stop. The kernel also sends it if only
+ * the thread that forked this process ends, so that the handler checks the
+ * parent. The handler interrupts the user's code anywhere, in a loop or in
+ * system().
  */
 static void
 on_parent_death(int sig, siginfo_t *info, void *context)
@@ -166,10 +170,10 @@ default_signals(struct fz_err *err)
 }
 
 /*
- * The name tells the parent that this process ends with it: see is_tied(). If
- * the parent dies, its own parent finds this process in the parent's group, and
- * by its name from then on. So it has its name before it leaves that group, and
- * the parent does not take it out.
+ * The name shows the parent that this process ends with it: see is_tied(). If
+ * the parent dies, the process that adopts this one searches for it in the
+ * group of the parent, and by its name. So this process sets its name before it
+ * leaves that group, and the parent does not move it to another group.
  */
 static int
 tie_to_parent(pid_t parent, struct fz_err *err)
@@ -358,7 +362,7 @@ fz_proc_enter(pid_t parent, int *keep, size_t nkeep, struct fz_err *err)
 _Noreturn void
 fz_proc_exit(int status)
 {
-	/* A closed pipe must not end this process before its descendants. */
+	/* Do not let a closed pipe end this process before its descendants. */
 	signal(SIGPIPE, SIG_IGN);
 	fflush(NULL);
 	end_children();

@@ -23,7 +23,7 @@
  * other work.
  */
 #define LATE_SOON_NS (FZ_CLOCK_SECOND / 20)
-/* The same where nothing reaps them later. */
+/* The same if nothing would reap them later. */
 #define LATE_LAST_NS FZ_CLOCK_SECOND
 
 /*
@@ -64,7 +64,7 @@ note(pid_t which)
 	return noted;
 }
 
-/* `which` as for waitpid(). */
+/* Note killed children to reap them later; `which` as for waitpid(). */
 static void
 note_killed(pid_t which)
 {
@@ -73,9 +73,10 @@ note_killed(pid_t which)
 }
 
 /*
- * A worker that was being forked when its parent died may still be in the group
- * of its parent. Before it learns of the death it leaves that group; from then
- * on it is found by its name.
+ * Reap workers of dead workers later. If a worker is being forked when its
+ * parent dies, it may still be in the group of the parent and have no name yet.
+ * It sets its name and leaves the group before it notices the death, so that it
+ * is found by its name later.
  */
 static void
 note_workers(void)
@@ -105,8 +106,8 @@ end_marked(const pid_t *parents, size_t nparents, int64_t until_ns)
 }
 
 /*
- * Note the dead child `pid`, whose descendants are adopted until they are
- * ended. False if too many are noted.
+ * Note the dead child `pid`. This process adopts the descendants of the child
+ * until they are ended. False if too many children are noted.
  */
 static bool
 note_parent(pid_t pid)
@@ -124,8 +125,8 @@ note_parent(pid_t pid)
 }
 
 /*
- * A worker of a dead worker is reaped. If it was killed, too, this process has
- * adopted what it has left.
+ * Called for a reaped worker of a dead worker. If the reaped one was killed,
+ * too, this process has adopted the processes that it left.
  */
 static void
 worker_died(pid_t pid)
@@ -135,9 +136,9 @@ worker_died(pid_t pid)
 }
 
 /*
- * Look again for what the dead child `pid` has left. Something that is killed
- * but not dead keeps its children, and on a busy machine there was no time to
- * find them all.
+ * Search again, later, for processes that the dead child `pid` has left. A
+ * descendant that is killed but not yet dead still has its children, and on a
+ * busy machine there was no time to find all descendants.
  */
 static void
 look_again(pid_t pid)

@@ -51,9 +51,9 @@ set_files(posix_spawn_file_actions_t *files, const void *ctx)
 
 #ifdef RUNNING_ON_VALGRIND
 /*
- * Under valgrind the child of posix_spawn() is a fork, which fails without a
- * reason, and only after a search for leaks that touches every page of the
- * shared heap. A shell fails at once.
+ * Under valgrind posix_spawn() uses a fork. If the program cannot be executed,
+ * that child first searches for leaks, which touches every page of the shared
+ * heap, and then reports no reason. A shell fails at once.
  */
 static char **
 argv_by_shell(const struct fz_proc_program *program)
@@ -68,7 +68,8 @@ argv_by_shell(const struct fz_proc_program *program)
 	argv = malloc((n + 4) * sizeof(*argv));
 	if (argv == NULL)
 		return NULL;
-	for (size_t i = 0; i < 4; i++) /* they are only read */
+	/* The cast is harmless, because the words are only read. */
+	for (size_t i = 0; i < 4; i++)
 		argv[i] = (char *)(uintptr_t)words[i];
 	for (size_t i = 1; i <= n; i++)
 		argv[3 + i] = program->argv[i];
@@ -120,9 +121,9 @@ fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
 
 	*proc = (struct fz_proc){ .pidfd = -1 };
 	/*
-	 * fz_proc_enter() sets the actions: fz_proc_kill() uses force until
-	 * then. The child leads a group from then on, too: see
-	 * fz_proc_fork().
+	 * All signals are blocked until fz_proc_enter() has set their actions,
+	 * so that fz_proc_kill() needs force until then. The child is in the
+	 * group of this process until then, too: see fz_proc_fork().
 	 */
 	sigemptyset(&spawn.blocked);
 	if (program->enters)

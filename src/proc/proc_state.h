@@ -22,9 +22,10 @@ struct birth {
 };
 
 /*
- * fz_proc_begin_adoption(): before a child is started; the first child makes
- * this process a subreaper. fz_proc_end_adoption(): after a child is reaped, or
- * could not be started; after the last one this process is no subreaper.
+ * fz_proc_begin_adoption(): call it before a child is started. The first child
+ * makes this process a subreaper. fz_proc_end_adoption(): call it after a child
+ * is reaped, or could not be started. After the last child this process stops
+ * being a subreaper.
  */
 void fz_proc_begin_adoption(void);
 void fz_proc_end_adoption(void);

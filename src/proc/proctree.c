@@ -272,7 +272,7 @@ fz_proctree_kill(pid_t root)
 			break;
 		if (found == 0)
 			nanosleep(&nap, NULL);
-		/* By now the root is the parent of all children of the dead. */
+		/* Forget the dead: by now their children are the root's. */
 		if (known.full)
 			known.n = 1;
 		known.full = false;
@@ -287,7 +287,9 @@ struct workers {
 	int sig;
 };
 
-/* One that has just been started still has the group and the name of the root.
+/*
+ * Whether the process is a worker. A worker that was just forked still has the
+ * group and the name of the root.
  */
 static bool
 is_worker(const struct workers *w, pid_t pid, const struct status *status)
@@ -428,20 +430,21 @@ lives_on(pid_t pid, int64_t until_ns)
 	}
 }
 
-/* The same, and reap it. */
+/* Wait as lives_on() does, and reap the child if it is dead. */
 static bool
 wait_for_end(pid_t pid, int64_t until_ns)
 {
 	return lives_on(pid, until_ns) || waitpid(pid, NULL, WNOHANG) == 0;
 }
 
-/* The same for a worker of a dead worker. */
+/* The same for a worker of a dead worker, with its group. */
 static bool
 wait_for_worker(const struct orphans *o, pid_t pid)
 {
 	if (lives_on(pid, o->search->until_ns))
 		return true;
-	kill(-pid, SIGKILL); /* the zombie keeps the number of its group */
+	/* the zombie keeps the number of its group from being reused */
+	kill(-pid, SIGKILL);
 	waitpid(pid, NULL, WNOHANG);
 	o->search->worker_died(pid);
 	return false;
@@ -464,9 +467,10 @@ was_in_exec(int proc, const char *name)
 }
 
 /*
- * Whether a dead parent has left the process: one of the search, or one whose
- * own parent has died since it reaped it. What this process starts has the mark
- * of this process, or 0.
+ * Whether the process, a child of this one now, was started by a worker that is
+ * dead. Its environment has the pid of that worker, or the pid of this process
+ * or 0 if this process started it. If `all` is set, any other pid is that of a
+ * dead worker: the parent of that worker reaped it, and has died since.
  */
 static enum mark
 mark_of(int proc, const char *name, const struct fz_proctree_search *search)
@@ -492,8 +496,9 @@ mark_of(int proc, const char *name, const struct fz_proctree_search *search)
 }
 
 /*
- * Whether the process is in the group of a worker that was reaped by a parent
- * which has died since. The groups of this process's own children have leaders.
+ * Whether the leader of the process's group is gone. Then the leader was a
+ * worker, and its parent, which has reaped it, is dead, too. The groups of this
+ * process's own children have leaders.
  */
 static bool
 has_no_leader(const struct status *status)
@@ -527,7 +532,10 @@ visit_orphan(int proc, const char *name, void *ctx)
 			waitpid(pid, NULL, WNOHANG);
 		return false;
 	}
-	/* One that exits is a zombie soon, and may have no environment. */
+	/*
+	 * An exiting process is a zombie soon, and may have no environment any
+	 * more.
+	 */
 	if (!(reaps && status.exiting))
 		mark = mark_of(proc, name, search);
 	if (mark != MARKED)
@@ -596,7 +604,7 @@ struct others {
 	const void *ctx;
 };
 
-/* A visit_fn: a child counts as found unless it is one to ignore. */
+/* A visit_fn: a child counts as found unless it is to be ignored. */
 static bool
 visit_other(int proc, const char *name, void *ctx)
 {

@@ -17,8 +17,8 @@ void fz_proctree_kill(pid_t root);
 
 /*
  * Send `sig`, SIGSTOP or SIGCONT, to the workers of this process and to all
- * processes below them. Workers are children that lead a group in the session
- * of this process, or are about to. Returns once no other one is found, or
+ * processes below them. Workers are children in the session of this process
+ * that lead a group, or will soon. Returns once a pass finds no further one, or
  * after a bounded time. Async-signal-safe; keeps errno. Does nothing without
  * /proc.
  */
@@ -36,31 +36,33 @@ bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
 /* A search for descendants of dead children of this process. */
 struct fz_proctree_search {
 	const char *mark; /* "NAME=" in the environment of what a child left */
-	const pid_t *parents; /* the dead children; their numbers follow it */
+	const pid_t *parents; /* the dead children, whose pids follow `mark` */
 	size_t nparents;
 	bool all; /* each child of this process is a child of the library */
 	int64_t until_ns;
-	/* Called for a killed child that is not dead by `until_ns`. */
+	/* Called for a killed child that is still alive at `until_ns`. */
 	void (*killed_late)(pid_t pid);
 	/*
-	 * Called for a reaped worker of a dead worker: if it was killed, too,
-	 * it may have left processes. The rest of its group is killed.
+	 * Called for a reaped worker of a dead worker, after the rest of its
+	 * group was killed. If the worker was killed, too, it may have left
+	 * other processes.
 	 */
 	void (*worker_died)(pid_t pid);
 };
 
 /*
- * End and reap what dead children of this process have left; only a subreaper
- * has it as children. SIGKILL those whose environment has the mark of a dead
- * child, then their children. Workers of a dead worker, whose name says that
- * they are, end themselves and all below them. With `all`, reap zombies that
- * had left the session of this process.
+ * End and reap the processes that dead children of this process have left. They
+ * are children of this process only if it is a subreaper. Kill a process if its
+ * environment has the mark of a dead child, then its children. Wait for the
+ * workers of a dead worker, which their names show: they end themselves and all
+ * processes below them. With `all`, reap zombies that had left the session of
+ * this process.
  *
- * Passes over /proc go on until one finds nothing, or until `until_ns`, or for
- * some seconds while they find others. Returns whether something may live on,
- * because the last pass has found something: call it again.
- * fz_proctree_reap_workers() is for the workers. Not async-signal-safe; keeps
- * errno.
+ * Make passes over /proc until one finds nothing. After `until_ns` go on only
+ * if the last pass has found new processes, and for two seconds in all. Returns
+ * whether the last pass has found a process, which may still be alive: then
+ * call it again. fz_proctree_reap_workers() handles only the workers. Not
+ * async-signal-safe; keeps errno.
  */
 bool fz_proctree_kill_orphans(const struct fz_proctree_search *search);
 
