@@ -54,7 +54,8 @@ open_file(struct fz_arena *arena, struct fz_err *err)
 		return -1;
 	if (ftruncate(arena->fd,
 		(off_t)fz_arena_offset(FZ_ARENA_SLICES - 1, 0)) == -1)
-		return fz_err_sys(err, errno, "cannot size shared memory");
+		return fz_err_sys(
+		    err, errno, "cannot set the size of shared memory");
 	/*
 	 * Seal the file: a process that reads beyond its end would die, and a
 	 * write must not extend it.
@@ -202,7 +203,8 @@ fz_arena_alloc(
 	void *at = fz_arena_try_alloc(arena, len, offset);
 
 	if (at == NULL)
-		fz_err_sys(err, errno, "no %zu bytes of shared memory", len);
+		fz_err_sys(err, errno,
+		    "cannot allocate %zu bytes of shared memory", len);
 	return at;
 }
 

@@ -1,6 +1,6 @@
 #include "shared/endpoint.h"
 
-#define USED UINT32_C(0x80000000) /* more than any member */
+#define USED UINT32_C(0x80000000) /* above the numbers of members */
 
 static _Atomic uint32_t *
 own_place(struct fz_endpoint *end, uint32_t self)

@@ -25,15 +25,15 @@ struct fz_endpoint {
 	_Atomic uint32_t nholders;
 	_Atomic uint32_t nusers;
 	/*
-	 * By place of a member: the member that holds the end, with a bit that
-	 * says that it uses it.
+	 * by place of a member: its number if it holds the end, with the bit
+	 * USED if it uses the end
 	 */
 	_Atomic uint32_t at[FZ_HEAP_MEMBERS];
 };
 
 /*
- * Note that this process holds the end, or that it uses it, which includes that
- * it holds it. Idempotent.
+ * Note that this process holds the end, or that it uses the end, which it then
+ * holds, too. Idempotent.
  */
 void fz_endpoint_hold(struct fz_endpoint *end, uint32_t self);
 void fz_endpoint_use(struct fz_endpoint *end, uint32_t self);

@@ -52,7 +52,7 @@ const struct fz_extent *fz_extent_find(
 
 /*
  * Extend a used extent to `len` bytes, into the free extents behind it. 0, or
- * -1 if these are too short. `*cold` is set as above.
+ * -1 if these are too short. `*cold` is set as by fz_extent_take().
  */
 int fz_extent_extend(
     struct fz_extents *ex, uint64_t at, uint64_t len, bool *cold);

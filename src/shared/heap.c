@@ -204,8 +204,8 @@ open_once(struct fz_err *err)
 	if (heap->base != NULL)
 		return 0;
 	/*
-	 * After a failure in an ancestor do not open one: the other processes
-	 * would not share it.
+	 * If an ancestor could not open the heap, do not open one here: the
+	 * other processes would not share it.
 	 */
 	if (heap->failed != 0 && heap->failed != getpid())
 		return fz_err_set(err, FZ_ERR_ERROR,
@@ -225,7 +225,7 @@ fz_heap_open(struct fz_err *err)
 	int rc = fz_process_watch_forks();
 
 	if (rc != 0)
-		return fz_err_sys(err, rc, "cannot watch forks");
+		return fz_err_sys(err, rc, "cannot install fork handlers");
 	fz_process_lock();
 	rc = open_once(err);
 	fz_process_unlock();

@@ -162,8 +162,9 @@ struct fz_object {
 	_Atomic uint32_t sent;
 	uint32_t maker; /* the member that created it */
 	/*
-	 * Used by the creator: number of its handles, of forks before the
-	 * creation, and a list.
+	 * `handles` is the number of handles of the creator, `forks` the number
+	 * of its forks before it made the object. Only the creator uses these
+	 * and the list `next`.
 	 */
 	_Atomic uint32_t handles;
 	/* not 0: it owns, or has owned, further blocks */

@@ -72,7 +72,7 @@ new_small(struct fz_membership *own, struct fz_err *err)
 	return small_at(block, 0);
 }
 
-/* For the member `self`, which this instance is. */
+/* Make an object for this instance, which is the member `self`. */
 static void *
 new_object(struct fz_membership *own, uint32_t self, uint32_t type, size_t size,
     struct fz_err *err)
@@ -123,7 +123,9 @@ fz_heap_has_quiet(void)
 	return heap->base != NULL && atomic_load(&heap_head()->has_quiet);
 }
 
-/* Free the blocks that an object owns beside its own: a queue's segments. */
+/*
+ * Free the further blocks that an object owns, such as the segments of a queue.
+ */
 static void
 free_owned(uint32_t name, uint32_t own)
 {

@@ -24,7 +24,7 @@ owner_object(uint64_t owner)
 
 /*
  * Whether the dead `maker` has created the object and no process can receive it
- * any more. The maker may have been killed while it freed it.
+ * any more. The type is 0 if the maker was killed while it freed the object.
  */
 static bool
 is_unreachable(const struct fz_object *object, uint32_t maker)

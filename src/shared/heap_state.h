@@ -156,8 +156,8 @@ seat_at(uint32_t number)
 int fz_heap_reserve(const void *at, size_t len);
 
 /*
- * The number under which an instance owns blocks; it does not share yet if it
- * has not joined. 0 and `err`.
+ * The number under which an instance owns blocks. An instance that has not
+ * joined gets one, too, but does not share yet. 0 and `err`.
  */
 uint32_t fz_heap_enter(struct fz_membership *own, struct fz_err *err);
 
@@ -183,16 +183,17 @@ void fz_heap_search_from(uint32_t i);
 void *fz_heap_take_blocks(uint32_t self, size_t size, struct fz_err *err);
 
 /*
- * Free owned blocks. Their memory is kept, or returned to the kernel if some of
- * them have none or enough free blocks have memory.
+ * Free owned blocks. fz_heap_free_blocks() keeps their memory, unless enough
+ * free blocks have memory. fz_heap_drop_blocks() returns it to the kernel,
+ * because some of the blocks may have none.
  */
 void fz_heap_free_blocks(uint32_t i, uint32_t n);
 void fz_heap_drop_blocks(uint32_t i, uint32_t n);
 
 /*
  * Reclaim the place of a dead member for a new one, and return it locked. NULL
- * if there is none. If all places are used, wait for a member that has died
- * just now.
+ * if there is none. If all places are used and a member has just died, wait
+ * until its place can be reclaimed.
  */
 struct member *fz_heap_reclaim_place(uint32_t *place);
 

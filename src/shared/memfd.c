@@ -27,7 +27,8 @@ fz_memfd_new(const char *name, unsigned flags, struct fz_err *err)
 	if (getrlimit(RLIMIT_FSIZE, &limit) == -1 ||
 	    limit.rlim_cur != RLIM_INFINITY)
 		return fz_err_set(err, FZ_ERR_ERROR,
-		    "no shared memory under a file size limit");
+		    "no shared memory, because there is a file size limit "
+		    "(ulimit -f)");
 	fd = memfd_create(name, MFD_CLOEXEC | flags);
 	if (fd == -1)
 		return fz_err_sys(err, errno, "cannot make shared memory");

@@ -8,8 +8,8 @@
 #include "proc/proc.h"
 
 /*
- * Time after a fork in which a child registers; after it, a child that has not
- * was killed, or never forked.
+ * Time that a forked child has to register. If it has not by then, it was
+ * killed, or there was no fork.
  */
 #define REGISTER_NS (5 * FZ_CLOCK_SECOND)
 /*
@@ -31,7 +31,7 @@ struct fz_pipe_local {
 	/* number of the first child that may not have registered */
 	uint64_t first_pending;
 	int64_t forked_ns; /* time at which the last child was forked */
-	/* counts of the messages when last no other process lived */
+	/* `nsent` of each end at the last check when no other process lived */
 	uint32_t nsent[2];
 	int64_t sent_ns[2]; /* time at which these counts were first seen */
 	/* the child that is forked next will use the end */
@@ -131,7 +131,7 @@ fz_pipes_self(struct fz_pipes *own, struct fz_err *err)
 {
 	uint32_t self;
 
-	/* It may be a member already, by another object. */
+	/* This process may be a member already because of another object. */
 	if (fz_heap_self(own->membership) != own->self)
 		register_child(own);
 	self = fz_heap_join(own->membership, err);
@@ -188,7 +188,8 @@ fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side)
 	struct fz_pipe_local *r = find(own, pipe);
 
 	if (--r->nopen[side] != 0 || fz_heap_self(own->membership) != own->self)
-		return; /* or a child that has not registered */
+		/* other handles are open, or this child has not registered */
+		return;
 	fz_endpoint_leave(&end->holders, own->self);
 	if (r->nopen[1 - side] == 0)
 		fz_pipe_compact(pipe, own->self);
@@ -250,7 +251,7 @@ is_child_pending(const struct fz_pipes *own, struct fz_pipe_local *r)
 		return false;
 	/*
 	 * A child that was killed before it registered is reaped by now, or
-	 * REGISTER_NS are over.
+	 * REGISTER_NS have passed.
 	 */
 	if (fz_children_newest(own->children) >= r->first_pending &&
 	    fz_clock_ns() - r->forked_ns < REGISTER_NS)

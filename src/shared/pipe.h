@@ -58,7 +58,7 @@ struct fz_pipes {
 	struct fz_children_hook hook;
 };
 
-/* `children` calls it at each fork from now on. */
+/* From now on `children` calls own->hook at each fork. */
 void fz_pipes_init(struct fz_pipes *own, struct fz_membership *membership,
     struct fz_children *children);
 
@@ -117,13 +117,14 @@ struct fz_pipe_receiver {
 	const struct fz_pipes *own;
 	struct fz_pipe *pipe;
 	unsigned side;
-	uint32_t nclosed; /* its `nclosed` when last checked; 0 at first */
+	/* `nclosed` of the other end at the last check; 0 at first */
+	uint32_t nclosed;
 };
 
 /*
  * Whether the other end is over, so that no item follows those in the queue.
- * This checks all members; so, unless `late` is set, it does so only after a
- * process has closed that end.
+ * The check visits all members. Without `late` it is therefore made only after
+ * a process has closed that end.
  */
 bool fz_pipe_has_ended(struct fz_pipe_receiver *r, bool late);
 

@@ -120,8 +120,8 @@ acquire_contended(struct fz_lock *lock, uint32_t self)
 }
 
 /*
- * Acquire a lock, if need be from a dead process: the queue is consistent at
- * any time. False if the owner was stopped, or gets no processor.
+ * Acquire a lock, also one of a dead process, because the queue is consistent
+ * at any time. False if the owner was stopped, or gets no processor.
  */
 static inline bool
 acquire(struct fz_lock *lock, uint32_t self)
@@ -252,8 +252,8 @@ fz_queue_close(struct fz_queue *q, uint32_t self)
 	bool acquired = acquire(&q->putting, self);
 
 	/*
-	 * This comes before the lock, too: a process that is stopped in a put
-	 * may still finish that put.
+	 * Set `closed` even without the lock: a process that is stopped in a
+	 * put may still finish that put.
 	 */
 	atomic_store(&q->closed, 1);
 	if (acquired)
@@ -389,9 +389,9 @@ free_segment(struct fz_ref *ref)
 }
 
 /*
- * Free the memory of an empty queue. The caller holds both locks. If it is
- * killed between any two stores, the queue still works, and at worst keeps a
- * segment until the queue is freed.
+ * Free the memory of an empty queue. The caller holds both locks. If the
+ * process is killed between any two stores, the queue still works, and at worst
+ * keeps a segment until the queue is freed.
  */
 static void
 compact_held(struct fz_queue *q)
@@ -401,8 +401,8 @@ compact_held(struct fz_queue *q)
 	struct segment *s = at != NULL ? segment_of(at) : NULL;
 
 	/*
-	 * If the tail is in a segment, `first` refers to the original one,
-	 * which was freed when the head left it.
+	 * If the tail is in a segment, the segment of `first` was freed when
+	 * the head left it.
 	 */
 	if (at_position(tail) != NULL)
 		fz_ref_set(&q->first, NULL);
@@ -443,8 +443,8 @@ fz_queue_all_done(struct fz_queue *q, bool late)
 	uint64_t tail = atomic_load(&q->tail);
 
 	/*
-	 * Check the tail: another item may have been put, and one acknowledged,
-	 * meanwhile.
+	 * Check the tail again: meanwhile another item may have been put, and
+	 * one acknowledged.
 	 */
 	return between(atomic_load(&q->head), tail) == 0 &&
 	       !fz_unfinished_any(&q->unfinished, late) &&

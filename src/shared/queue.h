@@ -23,7 +23,10 @@
 
 struct fz_err;
 
-/* Bytes of the largest item in a segment; bigger items are in own blocks. */
+/*
+ * Bytes of the largest item in a segment; bigger items are in blocks of their
+ * own.
+ */
 #define FZ_QUEUE_INLINE ((size_t)32 << 10)
 
 /* The most items that a queue can hold. */
