@@ -28,12 +28,12 @@ enum fz_codec_trust {
 /*
  * Append one message with the `n` values from stack index `first` on to `out`.
  *
- * Raises an fz.Error of kind "unsendable" if a value cannot be sent. Its
- * message starts with the path to the value (".rows[3].file: a FILE* cannot be
- * sent"), there is no path if it is one of the `n` values itself. Its field
- * `value` is the number of that value from 1, also if a __fzpack raised. Raises
- * kind "memory" if `out` fails. After an error the caller drops the bytes
- * appended so far.
+ * Raises an fz.Error of kind "unsendable" if a value cannot be sent. The text
+ * of the error starts with the path to the value (".rows[3].file: a FILE*
+ * cannot be sent"), or has no path if it is one of the `n` values itself. The
+ * field `value` of the error is the number of that one from 1, also if a
+ * __fzpack raised. Raises kind "memory" if `out` fails. After an error the
+ * caller drops the bytes appended so far.
  *
  * Calls Lua code: __fzpack, finalizers, and the log if a class is not
  * registered. [-0, +0, e]

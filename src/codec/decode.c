@@ -17,10 +17,11 @@
 #include "codec/scalar.h"
 
 enum {
-	BIG_MESSAGE = 65536, /* bytes of a message that stops the collector */
+	/* least bytes of a message that stops the collector */
+	BIG_MESSAGE = 65536,
 	HEAP_SHARE = 16, /* such a message is also at least 1/16 of the heap */
 	LEVELS_MAX = FZ_FORMAT_NEST + 2,
-	/* number of numbers from which on they are not pushed one by one */
+	/* least length of a run of numbers that are not pushed one by one */
 	RAW_MIN = 32,
 };
 

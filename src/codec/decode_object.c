@@ -230,9 +230,10 @@ keep_value(struct fz_decoder *d, int f, int i)
 }
 
 /*
- * Read upvalue `i` of the function at `f`: a cell that this process may have,
- * and has if it is `kept`. If its value follows, it is read in any case,
- * because other values may refer to objects in it.
+ * Read upvalue `i` of the function at `f`, which is a cell that this process
+ * may have. If `kept` is set, this process has it. If the value of the cell
+ * follows, it is read in any case, because other values may refer to objects in
+ * it.
  */
 static void
 get_cell(struct fz_decoder *d, int f, int i, bool kept)

@@ -9,11 +9,11 @@
 
 enum {
 	/*
-	 * bytes from which on a string is numbered at once; a shorter one is
-	 * written twice
+	 * least bytes of a string that is numbered when it is first written; a
+	 * shorter one is numbered when it is written again
 	 */
 	NUMBERED_AT_ONCE = 4096,
-	/* bytes from which on a string is left out of the buffer */
+	/* least bytes of a string that is left out of the buffer */
 	SPLICE_MIN = 64 * 1024,
 };
 

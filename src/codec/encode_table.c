@@ -11,8 +11,9 @@
 #include "codec/scalar.h"
 
 enum {
-	HOLES_MAX = 64, /* limit of nils minus elements in an array part */
-	/* number of elements from which on they are not read one by one */
+	/* put_rest() stops after so many more nils than elements */
+	HOLES_MAX = 64,
+	/* least number of elements that are not read one by one */
 	RAW_MIN = 32,
 };
 

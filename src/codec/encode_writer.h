@@ -52,7 +52,8 @@ struct fz_encoder {
 	/* the last metatable without __fzpack, in the first pass */
 	const void *plain;
 	/*
-	 * the metatable that was dropped last: its tables are sent without it
+	 * the last metatable that was left out: tables that have it are sent
+	 * without it
 	 */
 	const void *bare;
 	bool busy;

@@ -42,8 +42,8 @@ void fz_items_push(lua_State *L, struct fz_reader *items);
 int fz_items_push_message(lua_State *L, struct fz_reader *items);
 
 /*
- * Push the next item if it is a number of 2 bytes or more, as most items are;
- * so it is inline. False if it is not.
+ * Push the next item if it is a number of 2 bytes or more. False if it is not.
+ * Inline, because most items are such numbers.
  */
 static inline bool
 fz_items_push_number(lua_State *L, struct fz_reader *items)

@@ -74,8 +74,8 @@ fz_digest_keep(struct fz_digest *d, int idx)
 }
 
 /*
- * Raise if object number `number` is in one of several entries that look the
- * same.
+ * Raise if object number `number` is in one of several entries with equal
+ * digests.
  */
 static void
 check_ranges(struct fz_digest *d, uint32_t number, const struct fz_path *at)
@@ -242,7 +242,9 @@ put_bare(struct fz_digest *d, int idx, const struct fz_path *at)
 		fz_digest_value(d, mt, at);
 }
 
-/* Write the metatable of an object. False: the object is written, too. */
+/*
+ * Write the metatable of an object. False: the object itself is written, too.
+ */
 static bool
 put_class(struct fz_digest *d, int idx, const struct fz_path *at)
 {

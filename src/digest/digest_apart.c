@@ -21,10 +21,11 @@
  */
 struct fz_digest_apart {
 	struct fz_digest_scope scope; /* its tables */
-	uint32_t n;                   /* number of its tables */
+	uint32_t n;                   /* their number */
 	struct fz_refmap classes;     /* the metatables outside */
-	uint32_t nclasses;            /* they are in a list, its user value */
-	int list; /* the stack index of that while the table is read */
+	/* the user value of this object lists them */
+	uint32_t nclasses;
+	int list; /* stack index of that list while the table is read */
 	bool plain;
 	unsigned char digest[FZ_HASH_BYTES];
 };
@@ -59,7 +60,10 @@ fz_digest_is_plain(struct fz_digest *d, int idx, int type)
 			   fz_refmap_find(d->registered, p) == NULL &&
 			   !fz_digest_is_module(d, p);
 		if (lua_getmetatable(d->L, idx)) {
-			/* Keys are read in any order, before they are sorted.
+			/*
+			 * Metatables are numbered as they are read. In keys
+			 * that order is arbitrary, because keys are sorted
+			 * later.
 			 */
 			a->plain = a->plain && d->nested == 0 &&
 				   fz_digest_has_plain_class(d, idx);
@@ -217,7 +221,10 @@ push_apart(struct fz_digest *d, int t, const struct fz_path *at)
 	return a;
 }
 
-/* The same, from the list of the session if it has one. The caller pops it. */
+/*
+ * Push the table apart for `t`, which is the one of the session if that has a
+ * list of them. The caller pops it.
+ */
 static const struct fz_digest_apart *
 find(struct fz_digest *d, int t, const struct fz_path *at)
 {

@@ -71,7 +71,10 @@ push_addresses(lua_State *L)
 	return map;
 }
 
-/* The same, from the list of the session at index 1 if it has one. */
+/*
+ * The addresses of all loaded modules, which are those of the session if that
+ * has a list.
+ */
 static const struct fz_refmap *
 addresses(struct fz_digest *d)
 {

@@ -56,7 +56,7 @@ struct fz_digest_scope {
 	struct fz_digest_scope *up;
 };
 
-/* The numbers of the objects of one of several entries that look the same. */
+/* The numbers of the objects of one of several entries with equal digests. */
 struct fz_digest_range {
 	uint32_t from, end;
 };
@@ -72,8 +72,11 @@ struct fz_digest {
 	uint32_t nobjects;
 	/* number of objects around; number of scopes around */
 	unsigned level, nested;
-	int value;       /* number of the current value, from 1 */
-	int later, kept; /* stack indexes of lists: postponed, alive */
+	int value; /* number of the current value, from 1 */
+	/*
+	 * stack indexes of lists: postponed objects, and objects to keep alive
+	 */
+	int later, kept;
 	lua_Integer nlater, nkept;
 	int modules; /* stack index of the list and set of modules to add */
 	int ranges;  /* stack index of the list of ranges of equal entries */
@@ -130,12 +133,15 @@ void fz_digest_held(struct fz_digest *d, int idx, const struct fz_path *at);
  */
 bool fz_digest_is_plain(struct fz_digest *d, int idx, int type);
 
-/* The number in such a table of the metatable at `mt`, which is outside. */
+/*
+ * The number that the metatable at `mt` has in the digest of a table apart,
+ * which does not contain it.
+ */
 uint32_t fz_digest_class_apart(struct fz_digest *d, int mt);
 
 /*
- * digest.c: whether a table in such a table may have the metatable on top: it
- * makes no other value of its object.
+ * Of digest.c: whether a table apart may contain a table with the metatable on
+ * top. It may not if the class of that table writes another value in its place.
  */
 bool fz_digest_has_plain_class(struct fz_digest *d, int idx);
 

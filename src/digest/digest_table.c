@@ -7,9 +7,9 @@
 
 #include "value/luserdata.h"
 
-/* The order of keys: by these types, then by their values. */
 enum { KEYS_FEW = 8 }; /* keys that need no list */
 
+/* The order of keys: by these types, then by their values. */
 enum kind { KEY_BOOLEAN, KEY_INTEGER, KEY_FLOAT, KEY_STRING, KEY_OBJECT };
 
 struct key {
@@ -221,7 +221,7 @@ order_objects(struct fz_digest *d, int t, int list, struct key *keys,
 
 /*
  * Note that the objects from number `from` on are in one of several entries
- * that look the same.
+ * with equal digests.
  */
 static void
 add_range(struct fz_digest *d, uint32_t from)
@@ -234,7 +234,7 @@ add_range(struct fz_digest *d, uint32_t from)
 	fz_digest_append(d, d->ranges, &d->nranges);
 }
 
-/* Whether entry `i` of the sorted keys looks like one of its neighbours. */
+/* Whether a neighbour of entry `i` of the sorted keys has equal digests. */
 static bool
 is_tied(const struct key *keys, lua_Integer i, lua_Integer n)
 {

@@ -105,8 +105,8 @@ bool fz_cells_join(lua_State *L, int cells, int f, int i, uint32_t number,
 
 /*
  * In a worker: note the upvalue as the cell with this number and version,
- * unless a later version is noted. An inherited cell is kept beside it. [-0,
- * +0, m]
+ * unless a later version is noted. An inherited cell with that number is kept,
+ * too. [-0, +0, m]
  */
 void fz_cells_add(
     lua_State *L, int cells, int f, int i, uint32_t number, uint64_t version);

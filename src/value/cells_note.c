@@ -142,8 +142,8 @@ add_upvalues(struct walk *w)
 }
 
 /*
- * Give the cell of visit `i` the new version if a cell of its functions has it.
- * Returns whether that was so.
+ * If a cell of the functions in the cell of visit `i` has the new version, that
+ * cell gets it, too. Returns whether it did.
  */
 static bool
 follow_links(struct walk *w, uint32_t i)
@@ -161,8 +161,8 @@ follow_links(struct walk *w, uint32_t i)
 }
 
 /*
- * Repeat until no cell changes. Changes mostly spread along the order in which
- * the cells were found, in one direction or the other.
+ * Visit the cells in both directions until none changes. A change mostly
+ * spreads along the order in which the cells were found, or against it.
  */
 static void
 follow_all_links(struct walk *w)

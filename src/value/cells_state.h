@@ -125,8 +125,8 @@ int64_t fz_cells_number(lua_State *L, int cells, const void *id);
 uint32_t fz_cells_assign_number(lua_State *L, int cells, int f, int i);
 
 /*
- * Forget that the table that is the value of the cell belongs to it. [-0, +0,
- * -]
+ * Note that the table that is the value of the cell no longer belongs to the
+ * cell. [-0, +0, -]
  */
 void fz_cells_drop_root(lua_State *L, int roots, int notes, uint32_t number);
 

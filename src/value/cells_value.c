@@ -294,8 +294,8 @@ refresh_links(const struct fz_cells_context *k, uint32_t number)
 }
 
 /*
- * Repeat until no cell changes. Changes mostly spread along the order of the
- * numbers, in one direction or the other.
+ * Visit the cells in both directions until none changes. A change mostly
+ * spreads along the order of the numbers, or against it.
  */
 static void
 refresh_all_links(const struct fz_cells_context *k)

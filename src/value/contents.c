@@ -283,7 +283,7 @@ add_table(struct walk *w)
 		lua_newtable(L);
 		lua_replace(L, w->due);
 	}
-	/* when the table is visited later, this is not known any more */
+	/* a later visit does not know whether a table around is weak */
 	if (w->weak)
 		w->sum.certain = false;
 	lua_pushvalue(L, -1);

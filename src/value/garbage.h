@@ -38,13 +38,13 @@ void fz_garbage_before_message(lua_State *L, size_t len);
 /*
  * Delay the collector, and with it finalizers, which must not run inside of the
  * engine. The next fz_garbage_catch_up() ends the delay. The collector's debt
- * is kept: LUA_GCSTOP and LUA_GCRESTART would clear it, so that a loop of them
- * would collect each time. [-0, +0, -]
+ * is kept. LUA_GCSTOP and LUA_GCRESTART would clear it, so that each such pair
+ * in a loop would lead to a collection. [-0, +0, -]
  */
 void fz_garbage_delay(struct fz_garbage *garbage, lua_State *L);
 void fz_garbage_catch_up(struct fz_garbage *garbage, lua_State *L);
 
-/* The same for a forked child. */
+/* The state of the collector in a forked child. */
 struct fz_garbage_child {
 	int inherited; /* KiB of the heap at the fork */
 	int kib;       /* KiB of the heap after the last collection */

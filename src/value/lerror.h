@@ -32,8 +32,8 @@ int fz_lerror_fail(lua_State *L, enum fz_err_kind kind, const char *fmt, ...)
 int fz_lerror_nomem(lua_State *L, const char *what);
 
 /*
- * Set `cause` of the fz.Error on top to the value at `idx`, and its kind, too,
- * if that is an fz.Error. [-0, +0, m]
+ * Set `cause` of the fz.Error on top to the value at `idx`. If that value is an
+ * fz.Error, also copy its kind. [-0, +0, m]
  */
 void fz_lerror_set_cause(lua_State *L, int idx);
 

@@ -37,9 +37,9 @@ struct fz_raw_value {
  * The layout of tables and values in this Lua. An element whose tag is `table`
  * holds the table's address (lua_topointer()). `array`, `limit` and `rest` are
  * offsets in bytes from that address. At `array` is the address of the array
- * part. At `limit` is a number of elements that the part has at least; if it is
- * a power of two, these are all. At `rest` is a pointer that equals `nothing`
- * if the table has no hash part.
+ * part. At `limit` is the least number of elements of the array part, or the
+ * exact number if it is a power of two. At `rest` is a pointer that equals
+ * `nothing` if the table has no hash part.
  */
 struct fz_rawarray {
 	/* the tags of values */
@@ -65,11 +65,11 @@ const struct fz_rawarray *fz_rawarray_known(void);
 bool fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L);
 
 /*
- * Copy up to `n` values into a table, the first as element `first`. Returns
- * their number, which is smaller if the array part ends before that, or at a
- * value that is not plain, which an intact worker never writes. Each call reads
- * the address of the array part, because the part may have moved since the last
- * call.
+ * Copy up to `n` values into a table, the first as element `first`. Returns the
+ * number of copied values. It is less than `n` if the array part ends before,
+ * or at a value that is not plain, which only a faulty worker writes. Each call
+ * reads the address of the array part, because the part may have moved since
+ * the last call.
  */
 size_t fz_rawarray_copy(const struct fz_rawarray *raw, const void *table,
     uint64_t first, const struct fz_raw_value *values, size_t n);
@@ -78,7 +78,7 @@ size_t fz_rawarray_copy(const struct fz_rawarray *raw, const void *table,
 void fz_rawarray_push(const struct fz_rawarray *raw, lua_State *L,
     const struct fz_raw_value *element);
 
-/* A number of elements that the array part of a table has at least. */
+/* The array part of a table has at least this number of elements. */
 static inline uint32_t
 fz_rawarray_limit(const struct fz_rawarray *raw, const void *table)
 {

@@ -85,7 +85,7 @@ enter_object(lua_State *L, int idx)
 }
 
 /*
- * Make the map anew, because an object lost its name, and its address may be
+ * Rebuild the map, because an object lost its name, and its address may be
  * reused.
  */
 static void

@@ -5,8 +5,8 @@
 #include <lua.h>
 
 /*
- * lua_upvalueid(), and NULL if the function at `f` has no upvalue `i`: old
- * releases of Lua 5.4 read beyond its upvalues then.
+ * lua_upvalueid(), but NULL if the function at `f` has no upvalue `i`. Old
+ * releases of Lua 5.4 would read beyond its upvalues.
  */
 static inline void *
 fz_upvalue_id(lua_State *L, int f, int i)
