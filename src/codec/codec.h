@@ -41,9 +41,9 @@ enum fz_codec_trust {
 void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
 
 /*
- * The same for workers that share the cells of the record at `record` (see
- * cells.h; 0: none). The receivers have all cells up to version `had`, whose
- * values are left out unless they are small. [-0, +0, e]
+ * As fz_codec_encode(), for workers that share the cells of the record at
+ * `record` (see cells.h; 0: none). The receivers have all cells up to version
+ * `had`, whose values are left out unless they are small. [-0, +0, e]
  */
 void fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
     int record, uint64_t had);
@@ -66,8 +66,8 @@ int fz_codec_decode(
     lua_State *L, const void *bytes, size_t len, enum fz_codec_trust trust);
 
 /*
- * The same for a message of fz_codec_encode_shared() of this run; `cells` is
- * the index of this process's fz_cells_new(), or of nil. [-0, +n, e]
+ * As fz_codec_decode(), for a message of fz_codec_encode_shared() of this run.
+ * `cells` is the index of this process's fz_cells_new(), or of nil. [-0, +n, e]
  */
 int fz_codec_decode_shared(
     lua_State *L, const void *bytes, size_t len, int cells);

@@ -19,7 +19,7 @@ enum {
 
 /*
  * A table during lua_next. Key and value are read by their stack index, because
- * an access relative to the top costs more when that has just changed.
+ * an access relative to the top costs more when the top has just changed.
  */
 struct walk {
 	int t;            /* stack index of the table */
@@ -151,7 +151,8 @@ walk_behind(lua_State *L, struct walk *w, size_t n)
 }
 
 /*
- * Write the integers from the one on top on. Returns what walk_next() returns.
+ * Write the integer on top and the integers that follow it in the table.
+ * Returns what walk_next() returns.
  */
 static bool
 put_integers(struct fz_encoder *e, struct walk *w)
@@ -178,7 +179,7 @@ put_integers(struct fz_encoder *e, struct walk *w)
 	return more;
 }
 
-/* The same for floats. */
+/* As put_integers(), for floats. */
 static bool
 put_floats(struct fz_encoder *e, struct walk *w)
 {

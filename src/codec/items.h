@@ -37,7 +37,7 @@ void fz_items_push(lua_State *L, struct fz_reader *items);
 
 /*
  * Push all values of the next item, a message of any number of values. Returns
- * their number. Raises likewise. [-0, +n, e]
+ * their number. Raises as fz_items_push() does. [-0, +n, e]
  */
 int fz_items_push_message(lua_State *L, struct fz_reader *items);
 

@@ -74,7 +74,7 @@ call_encode(lua_State *L)
 	return 1;
 }
 
-/* The same for a message within this run. */
+/* As call_encode(), for a message within this run. */
 static int
 call_encode_run(lua_State *L)
 {

@@ -171,7 +171,10 @@ put_run(struct fz_buf *out, const struct fz_raw_value *elements, size_t n,
 	put_u8(out, integers ? FZ_FORMAT_RUN8 + shift : FZ_FORMAT_RUN_FLOAT);
 	put_u8(out, (unsigned)(n - 1));
 	put_u8(out, (unsigned)(n - 1) >> 8);
-	/* Each number is stored in 8 bytes, which the next one overwrites. */
+	/*
+	 * Each number is stored as 8 bytes. The next number overwrites those
+	 * that are not needed.
+	 */
 	p = fz_buf_reserve(out, (n << shift) + 8);
 	if (p == NULL)
 		return;

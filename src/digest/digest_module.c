@@ -207,7 +207,7 @@ put_module(struct fz_digest *d, void *ctx)
 		if (!push_file_hash(L))
 			fz_digest_refuse(d, "a file that cannot be read", &at);
 	} else if (!push_loaded(L, ctx)) {
-		return; /* the module has nothing but its name */
+		return; /* only the name of the module counts */
 	}
 	fz_digest_keep(d, lua_gettop(L));
 	if (lua_istable(L, -1))

@@ -70,7 +70,7 @@ struct fz_digest {
 	const void *globals;
 	struct fz_buf code;
 	uint32_t nobjects;
-	/* number of objects around; number of scopes around */
+	/* number of objects, and of scopes, around the current value */
 	unsigned level, nested;
 	int value; /* number of the current value, from 1 */
 	/*

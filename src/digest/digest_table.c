@@ -102,7 +102,7 @@ push_few(lua_State *L, int t, lua_Integer n)
 	return lua_gettop(L) - top;
 }
 
-/* Push the list of the same keys; returns their number. */
+/* Push the list of the keys of `t` except 1 to `n`; returns their number. */
 static lua_Integer
 push_list(lua_State *L, int t, lua_Integer n)
 {

@@ -2,7 +2,7 @@
  * beat.h - how gateways know that the other ends of their leases are alive.
  *
  * Twice a second a gateway sends a beat to each gateway that it has leases
- * with. If the other end of a lease is lost, it ends in one of three ways:
+ * with. A lease whose other end is lost ends in one of three ways:
  *
  *	- The server has known no gateway with the peer's id for
  *	  FZ_BEAT_ABSENT_NS. The peer has ended, or it has lost its connection
@@ -38,7 +38,7 @@ void fz_beat_take(struct fz_gateway *g, const struct fz_packet *p);
 /* Called when the server reports that there is no gateway with this id. */
 void fz_beat_absent(struct fz_gateway *g, const char *id);
 
-/* Called after a new connection: packets of leases may be lost. */
+/* Called after a new connection: packets of leases may have been lost. */
 void fz_beat_connected(struct fz_gateway *g);
 
 /*

@@ -59,7 +59,7 @@ struct fz_bus {
 	int wake; /* an eventfd */
 	/* the message of the packet that fz_bus_next() returned last */
 	natsMsg *taken;
-	/* for the fields below, which threads of libnats use, too */
+	/* guards the fields below, which threads of libnats also use */
 	pthread_mutex_t lock;
 	int socket;  /* -1: none is polled */
 	bool writes; /* libnats waits until it can write */
@@ -183,7 +183,7 @@ errors_are_silent(
 	(void)nc;
 	(void)sub;
 	(void)status;
-	(void)closure; /* lost packets are noticed by their numbers */
+	(void)closure; /* gateways notice lost packets by their numbers */
 }
 
 /* Whether the user is a public key. */

@@ -33,8 +33,8 @@ struct fz_bus *fz_bus_open(const struct fz_nats_url *url, const char *creds,
 /*
  * The descriptors to poll. If fz_bus_fd() is readable, the connection is lost
  * or a gateway is absent: call fz_bus_rest(). If fz_bus_socket() (-1: none) is
- * readable, call fz_bus_read(). After both call fz_bus_next() for each packet
- * that has come. Call fz_bus_write() before each wait.
+ * readable, call fz_bus_read(). Then call fz_bus_next() for each packet that
+ * has come. Call fz_bus_write() before each wait.
  */
 int fz_bus_fd(const struct fz_bus *bus);
 int fz_bus_socket(struct fz_bus *bus, short *events);
@@ -56,15 +56,18 @@ size_t fz_bus_body_max(const struct fz_bus *bus);
 void fz_bus_send(struct fz_bus *bus, const char *to,
     const struct fz_packet *header, unsigned char *bytes, size_t len);
 
-/* The same for a short `body`, which is copied. */
+/* As fz_bus_send(), for a short `body`, which is copied. */
 void fz_bus_send_short(struct fz_bus *bus, const char *to,
     const struct fz_packet *header, const void *body, size_t len);
 
-/* The same; a FZ_PACKET_ABSENT comes back if there is no such gateway. */
+/*
+ * As fz_bus_send_short(). If there is no such gateway, a FZ_PACKET_ABSENT comes
+ * back.
+ */
 void fz_bus_probe(struct fz_bus *bus, const char *to,
     const struct fz_packet *header, const void *body, size_t len);
 
-/* The same to all gateways of a role. */
+/* As fz_bus_send_short(), to all gateways of a role. */
 void fz_bus_send_all(struct fz_bus *bus, enum fz_bus_role role,
     const struct fz_packet *header, const void *body, size_t len);
 

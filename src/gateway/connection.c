@@ -21,8 +21,8 @@ connect_bus(struct fz_gateway *g, struct fz_err *err)
 {
 	g->bus = fz_bus_open(&g->url, g->creds, g->id, g->role, err);
 	/*
-	 * Begin the turn anew: the time for connecting is no time in which this
-	 * process did not run.
+	 * Begin the turn anew, so that the time for connecting does not count
+	 * as time in which this process was stopped.
 	 */
 	g->turn_ns = fz_clock_ns();
 	g->beat_ns = g->turn_ns + FZ_BEAT_NS;

@@ -1,6 +1,5 @@
 /*
- * lease.h - a worker on a node that a submitter has: one byte stream, in
- * packets.
+ * lease.h - the worker of a submitter on a node: one byte stream, in packets.
  *
  * Packets of the stream are numbered, and kept until the receiver has them. If
  * the connection of a gateway was lost, the missing packets are sent again, so
@@ -87,7 +86,7 @@ uint32_t fz_lease_kept_seq(const struct fz_lease *l);
 /*
  * The peer has the lease. The arguments are counters of the peer: the number of
  * its next packet, the number of its first packet that is not acknowledged, and
- * its bytes that are acknowledged.
+ * the number of its acknowledged bytes.
  */
 void fz_lease_heard(
     struct fz_lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked);

@@ -7,7 +7,8 @@
  *
  * NATS needs threads, and a process with threads must not fork. So the script's
  * process, the process on a node and their workers never load libnats: each
- * machine has a gateway, a program of its own. Secrets come through its input.
+ * machine has a gateway, a program of its own, which reads secrets from
+ * its input.
  */
 #define _GNU_SOURCE /* setenv */
 #include <fcntl.h>

@@ -41,8 +41,8 @@ struct serve {
 
 /*
  * Announce the node by the strings id, name, slots, workers, processors, load,
- * identity and why. The last one is the reason why it takes no more leases, or
- * "".
+ * identity and why. The last one is the reason why it accepts no more leases,
+ * or "".
  */
 static void
 announce(struct serve *s)

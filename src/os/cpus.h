@@ -11,7 +11,7 @@
  */
 int fz_cpus_count(void);
 
-/* The same, but counting one thread per physical core. */
+/* As fz_cpus_count(), but counting one thread per physical core. */
 int fz_cpus_count_cores(void);
 
 /*

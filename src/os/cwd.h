@@ -6,10 +6,10 @@
  * 	  return        before the next call: back to the start directory
  * 	leave
  *
- * A system call for each call of a function would cost more than a short one
- * does. In a program whose chdir() and fchdir() report themselves, as those of
- * the command do, fz_cwd_return() makes one only after a call that has changed
- * the directory.
+ * A system call for each call of a function would cost more than a short
+ * function. In a program whose chdir() and fchdir() report themselves, as those
+ * of the command do, fz_cwd_return() makes a system call only after a call that
+ * has changed the directory.
  */
 #ifndef FZ_CWD_H
 #define FZ_CWD_H

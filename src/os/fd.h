@@ -15,7 +15,7 @@ struct fz_err;
  */
 int fz_fd_pipe(int fd[2], struct fz_err *err);
 
-/* A pair of connected stream sockets, with the same rules. */
+/* A pair of connected stream sockets, by the rules of fz_fd_pipe(). */
 int fz_fd_socket_pair(int fd[2], struct fz_err *err);
 
 /* Let reads and writes return EAGAIN and not wait. 0, or -1 and `err`. */

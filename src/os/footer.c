@@ -394,7 +394,7 @@ fz_footer_end_input(struct fz_footer *f)
 		finish(f);
 	}
 	f->input = NULL;
-	f->fresh = true; /* the editor moves the cursor next */
+	f->fresh = true; /* the editor moves the cursor to such a row next */
 }
 
 void

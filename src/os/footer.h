@@ -61,15 +61,14 @@ int fz_footer_set(struct fz_footer *footer, const char *text, size_t len,
     unsigned n, unsigned widest);
 
 /*
- * Write output above the lines. 0, or the errno of the write. If there is
- * input, the output ends its last row.
+ * Write output above the lines. 0, or the errno of the write. If there is input
+ * and the output ends within a line, a newline follows.
  */
 int fz_footer_print(struct fz_footer *footer, const char *text, size_t len);
 
 /*
- * Remove the lines until the next fz_footer_set(), because another program
- * will write to the terminal, and the input until the next change or
- * fz_footer_redraw().
+ * Another program will write to the terminal: remove the lines until the next
+ * fz_footer_set(), and the input until the next change or fz_footer_redraw().
  */
 void fz_footer_hide(struct fz_footer *footer);
 

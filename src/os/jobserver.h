@@ -28,9 +28,9 @@ bool fz_jobserver_find(int fd[2]);
 bool fz_jobserver_named(int fd[2]);
 
 /*
- * Open the read end of the pipe at `fd` again, non-blocking. The flag is
- * independent of those of `fd`, so that another process cannot change it. -1 on
- * failure.
+ * Open the read end of the pipe at `fd` again, with O_NONBLOCK. Another process
+ * cannot clear that flag, because the new descriptor does not share its flags
+ * with `fd`. -1 on failure.
  */
 int fz_jobserver_reader(int fd);
 

@@ -13,7 +13,7 @@
 
 enum {
 	READ_SIZE = 16 << 10,
-	/* reads in one call, so that other relays have their turn */
+	/* most reads in one call, so that other relays have their turn */
 	READS_MAX = 64,
 };
 

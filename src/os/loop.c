@@ -120,7 +120,7 @@ open_epoll(struct fz_loop *loop, struct fz_err *err)
 	return -1;
 }
 
-/* Call the hook that was added last first. A hook may remove itself. */
+/* Call the hooks, the youngest first. A hook may remove itself. */
 static void
 call_hooks(struct fz_list *hooks)
 {
@@ -144,8 +144,8 @@ release_all(struct fz_loop *loop)
 
 	loop->generation = fz_process.generation;
 	/*
-	 * The set is closed before a watch is removed, because both processes
-	 * share the set: a change would be one for the parent, too.
+	 * Close the set before a watch is removed: the set is shared, so that
+	 * the removal would affect the parent, too.
 	 */
 	fz_pollfd_close(&loop->pollfd);
 	fz_fd_close(&loop->epfd);

@@ -94,8 +94,8 @@ void fz_loop_unhook(struct fz_fork_hook *hook);
 
 /*
  * One turn: wait until a descriptor is ready, a timer is due or `until_ns` has
- * come. Returns 1 if it called anything, 0 if not, because the time or a signal
- * came, or -1 and fills `err`.
+ * come. Returns 1 if it called anything, 0 if only the time or a signal came,
+ * or -1 and fills `err`.
  */
 int fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 
@@ -131,9 +131,8 @@ void fz_loop_busy(struct fz_loop *loop, bool more);
 unsigned fz_loop_nbusy(const struct fz_loop *loop);
 
 /*
- * fz_loop_await(): the loop spins for `awaited` from now on, and for no other
- * process, while only one process is busy. fz_loop_unawait(): it does so no
- * longer.
+ * fz_loop_await(): from now on, while only one process is busy, the loop spins
+ * for `awaited` and for no other process. fz_loop_unawait() ends that.
  */
 void fz_loop_await(struct fz_loop *loop, const struct fz_awaited *awaited);
 void fz_loop_unawait(struct fz_loop *loop, const struct fz_awaited *awaited);

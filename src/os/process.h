@@ -50,12 +50,12 @@ struct fz_process_heap {
 	 */
 	int kept_fd;
 	pid_t keeper;
-	int wake_fd; /* set if the heap is mapped */
+	int wake_fd; /* valid while the heap is mapped */
 	/* number of instances that have acquired the heap; under `lock` */
 	unsigned nholders;
 	/* a thread may hold a lock of the heap; under `lock` */
 	bool left_locked;
-	/* pid of the process in which opening it failed; 0: none */
+	/* pid of the process that failed to open the heap; 0: none */
 	pid_t failed;
 	/*
 	 * A counter in the heap: the processes, alive or dead, that have

@@ -369,8 +369,8 @@ span_freed(struct span *span, struct fz_slab_block *block)
 
 	if (span->listed != generation) {
 		/*
-		 * reuse this block only: the other pages of an inherited span
-		 * are shared
+		 * reuse only this block: other blocks may be on pages shared
+		 * with the parent
 		 */
 		block->next = NULL;
 		span->free = block;

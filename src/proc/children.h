@@ -1,8 +1,8 @@
 /*
  * children.h - the children that one instance has forked.
  *
- * An object that was made before a fork may be used by that child, and by no
- * child of another instance.
+ * An object that an instance made before a fork may be used by the child of
+ * that fork, and by no child of another instance.
  */
 #ifndef FZ_CHILDREN_H
 #define FZ_CHILDREN_H

@@ -180,7 +180,7 @@ fz_proc_ask(struct fz_proc *proc)
 
 /*
  * Wait until the child, which was asked to end itself, has done so. False if it
- * has not in time.
+ * is still alive when the time for that is over.
  */
 static bool
 ends_itself(const struct fz_proc *proc)

@@ -96,8 +96,8 @@ int fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
     const struct fz_proc_program *program, struct fz_err *err);
 
 /*
- * In a program that `parent` has started by fz_proc_spawn(): become such a
- * child as fz_proc_fork() makes, with the descriptors in `keep` (-1: none) and
+ * In a program that `parent` has started by fz_proc_spawn(): become a child
+ * like those of fz_proc_fork(), with the descriptors in `keep` (-1: none) and
  * the standard ones. The process then leaves through fz_proc_exit(). 0, or -1
  * and `err`.
  */

@@ -23,12 +23,12 @@
  * other work.
  */
 #define LATE_SOON_NS (FZ_CLOCK_SECOND / 20)
-/* The same if nothing would reap them later. */
+/* The same, for descendants that would not be reaped later. */
 #define LATE_LAST_NS FZ_CLOCK_SECOND
 
 /*
  * Reap the dead children among `which`, a number for waitpid(). Returns whether
- * some of them live.
+ * some of the others are alive.
  */
 static bool
 reap_dead(pid_t which)
@@ -89,7 +89,8 @@ note_workers(void)
 static void worker_died(pid_t pid);
 
 /*
- * End the descendants of these dead children. Returns whether one may be alive.
+ * End the descendants of these dead children. Returns whether a descendant may
+ * still be alive.
  */
 static bool
 end_marked(const pid_t *parents, size_t nparents, int64_t until_ns)
@@ -148,7 +149,10 @@ look_again(pid_t pid)
 		    &pid, 1, fz_clock_after(fz_clock_ns(), LATE_LAST_NS));
 }
 
-/* End the descendants of dead children. Returns whether one may be alive. */
+/*
+ * End the descendants of dead children. Returns whether a descendant may still
+ * be alive.
+ */
 static bool
 end_late_orphans(void)
 {

@@ -52,8 +52,8 @@ set_files(posix_spawn_file_actions_t *files, const void *ctx)
 #ifdef RUNNING_ON_VALGRIND
 /*
  * Under valgrind posix_spawn() uses a fork. If the program cannot be executed,
- * that child first searches for leaks, which touches every page of the shared
- * heap, and then reports no reason. A shell fails at once.
+ * the forked child first searches for leaks, which touches every page of the
+ * shared heap, and then reports no reason. A shell fails at once.
  */
 static char **
 argv_by_shell(const struct fz_proc_program *program)

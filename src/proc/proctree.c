@@ -272,7 +272,10 @@ fz_proctree_kill(pid_t root)
 			break;
 		if (found == 0)
 			nanosleep(&nap, NULL);
-		/* Forget the dead: by now their children are the root's. */
+		/*
+		 * The children of the dead processes are children of the root
+		 * by now.
+		 */
 		if (known.full)
 			known.n = 1;
 		known.full = false;
@@ -340,7 +343,10 @@ fz_proctree_signal_workers(int sig)
 	errno = keep;
 }
 
-/* The number with another digit; 0 if that is no digit, or too much. */
+/*
+ * The number with one more digit; 0 if `digit` is no digit, or if the number is
+ * too large.
+ */
 static pid_t
 add_digit(pid_t number, char digit)
 {
@@ -437,7 +443,10 @@ wait_for_end(pid_t pid, int64_t until_ns)
 	return lives_on(pid, until_ns) || waitpid(pid, NULL, WNOHANG) == 0;
 }
 
-/* The same for a worker of a dead worker, with its group. */
+/*
+ * Wait as lives_on() does for a worker of a dead worker. If it is dead, reap it
+ * and kill its group.
+ */
 static bool
 wait_for_worker(const struct orphans *o, pid_t pid)
 {

@@ -68,7 +68,7 @@ bool fz_proctree_kill_orphans(const struct fz_proctree_search *search);
 
 /*
  * Reap dead workers of dead workers, and call worker_died() for each. Returns
- * whether one lives.
+ * whether such a worker is still alive.
  */
 bool fz_proctree_reap_workers(void (*worker_died)(pid_t pid));
 

@@ -1,6 +1,6 @@
 /*
- * spawn.h - start a program, which leads a process group of its own unless it
- * says otherwise. No code of this process runs in the child before exec.
+ * spawn.h - start a program. It leads a process group of its own unless
+ * `in_group` is set. No code of this process runs in the child before exec.
  */
 #ifndef FZ_SPAWN_H
 #define FZ_SPAWN_H
@@ -22,8 +22,10 @@ struct fz_spawn {
 	const void *ctx;
 	/* the child begins in the process group of this process */
 	bool in_group;
-	/* Signals that are blocked until the program has set their actions. In
-	 * any case none is ignored. */
+	/*
+	 * Signals that are blocked until the program has set their actions. The
+	 * program ignores none.
+	 */
 	sigset_t blocked;
 };
 

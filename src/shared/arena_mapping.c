@@ -11,10 +11,11 @@
 
 /*
  * A process maps its own slice in one piece: twice the memory of the machine,
- * or less if address space is short. The address of an extent is then a sum.
- * For reading, the process keeps mappings of other slices: whole slices of its
- * ancestors, and parts of slices that it has read. They cost only address
- * space, and to read a byte again costs neither a system call nor a fault.
+ * or less if address space is short. So the address of an extent is that of the
+ * mapping plus the position. For reading, the process keeps mappings of other
+ * slices: whole slices of its ancestors, and parts of slices that it has read.
+ * They cost only address space, and to read a byte again costs neither a system
+ * call nor a fault.
  */
 #define OWN_MIN (UINT64_C(1) << 28)
 #define MAPPING_SIZE (UINT64_C(1) << 33)

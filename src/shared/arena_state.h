@@ -77,14 +77,16 @@ fz_arena_slice(uint64_t offset)
 	return (uint32_t)(offset >> FZ_ARENA_SLICE_BITS);
 }
 
-/* Whether the descriptor is still that of the arena; if not, errno. */
+/*
+ * Whether the descriptor is still that of the arena. If it is not, sets errno.
+ */
 bool fz_arena_has_file(const struct fz_arena *arena);
 
 /* Map the own slice, without used extents, unless it is mapped. 0 or -1. */
 int fz_arena_open_own(struct fz_arena *arena);
 
 /*
- * Own no slice any more; the former own slice stays mapped for reading if
+ * Stop owning a slice. The former own slice stays mapped for reading if
  * possible.
  */
 void fz_arena_leave_own(struct fz_arena *arena);

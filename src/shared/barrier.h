@@ -75,7 +75,7 @@ enum fz_waiter_state fz_barrier_leave(
     struct fz_barrier *b, uint32_t self, uint32_t waiter);
 
 /*
- * Let all waits fail. After fz_barrier_abort() the barrier is broken, after
+ * Make all waits fail. After fz_barrier_abort() the barrier is broken, after
  * fz_barrier_reset() it is as new.
  */
 void fz_barrier_abort(struct fz_barrier *b, uint32_t self);

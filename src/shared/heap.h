@@ -52,16 +52,16 @@ struct fz_heap_files {
 };
 
 /*
- * fz_heap_open_files(): the files for such a program; fz_heap_close_files():
- * after its start.
+ * For a program that this process starts: fz_heap_open_files() gets the files
+ * before the start, fz_heap_close_files() is called after it.
  */
 void fz_heap_open_files(struct fz_heap_files *files);
 void fz_heap_close_files(struct fz_heap_files *files);
 
 /*
- * In such a program, before any other use: map the heap, and own the
- * descriptors. If there is none, or it cannot be mapped, this process cannot
- * share anything.
+ * In a program that was started with these files, before any other use: map the
+ * heap, and own the descriptors. If there is no heap, or if it cannot be
+ * mapped, this process cannot share anything.
  */
 void fz_heap_inherit(const struct fz_heap_files *files);
 
@@ -91,8 +91,9 @@ void fz_heap_acquire(struct fz_membership *own);
 void fz_heap_release(struct fz_membership *own);
 
 /*
- * Become a member, unless this instance is one; in a forked child it is not.
- * Opens the heap. Returns the number of the member, or 0 and fills `err`.
+ * Become a member, unless this instance is one already. In a forked child it is
+ * not one yet. Opens the heap. Returns the number of the member, or 0 and fills
+ * `err`.
  */
 uint32_t fz_heap_join(struct fz_membership *own, struct fz_err *err);
 
@@ -108,9 +109,9 @@ bool fz_heap_alive(uint32_t member);
 
 /*
  * Whether `self` is the only living member that shares, apart from members in
- * processes for which `ignores` is true. False also if other code than the
- * library has forked a process that has the heap: it, or a child of it, may
- * live and become a member.
+ * processes for which `ignores` is true. False also if code outside the library
+ * has forked a process that has the heap, because that process, or a child of
+ * it, may be alive and become a member.
  */
 bool fz_heap_is_alone(uint32_t self,
     bool (*ignores)(const void *ctx, pid_t pid), const void *ctx);
@@ -141,7 +142,7 @@ struct fz_heap_wait {
 	struct fz_eventcount wakeup; /* the member sleeps here */
 };
 
-/* The wait with the number of a place, or of a seat. */
+/* The wait of the place, or of the seat, with this number. */
 struct fz_heap_wait *fz_heap_wait(uint32_t number);
 
 /* A number above all seats that were ever used. */
@@ -181,8 +182,8 @@ void *fz_heap_new(
     struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err);
 
 /*
- * The same for an object without handles. The instance has no number until it
- * joins, and does not share: fz_heap_is_alone() ignores it.
+ * As fz_heap_new(), for an object without handles. The instance does not join
+ * and does not share because of it: fz_heap_is_alone() ignores the instance.
  */
 void *fz_heap_new_quiet(
     struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err);

@@ -225,7 +225,7 @@ void
 fz_heap_set_owner(void *blocks, struct fz_object *object)
 {
 	/*
-	 * Set this before the owner, so that fz_heap_free() searches for the
+	 * Set `owns` before the owner, so that fz_heap_free() searches for the
 	 * blocks.
 	 */
 	if (object != blocks && !atomic_load(&object->owns))

@@ -7,8 +7,8 @@
 #include "base/clock.h"
 
 /*
- * Time after a death until its blocks are freed: the descendants of a killed
- * process end shortly after it.
+ * Time from the death of a member until its blocks are freed: the descendants
+ * of a killed process end shortly after it.
  */
 #define RECLAIM_AFTER_NS FZ_CLOCK_SECOND
 

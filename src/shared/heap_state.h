@@ -184,8 +184,8 @@ void *fz_heap_take_blocks(uint32_t self, size_t size, struct fz_err *err);
 
 /*
  * Free owned blocks. fz_heap_free_blocks() keeps their memory, unless enough
- * free blocks have memory. fz_heap_drop_blocks() returns it to the kernel,
- * because some of the blocks may have none.
+ * free blocks have memory. fz_heap_drop_blocks() returns it to the kernel, for
+ * blocks of which some have no memory.
  */
 void fz_heap_free_blocks(uint32_t i, uint32_t n);
 void fz_heap_drop_blocks(uint32_t i, uint32_t n);

@@ -39,8 +39,8 @@ fz_lock_try(struct fz_lock *lock, uint32_t self)
 }
 
 /*
- * The same. If the task that held it has ended, the result is
- * FZ_LOCK_ABANDONED.
+ * As fz_lock_try(). If the task that held the lock has ended without releasing
+ * it, the result is FZ_LOCK_ABANDONED.
  */
 static inline enum fz_lock_state
 fz_lock_adopt(struct fz_lock *lock, uint32_t self)
@@ -55,11 +55,11 @@ fz_lock_adopt(struct fz_lock *lock, uint32_t self)
 		   : FZ_LOCK_BUSY;
 }
 
-/* The same, and acquire the lock from an owner that is dead, too. */
+/* As fz_lock_adopt(), but also acquires the lock from a dead owner. */
 enum fz_lock_state fz_lock_recover(struct fz_lock *lock, uint32_t self);
 
 /*
- * Sleep until the lock is acquired, if need be from a dead owner, or until
+ * Sleep until the lock is acquired, also from a dead owner, or until
  * `until_ns`. Returns whether it is acquired. For locks that are held only for
  * short changes.
  */

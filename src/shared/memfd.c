@@ -56,8 +56,8 @@ fz_memfd_reserve(void *at, size_t len, int fd, off_t offset)
 	size_t done = 0;
 
 	/*
-	 * Check first, because the kernel would kill a process and not refuse
-	 * the memory.
+	 * Check first: the kernel would not refuse the memory, but kill a
+	 * process.
 	 */
 	if (len >= CHECK_MEMORY_FROM && fz_memory_available() <= len) {
 		errno = ENOMEM;

@@ -9,8 +9,8 @@
  * counts its forks there. Each child adds itself to a shared count when it
  * registers.
  *
- * The ends are the sides 0 and 1. Handles are the caller's. This process is the
- * member of the shared heap that fz_pipes_self() returns.
+ * The ends are the sides 0 and 1. The caller owns the handles. This process is
+ * the member of the shared heap that fz_pipes_self() returns.
  */
 #ifndef FZ_PIPE_H
 #define FZ_PIPE_H

@@ -1,5 +1,6 @@
 /*
- * waiter.h - a process that waits until another process decides how it goes on.
+ * waiter.h - a process that waits until another process decides how the wait
+ * ends.
  *
  * The waiter is at the place of its member in the shared heap, or on a seat if
  * several tasks of the process wait. Other processes find it by the name of the

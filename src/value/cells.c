@@ -96,8 +96,8 @@ fz_cells_number(lua_State *L, int cells, const void *id)
 }
 
 /*
- * Store in the list of holders a function whose upvalue is upvalue `i` of the
- * function at `f`.
+ * Store in the list of holders a function whose first upvalue is upvalue `i` of
+ * the function at `f`.
  */
 static void
 set_holder(lua_State *L, int cells, lua_Integer key, int f, int i)

@@ -142,8 +142,8 @@ add_upvalues(struct walk *w)
 }
 
 /*
- * If a cell of the functions in the cell of visit `i` has the new version, that
- * cell gets it, too. Returns whether it did.
+ * Give the cell of visit `i` the new version if its value has functions that
+ * refer to a cell with the new version. Returns whether it did.
  */
 static bool
 follow_links(struct walk *w, uint32_t i)

@@ -283,7 +283,7 @@ add_table(struct walk *w)
 		lua_newtable(L);
 		lua_replace(L, w->due);
 	}
-	/* a later visit does not know whether a table around is weak */
+	/* the later visit does not know that a table around it is weak */
 	if (w->weak)
 		w->sum.certain = false;
 	lua_pushvalue(L, -1);

@@ -10,8 +10,8 @@ enum { GARBAGE_HEAP = 32 << 10 };
 /* KiB that a child allocates before its first collection. */
 enum { GARBAGE_FIRST = 32 << 10 };
 /*
- * A collection follows when big messages with so many KiB have come, if these
- * are also one in GARBAGE_SHARE of the heap.
+ * A collection follows when big messages with so many KiB have come that are
+ * also at least 1/GARBAGE_SHARE of the heap.
  */
 enum { GARBAGE_MESSAGES = 16 << 10, GARBAGE_SHARE = 4 };
 /* KiB that a worker allocates between two collections of young objects. */
@@ -63,8 +63,8 @@ fz_garbage_age(struct fz_garbage *garbage, lua_State *L, bool collect)
 
 	if (kib < garbage->aged_kib)
 		/*
-		 * The heap is smaller than then, because some of the old
-		 * objects have been collected.
+		 * The heap is smaller than when it was made old: some of the
+		 * old objects have been collected.
 		 */
 		garbage->aged_kib = kib;
 	if (kib < GARBAGE_HEAP || !lua_gc(L, LUA_GCISRUNNING))

@@ -251,7 +251,7 @@ learn(lua_State *L, struct fz_rawarray *raw)
 
 /*
  * Lua code that returns tables whose layout Lua has chosen and changed in
- * various ways: with holes, with a hash part, resized, measured at several
+ * various ways: with holes, with a hash part, resized, and with `#` at several
  * lengths.
  */
 static const char shapes[] =

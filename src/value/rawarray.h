@@ -60,7 +60,8 @@ const struct fz_rawarray *fz_rawarray_known(void);
 
 /*
  * The self-test: whether a layout is that of tables with holes, of tables with
- * a hash part, and of tables that Lua has resized or measured. [-0, +0, e]
+ * a hash part, and of tables that Lua has resized or whose length Lua has
+ * computed. [-0, +0, e]
  */
 bool fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L);
 
