@@ -8,8 +8,8 @@
 #include "proc/proc.h"
 
 /*
- * Time that a forked child has to register. If it has not by then, it was
- * killed, or there was no fork.
+ * Time that a forked child has to register. A child that has not registered by
+ * then was killed, or was never forked.
  */
 #define REGISTER_NS (5 * FZ_CLOCK_SECOND)
 /*
