@@ -74,7 +74,7 @@ bool fz_proctree_reap_workers(void (*worker_died)(pid_t pid));
 
 /*
  * Whether this process, or a child for which `ignores` is true, has a child for
- * which it is false. True if /proc does not say.
+ * which `ignores` is false. True if /proc does not say.
  */
 bool fz_proctree_has_others(
     bool (*ignores)(const void *ctx, pid_t pid), const void *ctx);

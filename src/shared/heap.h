@@ -182,8 +182,8 @@ void *fz_heap_new(
     struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err);
 
 /*
- * As fz_heap_new(), for an object without handles. The instance does not join
- * and does not share because of it: fz_heap_is_alone() ignores the instance.
+ * As fz_heap_new(), for an object without handles. Such an object does not make
+ * the instance one that shares: fz_heap_is_alone() ignores the instance.
  */
 void *fz_heap_new_quiet(
     struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err);
