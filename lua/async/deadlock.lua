@@ -6,9 +6,9 @@ local scheduler = require "fzlua.scheduler"
 
 local deadlock = {}
 
--- The count of core.waits_count() when all waits for shared objects had been tried and no other
--- process could change them; nil: they have not. A task that only tries its wait again does not
--- change the count.
+-- The last result of core.waits_count() when all waits for shared objects were tried while no other
+-- process could change the objects; nil if they were not tried. A task that only tries its wait
+-- again does not change this number.
 local tried = nil
 
 -- Set of the servers that this process has started. They cannot end a wait unless they have
@@ -55,7 +55,8 @@ local function message(object)
   return table.concat(lines)
 end
 
----Note that another process only serves requests, and is marked as one that rests (process:serve).
+---Add a server, a process that only serves requests. The engine does not count its process as one
+---that may end a wait (process:serve), so that server:rests() must be checked.
 ---@param server table server:rests() is false while it may do more than wait for the next request
 function deadlock.add_server(server)
   servers[server] = true
@@ -72,7 +73,7 @@ end
 -- Whether another process may change a shared object for which the caller or a task waits.
 local function others_may_wake(object)
   local waits, timed, done = core.waits_count()
-  if timed > 0 then return true end -- the end of that time ends a wait
+  if timed > 0 then return true end -- a timeout will end a wait
   if type(object) ~= "string" and waits == 0 then return false end
   if not (core.is_alone() and servers_rest()) then
     tried = nil

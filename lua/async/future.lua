@@ -1,4 +1,4 @@
---- future.lua - a result that comes later, and stays.
+--- future.lua - the result of work that may not have ended yet; it is kept when it was read.
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
@@ -17,7 +17,7 @@ Future.is_list = true -- a future is itself the list of its waiters
 Future._cancel = false -- called once if it is cancelled before it is done
 Future._state = false -- "result", "error"; false: pending
 Future._settable = false -- true if the script settles the future
-Future._pumping = false -- true while callbacks run that belong to the work
+Future._pumping = false -- true while callbacks of the work run
 
 local select, type = select, type
 local wake_all, in_list = waiters.wake_all, wait.in_list
@@ -27,7 +27,7 @@ local wake_all, in_list = waiters.wake_all, wait.in_list
 local Unawaited = {}
 Unawaited.__index = Unawaited
 
--- All errors of this kind, in the order in which they were made.
+-- All errors that were not awaited, in the order in which they were made.
 local unawaited, made = setmetatable({}, { __mode = "v" }), 0
 
 function Unawaited:__gc()
@@ -57,8 +57,8 @@ end
 ---@param cancel? fun()
 ---@return fzlua.Future
 function Future.new(cancel)
-  -- Set all fields that a wait uses, so that the table does not grow later, and the fields are
-  -- found fast.
+  -- Set all fields that a wait uses, so that the table does not grow later, and because a field of
+  -- the future is found faster than one of its class.
   return setmetatable({
     _cancel = cancel, _settable = not cancel, _state = false, _value = false, _values = false,
     _first = false, _last = false, _pumping = false,
@@ -84,7 +84,7 @@ end
 function Future:_set_result(...)
   if select("#", ...) == 1 then
     self._value = (...)
-  else -- before anything changes, because it may lack memory
+  else -- first, because there may be no memory; then nothing has changed
     self._values = table.pack(...)
   end
   return self:_set_packed()

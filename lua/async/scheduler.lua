@@ -140,7 +140,7 @@ end
 -- The task has raised `e`: close its variables, one of which may raise another error.
 local function fail(task, e)
   local co = task._co
-  pcall(note_traceback, task, e, co) -- it may lack memory
+  pcall(note_traceback, task, e, co) -- there may be no memory
   forget(task)
   local ok, later = close(task, co)
   if not ok then e = later end
@@ -148,7 +148,7 @@ local function fail(task, e)
   return task:finish(false, e)
 end
 
--- The task has returned.
+-- End a task whose function has returned.
 local function finish(task)
   local co = task._co
   forget(task)
@@ -168,7 +168,7 @@ function scheduler.end_task(task)
   return close(task, co)
 end
 
--- Wake the tasks whose waits in C must be tried, and those whose time has come.
+-- Wake the tasks whose waits in C must be tried, and those whose wait is to end now.
 local function wake_due()
   if nlive == 0 then return end
   local wait = core.waits_woken()

@@ -24,7 +24,8 @@ local function rise(self, i, task)
   self[i], task._index = task, i
 end
 
--- Move `task` from the free index `i` towards the last, and then to where it belongs.
+-- Move `task`, which may be later or earlier than the task that was at the free index `i`: first
+-- towards the last index, then back as far as necessary.
 local function sink(self, i, task)
   local at, n = task._at, self.n
   while true do

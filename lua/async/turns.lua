@@ -1,7 +1,7 @@
---- turns.lua - calls of one object that wait for each other: each has its turn in their order.
+--- turns.lua - calls of one object that run one after the other, in the order of their starts.
 --
--- The current turn and the waiting ones are in a list of waiters.lua. A turn is itself the list
--- that the task waiting for it is in.
+-- Each call has a turn. The current turn and the waiting ones are in a list of waiters.lua. A turn
+-- is itself the list of the task that waits for it.
 
 local scheduler = require "fzlua.scheduler"
 local wait = require "fzlua.wait"
@@ -16,7 +16,7 @@ Turn.__index = Turn
 ---@param list table all turns of the object
 ---@return fzlua.Turn behind all others; to be closed
 function turns.add(list)
-  -- It has room for the fields of lists and waiters, because a table that grows is slow.
+  -- Set the fields of lists and waiters now, because a table that grows later is slow.
   local turn = setmetatable({
     _first = false, _last = false, _list = false, _previous = false, _next = false,
   }, Turn)
@@ -29,8 +29,8 @@ function Turn:done()
   return self._list._first == self
 end
 
----Wait until the turn is done. A task that cannot be suspended does not wait, because the calls
----before it may be its own callers.
+---Wait until all calls before this turn have ended. A task that cannot be suspended does not wait,
+---because the calls before it may be its own callers.
 function Turn:wait()
   if not scheduler.current() then wait.until_done(self) end
   while not self:done() and wait.in_list(self) do end

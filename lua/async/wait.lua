@@ -29,8 +29,8 @@ local any = { _first = false, _last = false }
 -- no lines.
 local ticker_id, ticks
 
--- The id that is handled, and those that are handled again, because that has lacked memory: the
--- table has room for them.
+-- The id whose change is handled now, and a list of the ids whose handlers ran out of memory and
+-- are called again. The list has room for 8 ids, so that to add one needs no memory.
 local handled, again = nil, { 0, 0, 0, 0, 0, 0, 0, 0 }
 for i = 1, 8 do again[i] = nil end
 
@@ -61,7 +61,7 @@ function wait.unwatch(id)
 end
 
 ---Call ticks:pump() after each change of the object `id`. drain() does not wait for that object.
----@param id integer|nil nil: end this
+---@param id integer|nil nil: there is no ticker any more
 ---@param watcher? table
 function wait.set_ticker(id, watcher)
   ticker_id, ticks = id, watcher
@@ -124,7 +124,7 @@ local function is_working()
   return core.is_working(ticker_id and 1 or 0)
 end
 
--- Called by a wait in C, for a queue or a lock: handles changes and runs tasks there, too.
+-- A wait in C, for a queue or a lock, calls this function to handle changes and to run tasks.
 core.on_wake(function(what)
   pump()
   local at, ran = scheduler.run()

@@ -1,9 +1,9 @@
 --- waiters.lua - the tasks and other objects that wait for one object: a linked list.
 --
--- A list is any table; its fields are _first and _last. A waiter is in one list at a time, which is
--- in its field _list, so that it leaves the list without a search. A waiter that is not a task has
--- a method notify(list), which is called once. A field that had a waiter becomes false, because
--- assignments to a field that is nil are slow.
+-- A list is any table; its fields are _first and _last. A waiter is in one list at a time. The
+-- field _list of the waiter is this list, so that no search is needed to remove the waiter. A
+-- waiter that is not a task has a method notify(list), which is called once. A field that had a
+-- waiter becomes false, because assignments to a field that is nil are slow.
 
 local scheduler = require "fzlua.scheduler"
 
