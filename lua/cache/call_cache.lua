@@ -1,9 +1,9 @@
 --- call_cache.lua - recorded results for the calls of one invoke or stream.
 --
--- The run asks for each node that may be known, once its inputs are there, and keeps the values
--- that a node has made until they are recorded here. A result is in the file before the end of its
--- node is reported. A map is recorded as a whole, and by its elements, so that of a list that has
--- grown only the new elements are computed.
+-- When the inputs of a node are there, the run asks whether its results are recorded. If they are
+-- not, the node runs, and the run keeps its results until they are recorded here. A result is in
+-- the file before the end of its node is reported. A map is recorded as a whole, and by its
+-- elements, so that only the new elements of a list that has grown are computed.
 --
 -- A call is identified by its item (the place in a stream, or 0 in an invoke) and its node.
 
@@ -22,7 +22,7 @@ local CallCache = {}
 CallCache.__index = CallCache
 CallCache.__name = "fzlua.CallCache"
 
-local TOGETHER <const> = 512 -- number of nodes and elements that are looked up at once
+local TOGETHER <const> = 512 -- number of nodes or elements that are looked up together
 
 ---@class fzlua.CachedItem
 ---@field digests table<integer, string> of values that are known
@@ -99,7 +99,8 @@ local function read(self, item, value)
   return select(2, self._work:value_of(item, value))
 end
 
--- The digest of an input of a node that is not known.
+-- Compute the digest of input number `i` of a node, which is not in `known`. Returns nil if the
+-- input has none.
 local function input_digest(self, item, node, i, known)
   local value = node.values[i]
   local digest, why = self.keys:digest(known, value, function() return read(self, item, value) end)
@@ -107,7 +108,8 @@ local function input_digest(self, item, node, i, known)
   Store.warn(CallKeys.name(node), ("input %s: %s"):format(node.inputs[i], why))
 end
 
--- The digests of the inputs of a node; nil if one has none. `known` has those of the item.
+-- The digests of the inputs of a node; nil if an input has none. `known` has the digests of values
+-- of the item.
 local function input_digests(self, item, node, known)
   local digests, values = {}, node.values
   for i = 1, #values do
@@ -155,7 +157,7 @@ local function answer_elements(self, item, node, call)
   end
 end
 
--- Answer for one node. Without a key it cannot be recorded.
+-- Answer for one node. Without a key its call cannot be recorded.
 local function answer(self, item, node, key, inputs, recorded)
   if recorded then
     set_digests(self, item, node, recorded.digests)
@@ -169,7 +171,7 @@ local function answer(self, item, node, key, inputs, recorded)
   self._work:not_found(item, node.id)
 end
 
--- Answer for the nodes in a list of items and nodes, whose calls are looked up at once.
+-- Answer for the nodes in a list of items and nodes, whose calls are looked up together.
 local function answer_all(self, asked)
   local inputs, key_of, node_of, counts, keys = {}, {}, {}, {}, {}
   local nodes, call_keys = self.plan.nodes, self.keys
@@ -234,7 +236,7 @@ local function record_elements(self, item, id, index, list)
   end
 end
 
--- Call a function: an error about one result does not end the run.
+-- Call f(...), and log an error: a result that cannot be recorded does not end the run.
 local function try(name, f, ...)
   local ok, e = pcall(f, ...)
   if ok then return end
@@ -278,7 +280,7 @@ end
 ---@param item integer
 function CallCache:forget(item) self._items[item] = nil end
 
----The run has ended, and is not used any more. Idempotent.
+---End the use of the run and of the file, because the run has ended. Idempotent.
 function CallCache:detach()
   if not self._store then return end
   if self._work then pcall(self.record, self) end -- the run may have been cancelled

@@ -24,7 +24,7 @@ function CallKeys.name(node)
   return node.stage and ("%s.%s"):format(node.stage, outputs) or outputs
 end
 
--- The text of an error, or the error if it is Ctrl-C.
+-- The text of an error. Raises the error if it is Ctrl-C.
 local function reason(e)
   if Error.is(e, "interrupted") then error(e, 0) end
   return Error.is(e) and e.message or tostring(e)
@@ -38,14 +38,14 @@ local function common(self, what, node)
     node.registration.limits.version, #node.outputs, node.map, seed, seed and node.id)
 end
 
--- The key for digests, which have one length, and for the number that is combined with the seed if
--- there is one.
+-- The key for digests, which have a fixed length. If there is a seed, the key also depends on the
+-- number, because the random numbers of the call do.
 local function key_of(self, base, digests, number)
   return core.hash(base .. digests .. (self._seed and number and ("j"):pack(number) or ""))
 end
 
--- The digest of a function with the init of its stage, which sets upvalues. `known` has those of
--- this init by function: many nodes may share one.
+-- The digest of a function with the init of its stage, which sets upvalues. `known` has the digests
+-- with this init by function, because many nodes may share a function.
 local function digest_of(self, f, init, known)
   local of = known[f]
   if of then return of end
@@ -60,7 +60,7 @@ local function is_plain(self, node)
   return not (self._seed or node.map or node.registration.limits.version)
 end
 
--- Set the digest of the function of a node, and what the keys of its calls begin with.
+-- Set the digest of the function of a node, and the part that the keys of its calls have in common.
 local function add_function(self, node, init, known)
   local id, of, n = node.id, digest_of(self, node.registration.f, init, known), #node.outputs
   if of.why then
@@ -77,7 +77,7 @@ end
 ---The keys of the nodes of a plan for which wants(node) is true.
 ---@param plan fzlua.Plan
 ---@param states table[] of its stages
----@param seed integer|nil if the user has set it
+---@param seed integer|nil nil if the user has set none
 ---@param wants fun(node: fzlua.Node): boolean
 ---@return fzlua.CallKeys
 function CallKeys.new(plan, states, seed, wants)
@@ -103,9 +103,9 @@ end
 ---@return boolean
 function CallKeys:has(id) return self._funcs[id] ~= nil end
 
----The digests of the functions with which the workers of a pool must have been forked.
+---The digests of all recorded functions of a layer, with which its workers must have been forked.
 ---@param layer integer
----@return string|nil nil if none is recorded
+---@return string|nil nil if no function of the layer is recorded
 function CallKeys:code(layer)
   local list = {}
   for id, node in ipairs(self._plan.nodes) do

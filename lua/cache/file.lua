@@ -1,4 +1,4 @@
---- file.lua - fz.file(path): a file as an input, which counts by its contents.
+--- file.lua - fz.file(path): a file as an input, whose digest is that of its contents.
 
 local core = require "fzlua.core"
 local check = require "fzlua.check"
@@ -40,7 +40,7 @@ function File:lines(...) return io.lines(self.path, ...) end
 
 function File:__tostring() return self.path end
 
--- The contents of a file that count for fz.digest.
+-- fz.digest() calls this for a file: its contents decide the digest.
 function File:__fzdigest()
   file.seen = file.seen + 1
   return core.digest_file(self.path)

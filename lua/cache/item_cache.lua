@@ -16,7 +16,7 @@ ItemCache.__index = ItemCache
 ItemCache.__name = "fzlua.ItemCache"
 
 -- The version of the encoding of values: results in another encoding have other keys.
-local TOGETHER <const> = 512 -- number of elements that are looked up at once
+local TOGETHER <const> = 512 -- number of elements that are looked up together
 local FORMAT <const> = core.encode(nil):byte(1)
 
 local function reason(e)
@@ -28,7 +28,7 @@ end
 ---@field cache boolean|nil
 ---@field resume boolean|string|nil
 ---@field version string|nil
----@field given_seed integer|nil if the user has set one
+---@field given_seed integer|nil nil if the user has set none
 ---@field init function|nil of the workers
 ---@field call string the call, as the user writes it
 

@@ -4,8 +4,8 @@
 -- a run: it is logged once, and nothing more is read from the file or written to it.
 --
 --   calls     one row for each call, by its key; `tick` is the number of the run that used it last
---   results   its values: their digest, the hash of the stored bytes, and these. `raw` is the
---             length of the encoded value if it is compressed, else 0
+--   results   one row for each value of a call: its digest, the hash of the stored bytes, and the
+--             bytes. `raw` is the length of the encoded value if the bytes are compressed, else 0
 --   failures  the last failure of each function, by its name
 
 local Error = require "fzlua.error"
@@ -16,7 +16,7 @@ local log = require "fzlua.log"
 
 ---@class fzlua.Store
 ---@field path string
----@field limit integer bytes of all results
+---@field limit integer most bytes of all results
 ---@field read_only boolean whether nothing is recorded
 local Store = {}
 Store.__index = Store
@@ -29,10 +29,10 @@ local LONGEST <const> = 0.05 -- most seconds that a transaction stays open
 local COMPRESSED <const> = 64 * 1024 -- bytes from which on a value is compressed
 local LIMIT <const> = 1 << 30 -- limit in bytes if FZLUA_CACHE_SIZE is not set
 local TOGETHER <const> = 64 -- number of calls that are read by one statement
-local LATE <const> = 8 -- a use is noted after this many runs, while the file is far from its limit
+local LATE <const> = 8 -- number of runs after which a use is noted again, unless the file is large
 local PAGES <const> = 32 << 20 -- bytes of the file that are kept in memory
 local ROW <const> = 256 -- bytes that a call takes beside its values, approximately
-local FUNCTIONS <const> = 2 -- in the second byte of an encoded value: it has functions
+local FUNCTIONS <const> = 2 -- bit in the second byte of an encoded value: it contains functions
 
 -- Why a value with functions is not recorded.
 Store.FUNCTIONS = "a function is among its values"
@@ -131,7 +131,8 @@ local function size_limit()
   if not text or text == "" then return LIMIT end
   local ok, size = pcall(check.option, "memory", text, "FZLUA_CACHE_SIZE")
   if ok then return size end
-  log.warn("FZLUA_CACHE_SIZE is %q, not bytes or a text such as 512M", text)
+  log.warn("FZLUA_CACHE_SIZE is %q, not a number of bytes or a text such as 512M: the limit is 1G",
+    text)
   return LIMIT
 end
 
@@ -149,7 +150,7 @@ local function refusal(path)
   if not size then os.remove(path) end
 end
 
----Open the file, or make it. If it may not be written, what is there is used, and nothing is
+---Open the file, or make it. If the file may not be written, its results are used, and none are
 ---recorded. Raises a string.
 ---@param path string
 ---@param exists? boolean whether it must be there
@@ -173,7 +174,7 @@ end
 
 local open = {} -- path -> the store that runs use now
 local refused = {} -- path -> true: it could not be used, which was logged
-local known_as_read_only = {} -- path -> true: this was logged
+local known_as_read_only = {} -- path -> true: it may not be written, which was logged
 local forked = false
 
 core.on_fork(function() open, forked = {}, true end)
@@ -234,7 +235,7 @@ local function commit(self)
   self._began, self._reading = false, false
 end
 
--- Begin to write. A transaction that has been open for long is ended first, and so is one of reads.
+-- Begin to write. End the open transaction first if it only reads, or has been open for long.
 local function begin(self)
   if self._reading or self._began and core.now() - self._began > LONGEST then commit(self) end
   if self._began then return end
@@ -260,7 +261,8 @@ end
 ---Write what was recorded to the file.
 function Store:flush() try(self, flush) end
 
--- The number of this run. Uses are noted exactly when they may decide which results are removed.
+-- The number of this run. If the file is so large that results may soon be removed, each use of a
+-- result is noted, because the results that were used least recently are removed.
 local function tick_of(self)
   if not self._tick then
     self._tick = number_of(self._db, "SELECT coalesce(max(tick), 0) FROM calls") + 1
@@ -283,8 +285,8 @@ local function compress(self, bytes)
     self._zstd = ok and zstd
   end
   local packed = self._zstd and self._zstd:compress(bytes)
-  -- Keep the compressed value only if it is much shorter, because to expand takes longer than to
-  -- read a few bytes more.
+  -- Keep the compressed value only if it is much shorter, because expanding it takes longer than
+  -- reading a few more bytes.
   if packed and #packed < #bytes // 4 * 3 then return packed, #bytes end
   return bytes, 0
 end
@@ -294,7 +296,7 @@ local function expand(self, sum, raw, bytes)
   if core.hash(bytes) ~= sum then error("its bytes have changed", 0) end
   if raw ~= 0 then
     self._zstd = self._zstd or core.zstd()
-    bytes = self._zstd:expand(bytes, raw) or error("it cannot be expanded", 0)
+    bytes = self._zstd:expand(bytes, raw) or error("it cannot be decompressed", 0)
   end
   -- The file may come from elsewhere, and must not contain code.
   if Store.has_functions(bytes) then error("it contains functions", 0) end
@@ -341,7 +343,7 @@ local READ <const> = [[SELECT key, files, tick, i, digest, sum, raw, bytes FROM 
 local READ_ONE <const> = READ:format "?"
 local READ_MANY <const> = READ:format(("?"):rep(TOGETHER, ", "))
 
--- The value of a row, which is checked; nothing and why, if it cannot be read.
+-- The value of a row, after checks; nil and the reason if it cannot be read.
 local function value_of(self, row)
   local bytes = row[8]
   if not row[4] then return nil, "it is incomplete" end
@@ -438,8 +440,8 @@ function Store:find(key, call)
   return self:find_all({ key }, call.n, function() return call.name end)[key]
 end
 
--- The names of functions with a failure: true, or the key of a call of this run. Other calls of the
--- run may succeed after that one.
+-- By name of the function with a failure: the key of the call that failed in this run, or true if
+-- the call is not known. The failure ends only when this call succeeds; with true, when any does.
 local function failures_of(self)
   if not self._failures then
     self._failures = {}
@@ -504,7 +506,7 @@ function Store:add(call, values, digests)
 end
 
 ---Record values, which are not encoded, as the only result of a call.
----@param base fzlua.Call what it has in common with others
+---@param base fzlua.Call what the call has in common with others
 ---@param key string
 ---@param ... any
 function Store:add_values(base, key, ...)
@@ -566,12 +568,12 @@ local function read_last(self, name)
   }
 end
 
----The call of a function that was used last.
+---The recorded call of a function whose results were used last.
 ---@param name string
 ---@return fzlua.Call|nil
 function Store:last(name) return try(self, read_last, name) end
 
----Rows for people: name, number of calls, bytes, when the last one was made, and the failure.
+---Rows to print: name, number of calls, bytes, when the last one was made, and the failure.
 ---@return table[]
 function Store:list()
   return self._db:run [[SELECT name, sum(n), sum(size), max(made), max(message) FROM (
