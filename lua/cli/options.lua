@@ -1,8 +1,8 @@
 --- options.lua - the table of the command's options.
 --
 -- command_line.lua reads the arguments by this table. help.lua makes -h and --help from it, and
--- tools/options.lua the completions and a part of the man page. An option is one entry here, and
--- the code that reads its field.
+-- tools/options.lua the completions and a part of the man page. A new option needs one entry here,
+-- and code that reads its field.
 --
 -- An entry with `module` replaces the script by require(module).run(options, ...), which returns
 -- the exit status. It is called as a script is, after LUA_INIT, -e and -l: what it raises is
@@ -22,7 +22,7 @@
 ---@field short string|nil "-j"
 ---@field long string|nil "--timeout"
 ---@field argument string|nil the value's name; nil: it has none
----@field default string|nil the value may be missing, then it is this; it is written behind "="
+---@field default string|nil the value if it is missing; a given one is then written behind "="
 ---@field choices string[]|nil the possible values
 ---@field files boolean|nil whether the value is the name of a file
 ---@field group string
@@ -32,7 +32,7 @@
 ---@field set string|nil this field of the options becomes the value, or true
 ---@field implies string|nil this field becomes true, too
 ---@field step string|nil with the value, a step before the script, in the order of the arguments
----@field beside string|nil of the group "chain": this module does not exclude it
+---@field beside string|nil of the group "chain": it can also be used with this module
 ---@field needs string|nil it can only be used with an option of this module
 ---@field module string|nil replaces the script
 
@@ -80,8 +80,8 @@ options.list = {
   { long = "--json", group = "chain", set = "json", beside = "fzlua.records",
     help = "print the outputs as JSON, all else to stderr",
     more = "Print the outputs as one JSON object. Other output of the script and its workers goes \z
-      to standard error. A value without a JSON form (an infinite number, not a number, a \z
-      function, a string that is not UTF-8) is printed as null; each such value gives a message \z
+      to standard error. A value without a JSON form (an infinite number, NaN, a function, a \z
+      string that is not UTF-8) is printed as null; each such value gives a message \z
       on standard error, and the exit status is 1. With `--each` and `--fold`, each line is a \z
       JSON value, and `line` is that value; all results are printed as JSON, except for true, \z
       which prints the line, and the sums are one object." },
@@ -109,9 +109,9 @@ options.list = {
   { short = "-n", long = "--dry-run", group = "cache", set = "dry_run",
     help = "list what would run, and why; run nothing",
     more = "List the functions of the chain that the script returns, and run nothing: `recorded` \z
-      for those whose results are known, `run` for the others, with the reason, and `perhaps` if \z
-      it depends on a value that is made anew. If the script runs a chain itself, that one is \z
-      listed, and the script ends there." },
+      for those whose results are recorded, `perhaps` for those that depend on a value that is \z
+      made anew, and `run` for the others, with the reason. If the script runs a chain itself, \z
+      that chain is listed, and the script ends there." },
   { long = "--cache", argument = "WHAT", group = "cache", set = "cache",
     module = "fzlua.recorded", choices = { "ls", "show", "gc", "clear" },
     help = "ls, show NAME, gc or clear recorded results",
@@ -123,9 +123,9 @@ options.list = {
     help = "run a function that failed in this process",
     more = "Run only the function of the output NAME, whose last failure is recorded, in this \z
       process, and before it the functions that it needs and whose results are not \z
-      recorded. If the script runs chains, streams or maps \z
-      itself, it does so with recorded results, and calls what has none in this process; NAME may \z
-      be that of a map, as --cache ls shows it." },
+      recorded. If the script runs chains, streams or maps itself, these use recorded results, \z
+      and call functions without a recorded result in this process. NAME may be that of a map, \z
+      as --cache ls shows it." },
 
   { long = "--each", argument = "CODE", group = "records", set = "each", module = "fzlua.records",
     help = "print the value of CODE for each line",
@@ -136,8 +136,9 @@ options.list = {
       true prints the line, strings and numbers are printed as lines, tables as JSON." },
   { long = "--fold", argument = "CODE", group = "records", set = "fold", module = "fzlua.records",
     help = "run CODE for each line; print the sums in acc",
-    more = "Call CODE, a statement, or an expression whose value is a function of `line`, `n` \z
-      and `acc`. It changes `acc`, a table whose numbers begin at 0; a nil key is ignored. The \z
+    more = "Call CODE for each line: a statement, or an expression whose value is a function of \z
+      `line`, `n` and `acc`. It changes `acc`, a table whose numbers begin at 0; a nil key is \z
+      ignored. The \z
       tables of all workers are added up and printed as lines of a key and a number: keys that \z
       are numbers first, then strings by their bytes. A line at which CODE fails changes \z
       nothing." },
@@ -149,9 +150,9 @@ options.list = {
   { long = "--trace", argument = "FILE", group = "did", set = "trace", files = true,
     help = "record the calls in FILE.jsonl, .json or .tsv",
     more = "Record each attempt of a call in the file FILE. The end of its name is the format: \z
-      `.jsonl` is one object a line, `.json` the format of Chrome, which Perfetto opens, and \z
-      `.tsv` the job log of GNU parallel. Calls that workers make in workers of their own are not \z
-      recorded." },
+      `.jsonl` is one JSON object per line, `.json` the format of Chrome, which Perfetto opens, \z
+      and `.tsv` the job log of GNU parallel. Calls that workers make in workers of their own are \z
+      not recorded." },
   { long = "--report", argument = "FILE", group = "did", set = "report", files = true,
     help = "write a page about the run to FILE.html",
     more = "Write one page about all calls of the script to the file FILE, whose name ends in \z

@@ -3,7 +3,7 @@
 --
 -- With the option `resume`, or `--resume` of the command, the results of the functions of chains
 -- and dags are recorded in a file, and a later run uses them. So a run that was interrupted, or
--- in which a function failed, goes on where it ended. `cache = true` does the same for one
+-- in which a function failed, continues where it ended. `cache = true` does the same for one
 -- function, stage, chain or dag, in every run; `cache = false` exempts one.
 --
 -- A recorded result is used if the digests (see `fz.digest`) of these are the same: the function
@@ -16,13 +16,13 @@
 -- Only successes are recorded, each before its end is reported. Results that contain functions or
 -- shared objects are not recorded, nor results of functions with shared objects as upvalues: the
 -- log says why. Each item of a stream has records of its own. A map is recorded by its elements, as
--- each succeeds, and as a whole: of a list that has grown only the new elements are called. Chains
--- that workers run do not use recorded results.
+-- each succeeds, and as a whole: if its list has grown, the function is called only for the new
+-- elements. Chains that workers run do not use recorded results.
 --
 -- The options hold for `fz.map`, `fz.starmap` and the maps and imaps of pools, too: each element is
 -- recorded. `pool:apply` and `pool:apply_async` need `cache = true`, because such a call may be
 -- repeated to see what has changed; folds are never recorded. Workers of a pool have the globals of
--- their start: if a function of a recorded call reads a global that changes, make it an argument.
+-- their start: a global that changes, and that a recorded function reads, must be an argument.
 --
 -- The file is the one that the option names, else the one that `FZLUA_CACHE` names, else
 -- `.fzlua/cache.db`. It is a database of SQLite, and several runs may use it at the same time. It
@@ -40,9 +40,9 @@
 ---@class fzlua
 local fz = {}
 
----A file as a value, which counts by its contents in recorded results and for `fz.digest`. It
----crosses processes by its path. If a recorded result contains one, the result is used only as
----long as that file has the same contents.
+---A file as a value. Its contents, and not its path, decide whether a recorded result is used, and
+---what `fz.digest` returns. It is sent to other processes as its path. A recorded result that
+---contains a file is used only as long as the file has the same contents.
 ---
 ---```lua
 ---local path = os.tmpname()
@@ -58,7 +58,7 @@ function fz.file(path) end
 ---@field path string
 local file = {}
 
----Open it, as `io.open` does.
+---Open the file, as `io.open` does.
 ---@param mode? string Default: `"r"`
 ---@return file*|nil stream, string|nil message
 function file:open(mode) end
@@ -67,7 +67,7 @@ function file:open(mode) end
 ---@return string bytes
 function file:read() end
 
----Iterate over its lines, as `io.lines` does.
+---Iterate over the lines of the file, as `io.lines` does.
 ---@param ... any formats
 ---@return fun(): string|nil iterator
 function file:lines(...) end

@@ -2,7 +2,8 @@
 -- Chains
 --
 -- A chain is a list of stages. Each function starts as soon as the inputs that it reads are there;
--- stages do not wait for whole stages. Chaining makes a new chain and changes no operand.
+-- it does not wait for other functions of the stage before. Chaining makes a new chain and does not
+-- change its operands.
 
 ---@class fzlua
 local fz = {}
@@ -28,9 +29,9 @@ function fz.chain(stages, options) end
 ---@class fzlua.Chain
 ---@field input table values by name; can be set
 ---@field output table the values that left the last stage in the last run, by name
----@field errors table<string, fz.Error> of the last run, by output: the errors of optional inputs,
----and all with `on_error = "continue"`, where a function that only depended on a failed one has an
----error of kind `"cancelled"`
+---@field errors table<string, fz.Error> of the last run, by output: the errors of optional inputs;
+---with `on_error = "continue"` all errors. A function that did not run because it depends on a
+---failed one has an error of kind `"cancelled"`
 ---@field trace fzlua.TraceEvent[]|nil of the last run or stream, if it had the option `trace`
 ---@field stages fzlua.Stage[] a copy
 ---@field edge_table fzlua.EdgeRow[] the edges of the graph: first from each function to its output,
@@ -43,9 +44,9 @@ local chain = {}
 
 ---Run all functions in workers and wait. `chain.output` has the results.
 ---
----Raises an error of kind `"graph"` before anything runs if an input is missing, or a name in the
----option `outputs` is made by no function; and the error of the function that failed first, unless
----`on_error` is `"continue"`. Errors that happened meanwhile are in `e.others`.
+---Raises an error of kind `"graph"` before anything runs if an input is missing, or if no function
+---makes a name in the option `outputs`. Raises the error of the function that failed first, unless
+---`on_error` is `"continue"`. Further errors of the run are in `e.others`.
 ---
 ---```lua
 ---local s = fz.stage "s"
@@ -56,7 +57,7 @@ local chain = {}
 ---print(chain.output.A, chain.output.B, chain.errors.B.kind) --> 2 nil error
 ---print(chain:invoke({A = 1}, {outputs = {"A"}}).output.A)   --> 2
 ---```
----@param input? table becomes `chain.input`. Default: that table as it is
+---@param input? table becomes `chain.input`. Default: the table that `chain.input` is
 ---@param options? fzlua.InvokeOptions
 ---@return fzlua.Chain chain
 function chain:invoke(input, options) end
@@ -90,24 +91,24 @@ function chain:invoke_async(input, options) end
 ---  --> 2 1
 ---end
 ---```
----@param source table|function a list, or an iterator as a loop takes it, with up to three more
----values before the options. An item is a table of inputs by name, or the chain's only input
+---@param source table|function a list; or what a `for` loop takes: an iterator and up to three
+---further values, before the options. An item is a table of inputs by name, or the chain's only
+---input
 ---@param options? fzlua.StreamOptions
 ---@return fun(): integer, table, fz.Error iterator gives `i, out`, the place of an item and its
 ---output table; with `on_error = "continue"`, for a failed item, `i, nil, err`
 function chain:stream(source, options) end
 
----The values that left a stage in the last run, which needs the option `keep = "all"`; else the
----call raises an error of kind `"error"`, except for the last stage.
+---The values that left a stage in the last run. For stages before the last one, this raises an
+---error of kind `"error"` unless the run had the option `keep = "all"`.
 ---@param which fzlua.Stage|integer a stage of the chain, or its place from 1
 ---@return table values by name
 function chain:at(which) end
 
----What each stage did to the values in the last run, which needs the option `keep = "all"`; else
----the call raises an error of kind `"error"`. The rows are a list, and printed as a table: first
----the inputs, with the stage number -1, then for each stage the values that its functions made, and
----those that passed through. With the option `report`, or `--report`, the page of the run shows
----them, too.
+---What each stage did to the values in the last run. Raises an error of kind `"error"` unless the
+---run had the option `keep = "all"`. The rows are a list, and printed as a table: first the inputs,
+---with the stage number -1, then for each stage the values that its functions made, and those that
+---passed through. With the option `report`, or `--report`, the page of the run shows them, too.
 ---
 ---```lua
 ---local s, t = fz.stage "load", fz.stage "filter"
@@ -140,7 +141,8 @@ function chain:chain(other) end
 function chain:prune() end
 
 ---End the workers, so that the next run forks new ones, which see the globals and upvalues of that
----time. This is not needed after a function was registered: then its stage gets new workers anyway.
+---time. This is not needed after a function was registered, because its stage then gets new workers
+---anyway.
 ---@return fzlua.Chain chain
 function chain:reset() end
 
@@ -159,8 +161,8 @@ function chain:close() end
 ---@field type string
 ---@field bytes integer|nil of the value as it is sent; nil if it cannot be sent
 ---@field rows integer|nil of a list: its elements
----@field columns integer|nil of a list of records, tables with names as keys: how many names these
----have in all
+---@field columns integer|nil of a list of records (tables with names as keys): the number of
+---different names
 ---@field names string[]|nil these names, sorted; not printed
 ---@field was string|nil of a changed value: its rows and columns before, or its size
 

@@ -12,9 +12,9 @@ local fz = {}
 ---its newline, while the program runs; or `{file = NAME}`. Default: kept in the result
 ---@field stderr? fun(line: string)|{file: string} the same for standard error
 ---@field cwd? string directory of the program. Default: that of the script
----@field env? table<string, string|false> variables that are added to the environment; false
----removes one
----@field timeout? number seconds. After them the program and all its descendants are ended.
+---@field env? table<string, string|false> variables that are added to the environment; the value
+---false removes a variable
+---@field timeout? number seconds, after which the program and all its descendants are ended.
 ---Default: no limit
 ---@field check? boolean true: raise unless the exit code is 0. The error has `exitcode` or
 ---`signal`, and the whole result as `cause`. Default: false

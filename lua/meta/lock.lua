@@ -161,7 +161,7 @@ local barrier = {}
 ---@return "timeout"|nil why
 function barrier:wait(timeout) end
 
----Raise an error in all waits; the barrier is usable again.
+---Raise an error in all waits of the barrier. Afterwards it can be used again.
 function barrier:reset() end
 
 ---Break the barrier until `reset`.

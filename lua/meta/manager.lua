@@ -33,7 +33,7 @@ function manager:dict(t) end
 ---@return fzlua.ListProxy list
 function manager:list(t) end
 
----Make a namespace: attributes by name, without other methods than `copy`.
+---Make a namespace: attributes by name. Its only method is `copy`.
 ---@param t? table
 ---@return fzlua.NamespaceProxy namespace
 function manager:namespace(t) end
@@ -63,7 +63,7 @@ function manager:close() end
 ---@operator len: integer
 local dict = {}
 
----The value of a key, also of one that has the name of a method.
+---The value of a key, even if the key is the name of a method.
 ---@param key any
 ---@return any value a table as a proxy
 function dict:get(key) end

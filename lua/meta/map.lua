@@ -51,7 +51,7 @@ function fz.starmap(f, list, options) end
 ---print(sum) --> 10
 ---```
 ---@param f fun(acc: any, item: any): any
----@param items table|function a list, or an iterator that returns one item a call
+---@param items table|function a list, or an iterator that returns one item per call
 ---@param init any
 ---@param merge fun(a: any, b: any): any called in this process
 ---@param options? fzlua.ForkFoldOptions

@@ -2,7 +2,7 @@
 -- Options that several calls share. The reference prints them at each call.
 
 ---@class fzlua.LimitOptions for one call of a function
----@field timeout? number seconds that one attempt may take. After them the attempt and all
+---@field timeout? number seconds that one attempt may take. After this time the attempt and all
 ---processes that it started are ended, and the call fails with kind `"timeout"`. Default: no limit
 ---@field retries? integer further attempts after an error, a crash or a timeout. Default: 0
 ---@field backoff? number seconds before the first retry, doubled before each further one. Default:
@@ -10,8 +10,8 @@
 ---@field memory? integer|string bytes, or a text such as `"512M"`, that the worker may hold beyond
 ---what it inherited; more is an error of kind `"memory"`. Default: no limit
 ---@field retry_if? fun(e: fz.Error): boolean `f(e)` says whether the call that failed with the
----error is retried. It is called in the script's process; if it raises, that is logged and the call
----is not retried. Default: every call is retried
+---error is retried. It is called in the script's process. If `f` itself raises an error, this error
+---is logged and the call is not retried. Default: every call is retried
 
 ---@class fzlua.FunctionOptions : fzlua.LimitOptions
 ---@field optional? boolean|string|string[] true, or inputs by name: an input whose function failed
@@ -145,7 +145,8 @@
 ---code is the same. Default: none
 
 ---@class fzlua.ApplyOptions : fzlua.LimitOptions
----@field callback? fun(...) called in this process with all results. If it raises, that is logged
+---@field callback? fun(...) called in this process with all results. An error that it raises is
+---logged
 ---@field error_callback? fun(e: fz.Error) called in this process with the error
 ---@field seed? integer of the random numbers of the call. Default: a random one
 ---@field cache? boolean whether the results are recorded in a file and used by later calls, see
@@ -164,7 +165,7 @@
 ---@field memory? integer|string bytes, or a text such as `"512M"`, that a worker may hold beyond
 ---what it inherited. Default: no limit
 ---@field retry_if? fun(e: fz.Error): boolean `f(e)` says whether a chunk that failed with the error
----is retried. Default: it is
+---is retried. Default: every chunk is retried
 
 ---@class fzlua.ForkFoldOptions : fzlua.FoldOptions
 ---@field jobs? integer workers. 0: fold in this process. Default: `fz.cpu_count()`

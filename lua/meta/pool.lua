@@ -21,29 +21,30 @@
 -- same version of fzlua and Lua, and the modules that functions require; functions open files of
 -- the node, and start in the home directory there. Queues, locks and other shared objects cannot be
 -- sent there: that is an error of kind `"unsendable"`. Errors have the field `node`. If a node is
--- lost, its calls fail as `"crash"` and are tried again as `retries` allow; if no worker can start
--- on a node, it is left out; if that is the last node, it is an error. `FZLUA_SSH` names another
+-- lost, its calls fail as `"crash"` and are tried again as `retries` allow. A node on which no
+-- worker can start is left out; if no node is left, the calls fail. `FZLUA_SSH` names another
 -- program with its options, and `FZLUA_WORKER_COMMAND` the `fzlua` command of the nodes.
 --
 -- With `engine = "nats://HOST:4222/TEAM"` the nodes are the machines that have joined this NATS
 -- server with `fzlua --worker --engine nats://HOST:4222/TEAM -j 8`, here with 8 slots: at most 8
--- calls run there at once, those of all scripts that use the node together. A call that waits for a
--- slot has not begun, and its timeout does not run yet. `tls://` encrypts, and the certificate of
--- the server must have the name in the URL; plain text to another machine needs `?insecure` behind
--- the URL. A user, password or token is in the URL, `nats://USER:PASSWORD@HOST`. `--engine-creds
--- FILE`, or the environment variable `FZLUA_ENGINE_CREDS`, names a file of credentials; if the user
--- of the URL is an nkey, `nats://UABC...@HOST`, the file has its seed. `FZLUA_NATS` names the
--- program `fzlua-nats`. Use a NATS server of version 2.11 or newer for anything but one machine:
--- older versions, such as that of Debian 12, lack fixes of authentication.
+-- calls run there at once, counting the calls of all scripts that use the node. A call that waits
+-- for a slot has not begun, and its timeout does not run yet. `tls://` encrypts, and the
+-- certificate of the server must have the name in the URL; plain text to another machine needs
+-- `?insecure` behind the URL. A user, password or token is in the URL, `nats://USER:PASSWORD@HOST`.
+-- `--engine-creds FILE`, or the environment variable `FZLUA_ENGINE_CREDS`, names a file of
+-- credentials; if the user of the URL is an nkey, `nats://UABC...@HOST`, the file has its seed.
+-- `FZLUA_NATS` names the program `fzlua-nats`. Use a NATS server of version 2.11 or newer for
+-- anything but one machine: older versions, such as that of Debian 12, lack fixes of
+-- authentication.
 --
--- A node leaves at Ctrl-C or SIGTERM once its running calls have ended. A second signal ends them;
--- they then count as on a lost node. Quick calls are sent ahead to a worker that has others; if its
--- node is lost, those which it has not reported go to another node, also without `retries`. One
--- that began in the last moment runs twice then, and one result is used. A run goes on after the
--- server was stopped and started, or the network was cut, for less than a minute. A node that is
--- killed is noticed within 3 s. One that does not answer gets no new calls after 3 s; a call there
--- that has attempts left goes to another node; a call on its last attempt waits for the node, for a
--- minute at most.
+-- A node leaves at Ctrl-C or SIGTERM once its running calls have ended. A second signal ends these
+-- calls; they then fail as on a lost node. Quick calls are sent to a worker before its earlier
+-- calls have ended. If its node is lost, the calls that it has not reported as started go to
+-- another node, even without `retries`. So a call that started just before may run twice; one of
+-- its results is used. A run continues if the server was stopped, or the network was cut, for less
+-- than a minute. A node that is killed is noticed within 3 s. A node that does not answer gets no
+-- new calls after 3 s. A call there that has attempts left then goes to another node; a call on its
+-- last attempt waits for the node, for a minute at most.
 --
 -- With `--allow FILE` a node runs only functions that its owner knows:
 --
@@ -51,14 +52,14 @@
 --     fzlua --worker --engine nats://HOST:4222/TEAM --allow allowed
 --
 -- A line of the file is the SHA-256 of a function's code, made by the same version of Lua; text may
--- follow. The code includes the numbers of its lines, so the file is made again if the script
--- changes. It does not include upvalues and arguments: a function that is allowed may get any
--- values, and functions in these must be allowed, too. A line may also be the name of a module, or
--- of a C function as `os.time`, which a script sends by its name; `string`, `table`, `math`,
--- `utf8`, `coroutine` and `print`, `type` and the like need no line. Any other function is an
--- error, which has its place in the source, its digest and the node. Such a node has its own
--- `package.path`. With ssh the command of the user's key in `authorized_keys` is `fzlua --worker
--- --allow FILE`.
+-- follow. The code includes the numbers of its lines, so the file must be made again if the script
+-- changes. The code does not include upvalues and arguments: a function that is allowed may get any
+-- values, but functions among these must be allowed, too. A line may also be the name of a module,
+-- or of a C function such as `os.time`, which a script sends by its name; `string`, `table`,
+-- `math`, `utf8`, `coroutine` and `print`, `type` and the like need no line. Any other function is
+-- an error, which names the place of the function, its digest and the node. Such a node uses its
+-- own `package.path`. With ssh, the user's key in `authorized_keys` has the command
+-- `fzlua --worker --allow FILE`.
 
 ---@class fzlua
 local fz = {}
@@ -67,7 +68,7 @@ local fz = {}
 ---@field workers? integer worker processes. Default: `fz.cpu_count()`
 ---@field init? fun() called once in each worker before its first call. If it
 ---fails, the call fails with its error
----@field exit? fun() called in each worker that had a call, when it ends in good order
+---@field exit? fun() called in each worker that had a call, when the worker ends normally
 ---@field idle? number seconds without work after which a worker ends. Default: no limit
 ---@field max_tasks? integer calls after which a worker is replaced. Default: no limit
 ---@field on_error? "stop"|"now"|"continue" default of maps. Default: `"stop"`
@@ -79,9 +80,9 @@ local fz = {}
 ---@field progress? boolean|function default of maps
 ---@field inflight? integer default of `imap`
 ---@field cache? boolean whether results of calls, elements and items are recorded in a file and
----used by later ones, see [Recorded results](#recorded-results). Default: those of elements and
----items, with `resume`
----@field resume? boolean|string true, or the name of the file for these. Default: the option
+---used by later ones, see [Recorded results](#recorded-results). Default: with `resume` those of
+---elements and items are recorded
+---@field resume? boolean|string true, or the name of the file for `cache`. Default: the option
 ---`--resume` of the command
 
 ---Make a pool. The options of calls are defaults for all calls of the pool.
@@ -153,7 +154,8 @@ function pool:starmap_async(f, list, options) end
 
 ---Map the items of a source as a loop takes the results, in the order of the source. The source is
 ---read only as far as needed, and a result that is ready is returned before more is read. The end
----of the loop ends all work. Chunks size themselves, so that there is no `chunksize`.
+---of the loop ends all work. There is no option `chunksize`: the size of chunks follows from
+---measured times.
 ---
 ---```lua
 ---local pool <close> = fz.pool(2)
@@ -162,9 +164,10 @@ function pool:starmap_async(f, list, options) end
 ---  print(i, length) --> 1 11
 ---end
 ---```
----@param f function of an item; of all values of an iterator that has a state, as `pairs` has
----@param source table|function a list, or an iterator as a loop takes it, with up to three more
----values before the options
+---@param f function called with an item; with all values that the iterator returns, if it has a
+---state, as that of `pairs`
+---@param source table|function a list; or what a `for` loop takes: an iterator and up to three
+---further values, before the options
 ---@param options? fzlua.ImapOptions
 ---@return fun(): integer, any, fz.Error iterator gives `i, value`, the place of an item and the
 ---first result; with `on_error = "continue"`, for a failed item, `i, nil, err`
@@ -179,7 +182,7 @@ function pool:imap_unordered(f, source, options) end
 
 ---Reduce items in the workers of the pool, see [fz.fold](#fzfold).
 ---@param f fun(acc: any, item: any): any
----@param items table|function a list, or an iterator that returns one item a call
+---@param items table|function a list, or an iterator that returns one item per call
 ---@param init any
 ---@param merge fun(a: any, b: any): any called in this process
 ---@param options? fzlua.FoldOptions

@@ -33,8 +33,9 @@ function fz.active_children() end
 ---@return fzlua.CurrentProcess current
 function fz.current_process() end
 
----A process belongs to the process that made it; elsewhere its members raise. At the end of the
----scope of a `<close>` variable it is joined; an error that leaves the scope ends it.
+---A process belongs to the process that made it; in other processes its members raise an error. At
+---the end of the scope of a `<close>` variable it is joined; an error that leaves the scope ends
+---it.
 ---@class fzlua.Process
 ---@field name string `"Process-1"` and so on; can be set before the start
 ---@field daemon boolean true: the end of the script ends the process; false, the default: the

@@ -13,17 +13,18 @@ local fz = {}
 ---```lua
 ---for x in fz.progress({1, 2, 3}, {label = "numbers"}) do fz.sleep(0.01) end
 ---```
----@param source table|function a list, whose elements are returned, or an iterator as a loop takes
----it, with up to three more values before the options
+---@param source table|function a list, whose elements are returned; or what a `for` loop takes: an
+---iterator and up to three further values, before the options
 ---@param options? fzlua.ProgressOptions
 ---@return function iterator
 function fz.progress(source, options) end
 
 ---The event that a function in the option `progress` gets: it is called in the script's process as
 ---`f(done, total, event)`. `done` and `total` count the functions of a run, the elements of a list,
----or the items of a stream. In a run the elements of a map are counted in its place once its list
----is known. The last call has `done == total`. If the function raises, that is logged and it is not
----called again. Each attempt has one `start` and one end; a call that never ran has only the end.
+---or the items of a stream. Once the list of a map in a run is known, its elements are counted
+---instead of the map. The last call has `done == total`. If `f` raises an error, the error is
+---logged and `f` is not called again. Each attempt has one `start` and one end; a call that never
+---ran has only the end.
 ---
 ---```lua
 ---fz.map(math.sqrt, {1, 4}, {progress = function(done, total, event)
@@ -44,18 +45,18 @@ function fz.progress(source, options) end
 ---`"done"`
 
 ---An entry of the list `trace` of a chain or dag: an attempt of a function that has ended. The list
----is in the order of time. A long list keeps at least the newest half million. A `.jsonl` file has
----the same fields in an object a line, between `{"event":"begin","time":...}` and
+---is in the order of time. A long list keeps at least the newest half million entries. A `.jsonl`
+---file has the same fields in one object per line, between `{"event":"begin","time":...}` and
 ---`{"event":"end","time":...}`, whose `lost` counts the attempts that were not recorded because
----there was no memory. Its lines are written every 0.1 seconds, and are whole, also if the process
----is killed. If the disk is full, that is logged and the run goes on. A file that another run is
----writing is an error.
+---there was no memory. Its lines are written every 0.1 seconds, and are complete, even if the
+---process is killed. If the disk is full, this is logged and the run continues. A file that another
+---run is writing is an error.
 ---
----Elements of a map that were answered together have one event. Times are in seconds since 1970.
+---Elements of a map that were answered together have one entry. Times are in seconds since 1970.
 ---The worker measures the start and the end. For a call that never answered, and for elements of a
----map that were answered before their chunk was done, they are the times at which this process
----learned of them. A run that a worker makes is not recorded in the trace of its caller. Without
----the option nothing is recorded.
+---map that were answered before their chunk was done, this process measures them when it is
+---notified. A run that a worker makes is not recorded in the trace of its caller. Without the
+---option nothing is recorded.
 ---
 ---```lua
 ---local g = fz.dag()
@@ -71,7 +72,7 @@ function fz.progress(source, options) end
 ---command: the call and the place of its function
 ---@field item integer|nil in a stream: place of the item
 ---@field index integer|nil of a map: place of the first element
----@field n integer elements; 1 for a function
+---@field n integer number of elements; 1 for a function
 ---@field attempt integer|nil from 1
 ---@field pid integer|nil of the worker, or of this process
 ---@field queued number|nil when it could have started

@@ -2,7 +2,7 @@
 -- Queues and pipes
 --
 -- A queue or pipe may be inherited, an argument, a result, or an item of another queue: it is the
--- same object in each process. Values of all kinds that can be sent go through, of any size.
+-- same object in each process. Its items may be all values that can be sent, of any size.
 
 ---@class fzlua
 local fz = {}
@@ -17,7 +17,7 @@ local fz = {}
 ---                 --> 2
 ---                 --> 3
 ---```
----@param maxsize? integer items that it may hold, for which `put` waits. Default: no limit
+---@param maxsize? integer most items in the queue: `put` waits while it is full. Default: no limit
 ---@return fzlua.Queue queue
 function fz.queue(maxsize) end
 

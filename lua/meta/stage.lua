@@ -29,7 +29,7 @@ local fz = {}
 function fz.stage(options) end
 
 ---`function stage.NAME(a, b)` registers a function whose output is NAME and whose inputs are the
----names of its parameters. A NAME that is a member of every stage raises: use `register`.
+---names of its parameters. A NAME that is a member of every stage raises an error: use `register`.
 ---`stage(name, ...)` is `stage:invoke(name, ...)`, and `stage >> other` makes a chain.
 ---@class fzlua.Stage
 ---@field name string
@@ -87,8 +87,8 @@ function stage:register(output, inputs, f, options) end
 ---@overload fun(self, output: string, f: function, options?: fzlua.FunctionOptions): function
 function stage:map(output, inputs, f, options) end
 
----Call one function in this process with values of `stage.input`, for tests and debugging. For a
----name without a function the input of that name is returned.
+---Call one function in this process with values of `stage.input`, for tests and debugging. If no
+---function makes `name`, the input of that name is returned.
 ---@param name string an output
 ---@param ... any further arguments behind the inputs
 ---@return any value the output, which is also in `stage.output`

@@ -86,7 +86,7 @@ function fz.with_timeout(seconds, f, ...) end
 function fz.sleep(seconds) end
 
 ---Wait until a descriptor is ready, so that a read or write would not block.
----@param fd number an integer, also as a float, as luasocket's `getfd` returns it
+---@param fd number an integer, or a float such as 5.0, as luasocket's `getfd` returns
 ---@param mode "r"|"w" to read, or to write
 ---@param timeout? number seconds
 ---@return true|nil ready nil if the time ran out
@@ -103,7 +103,7 @@ function fz.wait_fd(fd, mode, timeout) end
 ---@return fzlua.Future future
 function fz.future() end
 
----A result that comes later, and stays.
+---The results of work that may not have ended yet.
 ---@class fzlua.Future
 local future = {}
 
@@ -112,7 +112,7 @@ local future = {}
 ---@return any ... all results
 function future:await(timeout) end
 
----Whether it has a result or an error. Does not wait.
+---Whether the future has a result or an error. Does not wait.
 ---@return boolean done
 function future:done() end
 
@@ -121,7 +121,7 @@ function future:done() end
 ---@return boolean cancelled false: it was done before
 function future:cancel() end
 
----Whether it has an error, and was not cancelled.
+---Whether the future has an error, and was not cancelled.
 ---@return boolean failed
 function future:failed() end
 
@@ -129,7 +129,7 @@ function future:failed() end
 ---@param ... any
 function future:set_result(...) end
 
----Set the error of a future of `fz.future`, any value.
+---Set the error, which may be any value, of a future of `fz.future`.
 ---@param e any
 function future:set_error(e) end
 

@@ -3,7 +3,7 @@
 --
 -- The type of a number is a code of `string.pack`: `b B h H i I l L j J` are integers of 8 to 64
 -- bits, signed and unsigned; `f` and `d` floats; `n` is a `lua_Number`. A number that does not fit
--- raises.
+-- raises an error.
 
 ---@class fzlua
 local fz = {}
@@ -47,7 +47,7 @@ function value:with(f) end
 function fz.array(code, numbers) end
 
 ---`array[i]` reads and writes, from 1; `#array` is the length. A read outside gives nil, a write
----outside raises. Each number is read and written whole, without a lock.
+---outside raises an error. Each number is read and written in one atomic step, without a lock.
 ---@class fzlua.Array
 ---@field [integer] number
 ---@operator len: integer

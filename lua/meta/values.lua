@@ -10,9 +10,9 @@
 ---@class fzlua
 local fz = {}
 
----Let objects with this metatable cross processes. It is registered under the same name in all of
----them: before the workers are forked, or in `init`. A table whose metatable is not registered
----crosses without it.
+---Let objects with this metatable cross processes. Register the metatable under the same name in
+---all processes: before the workers are forked, or in `init`. A table whose metatable is not
+---registered crosses without it.
 ---
 ---The metatable may have `__fzpack(self)`, which returns a plain value to send instead, and
 ---`__fzunpack(plain)`, which makes the object. Userdata can cross only in this way.
@@ -65,10 +65,10 @@ function fz.unpack(bytes, options) end
 ---The order in which keys were added does not count. Integers and floats differ, as do 0.0 and
 ---minus 0.0, and references to one object differ from references to equal ones.
 ---
----A function counts by its bytecode without line numbers and names of variables, its upvalues, the
----values of the globals that it reads, and the files of the modules that it requires. Registered
----classes, modules and library functions count by name. Coroutines, shared objects and userdata
----without `__fzpack` raise an error of kind `"unsendable"`.
+---The digest of a function depends on its bytecode without line numbers and names of variables, its
+---upvalues, the values of the globals that it reads, and the files of the modules that it requires.
+---Of registered classes, modules and library functions only the name counts. Coroutines, shared
+---objects and userdata without `__fzpack` raise an error of kind `"unsendable"`.
 ---
 ---```lua
 ---print(fz.digest {1, x = "two"}) --> e59547039faa2323c18155e677f1cf77
