@@ -10,7 +10,7 @@ local bytecode = {}
 ---@field name string
 ---@field line integer
 ---@field sets boolean whether it is assigned
----@field inner boolean whether an inner function does so
+---@field inner boolean whether an inner function uses it
 
 -- A reader of the bytes of a dump.
 local Reader = {}
@@ -61,7 +61,7 @@ local function read_header(self)
   self.at = self.at + integer + number + 1 -- two test values, and the number of upvalues
 end
 
--- Constants by their type; those without bytes are not in the table.
+-- Readers of constants by the type of the constant. Types without further bytes have no reader.
 local CONSTANTS = {
   [0x03] = function(self) return self:unpack(self.integer) end,
   [0x13] = function(self) return self:unpack(self.number) end,

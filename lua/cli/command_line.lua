@@ -7,10 +7,10 @@
 local report = require "fzlua.report"
 
 ---@class fzlua.CommandLine the fields `set` of options.lua, and:
----@field run table<string, any> the options of all invokes, in fzlua's form
+---@field run table<string, any> options of all invokes, checked and converted
 ---@field steps string[][] name and text of -e, -l and -W, in their order
 ---@field first integer index of the first argument behind the options
----@field script integer|nil the same, if that argument is a script
+---@field script integer|nil index of the script, if there is one
 ---@field is_input boolean whether the script is standard input
 ---@field module string|nil replaces the script: see options.lua
 
@@ -38,7 +38,7 @@ local function misuse_unknown(argument)
     near and "the nearest option is " .. near or "fzlua -h lists the options")
 end
 
--- "stop, now or continue"
+-- A text such as "stop, now or continue".
 local function alternatives(choices)
   return (table.concat(choices, ", "):gsub(", ([^,]*)$", " or %1"))
 end
@@ -48,11 +48,11 @@ local function check_choice(option, value, flag)
     if value == choice then return end
   end
   local near = nearest(value, option.choices)
-  report.misuse("%s is %s, not %s%s", flag, alternatives(option.choices), value,
+  report.misuse("%s must be %s, not %s%s", flag, alternatives(option.choices), value,
     near and (" (the nearest is %s)"):format(near) or "")
 end
 
--- The value of an option of all invokes, in fzlua's form.
+-- Check the value of an option that all invokes have; returns the value as they get it.
 local function check_run(option, value, flag)
   if value == true then return true end
   local check = require "fzlua.check"
@@ -65,7 +65,7 @@ local function exclude(flag, other)
   report.misuse("%s and %s cannot be used together", flag, other)
 end
 
--- `value` is true if the option has none.
+-- Apply an option. `value` is true if the option has no value.
 local function apply(read, option, value, flag)
   if option.choices then check_choice(option, value, flag) end
   if option.run then read.run[option.run] = check_run(option, value, flag) end
@@ -112,7 +112,7 @@ local function read_option(read, args, i)
   return i + 1
 end
 
--- Raise for options that have no meaning without, or beside, other ones.
+-- Raise for options that need another option, or that exclude each other.
 local function check_others(read)
   for _, of_chain in ipairs(read.of_chain) do
     if read.module and read.module ~= of_chain[2] then exclude(read.replacing, of_chain[1]) end

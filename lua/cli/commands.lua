@@ -1,7 +1,7 @@
 --- commands.lua - the commands of the prompt, which begin with a colon.
 --
 -- A command gets the session and its argument. It may return a chunk to run, and a function that
--- gets the session and the results of the chunk; without one the results are printed.
+-- gets the session and the results of the chunk. Without this function the results are printed.
 
 local core = require "fzlua.core"
 local nearest = require "fzlua.nearest"

@@ -42,7 +42,7 @@ local function is_fz(value)
   return value == package.loaded["fzlua"]
 end
 
--- Whether to index the value runs only code of fzlua, which changes nothing.
+-- Whether indexing the value runs only code of fzlua, which changes nothing.
 local function is_own(value)
   local mt = debug.getmetatable(value)
   local name = type(value) == "table" and type(mt) == "table" and rawget(mt, "__name")
@@ -238,7 +238,7 @@ function complete.common(names)
   return prefix
 end
 
--- "f(a, b)" of a Lua function.
+-- A text such as "f(a, b)" for a Lua function.
 local function parameters(name, f)
   local info = debug.getinfo(f, "Su")
   if info.what == "C" or info.source:sub(1, 7) == "@fzlua/" then return nil end

@@ -1,7 +1,7 @@
 --- dry_run.lua - fzlua -n: what a run would do, and why, without running anything.
 --
--- The digest of a value that would be made anew is unknown, so that for functions that read it, it
--- is unknown, too, whether their results are recorded.
+-- A value that a function would make anew has no digest yet. So it is unknown whether the results
+-- of the functions that read this value are recorded.
 
 local CallCache = require "fzlua.call_cache"
 local CallKeys = require "fzlua.call_keys"
@@ -131,8 +131,7 @@ function dry_run.print(pipeline, plan, values, given)
   return report.OK
 end
 
----Print what the first invoke of the script would run, and end the script there. For invokes by the
----script itself.
+---Let the script print what its first invoke would run, and end there.
 function dry_run.begin()
   CallCache.new = function() return nil end -- so that no file is opened
   require "fzlua.item_cache".new = CallCache.new

@@ -100,7 +100,7 @@ local function listed(name, text)
   return ("  %-21s%s\n"):format(name, text)
 end
 
--- The options of lua, and the names that stand for arguments.
+-- The rows for `-` and `--`, which are not in the table of options.
 local LUA_ROWS <const> = listed( "-", "run standard input as the script")
   .. listed( "--", "end of the options")
 

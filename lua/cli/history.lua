@@ -1,13 +1,13 @@
 --- history.lua - the inputs of this session and earlier ones, in a file.
 --
 -- Each line of the file is an input, with \n and \\ for a newline and a backslash. Several sessions
--- may use it: each appends what is typed there, and reads it, under a lock. It is not an error if
--- the file cannot be read or written.
+-- may use the file at the same time: they read it and append to it under a lock. It is not an error
+-- if the file cannot be read or written.
 
 local history = {}
 
 local ENTRIES_MAX <const> = 1000 -- number of entries that are kept when a session starts
-local SLACK <const> = 200 -- number of further entries that the file may have
+local SLACK <const> = 200 -- number of further entries from which on the file is shortened
 
 local host -- the C functions of the command
 
@@ -30,7 +30,7 @@ local function decode(line)
   return (line:gsub("\\(.)", { n = "\n", ["\\"] = "\\" }))
 end
 
--- Call f while other sessions wait.
+-- Call f under the lock of the file; without the lock if it cannot be opened.
 local function locked(f)
   local lock <close> = io.open(path() .. ".lock", "w")
   if lock then host.lock_file(lock) end

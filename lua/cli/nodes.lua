@@ -13,7 +13,7 @@ local nodes = {}
 
 local cpu_count = core.cpu_count -- sent by its name, which a node with --allow knows
 
--- Runs on the node: returns the processors, and the load of the last minute.
+-- Runs on the node: returns the number of processors, and the load of the last minute.
 local function describe()
   local file <close> = io.open "/proc/loadavg"
   return cpu_count(), file and file:read "n" or "-"

@@ -68,8 +68,8 @@ local function print_outputs(pipeline, plan, as_json)
   return report.OK
 end
 
--- Print the errors of a run that went on, in the order of registration. Without on_error =
--- "continue" they are errors of optional inputs, which do not fail the run.
+-- Print the errors of a run that continued after them, in the order of registration. Without
+-- on_error = "continue" they are errors of optional inputs, which do not fail the run.
 local function print_errors(pipeline, plan)
   local status, seen = report.OK, {}
   for _, layer in ipairs(plan.layers) do

@@ -1,8 +1,9 @@
 --- record_source.lua - the blocks of records that --each and --fold send to workers.
 --
 -- A block is a piece of one file that ends where a record ends. The first blocks have one record,
--- and later ones as many as take BLOCK_SECONDS, so that slow records are spread over all workers
--- and quick ones cost no message each. A block of a pipe has the bytes that are there.
+-- and later ones as many as take BLOCK_SECONDS, so that slow records are spread over all workers,
+-- and many quick records are sent in one message. A block of a pipe has the bytes that are there,
+-- because more bytes may arrive late.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -10,7 +11,7 @@ local descriptor = require "fzlua.descriptor"
 
 local record_source = {}
 
-local BLOCK_SECONDS <const> = 0.02 -- seconds of work
+local BLOCK_SECONDS <const> = 0.02 -- seconds that a block should take
 local BLOCK_BYTES <const> = 256 << 10
 local RECORDS_MAX <const> = 1 << 20
 local GROWTH <const> = 8 -- a block has at most this many times the records of the block before it

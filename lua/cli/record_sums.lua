@@ -12,7 +12,7 @@ local record_sums = {}
 
 ---@class fzlua.RecordSums
 ---@field acc table the sums as CODE sees them
----@field keep fun()|nil the line has succeeded; nil: changes are made at once
+---@field keep fun()|nil called when the line has succeeded; nil: changes are not kept apart
 ---@field _changes table|nil of the current line
 ---@field _kept table
 local Sums = {}
@@ -26,7 +26,8 @@ local PLAIN <const> = {
   end,
 }
 
--- The metatable of an empty table that reads and writes changes over the kept sums.
+-- The metatable of an empty table. A write sets a sum in `changes`; a read returns the sum of
+-- `changes`, else of `kept`, else 0.
 local function apart(changes, kept)
   return {
     __index = function(_, key)

@@ -48,8 +48,9 @@ local function silent(f, sums)
   end
 end
 
--- The first loop: evaluate the expression for one record, and continue with the loop for values of
--- its type. For --fold `loop` is that of the statement, if a call is meant as one.
+-- The first loop: evaluate the expression for one record. If its value is a function, continue with
+-- a loop that calls the function, else with `loop`. For --fold this is the loop for CODE as a
+-- statement; nil if CODE is not a statement.
 local function probing(self, value_of, loop)
   return function()
     local line, n = self.step()
@@ -69,8 +70,9 @@ local function probing(self, value_of, loop)
   end
 end
 
--- Compile CODE in a template, after it was compiled alone so that it cannot end the template. Only
--- CODE that ends in a comment needs a line end, which would be the position of errors.
+-- Compile CODE in a template. The caller has compiled CODE alone, so that it cannot close a bracket
+-- or a block of the template. A newline follows only CODE that ends in a comment, because errors
+-- could then have the position of the new line.
 local function fill(template, code, name)
   local function filled(text)
     return (template:gsub("%%s", function() return text end))
@@ -105,8 +107,8 @@ local function compile_each(self, code)
   return first, why
 end
 
--- Compile CODE for --fold. A call is an expression if its value is a function, and else a
--- statement.
+-- Compile CODE for --fold. A function call can be an expression or a statement: it is treated as an
+-- expression if its value is a function, else as a statement.
 local function compile_fold(self, code)
   local statement, message = statement_loop(self, code, "=--fold")
   local loop, why = expression_loop(self, code, "=--fold", statement)

@@ -17,13 +17,13 @@ local records = {}
 
 local BLOCKS_PER_WORKER <const> = 4 -- number of blocks that are read and not yet printed
 
--- Seconds of work in a block, as a part of the time that one record may take.
+-- Part of the timeout of one record that a block should take.
 local TIMEOUT_SHARE <const> = 1 / 4
 
--- Index of the position of a block that is run again.
+-- Index of the shared position for a block that is run again.
 local AGAIN <const> = 0
 
--- Kinds of errors that may be the fault of one record of a block.
+-- Kinds of errors that one record of a block may have caused.
 local LOSSES <const> = { crash = true, timeout = true, memory = true }
 
 ---@class fzlua.RecordJob
@@ -87,8 +87,8 @@ local function run_again(self, block, attempt)
 end
 
 -- Handle the end of the worker of a block. Its current record is repeated alone, and the other
--- records are run again. The timeout is for one record, so that it says nothing about one of
--- several records.
+-- records are run again. A timeout of a block with several records does not count as an attempt of
+-- the current record, because the timeout is for one record.
 function recover(self, block, e, attempt)
   if not Error.is(e) or e.kind == "interrupted" then error(e, 0) end
   local at = LOSSES[e.kind] and self.worker.records:position(block.position or AGAIN) or 0
@@ -193,7 +193,7 @@ end
 
 local function check_options(options)
   for _, name in ipairs { "graph", "input" } do
-    if options[name] then report.misuse("--%s: there is no chain", name) end
+    if options[name] then report.misuse("--%s needs a chain: --each and --fold have none", name) end
   end
   if options.run.engine then report.misuse "--engine: lines are processed on this machine only" end
 end

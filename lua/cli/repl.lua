@@ -146,8 +146,8 @@ local function note(fmt, ...)
   io.write(style.paint("faint", fmt:format(...)), "\n")
 end
 
--- Print that a local is gone. It is printed once, because an error that follows from it says so as
--- well.
+-- Print that a local ends with its input. This is printed once in a session, because after an error
+-- note_missing() prints it for the local that is missing.
 local function note_local(self, text)
   local global, names = typed.as_global(text)
   if not global or not self.keeps then return end
@@ -281,7 +281,7 @@ function Session:trace(e)
   return { e = e, text = text, frames = user_frames(traceback or core.traceback("", 2)) }
 end
 
----Print an error, after which the prompt comes again.
+---Print an error. The session continues afterwards.
 ---@param noted table|string from trace(); a text if the handler failed
 function Session:report(noted)
   local reading = self._reading

@@ -68,13 +68,13 @@ local function loading_error(e)
   if e:sub(1, #broken) == broken then return (e:gsub("\n%s*", " ")) end
 end
 
--- The text of an error of the script that has none of its own.
+-- The text of an error of the script with a traceback, if the error has none of its own.
 local function traced(e, text, traceback)
   traceback = origin.extend(e, traceback)
   return traceback and text .. "\n" .. traceback or text
 end
 
----The message handler. As lua5.4 does it adds a traceback to a text, and returns an object with
+---The message handler. Like lua5.4, it adds a traceback to a text, and returns an object with
 ---__tostring unchanged.
 ---@param e any
 ---@return any
@@ -96,7 +96,8 @@ function report.traceback(e)
   return traced(e, text, core.traceback(nil, 2))
 end
 
--- An error ends the script: end its tasks, whose variables are closed, and log their errors.
+-- After an error of the script: end its tasks, so that their variables are closed, and log their
+-- errors.
 local function drop_tasks()
   local task, future = package.loaded["fzlua.task"], package.loaded["fzlua.future"]
   if task then pcall(task.cancel_all) end

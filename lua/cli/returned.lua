@@ -40,8 +40,8 @@ function returned.check_forgotten(result, arguments)
   end
 end
 
----The inputs of the command line; and the inputs that the script has set in the chain, replaced by
----these.
+---The inputs of the command line; and all inputs: those that the script has set in the chain, and
+---those of the command line, which override them.
 ---@param options fzlua.CommandLine
 ---@param arguments string[]
 ---@param pipeline fzlua.Pipeline

@@ -81,7 +81,8 @@ local function check_unread(self, pipeline, given)
   for _, text in ipairs(warnings) do self._findings:add("warning", text) end
 end
 
--- Find values that cannot be sent; `what` names one, `place` is a function that reads it.
+-- Add an error if a value cannot be sent; `what` names the value, `place` is a function that reads
+-- it.
 local function check_sent(self, value, what, place)
   local ok, e = pcall(core.encode, value)
   if ok then return end
@@ -140,7 +141,7 @@ local function add_error(self, e, place)
   self._findings:add("error", text, place.file, place.line)
 end
 
--- Check a pipeline, whose graph may be one that cannot run.
+-- Check a pipeline, whose graph may be invalid.
 local function check_pipeline(self, check, pipeline, values)
   check_functions(self, pipeline)
   local ok, e = pcall(check, self, pipeline, values)

@@ -1,4 +1,4 @@
---- typed.lua - what was typed as chunks, which have the name "=stdin" as in lua.
+--- typed.lua - compiles typed texts to chunks, which have the name "=stdin" as in lua.
 
 local typed = {}
 
@@ -35,7 +35,7 @@ function typed.compile_expression(text)
   return load(RETURN .. text, "=stdin", "t")
 end
 
----Whether the text is a chunk, or has an error that more text does not mend.
+---Whether the text is a chunk, or has an error that more text cannot correct.
 ---@param text string
 ---@return boolean
 function typed.is_complete(text)
@@ -44,8 +44,7 @@ function typed.is_complete(text)
   return chunk ~= nil or not message:find "<eof>$"
 end
 
----The assignment to a global that replaces the text, if the text only sets a local, which is gone
----after it.
+---If the text only sets locals, which end with the text: the text that sets globals instead.
 ---@param text string
 ---@return string|nil assignment
 ---@return string|nil names of the locals
@@ -75,7 +74,7 @@ end
 ---Where the function with this name comes from.
 ---@param name string
 ---@param f function
----@return string|nil text what was typed, if it was
+---@return string|nil text the input that has made it, if it was typed
 ---@return string|nil path of its file, if it is in one
 ---@return integer line
 function typed.source_of(name, f)

@@ -67,8 +67,8 @@ tests["options that exclude each other"] = function()
 end
 
 tests["a wrong value names the possible ones"] = function()
-  t.match(check(2, "--on-error", "contine"), "--on-error is stop, now or continue, not contine",
-    "nearest is continue")
+  t.match(check(2, "--on-error", "contine"),
+    "--on-error must be stop, now or continue, not contine", "nearest is continue")
   t.match(check(2, "--on-error="), "stop, now or continue")
   t.match(check(2, "--graph=mermade"), "nearest is mermaid")
   t.match(check(2, "--graph=png"), "not png\n")

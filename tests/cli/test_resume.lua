@@ -102,7 +102,7 @@ tests["--cache ls, show, gc and clear"] = function()
   t.equal(select(2, run(store, "--cache ls"):gsub("\n", "")), 1)
   _, err, status = run(store, "--cache remove")
   t.equal(status, 2)
-  t.match(err, "--cache is ls, show, gc or clear, not remove")
+  t.match(err, "--cache must be ls, show, gc or clear, not remove")
 end
 
 tests["--debug-failed runs the failed function in this process"] = function()
