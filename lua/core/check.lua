@@ -69,8 +69,8 @@ local ipairs_iterator <const> = ipairs {}
 ---@param what string the call, as the user writes it
 function check.iterator(f, state, arg, what)
   if state ~= nil or f ~= next and f ~= ipairs_iterator then return end
-  check.fail("bad argument #%d to '%s' (the first value of pairs or ipairs, without the other "
-    .. "two: before further arguments pass all three, and nil)", arg, what)
+  check.fail("bad argument #%d to '%s' (only the first value of pairs or ipairs was passed: before "
+    .. "further arguments pass all three, and nil)", arg, what)
 end
 
 ---Raise because a method was called without its object, by a dot instead of a colon.
@@ -224,7 +224,7 @@ local function resume(value, option, what)
   return value == "" or value
 end
 
--- The name of the page of a run.
+-- The name of the file for the report of a run.
 local function report(value, option, what)
   if value == false then return nil end
   if type(value) ~= "string" or value:find("\0", 1, true) or not value:find "%.html?$" then

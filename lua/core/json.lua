@@ -21,7 +21,8 @@ local Object = core.classes()["fzlua.Object"]
 -- most half of them may be, so that a table with one large key is not written as a million nulls.
 local HOLES_MAX <const> = 1000
 
--- The length of a table as a list, or nil: it has keys from 1 up, and `n` if it ends in nil.
+-- The length of a table that is a list; nil if it is none. A list has only keys from 1 up, and its
+-- length in `n` if it ends in nil.
 local function list_length(t)
   local count, most, n = 0, 0, 0
   for key, value in next, t do
@@ -286,7 +287,7 @@ local function float_text(x)
     text = FORMATS[digits]:format(x)
   end
   if find(text, "^-?%d+[.e]") then return text end
-  text = text:gsub("[^%de+-]+", ".") -- the point of another locale
+  text = text:gsub("[^%de+-]+", ".") -- replace the decimal point of another locale
   return find(text, "[.e]") and text or text .. ".0"
 end
 

@@ -1,12 +1,12 @@
 --- origin.lua - the traceback of an error that was raised in a task and again in its waiter.
 --
--- The traceback that the command prints is made where no function has caught the error. It then has
--- the frames of the waiter, below those of the task that raised the error, which are kept here.
+-- The message handler of the command makes the traceback in the waiter, so that it has only the
+-- frames of the waiter. The frames of the task that raised the error are kept here, and come first.
 
 local origin = {}
 
--- The last error that was raised again, and its traceback; weak, so that neither is kept alive for
--- this.
+-- The last error that was raised again, and its traceback. The table is weak, so that it does not
+-- keep them alive.
 local last = setmetatable({ error = nil, traceback = nil }, { __mode = "v" })
 
 ---Note that a waiter raises `e` next.

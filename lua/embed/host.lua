@@ -18,11 +18,11 @@ local NO_MEMORY <const> = "not enough memory"
 local Started = {}
 Started.__index = Started
 
-local pending, npending = {}, 0 -- set of the ones whose tasks have not ended
--- The ones whose tasks have ended, as a list: each has the next one in _behind.
+local pending, npending = {}, 0 -- set of Started whose tasks have not ended
+-- List of Started whose tasks have ended: each has the next one in _behind.
 local first, last, nended = nil, nil, 0
 
--- Called when a task ends, so that it must not lack memory: all fields are there.
+-- Called when a task ends. It needs no memory, because all fields have been set before.
 function Started:notify()
   pending[self], npending = nil, npending - 1
   if last then last._behind = self else first = self end
@@ -57,7 +57,7 @@ local function call(f, ...)
   return f(...)
 end
 
--- If it lacks memory, the host gets an error, so that no task may run.
+-- Start the task. If an error is raised, the caller ends the task, which may have been made.
 local function start(started, f, ...)
   started.future = task.spawn(call, f, ...)
   started.future:note_awaited()
@@ -81,8 +81,8 @@ function host.spawn(tag, f, ...)
   waiters.add(started.future, started)
 end
 
--- Remove the task that was fetched. It is removed only now, so that a lack of memory before this
--- loses nothing.
+-- Remove the task that was fetched. It is removed last, because a lack of memory before must not
+-- lose its results.
 local function fetched(...)
   first, nended = first._behind or nil, nended - 1
   if not first then last = nil end

@@ -1,6 +1,7 @@
 --- unlimited.lua - the original functions of Lua that fzlua_limit() replaces.
 --
--- Functions of a script may refer to one of them. It reaches a spawned worker by its name here.
+-- A function of a script may have one of them as an upvalue, which is then sent to a spawned worker
+-- as its name in this table.
 
 return {
   create = coroutine.create,

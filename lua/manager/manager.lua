@@ -140,8 +140,8 @@ end
 
 local function nothing() end
 
--- The main function of the server. A spawned server loads the module by require, because a copy of
--- the function that is sent would have copies of the module's tables.
+-- The main function of the server. It gets the function run() by require, because a copy of run()
+-- that is sent to a spawned server would have copies of the tables of its module.
 local function serve(...)
   require("fzlua.manager_server").run(...)
 end

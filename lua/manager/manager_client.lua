@@ -31,7 +31,7 @@ local pack, unpack = string.pack, string.unpack
 ---@field server integer the server's member number in the run
 ---@field pid integer pid of the server
 ---@field questions table the queue that the server reads
----@field spare table a queue of channels' queues whose processes have died
+---@field spare table a queue of answer queues whose processes have died, to be reused
 local Client = {}
 Client.__index = Client
 
@@ -82,8 +82,8 @@ function client.first_channel()
   return new_channel(core.queue())
 end
 
----In the process that creates the manager: keep the manager, which lives as long as any proxy here,
----and the handle of its process, and use the first channel.
+---In the process that creates the manager: keep the manager, so that it lives as long as a proxy in
+---this process, keep the handle of the server's process, and use the first channel.
 function Client:own(manager, process, channel)
   self._manager, self._process, self._owner = manager, process, own_pid()
   idle_channels(self.server)[1] = channel

@@ -1,7 +1,7 @@
 --- manager_server.lua - the process that holds a manager's tables and answers requests.
 --
--- The tables are plain and contain each other. A table with a proxy has a number. It is kept as
--- long as it is a root, or reachable from a root.
+-- The tables are plain and may contain each other. A table with a proxy has a number. A table is
+-- kept as long as it is a root, or reachable from a root.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
@@ -58,7 +58,7 @@ local function class_of(t)
   return "list"
 end
 
--- Whether a value is a plain table. Objects with a class are values.
+-- Whether a value is a plain table. Objects with a class are sent as values, without a proxy.
 local function is_table(value)
   return type(value) == "table" and getmetatable(value) == nil
 end
@@ -132,7 +132,9 @@ local operations = {}
 function operations.new(_, class, t)
   t = t or {}
   if numbers[t] then -- a proxy's table
-    if class == "list" and count(t) ~= #t then refuse("error", "a list needs a sequence") end
+    if class == "list" and count(t) ~= #t then
+      refuse("error", "manager:list: the table of the proxy is not a sequence")
+    end
     t = shallow_copy(t)
   end
   local number = number_of(t)

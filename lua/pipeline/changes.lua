@@ -53,7 +53,7 @@ end
 local function digest(self, value)
   if not self.digests[value] then
     local ok, made = pcall(core.digest_in, {}, value)
-    self.digests[value] = ok and made or {} -- a value that equals no other value
+    self.digests[value] = ok and made or {} -- a new table, which equals no other digest
   end
   return self.digests[value]
 end

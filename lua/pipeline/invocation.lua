@@ -69,8 +69,8 @@ end
 -- For each table of defaults, the options of runs that have none of their own.
 local plain = setmetatable({}, { __mode = "k" })
 
----As options(), for a run that starts before the next call of this. Runs without options of their
----own share one table, unless they have a trace or a report.
+---As options(), for a run that starts before the next call of this function. Runs without options
+---of their own share one table, unless they have a trace or a report.
 ---@param given table
 ---@param defaults table
 ---@return table
@@ -155,7 +155,7 @@ function Invocation.start(owner, plan, entries, input, given, merged, cache)
   return self
 end
 
----Let the run go on during other waits. Must be called at once, unless wait() is.
+---Let the run continue during other waits. The caller of start() must next call this or wait().
 function Invocation:watch()
   if self.run then wait.watch(self.run:id(), self) end
 end
@@ -268,7 +268,8 @@ local function set_index(e)
   return e
 end
 
--- Retry the failed nodes and elements for which the option retry_if says so. It may cancel the run.
+-- Retry the failed nodes and elements for which the function of the option retry_if returns true.
+-- This function may cancel the run.
 local function decide_retries(self)
   local run = self.run
   local id, _, e = run:undecided()
@@ -342,7 +343,7 @@ local function element_errors(self, id)
   return list
 end
 
--- Add the errors of other elements of the same map, unless they were cancelled because of it.
+-- Add the errors of the other elements of a map, except of elements that were cancelled.
 local function add_elements(self, list, id, index)
   for _, e in ipairs(self.plan.nodes[id].map and element_errors(self, id) or {}) do
     if e.index ~= index and e.kind ~= "cancelled" then list[#list + 1] = e end
@@ -408,8 +409,8 @@ end
 ---@field errors table<string, fz.Error> by output
 ---@field keeps boolean whether a value that cannot be read fails only its output
 
--- The list of a map some of whose elements have failed: they are nil there, and their errors are in
--- the field `errors`, as in the result of a pool's map.
+-- The list of a map, if some of its elements have failed. These are nil in the list, and their
+-- errors are in its field `errors`, as in the result of a pool's map.
 local function read_partial(self, run, id)
   local list = id and self.plan.nodes[id].map and run:partial(id)
   if not list then return false end
@@ -439,7 +440,7 @@ local function read_value(self, results, value, name)
   return false
 end
 
--- Collect the values that leave the end.
+-- Collect the values that leave the last stage.
 local function collect_output(self, results)
   local plan, input, output = self.plan, self.input, {}
   local all_final, passed = plan.final, plan:passed(input)

@@ -16,7 +16,7 @@ local max, min, remove = math.max, math.min, table.remove
 
 ---@class fzlua.Pipeline
 ---@field input table
----@field output table the values that left the end in the last invoke
+---@field output table the values that left the last stage in the last invoke
 ---@field errors table<string, fz.Error> of the last invoke, by output
 ---@field trace fzlua.Trace|nil of the last invoke or stream that had the option `trace`
 local Pipeline = {}

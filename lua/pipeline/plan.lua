@@ -19,7 +19,7 @@ local NONE <const> = {}
 ---@field first integer number of the first output's value in the engine
 ---@field registration table
 ---@field map boolean whether it calls its function for each element of its first input
----@field cache boolean|nil whether its results are recorded, if it or its stage says so
+---@field cache boolean|nil the option `cache` of its function or stage
 
 ---@class fzlua.Plan
 ---@field graph userdata
@@ -33,8 +33,8 @@ local NONE <const> = {}
 ---@field limits table[] for nodes with their own limits: node, timeout, retries, ...
 ---@field asks boolean whether one of `limits` has a function retry_if
 ---@field caches boolean whether results of a node are recorded because of its own options
----@field final table[] name, value: outputs of functions that leave the end
----@field passes boolean whether inputs that no function makes leave the end
+---@field final table[] name, value: outputs of functions that leave the last stage
+---@field passes boolean whether inputs that no function makes leave the last stage
 ---@field defaults table|false merged options of the chain and its stages; false before the first
 ---invoke
 ---@field trace_names userdata|false of the nodes; false before the first trace
@@ -65,7 +65,7 @@ local function input(self, name, node)
 end
 
 local function add_limits(self, id, registration, defaults)
-  if not (next(registration.limits) or next(defaults)) then return end -- as of most functions
+  if not (next(registration.limits) or next(defaults)) then return end -- most functions have none
   local own
   for _, name in ipairs(check.LIMITS) do
     local value = registration.limits[name]
@@ -150,7 +150,7 @@ local function blocked(node, name, by)
     node.stage, node.outputs[1], name, by)
 end
 
--- Collect the values that leave the end, in the order of registration over all stages.
+-- Collect the values that leave the last stage, in the order of registration over all stages.
 local function add_final(self, live)
   local seen = {}
   for _, layer in ipairs(self.layers) do
@@ -248,7 +248,7 @@ function Plan.of_dag(registry, wanted)
   return self
 end
 
--- The set of names that functions make and that leave the end.
+-- The set of names that functions make and that leave the last stage.
 local function made_names(self)
   if not self._made then
     local made = {}
@@ -369,22 +369,22 @@ function Plan:check_inputs(values)
     table.concat(texts, "\n"))
 end
 
----Whether a function makes the output `name`, and the output leaves the end.
+---Whether a function makes the output `name`, and the output leaves the last stage.
 ---@param name any
 ---@return boolean
 function Plan:makes(name)
   return made_names(self)[name] ~= nil
 end
 
----Whether an input with this name leaves the end unchanged, and is kept.
+---Whether an input with this name leaves the last stage unchanged, and is kept.
 ---@param name any
 ---@return boolean
 function Plan:passes_on(name)
   return self.passes and not made_names(self)[name] and (not self.only or self.only[name] == true)
 end
 
----Set the limits of functions and stages in a run or stream that is not started, unless the options
----`given` for all of it set them.
+---Set the limits of functions and stages in a run or stream that is not started, except those that
+---the options `given` set for the whole run or stream.
 ---@param run userdata
 ---@param given table
 function Plan:set_limits(run, given)
@@ -430,9 +430,9 @@ function Plan.name_error(e, node, output)
   return e
 end
 
----The names in `values` that leave the end unchanged, sorted.
+---The names in `values` that leave the last stage unchanged, sorted.
 ---@param values table
----@return string[] that the caller does not change, because plans share an empty one
+---@return string[] that the caller must not change, because plans share an empty one
 function Plan:passed(values)
   if not self.passes then return NONE end
   local names = {}

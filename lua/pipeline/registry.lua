@@ -82,7 +82,7 @@ function Registry.parse_map(what, output, ...)
   check.type(output, "string", 1, what)
   local outputs, inputs, f, limits = Registry.parse(what, output, ...)
   if inputs and #inputs == 0 then
-    check.fail("bad argument #2 to '%s' (the first input is the list; none is named)", what)
+    check.fail("bad argument #2 to '%s' (the name of the list is missing)", what)
   end
   return outputs, inputs, f, limits
 end

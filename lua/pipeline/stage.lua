@@ -47,7 +47,7 @@ function methods:register(output, ...)
   local outputs, inputs, f, limits = Registry.parse("register", output, ...)
   if not inputs then
     if type(output) ~= "string" then
-      check.fail("bad argument #2 to 'register' (a list of outputs needs its inputs named)")
+      check.fail("bad argument #2 to 'register' (with a list of outputs, inputs must be named)")
     end
     inputs = { output }
   end

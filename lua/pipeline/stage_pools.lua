@@ -31,8 +31,8 @@ local function retire(entry)
   if entry.users == 0 then entry.pool:close() end
 end
 
--- The entry of `registry` if it has the version of the registry, enough workers, on this engine,
--- which have inherited the functions in `code`.
+-- The entry of `registry`; nil if there is none. An entry for another version of the registry,
+-- another engine or other recorded functions, or with too few workers, is removed.
 local function find(self, registry, workers, engine, code)
   local entry = self._entries[registry]
   if entry and (entry.version ~= registry.version or entry.workers < workers
@@ -44,14 +44,14 @@ local function find(self, registry, workers, engine, code)
   return entry
 end
 
----Get the pool of a registry. A new one is made if the registry has changed, or if the pool has
----fewer workers or another engine. Return it with release().
+---Get the pool of a registry. A new one is made if the registry or `code` has changed, or if the
+---pool has fewer workers or another engine. Return the entry with release().
 ---@param registry fzlua.Registry
 ---@param workers integer
 ---@param funcs function[]
 ---@param options table of the stage: init, called in each new worker, and start
 ---@param engine string|nil where its workers run
----@param code string|nil see CallKeys:code(); nil: workers with any functions will do
+---@param code string|nil see CallKeys:code(); nil: no function is recorded
 ---@return table entry `entry.pool` is the pool
 function StagePools:acquire(registry, workers, funcs, options, engine, code)
   local entry = find(self, registry, workers, engine, code)

@@ -38,7 +38,7 @@ function Events:_report(place, kind, id, pid, seconds, element)
   })
 end
 
----Pass on all events. The function may close the stream.
+---Pass on all events. The progress function may close the stream.
 function Events:report_all()
   while not self.closed do
     local place, kind, id, pid, seconds, element, n = self._runs:event()
@@ -63,7 +63,8 @@ function Events.new(runs, plan, f, total)
   }, Events)
 end
 
--- Retry the failed nodes for which the option retry_if says so. It may close the stream.
+-- Retry the failed nodes for which the function of the option retry_if returns true. This function
+-- may close the stream.
 function Stream:decide_retries()
   while not self._closed do
     local id, place, e = self._items:undecided()
@@ -148,8 +149,8 @@ function Stream:cancel()
   self:close()
 end
 
--- A source whose items are lists of values: these are the inputs of the chain, in the order in
--- which its functions read them. A list of a single value is that value as an item.
+-- A source of items, made from a source of lists of values. The values are the inputs of the chain,
+-- in the order in which its functions read them. A list of a single value becomes this value.
 local function unpacking(plan, following)
   return function()
     local values = following()
@@ -161,7 +162,7 @@ local function unpacking(plan, following)
   end
 end
 
--- A source whose items are noted if they have values that pass through the chain.
+-- A source that keeps those values of its items that pass through the chain in self._passing.
 local function noting(self, plan, following)
   local items, passing = self._items, self._passing
   local only = #plan.needs == 1 and plan:passes_on(plan.needs[1].name) and plan.needs[1].name
@@ -187,7 +188,7 @@ local function noting(self, plan, following)
   end
 end
 
--- A source with copies of those lists of a manager whose elements maps read.
+-- A source that replaces lists of a manager by copies, if a map of the chain reads their elements.
 local function copying(plan, following)
   return function()
     local item = following()

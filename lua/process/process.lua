@@ -1,8 +1,8 @@
 --- process.lua - fz.process: one function in its own process.
 --
 -- A forked process has the function and its arguments without a copy, a spawned one gets them by
--- value. wait.lua does not watch it: only join() waits for it and, unless it is a daemon, the end
--- of the script.
+-- value. wait.lua does not watch a process. Only join() waits for it, and the end of the script if
+-- the process is not a daemon.
 
 local core = require "fzlua.core"
 local made = require "fzlua.made"
@@ -66,9 +66,9 @@ local function join_children()
   end
 end
 
--- Under lua5.4 no code of this library runs at the end of the script. So the end of the state waits
--- for the processes, when it finalizes this object. Each forked process makes its own object,
--- because Lua finalizes the newest objects first.
+-- Under lua5.4 no code of this library runs at the end of the script. So the finalizer of this
+-- object waits for the processes when the Lua state is closed. Each forked process makes its own
+-- object, because Lua finalizes the newest objects first.
 local Ending = {}
 local ending
 

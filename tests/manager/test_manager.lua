@@ -216,7 +216,7 @@ tests["proxies in proxies are the same tables, cycles too"] = function()
   local c = m:dict(a)
   c.only = 1
   t.equal({ a.only, c.b == b, #m:list(b) }, { nil, true, 3 })
-  t.match(t.fails("error", m.list, m, a), "a list needs a sequence")
+  t.match(t.fails("error", m.list, m, a), "the table of the proxy is not a sequence")
 end
 
 tests["objects of classes, handles and proxies of others are values"] = function()

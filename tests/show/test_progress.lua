@@ -246,9 +246,10 @@ tests["the first value of pairs or ipairs alone is refused"] = function()
   local chain <close> = fz.chain { stage }
   local pool <close> = fz.pool(1)
   for _, following in ipairs { (pairs {}), (ipairs {}) } do
-    t.match(t.wrong(fz.progress, following, {}), "#1 to 'fz.progress' (the first value")
-    t.match(t.wrong(pool.imap, pool, print, following, {}), "#2 to 'pool:imap' (the first value")
-    t.match(t.wrong(chain.stream, chain, following, {}), "#1 to 'stream' (the first value")
+    t.match(t.wrong(fz.progress, following, {}), "#1 to 'fz.progress' (only the first value")
+    t.match(t.wrong(pool.imap, pool, print, following, {}),
+      "#2 to 'pool:imap' (only the first value")
+    t.match(t.wrong(chain.stream, chain, following, {}), "#1 to 'stream' (only the first value")
   end
 end
 
