@@ -30,7 +30,7 @@ function BatchEvents:report(kind, index, pid, seconds)
   })
 end
 
----Report all events until now. The function may close the batch.
+---Report all events until now. The progress function may close the batch.
 function BatchEvents:report_all()
   while not self.closed do
     local kind, first, n, pid, seconds = self._batch:event()

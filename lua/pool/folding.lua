@@ -2,8 +2,8 @@
 --- here.
 --
 -- A worker folds a range from a copy of the first accumulator, so that a range can be repeated by
--- another worker. The next ranges grow until one takes about RANGE_SECONDS, because each result is
--- sent and merged.
+-- another worker. Ranges grow until one takes about RANGE_SECONDS, because the result of each range
+-- is sent and merged.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -11,7 +11,7 @@ local source = require "fzlua.source"
 
 local folding = {}
 
-local RANGE_SECONDS <const> = 0.1 -- seconds of work
+local RANGE_SECONDS <const> = 0.1 -- seconds that a range should take
 local GROWTH <const> = 8 -- a range is at most this many times as long as the one before it
 local ITEMS_MAX <const>, BYTES_MAX <const> = 1 << 16, 8 << 20
 
@@ -48,7 +48,7 @@ local function read(self, range)
   while not self.ended and range.n < self.size and bytes < BYTES_MAX do
     local item = following()
     if item == nil then
-      self.ended = true -- an iterator is not called again
+      self.ended = true -- an iterator that has ended is not called again
       return
     end
     if item == source.NOTHING then item = nil end

@@ -1,7 +1,7 @@
 --- imap.lua - a lazy map: results are returned while the source is still being read.
 --
 -- core.imap holds the items and the results. Numbers, strings and booleans wait in its list, and
--- many are encoded at once when a worker is free. A table may change before that, and is therefore
+-- many are encoded together when a worker is free. A table may change before that, and is therefore
 -- encoded when it is read.
 
 local BatchEvents = require "fzlua.batch_events"

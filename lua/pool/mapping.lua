@@ -95,8 +95,8 @@ function Mapping.freeze(list, n)
   return elements
 end
 
----Retry the failed items of a batch for which `f`, the option retry_if, says so. It may close the
----owner of the batch.
+---Retry the failed items of a batch for which `f`, the option retry_if, returns true. `f` may close
+---the owner of the batch.
 ---@param owner table with _closed
 ---@param batch userdata
 ---@param f fun(e: fz.Error): boolean
@@ -157,8 +157,8 @@ end
 -- Store the results that have arrived, and record them.
 local function take(self)
   if not self.batch:news() then return end
-  -- The list is made only now, not before the fork, because this is fresh memory that workers need
-  -- not share.
+  -- The list is made after the fork of the workers. They would share the memory of an older list,
+  -- so that the first write to each of its pages would copy the page.
   self.values = self.values or self.batch:list()
   if not self._cache then return self.batch:take(self.values, self.errors) end
   local cache, values, ranges = self._cache, self.values, {}

@@ -62,7 +62,7 @@ function Pool.new(options, here)
       exit = exit, start = options.start, engine = options.engine,
     },
   }, Pool)
-  for _, name in ipairs(check.LIMITS) do -- most pools have none
+  for _, name in ipairs(check.LIMITS) do -- most pools set none, and need no table
     if options[name] ~= nil then
       self._limits = self._limits or {}
       self._limits[name] = options[name]
@@ -206,8 +206,8 @@ local function cache_of(self, what, f, options)
     "call")
 end
 
--- Call f(...) in a worker, and wait for all its results. A call that needs nothing else goes to the
--- engine at once, because what is in Lua would take longer than the rest.
+-- Call f(...) in a worker, and wait for all its results. The first lines are a fast path for a call
+-- that needs nothing else, because the other lines would take longer than the call in the engine.
 function Pool:apply(f, ...)
   if getmetatable(self) == Pool and self._direct and not self._closed and not command_line.trace
       and type(f) == "function" and wait.alone() then
@@ -266,7 +266,7 @@ end
 local function settle(self, id)
   local result = forget(self, id)
   if not result then return end
-  result._pumping = true -- so that a wait for it raises an error now
+  result._pumping = true -- so that an __fzunpack that waits for this result gets an error
   local values = table.pack(unprotect(pcall(result._owner.outcome, result._owner)))
   result._pumping = nil
   if result._cache then
@@ -436,7 +436,7 @@ function Work:done()
   return pool._core:pending() == 0 and next(pool._results) == nil
 end
 
--- The object that join() waits for after that, if workers call an exit function.
+-- The object that join() waits for after all work, if workers call an exit function.
 local Leaving = {}
 Leaving.__index = Leaving
 

@@ -15,18 +15,18 @@ local log = require "fzlua.log"
 ---@field _pid integer of the process that made it: a fork of it writes nothing
 ---@field _report string|nil the name of a page to write at the end
 ---@field _explains boolean|nil whether to print what bounded the run at the end
----@field _plans fzlua.RunPlan[] for these two
----@field _known table<fzlua.Plan, boolean> which plans these are
+---@field _plans fzlua.RunPlan[] graphs for the page and the explanation
+---@field _known table<fzlua.Plan, boolean> plans whose graph is in `_plans`
 ---@field _jobs integer the most functions at once of a run
 ---@field _changes table[]|nil what each stage of the last chain did to the values
 local Trace = { __name = "fzlua.Trace", __fzpack = false } -- cannot be sent
 
--- Graphs that are kept for a page.
+-- Most graphs that are kept for a page.
 local PLANS_MAX <const> = 20
 
 ---@class fzlua.TraceOptions
----@field path string|boolean|nil the name of a file, whose end is its format
----@field keeps boolean|nil whether it is a list, too
+---@field path string|boolean|nil the name of a file, whose extension is its format
+---@field keeps boolean|nil whether the records are kept as a list, too
 ---@field report string|nil the name of the page of the run
 ---@field explains boolean|nil
 ---@field title string|nil of the page
@@ -176,8 +176,8 @@ local function explain(self)
   self._explains = false
 end
 
----End the file, and write the page. What they lack is logged, because the results of the run are
----there.
+---End the file, and write the page. Errors are logged and not raised, because the run itself has
+---not failed.
 function Trace:close()
   local e = self._records:close()
   if e then log.warn("%s; the trace is incomplete", e.message) end

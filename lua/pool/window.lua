@@ -79,7 +79,8 @@ function Reader:paused()
   wait.wake(window)
 end
 
--- Whether the caller runs in a coroutine of the script. The source may yield to its resumer.
+-- Whether the caller runs in a coroutine of the script. The source may yield to the function that
+-- has resumed this coroutine.
 local function in_generator()
   local co, is_main = coroutine.running()
   local task = scheduler.current()
@@ -141,7 +142,7 @@ local function fail(self)
   error(e, 0)
 end
 
--- No result will come: return the end, or raise the reason.
+-- End the loop, because no result will come. Raises the error that was the reason, if there is one.
 local function finish(self)
   if self._failed and not self._closed then fail(self) end
   local e = not self._closed and self:whole() or self._cut

@@ -77,10 +77,10 @@
     add("Peak memory", bytes(s.peak));
   }
 
-  // What scrolls can be scrolled by keys.
+  // Elements that scroll get the focus, so that keys can scroll them.
   const scroller = (holder, label) => set(holder, { tabindex: 0, role: "region", "aria-label": label }, []);
 
-  // The rows of the columns: those that are connected to near rows of the column before are near.
+  // The rows of the nodes in their columns: sorted by the mean row of their makers, for short edges.
   function place(graph) {
     const columns = [], rows = [];
     graph.nodes.forEach((node, i) => (columns[node.column] ||= []).push(i));
@@ -250,7 +250,7 @@
 
   // columns: [title, value of a row, text of the value or nothing: it is a text]
   function table(holder, all, rows, sorted) {
-    // A column that says nothing of any row is left out.
+    // Leave out a column that is empty in all rows.
     const columns = all.filter(([, value, , optional]) => !optional || rows.some((row) => value(row)));
     const body = el("tbody", {}), heads = [];
     let by = columns.indexOf(all[sorted]), down = true, shown = rows;

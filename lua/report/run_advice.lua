@@ -111,8 +111,8 @@ local function previous(run, call, first_of)
   return found
 end
 
--- The items of one stream. A call without makers is an entry of its item: it waits until the item
--- that is `window` before its own is done.
+-- The stream of a call. The entries of a stream are its calls that need no other call of their
+-- item. Such a call waits until the item that is `window` places before its own is done.
 local function stream_of(streams, plan, call)
   local stream = streams[plan]
   -- The chain has streamed another source before.
@@ -262,7 +262,8 @@ function run_advice.read(source)
 end
 
 local function add_stages(lines, run, wall)
-  local stages = table.move(run.stages, 1, #run.stages, 1, {}) -- calls have their numbers
+  -- Sort a copy, because calls refer to run.stages by number.
+  local stages = table.move(run.stages, 1, #run.stages, 1, {})
   table.sort(stages, function(a, b) return a.busy / a.n > b.busy / b.n end)
   for i = 1, min(#stages, 5) do
     local s = stages[i]
@@ -272,7 +273,7 @@ local function add_stages(lines, run, wall)
   end
 end
 
--- The cost of small calls beside their own work.
+-- Add the cost of small calls beside their own work.
 local function add_chunks(lines, run)
   for _, s in ipairs(run.stages) do
     local each, idle = s.busy / s.calls, max(s.busy - s.cpu, 0) / s.calls
@@ -284,8 +285,8 @@ local function add_chunks(lines, run)
   end
 end
 
--- What would change. The simulation has calls only: starts of workers, and what this process does
--- between calls, remain.
+-- Add the predictions for other settings. The simulation has only calls. The time for starts of
+-- workers, and for what this process does between calls, is added unchanged.
 local function add_gains(lines, run, wall)
   local gains, model = run_advice.gains(run)
   local rest = max(wall - model, 0)

@@ -201,7 +201,7 @@ local function histogram(group, number)
     p95 = quantile(group.times, group.weights, 0.95) }
 end
 
--- Merge spans of a worker that are closer than `gap` and of one kind. Sorted by their starts.
+-- Merge spans of a worker that are closer than `gap` and of one kind. `spans` is sorted by starts.
 local function merge(spans, gap)
   local merged, last = {}, nil
   for _, span in ipairs(spans) do
@@ -237,7 +237,8 @@ local function merge_all(workers, wall)
   return spans, gap
 end
 
--- A worker of one stage has its name, too.
+-- The label of a worker. If the worker worked for one stage only, the label begins with the name of
+-- the stage.
 local function label_of(worker)
   if worker.mixed or worker.group.name == "dag" then return worker.name end
   return worker.group.name .. " " .. worker.name
@@ -397,9 +398,9 @@ end
 
 ---@class fzlua.RunPlan the graph of an invoke or a stream
 ---@field nodes table[] stage, name, layer, `before`: the numbers of the nodes that it needs
----@field staged boolean whether it is that of a chain
+---@field staged boolean whether it is the graph of a chain
 ---@field window integer|nil of a stream: how many items are under way
----@field is_window_fixed boolean|nil whether the script has chosen it
+---@field is_window_fixed boolean|nil whether the script has set `window`
 
 ---@class fzlua.RunSource
 ---@field records table a list of fzlua.TraceEvent

@@ -1,8 +1,8 @@
 --- simulation.lua - replays recorded calls with other numbers of workers, chunks or speeds.
 --
--- A model: a call takes as long as it took, and starts as soon as the calls that it needs are done,
--- one of the `jobs` places is free, and its stage has a free worker. Calls wait in the order of
--- their numbers.
+-- In the model a call takes as long as it took. It starts as soon as the calls that it needs are
+-- done, one of the `jobs` places is free, and its stage has a free worker. Calls wait in the order
+-- of their numbers.
 
 local simulation = {}
 
@@ -11,7 +11,7 @@ local simulation = {}
 ---@field group integer number of its stage
 ---@field before integer[] numbers of the calls that it needs
 ---@field pause number|nil seconds between the last of these and the call: before a retry
----@field from number|nil it starts no earlier, in seconds: a call from outside of all graphs
+---@field from number|nil earliest start in seconds, for a call that is in no graph
 
 ---@class fzlua.SimulatedRun
 ---@field jobs integer calls at once

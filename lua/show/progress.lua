@@ -2,9 +2,9 @@
 --
 -- A panel has the lines that start and end together: one map, or the stages of one chain. Its
 -- `sample` function sets their counts before they are shown, so that items cost nothing. On a
--- terminal the lines of all panels stay below the output, and a ticker of the loop has them drawn
--- again. Elsewhere they are written to the log every few seconds. At its end a panel leaves one
--- plain line for each of its lines.
+-- terminal the lines of all panels stay below the output, and a timer draws them again. Elsewhere
+-- they are written to the log every few seconds. At its end a panel leaves one plain line for each
+-- of its lines.
 --
 -- Only the script's own process shows anything.
 
@@ -49,7 +49,7 @@ local function estimate(line, now, seconds)
   line.before, line.at = ended, now
 end
 
--- Set the counts of the lines. False if the counted object was collected or closed.
+-- Set the counts of the lines. Returns false if the counted object was collected or closed.
 local function sample(panel)
   local counted, now = panel.counted[1], core.now()
   if counted == nil then return false end
