@@ -28,7 +28,7 @@ local function call(f, ...)
   if f then callback.call("a callback", f, ...) end
 end
 
--- In another process the result would never arrive.
+-- Raise in a process that has not started the call, because the result never arrives there.
 local function check_owner(self)
   if self:done() or self._pid == core.pid() then return end
   Error.raise("closed", "the result belongs to the process that started the call")

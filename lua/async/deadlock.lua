@@ -19,7 +19,7 @@ core.on_fork(function() servers = setmetatable({}, { __mode = "k" }) end)
 local FIRST <const> = 20 -- most tasks that the message lists
 
 -- Where the task waits: "at script.lua:12". The frames of this library are skipped. If the function
--- of the task has ended in a tail call, there is no other frame.
+-- of the task has ended in a tail call, there is no other frame, and its definition is named.
 local function position(task)
   local co, f = task._co, task._f
   for level = 0, math.huge do

@@ -1,4 +1,4 @@
---- future.lua - the result of work that may not have ended yet; it is kept when it was read.
+--- future.lua - the results of work that may not have ended yet; they can be read more than once.
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
@@ -14,7 +14,7 @@ Future.__name = "fzlua.Future"
 Future.__fzpack = false -- cannot be sent
 Future.is_list = true -- a future is itself the list of its waiters
 
-Future._cancel = false -- called once if it is cancelled before it is done
+Future._cancel = false -- called once if the future is cancelled before it is done
 Future._state = false -- "result", "error"; false: pending
 Future._settable = false -- true if the script settles the future
 Future._pumping = false -- true while callbacks of the work run
@@ -98,7 +98,7 @@ function Future:_set_error(e)
   if not self._awaited then note_unawaited(self, e) end
 end
 
--- Raise unless the script settles the future, which is pending.
+-- Raise unless the future is pending, and the script is to settle it.
 local function check_settable(self, method)
   check_self(self, method)
   if self._state then Error.raise("error", "the future already has a result or an error") end

@@ -137,7 +137,7 @@ local function note_traceback(task, e, co)
   task._traceback = origin.extend(e, core.traceback(co))
 end
 
--- The task has raised `e`: close its variables, one of which may raise another error.
+-- End a task that has raised `e`: close its variables, one of which may raise another error.
 local function fail(task, e)
   local co = task._co
   pcall(note_traceback, task, e, co) -- there may be no memory

@@ -1,7 +1,7 @@
 --- task.lua - functions that take turns in one process, and their futures.
 --
--- A task is a future that is settled by a coroutine. wait.lua has its waits, scheduler.lua decides
--- when it runs.
+-- A task is a future that is settled by a coroutine. wait.lua suspends it while it waits, and
+-- scheduler.lua decides when it runs.
 
 local Collector = require "fzlua.collector"
 local Error = require "fzlua.error"
@@ -49,7 +49,7 @@ end
 
 -- End the coroutine of a task that does not run.
 local function close(self)
-  -- Made first: without memory for it the task goes on.
+  -- Make the error first: if there is no memory for it, the task continues.
   local cancelled = Error.new { kind = "cancelled", message = "the task was cancelled" }
   local ok, e = waiters.end_task(self)
   if not self._state then self:_set_error(cancelled) end
@@ -138,7 +138,7 @@ local function first_results(futures)
   return results
 end
 
--- Wait for all futures; raises the first error in time. Returns false if the time ran out.
+-- Wait for all futures; raises the error that comes first. Returns false if the time ran out.
 local function await_all(futures, timeout)
   local at = timeout and core.now() + timeout
   local collector <close> = Collector.new(futures)

@@ -51,8 +51,8 @@ local function any_of(nodes, wants)
   return false
 end
 
----The cache of an invoke or a stream; nil if no function of the plan takes part, or the file cannot
----be used.
+---The cache of an invoke or a stream; nil if no function of the plan is to be recorded, or if the
+---file cannot be used.
 ---@param plan fzlua.Plan
 ---@param states table[] of its stages
 ---@param options table of the whole run
@@ -276,7 +276,7 @@ function CallCache:fail(id, e, item)
   if item > 0 then self._store:flush() end
 end
 
----An item of a stream has ended.
+---Drop the state of an item of a stream, which has ended.
 ---@param item integer
 function CallCache:forget(item) self._items[item] = nil end
 

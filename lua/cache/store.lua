@@ -592,7 +592,7 @@ function Store:calls(name)
       = '.' || CAST(?1 AS TEXT) ORDER BY tick DESC]], name)
 end
 
----The names of functions with a failure, by their name with or without the stage.
+---The failures of the functions that have this name, with or without their stage.
 ---@param name string
 ---@return table[] rows of name, message, made
 function Store:failures(name)

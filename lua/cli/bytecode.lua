@@ -76,7 +76,7 @@ end
 
 local function read_instruction(self) return self:unpack(self.instruction) end
 
--- An upvalue: whether it is a local variable of the function around, and its index there.
+-- Read an upvalue: whether it is a local variable of the enclosing function, and its index there.
 local function read_upvalue(self)
   local upvalue = { in_stack = self:byte() ~= 0, index = self:byte() }
   self:byte() -- skip the kind of the upvalue

@@ -82,7 +82,7 @@ local function add_script(steps, options, args, host)
     or function(result) return finish_script(options, args, host, result) end
 end
 
--- The value of --trace or --report, if it is given.
+-- Check the value of --trace or --report, if it is given.
 local function check_file(name, path)
   if not path then return end
   local ok, e = pcall(require "fzlua.check".option, name, path, "fzlua")

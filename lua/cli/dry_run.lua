@@ -47,7 +47,7 @@ local function elements_text(keys, store, plan, node, call, values)
   return ("; %d of %d elements are recorded"):format(count, n)
 end
 
--- Decide about one node after its makers. Returns action and reason.
+-- Decide about one node, after the nodes that make its inputs. Returns action and reason.
 local function decide(keys, store, plan, node, values)
   if not CallCache.wants(node, keys.options) then return "run", "it is not recorded" end
   if keys.why[node.id] then return "run", "it cannot be recorded: " .. keys.why[node.id] end

@@ -1,8 +1,8 @@
 --- global_check.lua - finds globals that functions of workers set, or that do not exist.
 --
 -- A global that a worker sets is lost with the worker, and the script never sees it. Globals that
--- exist in the script, or that its main chunk sets, are not reported: a function may use them as a
--- store of its worker.
+-- exist in the script, or that its main chunk sets, are not reported: a function may use them to
+-- keep values in its worker.
 
 local Findings = require "fzlua.findings"
 local bytecode = require "fzlua.bytecode"

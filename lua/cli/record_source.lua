@@ -112,7 +112,7 @@ local function length_of(text, separator, records)
   return at
 end
 
----The records `first` to `last` of a block as a block.
+---A block with the records `first` to `last` of another block.
 ---@param block fzlua.RecordBlock
 ---@param first integer
 ---@param last integer

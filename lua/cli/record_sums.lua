@@ -59,7 +59,7 @@ function record_sums.new(careful)
   return setmetatable({ acc = acc, keep = keep, _changes = changes, _kept = kept }, Sums)
 end
 
----The current line has failed: drop its changes.
+---Drop the changes of the current line, which has failed.
 function Sums:drop()
   for key in next, self._changes or {} do self._changes[key] = nil end
 end

@@ -122,7 +122,8 @@ local function compile(self, options)
   return self.loop ~= nil, message
 end
 
--- The current record has failed: repeat it, or note the failure. Returns whether to go on.
+-- Handle the failure of the current record: repeat it, or note the failure. Returns whether to
+-- continue.
 local function handle(self, failures, e)
   if Error.is(e) and FATAL[e.kind] then error(e, 0) end
   local at = self.records:at()

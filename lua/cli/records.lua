@@ -205,8 +205,8 @@ end
 ---@return integer status exit status
 function records.run(options, files, host)
   check_options(options)
-  -- Blocks are long strings, which make the heap look grown. The full collections that this would
-  -- cause take a tenth of the time of a short loop.
+  -- Blocks are long strings, which soon double the size of the heap. With the default limit this
+  -- would start full collections, which take a tenth of the time of a short loop.
   collectgarbage("generational", 50, 300)
   local job = new_job(options, host)
   if not files[1] then files = { "-" } end

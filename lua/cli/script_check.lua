@@ -100,7 +100,7 @@ local function check_inputs(self, pipeline, plan, values)
   end
 end
 
--- The functions of all stages.
+-- Check the functions of all stages.
 local function check_functions(self, pipeline)
   local states = pipeline:_states()
   for _, state in ipairs(states) do self._globals:declare(state.options.init, true) end
@@ -152,7 +152,7 @@ end
 
 -- Print the findings; returns the exit status.
 local function finish(self)
-  require "fzlua.log".level = "off" -- tasks in which a start was refused fail
+  require "fzlua.log".level = "off" -- else the errors of tasks whose calls were refused are logged
   self._host.restore_output()
   return self._findings:print() and report.OK or report.FAILED
 end

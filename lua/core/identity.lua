@@ -4,7 +4,7 @@ local core = require "fzlua.core"
 
 local identity = {}
 
-local current -- pid of the process that set the name; a forked worker has another one
+local current -- name, pid and worker number; a forked worker has another pid, and gets a new name
 
 ---Name this process.
 ---@param name string

@@ -104,7 +104,8 @@ local function set_inputs(run, needs, input)
   end
 end
 
--- Make the run and start it. Sets self.run at once, so that an error can close it.
+-- Make the run and start it. Sets self.run before all else, so that the run is closed after an
+-- error.
 local function start_run(self, given)
   local plan, merged, entries, pools = self.plan, self.options, self._entries, {}
   for i = 1, #entries do pools[i] = entries[i].pool end
@@ -494,7 +495,7 @@ local function leave(self, run, output, errors)
   self.owner:_ended(self, output, errors)
 end
 
--- The run has ended: notify the owner and settle the future, also if memory runs out meanwhile.
+-- Notify the owner of the end of the run, and settle the future, even if memory runs out.
 function Invocation:_settle()
   local run, errors, none = self.run, {}, {}
   if run then wait.unwatch(run:id()) end

@@ -57,7 +57,7 @@ function Registry.parse(what, output, ...)
   return outputs, inputs, f, check.options(options, check.FUNCTION, arg + 1, what)
 end
 
--- The set of inputs that the option names.
+-- The set of inputs that the option `optional` names.
 local function optional_inputs(outputs, inputs, option)
   if not option then return nil end
   local is_input, optional = {}, {}
@@ -94,8 +94,8 @@ local function described(f)
   return ("the function at %s:%d"):format(info.short_src, info.linedefined)
 end
 
----Raise if an output has a function that was registered since the last plan and so has never run:
----it would be lost without a message. At the prompt a name may be defined again at any time.
+---Raise if an output already has a function that was registered since the last plan, and so has
+---never run: it would be replaced without a message. At the prompt this is allowed.
 ---@param outputs string[]
 ---@param f function
 function Registry:check_new(outputs, f)

@@ -142,7 +142,7 @@ function Stream:release()
   self._owner._streams[self] = nil
 end
 
----The chain is closed: let the loop raise an error.
+---Close the stream, because the chain is closed: the loop raises an error.
 function Stream:cancel()
   if self._closed then return end
   self._cut = Error.new { kind = "cancelled", message = "the chain was closed" }

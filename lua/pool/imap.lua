@@ -31,7 +31,7 @@ function Imap:leave()
   self._recorded:release()
 end
 
--- The source, with the recorded results of its items.
+-- A source that gives core.imap the recorded result of each item that has one.
 local function recalling(recorded, items, following)
   return function()
     local item = following()

@@ -50,7 +50,7 @@ function Pool.new(options, here)
   options.on_error = options.on_error or "stop"
   made.used = true
   local slots <close> = core.slots(workers) -- the pool keeps the slots
-  local exit_function = options.exit -- the options are not sent to a spawned worker
+  local exit_function = options.exit -- so that `options` is no upvalue of the function below
   local exit = exit_function
     and function() callback.call("an exit function", exit_function) end
   local self = setmetatable({

@@ -26,8 +26,8 @@ local function of_list(list)
   return { next = following, packed = false, n = n }
 end
 
--- The source for an iterator with a state or a control value. It is called as a for loop calls it,
--- and an item is the list of all values that it returns.
+-- The source for an iterator. If the iterator has a state or a control value, it is called as a for
+-- loop calls it, and an item is the list of all values that it returns.
 local function of_iterator(iterator, state, control, closing)
   if state == nil and control == nil then
     return { next = iterator, packed = false, closing = closing }

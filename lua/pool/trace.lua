@@ -103,7 +103,7 @@ function Trace.start(plan, options)
   return own
 end
 
----The page of the run shows what each stage did to the values.
+---Keep what each stage did to the values, if a page of the run will be written.
 ---@param options table of the run
 ---@param rows fun(): table[]
 function Trace.add_changes(options, rows)

@@ -180,7 +180,7 @@ local function quantile(times, weights, part)
   return order[1] and times[order[#order]] or 0
 end
 
--- Powers of two of microseconds.
+-- The bin of a duration in the histogram: bin n begins at 2^n microseconds.
 local function bin_of(took)
   local bin = 0
   while took >= 2 and bin < 40 do took, bin = took // 2, bin + 1 end

@@ -98,7 +98,7 @@ function simulation.time(calls, run)
       waiting[calls[i].group] = waiting[calls[i].group] or {}
       push(waiting[calls[i].group], i, i)
     end
-    -- Later stages come first, because they lead to the end.
+    -- Calls of later stages start first, so that items that have begun end sooner.
     local groups = {}
     for group in pairs(waiting) do groups[#groups + 1] = group end
     table.sort(groups, function(a, b) return a > b end)
