@@ -57,7 +57,7 @@ local LAZY = {
 }
 
 -- Register these classes now, because a message may contain their objects before this process has
--- loaded fzlua.json and fzlua.proxy.
+-- loaded the modules of the classes.
 core.register_class("fzlua.Object", { __name = "fzlua.Object", __jsontype = "object" })
 core.register_class("fzlua.File", {
   __fzunpack = function(path) return require "fzlua.file".new(path) end,

@@ -21,8 +21,7 @@ function callback.call(what, f, ...)
   return ok, e
 end
 
----Whether a failed job is tried again, as the function of the option retry_if decides; false if
----that raises.
+---Whether `f`, the option retry_if, decides that a failed job is tried again; false if `f` raises.
 ---@param f fun(e: fz.Error): boolean
 ---@param e fz.Error
 ---@return boolean

@@ -25,8 +25,8 @@ Task.__name = "fzlua.Task"
 Task.__fzpack = false -- cannot be sent
 
 -- A task that has not started. It has all fields that a wait uses, so that the table does not grow,
--- and because a field of the task is found faster than one of its class. They are as many as fit
--- into the memory of the table.
+-- and because a field of the task is found faster than one of its class. Further fields would
+-- double the size of the table, which has room for 16.
 local function new()
   return setmetatable({
     _co = false, _number = false, _own = false, _f = false, _parked = false, _index = false,

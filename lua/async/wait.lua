@@ -199,7 +199,7 @@ local function earlier(a, b)
   return a or b
 end
 
--- Run tasks, and turn the loop until an object changes, a task is ready or it is `at`.
+-- Run tasks, and turn the loop until an object changes, a task is ready or the time is `at`.
 local function turn(object, at)
   local seen = core.wake_count()
   local next_at, ran = scheduler.run()

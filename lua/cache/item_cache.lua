@@ -15,8 +15,9 @@ local ItemCache = {}
 ItemCache.__index = ItemCache
 ItemCache.__name = "fzlua.ItemCache"
 
--- The version of the encoding of values: results in another encoding have other keys.
 local TOGETHER <const> = 512 -- number of elements that are looked up together
+
+-- The version of the encoding of values: results in another encoding have other keys.
 local FORMAT <const> = core.encode(nil):byte(1)
 
 local function reason(e)

@@ -51,7 +51,8 @@ end
 
 local HEADER <const> = "\27Lua\x54\0\x19\x93\r\n\x1a\n"
 
--- Skip the header; `instruction`, `integer` and `number` are the sizes of these types.
+-- Skip the header. Set `instruction`, `integer` and `number` to the formats of these types for
+-- string.unpack().
 local function read_header(self)
   if self.bytes:sub(1, #HEADER) ~= HEADER then error("not the bytecode of Lua 5.4", 0) end
   self.at = #HEADER + 1

@@ -74,8 +74,7 @@ local function decide(keys, store, plan, node, values)
   return "recorded", ""
 end
 
--- Call visit(node) for all nodes in their order, but for makers before the nodes that read from
--- them.
+-- Call visit(node) for all nodes in their order, but for each node after the makers of its inputs.
 local function each_node(plan, visit)
   local seen = {}
   local function go(id)

@@ -19,7 +19,7 @@ local function describe()
   return cpu_count(), file and file:read "n" or "-"
 end
 
--- Start to ask a node. Returns a function that waits and returns its row.
+-- Start to ask a node. Returns a function that waits for the answer, and returns the node's row.
 local function ask(node)
   if node.state then
     return function()

@@ -64,7 +64,7 @@ function Sums:drop()
   for key in next, self._changes or {} do self._changes[key] = nil end
 end
 
--- The types of keys, with which a line of the output can begin.
+-- The types that a key may have, because a line of the output begins with a key.
 local KEYS <const> = { string = true, number = true, boolean = true }
 
 ---Return the sums and begin anew. Raises if a sum is not a number, or if its key cannot be printed.

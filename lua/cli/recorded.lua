@@ -109,8 +109,8 @@ local function check_failed(path, names)
   end
 end
 
----Let all functions run in this process, with the recorded results of those before them, so that a
----function that failed does so here.
+---Set the options so that functions without a recorded result run in this process. A function that
+---has failed then fails here, where it can be debugged.
 ---@param options fzlua.CommandLine
 function recorded.debug_failed(options)
   local run = options.run

@@ -186,7 +186,7 @@ local function looks_for_help(self, text)
   return self.keeps and name and LEAVES[name] and rawget(_G, name) == nil
 end
 
----What to do with an input: the chunk, and what gets its results.
+---Convert an input to a chunk to run, and a function that gets the results of the chunk.
 ---@param text string
 ---@return function|nil chunk
 ---@return function|nil after

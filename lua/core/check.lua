@@ -255,7 +255,7 @@ local function engine(value, option, what)
   return value
 end
 
--- option -> function(value, option, call) -> the value in fzlua's form
+-- option -> function(value, option, call) -> the checked and converted value
 local OPTIONS = {
   name = of_type "string",
   init = of_type "function",
@@ -366,7 +366,7 @@ function check.option(name, value, what)
   return OPTIONS[name](value, name, what)
 end
 
----Check a table of options; returns a copy with the values in fzlua's form.
+---Check a table of options; returns a copy with the checked and converted values.
 ---@param options table|nil
 ---@param allowed table<string, boolean> one of the sets above
 ---@param arg integer number of the argument

@@ -1,4 +1,4 @@
---- error.lua - fz.Error, which all failures raise except wrong arguments.
+--- error.lua - fz.Error, the error of all failures except wrong arguments.
 --
 -- C makes these errors, too (core.Error is their metatable); this module defines their text. The
 -- callers that know the stage, the output or the item set these fields.

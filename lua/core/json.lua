@@ -261,8 +261,8 @@ local function refuse(writer, key, why)
   return "null"
 end
 
--- Functions that return the text of a value, or an integer; the key is its type. The arguments are
--- the writer, the value, and its key in the table that contains it.
+-- By type of a value: functions that return its text, or the value itself if it is an integer. The
+-- arguments are the writer, the value, and its key in the table that contains it.
 local TEXT = setmetatable({}, {
   __index = function(_, kind)
     return function(writer, _, key)

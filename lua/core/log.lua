@@ -72,7 +72,8 @@ local function read_level()
   local name = os.getenv "FZLUA_LOG"
   set_level(RANKS[name] and name or DEFAULT)
   if name and not RANKS[name] then
-    write("WARN", "FZLUA_LOG is %q, not debug, info, warn, error or off", name)
+    write("WARN", "FZLUA_LOG is %q, not debug, info, warn, error or off: the level is %s", name,
+      DEFAULT)
   end
 end
 

@@ -169,7 +169,7 @@ function Proxy:__len()
   return ask(self, self[CLASS].length)
 end
 
----Iterate over the contents at the beginning of the loop; a list in order.
+---Iterate over the contents that the table has at the start of the loop; over a list in order.
 function Proxy:__pairs()
   local all, at = ask(self, "all"), -1
   return function()
@@ -201,7 +201,8 @@ function proxy.serve(find)
   find_table = find
 end
 
--- Bytes from outside this run may name any object, but cannot contain queues.
+-- Bytes from outside this run may name any object. They cannot contain queues, so that a proxy
+-- without a queue is refused.
 function Proxy.__fzunpack(packed)
   local server, pid, questions, spare, class, object = table.unpack(packed, 1, 6)
   if check.typename(questions) ~= "fzlua.Queue" then error("not a proxy of this run", 0) end

@@ -19,7 +19,7 @@ end
 
 chain.is = is_chain
 
--- Append `operand`, a stage or the stages of a chain; false for other values.
+-- Append `operand`, a stage or the stages of a chain. Returns false for other values.
 local function append(stages, operand)
   if stage.is(operand) then
     stages[#stages + 1] = operand

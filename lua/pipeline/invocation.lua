@@ -232,7 +232,7 @@ local function report_elements(self, kind, id, pid, seconds, index, n)
 end
 
 -- Pass all events to the progress function, which may cancel the run. Once the list of a map is
--- known its elements count instead of the map.
+-- known, its elements count instead of the map.
 local function report_events(self)
   local run = self.run
   while self.run == run do

@@ -179,7 +179,7 @@ function Pipeline:call(input, options)
   return start(self, "invoke", input, options):wait()
 end
 
--- The first limit without `inflight`: twice as many items as functions can run at once.
+-- The limit of items without the option `inflight`: twice as many as functions can run at once.
 local function first_limit(jobs, counts)
   local workers = 0
   for _, count in ipairs(counts) do workers = workers + count end

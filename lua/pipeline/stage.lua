@@ -56,7 +56,7 @@ function methods:register(output, ...)
   return f
 end
 
--- Call `f` for each element of a list, each call a job of its own.
+-- Register `f`, which is called for each element of a list, each call a job of its own.
 function methods:map(output, ...)
   local outputs, inputs, f, limits = Registry.parse_map("map", output, ...)
   local state = self[STATE]

@@ -82,7 +82,8 @@ local function measure(self, range, seconds)
   self.size = math.max(1, math.floor(math.min(fitting, range.n * GROWTH, ITEMS_MAX)))
 end
 
--- Set the index of the item that an error is about. If a worker died, it is unknown.
+-- Set the index of the item that an error is about. If a worker died, the index is unknown, and the
+-- message names the range.
 local function name_item(e, range)
   if not Error.is(e) then return e end
   local item = e.item or range.n == 1 and 1

@@ -34,7 +34,7 @@ local kept = {}
 ---A pool of worker processes.
 ---@param options? integer|table number of workers, or: workers, init, exit, idle, max_tasks,
 ---timeout, retries, backoff, memory, retry_if, on_error, seed, progress, inflight. A worker calls
----`init` before its first job, and `exit` when it ends in good order; `idle` is in seconds
+---`init` before its first job, and `exit` when it ends normally; `idle` is in seconds
 ---@param here? boolean for the library: call all functions in this process
 ---@return fzlua.Pool
 function Pool.new(options, here)

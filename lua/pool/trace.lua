@@ -111,7 +111,7 @@ function Trace.add_changes(options, rows)
   if trace and trace._report then trace._changes = rows() end
 end
 
--- Names by label.
+-- Names of calls for core.trace, by label.
 local calls = {}
 
 ---The name of a call of a function of the user.
@@ -136,8 +136,8 @@ function Trace.of_call(what, f)
   return trace._records, calls[label]
 end
 
--- Facts about where the run was. Arguments and passwords of URLs are left out, because pages are
--- passed on.
+-- Facts about the environment of the run. Arguments, and passwords of URLs, are left out, because
+-- users send pages to others.
 local function environment(self)
   local facts = {
     { "Run", self._title }, { "Version", self._version or _VERSION },

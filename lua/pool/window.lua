@@ -58,7 +58,7 @@ local function fill(items, following, of)
   until not seconds or not of.window or of.window._closed
 end
 
----Handle the end of the reader: the source was read, or has raised an error. Called by
+---Handle the end of the reader: the source was read to its end, or has raised an error. Called by
 ---scheduler.lua.
 function Reader:finish(ok, e)
   local window = self._of.window
@@ -106,7 +106,7 @@ local function start_reading(self)
     reader, task and task._number or 0, fill, self._items, self._next, self._weak)
 end
 
--- Decide about failed items, and pass on the events of all items that have changed.
+-- Record and look up results, decide about failed items, and pass on events.
 local function call_back(self)
   self._pumping = true
   local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
@@ -166,7 +166,7 @@ local function return_result(self, number, value, ...)
   return number, self:complete(number, value)
 end
 
--- Whether a result is ready, or none will come.
+-- Whether a result is ready, or the window is closed.
 local function is_settled(self)
   return self._closed or self._items:ready()
 end

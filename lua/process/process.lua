@@ -22,8 +22,8 @@ Process.__fzpack = false -- cannot be sent
 --
 --   pid       pid of this process
 --   path      "" in the script, "1:" in its first process, "1:2:" in the second process of that one
---   children  processes that were started and are not known to have ended, in order; running ones
---             are not collected because they are here
+--   children  processes that were started and are not known to have ended, in order. The list keeps
+--             them from being collected while they run
 --   count     number of processes made, for their names
 local state
 
@@ -47,7 +47,7 @@ local function prune()
   return live
 end
 
--- The living children, after the deaths of the others were handled.
+-- Handle the deaths of children, and return the living ones.
 local function live_children()
   core.poll()
   return prune()

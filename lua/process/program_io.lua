@@ -98,7 +98,8 @@ local function feed(self)
   self.program:feed(piece)
 end
 
----Until the end of the program: pass on its output, and write the next input when it has read all.
+---Pass on the output of the program until its end, and write the next piece of input when the
+---program has read the piece before.
 function ProgramIO:run()
   local program = self.program
   local id = program:id()
@@ -108,7 +109,7 @@ function ProgramIO:run()
   local ended
   repeat
     wait.until_done(self)
-    ended = program:done() -- true only if the program has not written anything since
+    ended = program:done() -- checked first, so that pass_on() gets the last output
     pass_on(self)
     if program:hungry() then feed(self) end
   until ended

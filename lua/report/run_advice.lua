@@ -208,7 +208,7 @@ local function add_path(lines, run, wall)
     :format(#path, seconds(sum), seconds(wall), 100 * sum / wall, table.concat(names, ", "))
 end
 
--- The seconds of a simulation of the calls with a change.
+-- Simulate the calls with changed settings; returns the seconds that they take together.
 local function predict(run, change)
   local workers = {}
   for i, stage in ipairs(run.stages) do workers[i] = stage.n end

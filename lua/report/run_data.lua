@@ -58,7 +58,8 @@ local function function_of(data, e)
   return f
 end
 
--- The group of functions in the timeline and the histograms: a stage, a call, or a dag.
+-- The number of the group of an event in the timeline and the histograms. A stage, a call of a map
+-- or a pool, and a dag are groups.
 local function group_of(data, e)
   local name = e.stage or (data.call_names[e.name] and e.name) or "dag"
   local group = data.group_of[name]
@@ -164,7 +165,7 @@ local function add_event(data, e)
   note_failure(data, e, f, worker)
 end
 
--- The value below which the share `part` of the calls is.
+-- A quantile: the share `part` of the calls has taken at most this time.
 local function quantile(times, weights, part)
   local order, sum = {}, 0
   for i = 1, #times do
@@ -323,7 +324,7 @@ local function depths(nodes)
   return depth
 end
 
--- One box for many nodes, or for one.
+-- Add the function of a node to the box of the node, which may stand for many nodes.
 local function add_to_box(box, f)
   local state = state_of(f)
   if RANK_OF[state] > RANK_OF[box.state] then box.state = state end

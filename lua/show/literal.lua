@@ -102,7 +102,7 @@ local function add(parent, item)
   parent.inner = parent.inner and item.width and parent.inner + gap + item.width or nil
 end
 
--- Whether one more entry may be shown. If not, "..." is added once.
+-- Whether one more entry may be shown. If not, "..." is added to the table.
 local function spend(state, parent)
   if state.left > 0 then
     state.left = state.left - 1

@@ -19,7 +19,7 @@ local function value_text(name, value)
   return literal.safe(tostring(name)):gsub("\n", "\\n") .. " = " .. literal.of(value, VALUE)
 end
 
--- "C(A, B)"; the list of a map is marked.
+-- A text such as "C(A, B)", or "C(each of A, B)" for a map.
 local function call_text(node)
   local inputs = table.move(node.inputs, 1, #node.inputs, 1, {})
   if node.map then inputs[1] = "each of " .. inputs[1] end

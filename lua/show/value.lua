@@ -44,7 +44,7 @@ local function future_text(future, columns)
   return ("<future: %s>"):format(table.concat(texts, ", "))
 end
 
--- "function(a, b) stdin:1".
+-- A text such as "function(a, b) stdin:1".
 local function function_text(f)
   local info = debug.getinfo(f, "Su")
   if info.what == "C" then return (tostring(f):gsub("builtin: ", "")) end

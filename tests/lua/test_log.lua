@@ -54,7 +54,7 @@ tests["FZLUA_LOG sets the first level, which the script can change"] = function(
   t.equal(levels("assert(fz.log.level == 'warn')", "FZLUA_LOG=warn"), "WARN ERROR")
   local shown, err = levels("", "FZLUA_LOG=loud")
   t.equal(shown, "INFO WARN ERROR")
-  t.match(err, 'FZLUA_LOG is "loud", not debug, info, warn, error or off')
+  t.match(err, 'FZLUA_LOG is "loud", not debug, info, warn, error or off: the level is info')
   assert(not err:find "FZLUA_LOG.*FZLUA_LOG", err)
 end
 
