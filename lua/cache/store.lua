@@ -440,8 +440,9 @@ function Store:find(key, call)
   return self:find_all({ key }, call.n, function() return call.name end)[key]
 end
 
--- By name of the function with a failure: the key of the call that failed in this run, or true if
--- the call is not known. The failure ends only when this call succeeds; with true, when any does.
+-- A table of the failures by the name of the function: the key of the call that failed in this run,
+-- or true if the call is not known. A failure is removed when the call with the key succeeds; if it
+-- is true, when any call of the function succeeds.
 local function failures_of(self)
   if not self._failures then
     self._failures = {}

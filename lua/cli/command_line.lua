@@ -52,7 +52,7 @@ local function check_choice(option, value, flag)
     near and (" (the nearest is %s)"):format(near) or "")
 end
 
--- Check the value of an option that all invokes have; returns the value as they get it.
+-- Check the value of an option that all invokes have; returns the checked and converted value.
 local function check_run(option, value, flag)
   if value == true then return true end
   local check = require "fzlua.check"

@@ -39,7 +39,7 @@ local function exists(self, name)
   return rawget(_G, name) ~= nil or self._declared[name] or OLD[name]
 end
 
--- " (the nearest name is X)" if one is similar.
+-- The text " (the nearest name is X)" if a name is similar, else "".
 local function hint(self, name)
   local names = {}
   for global in pairs(_G) do names[#names + 1] = type(global) == "string" and global or nil end

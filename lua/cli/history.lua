@@ -7,7 +7,7 @@
 local history = {}
 
 local ENTRIES_MAX <const> = 1000 -- number of entries that are kept when a session starts
-local SLACK <const> = 200 -- number of further entries from which on the file is shortened
+local SLACK <const> = 200 -- number of further entries that the file may have before it is shortened
 
 local host -- the C functions of the command
 

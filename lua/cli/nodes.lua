@@ -1,7 +1,7 @@
 --- nodes.lua - fzlua --nodes: the table of the machines of an engine.
 --
--- Each row is what a call on that machine returns, or why no worker starts there. A node that has
--- announced itself is not called.
+-- Each row is what a call on that machine returns, or why no worker starts there. A node of a NATS
+-- server has announced these facts, and is not called.
 
 local Error = require "fzlua.error"
 local Pool = require "fzlua.pool"

@@ -1,8 +1,8 @@
 --- record_worker.lua - the function that workers of --each and --fold call with a block of records.
 --
 -- CODE is compiled into a loop over the records of a block, so that a record costs one call of C:
--- step() takes the result for one record and returns the next record. Whether the value of an
--- expression is a function is known at the first record.
+-- step() takes the result for one record and returns the next record. The loop is chosen at the
+-- first record, because only then is it known whether the value of an expression is a function.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"

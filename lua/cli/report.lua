@@ -68,7 +68,7 @@ local function loading_error(e)
   if e:sub(1, #broken) == broken then return (e:gsub("\n%s*", " ")) end
 end
 
--- The text of an error of the script with a traceback, if the error has none of its own.
+-- The text of an error that has no traceback of its own, with the traceback of the script.
 local function traced(e, text, traceback)
   traceback = origin.extend(e, traceback)
   return traceback and text .. "\n" .. traceback or text

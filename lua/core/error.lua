@@ -15,7 +15,7 @@ local WORDS = {
   pid = "pid",
 }
 
--- "stage merge, item 3, attempt 2, pid 4711: "; empty if no field is set.
+-- A text such as "stage merge, item 3, attempt 2, pid 4711: "; empty if no field is set.
 local function context_text(e)
   local texts = {}
   for _, key in ipairs(CONTEXT) do
@@ -31,7 +31,8 @@ end
 
 local OTHERS_SHOWN <const> = 3
 
--- "\nalso failed: slow: why; item 7: why; and 2 more", with the first line of each; or "".
+-- A text such as "\nalso failed: slow: why; item 7: why; and 2 more", with the first line of each
+-- error; "" if there is none.
 local function others_text(others)
   if type(others) ~= "table" or #others == 0 then return "" end
   local parts = {}

@@ -331,7 +331,7 @@ local function keep_name(name, text)
   name_texts[name], nname_texts = text, nname_texts + 1
 end
 
--- `"name":`, or nil if the name is not UTF-8.
+-- The text `"name":`, or nil if the name is not UTF-8.
 local function name_text(name)
   local text = name_texts[name]
   if text then return text end

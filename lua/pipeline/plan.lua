@@ -197,7 +197,7 @@ end
 
 local CYCLE_SHOWN = 10 -- most names of a cycle that are shown
 
--- "a -> b -> a": the outputs along a cycle, from the node that was added first.
+-- A text such as "a -> b -> a": the outputs along a cycle, from the node that was added first.
 local function cycle_text(self, cycle)
   local names, start = {}, 1
   for i, id in ipairs(cycle) do

@@ -87,7 +87,7 @@ function Registry.parse_map(what, output, ...)
   return outputs, inputs, f, limits
 end
 
--- "a function at FILE:LINE", or "a function of C".
+-- The text "a function at FILE:LINE", or "a function of C".
 local function described(f)
   local info = debug.getinfo(f, "S")
   if info.what == "C" then return "a function of C" end

@@ -162,7 +162,7 @@ local function unpacking(plan, following)
   end
 end
 
--- A source that keeps those values of its items that pass through the chain in self._passing.
+-- A source that stores in self._passing the values of its items that pass through the chain.
 local function noting(self, plan, following)
   local items, passing = self._items, self._passing
   local only = #plan.needs == 1 and plan:passes_on(plan.needs[1].name) and plan.needs[1].name

@@ -208,7 +208,8 @@ local function add_path(lines, run, wall)
     :format(#path, seconds(sum), seconds(wall), 100 * sum / wall, table.concat(names, ", "))
 end
 
--- Simulate the calls with changed settings; returns the seconds that they take together.
+-- Simulate the calls with changed settings; returns the seconds from the first start to the last
+-- end.
 local function predict(run, change)
   local workers = {}
   for i, stage in ipairs(run.stages) do workers[i] = stage.n end

@@ -64,7 +64,7 @@ local function connect(calls)
   return missing, users
 end
 
----The total seconds of the calls.
+---The seconds from the start of the first call to the end of the last one.
 ---@param calls fzlua.SimulatedCall[]
 ---@param run fzlua.SimulatedRun
 ---@return number
