@@ -146,7 +146,10 @@ function t.shell(command)
   local out, err = t.file "", t.file ""
   local _, how, code = os.execute(("FZLUA=%s env --default-signal sh -c %s >%s 2>%s"):format(
     quote(t.fzlua), quote(SHELL .. "(" .. command .. "\n)"), quote(out), quote(err)))
-  return read(out), read(err), how == "signal" and 128 + code or code
+  local wrote, complained = read(out), read(err)
+  os.remove(out) -- here, because a worker may be killed before its end
+  os.remove(err)
+  return wrote, complained, how == "signal" and 128 + code or code
 end
 
 ---Run the command under test with these arguments, standard input empty.

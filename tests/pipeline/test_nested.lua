@@ -159,9 +159,8 @@ tests["processes of functions share the slots of these"] = function()
 end
 
 tests["a process of a function gives its slots back when it is killed"] = function()
-  local log = t.file ""
+  local log, held = t.file "", t.file ""
   local outer <close> = wide(1, function()
-    local held = t.file ""
     local process = fz.process(function()
       nest(1, 4, { jobs = 4 }, function()
         note(held, "+")

@@ -64,25 +64,45 @@ add_children(struct processes *ps, pid_t pid, const char *thread)
 	fclose(file);
 }
 
+/* Add the children of all threads of a process. */
+static void
+add_children_of(struct processes *ps, pid_t pid)
+{
+	struct dirent *thread;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dir = opendir(path);
+	while (dir != NULL && (thread = readdir(dir)) != NULL)
+		if (thread->d_name[0] != '.')
+			add_children(ps, pid, thread->d_name);
+	if (dir != NULL)
+		closedir(dir);
+}
+
+/* Add the descendants of all processes of the list. */
+static void
+add_descendants(struct processes *ps)
+{
+	for (size_t i = 0; i < ps->n; i++)
+		add_children_of(ps, ps->list[i].pid);
+}
+
 void
 processes_read(struct processes *ps, pid_t root)
 {
 	ps->n = 0;
 	add(ps, root);
-	for (size_t i = 0; i < ps->n; i++) {
-		pid_t pid = ps->list[i].pid;
-		struct dirent *thread;
-		char path[64];
-		DIR *dir;
+	add_descendants(ps);
+}
 
-		snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-		dir = opendir(path);
-		while (dir != NULL && (thread = readdir(dir)) != NULL)
-			if (thread->d_name[0] != '.')
-				add_children(ps, pid, thread->d_name);
-		if (dir != NULL)
-			closedir(dir);
-	}
+void
+processes_read_below(struct processes *ps, pid_t root)
+{
+	ps->n = 0;
+	add_children_of(ps, root);
+	add_descendants(ps);
 }
 
 /* Zeroes for a process that was not there. */
@@ -135,21 +155,34 @@ put_file(FILE *out, pid_t pid, const char *name, int max)
 }
 
 void
-processes_describe(const struct processes *ps, FILE *out)
+processes_describe(const struct process *p, FILE *out)
 {
-	for (size_t i = 0; i < ps->n; i++) {
-		pid_t pid = ps->list[i].pid;
+	fprintf(out, "watchdog: %d ", (int)p->pid);
+	put_file(out, p->pid, "cmdline", 100);
+	fprintf(out, "\n    state ");
+	put_file(out, p->pid, "stat", 40);
+	fprintf(out, "\n    call ");
+	put_file(out, p->pid, "syscall", 100);
+	fprintf(out, "\n    stack ");
+	put_file(out, p->pid, "stack", 300);
+	putc('\n', out);
+}
 
-		fprintf(out, "watchdog: %d ", (int)pid);
-		put_file(out, pid, "cmdline", 100);
-		fprintf(out, "\n    state ");
-		put_file(out, pid, "stat", 40);
-		fprintf(out, "\n    call ");
-		put_file(out, pid, "syscall", 100);
-		fprintf(out, "\n    stack ");
-		put_file(out, pid, "stack", 300);
-		putc('\n', out);
-	}
+void
+processes_put_variable(
+    const struct process *p, const char *variable, FILE *out)
+{
+	FILE *file = open_file(p->pid, "environ");
+	char *text = NULL;
+	size_t cap = 0;
+
+	if (file == NULL)
+		return;
+	while (getdelim(&text, &cap, '\0', file) != -1)
+		if (strncmp(text, variable, strlen(variable)) == 0)
+			fputs(text + strlen(variable), out);
+	free(text);
+	fclose(file);
 }
 
 void

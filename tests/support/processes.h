@@ -22,6 +22,9 @@ struct processes {
 /* Fill `ps` with the process `root` and its descendants. */
 void processes_read(struct processes *ps, pid_t root);
 
+/* The same without `root`. */
+void processes_read_below(struct processes *ps, pid_t root);
+
 /*
  * What happened between two readings: `busy_ns`, how long all of them together
  * ran or were ready to; `waited_ns`, the longest that one was ready to run and
@@ -33,8 +36,12 @@ void processes_times(const struct processes *before,
 /* Kill them, `root` first, so that it starts no others. */
 void processes_kill(struct processes *ps, pid_t root);
 
-/* Write a line on each: command, state, where in the kernel it is. */
-void processes_describe(const struct processes *ps, FILE *out);
+/* Write lines on one: command, state, where in the kernel it is. */
+void processes_describe(const struct process *p, FILE *out);
+
+/* Write the value of a variable ("NAME=") that it started with, if it has it. */
+void processes_put_variable(
+    const struct process *p, const char *variable, FILE *out);
 
 void processes_free(struct processes *ps);
 

@@ -14,6 +14,9 @@
  * test takes BUSY times as long. Time in which a process is ready to run and
  * has no processor does not count, so that a busy machine is not taken for a
  * hang.
+ *
+ * What the programs have started must end within LIMIT seconds after the last
+ * of them. The rest is described, killed, and counts as a failed test.
  */
 /* getline, open_memstream and sigtimedwait are not in C. */
 #define _POSIX_C_SOURCE 200809L
@@ -32,6 +35,9 @@
 #include "processes.h"
 
 enum { BUSY = 5, SECOND_NS = 1000000000 };
+
+/* The variable that names the program to all processes below it. */
+#define PROGRAM "FZLUA_TEST_PROGRAM"
 
 struct program {
 	const char *command;
@@ -94,6 +100,7 @@ execute(const struct program *p)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setenv(PROGRAM, p->name, 1);
 	dup2(p->log, STDOUT_FILENO);
 	dup2(p->log, STDERR_FILENO);
 	execl("/bin/sh", "sh", "-c", p->command, (char *)NULL);
@@ -135,7 +142,8 @@ end_hanging(struct program *p)
 	if (log == NULL)
 		die("fdopen");
 	fprintf(log, "\nwatchdog: hangs in the test above\n");
-	processes_describe(&p->processes, log);
+	for (size_t i = 0; i < p->processes.n; i++)
+		processes_describe(&p->processes.list[i], log);
 	fclose(log);
 	processes_kill(&p->processes, p->pid);
 }
@@ -278,6 +286,34 @@ run(struct program *programs, size_t n, size_t njobs)
 	return names;
 }
 
+/* The runner is the parent of all that ended programs have left. */
+static void
+check_left(void)
+{
+	const struct timespec nap = { .tv_nsec = SECOND_NS / 20 };
+	int64_t until = now_ns() + limit_ns;
+	struct processes left = { 0 };
+	pid_t self = getpid();
+
+	for (;;) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			continue;
+		processes_read_below(&left, self);
+		if (left.n == 0 || now_ns() > until)
+			break;
+		nanosleep(&nap, NULL);
+	}
+	for (size_t i = 0; i < left.n; i++) {
+		printf("left running by ");
+		processes_put_variable(&left.list[i], PROGRAM "=", stdout);
+		printf(":\n");
+		processes_describe(&left.list[i], stdout);
+		kill(left.list[i].pid, SIGKILL);
+	}
+	nfailed += left.n > 0;
+	processes_free(&left);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -300,7 +336,9 @@ main(int argc, char **argv)
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &child, NULL);
+	prctl(PR_SET_CHILD_SUBREAPER, 1L);
 	failed = run(programs, n, (size_t)njobs);
+	check_left();
 	if (failed[0] != '\0')
 		printf("failed:%s\n", failed);
 	printf("%u passed, %u failed\n", npassed, nfailed);

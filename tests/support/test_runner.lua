@@ -68,6 +68,16 @@ tests["a program that hangs is killed with all below it, and described"] = funct
   t.until_true(function() return not t.is_running(io.open(pids):read "n") end)
 end
 
+tests["what a program leaves running is named, killed and a failure"] = function()
+  local pid = t.file ""
+  local out, status = run_within(1,
+    ("setsid sleep 77 & echo $! >%s; echo 1 passed, 0 failed # /leaves"):format(pid),
+    "(sleep 0.3 &); echo 1 passed, 0 failed # /ends")
+  t.match(out, "left running by leaves:\nwatchdog: ", "sleep 77", "\n2 passed, 1 failed\n")
+  t.equal(status, 1)
+  t.until_true(function() return not t.is_running(io.open(pid):read "n") end)
+end
+
 tests["a program that begins new tests does not hang"] = function()
   local out, status = run_within(2,
     "for i in 1 2 3 4 5 6; do echo test $i; sleep 0.5; done; echo 6 passed, 0 failed")
