@@ -15,8 +15,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -213,14 +215,20 @@ static void
 test_program_a_supervisor_that_is_killed_is_a_crash(void **state)
 {
 	struct world *w = *state;
-	struct fz_program_opts opts =
-	    program_options(w, program_shell("kill -9 $PPID; sleep 77"));
+	struct fz_program_opts opts = program_options(
+	    w, program_shell("echo $$; kill -9 $PPID; sleep 77"));
 	struct fz_program *program = program_start(&opts);
 	struct fz_program_end *end = program_wait(w, program);
+	pid_t pid;
 
 	assert_int_equal(end->err.kind, FZ_ERR_CRASH);
 	assert_non_null(
 	    strstr(end->err.text, "supervisor of 'sh' died: killed by"));
+	/* The program lives on: this process is no subreaper. */
+	fz_buf_put(&end->out, "", 1);
+	pid = atoi((const char *)end->out.data);
+	assert_true(pid > 1);
+	kill(-pid, SIGKILL);
 	fz_program_free(program);
 }
 
