@@ -15,10 +15,12 @@ local function quoted(text)
   return "'" .. text:gsub("'", "'\\''") .. "'"
 end
 
+local nopened = 0
+
 -- Run tmux; returns what it printed.
 local function tmux(self, ...)
   local words = { "env -u TMUX LC_ALL=C.UTF-8 TMUX_TMPDIR=" .. quoted(self.home),
-    "tmux -u -f /dev/null -L terminal" }
+    "tmux -u -f /dev/null -L " .. self.socket }
   for _, word in ipairs { ... } do words[#words + 1] = quoted(word) end
   local out, err, status = self.t.shell(table.concat(words, " ") .. " </dev/null")
   if status ~= 0 then error(err, 2) end
@@ -29,7 +31,9 @@ end
 ---arguments of the command, command (instead of it), before (a shell command)
 function Terminal.open(t, options)
   local home = options.home or Terminal.new_home(t)
-  local self = setmetatable({ t = t, home = home, keep = options.home ~= nil }, Terminal)
+  nopened = nopened + 1 -- the server of an earlier terminal of this home may be about to end
+  local self = setmetatable({ t = t, home = home, keep = options.home ~= nil,
+    socket = "terminal" .. nopened }, Terminal)
   local env = ("env -u NO_COLOR -u XDG_STATE_HOME -u XDG_CONFIG_HOME HOME=%s FZLUA=%s TERM=%s %s")
     :format(quoted(home), quoted(t.fzlua), options.term or "screen",
       options.env or "NO_COLOR=1")
