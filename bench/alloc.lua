@@ -1,8 +1,8 @@
---- alloc.lua - rows of programs without workers, most of which allocate, for run.lua.
+--- alloc.lua - rows for run.lua: programs without workers, most of which allocate.
 
 local limits = require "limits"
 
--- name, target, program: each takes some tenths of a second
+-- name, target, program that runs for some tenths of a second
 local PROGRAMS <const> = {
   { "alloc_tables", 0.8, "local t = {} for i = 1, 1000000 do t[i] = {i} end" },
   { "alloc_records", 0.8,

@@ -7,12 +7,12 @@ local SHORT <const> = "line:upper()"
 local LONG <const> = 'line:gsub("%d+", "<%0>")' -- 2 us a line
 local SIZE <const> = 100000000
 
--- The same in other languages.
+-- AWK does the same as SHORT. COUNT is code for --fold, and COUNT_AWK does the same.
 local AWK <const> = "{ print toupper($0) }"
 local COUNT <const> = "local k = line:match '\" (%d+) ' acc[k] = acc[k] + 1"
 local COUNT_AWK <const> = "{ n[$(NF - 1)]++ } END { for (k in n) print k, n[k] }"
 
--- A shell command for words, each of which is quoted.
+-- The words as a shell command, each of them quoted.
 local function quoted(...)
   local words = { ... }
   for i, word in ipairs(words) do words[i] = "'" .. word:gsub("'", "'\\''") .. "'" end
@@ -50,7 +50,7 @@ return function(command, here, scratch, expect)
     end
   end
 
-  -- The command with `option` and CODE, and another program that prints the same.
+  -- Both sides of a row: the command with `option` and CODE, and a program with the same output.
   local function beside(jobs, option, code, other)
     return function()
       local path = weblog.path(SIZE, scratch)

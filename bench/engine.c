@@ -1,9 +1,10 @@
 /*
- * engine.c - what a message costs an engine by itself: engine URL N WINDOW.
+ * engine.c - the time of a message to an engine without fzlua: engine URL N
+ * WINDOW.
  *
- * A process sends N messages of 64 bytes to another one through the NATS
- * server, which answers each of them with as many bytes. At most WINDOW of them
- * are not answered. Prints the seconds that a message took.
+ * A process sends N messages of 64 bytes through the NATS server to another
+ * process, which answers each of them with as many bytes. At most WINDOW
+ * messages are unanswered at any time. Prints the seconds for each message.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <signal.h>
@@ -39,7 +40,7 @@ now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* A single message leaves at once, several may share a write. */
+/* With a window of 1 each message is sent at once; others may share a write. */
 static natsConnection *
 connect_to(const char *url, int window)
 {
@@ -65,7 +66,7 @@ reply(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
 	natsMsg_Destroy(msg);
 }
 
-/* Until it is killed. */
+/* Answer messages until this process is killed. */
 static void
 answer_all(const char *url, int window, int ready)
 {
@@ -117,7 +118,7 @@ main(int argc, char **argv)
 		return EXIT_FAILURE;
 	n = atoi(argv[2]);
 	window = atoi(argv[3]);
-	pid = fork(); /* before libnats has threads */
+	pid = fork(); /* before libnats starts threads */
 	if (pid == 0) {
 		answer_all(argv[1], window, ready[1]);
 		return EXIT_FAILURE;

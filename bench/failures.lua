@@ -14,7 +14,7 @@ local function fail(how)
   while true do end
 end
 
--- A chain of three stages, of which number `place` fails, or its init.
+-- A chain of three stages. The function of stage number `place` fails, or its init.
 local function failing_chain(place, how, init)
   local stages = {}
   for i = 1, 3 do
@@ -50,7 +50,7 @@ local function time_of(chain, kind, before, consume)
   return seconds
 end
 
--- An error and a timeout of what the script itself does.
+-- Failures in the script itself, in its source or its loop: an error, and a timeout.
 local function fail_at(i)
   if i == FAILED then fail "error" end
 end
@@ -67,7 +67,8 @@ local function time_of_hang(chain, before, consume)
   return fz.now() - at.value
 end
 
----The longest of these times: each stage, the first and the last init, the source, the loop.
+---The longest time of all cases: a failure in each stage, the first and the last init, the source
+---and the loop.
 ---@return number seconds
 return function()
   local worst = 0

@@ -18,7 +18,7 @@ return function(command, here, scratch, expect)
     return seconds
   end
 
-  -- Fold, and another program; `arguments(log, bytes)` are those of that program.
+  -- Both sides of a row: fzlua with fold.lua, and `program` with `arguments(log, bytes)`.
   local function beside(program, arguments)
     return function()
       local path, bytes = weblog.path(SIZE, scratch)
@@ -27,7 +27,7 @@ return function(command, here, scratch, expect)
     end
   end
 
-  -- The most that folding takes, in bytes.
+  -- The most memory that folding takes, in bytes.
   local function peak(path)
     local pipe <close> = assert(io.popen(("'%s' -j2 '%smemory.lua' fold '%s'"):format(command,
       here, path)))

@@ -1,9 +1,10 @@
 /*
  * limits.c - what the machine and bare Lua need for the work fzlua does.
  *
- * A module for the command itself, so that a limit is measured in the process,
- * with the allocator and on the heap of the thing it is held against. Times
- * are seconds. Limits run with the collector stopped: they are floors.
+ * It is a module for the fzlua command, so that a limit is measured in the same
+ * process, with the same allocator and heap, as fzlua's own time. Times are in
+ * seconds. The garbage collector is stopped during the measurement, so that
+ * a limit is the least time that the work can take.
  */
 
 /* pipe2, sched_setaffinity and posix_spawnp are not in plain C11. */
@@ -76,7 +77,7 @@ limits_pin(lua_State *L)
 	return 0;
 }
 
-/* watchdog(seconds): SIGALRM ends this process then. */
+/* watchdog(seconds): SIGALRM ends this process after that time. */
 static int
 limits_watchdog(lua_State *L)
 {
@@ -133,7 +134,7 @@ close_both(const int fd[2])
 		close(fd[1]);
 }
 
-/* Raises on failure. The child runs `serve` and is gone. */
+/* Raises on failure. The child runs `serve` and exits. */
 static void
 peer_start(lua_State *L, struct peer *peer, serve_fn serve)
 {
@@ -185,7 +186,7 @@ serve_call(lua_State *L, int in, int out)
 		_exit(1);
 }
 
-/* fork(f) -> seconds from a fork until the child's f(1) is one byte here */
+/* fork(f) -> seconds from a fork until the child's result of f(1) has come */
 static int
 limits_fork(lua_State *L)
 {
@@ -217,7 +218,7 @@ serve_when_told(lua_State *L, int in, int out)
 		_exit(1);
 }
 
-/* beside(f, n) -> seconds that n forked states need, each for one call of f */
+/* beside(f, n) -> seconds until n forked states, at once, have each called f */
 static int
 limits_beside(lua_State *L)
 {
@@ -268,7 +269,7 @@ echo(const struct peer *peer, lua_Integer n)
 	return 0;
 }
 
-/* pingpong(n) -> seconds per round trip of 64 bytes; n more went before */
+/* pingpong(n) -> seconds per round trip of 64 bytes, after n to warm up */
 static int
 limits_pingpong(lua_State *L)
 {
@@ -289,7 +290,7 @@ limits_pingpong(lua_State *L)
 	return 1;
 }
 
-/* push(s) -> seconds for one more string of these bytes */
+/* push(s) -> seconds to make a copy of the string */
 static int
 limits_push(lua_State *L)
 {
@@ -425,7 +426,7 @@ limits_build(lua_State *L)
 	return 2;
 }
 
-/* Drop what a terminal gets, while it is open. */
+/* Read and drop the output to a terminal until it is closed. */
 static void
 drop_output(int master)
 {
@@ -437,8 +438,8 @@ drop_output(int master)
 }
 
 /*
- * terminal(): standard error is a terminal from now on; another process drops
- * what it gets
+ * terminal(): make standard error a terminal; another process reads and drops
+ * the output
  */
 static int
 limits_terminal(lua_State *L)

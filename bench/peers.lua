@@ -1,13 +1,14 @@
---- peers.lua - other libraries' numbers for a row, taken right after it.
+--- peers.lua - the numbers of other libraries for a row, measured right after it.
 --
--- Each peer has a script in peers/ that is given a row's name and prints
--- `row<TAB>value<TAB>unit`, or nothing for a row it lacks.
+-- Each peer has a script in peers/. Its argument is the name of a row, and it prints
+-- `row<TAB>value<TAB>unit`, or nothing if it does not have that row.
 
 local peers = {}
 
 local LIMIT_S <const> = 60
 
--- What prints a peer's name and version if it is there, and where it may be.
+-- A probe is the arguments with which a peer's program prints the peer's name and version, or
+-- fails if the peer is not installed.
 local PYTHON <const> = [[-c 'import platform, multiprocessing
 print("Python", platform.python_version())']]
 local KNOWN = {
@@ -21,7 +22,7 @@ local KNOWN = {
     programs = { "lua5.4" } },
 }
 
--- What a shell command prints; nil and why when it fails.
+-- The output of a shell command; nil and the reason if it fails.
 local function output(command)
   local pipe = assert(io.popen(("timeout %d %s 2>&1 </dev/null"):format(LIMIT_S, command)))
   local text = pipe:read("a")
@@ -31,8 +32,8 @@ local function output(command)
     or text:gsub("%s+", " ")
 end
 
--- The peers that are installed, each with its program and its full name. Those
--- that are not are told once.
+-- The peers that are installed, each with its program and its full name. A line is printed for
+-- each of the others.
 local function installed()
   local found = {}
   for _, peer in ipairs(KNOWN) do

@@ -20,7 +20,7 @@ local function first(n, make)
   return list
 end
 
--- The shared hundred, from 10^10 to 10^12.
+-- The hundred numbers, from 10^10 to 10^12, that each peer factors, too.
 local function numbers()
   local x = 7
   local function below(n)
@@ -102,7 +102,7 @@ return function(command, here, timed, expect)
     return apply()
   end
 
-  -- What a call compares, or sends, beside one that has neither to do.
+  -- A call whose function has an upvalue to compare, or is sent first, beside a call with neither.
   local function apply_of(make)
     return function()
       local n, pool = 2000, warm(echo, 1)
@@ -217,8 +217,8 @@ return function(command, here, timed, expect)
       serial_starmap(list))
   end
 
-  -- The hundred `times` over, per hundred. Done once, the end decides: one of
-  -- the two workers has its last number when the other has none any more.
+  -- Factor the hundred numbers `times` times; a sample is the time for one hundred. If they are
+  -- factored once, the end matters most: one worker is idle while the other has its last number.
   local function factor(times)
     return function()
       local hundred, list, pool = numbers(), {}, warm(sum_of_factors, 2)
@@ -235,7 +235,7 @@ return function(command, here, timed, expect)
     end
   end
 
-  -- 1 M strings as results: the list of them grows while they come.
+  -- 1 M strings as results: the list of results grows while they arrive.
   local function strings(of)
     local list = first(MILLION, function(i) return i end)
     local function name(x) return "result " .. x end
@@ -261,7 +261,7 @@ return function(command, here, timed, expect)
     return fzlua, serial
   end
 
-  -- Lines of a log, each to its hour and status.
+  -- The hour and the status of each line of a log.
   local function line_by_line(method)
     local lines = first(LINES, function(i)
       return ('10.0.0.%d - - [01/Jan/2024:%02d:00:00 +0000] "GET /%d HTTP/1.1" %d 512'):format(
@@ -292,7 +292,8 @@ return function(command, here, timed, expect)
     return fzlua, map
   end
 
-  -- One imap gives both sides: its last jobs, and its first but for the start.
+  -- One imap has both sides: its last JOBS jobs, and its second JOBS jobs. The first ones are left
+  -- out because they include the start of the imap.
   local function millionth()
     local pool = warm(echo, 1)
     local early
@@ -314,7 +315,7 @@ return function(command, here, timed, expect)
     return fzlua, function() return early end
   end
 
-  -- Bytes that memory.lua finds in a process of its own, its heap all new.
+  -- The bytes that memory.lua prints. It runs in a process of its own, with a new heap.
   local function memory(which, limit)
     local script = ("'%s' '%smemory.lua' %s"):format(command, here, which)
     local function fzlua()

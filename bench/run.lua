@@ -33,9 +33,8 @@ local function expect(what, got, wanted)
   if got ~= wanted then error(("%s is %s, not %s"):format(what, got, wanted), 0) end
 end
 
--- A measurement returns two functions, fzlua's side and the limit's, each of
--- which takes one sample in seconds (DAG: of one unit of work) or bytes. Those
--- of the pool are in pool.lua.
+-- A measurement returns two functions, fzlua's side and the limit's. Each of them takes one sample,
+-- in seconds (for the DAG: seconds of one unit of work) or in bytes.
 
 local function measure_start()
   local function start(program)
@@ -64,7 +63,7 @@ local function measure_worker()
   return fzlua, function() return limits.fork(same) end
 end
 
--- Warm, with the options that a user gives who gives none.
+-- Invokes with the default options, after the workers have started.
 local function measure_invoke()
   local n = 1000
   local chain = one_stage(function(x) return x end)
@@ -80,8 +79,8 @@ local function measure_invoke()
   return fzlua, function() return 20e-6 end
 end
 
--- New processes for every sample on both sides: the scheduler's choice of
--- cores, which decides here, is drawn anew.
+-- New processes for every sample on both sides: this time depends on the cores on which the kernel
+-- runs them, so that each sample must get its own choice.
 local function measure_roundtrip()
   local n = 2000
   local function next_number(x) return x + 1 end
@@ -105,7 +104,7 @@ end
 
 local MOD <const> = 1000000007
 
--- The DAG all peers run: node -> list of nodes, both from 0.
+-- The DAG that all peers run: node -> list of the nodes it needs. Numbers begin at 0.
 local function shared_dag(n)
   local x, graph = 42, {}
   local function below(limit)
@@ -184,7 +183,7 @@ local function string_in(f, warm)
   return fzlua, function() return limits.push(big) end
 end
 
--- A big string out of f. The limit copies it `copies` times: once more if f makes it anew.
+-- A big string as the result of f. The limit is `copies` copies: one more if f makes a new string.
 local function string_out(f, warm, copies)
   local chain = one_stage(f)
   local function invoke()
@@ -211,7 +210,7 @@ local function measure_string_out()
   return string_out(function() return big end, 1, 1)
 end
 
--- Nothing of one call is left in the worker, nor here, when the next one comes.
+-- Collect the garbage of the last call before f: its big string is freed before the next is made.
 local function dropped(f)
   return function(...)
     collectgarbage()
@@ -228,8 +227,8 @@ local function measure_string_out_dropped()
   return string_out(dropped(function() return piece:rep(pieces) end), 3, 2)
 end
 
--- Payloads: how to make one, and the bare work of encoding and decoding it.
--- A string has no walk: both ways are one copy.
+-- A payload is a value to encode and decode. Its limits are the time to walk through the value, and
+-- the time to build it; for a string, both are the time of one copy.
 local function table_payload(name, count)
   return {
     count = count,
@@ -326,8 +325,8 @@ local function median(list)
   return (list[middle] + list[middle + 1]) / 2
 end
 
--- Medians of both sides in seconds, from samples taken a b a b ...
--- Nobody pays for the garbage of the sample before.
+-- Medians of both sides, from samples taken a b a b ... Garbage is collected before each sample, so
+-- that no sample collects that of the last one.
 local function interleave(a, b, samples)
   local va, vb = {}, {}
   for i = 1, samples do
@@ -355,11 +354,11 @@ local scales = {
   KiB = 2 ^ -10, MiB = 2 ^ -20,
 }
 
--- Exit statuses of a row's process that has printed its line, and of Ctrl-C.
+-- Exit statuses of the process of a row: the first three if it has printed its line.
 local OK <const>, FAILED <const>, MISS <const>, INTERRUPTED <const> = 0, 3, 4, 130
 local SIGINT <const> = 2
 
----Whether a program that a row runs beside ours is installed.
+---Whether a program that a row is compared with is installed.
 local function has(program)
   return os.execute(("command -v %s >/dev/null"):format(program)) == true
 end
@@ -385,7 +384,7 @@ local function run_row(row)
   return met and OK or MISS
 end
 
--- Returns how it went; a process that printed nothing gets its line here.
+-- Returns one of the exit statuses. If the process of the row printed no line, print it here.
 local function spawn_row(row)
   local _, status, signal = limits.spawn(command, arg[0], build, "--row", row.name)
   if signal == SIGINT then return INTERRUPTED end
@@ -396,7 +395,7 @@ local function spawn_row(row)
   return FAILED
 end
 
--- The rows of these names or beginning with one of them and "_"; all for none.
+-- The rows whose name is one of `names`, or begins with one of them and "_"; all if there are none.
 local function choose(names)
   local chosen = {}
   for _, row in ipairs(rows) do

@@ -13,13 +13,13 @@ end
 ---@param timed fun(f: function, ...): number, any
 ---@param expect fun(what: string, got: any, wanted: any)
 return function(timed, expect)
-  -- Per call of f(n), which makes n of them; the loop around it is counted.
+  -- The time of one operation. f(n) makes n of them in a loop, whose time is included.
   local function per_call(f, limit_s)
     f(1000)
     return function() return (timed(f, CALLS)) / CALLS end, constant(limit_s)
   end
 
-  -- The producer runs already and waits for the word.
+  -- The producer has started before the measurement, and waits for the event.
   local function queue()
     local go, items = fz.event(), fz.queue()
     local function fzlua()
@@ -89,7 +89,7 @@ return function(timed, expect)
     return per_call(function(n) add(v, n) end, 150e-9)
   end
 
-  -- Two processes at once, per addition of either.
+  -- Two processes add at the same time. A sample is the whole time by the number of all additions.
   local function value_add_contended()
     local function fzlua()
       local v, gun = fz.value("j", 0), fz.barrier(3)
@@ -158,7 +158,7 @@ return function(timed, expect)
       requests()
       local function fzlua()
         local seconds = timed(requests)
-        expect("manager", m ~= nil, true) -- it lives as long as this
+        expect("manager", m ~= nil, true) -- as an upvalue, the manager stays alive
         return seconds / REQUESTS
       end
       return fzlua, constant(25e-6)

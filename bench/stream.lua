@@ -5,7 +5,7 @@ local worst_end = require "failures"
 
 local ITEMS <const>, FRAMES <const>, CALLS <const> = 200000, 400, 1000
 local MILLION <const> = 1000000
--- Of the frames pipeline, in seconds.
+-- The times of the functions of the frames pipeline, in seconds.
 local DETECT <const>, SIZE <const>, CLASSIFY <const>, JOIN <const> = 0.020, 0.005, 0.010, 0.001
 local DETECTORS <const>, DESCRIBERS <const>, JOBS <const> = 4, 4, 16
 
@@ -80,7 +80,7 @@ return function(command, here, timed, expect)
     return fzlua, one_call
   end
 
-  -- `times(n)`: by how much the times of frame n are multiplied.
+  -- `times(n)` is the factor for the times of frame n.
   local function frames_chain(times)
     local detector = fz.stage { name = "detector", workers = DETECTORS }
     local function detect(n)
@@ -134,7 +134,7 @@ return function(command, here, timed, expect)
     return fzlua, slowest_stage(detect)
   end
 
-  -- The controller of the seed: one frame after the other.
+  -- The same frames without a stream: one invoke after the other.
   local function frames_invoked()
     local chain, detect = frames_chain(constant(1))
     local function fzlua()
@@ -145,12 +145,12 @@ return function(command, here, timed, expect)
     return fzlua, slowest_stage(detect)
   end
 
-  -- Frames differ by 10 x; the mean is 1.
+  -- The largest factor is 10 times the smallest; the mean is 1.
   local function varied(n)
     return n * 7 % 10 < 5 and 2 / 11 or 20 / 11
   end
 
-  -- The most memory that a script takes which streams `n` items, in bytes.
+  -- The most memory, in bytes, of a script that streams `n` items.
   local function peak(n)
     local pipe <close> = assert(io.popen(("'%s' '%smemory.lua' stream %d"):format(command, here,
       n)))

@@ -122,7 +122,7 @@ local function print_report(report)
   end
 end
 
--- The report on a file, and the time that it took on standard error.
+-- Print the report on a file, and on standard error the time that it took.
 local function timed(way, path)
   local start = fz.now()
   print_report(way(path))

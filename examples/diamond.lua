@@ -23,7 +23,7 @@ local function node(number, seconds)
       value = value + input.value
       for name, time in pairs(input.times) do times[name] = time end
     end
-    while fz.now() < started + seconds do end -- hard at work
+    while fz.now() < started + seconds do end -- uses a processor, as real work does
     times[tostring(number)] = {started = started, done = fz.now()}
     return {value = value, times = times}
   end

@@ -219,7 +219,8 @@ function analyse.by_section(sizes)
   return {packages = #sizes.Section, kib = total, rows = largest(kib)}
 end
 
--- Counts the packages that name another as a dependency, each once, in whatever alternative.
+-- How many packages name each package as a dependency, also as one of several alternatives. A
+-- package that names another one twice counts once.
 function analyse.most_needed(relations)
   local counts, counted_for = {}, {}
   for i, depends in ipairs(relations.Depends) do

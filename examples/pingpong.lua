@@ -16,7 +16,7 @@ local function play(side)
   local hits = 0
   while true do
     local ball = side:recv()
-    if not ball then return hits end -- the other has hit the last one
+    if not ball then return hits end -- the other process has made the last hit and closed its end
     hits = hits + 1
     ball.hits = ball.hits + 1
     if ball.hits == RALLY then return hits end
@@ -25,7 +25,7 @@ local function play(side)
 end
 
 local opponent = fz.process(function()
-  here:close() -- that is the end of the other one
+  here:close() -- inherited, but used by the other process only
   return play(there)
 end):start()
 there:close()

@@ -38,7 +38,7 @@ local function from(n)
 end
 
 local pool <close> = fz.pool(2)
-local forked = #pool.workers > 0 -- fzlua -j0 runs everything in this process
+local forked = #pool.workers > 0 -- false with fzlua -j0, which runs everything in this process
 print("-- one call")
 print("apply:", pool:apply(steps, 27))
 print("several results:", pool:apply(math.modf, 3.25))
@@ -98,7 +98,8 @@ ok, failure = pcall(pool.apply, pool, steps, 27)
 print("after close:", ok, failure.kind)
 print("join:", pool:join())
 
--- `init` makes once in each worker what is slow to make. A worker ends after max_tasks calls.
+-- `init` runs once in each worker, so that its calls need not repeat slow work. A worker ends after
+-- max_tasks calls.
 local known
 local function make_known()
   known = {}

@@ -54,7 +54,7 @@ local function text(results)
 end
 
 local pool <close> = fz.pool()
-pool:map(math.abs, {1, 2, 3}) -- the workers have started: what is timed is the work
+pool:map(math.abs, {1, 2, 3}) -- starts the workers, so that the time is that of the work only
 
 local WAYS = {
   {"a loop", function() return serial_map(factors, hundred) end},

@@ -16,7 +16,7 @@ local function download(n)
   slots:acquire()
   local here = inside:add(1)
   most:with(function(v) v.value = math.max(v.value, here) end)
-  local done = fz.now() + 0.005 -- this is how long the network takes
+  local done = fz.now() + 0.005 -- stands for the time of the network
   while fz.now() < done do end
   inside:add(-1)
   slots:release()

@@ -12,7 +12,7 @@ local RUNNERS <const> = {"Abebe", "Emil", "Fanny", "Grete", "Paavo"}
 local ready, gun = fz.semaphore(0), fz.event()
 
 local function run(name)
-  ready:release() -- on the mark
+  ready:release() -- this runner is ready
   gun:wait()
   local started = fz.now()
   for _ = 1, 100000 do end

@@ -1,4 +1,4 @@
--- The loop over lines of fzlua --each CODE LOG: lua5.4 each.lua CODE LOG
+-- The same as fzlua --each CODE LOG, in plain Lua: lua5.4 each.lua CODE LOG
 
 local BEFORE <const> = "for line in io.lines(...) do local value = ("
 local AFTER <const> = ") if value then io.write(value, '\\n') end end"

@@ -1,8 +1,8 @@
--- The pool's rows for the Lua libraries of threads: effil.lua and lanes.lua say how a pool of two
--- is made of theirs, and this measures it. Prints `row<TAB>value<TAB>unit`.
+-- The pool's rows for Lua libraries with threads: effil.lua and lanes.lua make a pool of two
+-- threads, and this file measures it. Prints `row<TAB>value<TAB>unit`.
 --
--- Plain Lua has no clock but that of the kernel's /proc/uptime, in hundredths of a second: each
--- sample is long enough for it.
+-- The clock is /proc/uptime, because plain Lua has none for real time. It counts hundredths of a
+-- second, so each sample is long.
 
 local threads = {}
 
@@ -29,7 +29,7 @@ local function sum_of_factors(n)
   return n > 1 and sum + n or sum
 end
 
--- The shared hundred, from 10^10 to 10^12.
+-- The hundred numbers, from 10^10 to 10^12, that each peer factors.
 local function numbers()
   local x, list = 7, {}
   local function below(n)
@@ -68,8 +68,8 @@ local function seconds_of(f)
   return samples[(SAMPLES + 1) // 2]
 end
 
--- start(f) -> pool of two threads that run f on what pool.send(x) gives them and answer to
--- pool.receive(); pool.stop() ends and joins them.
+-- start(f) -> a pool of two threads that call f(x) for each pool.send(x). pool.receive() returns
+-- the next result, and pool.stop() ends and joins the threads.
 local rows = {
   {"pool_start", "ms", 1e3, function(start)
     return function()
@@ -99,7 +99,7 @@ local rows = {
   end},
 }
 
----Measure the rows of these names, all for none.
+---Measure the rows of these names; all rows if there are none.
 ---@param start fun(f: function): table
 ---@param names string[]
 function threads.run(start, names)

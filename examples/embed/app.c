@@ -51,7 +51,7 @@ offer_functions(lua_State *L, struct unit *units)
 	lua_setglobal(L, "app");
 }
 
-/* The script is not trusted to end, the workers have their own timeout. */
+/* A script may not end: the limits stop it, and a timeout stops the workers. */
 static int
 run(lua_State *L, char **argv)
 {

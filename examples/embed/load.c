@@ -26,8 +26,8 @@ enum { ANSWER_MAX = 1 << 16, NEVENTS = 256 };
 
 struct client {
 	int fd;
-	double sent; /* when */
-	size_t len;  /* bytes of the answer so far */
+	double sent; /* time of the last request, in seconds */
+	size_t len;  /* bytes of its answer that have arrived */
 	char *answer;
 };
 
@@ -36,7 +36,7 @@ struct load {
 	int nclients, epoll_fd;
 	char *request;
 	size_t size;
-	double *times; /* of the answers */
+	double *times; /* seconds from each request to its answer */
 	size_t n, room, nerrors;
 };
 
@@ -150,7 +150,7 @@ compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The time, in ms, below which this part of the answers came. */
+/* The time, in ms, within which this part of the answers arrived. */
 static double
 percentile(const struct load *load, double part)
 {
@@ -159,7 +159,7 @@ percentile(const struct load *load, double part)
 		   : 1000 * load->times[(size_t)(part * (double)(load->n - 1))];
 }
 
-/* Start the server. Returns the pipe whose end is that of the server. */
+/* Start the server. Returns a pipe, which ends when the server ends. */
 static FILE *
 start_server(char **argv, const char *jobs, int *pid, int *port)
 {

@@ -29,9 +29,9 @@
 enum { LINE_MAX_BYTES = 1 << 16, NEVENTS = 64 };
 
 struct client {
-	int fd;     /* -1: gone, but its request still runs */
+	int fd;     /* -1: it has left, but its request still runs */
 	bool busy;  /* a request runs */
-	bool eof;   /* no more requests come */
+	bool eof;   /* it sends no more requests */
 	size_t len; /* of `line` */
 	char *line; /* LINE_MAX_BYTES */
 	struct client *next;
@@ -135,7 +135,7 @@ receive(lua_State *L, struct client *c)
 
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0) { /* the end, or the buffer is full */
+	if (n <= 0) { /* EOF, an error, or the buffer is full */
 		epoll_ctl(epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
 		c->eof = true;
 	} else {
