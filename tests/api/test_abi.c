@@ -17,7 +17,10 @@
 #include "api/fzlua.h"
 #include "host_test.h"
 
-/* In words; all members are of one word in each supported ABI. */
+/*
+ * The offset of a member, in words: each member has the size of one word in
+ * each supported ABI.
+ */
 #define WORD(type, member) (offsetof(type, member) / sizeof(void *))
 
 static void
@@ -97,7 +100,7 @@ fail_output(void *ctx, int fd, const char *bytes, size_t len)
 	return 5;
 }
 
-/* A header that ended behind the allocator: what follows is not read. */
+/* A struct that ends after the allocator: members behind it are not read. */
 static void
 test_smaller_options_are_accepted(void **state)
 {
@@ -135,7 +138,7 @@ test_smaller_limits_are_accepted(void **state)
 	host_assert_status(L, "for i = 1, 1e5 do end", FZLUA_TIMEOUT);
 }
 
-/* A host that was built with a newer header than the library. */
+/* A newer header may have members that this library does not know. */
 static void
 test_larger_structs_are_accepted(void **state)
 {

@@ -1,4 +1,4 @@
--- The examples for C hosts: examples/embed. Those that need luasocket are skipped without it.
+-- The examples for C hosts in examples/embed. Tests that need luasocket are skipped without it.
 local t = ...
 local tests = {}
 
@@ -57,7 +57,8 @@ tests["an endless or broken pipeline of a user is an error of the host"] = funct
 end
 
 tests["each of eight threads has its workers"] = function()
-  -- Threads may allocate under the address sanitizer only if nothing forks: support/sanitized.h.
+  -- Under the address sanitizer a thread must not allocate while another one forks, see
+  -- support/sanitized.h. A worker that is spawned needs no fork.
   local spawn = os.getenv "ASAN_OPTIONS" and "FZLUA_START=spawn FZLUA_WORKER_COMMAND=$FZLUA " or ""
   local n = t.rounds(20)
   t.equal(run("threads " .. n, spawn), ("%d workers in 8 threads\n"):format(8 * n))
@@ -69,7 +70,7 @@ local socket = require "socket"
 local Server <const> = {}
 Server.__index = Server
 
--- Start the server; its processes end with the variable.
+-- Start the server. It ends when the returned variable is closed.
 local function serve(script, jobs)
   local pipe = assert(io.popen(("echo $$; exec %sserver %s 0 %d"):format(BIN, script, jobs)))
   local pid = pipe:read "n"

@@ -120,7 +120,7 @@ test_signal_actions_stay(void **state)
 	}
 }
 
-/* What else a process has once. */
+/* Further state that a process has only once. */
 struct process_state {
 	char directory[512];
 	char locale[256];
@@ -184,7 +184,7 @@ test_the_process_stays_as_it_was(void **state)
 	umask(mask);
 }
 
-/* Each of them is called while errno is this. */
+/* The value of errno before each call; the call must leave it unchanged. */
 enum { ERRNO = ENOTEMPTY };
 
 static int
@@ -224,7 +224,7 @@ call_dofile(lua_State *L)
 	return fzlua_dofile(L, "/dev/null", 0);
 }
 
-/* The kernel refuses it, so that errno changes. */
+/* The file does not exist, so that a system call inside sets errno. */
 static int
 call_dofile_in_vain(lua_State *L)
 {
@@ -323,9 +323,9 @@ test_calls_keep_errno(void **state)
 	}
 }
 
-/* Set by check_descriptors() if it finds a wrong one. */
+/* A descriptor that check_descriptors() should not have found; -1: none. */
 static int wrong_descriptor = -1;
-static uint64_t known_descriptors; /* one bit for each that the test has */
+static uint64_t known_descriptors; /* a bit for each open one of the test */
 
 static void
 check_descriptors(void *ctx, int when)
@@ -386,7 +386,7 @@ count_log(void *ctx, const char *line, size_t len)
 	count_bytes(ctx, STDERR_FILENO, line, len);
 }
 
-/* Everything of this prints or logs something. */
+/* Each statement prints or logs something. */
 static const char print_all[] =
     "local function f() print('x') io.stderr:write('y\\n') end\n"
     "local pool <close> = fz.pool(1)\n"

@@ -41,7 +41,7 @@ lua_alloc(void *ctx, void *block, size_t old_size, size_t size)
 	return NULL;
 }
 
-/* Drop the log, which a failure may be worth. */
+/* Drop the log: a failure may write a line there. */
 static void
 drop_log(void *ctx, const char *line, size_t len)
 {
@@ -103,7 +103,7 @@ use_once(void *ctx)
 		status = run_task(L);
 	if (status == FZLUA_OK)
 		assert_int_equal(lua_tointeger(L, -1), 0);
-	else if (L != NULL) /* an error always says what failed */
+	else if (L != NULL) /* there is always an error value with a message */
 		assert_non_null(luaL_tolstring(L, -1, NULL));
 	fzlua_close(L);
 	assert_int_equal(count_fds(), *nfds);
@@ -133,7 +133,7 @@ test_descriptors_may_run_out(void **state)
 	alarm(5 * HOST_HANGS_S);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	limit = before;
-	/* count_fds() needs one itself. */
+	/* One descriptor more than are open, because count_fds() needs one. */
 	for (limit.rlim_cur = (rlim_t)nfds + 1;; limit.rlim_cur++) {
 		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 		if (use_once(&nfds) == 0)

@@ -232,7 +232,7 @@ test_the_descriptor_covers_timers(void **state)
 	assert_string_equal(lua_tostring(L, 1), "late");
 }
 
-/* How often the descriptor is ready although no time has come. */
+/* How often the descriptor is ready although no task has ended. */
 static int
 count_steps(lua_State *L, int ms)
 {
@@ -282,7 +282,7 @@ test_cancelled_tasks_end_their_work(void **state)
 	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_CANCELLED);
 	assert_ptr_equal(tag, &second);
 	lua_settop(L, 0);
-	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK); /* has ended */
+	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK); /* ended before */
 	assert_int_equal(fzlua_cancel(L, &first), FZLUA_OK);
 	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_CANCELLED);
 	assert_ptr_equal(tag, &first);
@@ -386,7 +386,7 @@ test_the_host_is_told_of_forks(void **state)
 	assert_int_equal(pipe(fd), 0);
 	forks.pipe = fd[1];
 	fzlua_set_forks(*state, count_forks, &forks);
-	/* A worker's own child is no affair of the host. */
+	/* The handler is not called for the forks of a worker. */
 	host_assert_status(*state,
 	    "local pool <close> = fz.pool(2) pool:map(function() "
 	    "fz.process(fz.now):start():join() end, {1, 2, 3, 4})",
@@ -438,7 +438,7 @@ use_full_stack(lua_State *L, int which)
 		return fzlua_finish(L);
 	case 5:
 		return fzlua_dofile(L, "/dev/null", 0);
-	case 6: /* these pop a value */
+	case 6: /* this call and all below pop a value */
 		return fzlua_spawn(L, 0, L);
 	case 7:
 		return fzlua_call(L, 0, 0);
@@ -470,7 +470,7 @@ test_a_full_stack_is_an_error_with_a_value(void **state)
 	host_assert_status(L, "return 1", FZLUA_OK);
 }
 
-/* The functions of use_full_stack() that run code. */
+/* All functions that use_full_stack() calls. */
 static void
 test_a_state_without_the_library_is_an_error(void **state)
 {
@@ -490,9 +490,10 @@ test_a_state_without_the_library_is_an_error(void **state)
 	lua_close(L);
 }
 
-static int started_use[2], end_use[2]; /* pipes */
+/* Pipes: the thread has entered the state; it may leave it. */
+static int started_use[2], end_use[2];
 
-/* Nested calls of one thread are no mistake. */
+/* A thread that is in a call may make another one. */
 static int
 be_used(lua_State *L)
 {
@@ -574,7 +575,7 @@ run_with(struct lua_memory *f)
 	       (status = fzlua_next(L, 1, &tag)) == FZLUA_NONE)
 		status = fzlua_step(L, -1);
 	fzlua_close(L);
-	/* Without inputs the chain fails at last. */
+	/* If no allocation fails, the chain fails because it has no inputs. */
 	assert_int_not_equal(status, FZLUA_OK);
 	return status == FZLUA_GRAPH;
 }
@@ -583,7 +584,7 @@ static void
 test_each_allocation_may_fail(void **state)
 {
 	(void)state;
-	if (UNDER_TSAN) /* it has one thread, and would take minutes */
+	if (UNDER_TSAN) /* the test has one thread, and would take minutes */
 		skip();
 	alarm(HOST_HANGS_S);
 	for (int once = 0; once < 2; once++) {

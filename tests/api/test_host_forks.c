@@ -1,7 +1,7 @@
 /*
- * A host that forks by itself, as servers do: its children take no part in what
- * the processes of a run share until they use it, and what runs stays the
- * parent's, whatever they do.
+ * A host that forks by itself, as servers do. A child of the host becomes a
+ * member of the shared heap when it first uses an object there. Runs and
+ * workers stay those of the parent, whatever the child does.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -56,7 +56,7 @@ test_host_forks_join_nothing(void **state)
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(in_fork(look, L), 0);
 	assert_int_equal(fz_heap_nplaces(), n);
-	/* Nothing waits for these to be born. */
+	/* recv() does not wait for the children: they never used the pipe. */
 	lua_state_run(L, "b:close() local v, why = a:recv(10) "
 			 "assert(v == nil and why == 'closed', why)");
 }
@@ -79,12 +79,12 @@ test_host_forks_may_use_a_pipe(void **state)
 	lua_state_run(L, "a, b = fz.pipe() a:send('ping')");
 	assert_int_equal(in_fork(use, L), 0);
 	lua_state_run(L, "assert(a:recv(10) == 'pong')");
-	/* The child has left; what it held was not that of its parent. */
+	/* The child has ended. That closed its ends of the pipe only. */
 	lua_state_run(
 	    L, "b:send('still here') assert(a:recv(10) == 'still here')");
 }
 
-/* The parent of the process that puts is dead, and neither is a member. */
+/* A process puts an item after its parent has died; neither is a member. */
 static int
 leave_orphan(lua_State *L)
 {
@@ -116,7 +116,7 @@ make_pipe(void *L)
 	return NULL;
 }
 
-/* The state goes from thread to thread, as in a host with a pool of them. */
+/* Different threads use the state one after the other. */
 static void
 test_host_threads_may_end_before_what_they_made(void **state)
 {
@@ -204,7 +204,7 @@ make_state(lua_State *L)
 	return failed;
 }
 
-/* What a child does while its parent waits for two workers. */
+/* A child uses or closes the state while its parent waits for two workers. */
 static void
 test_host_forks_leave_a_run_alone(void **state)
 {
@@ -240,7 +240,7 @@ use_state(void *L)
 	return NULL;
 }
 
-/* The fork handler passes over the state, because another thread used it. */
+/* The fork handler skips the state, because another thread used it. */
 static void
 test_host_forks_may_use_the_state_of_another_thread(void **state)
 {

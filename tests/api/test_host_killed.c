@@ -1,5 +1,5 @@
 /*
- * A host that is killed by SIGKILL: none of its workers outlives it, nor what
+ * A host that is killed by SIGKILL: its workers end, and all processes that
  * they have started.
  */
 #define _GNU_SOURCE
@@ -31,19 +31,19 @@ enum { NTHREADS = 2, NCHILDREN = 6 }; /* children of each state */
  */
 static int alive[2];
 
-/* (): a child of the host runs now */
+/* report(): a child of the host runs now */
 static int
 report(lua_State *L)
 {
 	return write(alive[1], "", 1) == 1 ? 0 : luaL_error(L, "write");
 }
 
-/* Posted by each thread that has started its children and sleeps. */
+/* Each thread posts it when its children have started. */
 static sem_t started;
 
 /*
- * (): all children of this state were started. Under the sanitizer the thread
- * makes no further call: see sanitized.h.
+ * all_started(): all children of this state have started. Under the sanitizer
+ * the thread makes no further call, see sanitized.h.
  */
 static int
 all_started(lua_State *L)
@@ -56,8 +56,9 @@ all_started(lua_State *L)
 }
 
 /*
- * One child for each way to be busy, or not. For a stopped one, a program that
- * it runs reports: a stop that comes after the death of the host would last.
+ * Children that compute, wait, are idle or are stopped. A program that the
+ * stopped child runs reports for it, after the stop: a child that stopped after
+ * the death of the host would stay stopped.
  */
 static const char code[] =
     "local function start(f)\n"
@@ -90,7 +91,7 @@ run_state(void *unused)
 	lua_pushinteger(L, alive[1]);
 	lua_setglobal(L, "report_fd");
 	luaL_loadstring(L, code);
-	fzlua_call(L, 0, 0); /* does not end */
+	fzlua_call(L, 0, 0); /* returns only if it fails */
 	print_message("%s\n", luaL_tolstring(L, -1, NULL));
 	_exit(1);
 }
@@ -113,7 +114,7 @@ run_host(void)
 	_exit(1);
 }
 
-/* Returns the bytes read within the patience of a test: 0 at the end. */
+/* Wait for a report, and read it. Returns 1, or 0 at EOF. */
 static ssize_t
 read_alive(void)
 {

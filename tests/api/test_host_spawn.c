@@ -1,6 +1,6 @@
 /*
- * A host with threads: its workers are programs, so that no lock that another
- * thread holds matters to them.
+ * A host with threads. Its workers are programs, because a fork would copy
+ * locks that another thread holds.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -36,7 +36,7 @@ open_state(const char *command)
 	return L;
 }
 
-/* It holds the lock of malloc most of the time. */
+/* The thread holds the lock of malloc most of the time. */
 static void *
 allocate(void *ctx)
 {

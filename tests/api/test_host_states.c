@@ -83,7 +83,7 @@ use_once(const char *start)
 	fzlua_close(L);
 }
 
-/* FZLUA_STATES is the number. */
+/* Use n states, or as many as FZLUA_STATES says; nothing of them is left. */
 static void
 assert_all_go(const char *start, int n)
 {
@@ -95,7 +95,7 @@ assert_all_go(const char *start, int n)
 		n = atoi(wanted);
 	alarm(HOST_HANGS_S + (unsigned)n / 10);
 	for (int i = 0; i < 10; i++)
-		use_once(start); /* what a process has once stays */
+		use_once(start); /* makes what is never freed */
 	nfds = count_fds();
 	before = nblocks;
 	for (int i = 0; i < n; i++)

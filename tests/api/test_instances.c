@@ -159,7 +159,7 @@ test_instances_work_in_turn_in_one_thread(void **state)
 	lua_close(b);
 }
 
-/* The pools of one are open while the other forks, and is closed. */
+/* Each has an open pool while the other one forks workers, or is closed. */
 static void
 test_instances_keep_their_workers_when_another_closes(void **state)
 {
@@ -179,7 +179,7 @@ test_instances_keep_their_workers_when_another_closes(void **state)
 	lua_close(a);
 }
 
-/* A lock, a queue and a child of one are nothing to the other. */
+/* The end of one releases none of the other's locks, queues and children. */
 static void
 test_instances_are_different_members(void **state)
 {
@@ -198,7 +198,7 @@ test_instances_are_different_members(void **state)
 	must_run(a, "l:release() assert(q:get(60)[1] == 'x')");
 	b = open_instance();
 	must_run(b, "fz.lock():acquire()");
-	assert_int_equal(fz_heap_nplaces(), 2); /* the place is used again */
+	assert_int_equal(fz_heap_nplaces(), 2); /* the free place is reused */
 	lua_close(a);
 	lua_close(b);
 }
@@ -251,8 +251,8 @@ struct thread {
 static pthread_barrier_t opened, closed;
 
 /*
- * Held by a thread that may fork or allocate. Without the sanitizer the threads
- * do that at the same time: see sanitized.h.
+ * Under the sanitizer a thread holds it while it may fork or allocate, see
+ * sanitized.h. Otherwise it is not used.
  */
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
@@ -321,8 +321,9 @@ use_instance(void *ctx)
 }
 
 /*
- * Under the thread sanitizer nothing is forked beside a thread, because its
- * allocator may be locked then, for ever in the child.
+ * Under the thread sanitizer no fork is made while there is another thread: if
+ * that thread holds a lock of the sanitizer's allocator, the lock is never
+ * released in the child.
  */
 static void
 run_in_threads(bool first_ends_first)

@@ -51,9 +51,9 @@ int __wrap_epoll_pwait(
     int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals);
 
 /*
- * The next sleep for which a signal comes just before it; 0: none. It comes
- * before one without an end in any case: on a busy machine the time of a short
- * sleep may be over before the wait, and then it is none.
+ * The number of the wait just before which a signal comes; 0: none. A wait
+ * without a timeout always gets the signal, because on a busy machine a short
+ * sleep may end before its wait, so that the number is never reached.
  */
 static unsigned long interrupted_sleep, nsleeps;
 
@@ -122,7 +122,7 @@ test_interrupt_calls_the_hook_of_a_host_in_every_wait(void **state)
 		"p.daemon = true p:start() p:join()",
 		"fz.exec{'sleep', '77'}",
 		"fz.queue():get(60)",
-		/* An end that is collected would end the wait. */
+		/* Return b: if it were collected, the wait would end. */
 		"local a, b = fz.pipe() a:recv(60) return b",
 		"fz.event():wait(60)",
 		"fz.semaphore(0):acquire(60)",
@@ -179,7 +179,7 @@ test_interrupt_ends_the_wait_of_a_coroutine(void **state)
 		assert_interrupted(L, codes[i]);
 }
 
-/* The signal ends the very sleep that it comes just before. */
+/* A signal that comes just before a sleep ends that sleep. */
 static void
 sleeps_end(lua_State *L, const char *code)
 {

@@ -58,7 +58,7 @@ test_limits_end_any_code(void **state)
 		"end end}) while true do local t = {} end",
 		"setmetatable({}, {__gc = function() while true do pcall(error)"
 		" end end}) collectgarbage() while true do end",
-		/* It returns, but too late. */
+		/* The code returns, but too late. */
 		"os.execute('sleep 0.1')",
 		"local co = coroutine.create(function() local x <close> = "
 		"setmetatable({}, {__close = function() while true do end "
@@ -77,7 +77,7 @@ test_limits_end_any_code(void **state)
 	}
 }
 
-/* What code keeps for the time after the call. */
+/* Code that a call leaves for lua_close() to run. */
 static void
 test_limits_hold_for_the_end_of_a_state(void **state)
 {
@@ -112,7 +112,7 @@ test_limits_end_a_task_that_returns_too_late(void **state)
 	host_assert_status(L, "return 1", FZLUA_OK);
 }
 
-/* They do what Lua's do. */
+/* The functions that a limit replaces do the same as those of Lua. */
 static void
 test_limits_leave_lua_as_it_is(void **state)
 {
@@ -141,7 +141,7 @@ test_limits_leave_lua_as_it_is(void **state)
 	    FZLUA_OK);
 }
 
-/* Functions that were captured before the limits, and others. */
+/* Library functions that code has captured before and after fzlua_limit(). */
 static void
 test_limits_let_functions_cross_to_spawned_workers(void **state)
 {

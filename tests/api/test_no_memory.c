@@ -1,7 +1,7 @@
 /*
- * Each function of fzlua.h while an allocation fails, of Lua or of the library:
- * one alone, or from one on all. It returns an error with one value, or
- * succeeds; nothing is left, and the state is usable afterwards.
+ * Each function of fzlua.h while allocations of Lua or of the library fail:
+ * a single one, or all from one on. The function returns an error with one
+ * value, or succeeds. Nothing is left, and the state is usable afterwards.
  *
  * wrap: malloc calloc realloc
  */
@@ -28,8 +28,8 @@
 #include "no_memory.h"
 #include "world.h"
 
-static size_t used;      /* bytes of the state */
-static const char *path; /* of a script */
+static size_t used;      /* bytes that the state has allocated */
+static const char *path; /* path of a script */
 static int tag;
 
 static int
@@ -74,7 +74,7 @@ struct scenario {
 	void (*prepare)(lua_State *L);
 	int (*run)(lua_State *L);
 	int npushed; /* values on the stack if it succeeds */
-	/* Called after it, with memory: what must hold then. Or NULL. */
+	/* Check the state after run(); no allocation fails. May be NULL. */
 	void (*check)(lua_State *L, int status);
 };
 
@@ -104,7 +104,7 @@ add_one(lua_State *L)
 	return 1;
 }
 
-/* A chain that runs for the first time. */
+/* Push a chain that has not run, and its inputs. */
 static void
 push_chain(lua_State *L)
 {
@@ -191,7 +191,7 @@ run_spawn(lua_State *L)
 	return fzlua_spawn(L, 1, &tag);
 }
 
-/* The next task that has ended, with this tag. */
+/* Wait for the task with this tag. Returns its status. */
 static int
 await(lua_State *L)
 {
@@ -211,7 +211,7 @@ assert_no_task(lua_State *L)
 	assert_int_equal(fzlua_next(L, 1, &got), FZLUA_NONE);
 }
 
-/* A task runs if and only if it was started. */
+/* The task runs if fzlua_spawn() succeeded, and only then. */
 static void
 check_spawn(lua_State *L, int status)
 {
@@ -258,7 +258,7 @@ run_next(lua_State *L)
 	return fzlua_next(L, 1, &next_tag);
 }
 
-/* What was not fetched is not lost. */
+/* If fzlua_next() failed, a second call returns the result. */
 static void
 check_next(lua_State *L, int status)
 {
@@ -287,7 +287,7 @@ run_cancel(lua_State *L)
 	return fzlua_cancel(L, &tag);
 }
 
-/* It can be cancelled again. */
+/* If fzlua_cancel() failed, a second call cancels the task. */
 static void
 check_cancel(lua_State *L, int status)
 {
@@ -348,7 +348,7 @@ check_finish(lua_State *L, int status)
 	assert_int_equal(fzlua_finish(L), FZLUA_OK);
 }
 
-/* The functions that return no status must work. */
+/* Functions that return no status do not fail. */
 static int
 run_settings(lua_State *L)
 {
@@ -380,7 +380,7 @@ run_interrupted(lua_State *L)
 	return fzlua_call(L, 1, 1);
 }
 
-/* The interrupt was for that call. */
+/* The interrupt ends one call only, and not the next one. */
 static void
 check_interrupted(lua_State *L, int status)
 {
@@ -537,7 +537,7 @@ test_open_and_close_without_memory(void **state)
 			if (L != NULL && status != FZLUA_OK)
 				assert_int_not_equal(lua_gettop(L), 0);
 			came = good_mallocs < 0;
-			fzlua_close(L); /* without memory, too */
+			fzlua_close(L); /* allocations may still fail */
 			end_failing();
 			assert_true(came || status == FZLUA_OK);
 			assert_int_equal(used, 0);
@@ -557,7 +557,7 @@ own_state(void)
 	return L;
 }
 
-/* The library in a state of the host, which opens it again then. */
+/* If luaopen_fzlua() failed in a state of the host, a second call succeeds. */
 static void
 test_luaopen_without_memory(void **state)
 {

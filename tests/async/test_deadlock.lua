@@ -42,7 +42,7 @@ local NAMED <const> = {
   },
 }
 
--- Waits in C, most of them with no task at all.
+-- Waits in C; most of these scripts have no task.
 local NAMED_SHARED <const> = {
   ["an item of a queue or pipe"] = {
     "queue:get()",
@@ -108,7 +108,7 @@ tests["a process names the deadlock of a queue of its own"] = function()
   t.match(err, "deadlock: nothing can end the wait for an item of a queue or pipe")
 end
 
--- With a manager whose server waits for questions.
+-- A manager, whose server waits for questions, prevents none of these errors.
 local MANAGER <const> = [[
 local queue, manager = fz.queue(), fz.manager()
 local dict = manager:dict { x = 1 }
@@ -132,7 +132,8 @@ tests["the server of a manager ends no wait by itself"] = function()
   end
 end
 
--- Work of a server for a question of this process, which does not wait for the answer any more.
+-- The server of a manager still works on a question whose answer this process no longer awaits, or
+-- has started work of its own.
 local SERVER_WAKES <const> = {
   [[fz.with_timeout(0.05, function()
       dict:update("x", function() os.execute "sleep 0.4" queue:put(1) end)
@@ -178,7 +179,7 @@ tests["a wait that nothing can end is named, if functions run in this process"] 
   are_named "-j0"
 end
 
--- What puts an item into the queue a while later.
+-- Each of these puts an item into the queue after some time.
 local WAKES <const> = {
   "pool:apply_async(function() os.execute 'sleep 0.2' queue:put(1) end)",
   [[pool:apply(function()
@@ -212,7 +213,7 @@ local WAKES <const> = {
     end, '', 1)]],
 }
 
--- What only a worker does.
+-- The `exit` of a worker puts an item into the queue.
 local WORKER_WAKES <const> = {
   [[closed = fz.pool { workers = 1, exit = function() os.execute 'sleep 0.2' queue:put(1) end }
     closed:apply(same, 1)
@@ -257,14 +258,14 @@ tests["a wait that functions in this process can end is not named"] = function()
   are_not_named("-j0", WAKES)
 end
 
--- Run a program that ends by itself, if no deadlock is named; returns what it prints.
+-- Run a program, which must succeed: it fails if it names a deadlock. Returns what it prints.
 local function output(...)
   local out, err, status = t.command(...)
   t.equal({ err, status }, { "", 0 })
   return out
 end
 
--- The parent of a worker that is a program has an object of the shared heap, but no handle.
+-- The parent of a spawned worker is a member of the shared heap, although it has no handle.
 tests["a wait of a worker is named, one and two levels deep, however it has started"] = function()
   local deep = [[
     local start = %q
@@ -298,7 +299,7 @@ tests["a spawned process may have a handle"] = function()
     print(q:get())]]), "1\n")
 end
 
--- The parent is no member of the shared heap until it puts.
+-- The parent becomes a member of the shared heap only when it puts an item.
 tests["the parent may have what a worker has returned"] = function()
   t.equal(output("-j1", "-e", [[
     local pool = fz.pool(1)

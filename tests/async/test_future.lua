@@ -1,4 +1,5 @@
--- test_future.lua - futures: who is woken, what is logged, and what a future of each maker has.
+-- test_future.lua - futures: which waits they end, which errors are logged, and the futures that
+-- pools, maps and other calls return.
 
 local t = ...
 local fz = require "fzlua"

@@ -22,7 +22,7 @@ end
 
 local function double(x) return 2 * x end
 
--- name -> what is done in each place, and what it returns there
+-- name -> {the results, the function that must return them in each place}
 local CASES = {
   ["sleeps that are gathered overlap"] = { { "long", "short", order = { "short", "long" } },
     function()

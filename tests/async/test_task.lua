@@ -7,7 +7,7 @@ local tests = {}
 
 local DEADLINE <const> = 30
 
--- An object whose end of scope calls f.
+-- An object that calls f when the scope of its variable ends.
 local function at_end(f)
   return setmetatable({}, { __close = f })
 end
@@ -150,7 +150,7 @@ tests["with_timeout returns the results of f, or ends it"] = function()
   t.match(e, "own")
   local lock = fz.lock()
   lock:acquire()
-  fz.with_timeout(DEADLINE, function() lock:release() end) -- it runs for its caller
+  fz.with_timeout(DEADLINE, function() lock:release() end) -- its caller holds the lock
   t.equal(lock:acquire(0), true)
 end
 
@@ -356,7 +356,7 @@ tests["a forked process has none of its parent's tasks"] = function()
   t.equal(n, 3)
 end
 
--- Start f as a task, cancel it while it waits, and return once that is done.
+-- Start f as a task, cancel the task while it waits, and return when it has ended.
 local function cancel_in(f)
   local waits = false
   local task = fz.spawn(function()
@@ -459,7 +459,7 @@ end
 tests["Ctrl-C in a task, and while all tasks wait, reaches the script"] = function()
   for _, wait in ipairs { "while true do end", "fz.sleep(1000)", "fz.queue():get()" } do
     local script = t.file(([[
-      local other <close> = fz.process(fz.sleep, 1000):start() -- or it is a deadlock
+      local other <close> = fz.process(fz.sleep, 1000):start() -- without it: a deadlock
       local task = fz.spawn(function()
         local _ <close> = setmetatable({}, { __close = function() print "closed" end })
         %s
@@ -551,7 +551,7 @@ tests["a wait that another process can end is no deadlock"] = function()
   other:await()
 end
 
--- These need a process without children.
+-- The script is a process of its own, without children.
 tests["a time ends waits of tasks for shared objects, and tasks can share a lock"] = function()
   local out, err, status = t.command("-e", [[
     local lock, held = fz.lock(), fz.lock()
@@ -589,7 +589,7 @@ tests["a task that waits for its own end gets an error"] = function()
   for _, wait in ipairs(waits) do
     local me
     me = fz.spawn(function() return wait(me) end)
-    fz.spawn(fz.sleep, 0.01) -- so that it is no deadlock
+    fz.spawn(fz.sleep, 0.01) -- without it, the wait is a deadlock
     t.match(t.fails("error", me.await, me), "its own end")
   end
 end

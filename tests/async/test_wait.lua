@@ -6,7 +6,7 @@ local wait = require "fzlua.wait"
 
 local tests = {}
 
-local DEADLINE <const> = 30 -- seconds until tasks have waited for ever
+local DEADLINE <const> = 30 -- seconds after which a wait counts as endless
 
 -- Run functions as tasks until all have returned. An error of a task is raised.
 local function run(functions)

@@ -12,7 +12,7 @@ local function is_open(fd)
   return info ~= nil
 end
 
--- The number of the descriptor that `open` opens; what it returns keeps it open.
+-- Returns the number of the descriptor that open() opens, and the file, which keeps it open.
 local function descriptor_of(open)
   local before = {}
   for fd = 0, 255 do before[fd] = is_open(fd) end
@@ -52,7 +52,7 @@ tests["outside of a task it waits as well, and a timeout returns nil"] = functio
   t.equal({ fz.wait_fd(fd, "r", 0.01) }, { nil, "timeout" })
   t.equal({ fz.wait_fd(fd, "r") }, { true })
   t.equal(pipe:read(), "hello")
-  t.equal({ fz.wait_fd(fd, "r") }, { true }) -- its end
+  t.equal({ fz.wait_fd(fd, "r") }, { true }) -- EOF counts as ready
   pipe:close()
 end
 

@@ -34,7 +34,7 @@ on_fault(int sig)
 	_exit(0);
 }
 
-/* Whether a child of this process cannot write what is shared. */
+/* Whether the shared clock is read-only in a child of this process. */
 static bool
 child_only_reads(void)
 {
@@ -50,7 +50,7 @@ child_only_reads(void)
 	return waitpid(child, &status, 0) == child && status == 0;
 }
 
-/* Returns how many checks have failed, in a process of its own. */
+/* Runs in a process of its own. Returns how many checks have failed. */
 static int
 skip_in_parent_and_child(void)
 {
@@ -58,7 +58,7 @@ skip_in_parent_and_child(void)
 	int failures = 0, status;
 	pid_t child;
 
-	fz_clock_skip(hour); /* it is not shared: no effect */
+	fz_clock_skip(hour); /* no effect before fz_clock_share() */
 	failures += fz_clock_ns() < before;
 	fz_clock_share();
 	child = fork();

@@ -26,7 +26,7 @@
 
 static struct lua_memory memory;
 
-/* Set in a process that gets no number. */
+/* This process cannot join the heap, and so gets no member number. */
 static bool stranger;
 
 uint32_t __real_fz_heap_join(struct fz_membership *own, struct fz_err *err);
@@ -83,7 +83,7 @@ teardown(void **state)
 	return 0;
 }
 
-/* Call the global function with each of its allocations failing in turn. */
+/* Call a global function while each of its allocations fails in turn. */
 static void
 starve(lua_State *L, const char *function)
 {
@@ -114,7 +114,7 @@ test_guard_holds_nothing_after_an_allocation_failed(void **state)
 	starve(*state, "guard");
 }
 
-/* A process without a number would share the lock with all others like it. */
+/* Processes without a number look alike: each could release another's lock. */
 static void
 test_guard_raises_in_a_process_without_a_member_number(void **state)
 {
@@ -134,7 +134,7 @@ test_guard_raises_in_a_process_without_a_member_number(void **state)
 		    "  raises(x.with, x, error)\n"
 		    "  raises(x.guard, x)\n"
 		    "end\n"
-		    "held:release()"); /* its parent's: nothing */
+		    "held:release()"); /* no effect: the parent has the lock */
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -166,7 +166,7 @@ test_objects_are_freed_with_their_handles(void **state)
 	for (int i = 0; i < 5; i++)
 		lua_state_run(*state, code);
 	assert_true(fz_heap_used() <= before);
-	/* Nearly all of 21000 objects of 256 bytes were freed. */
+	/* Of 21000 objects of 256 bytes nearly all were freed. */
 	assert_true(before < 16 * FZ_HEAP_BLOCK);
 }
 

@@ -1,6 +1,6 @@
 /*
- * test_local.c - functions that the script's process calls itself (jobs = 0),
- * when memory runs out.
+ * test_local.c - functions that the script's process calls itself (jobs = 0)
+ * while allocations fail.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +15,10 @@
 
 static struct lua_memory memory;
 
-/* The functions are tried with each allocation failing; check() follows. */
+/*
+ * Each of these functions is called while each of its allocations fails in
+ * turn. check() is called after each of them.
+ */
 static const char functions[] =
     "local function f(x) return x + 1 end\n"
     "local function g(x) return ('x'):rep(100) .. x end\n"

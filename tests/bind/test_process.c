@@ -32,7 +32,7 @@ enum { TRIES_MAX = 400 };
 int __real_prctl(int what, unsigned long arg);
 int __wrap_prctl(int what, unsigned long arg);
 
-/* prctl() fails in every process but this one; 0: it works. */
+/* The only process in which prctl() succeeds; 0: it does not fail. */
 static pid_t prctl_only_in;
 
 int
@@ -46,11 +46,11 @@ __wrap_prctl(int what, unsigned long arg)
 
 struct host {
 	lua_State *L;
-	int nfds; /* open before */
+	int nfds; /* descriptors that were open before the test */
 	struct lua_memory memory;
 };
 
-/* exhaust(): there is no memory for Lua any more */
+/* exhaust(): all further allocations of Lua fail */
 static int
 exhaust(lua_State *L)
 {
@@ -60,7 +60,7 @@ exhaust(lua_State *L)
 	return 0;
 }
 
-/* fail_at(n): of calls to the system the n-th from now on */
+/* fail_at(n): the n-th call to the system from now on fails */
 static int
 fail_at(lua_State *L)
 {
@@ -187,9 +187,10 @@ test_process_that_cannot_be_set_up_says_why(void **state)
 }
 
 /*
- * Whatever call fails while it answers and dies: its end is seen. How many
- * calls there are depends on when it dies, so that one try with less of them
- * does not end the test.
+ * Any call of the parent may fail while a process sends its result and is
+ * killed: the parent still notices its end. The number of calls depends on the
+ * moment of its death, so that the test ends only after several tries in which
+ * no call failed.
  */
 static void
 test_process_any_call_may_fail_at_its_end(void **state)
@@ -224,7 +225,7 @@ test_process_any_call_may_fail_at_its_end(void **state)
 	print_message("%lu calls, %d failures\n", n, nfailed);
 }
 
-/* Whatever call fails inside: it succeeds, or fails with exit status 1. */
+/* If a call fails in the process, it succeeds, or its exit status is 1. */
 static void
 test_process_any_call_may_fail_inside(void **state)
 {
@@ -270,7 +271,7 @@ test_process_without_memory_for_lua_says_so(void **state)
 	    "end");
 }
 
-/* The host's own state goes while one runs: it is ended. */
+/* If the state is closed while processes run, it ends them. */
 static void
 test_process_ends_with_its_state(void **state)
 {
@@ -299,7 +300,7 @@ static const char use_all[] =
     "assert(fds[2]:find '^pipe:' and fds[3]:find '^pipe:')\n"
     "assert(fz.exec({ 'cat' }, { stdin = 'in' }).stdout == 'in')";
 
-/* The numbers 0 to 2 that are open, as bits; 8 if the script raises. */
+/* Returns a bit for each of the descriptors 0 to 2 that is open at the end. */
 static int
 use_without_standard_files(void)
 {

@@ -30,7 +30,7 @@
 #include "descriptors.h"
 
 static bool no_library;
-static const char *missing; /* this function is not found */
+static const char *missing; /* a function that dlsym() does not find */
 
 void *__wrap_dlopen(const char *name, int flags);
 void *__real_dlopen(const char *name, int flags);
@@ -226,13 +226,13 @@ close_all(struct fz_sqlite *s)
 	return 0;
 }
 
-/* Whether the kernel lets this process lock the byte of writers. */
+/* Returns 1 if this process can lock the byte that a writer locks. */
 static int
 try_to_lock(struct fz_sqlite *s)
 {
 	struct flock lock = { .l_type = F_WRLCK,
 		.l_whence = SEEK_SET,
-		.l_start = 120, /* of writers, in the file -shm */
+		.l_start = 120, /* the byte of writers in the file -shm */
 		.l_len = 1 };
 	char path[80];
 	int fd;
@@ -252,7 +252,7 @@ test_sqlite_a_child_leaves_file_and_locks_alone(void **state)
 	assert_int_equal(run(&s, "BEGIN IMMEDIATE", NULL), 0);
 	assert_int_equal(run(&s, "INSERT INTO t VALUES (8)", NULL), 0);
 	assert_int_equal(in_child(close_all, &s), 0);
-	/* The lock is still there. */
+	/* The child did not release the lock of its parent. */
 	assert_int_equal(in_child(try_to_lock, (void *)place->path), 0);
 	assert_int_equal(run(&s, "COMMIT", NULL), 0);
 	assert_int_equal(in_child(try_to_lock, (void *)place->path), 1);
@@ -264,7 +264,7 @@ test_sqlite_a_child_leaves_file_and_locks_alone(void **state)
 	fz_sqlite_close(&s);
 }
 
-/* Give up what root may do in spite of modes. */
+/* Drop the rights of root to ignore the modes of files. */
 static int
 obey_modes(void)
 {
@@ -276,7 +276,7 @@ obey_modes(void)
 	return (int)syscall(SYS_capset, &head, none);
 }
 
-/* In a directory that it may not write. */
+/* In a child: use the database in a directory that is not writable. */
 static int
 read_only_body(struct fz_sqlite *path)
 {
@@ -290,7 +290,7 @@ read_only_body(struct fz_sqlite *path)
 		return 2;
 	if (fz_sqlite_open(&s, name, FZ_SQLITE_CREATE, 0, &err) == 0 &&
 	    run(&s, "SELECT x FROM t", &err) == 0)
-		return 3; /* then nothing of this is needed */
+		return 3; /* FZ_SQLITE_READ would not be needed */
 	fz_sqlite_close(&s);
 	if (fz_sqlite_open(&s, name, FZ_SQLITE_READ, 0, &err) != 0)
 		return 4;
@@ -315,7 +315,7 @@ test_sqlite_reads_where_it_may_not_write(void **state)
 	fz_sqlite_close(&s);
 	assert_false(fz_sqlite_is_read_only(place->path));
 	snprintf(path, sizeof(path), "%s/a ?#%%b", directory);
-	assert_false(fz_sqlite_is_read_only(path)); /* there is none */
+	assert_false(fz_sqlite_is_read_only(path)); /* no such file */
 	assert_int_equal(rename(place->path, path), 0);
 	assert_int_equal(chmod(path, 0644), 0);
 	assert_int_equal(chmod(directory, 0555), 0);

@@ -1,4 +1,4 @@
-/* test_random.c - the state of math.random, where it can be found. */
+/* test_random.c - finding and seeding the state of math.random. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,7 +35,7 @@ teardown(void **state)
 	return 0;
 }
 
-/* What math.random gives next. */
+/* The next numbers of math.random. */
 static void
 draw(lua_State *L, lua_Integer *numbers)
 {
@@ -88,7 +88,7 @@ test_random_states_agree(void **state)
 	lua_close(other);
 }
 
-/* Even of seeds that differ in one bit, or are zero. */
+/* Seeds that differ in one bit, and seeds around zero. */
 static void
 test_random_seeds_that_are_close_give_other_numbers(void **state)
 {
@@ -139,7 +139,7 @@ test_random_goes_on_where_it_was(void **state)
 	assert_memory_equal(first, again, sizeof(first));
 }
 
-/* Found once, it is found again, also where math.random was replaced. */
+/* A second search finds the same state, also after math was removed. */
 static void
 test_random_state_found_once_is_found_again(void **state)
 {
@@ -153,10 +153,10 @@ test_random_state_found_once_is_found_again(void **state)
 	    LUA_OK);
 	fz_random_find(L, &again);
 	assert_ptr_equal(again.state, r.state);
-	fz_random_seed(&r, 1); /* it is still there: ASan would know */
+	fz_random_seed(&r, 1); /* ASan fails if the state was freed */
 }
 
-/* In place of math.random, or of the whole library. */
+/* A script may replace math.random, or the whole library. */
 static void
 test_random_leaves_a_replaced_generator_alone(void **state)
 {
@@ -165,7 +165,7 @@ test_random_leaves_a_replaced_generator_alone(void **state)
 		"math.random = nil",
 		"math.random = {}",
 		"math.random = print",
-		/* C functions that have an upvalue, but not that one. */
+		/* C functions with an upvalue that is no random state. */
 		"math.random = ('x'):gmatch('x')",
 		"math.random = coroutine.wrap(print)",
 		"math.random = io.lines('/dev/null')",
@@ -183,7 +183,7 @@ test_random_leaves_a_replaced_generator_alone(void **state)
 		fz_random_find(L, &r);
 		assert_null(r.state);
 		assert_int_equal(lua_gettop(L), 0);
-		fz_random_seed(&r, 1); /* these do nothing */
+		fz_random_seed(&r, 1); /* no effect, nor of the next two */
 		fz_random_save(&r);
 		fz_random_restore(&r);
 		lua_close(L);
@@ -225,7 +225,7 @@ assert_even_bits(const uint64_t *numbers, size_t step)
 	}
 }
 
-/* As the calls of a map have them: of these most take a few numbers. */
+/* The calls of a map have such seeds, and most use only a few numbers. */
 static void
 test_random_first_numbers_of_neighbours_are_unlike(void **state)
 {
@@ -241,7 +241,7 @@ test_random_first_numbers_of_neighbours_are_unlike(void **state)
 	}
 	for (size_t k = 0; k < FEW; k++) {
 		assert_even_bits(numbers + k, FEW);
-		for (size_t j = 0; j < FEW; j++) { /* nor are two alike */
+		for (size_t j = 0; j < FEW; j++) { /* compare two numbers */
 			for (size_t i = 0; i < SEEDS; i++)
 				other[i] =
 				    numbers[FEW * i + k] ^
@@ -256,7 +256,7 @@ test_random_first_numbers_of_neighbours_are_unlike(void **state)
 		assert_true(numbers[i] != numbers[i - 1]);
 }
 
-/* Whatever was drawn before, and however the state was set. */
+/* The numbers depend on the seed only, and not on earlier calls. */
 static void
 test_random_a_call_does_not_change_the_numbers_of_the_next(void **state)
 {
@@ -266,7 +266,7 @@ test_random_a_call_does_not_change_the_numbers_of_the_next(void **state)
 		"for i = 1, 1000 do math.random() end", "math.randomseed(1)",
 		"math.randomseed(0x243f6a8885a308d3, 0) math.random()",
 		"math.randomseed()" };
-	/* The last ones have words that are those of pi, or 0, mixed. */
+	/* With the last three, a word of the state is 0 or that of pi. */
 	static const uint64_t seeds[] = { 0, 1, 42, UINT64_MAX,
 		UINT64_C(0x61c8864680b583eb), UINT64_C(0x3a873e4d800c0486),
 		UINT64_C(0xf8573a3f0dca4d2c) };
@@ -289,11 +289,11 @@ test_random_a_call_does_not_change_the_numbers_of_the_next(void **state)
 	}
 }
 
-/* The generator stands still where all its words are 0. */
+/* If all words of the state were 0, all numbers would be 0. */
 static void
 test_random_no_seed_stops_the_generator(void **state)
 {
-	uint64_t seed = UINT64_C(0x61c8864680b583eb); /* that is mixed to 0 */
+	uint64_t seed = UINT64_C(0x61c8864680b583eb); /* it is mixed to 0 */
 	lua_State *L = *state;
 	lua_Integer numbers[NUMBERS];
 	struct fz_random r;
@@ -326,7 +326,7 @@ test_random_keeps_a_seed_that_the_script_sets(void **state)
 	lua_close(other);
 }
 
-/* A number that could not be given is one all the same. */
+/* A call of math.random that raises an error uses up a number. */
 static void
 test_random_an_error_is_no_reason_for_the_same_numbers(void **state)
 {
@@ -365,7 +365,7 @@ test_random_a_seed_is_saved_before_its_first_number(void **state)
 		assert_memory_equal(first, again, sizeof(first));
 	}
 	draw(L, first);
-	fz_random_restore(&r); /* and once more */
+	fz_random_restore(&r); /* restore a second time */
 	fz_random_save(&r);
 	draw(L, again);
 	fz_random_restore(&r);

@@ -11,7 +11,7 @@ local function texts(uses)
   return list
 end
 
--- The same by luac, in its order: each function before those in it.
+-- The list that luac prints, in its order: a function comes before the functions inside it.
 local function listed(path)
   local list = {}
   local pipe <close> = assert(io.popen("luac5.4 -p -l -l " .. path))

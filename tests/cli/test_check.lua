@@ -1,8 +1,8 @@
 local t = ...
 local tests = {}
 
--- Check a script; the findings are these, without the name of the file. What follows are options,
--- which begin with "-", and inputs. Returns what is on standard error.
+-- Check a script. The status and the findings, without the name of the file, must be these. The
+-- further arguments are options, which begin with "-", and inputs. Returns standard error.
 local function check(status, findings, code, ...)
   local script, words = t.file(code), {}
   for _, word in ipairs { ... } do

@@ -467,7 +467,7 @@ return g]]
   end
 end
 
--- A wrong argument, a callback that raises, and a task: ours are in between and around.
+-- Errors whose tracebacks have a function of the script between or above functions of fzlua.
 local MISUSES = {
   "local function mine() fz.map(3, {}) end mine()",
   "local function mine() fz.stage 's':register('A', 3) end mine()",
@@ -476,7 +476,7 @@ local MISUSES = {
   "local function mine() return fz.pool{workers = 0} end local p = mine() print(p)",
 }
 
--- Fails unless it runs where lua runs a chunk: by a C function that nothing calls.
+-- Fails unless it is called as lua calls a chunk: by a C function that has no caller.
 local LEVEL = [[
 local bottom = debug.getinfo(2)
 assert(bottom.what == "C" and bottom.name == nil and not debug.getinfo(3), debug.traceback())

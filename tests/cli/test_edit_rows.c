@@ -11,7 +11,7 @@
 
 #include "cli/edit_rows.h"
 
-/* The text ends there if it begins in the first column. */
+/* A text that begins in row 0, column 0 must end in this row and column. */
 static void
 expect(const wchar_t *text, unsigned columns, unsigned row, unsigned column)
 {

@@ -19,7 +19,7 @@
 
 enum { HANGS_S = 120 };
 
-/* The signal that comes while the modes of the terminal are restored. */
+/* A signal to raise while the modes of the terminal are restored; 0: none. */
 static int coming;
 
 int __wrap_tcsetattr(int fd, int when, const struct termios *modes);
@@ -38,7 +38,7 @@ __wrap_tcsetattr(int fd, int when, const struct termios *modes)
 	return 0;
 }
 
-/* The signal ends the process. */
+/* Either signal must end the process; 0: none. */
 static void
 assert_ends(int first, int second)
 {

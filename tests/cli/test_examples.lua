@@ -1,11 +1,11 @@
--- The examples print the same bytes however many functions run at once: those beside them in
--- examples/<name>.expected. The second argument is the list of these numbers.
+-- Each example prints the bytes in examples/<name>.expected for each value of the option -j. The
+-- second argument of this file is the list of these values.
 
 local t, JOBS = ...
 
 JOBS = JOBS or {0, 1, 2, 8}
 
-local EXAMPLES = { -- name, what follows it on the command line
+local EXAMPLES = { -- name, arguments
   {"stages", ""},
   {"primes", ""},
   {"model", ""},
@@ -79,7 +79,7 @@ for _, example in ipairs(EXAMPLES) do
   end
 end
 
--- Begins with helpers for a shell script that runs an example until SIGINT ends it.
+-- Helpers for shell scripts that run an example until SIGINT ends it.
 local UNTIL_SIGINT <const> = [[
 out=%s
 run() { MARK=%s env --default-signal=INT "$FZLUA" "$@" >$out </dev/null & pid=$!; }
@@ -87,7 +87,7 @@ until_printed() { until_true grep -q "$1" $out; }
 end() { kill -INT $pid; wait $pid; echo "exit status $?"; }
 ]]
 
--- Runs the script, and compares what it and the example print.
+-- Run the script. The output of the example and that of the script must be the expected one.
 local function check_until_sigint(name, script)
   local mark, output = t.mark(), t.file ""
   local out, err, status = t.shell(UNTIL_SIGINT:format(output, mark) .. script)
@@ -172,7 +172,7 @@ end
 local has_server = t.shell "PATH=$PATH:/usr/sbin command -v nats-server" ~= ""
 local gateway = os.getenv "FZLUA_NATS" or t.fzlua .. "-nats"
 local has_gateway = t.shell("test -x " .. gateway .. " && echo yes") ~= ""
-local has_engines = not t.fzlua:find "plain.lua" -- which takes no --engine
+local has_engines = not t.fzlua:find "plain.lua" -- plain.lua has no option --engine
 local has_nodes = has_server and has_gateway and has_engines
 if not has_nodes then
   local missing = has_server and "fzlua-nats" or "nats-server"
@@ -213,7 +213,7 @@ tests.cluster_ends_at_sigint_with_its_server_and_nodes = has_nodes and function(
   ]]):format(t.file ""), "same\n", "status 130\n")
 end or nil
 
--- A program that plays srun: three machines are this one.
+-- A program in place of srun. It runs the command three times on this machine.
 local SRUN <const> = [[
 shift; pids=
 for i in 1 2 3; do "$@" & pids="$pids $!"; done

@@ -25,15 +25,15 @@ tests["a simulation has places, workers, order and speed"] = function()
   t.equal(simulation.time({}, { jobs = 1 }), 0)
 end
 
--- Calls of items 1 to `n` of a stream that sleep `times` in their stages, one place for all calls
--- and `window` items under way, as records.
+-- The records of a stream of `n` items. A call in stage i sleeps times[i] seconds, one call runs at
+-- a time, and at most `window` items are in the stream at the same time.
 local function recorded(n, times, window)
   local records, clock, left, done = {}, 0, {}, {}
   for item = 1, n do left[item] = 1 end
   local function entered(item) return item <= window or (left[item - window] or 0) > #times end
   while true do
     local best
-    for item = 1, n do -- of the items that have entered, the one that is farthest
+    for item = 1, n do -- of the items in the stream, choose the one in the latest stage
       if left[item] <= #times and entered(item) and (not best or left[item] > left[best]) then
         best = item
       end
@@ -62,7 +62,7 @@ tests["the items of a stream enter by its window, which grows with the workers"]
       local factor = gain.text:match "^(%d) times"
       if factor then by_factor[tonumber(factor)] = gain.predicted end
     end
-    -- 6 s an item; with a fixed window no more than two items are under way.
+    -- An item takes 6 s. With a fixed window, at most two items are in the stream.
     assert(by_factor[2] >= 120 and by_factor[2] <= 132, by_factor[2])
     if fixed then
       assert(by_factor[4] >= 120, by_factor[4])
@@ -170,7 +170,8 @@ local KINDS <const> = {
   end,
 }
 
--- Seconds of a run and what its trace says of four times the workers.
+-- The seconds of a run, and the seconds predicted from its trace for four times the workers and
+-- for the same number.
 local function run_kind(kind, jobs)
   local page = t.file "" .. ".html"
   t.files[#t.files + 1] = page
@@ -190,7 +191,7 @@ tests["predictions for chains, maps and streams are near to real runs"] = functi
     local _, predicted, model = run_kind(kind, 1)
     local real = run_kind(kind, 4)
     assert(predicted >= 0.05 and predicted <= model, predicted)
-    -- On a machine with nothing else to do they differ by less than 15 %.
+    -- On an idle machine the two differ by less than 15 %. A busy one may need far more time.
     assert(predicted / real > 0.1 and predicted / real < 10,
       ("%s: %.3f s, but %.3f s were predicted"):format(kind, real, predicted))
   end

@@ -62,7 +62,7 @@ __wrap_execlp(const char *file, const char *arg, ...)
 	return refuse(failing == MISSING ? ENOENT : EACCES);
 }
 
-/* Join with that call failing. Returns the status, and what stderr got. */
+/* Join while this call fails. Returns the status, and the text on stderr. */
 static int
 join(enum call call, char text[1024])
 {

@@ -81,8 +81,8 @@ tests["a wrong value names the possible ones"] = function()
   end
 end
 
--- Load the modules of the command with others beside them, and run it with these arguments and
--- `host`. Returns the status, or the error.
+-- Load the command with `modules` in place of modules of the same names, and run it with `host` and
+-- the arguments. Returns the status, or the error.
 local function run_with(modules, host, ...)
   local preload, loaded = {}, {}
   for name, module in pairs(modules) do

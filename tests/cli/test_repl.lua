@@ -53,7 +53,7 @@ end
 tests["a value whose metamethods raise is shown as it is"] = function()
   local terminal <close> = open()
   terminal:run "function no() error 'no' end"
-  terminal:run("fz.future()", "<future: pending>") -- loads the class that values are compared with
+  terminal:run("fz.future()", "<future: pending>") -- loads a class that the prompt looks for
   for _, name in ipairs { "__index", "__pairs", "__len", "__eq", "__name" } do
     terminal:run(("setmetatable({a = 1}, {%s = no})"):format(name), "{a = 1}")
   end

@@ -37,7 +37,7 @@ tests["keys move in the input and change it"] = function()
   terminal:key("M-Enter", "C-u")
   terminal:run("3", "3")
   terminal:type "never run"
-  terminal:expect { "> never run" } -- Ctrl-C discards what was typed and is not read yet
+  terminal:expect { "> never run" } -- wait for it: Ctrl-C also discards text that is not read yet
   terminal:key "C-c"
   terminal:expect { "> never run^C", ">" }
   terminal:key "C-r"
@@ -86,8 +86,8 @@ tests["Tab completes names, and lists them"] = function()
     ["fz.starm"] = "fz.starmap", ["chain:to_m"] = "chain:to_mermaid", ["lib.ba"] = "lib.base",
     ["lib.al"] = "lib.alp", ["string.form"] = "string.format", ["('x'):upp"] = "('x'):upper",
     ["fz.log.war"] = "fz.log.warn", ["whi"] = "while", ["chain.outp"] = "chain.output",
-    ["chain:rawe"] = "chain:rawe", -- a global is no method
-    ["chain:outp"] = "chain:outp", ["fz:starm"] = "fz:starm", -- fields are none, either
+    ["chain:rawe"] = "chain:rawe", -- only methods are completed, and not the global rawequal
+    ["chain:outp"] = "chain:outp", ["fz:starm"] = "fz:starm", -- nor fields
     ["chain:inv"] = "chain:invoke",
     ["require 'fzl"] = "require 'fzlua", [":tra"] = ":trace", ["x = setm"] = "x = setmetatable",
     ["fz.queue():"] = "fz.queue():", ["io.stdout:see"] = "io.stdout:seek",

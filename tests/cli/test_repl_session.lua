@@ -71,7 +71,7 @@ tests["the history is kept, and sessions share it"] = function()
     t.equal(first:status(), 0)
   end
   local path = home[1] .. "/.local/state/fzlua/history"
-  t.shell("printf torn >>" .. path) -- by a session that was killed
+  t.shell("printf torn >>" .. path) -- as by a session that is killed in a write
   local second <close> = open { home = home[1] }
   second:run("'of the second'", '"of the second"')
   second:key("Up", "Up", "Up")
@@ -82,7 +82,7 @@ tests["the history is kept, and sessions share it"] = function()
   t.equal(file:read "a", "'of the first'\ndo\\n\\nend\ntorn\n'of the second'\n'of the first'\n")
 end
 
--- Inputs of one session, in turns a short line and several lines that are longer than one write.
+-- Inputs of one session: short lines, and between them several lines that need more than one write.
 local function numbered_inputs(session, n)
   local list = {}
   for i = 1, n do
@@ -109,7 +109,7 @@ local function check_inputs(path, sessions)
   return rest
 end
 
--- Code that makes the prompt treat its input as a terminal's.
+-- Code that makes the prompt treat its input as a terminal.
 local AS_TERMINAL = [[
 local repl = require "fzlua.repl"
 local run = repl.run

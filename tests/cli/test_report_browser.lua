@@ -1,9 +1,9 @@
--- The page of a run in a browser: its script fails nowhere, and sorting, filter and zoom work.
+-- The page of a run in a browser: its script raises no error, and sorting, filter and zoom work.
 local t = ...
 local json = require "fzlua.json"
 local tests = {}
 
--- What a user does with the page. It runs behind the page's own script.
+-- A script that does what a user does with the page. It runs after the page's own script.
 local ACTIONS <const> = [[
 <script>
 const out = {errors: window.failed || []};
@@ -97,7 +97,7 @@ tests["sorting, filter, zoom and focus work, and a hostile name runs no script"]
   t.equal(out.scrolled, true)
   t.equal(out.aligned, { true, true, true }) -- each title is above its column
   t.equal(table.concat(out.titles, " "), "Function Calls Total Mean p95 Max Processor Failed "
-    .. "Bytes in Bytes out Peak memory") -- nothing was retried
+    .. "Bytes in Bytes out Peak memory") -- no column for retries, because there was none
   t.match(out.up, "quick")
   t.match(out.down, "wrong")
   t.match(out.about, "call")

@@ -1,9 +1,9 @@
--- test_signals.lua - Ctrl-C and Ctrl-Z: what they end, stop and leave of a command.
+-- test_signals.lua - Ctrl-C and Ctrl-Z end or stop the command and all processes below it.
 
 local t = ...
 local tests = {}
 
--- Start the command with `code`, which says when it is ready; then kill -INT it.
+-- Start the command with `code`. When the code has reported that it is ready, send SIGINT.
 local function interrupt(code, times)
   local script, ready = t.file(code), t.file ""
   os.remove(ready)
@@ -66,9 +66,9 @@ while true do pcall(function() while true do end end) end]], 2)
   t.equal(status, 130)
 end
 
--- Run `code` with the pipe at standard output full but for nothing. When the command has
--- written a line to standard error and sleeps in its next write, it gets SIGINT, and then the
--- pipe is read. Returns the last line of the pipe, what follows on standard error, the status.
+-- Run `code` while the pipe at standard output is full. When the command has written a line to
+-- standard error and sleeps in its next write, it gets SIGINT, and then the pipe is read. Returns
+-- the last line of the pipe, the text on standard error after that line, and the status.
 local function interrupt_write(code)
   local script, status = t.file([[
 io.stdout:setvbuf("full", 4096)
@@ -122,12 +122,13 @@ local function state_of(pid)
   return file and file:read("a"):match "^.*%) (%a)"
 end
 
--- Run the command in a process of its own, which leads a group: one that no shell could
--- continue is not stopped. Returns its pid, and those that the script writes, by name.
+-- Run the command in a process group whose parent could continue it, as a shell does: the kernel
+-- does not stop other groups. Returns the process, a function that returns the noted pids by name,
+-- and the file with the output.
 local function start_in_group(code)
   local pids, out = t.file "", t.file ""
   local script = t.file(([[
-function note(name) -- the pid of this process, or of a program that it starts
+function note(name) -- write the pid of this process
   io.open(%q, "a"):write(name, " ", io.open("/proc/self/stat"):read "n", "\n"):close()
 end
 PIDS = %q
@@ -165,7 +166,7 @@ s:register("A", {"step"}, function(step)
   return "done"
 end)
 local chain = fz.chain({s})
-chain({step = 1})                       -- which may take long on a busy machine
+chain({step = 1})                       -- no timeout: it may take long on a busy machine
 print(chain({step = 2}, {timeout = 5}).A)]]):format(go))
   local pids
   t.until_true(function()

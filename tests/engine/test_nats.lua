@@ -131,7 +131,7 @@ tests["after kill -9 of the submitter its workers end"] = function()
   t.match(out, "ended\n")
 end
 
--- Bytes of memory that the processes of a run have used at most: the script, and all gateways.
+-- The peak memory, in bytes, of any process of a run: the script, and all gateways.
 local PEAK <const> = [[
 local peak = 0
 local function note(pid)
@@ -192,7 +192,8 @@ tests["an empty FZLUA_ENGINE is none"] = function()
   t.equal(out, "7\nfzlua: --nodes needs --engine URL\n1\n")
 end
 
--- A submitter that notes when its calls begin and end: arguments are its name, the file, calls.
+-- A submitter that notes when its calls begin and end. Arguments: its name, the file for the notes,
+-- the number of calls.
 local NOTES <const> = [[
   local name, path = arg[1], arg[2]
   local function note(what)
@@ -210,7 +211,8 @@ local NOTES <const> = [[
   print(name, #out)
 ]]
 
--- The most calls that ran at once, who began by the number of the line, the last of these numbers.
+-- Returns the most calls that ran at once; the submitter of each line that is the begin of a call,
+-- by the number of the line; and the last of these numbers for each submitter.
 local function read_notes(notes)
   local running, most, n, begun, last = 0, 0, 0, {}, {}
   for what, name in notes:gmatch "(%l+) (%l+)\n" do
@@ -241,7 +243,8 @@ tests["two submitters share the slots of a node, and neither starves"] = functio
     if seen and begun[i] then counts[begun[i]] = counts[begun[i]] + 1 end
   end
   t.equal(counts.second, 20)
-  -- 20 if answers took no time; more on a busy machine, and 110 if the second one starved.
+  -- The first submitter begins 20 calls if answers take no time, more on a busy machine, and 110
+  -- if the second one gets no slot until the first has ended.
   assert(counts.first >= 5 and counts.first <= 80, counts.first)
 end
 

@@ -14,7 +14,7 @@ local function run(commands, ...)
   return nats.run(t, commands:format(...))
 end
 
--- Passes bytes on between PORT and SERVER; not while FILE exists.
+-- A proxy that passes on bytes between PORT and SERVER, except while FILE exists.
 local PROXY <const> = [==[
 local socket = require "socket"
 local port, server, file = arg[1], arg[2], arg[3]
@@ -47,7 +47,8 @@ while true do
 end
 ]==]
 
--- proxy: starts one; $away is the URL through it. cut, mend: stops and goes on.
+-- Shell functions: `proxy` starts a proxy, and sets `away` to the URL through it; `cut` makes the
+-- proxy stop passing on bytes, and `mend` makes it go on.
 local function proxy()
   return ([[
 proxy() { "$FZLUA" %s $((port + 10000)) $port $dir/cut >$dir/proxy &
@@ -60,7 +61,8 @@ end
 local has_socket = pcall(require, "socket")
 local OUTAGE <const> = os.getenv "FZLUA_NATS_OUTAGE"
 
--- Each item notes that it runs in the file arg[1], and takes arg[3] seconds; arg[2] retries.
+-- Each item writes to the file arg[1] when it starts, and takes arg[3] seconds. arg[2] is the
+-- number of retries.
 local ITEMS <const> = [[
 local f = function(i, file, seconds)
   local out = io.open(file, "a")
@@ -128,8 +130,8 @@ if has_socket then
   end
 end
 
--- The first attempt notes in the file arg[1] that it runs, and waits for the file arg[1].go; a
--- second one does not. arg[2] retries.
+-- Each attempt writes to the file arg[1] when it starts. The first one waits for the file
+-- arg[1].go. arg[2] is the number of retries.
 local WAITS <const> = [[
 local f = function(file)
   local begun = io.open(file, "a+")
@@ -186,7 +188,7 @@ tests["a node that leaves takes no more jobs of a run that goes on"] = function(
     until_true test -s $dir/ran; kill $first; wait $first; echo left $?
     kill -0 $script && echo runs; wait $script; cat $dir/out; wc -l <$dir/ran
   ]], t.file(ITEMS))
-  -- A worker that is started while the node leaves is one to be told of.
+  -- A worker that was about to start on the node is reported, so that this line may appear.
   out = out:gsub("fzlua: cannot start a worker on one: it is not there any more\n", "")
   t.equal(out, "left 0\nruns\n" .. SQUARES .. "12\n")
 end
@@ -222,7 +224,7 @@ tests["a job that kills its node stops after its retries"] = function()
       -- The worker's parent is the process on the node, whose parent is the gateway.
       local gateway = read(read("self", "stat"):match "%) %a (%d+) ", "stat"):match "%) %a (%d+) "
       assert(read(gateway, "cmdline"):find("--serve", 1, true))
-      os.execute("sleep 1; kill -9 " .. gateway) -- the word that it runs must be out
+      os.execute("sleep 1; kill -9 " .. gateway) -- after the start of this call was reported
       os.execute "sleep 77"
     end
     local ok, e = pcall(fz.map, poison, {arg[1]}, {retries = 1})

@@ -1,4 +1,4 @@
--- --engine nats://...: a member of the team that announces nodes with what no node says.
+-- --engine nats://...: a member of the team announces nodes with strings that no real node sends.
 local t = ...
 local nats = dofile "tests/support/nats.lua"
 local tests = {}
@@ -9,7 +9,7 @@ if missing then
   return tests
 end
 
--- Announces a node until it is killed: PORT, then the strings behind its id.
+-- Announce a node again and again, until killed. Arguments: PORT, then the strings after its id.
 local MEMBER <const> = [==[
 local socket = require "socket"
 local server = assert(socket.connect("127.0.0.1", arg[1]))

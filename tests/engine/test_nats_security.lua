@@ -23,7 +23,7 @@ local TRY <const> = [[
 try() { "$FZLUA" "$@" -e 'print(fz.map(function(x) return 6 * x end, {7})[1])'; }
 ]]
 
--- All tries must be one line, within 3 s in an idle machine.
+-- The output must have one line for each of the patterns, in their order, and no more.
 local function lines(out, ...)
   local n = 0
   for line in out:gmatch "[^\n]+" do
@@ -48,7 +48,7 @@ tests["TLS needs a certificate that is trusted and has the name of the URL"] = f
       "$FZLUA" --worker --engine tls://u:p%%40ss@127.0.0.1:$port/team
     ]]):format(dir), { config = ([[authorization { user: u, password: "p@ss" }
       tls { cert_file: "%s/server.pem", key_file: "%s/server.key" }]]):format(dir, dir) })
-    -- On this machine, the server decides if a URL without tls:// is allowed.
+    -- For a server on this machine, a URL without tls:// is valid if the server accepts it.
     lines(out, "42", "is not valid for this name, or not trusted", "not trusted", "42",
       "refuses the user or password", "not valid for this name")
   end)

@@ -1,5 +1,5 @@
--- Quick jobs are sent ahead to a node, which holds them. A shell script plays ssh; for the host
--- `seen` it keeps what it passes on in the file $CALLS.
+-- Quick jobs are sent ahead to a node, which holds them. A shell script replaces ssh. For the host
+-- `seen` it also writes all bytes that it passes to the node to the file $CALLS.
 local t = ...
 local tests = {}
 
@@ -12,7 +12,7 @@ seen) tee -a "$CALLS" | setsid -w sh -c "$command" | cat ;;
 esac
 ]]
 
--- Functions for the scripts: `quick` and `long` are jobs, the second until the file `path` exists.
+-- Functions for the scripts: `quick` and `long` are jobs; `long` lasts until its file exists.
 local JOBS <const> = [[
 local path, log = arg[1], arg[2]
 local quick = function(x) return x end
@@ -26,7 +26,7 @@ local function warm(pool)
   for i = 1, 500 do list[i] = pool:apply_async(quick, {i}) end
   for i = 1, 500 do list[i]:get() end
 end
--- Writes its argument down, and returns it.
+-- Append x to a file, and return it.
 local note = function(name, x)
   local file <close> = io.open(name, "a")
   file:write(x, "\n")
@@ -39,8 +39,8 @@ local function noted()
 end
 ]]
 
--- Run a script on nodes. It must succeed; returns what it prints, and its two files, the first of
--- which does not exist.
+-- Run a script on nodes with the names of two files, the first of which does not exist. The script
+-- must succeed. Returns its output.
 local function run(url, code)
   local calls, path, log = t.file "", t.file "", t.file ""
   os.remove(path)

@@ -1,5 +1,5 @@
--- test_remote_examples.lua - each example prints the same bytes on nodes as beside it, over a
--- program that plays ssh and over NATS, unless it says below why it belongs to one machine.
+-- test_remote_examples.lua - each example prints its expected output on nodes, too: over a program
+-- that replaces ssh, and over NATS. The table below says why some examples need a single machine.
 local t = ...
 local tests = {}
 
@@ -11,7 +11,7 @@ local ONE_MACHINE <const> = {
 }
 local ARGUMENTS <const> = { packages = "file=examples/data/packages.txt" }
 
--- Shell functions: `try EXAMPLE ARGUMENT` prints a line.
+-- Shell function: `try EXAMPLE ARGUMENT` prints whether the output of an example is the same.
 local TRY <const> = [[
 try() {
   timeout 240 "$FZLUA" --engine $url examples/$1.lua $2 >$dir/out 2>$dir/err </dev/null
@@ -32,7 +32,7 @@ local function names()
   return list
 end
 
--- Run all of them after `start`, which sets `dir` and `url`.
+-- Run all examples after the shell commands `start`, which set `dir` and `url`.
 local function check_all(start)
   local commands, expected = { "exec 2>&1\n", start, TRY }, {}
   for i, name in ipairs(names()) do

@@ -1,5 +1,5 @@
--- --engine ssh://...: workers on other machines. A shell script plays ssh: it runs the command on
--- this machine, or does what the name of the host says.
+-- --engine ssh://...: workers on other machines. A shell script replaces ssh: it runs the command
+-- on this machine, or does what the name of the host says.
 local t = ...
 local tests = {}
 
@@ -21,7 +21,7 @@ esac
 exec setsid -w sh -c "$command"
 ]]
 
--- The variables that let fzlua use it.
+-- The environment variables that make fzlua use this script.
 local function environment()
   return ("FZLUA_SSH='sh %s' FZLUA_WORKER_COMMAND=%s"):format(t.file(SSH), t.fzlua)
 end
@@ -32,13 +32,13 @@ local function run(options, code, ...)
   return t.shell(table.concat(words, " "))
 end
 
--- Run it; it must succeed and print this.
+-- Run a script with these options; it must succeed and print `expected`.
 local function check(expected, options, code, ...)
   local out, err, status = run(options, code, ...)
   t.equal({ out, err, status }, { expected, "", 0 })
 end
 
--- The same script prints the same on nodes as in one process.
+-- Check that a script prints the same on nodes as in one process.
 local function same(code, ...)
   local out, err, status = run("-j0", code, ...)
   t.equal({ err, status }, { "", 0 })
@@ -158,7 +158,7 @@ local function run_allowed(allowed, options, code)
   return t.shell(command)
 end
 
--- What --digests prints for the code.
+-- The output of --digests for the code.
 local function digests(code)
   return (t.shell('"$FZLUA" --digests ' .. t.file(code)))
 end
@@ -397,7 +397,7 @@ local BUSY <const> = [[
 fz.map(function() print "ready" os.execute "sleep 77" end, {1, 2, 3})
 ]]
 
--- End the submitter by a signal; nothing is left then.
+-- Send a signal to the submitter. No process of the run may be left.
 local function check_end(signal, expected)
   local mark = t.mark()
   local out = t.shell(UNTIL_READY:format(t.file "", mark, environment(), t.file(BUSY), signal))
@@ -467,7 +467,8 @@ echo done $(wc -l <$dir/out)
   t.equal(out, "done 2\n")
 end or nil
 
--- Kills, every 0.1 s, a worker or a process between one and ssh. MARK is that of the submitter.
+-- Run the submitter, and every 0.1 s kill a process with --worker in its command line: a worker, or
+-- a process that connects one with ssh. All of them have MARK in their environment.
 local KILLER <const> = [[
 MARK=%s; export MARK
 %s "$FZLUA" --retries 20 --engine ssh://one:2,two:2 %s %s >%s & pid=$!
@@ -483,7 +484,7 @@ done
 wait $pid
 ]]
 
--- The script prints the same although workers and nodes die while it runs.
+-- Check that a script prints the same although workers and nodes are killed while it runs.
 local function same_with_kills(code, ...)
   local arguments = table.concat({ ... }, " ")
   local script, out, mark = t.file(code), t.file "", t.mark()

@@ -1,9 +1,9 @@
 /*
- * fuzz_codec.c - any bytes whatever given to the decoder.
+ * fuzz_codec.c - decode arbitrary bytes.
  *
- * With libFuzzer as it is; with -DFZ_FUZZ_MAIN a command that tries mutations
- * of a few messages: fuzz_codec [rounds]. Ends by abort() where the decoder
- * allocates more than a small multiple of its input.
+ * This is a target for libFuzzer. Compiled with -DFZ_FUZZ_MAIN it is a command
+ * that decodes mutations of a few messages: fuzz_codec [rounds]. It calls
+ * abort() if the decoder allocates more than a small multiple of its input.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /*
- * fuzz_items.c - any bytes whatever taken as results of items.
+ * fuzz_items.c - read arbitrary bytes as results of items, as fuzz_codec.c.
  *
- * As fuzz_codec.c. Ends by abort(), too, where going over an item, pushing it
- * and pushing it as a number do not agree on where it ends and what it is.
+ * It also calls abort() if skipping an item, pushing it, and pushing it as
+ * a number disagree on the end or the value of the item.
  */
 #include <stdio.h>
 #include <stdlib.h>

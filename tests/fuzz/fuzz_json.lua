@@ -36,7 +36,7 @@ local function random_text()
   return table.concat(parts)
 end
 
--- Replace a few bytes of the text by a piece, by another part of the text, or by none.
+-- Replace a few bytes of the text by a piece or by another part of the text, or remove them.
 local function change(text)
   local at, left = random(#text + 1), random(0, 4)
   local from = random(#text + 1)

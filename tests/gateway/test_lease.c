@@ -29,10 +29,10 @@ struct message {
 	unsigned char bytes[FZ_PACKET_HEADER + BODY_MAX];
 };
 
-/* What is on its way to `to`, in order. */
+/* Packets that are sent, but not yet delivered to `to`, in their order. */
 struct fz_bus {
 	struct fz_gateway *to;
-	unsigned loses; /* percent of the packets */
+	unsigned loses; /* percent of the packets that are lost */
 	unsigned seed;
 	struct message *queue;
 	unsigned n;
@@ -46,7 +46,7 @@ struct end {
 	int user; /* the other end of the lease's socket */
 	unsigned char *sent, *got;
 	size_t nsent, ngot;
-	bool ended; /* no more is sent */
+	bool ended; /* the user has closed its side for writing */
 };
 
 struct world {
@@ -230,7 +230,7 @@ teardown(void **state)
 	return 0;
 }
 
-/* The user of an end writes and reads what there is room for. */
+/* Write and read at an end, as its user, as much as is possible. */
 static void
 use(struct end *end)
 {
@@ -315,7 +315,7 @@ test_lease_goes_on_with_a_new_connection(void **state)
 			turn(&w->a);
 			turn(&w->b);
 		}
-		end->g.bus = NULL; /* what was on its way is lost */
+		end->g.bus = NULL; /* packets under way are lost */
 		w->a.bus.n = w->b.bus.n = 0;
 		for (int i = 0; i < 5; i++) {
 			turn(&w->a);
@@ -374,7 +374,7 @@ test_lease_of_one_end_alone_is_closed(void **state)
 	assert_true(w->b.lease->over);
 }
 
-/* The time is `ns` after the lease was made. */
+/* Check the lease `ns` after its peer was heard. */
 static void
 check_at(struct end *end, int64_t ns)
 {
@@ -404,7 +404,7 @@ test_beat_waits_for_a_peer_that_connects_again(void **state)
 	struct world *w = *state;
 	int64_t start_ns = w->a.lease->heard_ns;
 
-	/* The server was started anew: the peer may come later. */
+	/* The server was started again: the peer may connect later. */
 	w->a.g.connected_ns = start_ns + FZ_CLOCK_SECOND;
 	w->a.g.turn_ns = start_ns + FZ_CLOCK_SECOND;
 	fz_beat_absent(&w->a.g, w->b.g.id);
@@ -436,7 +436,8 @@ test_beat_is_one_packet_for_each_peer(void **state)
 		fz_lease_opened(more[i], (uint32_t)i + 100);
 	}
 	fz_beat_send(&w->a.g);
-	assert_int_equal(w->a.bus.nprobes, 2); /* 48 in one */
+	/* A packet has at most 48 leases. */
+	assert_int_equal(w->a.bus.nprobes, 2);
 	for (int i = 0; i < 60; i++)
 		fz_lease_free(more[i]);
 }

@@ -1,4 +1,5 @@
--- test_killed.lua - whatever is killed, whenever: nothing is left, one job knows.
+-- test_killed.lua - the script or a worker is killed at any time: no process is left, and a worker
+-- that is killed fails one job only.
 
 local t = ...
 local core = require "fzlua.core"
@@ -6,7 +7,7 @@ local fz = require "fzlua"
 
 local tests = {}
 
--- Run `code` or a script; kill -9 it after `delay` seconds; what is left of it.
+-- Run a command, and kill it by SIGKILL after `delay` seconds. Returns the processes that are left.
 local function killed(command, delay)
   local mark = t.mark()
   t.shell(([[
@@ -66,7 +67,6 @@ kill -9 $pid; wait $pid]]):format(mark, script, done))
   t.equal({ out, t.left_of(mark) }, { "", "" })
 end
 
--- The parent's number of a process, so that a job can be killed from outside.
 tests["a worker that is killed loses its one job, others go on, retries lose none"] = function()
   local stage = fz.stage "s"
   for i = 1, 40 do
@@ -94,7 +94,7 @@ tests["random kills with a retry lose nothing"] = function()
   os.remove(marks)
   for i = 1, 200 do
     g:add("n" .. i, {}, function()
-      -- The first attempt of every seventh node dies, in one way or another.
+      -- The first attempt of every seventh node exits or is killed.
       local mark = marks .. i
       if i % 7 == 0 and not io.open(mark) then
         io.open(mark, "w"):close()

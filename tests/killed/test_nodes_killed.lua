@@ -1,23 +1,25 @@
--- test_nodes_killed.lua - nodes are killed, one each second, while dags, streams and maps run on
--- them with three retries: the same results as in one process, each used once, and no hang.
+-- test_nodes_killed.lua - one node is killed each second, while dags, streams and maps run on nodes
+-- with three retries. The results are the same as in one process, each result is used once, and
+-- nothing hangs.
 --
--- A slice here, and 200 dags, 20 streams and 20 maps for each engine in `make soak-nodes`, which
--- prints how long it took and how many calls were repeated. FZLUA_PART=2/10 is the second of ten
--- parts of that.
+-- The tests run a few dags, streams and maps. `make soak-nodes` runs 200 dags, 20 streams and 20
+-- maps for each engine, and prints the time and how many calls were repeated. With FZLUA_PART=2/10
+-- it runs the second of ten parts of them.
 local t = ...
 local tests = {}
 
 local LONG <const> = os.getenv "FZLUA_LONG" ~= nil
 local PART <const>, NPARTS <const> = (os.getenv "FZLUA_PART" or "1/1"):match "^(%d+)/(%d+)$"
 local SUBMITTERS <const> = 4
-local SECONDS <const> = LONG and 1500 or 200 -- a run that takes longer hangs
+local SECONDS <const> = LONG and 1500 or 200 -- a run that takes longer counts as hanging
 
--- Runs those whose number, modulo `step`, is `first`. Prints their results, and to the file `said`
--- what was repeated, and each call whose result was used twice or never.
+-- Run the dags, streams and maps whose number is `first` modulo `step`, and print their results.
+-- Write to the file `said` how many calls were repeated, and each call whose result was used twice
+-- or never.
 local WORK <const> = [[
 local first, step, ndags, nothers, part = tonumber(arg[1]), tonumber(arg[2]), tonumber(arg[3]),
   tonumber(arg[4]), tonumber(arg[5])
-local said, remote = arg[6], arg[7] == "remote" -- else it only makes the expected results
+local said, remote = arg[6], arg[7] == "remote" -- not remote: make the expected results
 
 local function nap(most)
   local seconds = math.random() * most
@@ -32,7 +34,7 @@ end
 
 local repeated, wrong = 0, {}
 
--- Each call has one end, which is not a failure.
+-- Each call must have one event "done", and none of failure.
 local function check_trace(what, trace, ncalls)
   local ends = 0
   local known = {}
@@ -52,7 +54,7 @@ local function check_trace(what, trace, ncalls)
   if ends ~= ncalls then wrong[#wrong + 1] = what .. ": " .. ends .. " ends of " .. ncalls end
 end
 
--- A function of some of the earlier names.
+-- Add a node whose inputs are some of the earlier nodes.
 local function add_node(dag, i, names)
   local needs, seen = {}, {}
   for _ = 1, math.random(3) do
@@ -76,7 +78,7 @@ local function run_dag(seed)
       return list
     end)
     dag:map("mapped", "list", function(x) nap(0.1) return x * math.random(9) end)
-    ncalls = ncalls + 2 + n -- the list, and the map as a whole
+    ncalls = ncalls + 2 + n -- the list, the map as a whole, and each call of the map
   end
   local output = dag:invoke({x = seed}, {trace = remote}).output
   print("dag", seed, fz.digest(output))
@@ -124,8 +126,8 @@ local file <close> = assert(io.open(said, "a"))
 file:write(repeated, " repeated\n", table.concat(wrong, "\n"))
 ]]
 
--- Shell functions: the submitters in the background, and a loop that kills nodes until they end.
--- `kill_node NAME` is that of the engine.
+-- Shell functions: `submit` starts the submitters in the background, and `storm` kills nodes until
+-- the submitters have ended. It calls `kill_node NAME`, which depends on the engine.
 local STORM <const> = [[
 script=%s; submitters=%d; ndags=%d; nothers=%d
 submit() {
@@ -152,7 +154,7 @@ local function storm(ndags, nothers)
   return STORM:format(t.file(WORK), SUBMITTERS, ndags, nothers, PART, SECONDS)
 end
 
--- What the submitters must print, in their order.
+-- The expected output of all submitters, in their order.
 local function expected(ndags, nothers)
   local script = t.file(WORK)
   local parts = {}
@@ -163,7 +165,7 @@ local function expected(ndags, nothers)
   return table.concat(parts)
 end
 
--- What follows the storm: what was printed, and the figures.
+-- Shell commands after `storm`: collect the output of the submitters, and print the figures.
 local RESULTS <const> = [[
 
 cat $dir/out.* >&3; cat $dir/err.* >&2
@@ -177,7 +179,7 @@ for word; do host=$command command=$word; done
 NODE=$host; export NODE; exec setsid -w sh -c "$command"
 ]]
 
--- All processes of the node, and those to which they belong.
+-- For ssh: kill all processes of this test (MARK) that run on the node (NODE).
 local KILL_OF_SSH <const> = [[
 kill_node() {
   victims=$(grep -lzx "NODE=$1" $(grep -lzx "MARK=$MARK" /proc/[0-9]*/environ 2>/dev/null) \
@@ -186,7 +188,7 @@ kill_node() {
 }
 ]]
 
--- Raise with the first line that differs and what was said unless the texts are the same.
+-- Unless the texts are the same, raise an error with the first line that differs and with `said`.
 local function check_same(got, wanted, said)
   local theirs = got:gmatch "[^\n]*"
   for line in wanted:gmatch "[^\n]*" do
@@ -199,8 +201,8 @@ local function check_same(got, wanted, said)
   t.equal(#got, #wanted)
 end
 
--- Compare with what one process prints, and print the figures of a long run. A short one has so
--- many dags.
+-- Run a storm, and compare the output with that of one process. A short run has `ndags` dags; a
+-- long one prints its figures.
 local function check_storm(name, ndags, prepare)
   local nothers = LONG and 20 // NPARTS or ndags // 4
   ndags = LONG and 200 // NPARTS or ndags

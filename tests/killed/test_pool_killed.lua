@@ -1,5 +1,5 @@
--- test_pool_killed.lua - workers of pools and maps that are killed, time out or leak: one job
--- knows, the pool goes on, and nothing that they started is left.
+-- test_pool_killed.lua - workers of pools and maps are killed, time out or leak memory: only their
+-- own job fails, the pool goes on, and no process that they started is left.
 
 local t = ...
 local core = require "fzlua.core"
@@ -10,7 +10,7 @@ local function kill(pid, signal)
   os.execute(("kill -%s %d 2>/dev/null"):format(signal or 9, pid))
 end
 
--- The worker that calls it dies of the signal.
+-- Kill the worker that calls this function by a signal.
 local function die(signal)
   kill(core.pid(), signal)
   while true do end
@@ -27,13 +27,14 @@ local function append(path, text)
   io.open(path, "a"):write(text):close()
 end
 
--- A job's family: a child, one in a session of its own, and a twice forked one in another.
+-- Processes that a job starts: a child, a child in a session of its own, and processes in another
+-- session whose parent has ended.
 local function family(mark)
   os.execute(("MARK=%s sh -c '%s'"):format(mark,
     "setsid sleep 77 & (setsid sh -c \"sleep 78 & sleep 79\" &) ; sleep 80"))
 end
 
--- Both maps: f(map).
+-- Call f(map) for the map of a pool and for fz.map.
 local function both_maps(workers, f)
   do
     local pool <close> = fz.pool(workers)
@@ -151,7 +152,7 @@ tests["imap: a killed worker is its item's error"] = function()
       if i == 20 then
         failed = { i, v, e.kind, e.signal, e.index }
       elseif e and not t.exact then
-        others = others + 1 -- announced together with the one that died
+        others = others + 1 -- announced together with item 20, and so failed with it
       else
         t.equal({ v, e }, { i })
       end
@@ -312,8 +313,8 @@ tests["max_tasks replaces workers that leak"] = function()
   t.equal(#kept, 0)
 end
 
--- On a terminal of its own run `code`, in which READY names a file; press Ctrl-C `times` when
--- that file has `size` bytes. Returns what came, the status, and what was left.
+-- Run `code` on a terminal of its own, and press Ctrl-C `times` when the file that READY names has
+-- `size` bytes. Returns the output, the status, and the processes that are left.
 local function interrupted(code, size, times)
   local ready, mark = t.file "", t.mark()
   local script = t.file(("local READY = %q\n"):format(ready) .. code)

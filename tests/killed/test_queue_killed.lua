@@ -10,7 +10,7 @@ local function nap(seconds)
   fz.queue():get(seconds)
 end
 
--- A random time that is often that of the first puts and gets.
+-- Sleep for a random time, which often ends during the first puts and gets of another process.
 local function soon()
   nap(math.random() ^ 3 * 0.004)
 end
@@ -55,7 +55,7 @@ return {
     end
     local missing, last = 0, 0
     local function check(i)
-      assert(i > last) -- none twice
+      assert(i > last) -- in order, and none twice
       missing, last = missing + i - last - 1, i
     end
     while not seen:empty() do check(seen:get()) end
@@ -86,7 +86,7 @@ return {
     end
     local before = q:size()
     assert(before <= 8)
-    for _ = 1, 100 do -- it still goes round
+    for _ = 1, 100 do -- the two other processes still put and get
       t.equal(select(2, q:get(20)), nil)
     end
     for _, p in ipairs(steady) do
@@ -104,7 +104,7 @@ return {
     nap(0.1)
     for i = 1, 2 do
       q:put(i)
-      ps[i]:kill() -- perhaps it was woken for it
+      ps[i]:kill() -- this process may be the one that the item has woken
       ps[i]:join()
     end
     for i = 3, 6 do q:put(i) end

@@ -1,4 +1,4 @@
--- Queues among processes that are stopped, which may be where they have one of its locks.
+-- Queues while a process is stopped, which may hold a lock of the queue at that moment.
 
 local t = ...
 
@@ -8,7 +8,8 @@ end
 
 local function sleep(seconds) fz.exec { "sleep", tostring(seconds) } end
 
--- A process that does `f` all the time, stopped where another one can do `probe` no longer.
+-- Returns a process that was stopped while it called f() again and again, at a moment at which it
+-- keeps another process from ending probe().
 local function stop_within(f, probe)
   for i = 1, 100 do
     local p = fz.process(function() while true do f() end end):start()

@@ -1,7 +1,7 @@
--- Runs that are killed at random moments and resumed: no call runs again whose end was reported,
--- and the results are the same, byte by byte.
+-- Runs that are killed at random moments and resumed: a call whose end was reported does not run
+-- again, and the results are the same, byte by byte.
 --
--- Three kills of each kind of run in `make check`, FZLUA_KILLS of each in `make soak`.
+-- Each kind of run is killed three times in `make check`, and FZLUA_KILLS times in `make soak`.
 
 local t = ...
 local core = require "fzlua.core"
@@ -10,7 +10,7 @@ local read, write = recorded.read, recorded.write
 local tests = {}
 
 local KILLS <const> = tonumber(os.getenv "FZLUA_KILLS") or 3
-local TRIES <const> = 40 -- kills of one run, which then may end
+local TRIES <const> = 40 -- after so many kills a run may end
 
 -- A function notes its name in LOG when it begins; the name of a call is in ENDS when its end was
 -- reported.
@@ -93,8 +93,8 @@ local function new_run(text, jobs)
   return run
 end
 
--- Run the script, for at most so many seconds. Returns the output, nil if it was killed, and the
--- seconds.
+-- Run the script, and kill it after `seconds`. Returns the output, or nil if the script was killed,
+-- and the time that it ran.
 local function start(run, seconds)
   write(run.log, "")
   local before = core.now()

@@ -1,6 +1,7 @@
--- test_soak.lua - eight processes, random sleeps, timeouts and kills: what must always hold.
+-- test_soak.lua - invariants of shared objects among eight processes with random sleeps, timeouts
+-- and kills.
 --
--- Half a second each in `make check`, FZLUA_SOAK seconds each in `make soak`.
+-- Each test takes half a second in `make check`, and FZLUA_SOAK seconds in `make soak`.
 
 local t = ...
 
@@ -18,14 +19,14 @@ local function nap(most)
   end
 end
 
--- A timeout, or none.
+-- A short timeout, or none.
 local function patience()
   return math.random(2) == 1 and math.random() / 500 or nil
 end
 
--- Run work(number) in each of the processes, over and over. Now and then one for which
--- may_kill(number) is true is killed and started anew, unless `kills` says 0 per second.
--- `stop` is set at the end, and wake() called until all have returned.
+-- Call work(number) again and again in each process. Processes for which may_kill(number) is true,
+-- or all if it is nil, are killed at random moments, about `kills` a second, and started again. At
+-- the end the event `stop` is set, and wake() is called until all processes have returned.
 local function storm(work, options)
   options = options or {}
   local stop, procs, nkilled = fz.event(), {}, 0
@@ -60,7 +61,8 @@ local function storm(work, options)
   return nkilled
 end
 
--- Accounts under a lock, with a journal: who finds it abandoned takes the half transfer back.
+-- Accounts under a lock. If a process is killed within a transfer, the next process that acquires
+-- the lock undoes the transfer by means of a journal.
 local function bank(make)
   return function()
     local lock, accounts, journal = make(), fz.array("j", 16), fz.array("j", 4)
@@ -169,7 +171,7 @@ tests["an event wakes all, and killed waiters harm no other"] = function()
   assert(round.value > 1)
 end
 
--- A shelf with room for four: some put loaves there, some take them.
+-- A shelf with room for four loaves: some processes add loaves, and others remove them.
 tests["a condition loses no notification to the dead"] = function()
   local condition, loaves = fz.condition(), fz.value("j", 0)
   local ROOM <const> = 4

@@ -3,7 +3,7 @@
 local t = ...
 local tests = {}
 
--- Stop the workers of an idle pool; returns when they are.
+-- Stop the workers of an idle pool. Returns when all of them are stopped.
 local function stop(pids)
   for _, pid in ipairs(pids) do
     os.execute("kill -STOP " .. pid)
@@ -49,7 +49,7 @@ tests["a chain goes on with new workers"] = function()
   t.equal(out.B, 3)
   stop { out.A }
   chain:invoke({ x = 3 }, { timeout = 1, on_error = "continue" })
-  local failed = chain.errors.A or chain.errors.B -- the other one went to a new worker
+  local failed = chain.errors.A or chain.errors.B -- one call had the stopped worker, the other not
   t.equal({ failed.kind, failed.stage }, { "timeout", "s" })
   t.equal(chain.errors.A and chain.errors.B, nil)
 end

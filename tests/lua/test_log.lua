@@ -3,7 +3,7 @@
 local t = ...
 local tests = {}
 
--- What a script writes to standard error; its environment is like "FZLUA_LOG=debug".
+-- The text that a script writes to standard error, in an environment such as "FZLUA_LOG=debug".
 local function logged(script, environment)
   local _, err, status = t.shell(("%s $FZLUA '%s' </dev/null"):format(environment or "",
     t.file(script)))

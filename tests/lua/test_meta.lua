@@ -61,7 +61,7 @@ local function described(name)
   return set
 end
 
--- The variables that a function of the library has as upvalues.
+-- The value of the upvalue `wanted` of a function of the library; nil if it has none.
 local function upvalue(f, wanted)
   for i = 1, math.huge do
     local name, value = debug.getupvalue(f, i)
@@ -94,7 +94,7 @@ local function members(mt)
   return set
 end
 
--- Objects of all classes, and fields that no table lists: they must not be nil.
+-- Call f(class, object) with an object of each class, whose optional fields are set.
 local function objects(f)
   local s, m <close> = fz.stage { name = "s", init = print }, fz.manager()
   s.workers = 1
@@ -176,7 +176,7 @@ tests["fz.Error and fz.log have the functions that are described"] = function()
   same_names("fz.log", described "fzlua.Log", real)
 end
 
--- The options of each call: the set that checks them, and the class that describes them.
+-- Options of calls: name of the set that checks them -> name of the class that describes them.
 local OPTIONS <const> = {
   FUNCTION = "Function", INVOKE = "Invoke", STREAM = "Stream", STAGE = "Stage", DAG = "Dag",
   CPU_COUNT = "CpuCount", EXEC = "Exec", SCRIPTS = "Scripts", POOL = "Pool", APPLY = "Apply",
@@ -215,7 +215,7 @@ local function keys_of(list)
   return set
 end
 
--- An error on a node; a shell plays ssh.
+-- An error on a node; a shell script replaces ssh.
 local function error_on_node()
   local ssh = t.file 'for word; do :; done; exec sh -c "$word"'
   local script = t.file "local _, e = pcall(fz.map, error, {1}) io.write(fz.pack(e))"
@@ -223,14 +223,14 @@ local function error_on_node()
 FZLUA_SSH='sh %s' FZLUA_WORKER_COMMAND=$FZLUA "$FZLUA" --engine ssh://a %s]]):format(ssh, script))))
 end
 
--- Errors of all kinds of origin; together they have all fields.
+-- Errors of every origin. Each field of an error is set in at least one of them.
 local function errors()
   local list = {}
   local function collect(f, ...)
     local _, e = pcall(f, ...)
     list[#list + 1] = e
   end
-  local s, both = fz.stage "s", fz.barrier(2) -- both run when the first of them fails
+  local s, both = fz.stage "s", fz.barrier(2) -- A and B run at the same time when one fails
   function s.A() both:wait() error "a" end
   function s.B() both:wait() error "b" end
   local chain <close> = fz.chain { s }

@@ -1,9 +1,9 @@
--- C modules of others load in the script and in its workers, and work beside fzlua. The tests of
--- the installed module run this file, too.
+-- C modules of other projects load in the script and in its workers, and work beside fzlua. The
+-- tests of the installed module run this file, too.
 
 local t = ...
 
--- What to do with each module: an expression of `m`, and its value.
+-- A module, an expression that uses it as `m`, and the value of the expression.
 local USES <const> = {
   { "lpeg", "m.match(m.C(m.R('az')^1), 'word 1')", "word" },
   { "cjson", "m.encode({1, 2, m.null})", "[1,2,null]" },

@@ -1,8 +1,8 @@
--- What crosses by a name: classes, values and modules that the receiver has, or lacks.
+-- Classes, values and modules that are sent by name, to a receiver that has them or lacks them.
 local t = ...
 local tests = {}
 
--- A pool whose one worker is there already: what is registered now, it does not know.
+-- A pool whose only worker has started: it does not know classes that are registered later.
 local function early_pool()
   local pool = fz.pool(1)
   pool:apply(type, 1)

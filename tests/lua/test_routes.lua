@@ -15,7 +15,7 @@ local function make_garbage()
   return last
 end
 
--- Called as route(case); each gives what check() does.
+-- route(case) sends case.make() to another process, and returns the result of case.check() on it.
 local routes = {}
 
 function routes.pack(c)
@@ -54,7 +54,7 @@ function routes.chain_out(c)
   return c.check(chain({ _ = 1 }).value)
 end
 
--- A pool whose workers know the case from the fork, and functions from later.
+-- A pool whose worker inherits the case by its fork, and gets functions as messages.
 local function pool_of(c)
   local pool = fz.pool { workers = 1, init = function() return c end }
   pool:apply(type, 1)
@@ -149,7 +149,7 @@ function routes.stages(c)
   return chain({ _ = 1 }).wrong
 end
 
--- Two tasks that send and receive at the same time, and give each other what they have.
+-- Two tasks that use a pool at the same time, and pass a value from one to the other.
 function routes.tasks(c)
   local pool <close> = pool_of(c)
   local passed = fz.future()
@@ -220,8 +220,8 @@ for name in pairs(routes) do
   T["hard_values_by_" .. name] = function() run_route(name) end
 end
 
--- What packs or unpacks raises: its error arrives, and the messages after it are right. A value
--- that was raised arrives as its text.
+-- An error of __fzpack or __fzunpack arrives, and the messages after it are correct. An error value
+-- that is no string arrives as its text.
 for name, route in pairs(routes) do
   T["refusals_by_" .. name] = function()
     for who, make in pairs(refused) do
@@ -235,7 +235,7 @@ for name, route in pairs(routes) do
   end
 end
 
--- A packer that waits lets other tasks pack; where the engine cannot wait, it is refused.
+-- While a __fzpack waits, other tasks can pack. If the engine cannot wait there, this is an error.
 for name, route in pairs(routes) do
   T["waits_by_" .. name] = function()
     local Waiter = class("Waiter", function(self)

@@ -1,4 +1,4 @@
--- The words of a refusal: what cannot be sent, where it is, what to do.
+-- The messages about values that cannot be sent: what it is, where it is, and what to do.
 local t = ...
 local tests = {}
 
@@ -78,10 +78,10 @@ tests["a long path is cut in its middle"] = function()
   assert(not e.message:find "k50", e.message)
   deep = co
   for i = 1, 12 do deep = { ["k" .. i] = deep } end
-  t.match(t.fails("unsendable", fz.pack, deep).message, ".k8.k7.k6.k5.") -- this one is not
+  t.match(t.fails("unsendable", fz.pack, deep).message, ".k8.k7.k6.k5.") -- not shortened
 end
 
--- The error of a function, as its caller gets it.
+-- The messages of the error of a function, called in a worker, in this process and in a server.
 local function told(f)
   local pool <close> = fz.pool(1)
   local texts = {

@@ -11,7 +11,7 @@ local function copy_functions(...)
   return fz.unpack(fz.pack(...), { functions = true })
 end
 
--- Equal by contents, down to the kind of number; no shared references.
+-- Whether two values have equal contents; 1 and 1.0 differ. Shared references are not compared.
 local function same(a, b)
   if math.type(a) ~= math.type(b) then return false end
   if type(a) ~= "table" then return a == b or (a ~= a and b ~= b) end

@@ -280,7 +280,7 @@ end
 
 tests["bytes that say they are a proxy are none"] = function()
   local Fake = { __fzpack = function(self) return self.packed end }
-  fz.register_class("fzlua.Prox1", Fake) -- a name as long as the real one
+  fz.register_class("fzlua.Prox1", Fake) -- as long as fzlua.Proxy, which replaces it below
   local function forged(packed)
     local bytes = fz.pack(setmetatable({ packed = packed }, Fake))
     return (bytes:gsub("fzlua.Prox1", "fzlua.Proxy"))
@@ -323,7 +323,7 @@ tests["an error in the server has its traceback and cause, and it goes on"] = fu
     { "incr needs a number, but the value is a string", nil, "five" })
 end
 
--- The hook that checks whether the asking process lives must not visit the whole stack.
+-- A hook in the server checks whether the asking process lives. It must not visit the whole stack.
 tests["a deep recursion takes no longer in a server than in the script"] = function()
   local core = require "fzlua.core"
   local function deeper(n) return 1 + deeper(n + 1) end
@@ -342,7 +342,7 @@ tests["memory and stack that a function lacks are its error"] = function()
   local m <close> = fz.manager()
   local d = m:dict { x = 1 }
   local e = t.fails("error", d.update, d, "x", function()
-    -- A finalizer without stack fails, and what it should free leaks.
+    -- No collection during the recursion: a finalizer would fail for lack of stack, and leak.
     local _ <close> = setmetatable({}, { __close = function() collectgarbage "restart" end })
     collectgarbage()
     collectgarbage "stop"
@@ -359,7 +359,7 @@ tests["memory and stack that a function lacks are its error"] = function()
   if not os.getenv "ASAN_OPTIONS" then
     e = t.fails("memory", d.update, d, "x", function()
       os.execute "prlimit --pid $PPID --as=1000000"
-      local list = {} -- Lua 5.4.0 raises a plain error if a string does not fit
+      local list = {} -- a table, because Lua 5.4.0 raises another error if a string is too long
       for i = 1, 1 << 26 do list[i] = i end
       return list
     end)

@@ -27,7 +27,7 @@ end
 
 tests["what one process does, others see"] = function()
   local q, back = fz.queue(), fz.queue()
-  local early <close> = started(function() -- knows nothing of managers
+  local early <close> = started(function() -- starts before the manager is made
     local d = q:get()
     d.a[#d.a + 1] = 2
     back:put(d.a)
@@ -55,7 +55,8 @@ tests["a child may make tables in the manager of its parent"] = function()
   t.equal(made.by, "a child")
 end
 
--- A few operations on a dict and a list, by `draw`, here and there.
+-- Operations that `draw` chooses, on a dict and a list and also on the local tables `model` and
+-- `row`, which must have the same contents.
 local function play(dict, list, model, row, draw)
   for step = 1, 200 do
     local what, key = draw(7), "k" .. draw(5)
@@ -163,7 +164,7 @@ tests["objects that ask while they are packed"] = function()
   local q = fz.queue()
   q:put(setmetatable({}, Asks))
   t.equal(q:get(5), 2)
-  -- Not where the engine is being given something.
+  -- In pool.apply() the engine waits for the bytes, so that __fzpack cannot use the manager.
   local pool <close> = fz.pool(1)
   t.match(t.fails("error", pool.apply, pool, function(x) return x end, setmetatable({}, Asks)),
     "__fzpack of class 'test_manager.Asks'", "fzlua cannot be used here: a value is being packed")
@@ -224,7 +225,7 @@ tests["its end by a scope, by an error and by being collected"] = function()
     return m:dict { x = 1 }
   end)()
   collectgarbage()
-  t.equal(d.x, 1) -- it lives as long as a proxy of its maker's
+  t.equal(d.x, 1) -- the server lives as long as its maker has a proxy
   d = d and nil
   collectgarbage()
   collectgarbage()
@@ -273,7 +274,7 @@ tests["what nothing holds any more goes away"] = function()
   t.fails("closed", function() return #a end)
   b.x, kept.x = 1, 2
   t.equal({ d.b.x, d.other.x }, { 1, 2 })
-  -- A proxy of it may still be kept.
+  -- A proxy of a freed table can still be stored.
   d.gone = a
   t.fails("closed", function() return d.gone.x end)
 end
@@ -330,7 +331,7 @@ local Endless = {
   __fzpack = function() return 1 end, __fzunpack = function() while true do end end,
 }
 
--- A client that dies, or is ended by a timeout, while the server runs what it has written.
+-- A client is killed, or times out, while the server runs a function that the client has sent.
 local FOREVER = {
   a_loop = function(d) d:update("x", function() while true do end end) end,
   a_loop_that_catches = function(d)

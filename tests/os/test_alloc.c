@@ -71,7 +71,7 @@ assert_filled(const unsigned char *p, size_t n)
 
 static void *new (size_t n)
 {
-	/* The type of a new object, as Lua tells it, is no size. */
+	/* For a new object Lua passes a type, here 5, in place of a size. */
 	unsigned char *p = fz_alloc_alloc(NULL, NULL, 5, n);
 
 	assert_non_null(p);
@@ -176,14 +176,14 @@ test_alloc_without_memory_a_block_is_as_it_was(void **state)
 		assert_null(fz_alloc_alloc(NULL, p, from, to));
 		assert_null(fz_alloc_alloc(NULL, NULL, 0, to));
 		assert_filled(p, from);
-		fz_alloc_alloc(NULL, p, from, 0); /* cannot be kept */
+		fz_alloc_alloc(NULL, p, from, 0); /* freed, not kept */
 		no_memory = false;
 	}
 }
 
 /*
- * Of the mapping that has `at`: whether it is malloc's own heap, and to be of
- * huge pages. False: that cannot be known.
+ * Find the mapping that has `at`: whether it is malloc's heap, and whether it
+ * may have huge pages. Returns false if that is unknown.
  */
 static bool
 find_mapping(const void *at, bool *heap, bool *huge)
@@ -212,7 +212,7 @@ find_mapping(const void *at, bool *heap, bool *huge)
 static void
 test_alloc_many_medium_blocks_are_in_huge_pages(void **state)
 {
-	enum { MANY = 15000 }; /* of MEDIUM: 30 MB */
+	enum { MANY = 15000 }; /* blocks of MEDIUM bytes: 30 MB */
 	static unsigned char *p[MANY];
 	bool heap = false, huge = false;
 	int nhuge = 0;
@@ -224,7 +224,7 @@ test_alloc_many_medium_blocks_are_in_huge_pages(void **state)
 	    !find_mapping(p[0], &heap, &huge) || !heap) {
 		print_message("skipped: malloc has another heap\n");
 	} else {
-		assert_false(huge); /* a small script has none */
+		assert_false(huge); /* the heap was small at first */
 		for (int i = 0; i < MANY; i += MANY / 100) {
 			assert_true(find_mapping(p[i], &heap, &huge));
 			nhuge += heap && huge;
@@ -242,7 +242,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		/* First: the heap is small. */
+		/* This test comes first, because it needs a small heap. */
 		cmocka_unit_test(
 		    test_alloc_many_medium_blocks_are_in_huge_pages),
 		cmocka_unit_test(

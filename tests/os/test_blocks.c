@@ -37,7 +37,7 @@ __wrap_read(int fd, void *bytes, size_t n)
 	    fd, bytes, read_limit != 0 && n > read_limit ? read_limit : n);
 }
 
-/* Blocks of a pipe, and its write end. */
+/* A reader of blocks from a pipe, and the write end of the pipe. */
 struct input {
 	struct fz_blocks blocks;
 	int out;

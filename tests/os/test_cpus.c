@@ -1,6 +1,6 @@
 /*
- * Usable processors; files come from the test, the affinity mask is too small
- * at first or cannot be had.
+ * Usable processors. The test supplies the files, and affinity masks that are
+ * too small at first or fail.
  * wrap: open sched_getaffinity malloc calloc realloc __sched_cpualloc
  * wrap: sched_setaffinity sched_getcpu
  */
@@ -36,12 +36,12 @@ int __wrap_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
 int __real_sched_getcpu(void);
 int __wrap_sched_getcpu(void);
 
-static size_t mask_size; /* of a pretended machine, 0: the real one */
-static int ncpus;        /* of it; the mask has 0 .. ncpus - 1 */
+static size_t mask_size; /* of a simulated machine; 0: use the real one */
+static int ncpus;        /* of that machine; the mask has 0 to ncpus - 1 */
 static int mask_error;
-static int here; /* the processor of a pretended machine */
+static int here; /* the current processor of the simulated machine */
 
-/* The numbers of processors that were asked of a pretended machine. */
+/* The calls of sched_setaffinity() on the simulated machine. */
 static struct {
 	pid_t pid;
 	cpu_set_t set;
@@ -289,7 +289,7 @@ test_cpus_cores_count_threads_of_one_once(void **state)
 	assert_int_equal(fz_cpus_count(), 8);
 }
 
-/* The one processor where child 77 is put for a moment; -1: it is not. */
+/* The processor to which child 77 is moved for a moment; -1: to none. */
 static int
 place_of(unsigned n)
 {
@@ -321,7 +321,7 @@ test_cpus_children_begin_on_the_processors_behind_ours(void **state)
 	for (unsigned n = 0; n < 20; n++)
 		assert_int_equal(place_of(n), (int)(6 + n) % 8);
 	assert_int_equal(place_of(UINT32_MAX), 5);
-	here = 100; /* this process could use that processor a moment ago */
+	here = 100; /* not in the mask any more */
 	assert_int_equal(place_of(0), 0);
 	assert_int_equal(place_of(3), 3);
 	ncpus = CPU_SETSIZE;
@@ -334,7 +334,7 @@ test_cpus_children_begin_on_the_processors_behind_ours(void **state)
 	assert_int_equal(place_of(9), 0);
 }
 
-/* More processors than a mask has, no mask, none known: nothing is asked. */
+/* The processor or the mask is unknown, or too large: no affinity is set. */
 static void
 test_cpus_children_begin_anywhere_if_the_processor_is_unknown(void **state)
 {
@@ -353,7 +353,7 @@ test_cpus_children_begin_anywhere_if_the_processor_is_unknown(void **state)
 	assert_int_equal(npins, 0);
 }
 
-/* A child of this very machine has the mask that it had. */
+/* On the real machine a child has its old mask after fz_cpus_spread(). */
 static void
 assert_stored(const cpu_set_t *mask)
 {
@@ -375,7 +375,7 @@ assert_stored(const cpu_set_t *mask)
 	}
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	fz_cpus_spread(pid, 0); /* there is none any more */
+	fz_cpus_spread(pid, 0); /* no such process: no effect */
 	assert_int_equal(sched_getaffinity(0, sizeof(seen), &seen), 0);
 	assert_true(CPU_EQUAL(&seen, mask));
 }
@@ -387,7 +387,7 @@ test_cpus_a_child_keeps_its_affinity(void **state)
 	int i = 0;
 
 	(void)state;
-	teardown(NULL); /* nothing is pretended */
+	teardown(NULL); /* use the real machine */
 	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
 	assert_stored(&all);
 	while (!CPU_ISSET((size_t)i, &all))

@@ -39,7 +39,7 @@ __wrap_open(const char *path, int flags, ...)
 	return __real_open(path, flags);
 }
 
-/* What the chdir() of the command does. */
+/* The chdir() of the command does the same. */
 static void
 go_to(const char *path)
 {
@@ -56,7 +56,10 @@ assert_at(const char *path)
 	assert_string_equal(now, path);
 }
 
-/* Once for a program that reports its chdir(), once for one that does not. */
+/*
+ * Called twice: for a program that reports that it calls chdir(), and for one
+ * that does not.
+ */
 static void
 check_calls(void)
 {
@@ -71,11 +74,11 @@ check_calls(void)
 	fz_cwd_return();
 	assert_at("/usr");
 	go_to("/usr/bin");
-	fz_cwd_stay(); /* as init does */
+	fz_cwd_stay(); /* as `init`, whose directory remains */
 	go_to("/");
 	fz_cwd_return();
 	assert_at("/usr/bin");
-	go_to("/"); /* a call that makes calls */
+	go_to("/"); /* this call makes further calls */
 	fz_cwd_enter(&inner);
 	go_to("/usr");
 	fz_cwd_return();

@@ -39,8 +39,8 @@ ssize_t __wrap_pwritev2(
     int fd, const struct iovec *pieces, int n, off_t at, int flags);
 
 /*
- * Once the kernel has refused a write without a signal, it is not asked for one
- * again.
+ * Whether the kernel can write without a signal. After one refusal the library
+ * does not try again.
  */
 static bool new_kernel = false;
 
@@ -53,10 +53,10 @@ __wrap_pwritev2(int fd, const struct iovec *pieces, int n, off_t at, int flags)
 	return -1;
 }
 
-static int failing_cmd; /* of fcntl */
+static int failing_cmd; /* the command of fcntl() that fails */
 static bool pipes_fail;
-static int interruptions;  /* EINTR so many times */
-static size_t write_limit; /* bytes a write, 0: no limit */
+static int interruptions;  /* so many calls fail with EINTR */
+static size_t write_limit; /* most bytes of one write; 0: no limit */
 
 int
 __wrap_pipe2(int fd[2], int flags)
@@ -222,7 +222,7 @@ test_fd_pipes_have_no_standard_numbers(void **state)
 	close(keep);
 }
 
-/* Copies of a descriptor from number 100 on, over the end of two words. */
+/* Numbers of copies of a descriptor: their bits are in several words. */
 enum { FIRST = 100, NFD = 100 };
 
 static void
@@ -245,7 +245,7 @@ test_fd_close_private_closes_no_other(void **state)
 			    fz_fd_make_private(FIRST + i, NULL), 0);
 	}
 	assert_true(fz_fd_is_private(fd));
-	fz_fd_close(&fd); /* its number is used for something else */
+	fz_fd_close(&fd); /* the next call reuses its number */
 	assert_int_equal(dup2(ends[0], FIRST + 5), FIRST + 5);
 	assert_false(fz_fd_is_private(FIRST + 5));
 	fz_fd_close_private(false);
@@ -300,7 +300,7 @@ test_fd_limit_is_raised_and_restored(void **state)
 	limit = before;
 	limit.rlim_cur = 250;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	fz_fd_restore_limit(); /* it was not raised */
+	fz_fd_restore_limit(); /* no effect: the limit was not raised */
 	getrlimit(RLIMIT_NOFILE, &limit);
 	assert_int_equal(limit.rlim_cur, 250);
 	fz_fd_raise_limit();
@@ -367,7 +367,7 @@ blocked(sigset_t *set)
 	return pthread_sigmask(SIG_BLOCK, NULL, set);
 }
 
-/* The first test: later ones see the kernel that refuses. */
+/* This test comes first, because the library remembers a refusal. */
 static void
 test_fd_a_new_kernel_writes_without_a_signal(void **state)
 {

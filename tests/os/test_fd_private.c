@@ -24,7 +24,7 @@
 #include "os/fd.h"
 #include "sanitized.h"
 
-/* Numbers of the descriptors; some between them are not private. */
+/* Numbers of the descriptors; a few of them are not private. */
 enum { FIRST = 100, NMANY = 600, NFEW = 100, HIGH = FIRST + NMANY + 20 };
 #define TIMEOUT_MS 60000
 
@@ -56,7 +56,7 @@ is_other(int i)
 	return i == 7 || i == 64 || i == 150;
 }
 
-/* Open `n` copies of `fd` from FIRST on, which are private but for some. */
+/* Open `n` copies of `fd` from FIRST on; all but a few are private. */
 static void
 open_copies(int fd, int n)
 {
@@ -80,7 +80,7 @@ close_copies(int n)
 	close(HIGH);
 }
 
-/* How many of the copies are open that should not be, or the other way. */
+/* The number of copies that are open, but should not be, or closed. */
 static int
 count_wrong(int n, int kept)
 {
@@ -151,7 +151,7 @@ test_fd_private_are_closed_without_a_helper(void **state)
 	clone_fails = false;
 }
 
-/* In a child: say that all is closed, and live until that is known. */
+/* In a child: report that all is closed, and end when the parent says so. */
 static void
 close_and_wait(int ready, int until[2])
 {
@@ -173,7 +173,7 @@ wait_for(int fd, char *byte, ssize_t expected)
 	assert_int_equal(read(fd, byte, 1), expected);
 }
 
-/* The child lives, and its helper is soon gone. */
+/* The ends are closed while the child lives: its helper ends soon, too. */
 static void
 test_fd_private_many_leave_no_end_open(void **state)
 {

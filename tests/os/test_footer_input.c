@@ -23,7 +23,7 @@
 struct editor {
 	struct fz_footer_input input;
 	const struct terminal *terminal;
-	unsigned columns; /* that the text before the cursor takes */
+	unsigned columns; /* width of the text before the cursor */
 };
 
 static unsigned

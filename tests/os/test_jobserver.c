@@ -27,7 +27,7 @@ int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
 
 static bool no_proc;
-static int open_fails; /* the n-th from now, 0: none */
+static int open_fails; /* the n-th open() from now fails; 0: none */
 
 int
 __wrap_open(const char *path, int flags, ...)
@@ -43,7 +43,7 @@ __wrap_open(const char *path, int flags, ...)
 	return __real_open(path, flags);
 }
 
-/* Whether such MAKEFLAGS name a pipe; two %d are the numbers `a` and `b`. */
+/* Whether a pipe is found in MAKEFLAGS that are `format` with `a` and `b`. */
 static bool
 finds(const char *format, int a, int b, int fd[2])
 {
@@ -67,7 +67,7 @@ assert_none(const char *format, int a, int b)
 	assert_int_equal(fd[1], -1);
 }
 
-/* They are the ends of the pipe `theirs`, opened anew. */
+/* `fd` has the ends of the pipe `theirs`, which were opened again. */
 static void
 assert_ends(const int fd[2], const int theirs[2])
 {
@@ -124,7 +124,7 @@ test_jobserver_the_numbers_alone(void **state)
 	assert_true(fz_jobserver_named(fd));
 	assert_memory_equal(fd, theirs, sizeof(fd));
 	close_pair(found);
-	/* The wrong way round, and no pipe. */
+	/* The two ends in the wrong order, and a file that does not exist. */
 	assert_none("--jobserver-auth=%d,%d", theirs[1], theirs[0]);
 	assert_false(fz_jobserver_named(fd));
 	assert_int_equal(fd[0], -1);
@@ -159,7 +159,7 @@ test_jobserver_ignores_other_files(void **state)
 	assert_none(auth, -2, -2);
 	assert_none(auth, 7777, 7778); /* closed */
 	assert_none(auth, null, null); /* no pipe */
-	assert_none(auth, a[1], a[0]); /* the wrong way round */
+	assert_none(auth, a[1], a[0]); /* in the wrong order */
 	assert_none(auth, a[0], b[1]); /* of two pipes */
 	assert_none("k -- A=--jobserver-auth=%d,%d", a[0], a[1]);
 	assert_none("k -- --jobserver-auth=%d,%d", a[0], a[1]);
@@ -232,7 +232,7 @@ test_jobserver_a_reader_never_blocks(void **state)
 		in = fz_jobserver_reader(shared[0]);
 		assert_int_equal(read(in, &byte, 1), -1);
 		assert_int_equal(errno, EAGAIN);
-		/* Ours alone, as long as there is /proc. */
+		/* With /proc only our end is non-blocking. */
 		assert_int_equal(
 		    (fcntl(shared[0], F_GETFL) & O_NONBLOCK) != 0, no_proc);
 		assert_int_equal(fcntl(in, F_GETFD), FD_CLOEXEC);
@@ -283,13 +283,13 @@ get(char *const *env, const char *name)
 	for (; *env != NULL; env++) {
 		if (strncmp(*env, name, n) != 0 || (*env)[n] != '=')
 			continue;
-		assert_null(found); /* only once */
+		assert_null(found); /* must be there only once */
 		found = *env + n + 1;
 	}
 	return found;
 }
 
-/* The MAKEFLAGS for workers where ours are these. */
+/* If our MAKEFLAGS are `ours`, those for workers must be `expected`. */
 static void
 assert_flags(char *ours, const char *expected)
 {

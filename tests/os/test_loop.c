@@ -36,12 +36,12 @@ struct thing {
 	int fd[2];
 	int ncalls;
 	unsigned events;
-	struct thing *other; /* to be unwatched, disarmed, deferred */
-	int64_t again_ns;    /* a timer arms itself for this once more */
-	bool always;         /* and each time */
+	struct thing *other; /* a call unwatches, disarms or defers it */
+	int64_t again_ns;    /* delay for arming the timer again; 0: do not */
+	bool always;         /* the timer does so every time, and not once */
 };
 
-static int order[MANY]; /* of timers that fired, by ncalls of the first */
+static int order[MANY]; /* times of the timers that fired, in ns mod 1000 */
 static int norder;
 
 static struct thing *
@@ -243,8 +243,9 @@ test_loop_more_are_ready_than_one_poll_returns(void **state)
 }
 
 /*
- * A child holds what its parent closes: the kernel goes on telling of it,
- * with a pointer to what may be freed.
+ * If the parent closes a descriptor that it still watches and that a child has
+ * open, the kernel goes on reporting its events, with a pointer that may be
+ * freed.
  */
 static void
 test_loop_forgets_what_was_closed_too_early(void **state)
@@ -268,7 +269,7 @@ test_loop_forgets_what_was_closed_too_early(void **state)
 	fz_fd_close(&t.fd[1]);
 	assert_int_equal(fz_loop_turn(loop, 0, NULL), 0);
 	assert_int_equal(t.ncalls, 0);
-	/* The others are still watched. */
+	/* The other descriptor is still watched. */
 	assert_int_equal(write(other.fd[1], "x", 1), 1);
 	assert_int_equal(fz_loop_turn(loop, 0, NULL), 1);
 	assert_int_equal(other.ncalls, 1);
@@ -290,7 +291,7 @@ test_loop_timers_fire_in_order(void **state)
 		assert_int_equal(
 		    fz_loop_arm(loop, &t[i].timer, 1000 + x % 1000), 0);
 	}
-	/* Rearm some to both sides, disarm some. */
+	/* Rearm some for earlier or later times, and disarm some. */
 	for (int i = 0; i < MANY; i += 3) {
 		x = x * 1664525 + 1013904223;
 		fz_loop_arm(loop, &t[i].timer, 1000 + x % 1000);
@@ -339,7 +340,7 @@ test_loop_a_timer_may_rearm_itself(void **state)
 	thing_fini(&t);
 }
 
-/* Whatever calls itself again, the turn ends and all else is served. */
+/* Timers and deferred calls that repeat at once: each turn still ends. */
 static void
 test_loop_endless_deferred_calls_block_nothing(void **state)
 {
@@ -398,7 +399,7 @@ test_loop_calls_what_was_deferred_once(void **state)
 	thing_init(&a, loop);
 	thing_init(&b, loop);
 	thing_init(&c, loop);
-	a.other = &b; /* deferred while the deferred are called */
+	a.other = &b; /* a deferred call defers b */
 	fz_loop_defer(loop, &a.defer);
 	fz_loop_defer(loop, &a.defer);
 	fz_loop_defer(loop, &c.defer);
@@ -426,7 +427,7 @@ hook_called(struct fz_fork_hook *hook)
 		fz_loop_unhook(hook);
 }
 
-/* What a child does; the steps that went wrong as bits. */
+/* Checks in a child. Returns a bit for each check that failed. */
 static int
 child_checks(struct fz_loop *loop, struct thing *t, struct thing *u)
 {
@@ -487,7 +488,7 @@ test_loop_a_signal_ends_a_turn(void **state)
 	assert_true(faults_end());
 }
 
-/* One of everything; 0, or -1 where a call failed. */
+/* Use all kinds of events. Returns 0, or -1 if a call failed. */
 static int
 scenario(void)
 {
@@ -530,7 +531,7 @@ count_hold(const struct fz_awaited *awaited)
 	return 0;
 }
 
-/* How often a turn that waits asks the awaited process. */
+/* How often a turn that waits polls the awaited process. */
 static int
 holds_of_turn(struct fz_loop *loop)
 {
@@ -546,13 +547,13 @@ test_loop_spins_for_the_one_busy_process(void **state)
 	struct fz_loop *loop = *state;
 
 	fz_loop_await(loop, &first);
-	assert_int_equal(holds_of_turn(loop), 0); /* it is not busy */
+	assert_int_equal(holds_of_turn(loop), 0); /* no process is busy */
 	fz_loop_busy(loop, true);
 	assert_true(holds_of_turn(loop) > 0);
 	fz_loop_await(loop, &second);
 	fz_loop_unawait(loop, &first);
 	assert_true(holds_of_turn(loop) > 0);
-	fz_loop_busy(loop, true); /* the other may need the processor */
+	fz_loop_busy(loop, true); /* a second one may need the processor */
 	assert_int_equal(holds_of_turn(loop), 0);
 	fz_loop_busy(loop, false);
 	fz_loop_unawait(loop, &second);

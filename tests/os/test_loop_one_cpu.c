@@ -48,7 +48,10 @@ turn(struct fz_loop *loop, int64_t ns, int expected)
 	    expected);
 }
 
-/* What a busy process has caused by now costs no preparation for a sleep. */
+/*
+ * A poll comes before the preparation for a sleep, because a busy process may
+ * have caused an event by then.
+ */
 static void
 test_loop_on_one_processor_polls_before_it_sleeps(void **state)
 {

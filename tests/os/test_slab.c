@@ -36,7 +36,7 @@ __wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 			 : __real_mmap(at, n, prot, flags, fd, off);
 }
 
-/* Bytes that a line of `path` says behind `field`, 0: it says nothing. */
+/* The number of bytes that `path` shows for `field`; 0: there is none. */
 static size_t
 bytes_in(const char *path, const char *field)
 {
@@ -53,7 +53,7 @@ bytes_in(const char *path, const char *field)
 	return kib << 10;
 }
 
-/* 0 where a checker of memory has pages of its own for ours. */
+/* 0 under valgrind, because its own pages would count as ours. */
 static size_t
 memory_of(const char *field)
 {

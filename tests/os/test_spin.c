@@ -26,7 +26,7 @@ __wrap_sched_yield(void)
 	return 0;
 }
 
-/* Spin until the moment is over. Whether there was one. */
+/* Spin until the time is over. Returns false if there was no time to spin. */
 static bool
 lose(struct fz_spin *spin)
 {

@@ -34,8 +34,7 @@ assert_in_child(int (*check)(void *ctx), void *ctx)
 	assert_int_equal(status, 0);
 }
 
-/* A write through `stream` fails with EBADF, also if a file was opened since.
- */
+/* A write to `stream` fails with EBADF, also after a file was opened. */
 static int
 check_closed(void *ctx)
 {
@@ -66,7 +65,7 @@ test_stdio_pipes_and_sockets_are_closed_in_a_child(void **state)
 	streams[2] = fdopen(piped[1], "w");
 	for (int i = 0; i < 3; i++)
 		assert_in_child(check_closed, streams[i]);
-	/* They are open in the parent. */
+	/* The streams are still open in the parent. */
 	for (int i = 1; i < 3; i++) {
 		assert_int_equal(fputs("x", streams[i]), 1);
 		assert_int_equal(fflush(streams[i]), 0);
@@ -85,7 +84,7 @@ flush_all(void *ctx)
 	return fflush(NULL);
 }
 
-/* As in a host with threads, whose streams are not all flushed at the fork. */
+/* The stream is not flushed before the fork, as in a host with threads. */
 static void
 test_stdio_buffered_bytes_of_the_parent_are_written_once(void **state)
 {

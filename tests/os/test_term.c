@@ -1,4 +1,4 @@
-/* What a terminal can show: its size, its cursor, who uses it. */
+/* Properties of a terminal: its size, its cursor, its foreground process. */
 #define _GNU_SOURCE /* posix_openpt */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -122,7 +122,7 @@ test_descriptors_of_one_terminal_are_the_same(void **state)
 	*p = other;
 }
 
-/* Status 0 if the terminal's background is as it should be. */
+/* Returns 0 if fz_term_is_background() is right before and after a change. */
 static int
 session_leader(const char *name)
 {

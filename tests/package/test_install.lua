@@ -1,4 +1,4 @@
--- What `make install` puts where, and what a stranger needs to use it: pkg-config, the linker.
+-- The files that `make install` installs, and their use by other programs: pkg-config, the linker.
 -- `make test-install` installs below FZLUA_STAGE.
 
 local t = ...
@@ -34,13 +34,14 @@ tests.everything_is_installed = function()
   t.equal(run "bin/fzlua --version | cut -d' ' -f2", run "pkg-config --modversion fzlua")
 end
 
--- In FZLUA_STAGE-dest files were installed with DESTDIR, listed, and uninstalled.
+-- Before the test, the Makefile installs with DESTDIR into FZLUA_STAGE-dest, lists the files, and
+-- uninstalls them.
 tests.uninstall_leaves_nothing = function()
   t.equal(run "cat ../stage-dest/installed", run "find . ! -type d | sort")
   t.equal(run "find ../stage-dest/usr ! -type d; ls ../stage-dest/usr/share/doc", "")
 end
 
--- What the compiler says of the header, without the options of pkg-config.
+-- The messages of the compiler about the header, without the options of pkg-config.
 local function refusal(...)
   local source = t.file "#include <fzlua.h>\n"
   local _, err, status = t.shell(("cd %s && cc -x c -fsyntax-only -Iinclude %s %s"):format(STAGE,

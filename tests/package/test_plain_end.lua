@@ -2,7 +2,7 @@
 
 local t = ...
 
--- Run code under lua5.4; all that it starts has ended then.
+-- Run code under lua5.4. No process that it started may be left. Returns output, errors and status.
 local function run(code)
   local mark = t.mark()
   local out, err, status = t.shell(("MARK=%s lua5.4 %s"):format(mark, t.file(
@@ -53,7 +53,7 @@ error "enough"
   t.equal({ out, status }, { "first\n", 1 })
 end
 
--- lua5.4 sets a hook in its main thread.
+-- On SIGINT, lua5.4 sets a hook, but only in its main thread.
 tests.a_signal_ends_the_wait_of_a_generator = function()
   for _, wait in ipairs { "fz.queue():get(60)", "fz.sleep(60)", "fz.exec { 'sleep', '77' }" } do
     local script = t.file(([[

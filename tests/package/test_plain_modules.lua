@@ -1,4 +1,4 @@
--- C modules of others beside the installed module, under lua5.4.
+-- C modules of other projects beside the installed module, under lua5.4.
 
 local t = ...
 

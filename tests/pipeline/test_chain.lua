@@ -379,8 +379,8 @@ tests["a stage that was registered anew changes what the next invoke takes and g
   t.equal(chain { x = 1, z = 5 }, { y = 2, other = 6, x = 1, z = 5 })
 end
 
--- Six tasks invoke the chain, one invoke after the other, until there were 600. Returns the least
--- that any of them had.
+-- Six tasks invoke the chain again and again, until there were 600 invokes. Returns the number of
+-- invokes of the task that had the fewest.
 local function least_share(chain)
   local counts, total = {}, 0
   fz.group(function(g)
@@ -406,7 +406,7 @@ tests["invokes that run at the same time take turns"] = function()
         stages[i]:register("x", function(x) return x end)
       end
       local chain <close> = fz.chain(stages, { jobs = jobs })
-      -- A worker that the machine stops for long costs one task its turns, but not each time.
+      -- Several rounds, because a busy machine may delay the worker of one task in one of them.
       local least, rounds = 0, 0
       repeat
         least, rounds = math.max(least, least_share(chain)), rounds + 1

@@ -63,7 +63,7 @@ tests["two functions for one output are an error that names both, and change not
   g:add("c", "a", function(a) return -a end)
   t.fails("graph", g.add, g, "c", "a", print)
   t.equal(g { a = 1 }, { c = -1, p = 1, q = 1 })
-  g:to_mermaid() -- a plan, too
+  g:to_mermaid() -- compiles the dag, as an invoke does
   g:add("c", "a", function(a) return 2 * a end)
   t.equal(g { a = 1 }.c, 2)
 end

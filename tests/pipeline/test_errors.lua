@@ -16,7 +16,7 @@ local function fails(kind, f, options)
   t.equal({ e.stage, e.output }, { "second", "C" })
   t.match(e, "stage second", "output C")
   t.equal(chain[2].name, "second")
-  -- The chain is as good as new afterwards.
+  -- The chain can still be changed and invoked.
   chain[2]:register("C", "A", function(x) return x + 1 end)
   t.equal(chain { A = 1 }.D, 2)
   return e

@@ -86,7 +86,8 @@ tests["many others are counted in the text"] = function()
     .. "and 7 more\nstack traceback:\n\tx")
 end
 
--- Items 1 .. n, each in a worker of its own, fail from the last to the first.
+-- A map whose items 1 to n run in workers of their own, and fail one after the other, from the last
+-- to the first. Returns the error.
 local function map_backwards(map, n, options)
   local gates, running = {}, fz.value("i", 0)
   for i = 1, n do gates[i] = fz.event() end
@@ -125,7 +126,7 @@ tests["a map with on_error = now raises the item that ended the others"] = funct
   end
 end
 
--- A class whose objects are sent well and cannot be made again.
+-- A class whose objects can be packed, but not unpacked.
 local Broken = { __fzpack = function(self) return self.why end, __fzunpack = function(why)
   if why == "table" then error { code = 3 } end
   if why == "nil" then return nil end

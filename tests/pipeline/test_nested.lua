@@ -1,18 +1,19 @@
--- test_nested.lua - chains in functions of chains, make below and above: one set of slots.
+-- test_nested.lua - chains in functions of chains, under make, and with make inside them, share one
+-- set of slots.
 
 local t = ...
 local fz = require "fzlua"
 
 local tests = {}
 
--- Where functions note when they begin and end: writes of a line at the end are whole.
+-- Append a line with the time to the file `log`. One write for a line keeps the line whole.
 local function note(log, what)
   local file <close> = assert(io.open(log, "a"))
   file:setvbuf "no"
   file:write(("%.9f %s\n"):format(fz.now(), what))
 end
 
--- How many ran at most at once, and how many ended.
+-- Returns the most functions that ran at the same time, and the number that ended.
 local function peak(log)
   local rows, now, most, n = {}, 0, 0, 0
   for line in io.lines(log) do
@@ -30,14 +31,15 @@ local function peak(log)
   return most, n
 end
 
--- Wait until `n` functions have run at once, so that none ends before the others begin on a busy
--- machine. After a minute the test fails by what peak() says.
+-- Wait until `n` functions have run at the same time, so that on a busy machine none ends before
+-- the others begin. After a minute it returns, and the test fails because peak() is too low.
 local function until_peak(log, n)
   local deadline = fz.now() + 60
   while peak(log) < n and fz.now() < deadline do os.execute "sleep 0.01" end
 end
 
--- A function that notes that it runs, for `seconds` and until `n` of its kind have run at once.
+-- A function that notes its begin and its end. It runs for `seconds`, and until `n` functions have
+-- run at the same time.
 local function leaf(log, seconds, n)
   return function()
     note(log, "+")
@@ -55,7 +57,8 @@ local function wide(n, f)
   return fz.chain { stage }
 end
 
--- Run a chain of `width` functions, each of which does so, `levels` deep.
+-- Run a chain of `width` functions, each of which runs such a chain, and so on for `levels` levels.
+-- The functions of the last level call f.
 local function nest(levels, width, options, f)
   if levels == 0 then return f() end
   local chain <close> = wide(width, function()
@@ -241,7 +244,7 @@ tests["kill -9 of workers at random, two levels deep: all is done, no slot is lo
   for _ = 1, 8 do outer:invoke({ A = 1 }, { jobs = 4, retries = 1000 }) end
   os.remove(going)
   os.execute(("while kill -0 %d 2>/dev/null; do sleep 0.02; done"):format(killer))
-  -- Functions that were killed have noted no end.
+  -- Only starts are counted, because a function that is killed notes no end.
   local starts = {}
   for line in io.lines(log) do starts[#starts + 1] = line end
   assert(#starts >= 8 * 16 * 2, #starts)
@@ -298,7 +301,7 @@ tests["make in a function shares the slots"] = function()
     t.equal(chain({ A = 1 }, { jobs = jobs }).o3, true)
     local most, n = 0, 0
     local now = 0
-    for line in io.lines(log) do -- in the order of what happened
+    for line in io.lines(log) do -- in the order of time
       now = now + (line:find("+", 1, true) and 1 or -1)
       most, n = math.max(most, now), n + 1
     end
@@ -306,7 +309,7 @@ tests["make in a function shares the slots"] = function()
   end
 end
 
--- With a file and a number for %q and %d: leaves as those of leaf().
+-- A script with functions such as those of leaf(). %q is the log, and %d the number `n`.
 local LEAVES = [[
 local log, least = %q, %d
 local function note(what)
@@ -355,8 +358,8 @@ tests["two fzlua under make -j3: never more than 3 at once"] = function()
   t.equal({ peak(log) }, { 3, 32 })
 end
 
--- Run `command` as make would, with three tokens. Returns its status and how many
--- tokens are there afterwards.
+-- Run `command` as make would, with three tokens. Returns its status and the number of tokens in
+-- the pipe afterwards.
 local function under_make(command)
   local out = t.shell(([[
     dir=$(mktemp -d); mkfifo $dir/fifo; exec 9<>$dir/fifo; printf +++ >&9
@@ -367,7 +370,8 @@ local function under_make(command)
   return out
 end
 
--- Four functions, two of which have two in turn; the last waits until they run.
+-- Two functions each run a chain of two functions, which sleep. The script waits until all four
+-- sleep.
 local HOLD = [[
 local function wide(n, f)
   local stage = fz.stage "s"
@@ -390,14 +394,14 @@ tests["make gets its tokens back however fzlua ends"] = function()
   t.equal(ends "error 'bad'", "1 3\n")
   t.equal(ends "os.exit(3)", "3 3\n")
   t.equal(ends "os.exit(3, true)", "3 3\n")
-  -- os.execute() would ignore Ctrl-C.
+  -- io.popen, because this process ignores SIGINT while it is in os.execute().
   local kill = "io.popen('kill -%s ' .. io.open '/proc/self/stat':read 'n'):close()"
   local statuses = { TERM = 143, HUP = 129, INT = 130, QUIT = 131, PIPE = 141, USR1 = 138,
     ABRT = 134 }
   for name, status in pairs(statuses) do
     t.equal(ends(kill:format(name) .. " future:await()"), status .. " 3\n")
   end
-  -- A second signal while no process handles the first.
+  -- Further signals, while the process is in C code and does not handle the first one.
   t.equal(ends(("string.rep('x', 10):gsub('x', function() pcall(function() %s end) end)"):format(
     kill:format "INT")), "130 3\n")
 end

@@ -5,7 +5,7 @@ local fz = require "fzlua"
 
 local DAGS = tonumber(os.getenv "FZLUA_DAGS") or t.rounds(200)
 
--- A generator of the test, because the functions use that of the library.
+-- A generator for the test itself. The functions of the dags use math.random.
 local function generator(seed)
   local x = seed
   return function(n)
@@ -14,7 +14,7 @@ local function generator(seed)
   end
 end
 
--- Any value as a text that says everything about it: types, bits, order, sharing.
+-- A text for any value that shows its types, bits, order and shared tables.
 local function dump(value, seen)
   seen = seen or { n = 0 }
   local kind = math.type(value) or type(value)
@@ -38,7 +38,7 @@ local function dump(value, seen)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
--- What nodes make of the values they get; all kinds of values, random ones too.
+-- Functions for the nodes: together they return values of all kinds, also random ones.
 local MAKERS = {
   function(...) return { n = select("#", ...), ... } end,
   function(...) return #dump { ... } end,

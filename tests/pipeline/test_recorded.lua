@@ -16,10 +16,10 @@ tests["a second run uses the results of the first"] = function()
   end
   t.equal((run(TWO_STAGES, store, "A=1", "B=3")), "BC")
   t.equal((run(TWO_STAGES, store, "A=1", "B=2")), "")
-  t.equal((run(TWO_STAGES, store, "A=1", "B=2", "C=1")), "") -- C is made, not read
+  t.equal((run(TWO_STAGES, store, "A=1", "B=2", "C=1")), "") -- C is an output, and no input
 end
 
--- For each change of the script: what runs then.
+-- Changes of the script: the old text, the new text, and the functions that run afterwards.
 local CHANGES <const> = {
   { "return double", "-- a comment\n\n return --[[ another ]] double", "" },
   { "function(b) ran", "function(other) local b = other ran", "B" }, -- other code, same value
@@ -92,11 +92,11 @@ return c]]):format(made, made)
   t.equal(ran, "RSW")
   t.match(out, 'R = one', 'S = one!')
   t.equal((with(a)), "")
-  t.equal((with(b)), "") -- the same contents
+  t.equal((with(b)), "") -- a and b have the same contents
   write(a, "two")
   t.equal((with(a)), "RSW")
   write(made, "changed by another program")
-  t.equal((with(a)), "W") -- made again with the same contents
+  t.equal((with(a)), "W") -- W writes the old contents again, so that R and S need not run
   os.remove(made)
   t.equal((with(a)), "W")
   t.equal((with(a)), "")
@@ -437,7 +437,7 @@ return one >> two]]
   local expected = "A = 11\nB = 11\nC = 11\nD = 1\nE = 11\nF = 12\n"
   local ran, out = run(script, store, "x=10")
   t.equal(out:gsub("x = 10\n", ""), expected)
-  assert(ran == "11112" or ran == "1112", ran) -- A and B have one key
+  assert(ran == "11112" or ran == "1112", ran) -- A and B have the same key: one may not run
   ran, out = run(script, store, "x=10")
   t.equal(out:gsub("x = 10\n", ""), expected)
   t.equal(ran, "")

@@ -36,7 +36,7 @@ return fz.chain { s }]]
   end
 end
 
--- Root may write in any directory, unless it gives that right up.
+-- A command for root, which may write in any directory: it drops that right.
 local OBEYS <const> = "setpriv --bounding-set=-dac_override,-dac_read_search true"
 local OBEY <const> = [[
 if [ $(id -u) = 0 ]; then
@@ -264,7 +264,7 @@ print(g.output[last][1])]]
   end
 end
 
--- Call f with the n-th statement of any database failing. Returns whether it came to that.
+-- Call f while the n-th statement of any database fails. Returns whether there were n statements.
 local function with_failure(n, f)
   local methods = debug.getmetatable(core.database(":memory:", 0)).__index
   local real, count = methods.run, 0

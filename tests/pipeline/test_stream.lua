@@ -4,7 +4,7 @@ local t = ...
 
 local tests = {}
 
--- x -> x + 1 -> 2 (x + 1) -> y = 2 (x + 1) - 1.
+-- A chain of three stages, which compute y = 2 (x + 1) - 1.
 local function three_stages()
   local add, double, subtract = fz.stage "add", fz.stage "double", fz.stage "subtract"
   add:register("x", function(x) return x + 1 end)
@@ -129,7 +129,8 @@ tests["the window: no more than inflight items are read and not returned"] = fun
   end
 end
 
--- The most items of `n` that a stream without `inflight` has read and not returned.
+-- Run a stream of `n` items without the option `inflight`. Returns the most items that were read,
+-- but not yet returned, at any time.
 local function most_read(chain, n, jobs)
   local source, read = counter(n)
   local returned, most = 0, 0
@@ -167,7 +168,7 @@ end
 tests["an endless source that waits does not withhold results"] = function()
   local chain <close> = one_stage(function(x) return x end)
   local source = counter()
-  for i in chain:stream(function() -- a thousand calls would take longer than a test may
+  for i in chain:stream(function() -- with a thousand calls, the test would exceed its time limit
     t.sleep(0.03)
     return source()
   end, { inflight = 100000 }) do

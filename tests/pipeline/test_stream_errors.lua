@@ -25,7 +25,7 @@ local function one_stage(f)
   return fz.chain { stage }
 end
 
--- What a loop gives: indexes of results, errors by index, and the error that ended it.
+-- Run a loop. Returns the indexes of results, the errors by index, and the error that ended it.
 local function outcome(chain, source, options)
   local indexes, errors = {}, {}
   local ok, e = pcall(function()

@@ -1,6 +1,6 @@
--- test_stream_failures.lua - each kind of failure at each place of a stream, ordered or not, in the
--- script, in a task and in a generator: the stream ends with the error of the item, or goes on, and
--- the source is closed.
+-- test_stream_failures.lua - each kind of failure at each place of a stream. The stream is ordered
+-- or not, and its loop is in the script, in a task or in a generator. The stream ends with the
+-- error of the item or goes on, depending on on_error, and the source is closed.
 
 local t = ...
 
@@ -8,7 +8,7 @@ local tests = {}
 
 local ITEMS <const>, FAILED <const> = 6, 3
 
--- How the failing function or loop fails; the kind of the error.
+-- The way in which the function or the loop fails -> the kind of the error.
 local KINDS <const> = { error = "error", kill = "crash", hang = "timeout" }
 
 local function fail(how)
@@ -77,9 +77,9 @@ function ways.generator_in_task(...)
   return fz.await(fz.spawn(ways.generator, ...))
 end
 
--- Call f(run, options) for each way to loop, or those named. run(chain, source, consume) returns
--- the places of results, errors by place, and the error that was raised.
--- The source was closed once.
+-- Call f(run, options) for each way to loop, or for the ways in `names`. run(chain, source,
+-- consume) returns the places of results, the errors by place, and the error that was raised. It
+-- checks that the source was closed once.
 local function each_way(on_error, f, names)
   for _, name in ipairs(names or { "script", "task", "generator", "generator_in_task" }) do
     local way = ways[name]
@@ -104,8 +104,8 @@ end
 -- 1, 2, ... ITEMS without FAILED.
 local OTHERS <const> = { 1, 2, 4, 5, 6 }
 
--- What run() returns for all items, once no other item has exceeded the timeout: a busy machine may
--- stop a worker for that long, but not each time.
+-- Returns the results of run() for all items. It repeats the run if another item has exceeded the
+-- timeout, which may happen on a busy machine.
 local function run_all(run, chain)
   local places, errors, raised
   for _ = 1, 10 do
@@ -153,7 +153,7 @@ for how, kind in pairs(KINDS) do
         assert(1 <= e.index and e.index <= ITEMS)
       end)
       each_way("continue", function(run)
-        local n = how == "hang" and 1 or ITEMS -- each one takes the timeout
+        local n = how == "hang" and 1 or ITEMS -- each item that hangs takes the whole timeout
         local places, errors, raised = run(chain, closing_source(n))
         t.equal({ places, #errors, raised }, { {}, n })
         for i, e in ipairs(errors) do
@@ -197,7 +197,7 @@ tests["a timeout around a source, a stage or a loop that hangs ends the stream"]
       t.equal({ ok, why, case[2].closed() }, { nil, "timeout", 1 })
     end
     assert(fz.now() - start < 30, "a sleep was not ended")
-  end, { "script", "generator" }) -- in a task, which with_timeout makes
+  end, { "script", "generator" }) -- with_timeout makes a task for each of them
 end
 
 tests["Ctrl-C in the source or in the loop ends the stream, and closes the source"] = function()

@@ -178,7 +178,7 @@ tests["programs that a function runs count"] = function()
   assert(g.trace[1].cpu > 0.01, g.trace[1].cpu)
 end
 
--- Each call of a trace takes at least 0.1 ms, and those of a worker follow each other.
+-- Check that each call of a trace takes at least 0.1 ms, and that calls of a worker do not overlap.
 local function assert_own_times(trace, count)
   local ended, calls = {}, 0
   for _, e in ipairs(trace) do
@@ -292,7 +292,7 @@ tests["a .json file is an array of Chrome's events"] = function()
   assert(a.dur >= 0 and math.abs(a.ts / 1e6 - chain.trace[1].started) < 1e-3)
 end
 
--- What the Trace Event Format says of complete events ("X") and metadata ("M"), see Perfetto.
+-- The fields of complete events ("X") and metadata ("M") in the Trace Event Format, see Perfetto.
 local SCHEMA <const> = {
   X = { name = "string", cat = "string", ts = "number", dur = "number", pid = "integer",
     tid = "integer", args = "table" },

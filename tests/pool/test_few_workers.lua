@@ -1,10 +1,11 @@
--- Fewer workers than asked for: descriptors run out, so that forks fail.
+-- Fewer workers than requested: descriptors run out, so that forks fail.
 
 local t = ...
 local tests = {}
 
--- The script's `main` runs with ever more descriptors, from too few for a worker on.
--- It ends with "ok" whatever there is, and does not use the processor while it waits.
+-- Run the code `main` again and again, each time with more descriptors. The first time there are
+-- too few for a worker. It must end with "ok", or with errors that say so, and must not use the
+-- processor while it waits.
 local function with_few_descriptors(main)
   local script = t.file([[
 local fz = require "fzlua"
@@ -16,7 +17,7 @@ local function check(done, failed)
     assert(e.kind == "timeout" or e.kind == "error" and tostring(e):find "Too many open files",
       tostring(e))
   end
-  if none then os.exit(0) end -- no worker, or none after the first: each call says why
+  if none then os.exit(0) end -- no worker could start at some time, so that calls have this error
   assert(fz.now() - start >= 0.6 and os.clock() - cpu < 0.4, "it did not wait quietly")
 end
 local function endless() while true do end end

@@ -109,7 +109,7 @@ tests["a change to what cannot be sent is an error until it is mended"] = functi
   local file <close> = assert(io.tmpfile())
   local log = { file = file, lines = 0 }
   local function job() return io.type(log.file), log.lines end
-  t.equal({ pool:apply(job) }, { "file", 0 }) -- by the fork
+  t.equal({ pool:apply(job) }, { "file", 0 }) -- inherited by the fork
   log.lines = 1
   local e = t.fails("unsendable", pool.apply, pool, job)
   t.match(e.message, "the function: <upvalue log>.file: a FILE* cannot be sent")
@@ -128,7 +128,7 @@ tests["a file that is an upvalue, and a module, are no reason to send a function
     return io.type(box[1]), lib.rep("x", 2), mine.text
   end
   for i = 1, 100 do
-    mine[i] = i -- it never crosses
+    mine[i] = i -- a function that is not sent does not see this change
     t.equal({ pool:apply(job) }, { "file", "xx", "worker" })
   end
 end
@@ -150,7 +150,7 @@ tests["what init opens is there for functions that come later, behind tables too
       local function third() return db.rows[1] end
       t.equal(pool:map(third, { 1, 2, 3, 4 }, { chunksize = 1 }), { 7, 7, 7, 7, n = 4 })
     end
-    db = { rows = { 8 } } -- the script's own: it is set
+    db = { rows = { 8 } } -- the script sets the variable, so that its value is sent
     t.equal(select("#", pool:apply(second)), 2)
     t.equal((pool:apply(second)), 8)
   end
@@ -207,7 +207,7 @@ tests["a value that cannot be sent is shared by functions that come after the fo
   local pool <close> = fz.pool(2)
   t.equal({ pool:apply(function() return helper() end) }, { 1, "file" })
   for i = 2, 4 do
-    value = i -- behind an upvalue that the workers keep
+    value = i -- an upvalue of helper(), which the workers keep
     local function job() return helper() end
     t.equal({ pool:apply(job) }, { i, "file" })
     t.equal(pool:map(function() return (helper()) end, { 1, 2, 3 }), { i, i, i, n = 3 })
@@ -241,7 +241,7 @@ tests["a thousand functions, of which a pool keeps few, leave no upvalue behind"
   collectgarbage()
   local n = 0
   for _ in pairs(weak) do n = n + 1 end
-  assert(n <= 65, n) -- the first one is inherited
+  assert(n <= 65, n) -- 64 that were sent, and the first one, which is inherited
 end
 
 tests["workers that are killed or worn out are replaced by others that share"] = function()
@@ -344,7 +344,7 @@ tests["what cannot be sent is shared with functions that have it by the fork"] =
     t.equal({ pool:apply(second) }, { "next", "file", "temporary" })
     t.equal(pool:map(second, { 1, 2, 3, 4 }), { "next", "next", "next", "next", n = 4 })
   end
-  held.name = "changed" -- now it would have to be sent
+  held.name = "changed" -- so that `held` must be sent, with its file
   local e = t.fails("unsendable", pool.apply, pool, second)
   t.match(e.message, "the function: <upvalue held>.file", "a FILE* cannot be sent")
 end
@@ -404,7 +404,7 @@ tests["cells are forgotten with the functions that had them"] = function()
       return collectgarbage "count"
     end)
   end
-  local here, there = call(10000) -- warm up: as much garbage as there may be at once
+  local here, there = call(10000) -- warm up: the heaps reach their usual size
   local here_now, there_now = call(10000)
   assert(here_now < here + 300, here_now - here)
   assert(there_now < there + 300, there_now - there)
@@ -425,14 +425,13 @@ tests["all workers of a pool see the globals of its first call"] = function()
     _G.fz_test_global = i + 1
     results[i] = pool:apply_async(job)
   end
-  for _ = 1, 3 do queue:get(30) end -- each has its own worker
+  for _ = 1, 3 do queue:get(30) end -- all three jobs run, each in a worker of its own
   go:set()
   _G.fz_test_global = nil
   for i = 1, 3 do t.equal(results[i]:get(30), 1) end
 end
 
--- A table that was registered once may be freed; another table at its address is a table like any
--- other.
+-- When a class is replaced, its table may be freed. A later table at the same address is no class.
 tests["a change is seen in tables that lie where a class was that lost its name"] = function()
   local pool <close> = fz.pool(1)
   for _ = 1, 300 do fz.register_class("test.replaced", { {} }) end

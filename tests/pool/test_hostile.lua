@@ -1,11 +1,12 @@
--- test_hostile.lua - what a function of a worker writes over what it shares with its parent,
--- as a stray pointer or a job that closes all descriptors does: it costs one worker at most.
+-- test_hostile.lua - a function overwrites memory or descriptors that its worker shares with the
+-- parent, as a stray pointer or a job that closes all descriptors does. At most that worker is
+-- lost.
 
 local t = ...
 
 local tests = {}
 
--- The mappings that this process shares with its parent, by what they are.
+-- The writable mappings that this process shares with its parent.
 local function shared_mappings()
   local list = {}
   for line in io.lines "/proc/self/maps" do
@@ -18,7 +19,8 @@ local function shared_mappings()
   return list
 end
 
--- The mailbox of this worker: its parent's are not mapped here, and other pages are smaller.
+-- The mailbox of this worker, found by its size: other shared pages are smaller, and mailboxes of
+-- other workers are not mapped here.
 local function mailboxes()
   local list = {}
   for _, m in ipairs(shared_mappings()) do
@@ -48,7 +50,8 @@ local function descriptors()
   return list
 end
 
--- A worker may be lost, and `most` items, 1 where it is not given; all others are right.
+-- Map f over 1 to n. A worker and at most `most` items may be lost (by default 1); the results of
+-- all other items must be correct.
 local function one_lost(f, n, options, most)
   options = options or {}
   options.on_error = "continue"
@@ -69,7 +72,7 @@ local function one_lost(f, n, options, most)
     for i = 1, n do if r.errors[i] then print(i, r.errors[i]) end end
     error(("%d items failed"):format(failed))
   end
-  -- The shared objects are as before.
+  -- Shared objects still work.
   local q, l = fz.queue(), fz.lock()
   q:put(1)
   t.equal({ q:get(5), l:acquire(5) }, { 1, true })
@@ -106,7 +109,7 @@ for name, byte in pairs { zeros = "\0", ones = "\1", ["all bits"] = "\255" } do
           end
           return i * 2
         end, 40, { jobs = 2, chunksize = 10 },
-          ending == "dies" and 10 or nil) -- with it go replies that were in the mailbox alone
+          ending == "dies" and 10 or nil) -- replies that only the mailbox has are lost, too
       end
     end
   end
@@ -118,9 +121,9 @@ tests["overwritten results come by the pipe, and their worker leaves"] = functio
   end
   local function f(i)
     if i % 10 == 6 then
-      -- Behind the head of the mailbox: the results of the items before.
+      -- The results of the items before are after the head of the mailbox.
       for _, mailbox in ipairs(mailboxes()) do overwrite(mailbox.at + 256, ("\0"):rep(4096)) end
-      os.execute "sleep 0.05" -- the parent looks for results meanwhile
+      os.execute "sleep 0.05" -- gives the parent time to look for results
     end
     return name(i)
   end
@@ -135,7 +138,7 @@ tests["overwritten results come by the pipe, and their worker leaves"] = functio
 end
 
 tests["64 bytes to each descriptor"] = function()
-  for _, mode in ipairs { "r+b", "wb" } do -- the second one cuts files short
+  for _, mode in ipairs { "r+b", "wb" } do -- "wb" also truncates files
     one_lost(function(i)
       if i == 7 then
         for _, fd in ipairs(descriptors()) do
@@ -147,7 +150,7 @@ tests["64 bytes to each descriptor"] = function()
         end
       end
       return i * 2
-    end, 20, { jobs = 2 }, 20) -- replies behind them in the pipe are lost, too
+    end, 20, { jobs = 2 }, 20) -- replies that follow these bytes in the pipe are lost, too
   end
 end
 
@@ -205,7 +208,7 @@ tests["at random: mailboxes and frames"] = function()
         math.randomseed(seed, round)
         for _, mailbox in ipairs(mailboxes()) do
           for _ = 1, math.random(4) do
-            local at = math.random(0, 400) -- the head, and the results of a few items
+            local at = math.random(0, 400) -- in the head, or in the results of a few items
             local bytes = {}
             for k = 1, math.random(1, math.min(64, mailbox.size - at)) do
               bytes[k] = string.char(math.random(0, 255))

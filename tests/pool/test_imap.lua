@@ -23,7 +23,7 @@ local function every_way(f)
   end
 end
 
--- All that a loop gives, by index.
+-- The values and the errors of a loop, by index, and their number.
 local function collect(...)
   local values, errors, n = {}, {}, 0
   for i, v, e in ... do
@@ -160,8 +160,8 @@ end
 tests["a ready result is handed out before the source is asked again"] = function()
   every_way(function(imap)
     for _, inflight in ipairs { 1, 4, 0 } do
-      -- The loop makes the work: a source that has none left is asked too early. It is
-      -- slow, so that each result is there before it would be asked again.
+      -- The loop below adds new work for each result, so that a source that has no work was called
+      -- too early. The source is slow, so that a result is ready before its next call.
       local work, asked, seen = { 1 }, 0, 0
       local function source()
         asked = asked + 1
@@ -190,7 +190,7 @@ tests["results of a slow source come while it is asked for more"] = function()
     if read == 5 then return nil end
     local late = fz.now() + 20
     while computed.value < read and fz.now() < late do never:wait(0.01) end
-    never:wait(0.2) -- the result is on its way
+    never:wait(0.2) -- time for the result to arrive
     read = read + 1
     return read
   end) do
@@ -313,7 +313,7 @@ tests["a source may wait for what the loop makes of results"] = function()
       if open == 0 then queue:close() end
     end
     table.sort(values)
-    t.equal({ #values, values[1], values[#values] }, { 19, 2, 38 }) -- of the items 1 to 19
+    t.equal({ #values, values[1], values[#values] }, { 19, 2, 38 }) -- results of items 1 to 19
   end)
 end
 
@@ -347,7 +347,7 @@ tests["a loop that is left ends the wait of its source"] = function()
   end)
 end
 
--- Items of all kinds, more than a window has slots; an item of each kind has `i % 7` as its kind.
+-- Item i, whose kind is i % 7: a number, a string, a table and so on.
 local function mixed(i)
   local long = ("x"):rep(1100) .. i
   local kinds = { [0] = i, "s" .. i, { i }, coroutine.create(print), long, i % 2 == 0, i + 0.5 }
@@ -455,7 +455,8 @@ local function resident()
 end
 
 tests["memory stays flat over 200,000 items"] = function()
-  -- After a test with large values Lua up to 5.4.5 waits for as much garbage as these were.
+  -- Reset the collector: after a test with large values, Lua up to 5.4.5 lets as much garbage
+  -- collect again before its next cycle.
   collectgarbage "incremental"
   collectgarbage()
   collectgarbage "generational"
@@ -472,7 +473,7 @@ tests["memory stays flat over 200,000 items"] = function()
     end
     collectgarbage()
     t.equal(sum, 200000 * 200001)
-    -- A sanitizer keeps what was freed.
+    -- A sanitizer does not reuse freed memory at once.
     local more = resident() - early
     assert(os.getenv "ASAN_OPTIONS" or more < 16 << 20, ("%d KiB more"):format(more >> 10))
   end
@@ -642,7 +643,7 @@ tests["join and a scope wait for no imap that is not read to its end"] = functio
       local pool <close> = fz.pool(2)
       unread = pool[name](pool, twice, { 1, 2, 3 }) -- stored, never called
       broken = pool[name](pool, twice, (counter(100)))
-      broken() -- a loop without the closing value that is left closes nothing
+      broken() -- as a loop that is left and has no closing value
       inner = coroutine.wrap(function()
         for _, v in pool[name](pool, twice, { 1, 2, 3 }) do coroutine.yield(v) end
       end)

@@ -1,10 +1,10 @@
--- Many workers at once: each holds nothing of the others, so that each ends when it should.
+-- Many workers at once: none has descriptors of another, so that each notices the end of its pipe.
 
 local fz = require "fzlua"
 
 local tests = {}
 
--- More workers than any whose descriptors a new one closes itself.
+-- So many workers that a new one does not close the descriptors of the others itself.
 local MANY <const> = 110
 
 ---A chain whose stages add 1 to x; the last one calls f before.
@@ -40,7 +40,7 @@ tests["each of many workers ends when the chain is closed, and no later"] = func
   assert(chain({ x = 0 }).x == MANY)
   local from = fz.now()
   chain:close()
-  -- One that sees no end of its calls is killed after a second.
+  -- A worker that does not notice the end of its pipe is killed only after a second.
   assert(fz.now() - from < MANY / 2)
 end
 

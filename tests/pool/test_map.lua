@@ -9,7 +9,7 @@ local function twice(x)
   return x * 2
 end
 
--- Every way to map: f(map, starmap, what).
+-- Call f(map, starmap, what) for every way to map.
 local function every_way(f)
   for _, workers in ipairs { 1, 2, 5 } do
     local pool <close> = fz.pool(workers)
@@ -82,7 +82,7 @@ end
 
 tests["what a call does to its element is seen by no other"] = function()
   every_way(function(map, _, what)
-    if what == "fz" or map == fz.map then return end -- nothing is copied for it
+    if what == "fz" or map == fz.map then return end -- fz.map does not copy its elements
     local shared = {}
     local function add(x)
       x[#x + 1] = 1
@@ -233,7 +233,7 @@ tests["stop starts nothing new and lets what runs finish, now ends it"] = functi
         while #io.open(begun):read "a" == 0 do end
         error "two"
       else
-        os.execute "sleep 0.1" -- they may have been sent ahead, and begin before all know
+        os.execute "sleep 0.1" -- items sent ahead may begin before their worker is told to stop
         io.open(others, "a"):write("x"):close()
       end
     end, t.numbers(50), { on_error = policy, chunksize = 1 })
@@ -262,7 +262,7 @@ tests["an element or a result that cannot be sent fails by itself, with its path
     t.match(list.errors[2], "item 2", "result: .rows[1]: a coroutine cannot be sent")
     if what == "fz" then return end
     list = map(type, { 1, { cfg = { cb = co } }, 3 }, { on_error = "continue" })
-    if what == "-j0" and list[2] then return end -- fz.map
+    if what == "-j0" and list[2] then return end -- it is fz.map, which does not copy its elements
     t.equal({ list[1], list[3], list.errors[2].kind }, { "number", "number", "unsendable" })
     t.match(list.errors[2], "item 2", "argument 1: .cfg.cb: a coroutine cannot be sent")
     local e = t.fails("unsendable", starmap, type, { { 1, co } })
@@ -334,7 +334,8 @@ tests["a list that changes while it is mapped is an error that says so"] = funct
   t.equal(pool:map(twice, { 1, 2 }), { 2, 4, n = 2 })
 end
 
--- What progress was told: checks the counts, and returns how many of each kind.
+-- Returns a progress function, which checks its arguments, and a function that checks the last
+-- counts and returns the number of events of each kind.
 local function recorder(total)
   local kinds, last = { start = 0, done = 0, failed = 0, retry = 0 }, { 0, 0 }
   local check_order = t.event_order()
@@ -460,8 +461,8 @@ local function spin(seconds)
   while fz.now() < from + seconds do end
 end
 
--- Short elements, then six long ones. Returns how many of these the workers got, the longest time
--- between two events, and the time of all.
+-- Map 2000 short elements and then six long ones. Returns how many long ones each worker got, the
+-- longest time between two events, and the time of the map.
 local function short_then_long(pool)
   local list = {}
   for i = 1, 2000 do list[i] = 1e-5 end
@@ -487,8 +488,8 @@ tests["short elements first, long ones last: all workers get of them"] = functio
   local pool <close> = fz.pool(2)
   local from = fz.now()
   pool:map(function(seconds) os.execute("sleep " .. seconds) end, { 0.1, 0.1, 0.1, 0.1 })
-  local serial = fz.now() - from -- of four long ones on two workers, under this load
-  -- A busy machine may stop a worker for long, but not each time.
+  local serial = fz.now() - from -- time of four long ones on two workers, at the present load
+  -- Several tries, because a busy machine may delay a worker in one of them.
   local most, longest, took
   for _ = 1, 5 do
     local who
@@ -514,7 +515,7 @@ tests["a late element costs what an early one did"] = function()
     return best
   end
   time(1000)
-  -- A busy machine may slow the second measurement alone, but not each time.
+  -- Several tries, because a busy machine may delay only the second measurement of one of them.
   local early, late
   for _ = 1, 10 do
     early, late = time(20000), time(400000)

@@ -86,7 +86,7 @@ test_proc_does_not_wait_for_a_child_that_the_host_has_reaped(void **state)
 	fz_proc_kill(&f->proc);
 	assert_int_equal(fz_proc_reap(&f->proc, true, &death), 1);
 	assert_int_equal(death.signal, 0);
-	/* Linux 6.15 and newer tell the code of a process that is reaped. */
+	/* Linux 6.15 and newer report the exit code of a reaped process. */
 	if (death.exitcode != 7)
 		assert_int_equal(death.exitcode, -1);
 	death.exitcode = -1;
@@ -147,7 +147,7 @@ use_cpu_time(void *ctx, const struct fz_err *failed)
 	return 0;
 }
 
-/* At the soft limit; the hard one says the same of SIGKILL. */
+/* At the soft limit; at the hard limit the report is the same, of SIGKILL. */
 static void
 test_proc_death_by_the_cpu_limit_is_reported(void **state)
 {
@@ -159,7 +159,8 @@ test_proc_death_by_the_cpu_limit_is_reported(void **state)
 
 	getrlimit(RLIMIT_CPU, &before);
 	getrusage(RUSAGE_SELF, &usage);
-	limit.rlim_cur = (rlim_t)usage.ru_utime.tv_sec + 3; /* ours as well */
+	/* It is the limit of this process, too. */
+	limit.rlim_cur = (rlim_t)usage.ru_utime.tv_sec + 3;
 	limit.rlim_max = before.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_CPU, &limit), 0);
 	forked_start(f, use_cpu_time);
@@ -179,7 +180,7 @@ test_proc_death_by_the_cpu_limit_is_reported(void **state)
 int __real_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 
-/* As many answers come before the kernel knows how the process ended. */
+/* So many ioctl() return no exit status, as just before a process is dead. */
 static int nearly;
 
 int
@@ -200,14 +201,14 @@ __wrap_ioctl(int fd, unsigned long request, ...)
 	return rc;
 }
 
-/* Linux 6.15 and newer report how a process ended that was not waited for. */
+/* Whether the kernel reports the exit status of a process that was reaped. */
 static bool
 tells_exit_of_reaped(void)
 {
 	struct utsname name;
 	int major = 0, minor = 0;
 
-	/* Valgrind passes no such call on. */
+	/* It is Linux 6.15 or newer. Valgrind does not support this ioctl(). */
 	return getenv("FZLUA_VALGRIND") == NULL && uname(&name) == 0 &&
 	       sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
 	       (major > 6 || (major == 6 && minor >= 15));

@@ -30,7 +30,7 @@
 int __real_kill(pid_t pid, int sig);
 int __wrap_kill(pid_t pid, int sig);
 
-/* Wait until the process is gone. The processes of these tests sleep longer. */
+/* Wait until the process is gone: it sleeps longer if nothing kills it. */
 static void
 assert_goes(pid_t pid)
 {
@@ -43,7 +43,7 @@ assert_goes(pid_t pid)
 	}
 }
 
-/* Tells the numbers of two sleepers, one in a session of its own. */
+/* Start two sleepers, one in a session of its own, which report their pids. */
 static void
 start_sleepers(struct forked *f)
 {
@@ -96,10 +96,10 @@ test_proc_terminate_ends_all_descendants_by_sigterm(void **state)
 	assert_int_equal(death.signal, SIGTERM);
 	assert_goes(one);
 	assert_goes(two);
-	fz_proc_terminate(&f->proc); /* there is none any more */
+	fz_proc_terminate(&f->proc); /* no effect after its death */
 }
 
-/* Twice forked and with a session of its own, like a daemon. */
+/* Start a process like a daemon: forked twice, in a session of its own. */
 static int
 run_daemon(void *ctx, const struct fz_err *failed)
 {
@@ -240,7 +240,7 @@ test_proc_sigpipe_ends_all_descendants(void **state)
 	assert_int_equal(death.signal, SIGPIPE);
 }
 
-/* A worker of a worker; all signals were blocked where it was started. */
+/* A worker of a worker, which is started while all signals are blocked. */
 static int
 run_inner(void *ctx, const struct fz_err *failed)
 {
@@ -274,7 +274,7 @@ test_proc_parent_killed_ends_worker_and_descendants(void **state)
 		assert_goes(pid[i]);
 }
 
-/* No signal is handled while the child of a vfork() runs. */
+/* While the child of its vfork() runs, a process handles no signal. */
 static int
 wait_in_vfork(void *ctx, const struct fz_err *failed)
 {
@@ -329,7 +329,7 @@ __wrap_kill(pid_t pid, int sig)
 	return __real_kill(pid, sig);
 }
 
-/* A stop would outlast this process, if that died just then. */
+/* If this process died just after a SIGSTOP, the child would stay stopped. */
 static void
 test_proc_kill_stops_no_child_that_is_not_tied_to_its_parent(void **state)
 {

@@ -50,7 +50,7 @@ leave_a_program(void *ctx, const struct fz_err *failed)
 	return 0;
 }
 
-/* Leaves a program that has a child. */
+/* The worker starts a program that has a child. */
 static int
 leave_two_programs(void *ctx, const struct fz_err *failed)
 {
@@ -93,7 +93,7 @@ wait_for_program(pid_t pid, const char *name)
 	}
 }
 
-/* Wait until nothing is left to reap. Returns whether that came. */
+/* Wait until nothing is left to reap. Returns false if that takes too long. */
 static bool
 reap_all_late(void)
 {
@@ -130,7 +130,7 @@ crash_a_child(struct forked *f)
 	wait_for_program(pid, "sleep");
 	kill(f->proc.pid, SIGKILL);
 	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	failures += !reap_all_late(); /* a busy machine kills slowly */
+	failures += !reap_all_late(); /* slow on a busy machine */
 	failures += !forked_is_gone(pid);
 	return failures + is_subreaper();
 }
@@ -172,7 +172,7 @@ crash_a_child_with_two_programs(struct forked *f)
 	return failures + is_subreaper();
 }
 
-/* One look at /proc takes longer than the dead may be waited for. */
+/* Reading /proc once takes longer than fz_proc_reap() may wait. */
 static int
 crash_a_child_on_a_busy_machine(struct forked *f)
 {
@@ -237,8 +237,8 @@ leave_in_group(void *ctx, const struct fz_err *failed)
 }
 
 /*
- * Start a process that traces `pid`: its parent cannot reap it until the tracer
- * has ended. 0 if that is not allowed here.
+ * Start a process that traces `pid`: the parent of `pid` cannot reap it until
+ * the tracer has ended. Returns 0 if tracing is not allowed.
  */
 static pid_t
 start_tracer(pid_t pid)
@@ -258,7 +258,7 @@ start_tracer(pid_t pid)
 }
 
 /*
- * Reap the killed child; the process `held` is reaped once its tracer is dead.
+ * Reap the killed child, end the tracer, and then reap the process `held`.
  * Returns how many of the checks have failed.
  */
 static int
@@ -339,7 +339,7 @@ hear_numbers(struct forked *f, pid_t *numbers, int n)
 		numbers[i] = forked_hear_pid(f);
 }
 
-/* The worker of a dead worker is held when it ends itself. */
+/* The worker of a dead worker ends itself; a tracer keeps it unreaped. */
 static int
 hold_a_worker_of_a_worker(struct forked *f)
 {
@@ -354,8 +354,7 @@ hold_a_worker_of_a_worker(struct forked *f)
 	return reap_held(f, held, tracer);
 }
 
-/* Two levels of workers are killed; the lower one before the upper one knows.
- */
+/* Both of two levels are killed before the upper one can handle a death. */
 static int
 kill_two_levels(struct forked *f)
 {
@@ -374,7 +373,7 @@ kill_two_levels(struct forked *f)
 	return failures + !reap_all_late();
 }
 
-/* What the worker of start_a_leaver() runs. */
+/* The function that the worker of start_a_leaver() runs. */
 static fz_proc_main leaves;
 
 static int
@@ -383,7 +382,10 @@ start_a_leaver(void *ctx, const struct fz_err *failed)
 	start_one_with(leaves, ctx, failed);
 }
 
-/* A worker is killed, and its parent before it can end what the worker left. */
+/*
+ * A worker is killed, and then its parent, before the parent can end the
+ * program that the worker has left.
+ */
 static int
 kill_a_leaver_and_its_parent(struct forked *f)
 {
@@ -405,7 +407,7 @@ kill_a_leaver_and_its_parent(struct forked *f)
 	return failures + !forked_is_gone(left);
 }
 
-/* Leaves a program in its group. */
+/* The worker leaves a program in its process group, and is killed. */
 static int
 leave_in_group_and_die(void *ctx, const struct fz_err *failed)
 {
@@ -424,7 +426,7 @@ leave_in_group_and_die(void *ctx, const struct fz_err *failed)
 	return 0;
 }
 
-/* Reaps its dead worker, and nothing else. */
+/* The worker reaps its own dead worker, but ends no program of that. */
 static int
 reap_a_leaver(void *ctx, const struct fz_err *failed)
 {
@@ -438,7 +440,10 @@ reap_a_leaver(void *ctx, const struct fz_err *failed)
 	return wait_to_be_killed(ctx, NULL);
 }
 
-/* A worker is killed between what it does about the death of another. */
+/*
+ * A worker is killed after it has reaped its own worker, and before it has
+ * ended the program that this one has left.
+ */
 static int
 kill_one_that_has_reaped(struct forked *f, bool program_dies)
 {
@@ -479,7 +484,7 @@ start_a_killer(void *ctx, const struct fz_err *failed)
 	return start_a_worker(ctx, failed);
 }
 
-/* It is not set up when its parent is reaped, and ends itself after that. */
+/* The new worker is not set up when its parent is reaped; it ends itself. */
 static int
 kill_the_parent_of_a_new_worker(struct forked *f)
 {
@@ -512,7 +517,7 @@ spawn_a_program(void *ctx, const struct fz_err *failed)
 	return 0;
 }
 
-/* The program has ended before it had the name of a worker. */
+/* The program has ended before it could call itself a worker. */
 static int
 kill_the_parent_of_a_dead_program(struct forked *f)
 {
@@ -530,7 +535,7 @@ kill_the_parent_of_a_dead_program(struct forked *f)
 	return failures + !reap_all_late();
 }
 
-/* Leaves a process whose end takes long, because it has much memory. */
+/* The worker leaves a process that dies slowly, because of its memory. */
 static int
 leave_a_big_process(void *ctx, const struct fz_err *failed)
 {
@@ -570,7 +575,7 @@ wait_until_without_memory(pid_t pid)
 	}
 }
 
-/* It has no environment any more when its parent is reaped. */
+/* The big process is dying and has no environment when its parent is reaped. */
 static int
 kill_a_big_process_and_its_parent(struct forked *f)
 {

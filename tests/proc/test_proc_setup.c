@@ -87,7 +87,7 @@ test_proc_child_starts_in_a_known_state(void **state)
 	signal(SIGCHLD, SIG_DFL);
 }
 
-/* The parent registers it; it must not run in a child. */
+/* The parent registers tell_at_exit(), which must not run in a child. */
 static int at_exit_fd = -1;
 
 static void
@@ -123,7 +123,7 @@ test_proc_exit_in_a_child_runs_no_handler_of_the_parent(void **state)
 	assert_string_equal(text, "");
 }
 
-/* Reads and writes the terminal, which is in the foreground elsewhere. */
+/* Read and write the terminal, whose foreground is another process group. */
 static int
 use_terminal(void *ctx, const struct fz_err *failed)
 {
@@ -137,7 +137,7 @@ use_terminal(void *ctx, const struct fz_err *failed)
 	return 0;
 }
 
-/* In a session of its own, whose terminal is `name`: 0 where all is well. */
+/* Begin a session with the terminal `name`. Returns 0 if all is well. */
 static int
 session_main(struct forked *f, const char *name)
 {
@@ -194,8 +194,8 @@ print_both(void *ctx, const struct fz_err *failed)
 }
 
 /*
- * With standard descriptors in another order, and with some of the three closed
- * in the parent.
+ * The standard descriptors are given in another order, or some of the three are
+ * closed in the parent.
  */
 static void
 test_proc_output_goes_to_the_given_descriptors(void **state)
@@ -221,7 +221,7 @@ test_proc_output_goes_to_the_given_descriptors(void **state)
 			close(2);
 		}
 		i = fz_proc_fork(&f->proc, &opts, print_both, f, NULL);
-		if (f->proc.pidfd <= 2) /* is written over now */
+		if (f->proc.pidfd <= 2) /* dup2() overwrites it */
 			f->proc.pidfd = -1;
 		dup2(saved[0], 0);
 		dup2(saved[1], 1);
@@ -231,7 +231,7 @@ test_proc_output_goes_to_the_given_descriptors(void **state)
 		close(saved[2]);
 		assert_int_equal(i, 0);
 		forked_hear(f, text, sizeof(text));
-		assert_string_equal(text, "out err"); /* nothing waits */
+		assert_string_equal(text, "out err"); /* in this order */
 		assert_int_equal(fz_proc_reap(&f->proc, true, &death), 1);
 	}
 }
@@ -402,7 +402,7 @@ test_proc_forks_among_threads(void **state)
 	int i;
 
 	if (getenv("FZLUA_VALGRIND") != NULL) {
-		n = 20; /* its threads take turns */
+		n = 20; /* it runs one thread at a time */
 		print_message("under valgrind: %d forks\n", n);
 	}
 	setvbuf(null, buffer, _IOFBF, sizeof(buffer));
@@ -425,7 +425,7 @@ static int
 use_limited_memory(void *ctx, const struct fz_err *failed)
 {
 	size_t len = (size_t)256 << 20;
-	void *volatile p; /* or compilers believe in it */
+	void *volatile p; /* so that no compiler removes malloc() */
 
 	(void)failed;
 	if (fz_proc_limit_memory((uint64_t)64 << 20, NULL) == -1)
