@@ -10,7 +10,7 @@ local PATIENCE <const> = 30
 
 local t = {}
 
----Raise unless a and b are the same, tables by what they hold.
+---Whether a and b are equal; tables are compared by their contents.
 local function same(a, b)
   if type(a) ~= "table" or type(b) ~= "table" then
     return a == b and math.type(a) == math.type(b)
@@ -72,7 +72,7 @@ local function read(path)
   return text
 end
 
--- Names that tests have asked for; a file that is left there is left over.
+-- Names of temporary files. A test fails if it leaves one of these files.
 local temporary, tmpname = {}, os.tmpname
 os.tmpname = function() -- luacheck: ignore 122
   local path = tmpname()
@@ -80,7 +80,7 @@ os.tmpname = function() -- luacheck: ignore 122
   return path
 end
 
--- A line for each such file that exists.
+-- A line for each temporary file that exists.
 local function left_files()
   local left = {}
   for _, path in ipairs(temporary) do
@@ -106,13 +106,13 @@ t.files = {}
 local least = 0
 while arg[least - 1] do least = least - 1 end
 t.fzlua = os.getenv "FZLUA" or arg[least]
-if t.fzlua:find "^[^/]+/" then -- tests change the directory
+if t.fzlua:find "^[^/]+/" then -- make the path absolute, because tests change the directory
   local pipe <close> = assert(io.popen "pwd")
   t.fzlua = pipe:read() .. "/" .. t.fzlua
 end
 
--- Workers that share no memory with their parent start quick items several at a time. So if one
--- dies or takes long it costs, or keeps, those that started with it: see src/worker/link.h.
+-- Workers that share no memory with their parent announce several quick items together. If the
+-- worker dies in one of them, all of these fail: see src/worker/link.h.
 t.exact = os.getenv "FZLUA_LINK" ~= "stream" and os.getenv "FZLUA_START" ~= "spawn"
 
 ---@return integer n, or a part of it under a sanitizer, where forks and allocations are slow
@@ -120,8 +120,8 @@ function t.rounds(n)
   return os.getenv "ASAN_OPTIONS" and (n + 4) // 5 or n
 end
 
--- Shell functions of each command. A limit in rounds of a loop would be a longer one on a busy
--- machine, where the runner would end the test before it can say what it waited for.
+-- Shell functions of each command. The limit is a time and no number of rounds, because rounds take
+-- longer on a busy machine: the runner would end the test before the message is printed.
 local SHELL <const> = ([[
 # until_true COMMAND...: wait until it succeeds; false if it did not within PATIENCE seconds
 until_true() {
@@ -141,7 +141,7 @@ is_gone() { ! kill -0 $1; }
 ---Run a shell command in which $FZLUA is the command under test, and `until_true` and `is_gone`
 ---are functions. Signals have their default actions there, also if the tests run in the
 ---background of a shell.
----@return string out, string err, integer status 128 + signal where one ended it
+---@return string out, string err, integer status 128 + signal if a signal ended it
 function t.shell(command)
   local out, err = t.file "", t.file ""
   local _, how, code = os.execute(("FZLUA=%s env --default-signal sh -c %s >%s 2>%s"):format(
@@ -208,8 +208,7 @@ function t.left_of(mark)
   return (t.shell(LEFT:format(mark, PATIENCE * 10)))
 end
 
----Wait until these processes sleep, as they do while they wait for something. They must be
----about to wait.
+---Wait until these processes sleep, which means that they wait. Their next step must be a wait.
 function t.until_asleep(list)
   for _, p in ipairs(list) do
     t.until_true(function() return read(("/proc/%d/stat"):format(p.pid)):match "%) (%a)" == "S" end)
@@ -217,7 +216,7 @@ function t.until_asleep(list)
   t.sleep(0.02)
 end
 
----Whether a process is there that is no zombie.
+---Whether a process exists and is no zombie.
 function t.is_running(pid)
   local file <close> = io.open(("/proc/%d/stat"):format(pid))
   return file ~= nil and file:read("a"):match "%) (%a)" ~= "Z"
@@ -257,8 +256,8 @@ function t.counter(n)
   end, function() return i end
 end
 
----A check of the events of a progress function: each attempt has one start, before its end, and
----nothing ends that has not started, but for calls that never ran.
+---A check of the events of a progress function: each attempt has one start before its end. Only a
+---call that never ran may end without a start.
 ---@return fun(event: table)
 function t.event_order()
   local running = {}
@@ -282,7 +281,7 @@ function t.numbers(n)
   return list
 end
 
----While what this returns is open, the command's -j is 0.
+---Set the option -j of the command to 0 until the returned value is closed.
 function t.in_this_process()
   local defaults = require "fzlua.defaults"
   defaults.jobs = 0
@@ -311,7 +310,8 @@ function t.descriptors()
   return n
 end
 
--- Wait until nothing is left of the test; an object's end may take a moment.
+-- Wait until the test has left no child and no descriptor: objects may need a moment to end.
+-- Returns nil, or a text with those that are left.
 local function left_over(before)
   local deadline = fz.now() + PATIENCE
   repeat
@@ -323,7 +323,7 @@ local function left_over(before)
       if kids ~= "" then return "children: " .. kids end
       return io.popen("ls -l /proc/" .. pid .. "/fd"):read "a"
     end
-    require "fzlua.core".poll() -- reaps those that died late
+    require "fzlua.core".poll() -- reaps children that have died late
     t.sleep(0.02)
   until false
 end

@@ -1,4 +1,4 @@
--- Tests that cannot pass if workers are programs (FZLUA_START=spawn), and why.
+-- Tests that cannot pass if workers are programs (FZLUA_START=spawn), and the reasons.
 
 local inherits = "its workers must inherit a value that cannot be sent"
 local itself = "its workers must inherit the pool or the chain"

@@ -1,4 +1,4 @@
--- annotations.lua - reads the annotations of lua/meta, the description of all that users can call.
+-- annotations.lua - reads the annotations of lua/meta, which describe all functions for users.
 --
 -- The files are LuaCATS definitions, for editors, too. Here they have a narrower form:
 --
@@ -22,8 +22,8 @@ annotations.FILES = {
 local OPENING <const> = { ["("] = true, ["{"] = true, ["<"] = true, ["["] = true }
 local CLOSING <const> = { [")"] = true, ["}"] = true, [">"] = true, ["]"] = true }
 
--- Split a text behind the type at its start, which has no space outside of brackets but behind the
--- colon of a function's result.
+-- Split a text after the type with which it begins. Outside of brackets, a type has a space only
+-- after the colon before the result of a function.
 local function split_type(text)
   local depth = 0
   for i = 1, #text do
@@ -59,7 +59,7 @@ local TAGS <const> = {
   field = function(block, text) table.insert(block.fields, named(text)) end,
   param = function(block, text) table.insert(block.params, named(text)) end,
   ["return"] = function(block, text) table.insert(block.returns, returned(text)) end,
-  overload = function() end, -- for editors; the brackets of the signature say the same
+  overload = function() end, -- for editors; the reference has brackets in the signature
   operator = function(block, text) block.operators[text:match "^%w+"] = true end,
 }
 
@@ -84,7 +84,7 @@ local function read_block(lines)
   return block
 end
 
--- What a block is in front of: a function, or the objects of its class.
+-- Set the name of a block from the code below it: a function, or the objects of its class.
 local function name_block(block, code)
   block.name, block.arguments = code:match "^function ([%w_.:]+)(%b()) end$"
   if not block.name then

@@ -69,7 +69,7 @@ local C_LAYERS = {
     "edit_tty", "edit edit_keys edit_state", "files", "suspend", "restrict", "worker_command",
     "join", "main"},
 }
--- The program: the only .c file that needs no header.
+-- The main file of the program is the only .c file that needs no header.
 local PROGRAMS = {main = true}
 -- Files whose own header has another name. A file NOUN_PART may have that of NOUN, and all bindings
 -- share one.
@@ -131,7 +131,7 @@ end
 -- The file name of a path without its suffix, as the tables have it.
 local function noun_of(path) return path:match("([^/]+)%.%w+$") end
 
--- The height of src/DIR/NOUN.x, the same for files in one string, and its layer.
+-- The height of src/DIR/NOUN.x, and its layer. Files in one string have the same height.
 local function place(path)
   local dir, noun = path:match("^src/(.-)[^/]+$"), noun_of(path)
   local base = 0

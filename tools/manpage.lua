@@ -46,7 +46,7 @@ local function read(path)
   return file:read "a", file:close()
 end
 
--- The text of a comment, and what follows it.
+-- The text of the comment at the start of a paragraph, and the code after it.
 local function split_comment(paragraph)
   local comment, rest = paragraph:match "^/%*(.-)%*/\n?(.*)$"
   if not comment then return "", paragraph end
@@ -69,7 +69,7 @@ local function prose(text)
   return (escaped(text):gsub("\n\n", "\n.Pp\n"):gsub("`", ""))
 end
 
--- What each declaration declares, or the macro.
+-- The names of the functions, types or macros that the code declares.
 local function names_in(code)
   local names = {}
   for line in code:gsub("/%*.-%*/", ""):gmatch "[^\n]+" do
@@ -79,7 +79,7 @@ local function names_in(code)
   return names
 end
 
--- The paragraphs of the header behind its preprocessor lines: lists of { text =, code =, names = }.
+-- The paragraphs of the header after its preprocessor lines: a list of { text =, code =, names = }.
 local function paragraphs_of(header)
   local body = header:match "\nextern \"C\" {\n#endif\n(.*)\n#ifdef __cplusplus\n}"
   body = body:gsub("\n#if defined%(__GNUC__%).-\n#endif\n", "\n")
@@ -114,13 +114,15 @@ local function examples_of(source)
   return examples
 end
 
--- A display of code. Its empty lines have a character without a width, because all others go.
+-- A display of code. Its empty lines get a character without a width, because lines that are really
+-- empty are removed later.
 local function display(code)
   code = escaped((code:gsub("%s+$", ""))):gsub("\n\n", "\n\\&\n")
   return (".Bd -literal -offset indent\n%s\n.Ed\n.Pp\n"):format(code)
 end
 
--- The examples for these names: each once, then a reference to the function that has it.
+-- The examples for these names. An example that was shown before is replaced by a reference to the
+-- function that has it.
 local function examples_for(names, examples, shown)
   local parts, here = {}, {}
   for _, name in ipairs(names) do

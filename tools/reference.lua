@@ -111,15 +111,16 @@ local function put_fields(class, indent)
   end
 end
 
--- How well a class is described where an entry uses it: best at the call that it is named for, as
--- fzlua.InvokeOptions for chain:invoke, otherwise where no text says more about it.
+-- How well the description of a class fits an entry that uses it. It fits best if the class has the
+-- name of the entry, as fzlua.InvokeOptions and chain:invoke, and then if the entry has no text of
+-- its own about it.
 local function fitness(class, entry, text)
   local noun = class.class:match "%.(%a+)Options$"
   if noun and entry.name:match ":(%a+)$" == noun:lower() then return 2 end
   return text == "" and 1 or 0
 end
 
--- Each class without a name is described once, at the first of the entries where that fits best.
+-- Each class without a heading is described once, at the first entry that it fits best.
 local function place_classes()
   local function place(entry, list)
     for _, each in ipairs(list) do
@@ -150,7 +151,7 @@ local function name_headings()
   end
 end
 
--- Where the fields of a class are described, if it is not here.
+-- A reference to the entry that describes the fields of a class; nil if that is this entry.
 local function elsewhere(class, entry)
   local noun = class.class:find "Options$" and "options" or "fields"
   if class.place ~= entry then return ("%s as for %s"):format(noun, link(class.place.heading)) end

@@ -1,9 +1,9 @@
 --- suite_main.lua - main.lua of the test-suite of Lua under the command: fzlua tools/suite_main.lua
 -- in the folder of the suite. `make check-suite` runs it.
 --
--- Parts that test what differs on purpose, or what only a lua with readline does, are left out.
+-- Parts that test intended differences, or that only a lua with readline passes, are left out.
 
--- What is left out: { text, what stands in its place, reason }.
+-- The parts that are left out: { text, replacement, reason }.
 local DIFFERENT <const> = {
   { 'assert(string.find(t, [[\n1 --\n2a = 2\n3\n]], 1, true))', "",
     "readline repeats its input; a lua without it falls here, too" },
@@ -18,7 +18,8 @@ local DIFFERENT <const> = {
     "an interrupt that a shell ignores for its background commands stays ignored" },
 }
 
--- The text with the parts replaced; each that is not there is named.
+-- Returns the text with the parts replaced. Prints the reason of each part, and whether the text
+-- has it.
 local function replace(text)
   for _, part in ipairs(DIFFERENT) do
     local from, to = text:find(part[1], 1, true)

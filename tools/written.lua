@@ -1,7 +1,7 @@
 -- written.lua - writes a file that is made from another, or compares it.
 
---- Write `text` to the file at `path`. If `checking`, print that the file does not fit `source` and
---- exit 1 if it has another text.
+--- Write `text` to the file at `path`. If `checking`, compare instead: if the file has another
+--- text, print that it does not fit `source`, and exit with 1.
 return function(path, text, source, checking)
   if checking then
     local file <close> = io.open(path)

@@ -500,8 +500,8 @@ mark_of(int proc, const char *name, const struct fz_proctree_search *search)
 		if (search->parents[i] == parent)
 			return MARKED;
 	}
-	return search->all && parent != 0 && parent != getpid() ? MARKED :
-								  UNMARKED;
+	return search->all && parent != 0 && parent != getpid() ? MARKED
+								: UNMARKED;
 }
 
 /*

@@ -121,10 +121,9 @@ test_interrupt_at_any_step_of_tasks(void **state)
 static void
 test_interrupt_at_any_step_of_a_queue(void **state)
 {
-	assert_steps(*state,
-	    "local q = fz.queue()\n"
-	    "steps(function() q:put(1) q:get() end)\n"
-	    "q:close()");
+	assert_steps(*state, "local q = fz.queue()\n"
+			     "steps(function() q:put(1) q:get() end)\n"
+			     "q:close()");
 }
 
 int

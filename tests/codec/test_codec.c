@@ -1,4 +1,4 @@
-/* test_codec.c - messages from C: limits of trust, and memory that runs out. */
+/* test_codec.c - messages from C: wrong bytes, and allocations that fail. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -80,7 +80,7 @@ call_encode(lua_State *L)
 	return 0;
 }
 
-/* The value on top as a message; the status of the call. */
+/* Encode the value on top. Returns the status of the call. */
 static int
 encode(struct host *h)
 {
@@ -291,7 +291,7 @@ test_codec_buffers_without_room_are_memory_errors(void **state)
 	assert_int_equal(encode(h), LUA_OK);
 }
 
-/* Fail at each allocation in turn until one call gets through. */
+/* Call `step` while each allocation fails in turn, until a call succeeds. */
 static void
 fail_each(struct host *h, bool once, int (*step)(struct host *))
 {
@@ -352,7 +352,7 @@ test_codec_pack_leaks_nothing_when_it_fails(void **state)
 	    LUA_OK);
 }
 
-/* Long strings at the borders of what moves them: wide, deep, classes. */
+/* Long strings of sizes around the limits, in wide and deep tables. */
 static const char long_strings[] =
     "local t = { ('a'):rep(65535), ('b'):rep(65536), ('c'):rep(1e5) }\n"
     "for i = 1, 40 do t['k' .. i] = t[i % 3 + 1] end\n"
@@ -427,7 +427,7 @@ call_encode_in_debt(lua_State *L)
 
 	lua_gc(L, LUA_GCGEN, 0, 0);
 	lua_gc(L, LUA_GCSTOP);
-	lua_newtable(L); /* to grow, which alone lets no collector run */
+	lua_newtable(L); /* to grow; growth alone does not run the collector */
 	lua_newtable(L);
 	lua_rawseti(L, 3, 1);
 	lua_gc(L, LUA_GCRESTART);
@@ -439,7 +439,7 @@ call_encode_in_debt(lua_State *L)
 	lua_pushboolean(L, lua_rawgeti(L, 3, 1) != LUA_TNIL);
 	lua_replace(L, 1);
 	lua_settop(L, 4);
-	lua_newtable(L); /* here it may */
+	lua_newtable(L); /* here the collector may run */
 	lua_pushboolean(L, lua_rawgeti(L, 3, 1) == LUA_TNIL);
 	lua_pushvalue(L, 1);
 	return 2;
@@ -455,7 +455,8 @@ test_codec_first_pass_lets_no_collector_run(void **state)
 	lua_setglobal(L, "null");
 	assert_int_equal(luaL_dostring(L, plain_value), LUA_OK);
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(encode(h), LUA_OK); /* all is there already */
+		assert_int_equal(
+		    encode(h), LUA_OK); /* makes what the state keeps */
 		fz_buf_clear(&h->out);
 		lua_pushcfunction(L, call_encode_in_debt);
 		lua_pushlightuserdata(L, &h->out);
@@ -465,7 +466,7 @@ test_codec_first_pass_lets_no_collector_run(void **state)
 			L, "return setmetatable({}, { __mode = 'v' })"),
 		    LUA_OK);
 		assert_int_equal(lua_pcall(L, 3, 2, 0), LUA_OK);
-		assert_true(lua_toboolean(L, -2)); /* it was due */
+		assert_true(lua_toboolean(L, -2)); /* a collection was due */
 		assert_true(lua_toboolean(L, -1));
 		lua_pop(L, 2);
 	}

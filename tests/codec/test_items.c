@@ -1,4 +1,4 @@
-/* test_items.c - results one behind the other, from C: every kind of value. */
+/* test_items.c - results of items in one buffer, with every kind of value. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -50,7 +50,7 @@ teardown(void **state)
 	return 0;
 }
 
-/* The value of an expression on top of the stack. */
+/* Push the value of an expression. */
 static void
 push(struct host *h, const char *expression)
 {
@@ -59,7 +59,7 @@ push(struct host *h, const char *expression)
 	lua_remove(h->L, -2);
 }
 
-/* The same value, NaN too, and of the same type of number. */
+/* Whether the values are equal; 1 and 1.0 differ, and two NaN are equal. */
 static bool
 is_same(lua_State *L, int a, int b)
 {
@@ -80,7 +80,7 @@ push_body(lua_State *L)
 	return 1;
 }
 
-/* Push the next item; the status of the call. */
+/* Push the next item. Returns the status of the call. */
 static int
 push_item(struct host *h, struct fz_reader *items)
 {
@@ -96,7 +96,7 @@ assert_raises(struct host *h, const void *bytes, size_t len, const char *text)
 
 	fz_reader_init(&items, bytes, len);
 	assert_int_equal(push_item(h, &items), LUA_ERRRUN);
-	assert_true(fz_lerror_is(h->L, -1)); /* a map keeps it in its errors */
+	assert_true(fz_lerror_is(h->L, -1)); /* an fz.Error, as in a map */
 	assert_non_null(strstr(fz_lerror_text(h->L, -1), text));
 	lua_settop(h->L, 0);
 }
@@ -156,7 +156,7 @@ test_items_small_values_come_back(void **state)
 		assert_int_equal(push_item(h, &items), LUA_OK);
 		assert_int_equal(fz_reader_left(&items), 0);
 		assert_true(is_same(h->L, 1, 2));
-		/* The quick way gives the same, or leaves it as it is. */
+		/* fz_items_push_number() gives the same, or does nothing. */
 		fz_reader_init(&items, bytes, sizeof(bytes));
 		pushed = fz_items_push_number(h->L, &items);
 		assert_int_equal(items.p - bytes, pushed ? len : 0);
@@ -165,7 +165,7 @@ test_items_small_values_come_back(void **state)
 			assert_true(is_same(h->L, 1, 3));
 		if (len > 2 && lua_type(h->L, 1) == LUA_TNUMBER)
 			assert_true(pushed);
-		/* It never looks beyond the end. */
+		/* It does not read beyond the end. */
 		fz_reader_init(&items, bytes, 8);
 		assert_false(fz_items_push_number(h->L, &items));
 		lua_settop(h->L, 0);
@@ -260,7 +260,7 @@ push_message_body(lua_State *L)
 	return fz_items_push_message(L, lua_touserdata(L, 1));
 }
 
-/* Push all values of the next item; the status of the call. */
+/* Push all values of the next item. Returns the status of the call. */
 static int
 push_message(struct host *h, const void *bytes, size_t len)
 {
@@ -295,7 +295,7 @@ test_items_a_message_may_be_taken_with_all_its_values(void **state)
 	assert_int_equal(push_message(h, "\5", 1), LUA_ERRRUN);
 }
 
-/* Every first byte there is, with fewer bytes behind it than it asks for. */
+/* Every first byte, with fewer bytes after it than its kind needs. */
 static void
 test_items_cut_short_are_refused(void **state)
 {
@@ -304,7 +304,7 @@ test_items_cut_short_are_refused(void **state)
 	for (unsigned tag = 0; tag < 256; tag++) {
 		unsigned char bytes[FZ_ITEMS_SMALL] = { (unsigned char)tag };
 		struct fz_reader items;
-		size_t whole = 1; /* bytes it takes */
+		size_t whole = 1; /* the bytes of a complete item */
 		bool known;
 
 		fz_reader_init(&items, bytes, sizeof(bytes));
@@ -346,7 +346,7 @@ test_items_lengths_are_not_believed(void **state)
 		assert_int_equal(fz_items_skip(&items), -1);
 		assert_raises(h, bytes, sizeof(bytes), "incomplete");
 	}
-	fz_items_store_head(bytes, 0); /* all there, but no message */
+	fz_items_store_head(bytes, 0); /* complete, but no message in it */
 	fz_reader_init(&items, bytes, sizeof(bytes));
 	assert_int_equal(fz_items_skip(&items), 0);
 	fz_reader_init(&items, bytes, sizeof(bytes));

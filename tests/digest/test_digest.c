@@ -115,7 +115,7 @@ test_digest_no_memory_for_a_dump_is_an_error(void **state)
 	end_state(L, &m);
 }
 
-/* What was read of a function. */
+/* Sizes of the parts of a function. */
 struct seen {
 	size_t ncode, nglobals, nmodules;
 };

@@ -28,9 +28,9 @@ struct ends {
 	struct fz_node_jobs jobs;
 	struct fz_port port;
 	struct fz_call call;
-	int fd[2];         /* of the process on the node, of the worker */
+	int fd[2];         /* sockets of the node's process and of the worker */
 	struct fz_buf out; /* frames for the parent */
-	size_t at;         /* of these, looked at */
+	size_t at;         /* bytes of `out` that were checked */
 };
 
 static int
@@ -66,7 +66,7 @@ teardown(void **state)
 	return 0;
 }
 
-/* A frame of the parent comes to the node, and from there to the worker. */
+/* Pass a frame of the parent to the process on the node, and to the worker. */
 static void
 pass(struct ends *e, const struct fz_buf *buf)
 {
@@ -126,7 +126,7 @@ start(struct ends *e, uint32_t seq)
 	assert_int_equal(e->call.seq, seq);
 }
 
-/* No more calls come: the worker does not wait for one. */
+/* Send EOF to the worker, which starts no further call. */
 static void
 start_nothing(struct ends *e)
 {
@@ -134,7 +134,7 @@ start_nothing(struct ends *e)
 	assert_int_equal(fz_port_next(&e->port, &e->call, NULL), 0);
 }
 
-/* The reply of the worker to the current call, with a value of `len` bytes. */
+/* Reply to the current call with a value of `len` bytes. */
 static void
 answer(struct ends *e, size_t len)
 {
@@ -143,7 +143,7 @@ answer(struct ends *e, size_t len)
 	fz_port_begin(&e->port, &e->call, FZ_WIRE_RESULT, 1);
 	fz_buf_put(&e->port.value.buf, bytes, len);
 	fz_port_put(&e->port);
-	e->port.flushed_ns = FZ_CLOCK_NEVER; /* it keeps the reply */
+	e->port.flushed_ns = FZ_CLOCK_NEVER; /* do not write the reply */
 	assert_int_equal(fz_port_send(&e->port, NULL), 0);
 	free(bytes);
 }
@@ -155,7 +155,7 @@ read_all(struct ends *e)
 		continue;
 }
 
-/* The next frame for the parent. */
+/* The next frame for the parent must be this one. */
 static void
 expect(struct ends *e, enum fz_wire_type type, uint32_t seq)
 {
@@ -176,7 +176,7 @@ expect_nothing(const struct ends *e)
 	assert_int_equal(e->at, e->out.len);
 }
 
-/* The time of the next check. */
+/* Check, as at the time of the next check. */
 static void
 check(struct ends *e)
 {
@@ -206,13 +206,13 @@ test_node_jobs_announce_a_job_that_takes_longer(void **state)
 
 	send_job(e, 0);
 	send_job(e, 1);
-	check(e); /* nothing has started */
+	check(e); /* no job has started */
 	expect_nothing(e);
 	start(e, 0);
 	check(e);
 	expect(e, FZ_WIRE_STARTED, 0);
 	expect_nothing(e);
-	/* Its reply comes at once. */
+	/* No further check: the socket reports the reply of the job. */
 	assert_true(e->jobs.check_ns == FZ_CLOCK_NEVER);
 }
 
@@ -239,7 +239,7 @@ test_node_jobs_take_back_what_has_not_started(void **state)
 
 	send_job(e, 0);
 	send_chunk(e, 1, 5);
-	start(e, 0); /* and computes */
+	start(e, 0); /* the worker computes */
 	send_recall(e, 6);
 	expect(e, FZ_WIRE_STARTED, 0);
 	expect(e, FZ_WIRE_RECALLED, 6);
@@ -284,7 +284,7 @@ test_node_jobs_take_back_nothing_that_is_done(void **state)
 	expect_nothing(e);
 }
 
-/* The reply to a quick job does not wait for the long one behind it. */
+/* The reply to a quick job is passed on before the next, long job ends. */
 static void
 test_node_jobs_pass_on_replies_that_are_not_written(void **state)
 {
@@ -301,7 +301,7 @@ test_node_jobs_pass_on_replies_that_are_not_written(void **state)
 	expect(e, FZ_WIRE_RESULT, 0);
 	expect(e, FZ_WIRE_STARTED, 1);
 	answer(e, 20);
-	assert_int_equal(fz_port_flush(&e->port, NULL), 0); /* both */
+	assert_int_equal(fz_port_flush(&e->port, NULL), 0); /* both replies */
 	start(e, 2);
 	read_all(e);
 	expect(e, FZ_WIRE_RESULT, 1);
@@ -323,7 +323,7 @@ test_node_jobs_pass_on_what_a_dead_worker_has_finished(void **state)
 		send_job(e, i);
 	for (uint32_t i = 0; i < 3; i++) {
 		start(e, i);
-		answer(e, i == 1 ? 200000 : 10); /* one is written alone */
+		answer(e, i == 1 ? 200000 : 10); /* a large one is written */
 		read_all(e);
 	}
 	start(e, 3);
@@ -335,7 +335,7 @@ test_node_jobs_pass_on_what_a_dead_worker_has_finished(void **state)
 	expect_nothing(e);
 }
 
-/* What is before it in the socket comes first. */
+/* Replies in the socket are passed on before those in the mailbox. */
 static void
 test_node_jobs_replies_keep_their_order(void **state)
 {
@@ -349,7 +349,7 @@ test_node_jobs_replies_keep_their_order(void **state)
 	start(e, 1);
 	answer(e, 10);
 	start(e, 2);
-	check(e); /* before that was read */
+	check(e); /* before the written reply was read */
 	expect(e, FZ_WIRE_STARTED, 0);
 	read_all(e);
 	expect(e, FZ_WIRE_RESULT, 0);
@@ -400,7 +400,7 @@ test_node_jobs_end_with_bytes_that_are_no_reply(void **state)
 	expect_nothing(e);
 }
 
-/* A function of the worker has overwritten the memory. */
+/* A function of the worker has overwritten the mailbox. */
 static void
 test_node_jobs_survive_an_overwritten_mailbox(void **state)
 {
@@ -411,10 +411,10 @@ test_node_jobs_survive_an_overwritten_mailbox(void **state)
 	start(e, 0);
 	answer(e, 10);
 	memset(e->jobs.mailbox, 0xa5, sizeof(*e->jobs.mailbox));
-	send_recall(e, 2); /* the worker may start what is behind */
+	send_recall(e, 2); /* no answer: the worker may start later jobs */
 	expect_nothing(e);
 	check(e);
-	expect(e, FZ_WIRE_STARTED, 0); /* the job that did it has begun */
+	expect(e, FZ_WIRE_STARTED, 0); /* the job that overwrote it */
 	fz_node_jobs_end(&e->jobs);
 	expect_nothing(e);
 }

@@ -527,7 +527,7 @@ end
 tests["many workers, few elements, again and again: none is lost"] = function()
   local path = t.file ""
   for _ = 1, 60 do
-    -- Opening a file takes long enough to be looked at meanwhile.
+    -- Opening a file takes so long that the parent may look for results during a call.
     local list = fz.map(function(x) io.open(path):close() return x end, t.numbers(40), { jobs = 8 })
     t.equal(#list, 40)
   end

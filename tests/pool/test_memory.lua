@@ -3,10 +3,10 @@ local t = ...
 local tests = {}
 
 local MB <const> = 1024 -- in KiB
--- A checker's own memory would count as well.
+-- Sanitizers and valgrind use memory of their own, which would count, too.
 local CHECKED <const> = os.getenv "ASAN_OPTIONS" or os.getenv "FZLUA_VALGRIND"
 
--- What follows runs in a script of its own, whose heap is `data`: 100 MB.
+-- The beginning of scripts that have a heap of 100 MB, in `data`.
 local DATA <const> = [[
 local data = {}
 for i = 1, 250000 do data["key" .. i] = {name = "value" .. i, {i, {i}}, function() return i end} end
@@ -34,7 +34,7 @@ local function work(garbage_too)
 end
 ]]
 
--- The numbers that `code`, behind DATA, prints.
+-- Run DATA followed by `code`. Returns the numbers that it prints.
 local function numbers(code)
   local out, err, status = t.command("-e", DATA .. code)
   assert(status == 0, err)
@@ -71,8 +71,8 @@ tests["garbage of a stage's worker is collected without a copy of the script's d
     for _ = 1, 8 do print(chain({x = true}, {jobs = 1}).kib) end]])
 end
 
--- Each round makes 41 MB. A collection that copied the script's data would leave them private. The
--- sizes of `more` move the moment at which the script itself collects.
+-- Each round makes 41 MB of garbage. If a collection wrote to the script's data, the process would
+-- have a private copy of them. `more` changes the moment at which the script itself collects.
 tests["garbage of a process is collected without a copy of the script's data"] = function()
   if CHECKED then return end
   for more = 0, 400, 80 do
@@ -121,7 +121,7 @@ tests["objects that die while a worker starts are finalized once"] = function()
   t.equal(out, "3\n1000\n", err)
 end
 
--- What follows is about blocks of 16 MB, in a script with little else.
+-- The beginning of scripts that have a block of 16 MB and little else.
 local BLOCKS <const> = [[
 local function field(pid, name)
   for line in io.lines(("/proc/%s/status"):format(pid)) do

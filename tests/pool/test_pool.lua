@@ -11,7 +11,7 @@ end
 
 local both = t.both_pools
 
--- Records what fzlua.log is told while it is open.
+-- Collect the errors that are logged. Returns their list, and a value whose close ends this.
 local function listen()
   local log = require "fzlua.log"
   local lines, told = {}, log.error
@@ -68,7 +68,7 @@ tests["whatever is raised arrives, and the pool goes on"] = function()
       function() error({ co = coroutine.create(print) }) end,
       function() error(setmetatable({}, { __tostring = function() return "named" end })) end,
       function()
-        -- A finalizer without stack fails, and what it should free leaks.
+        -- No collection during the recursion: a finalizer would fail for lack of stack, and leak.
         local _ <close> = setmetatable({}, { __close = function() collectgarbage "restart" end })
         collectgarbage()
         collectgarbage "stop"
@@ -391,7 +391,7 @@ end
 
 tests["workers run side by side"] = function()
   local pool <close> = fz.pool(2)
-  -- Each call waits for the other's file: they end only if both run at once.
+  -- Each call waits for the file of the other one, so that both succeed only if they run at once.
   local a, b = t.file "", t.file ""
   os.remove(a)
   os.remove(b)
@@ -517,10 +517,10 @@ tests["a pool used inside its own call has workers of its own there"] = function
   assert(a == pool.workers[1] and a ~= b and b ~= c and c ~= core.pid())
   local d, e = pool:apply(function() return pool:apply(f, 1) end) -- shares the upvalue of f
   assert(d ~= a and d ~= e)
-  local again = pool -- one that the worker has not
+  local again = pool -- an upvalue that the worker does not have
   local err = t.fails("unsendable", pool.apply, pool, function() return again:apply(f, 1) end)
   t.match(err.message, "upvalue again", "a pool cannot be sent")
-  local other <close> = fz.pool(1) -- inherited: made before there are workers
+  local other <close> = fz.pool(1) -- its worker is forked later, and so inherits this variable
   t.equal(other:map(function(n) return #other:map(math.abs, t.numbers(n)) end, { 3, 5 }),
     { 3, 5, n = 2 })
 end

@@ -229,7 +229,7 @@ tests["a hundred pools, ended in every way, leave no descriptor and no child"] =
   end)
 end
 
--- A class whose packing and unpacking are what a test wants.
+-- A class whose __fzpack and __fzunpack are functions of a test.
 local Odd = fz.register_class("test_pool.Odd", {})
 local function odd(pack, unpack)
   Odd.__fzpack = pack or function() return 1 end
@@ -314,7 +314,7 @@ tests["many calls are cancelled in no time"] = function()
     return os.clock() - from
   end
   local few = math.max(seconds(2000), 0.02)
-  assert(seconds(20000) < 40 * few) -- ten times as many take ten times as long, not a hundred times
+  assert(seconds(20000) < 40 * few) -- linear, which means 10 times as long; quadratic means 100
 end
 
 tests["map_async and starmap_async take the list as it is at the call, at any depth"] = function()
@@ -364,8 +364,8 @@ tests["map_async: an element that cannot be sent fails by itself"] = function()
   t.equal({ got[1], got[3], got.errors[2].kind }, { 1, 3, "unsendable" })
 end
 
--- Elements travel together, but a worker that cannot read one must neither blame another nor lose
--- it.
+-- Elements are sent together. If a worker cannot read one of them, only this one must fail, and the
+-- others must not be lost.
 tests["an element that cannot be read fails by itself, whatever it travels with"] = function()
   local Picky = fz.register_class("test.Picky", {
     __fzpack = function(self) return self.n end,

@@ -9,7 +9,7 @@ local function number()
   return fz.current_process().worker
 end
 
--- Wait, while the events of the engine are handled, until f() is true.
+-- Handle events of the engine until f() is true.
 local function await(f)
   local q, deadline = fz.queue(), fz.now() + 30
   while not f() do
@@ -18,7 +18,7 @@ local function await(f)
   end
 end
 
--- How many workers the pool has; pool.workers would fork.
+-- The number of workers of the pool. Unlike pool.workers, this forks none.
 local function living(pool)
   return #pool._core:workers()
 end
@@ -28,7 +28,7 @@ local function sorted(list)
   return list
 end
 
--- All that is in a queue, sorted.
+-- All items of a queue, sorted.
 local function contents(queue)
   local list = {}
   local ok, v = queue:try_get()
@@ -170,7 +170,7 @@ tests["workers that are idle for long end, with their exit function"] = function
   local pid = pool:apply(function() return fz.current_process().pid end)
   t.equal(living(pool), 2)
   await(function() return living(pool) == 0 end)
-  t.equal(#contents(q), 1) -- the other one made no call
+  t.equal(#contents(q), 1) -- `exit` ran only in the worker that made a call
   local again = pool:apply(function() return fz.current_process().pid end)
   t.equal(again ~= pid, true)
 end
@@ -203,7 +203,7 @@ local function links(pid)
   return set
 end
 
--- Bytes that a process shares with its relatives in memory without a file.
+-- The size of the anonymous shared memory that a process has mapped, in bytes.
 local function shared_bytes(pid)
   local bytes = 0
   for line in io.lines(("/proc/%d/maps"):format(pid)) do

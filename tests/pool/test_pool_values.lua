@@ -1,4 +1,4 @@
--- test_pool_values.lua - the values that a call sees: those that the script had when it was made.
+-- test_pool_values.lua - a call sees the values that the script had when it made the call.
 
 local t = ...
 local core = require "fzlua.core"
@@ -11,7 +11,7 @@ local Packed = fz.register_class("test_pool_values.Packed", {
 })
 function Packed.__fzunpack(v) return setmetatable({ v = v }, Packed) end
 
--- Every way to have f called in a worker without arguments of use.
+-- Each method that calls f in a worker; f ignores its arguments.
 local routes = {
   apply = function(pool, f) return pool:apply(f) end,
   apply_async = function(pool, f) return pool:apply_async(f):get() end,
@@ -30,7 +30,7 @@ local routes = {
   end,
 }
 
--- A class whose objects travel packed, with what they hold out of their reach.
+-- A class whose objects are sent by __fzpack. Their contents are in a table outside the object.
 local hidden = setmetatable({}, { __mode = "k" })
 local Hidden = fz.register_class("test_pool_values.Hidden", {
   __fzpack = function(object) return hidden[object] end,
@@ -47,7 +47,8 @@ local function kill_worker()
   os.execute("kill -9 " .. core.pid())
 end
 
--- Each returns a function that reads a value, and one that sets it.
+-- Places where a function may find a value. Each returns a function that reads the value, and one
+-- that sets it.
 local worlds = {}
 
 worlds["an upvalue"] = function()
@@ -169,7 +170,7 @@ worlds["a helper whose upvalue is joined with another"] = function()
   end
 end
 
--- Values that follow each other: all differ in what a function can see.
+-- A function can distinguish each of these values from the one before it.
 local VALUES <const> = { 1, 1.0, -0.0, 0.0, 1, "1", true, ("x"):rep(5000), ("y"):rep(5000), 1 }
 
 local function check_values(pool, route, world)
@@ -183,7 +184,7 @@ local function check_values(pool, route, world)
   end
 end
 
--- The pools in which a function may be new, inherited, or inherited by a worker that came later.
+-- Pools whose workers inherit a function or get it as a message, and workers that start later.
 local pools = {
   ["the first to be called"] = { workers = 2 },
   ["newer than the workers"] = { workers = 2, used = true },
@@ -274,7 +275,7 @@ tests["a change of one upvalue leaves what a worker has in the others"] = functi
     t.equal(pool:apply(f), 300)
     settings.add = 5
     t.equal(pool:apply(f), 405)
-    count = 10 -- set by the script: that counts
+    count = 10 -- a value that the script sets replaces that of the worker
     t.equal(pool:apply(f), 1105)
   end
 end
@@ -299,11 +300,12 @@ tests["what init sets is there for every function, in every worker"] = function(
   end
 end
 
--- Functions over upvalues, tables and functions that the script changes between calls.
+-- The next tests make random functions with upvalues, tables and other functions, which the script
+-- changes between the calls.
 
 local DEPTH <const> = 5
 
--- Append what can be seen of a value, down to a depth.
+-- Append the contents of a value to `out`, down to a depth.
 local function show(value, out, depth)
   if type(value) == "function" then
     out[#out + 1] = "f("
@@ -319,7 +321,7 @@ local function show(value, out, depth)
   end
 end
 
--- A variable; the first upvalue of `holder` is it.
+-- A variable, which is the first upvalue of `holder`.
 local function new_cell(value)
   return {
     holder = function() return value end,
@@ -408,7 +410,7 @@ local ways = {
   function(pool, job) return pool:map_async(job, { 1, 2, 3 }, { chunksize = 1 }) end,
 }
 
--- Make `n` calls and hold back the results of some.
+-- Make `n` calls, and read the results of some of them only at the end.
 local function run(seed, n)
   math.randomseed(seed)
   local world, jobs = new_world(), setmetatable({}, { __mode = "k" })
@@ -462,7 +464,8 @@ tests["more calls wait than a worker keeps functions"] = function()
   for _, call in ipairs(held) do t.equal(call[1]:get(60), call[2]) end
 end
 
--- A worker that was forked later cannot have inherited the values, so they are sent.
+-- A worker that is forked after a call inherits other values than those of the call, which are
+-- therefore sent.
 tests["calls keep their values whatever workers are replaced while they wait"] = function()
   for _, used in ipairs { false, true } do
     for _, max_tasks in ipairs { 1, 3 } do
@@ -588,7 +591,7 @@ tests["a call that waits finds what was inherited, after a later call brought an
   local first = pool:apply_async(function() return list[1], small[1] end)
   list[1], small[1] = 2, 2
   local second = pool:apply_async(function() return list[1], small[1] end)
-  go[1]:set() -- one worker makes both calls, in whatever order
+  go[1]:set() -- frees one of the two workers, which makes both calls
   t.equal({ first:get(30) }, { 1, 1 })
   t.equal({ second:get(30) }, { 2, 2 })
   go[2]:set()

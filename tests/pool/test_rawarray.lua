@@ -1,5 +1,5 @@
--- test_rawarray.lua - results of maps that are plain values, which workers place in shared
--- memory: whatever comes between them, and however the items are shared out.
+-- test_rawarray.lua - raw results of maps, which workers store in shared memory: they are correct
+-- among other results, and however the items are distributed.
 
 local t = ...
 local fz = require "fzlua"
@@ -8,7 +8,8 @@ local wait = require "fzlua.wait"
 
 local tests = {}
 
--- As t.equal, but quick for long lists, and it tells -0.0 and nan.
+-- Whether two values are equal. Faster than t.equal for long lists; -0.0 differs from 0.0, and two
+-- NaN are equal.
 local function is(a, b)
   if math.type(a) == "float" and math.type(b) == "float" then
     return string.pack("d", a) == string.pack("d", b) or a ~= a and b ~= b
@@ -17,7 +18,7 @@ local function is(a, b)
   return a == b and math.type(a) == math.type(b)
 end
 
--- The list from a map of f over 1 .. n is that of a loop, except for the items in `failed`.
+-- Check the list that a map of f over 1 to n has returned; it has nil for the items in `failed`.
 local function check(what, list, n, f, failed)
   t.equal(list.n, n)
   for i = 1, n do
@@ -29,7 +30,7 @@ local function check(what, list, n, f, failed)
   end
 end
 
--- Every way to map that differs in who gets what: g(map, what).
+-- Call g(map, what) for ways to map that distribute the items differently.
 local function every_way(g)
   for _, jobs in ipairs { 1, 2, 3 } do
     g(function(f, list, options)
@@ -100,7 +101,7 @@ tests["the list that comes back is one as any"] = function()
   t.equal({ list[2], list[3], list[998], list[1000], list.n }, { 2, nil, 998, "behind", 999 })
   local n = 0
   for _ in pairs(list) do n = n + 1 end
-  t.equal(n, 666 + 3) -- with "behind", more and n
+  t.equal(n, 666 + 3) -- 3 are "behind", more and n
 end
 
 tests["items that fail leave the others where they belong"] = function()
@@ -162,7 +163,7 @@ tests["an item that takes long keeps no other one waiting"] = function()
       local left = fz.value("i", 999)
       local list = map(function(i)
         local deadline = fz.now() + 10
-        while i == slow and left.value > 1 do -- all others are done before it is
+        while i == slow and left.value > 1 do -- until all other items are done
           if fz.now() > deadline then error "others wait for this item" end
         end
         left:add(-1)
@@ -189,7 +190,7 @@ tests["progress is called once for each item"] = function()
   end)
 end
 
--- What a callback may do to a list of n results between two copies.
+-- Changes that a callback may make to a list of n results between two copies into the list.
 local CHANGES <const> = {
   grown = function(list, n, turn) for i = 1, 99 do list[n + turn * 99 + i] = "more" end end,
   shrunk = function(list, n, turn)
@@ -205,7 +206,7 @@ tests["results reach a list that is moved or shrunk between two copies"] = funct
   for name, change in pairs(CHANGES) do
     local turns = fz.value("i", 0)
     local function f(i)
-      local deadline = i == n and fz.now() + 20 or 0 -- the last one comes after a change
+      local deadline = i == n and fz.now() + 20 or 0 -- the last item waits for a change
       while turns.value == 0 and fz.now() < deadline do end
       return 2 * i
     end
@@ -244,7 +245,7 @@ end
 
 tests["an element of starmap has as many arguments as its field n says"] = function()
   local list, expected = {}, {}
-  for i = 1, 60 do -- elements and other fields in one hash, in any order
+  for i = 1, 60 do -- elements and other fields are in the hash part of a table, in any order
     local item = i % 2 == 0 and { n = i % 5 } or {}
     for k = 1, i % 7 do item["k" .. i * k] = true end
     for k = i % 3 + 1, 1, -1 do item[k] = k end
@@ -263,7 +264,8 @@ tests["an element of starmap has as many arguments as its field n says"] = funct
   t.equal(pool:starmap(count, list), expected)
 end
 
--- Elements of every shape: how they were made decides where Lua keeps what is in them.
+-- Elements of every shape. The way in which a table is made decides whether Lua stores its values
+-- in the array part or in the hash part.
 local SHAPES <const> = {
   function(i) return { i, i + 1 } end, function(i) return { i } end, function() return {} end,
   function(i) return { i, 0.5, i, -i } end, function(i) return { i, i, i } end,
@@ -360,7 +362,7 @@ end
   t.equal(out, "true\n20000\t0\n20000\t0\n")
 end
 
--- How far the counts of pairs of 16 values each are from equal; 255 is usual.
+-- The chi-squared statistic of the counts of 256 cells; for random numbers it is about 255.
 local function unevenness(pairs_of, n)
   local counts, sum = {}, 0
   for i = 1, n do counts[pairs_of[i]] = (counts[pairs_of[i]] or 0) + 1 end

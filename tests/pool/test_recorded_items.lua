@@ -26,7 +26,7 @@ end
   return table.concat(letters), out, err
 end
 
--- What must be called for each script in the first run, and in each further one.
+-- Scripts, the calls that run in the first run, and the calls that run in each further run.
 local CALLS <const> = {
   { "show(fz.map(function(x) ran 'a' return x * 2 end, {1, 2, 3}))", "aaa", "" },
   { "show(fz.map(function(x) ran 'a' return x end, {1, nil, 3, n = 3}))", "aaa", "" },
@@ -74,7 +74,7 @@ show(fz.map(function(x)
   ran(tostring(x))
   if x == 3 and not io.open(%q) then
     repeat fz.sleep(0.01) until #io.open(os.getenv "LOG"):read "a" == 3
-    fz.sleep(0.5) -- meanwhile the results of the others arrive
+    fz.sleep(0.5) -- time for the results of the other items to arrive
     error "not yet"
   end
   return x * 2

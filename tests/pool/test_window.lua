@@ -7,8 +7,8 @@ local tests = {}
 
 local function same(x) return x end
 
--- f(open, name) for all kinds of windows. open(source, options) returns what a loop takes, the
--- results as values; and a function that closes the pool's work or the chain.
+-- Call f(open, name) for all kinds of windows. open(source, options) returns the four values for a
+-- loop over the results, and a function that ends the pool or the chain.
 local function every_window(f)
   for _, name in ipairs { "imap", "imap_unordered" } do
     local pool <close> = fz.pool(2)
@@ -104,7 +104,7 @@ tests["the script, and a task that cannot be suspended, call an iterator as task
     local tasks = {}
     for k = 1, 3 do tasks[k] = fz.spawn(call) end
     tasks[4] = fz.spawn(function()
-      string.gsub("abc", ".", call) -- waits in a C function
+      string.gsub("abc", ".", call) -- call() waits below a C function
     end)
     for _ = 1, 3 do call() end
     for k = 1, 4 do tasks[k]:await() end
@@ -125,7 +125,7 @@ tests["an error is that of one call, and the calls behind it get the end"] = fun
   end)
 end
 
--- What a source may wait for, without an end.
+-- Waits of a source that do not end.
 local WAITS <const> = [[
 local pending, queue = fz.future(), fz.queue()
 local waits = {
@@ -189,7 +189,7 @@ for wait in pairs(waits) do
     end
   end
 end
-fz.spawn(function() -- what the sources waited for comes now
+fz.spawn(function() -- the events for which the sources waited happen too late
   pending:set_result(1)
   queue:put(1)
   print(n)
@@ -200,13 +200,13 @@ tests["a loop that is left while its source waits ends, and so does the script"]
   for _, place in ipairs { "task", "script" } do
     local out, err, status = t.command(script, place)
     t.equal({ err, status, out:match "\n(%d+)\n$" }, { "", 0, "36" })
-    local closed = 0 -- each source was closed
+    local closed = 0 -- the number of sources that were closed
     for _ in out:gmatch "[a-z]+\t[a-z]+\t[a-z]+\n" do closed = closed + 1 end
     t.equal(closed, 36)
   end
 end
 
--- An error of a source that has waited, through the loop and the task that runs it.
+-- A source raises an error after a wait. The error passes through the loop and its task.
 local FAILING <const> = [[
 local queue = fz.queue()
 local function feed()
@@ -236,7 +236,7 @@ tests["the traceback of an error of the source has its frames, then those of the
   end
 end
 
--- An error at each step of a loop in turn, as Ctrl-C raises one.
+-- A hook raises an error after n instructions, for each n: Ctrl-C does the same at any instruction.
 local INTERRUPTED <const> = [[
 local pool <close> = fz.pool(1)
 local n, done, wrong = 0, false, 0

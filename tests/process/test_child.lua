@@ -1,4 +1,4 @@
--- test_child.lua - what is set up in a child after its fork, and between its calls.
+-- test_child.lua - the state of a child after its fork, and after each call.
 
 local t = ...
 local fz = require "fzlua"
@@ -6,9 +6,9 @@ local lfs = require "lfs"
 
 local tests = {}
 
-local left, held -- what calls leave in their worker
+local left, held -- set by calls; a worker keeps them for its next call
 
--- Calls f() while there is a child of each sort.
+-- Call f() while there is a child of each kind.
 local function among_children(f)
   local fifo = os.tmpname()
   os.remove(fifo)
@@ -28,11 +28,12 @@ local function among_children(f)
     go:set()
     io.open(fifo, "w"):close()
   end })
-  fz.exec { "cat", fifo } -- the callback is called meanwhile
+  fz.exec { "cat", fifo } -- f() is called during this wait
   os.remove(fifo)
 end
 
--- Whether the other end of a pipe that the script closes sees its end, children or not.
+-- Whether close(stream) returns although there are children: it waits for a program that sees EOF
+-- only if no process has the pipe open.
 local function ends(open, close)
   local stream = open()
   local ended = false
@@ -81,7 +82,7 @@ tests["a pipe of the script cannot be used in a worker, and reaches no other fil
   local path = os.tmpname()
   t.files[#t.files + 1] = path
   local result = fz.map(function()
-    local file = io.open(path, "w") -- takes the first free number
+    local file = io.open(path, "w") -- gets the lowest free descriptor
     local ok, why = out:write "not there"
     if ok then ok, why = out:flush() end
     file:close()
@@ -246,13 +247,13 @@ tests["a worker that holds more than a call may have is replaced first"] = funct
   local function call(memory)
     return pool:map(hold, { 0 }, { memory = memory })[1]
   end
-  t.equal(call "100M", first) -- it holds no more than that
+  t.equal(call "100M", first) -- the worker uses less than that
   local second = call "20M"
   t.equal({ second[1] ~= first[1], second[2] }, { true, 0 })
   t.equal(call "20M", second)
-  -- The limit counts from the fork, whichever calls came before.
+  -- The limit counts all memory since the fork, also that of earlier calls.
   pool:apply(hold, 15)
-  -- A table, because Lua 5.4.0 raises a plain error if a string does not fit.
+  -- A table, because Lua 5.4.0 raises another error if a string is too long.
   t.fails("memory", pool.map, pool, function()
     local list = {}
     for i = 1, 1 << 20 do list[i] = i end

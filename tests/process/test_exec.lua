@@ -1,4 +1,4 @@
--- test_exec.lua - other programs: their bytes, their ends, and that nothing of them is left.
+-- test_exec.lua - other programs: their input, output and end, and no process of them is left.
 
 local t = ...
 local fz = require "fzlua"
@@ -61,7 +61,7 @@ tests["a program need not read its input"] = function()
   t.equal(sh("exec <&-; sleep 0.05; echo on", { stdin = input }).stdout, "on\n")
 end
 
--- Under valgrind posix_spawn cannot tell why it failed.
+-- Under valgrind posix_spawn does not report the reason of a failure.
 if not SLOW then
   tests["a program that is missing raises and is named"] = function()
     local e = t.fails("error", fz.exec, { "no-such-program", "x" })
@@ -69,7 +69,7 @@ if not SLOW then
     t.match(t.fails("error", fz.exec, { "/nowhere/x" }).message, "/nowhere/x", "No such file")
     t.match(t.fails("error", fz.exec, { "/tmp" }).message, "/tmp", "Permission denied")
     t.match(t.fails("error", fz.exec, { t.file "" }, {}).message, "Permission denied")
-    -- The reason is there however long the name is.
+    -- The message shows the reason also after a long name.
     t.match(t.fails("error", fz.exec, { "/" .. ("x"):rep(3000) }).message, "File name too long")
     t.match(t.fails("error", fz.exec, { "" }).message, "cannot run ''")
   end
@@ -194,7 +194,7 @@ tests["the object behind is done once, closed often, and says what it is"] = fun
 end
 
 tests["many programs, one after the other, leave no descriptor"] = function()
-  fz.exec { "true" } -- opens what stays open
+  fz.exec { "true" } -- opens the descriptors that stay open
   local before = t.descriptors()
   for i = 1, SLOW and 5 or 100 do
     t.equal(fz.exec({ "cat" }, { stdin = ("x"):rep(i) }).stdout, ("x"):rep(i))
@@ -235,7 +235,7 @@ tests["workers forked meanwhile do not hold a program's pipes"] = function()
   local stage = fz.stage "s"
   stage:register("B", "A", function(a) return a end)
   local chain <close> = fz.chain { stage }
-  -- cat ends once no process can write to it, not even the worker.
+  -- cat ends only when no process has the write end of its input open, not even the worker.
   local read = fz.stage "read"
   read:register("C", "A", function() return fz.exec({ "cat" }, { stdin = "x" }).stdout end)
   local outer <close> = fz.chain { read }
@@ -262,7 +262,8 @@ tests["an error while waiting ends the program"] = function()
   t.equal(t.left_of(mark), "")
 end
 
--- Run a script, send it `signal` once its program runs; what is left, its output and status.
+-- Run a script, and send it `signal` when its program runs. Returns the processes that are left,
+-- the output and the status.
 local function signalled(signal, code)
   local ready, mark = t.file "", t.mark()
   local script = t.file((code:gsub("READY", ready)))

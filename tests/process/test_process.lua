@@ -17,7 +17,7 @@ end
 
 local started = t.start
 
--- Has it raise `kind` and end with `code`.
+-- Start a process that must fail with an error of this kind and end with this exit code.
 local function fails(kind, code, f, ...)
   local p <close> = started(f, ...)
   local e = t.fails(kind, p.result, p)
@@ -244,7 +244,7 @@ tests["what a process has returned is kept when it is killed behind it"] = funct
     return "done"
   end)
   t.equal(p:result(), "done")
-  t.equal(p:is_alive(), true) -- it waits for its own
+  t.equal(p:is_alive(), true) -- it waits for its own child
   p:kill()
   t.equal(p:join(), true)
   t.equal({ p:result(), p.exitcode }, { "done", -9 })
@@ -293,7 +293,7 @@ tests["the script is MainProcess, a worker has a name of its own"] = function()
   t.equal(inside.name, "Worker-" .. inside.pid)
   assert(inside.pid ~= core.pid())
   t.equal(chain:invoke({}, { jobs = 0 }).output.o, fz.current_process())
-  -- Also where it is asked for the first time there.
+  -- The first call of fz.current_process() may be in the worker.
   local out = t.command("-e", [[
 local s = fz.stage "s"
 s:register("o", {}, function() return fz.current_process().name end)
@@ -354,7 +354,7 @@ tests["active_children lists the running processes in order, without ended ones"
   local d <close> = started(forever)
   local list = fz.active_children()
   assert(#list == 2 and list[1] == a and list[2] == d)
-  list[1] = nil -- it is the caller's
+  list[1] = nil -- the list is a copy for the caller
   assert(fz.active_children()[1] == a and c.pid == nil)
   a:kill()
   a:join()

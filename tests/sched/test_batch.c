@@ -75,14 +75,14 @@ static void
 test_batch_chunks_have_their_size(void **state)
 {
 	static const struct {
-		uint32_t n, chunk, most; /* as the options */
+		uint32_t n, chunk, most; /* options of the batch */
 		uint32_t first,
 		    largest; /* sizes of the chunks that were made */
 	} cases[] = {
 		{ 100, 7, 0, 7, 7 }, { 100, 1, 0, 1, 1 },
 		{ 100, 1000, 0, 100, 100 },
-		{ 100, 10, 3, 3, 3 },  /* no more go together */
-		{ 1000, 0, 0, 1, 250 } /* measured; the tail in small ones */
+		{ 100, 10, 3, 3, 3 },  /* 3 is the most in a chunk */
+		{ 1000, 0, 0, 1, 250 } /* measured; small chunks at the end */
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -98,7 +98,7 @@ test_batch_chunks_have_their_size(void **state)
 			assert_true(t.chunks[j] <= cases[i].largest);
 			sum += t.chunks[j];
 		}
-		/* More than all of them where some were taken back. */
+		/* Items that were recalled from a worker count twice. */
 		assert_true(sum >= cases[i].n);
 		batch_test_fini(&t);
 		batch_world_close(*state);
@@ -130,7 +130,7 @@ test_batch_grows_while_it_runs(void **state)
 	assert_all_items_done(&t);
 	for (uint64_t i = 1; i <= 20; i++)
 		assert_int_equal(t.outcomes[i].value, i);
-	/* Now it is never called. */
+	/* After the end of the batch no item is added. */
 	part = items_part(t.items, 1);
 	assert_int_equal(fz_batch_add(t.batch, part, NULL), 0);
 	assert_int_equal(fz_batch_counts(t.batch).total, 20);
@@ -237,7 +237,7 @@ test_batch_has_changed_when_it_is_done(void **state)
 	assert_true(has_changed(engine, fz_batch_id(u.batch)));
 	assert_false(has_changed(engine, fz_batch_id(u.batch)));
 	assert_all_items_done(&t);
-	batch_test_fini(&t); /* its change is forgotten */
+	batch_test_fini(&t); /* drops its change */
 	assert_int_equal(fz_change_take(engine), 0);
 	batch_test_fini(&u);
 }

@@ -39,7 +39,7 @@ place_init(struct batch_world *b, uint64_t n, uint32_t chunk)
 	t.opts.chunk = chunk;
 }
 
-/* Each item that is done has its own value, wherever it was stored. */
+/* Each item that is done has its own value, raw or not. */
 static void
 assert_values(struct batch_test *batch_test)
 {
@@ -92,7 +92,7 @@ test_batch_only_long_chunks_have_a_result_buffer(void **state)
 		bool stored;
 	} cases[] = { { 256, 0, ITEMS_RAW, true }, { 255, 0, ITEMS_RAW, false },
 		{ 512, 0, 0, false },
-		{ 512, 255, ITEMS_RAW, false } /* no more go together */ };
+		{ 512, 255, ITEMS_RAW, false } /* chunks have 255 items */ };
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		result_buffers.asked = 0;
@@ -102,8 +102,8 @@ test_batch_only_long_chunks_have_a_result_buffer(void **state)
 		batch_test_start(&t);
 		assert_all_items_done(&t);
 		assert_values(&t);
-		/* Items that are taken from a chunk may be too few for another
-		 * chunk. */
+		/* The recalled rest of a chunk may be too small for raw
+		 * results. */
 		assert_int_equal(t.nraw >= 256, cases[i].stored);
 		assert_int_equal(result_buffers.asked != 0, cases[i].stored);
 		assert_true(t.nraw == 0 || cases[i].stored);
@@ -124,7 +124,7 @@ test_batch_without_memory_for_a_buffer_results_are_sent(void **state)
 	batch_test_fini(&t);
 }
 
-/* Once that is known: chunks that were sent ahead have result buffers. */
+/* Only chunks that were sent before the first results have result buffers. */
 static void
 test_batch_has_no_result_buffers_if_most_results_do_not_fit(void **state)
 {
@@ -155,12 +155,13 @@ test_batch_has_result_buffers_if_most_results_fit(void **state)
 	batch_test_start(&t);
 	assert_all_items_done(&t);
 	assert_values(&t);
-	assert_int_equal(result_buffers.asked, 16); /* not the tail of 200 */
+	/* The last chunk of 200 items is too small for one. */
+	assert_int_equal(result_buffers.asked, 16);
 	assert_true(result_buffers.most_done > 256);
 	batch_test_fini(&t);
 }
 
-/* Replies, errors and items that are sent, among raw results. */
+/* Replies, errors and results that are sent, among raw results. */
 static void
 test_batch_raw_and_other_results_can_alternate(void **state)
 {
@@ -189,7 +190,7 @@ test_batch_raw_and_other_results_can_alternate(void **state)
 	batch_test_fini(&t);
 }
 
-/* They are freed with the results, taken or not. */
+/* Result buffers are freed with the results, also if these were not taken. */
 static void
 test_batch_frees_its_result_buffers_however_it_ends(void **state)
 {
@@ -202,17 +203,17 @@ test_batch_frees_its_result_buffers_however_it_ends(void **state)
 		atomic_store(&b->home->shared->waiting, 0);
 		place_init(b, BATCH_TEST_MAX, 1000);
 		t.opts.limits.retries = 3;
-		if (i % 6 == 0) /* cancelled in its midst */
+		if (i % 6 == 0) /* cancelled while it runs */
 			t.items[1500] = ITEM_OF(ITEM_WAIT, 1501);
 		if (i % 6 == 1)
 			t.items[1500] = ITEM_OF(ITEM_KILL_ONCE, 1501);
-		if (i % 6 == 2) /* its worker is ended, the rest returned */
+		if (i % 6 == 2) /* one times out, its worker is killed */
 			t.items[1500] = ITEM_OF(ITEM_SLEEP, 60000);
 		if (i % 6 == 2)
 			t.opts.limits.timeout_ns = 5 * FZ_CLOCK_MS;
 		if (i % 6 == 2)
 			t.opts.limits.retries = 0;
-		if (i % 6 == 3) { /* all else stops */
+		if (i % 6 == 3) { /* an error stops the batch */
 			t.items[1500] = ITEM_OF(ITEM_RAISE, 1501);
 			t.opts.policy = FZ_POLICY_NOW;
 			t.opts.limits.retries = 0;
@@ -222,7 +223,7 @@ test_batch_frees_its_result_buffers_however_it_ends(void **state)
 		if (i % 6 == 0) {
 			batch_test_wait(&t, 1);
 			fz_batch_cancel(t.batch, FZ_ERR_CANCELLED, "by hand");
-		} else if (i % 6 == 4) { /* freed, with results */
+		} else if (i % 6 == 4) { /* freed before its end */
 			for (int j = 0; j < i; j++)
 				fz_loop_turn(b->w->engine.loop, in_ms(1), NULL);
 		} else {
@@ -237,7 +238,7 @@ test_batch_frees_its_result_buffers_however_it_ends(void **state)
 			held = fz_arena_held(b->w->engine.arena);
 	}
 	assert_true(result_buffers.asked > 60);
-	/* Each has 16 kB: all of them would be much more. */
+	/* A buffer has 16 kB, so that all of them would need more. */
 	assert_true(fz_arena_held(b->w->engine.arena) <= held + (64 << 10));
 }
 
@@ -264,7 +265,7 @@ test_batch_rest_of_a_chunk_has_its_own_result_buffer(void **state)
 	assert_true(atomic_load(&b->home->shared->births) >= 2);
 }
 
-/* Otherwise it would go from one to the other, and neither gets to it. */
+/* Otherwise a chunk could go to and fro between workers and never begin. */
 static void
 test_batch_workers_keep_chunks_that_they_have_not_begun(void **state)
 {

@@ -46,7 +46,7 @@ test_batch_fails_if_no_worker_can_start(void **state)
 	for (uint64_t i = 1; i <= 20; i++)
 		assert_item_failed(&t, i, FZ_ERR_ERROR, 2);
 	batch_test_fini(&t);
-	batch_test_init(&t, b, 20); /* and the next one works */
+	batch_test_init(&t, b, 20); /* the next batch succeeds */
 	batch_test_start(&t);
 	assert_all_items_done(&t);
 	batch_test_fini(&t);
@@ -83,10 +83,10 @@ test_batch_is_cancelled_with_its_pool(void **state)
 	assert_int_equal(fz_batch_whole(t.batch)->err.kind, FZ_ERR_CANCELLED);
 	batch_test_take(&t);
 	assert_int_equal(t.nfailed, 2);
-	batch_test_fini(&t); /* after its scheduler */
+	batch_test_fini(&t); /* after its dispatcher was freed */
 }
 
-/* Take what there is; each item has one outcome, or the batch has failed. */
+/* Take the results; each item has one outcome, or the batch has failed. */
 static bool
 all_came(struct batch_test *batch_test, uint64_t ndone, uint64_t nfailed)
 {
@@ -99,7 +99,7 @@ all_came(struct batch_test *batch_test, uint64_t ndone, uint64_t nfailed)
 
 /*
  * All kinds of items, a failure, a retry, a function, items that are added.
- * Returns 0, or -1 where something could not be done.
+ * Returns 0, or -1 if something failed for lack of memory or descriptors.
  */
 static int
 scenario(struct batch_world *b, bool forks)
@@ -158,7 +158,7 @@ test_batch_without_memory_no_item_is_skipped(void **state)
 	assert_int_equal(batch_world_open(*state), 0);
 	assert_int_equal(batch_test_start(&t), 0);
 	assert_int_equal(fz_batch_grow(t.batch, 1, NULL), 0);
-	faults_at(1); /* the chunk of the item before */
+	faults_at(1); /* memory for the chunk of the item before */
 	assert_int_equal(fz_batch_skip(t.batch, &err), -1);
 	assert_true(faults_end());
 	assert_int_equal(err.code, ENOMEM);
@@ -178,8 +178,8 @@ any_call_may_fail(struct batch_world *b, bool forks, int least)
 	unsigned long n = 0;
 	bool came;
 
-	/* Without this, valgrind would search the whole slice of each worker
-	 * that kills itself. */
+	/* No arena, because valgrind would search the whole slice of each
+	 * worker that kills itself. */
 	if (on_valgrind())
 		b->w->engine.arena_tried = true;
 	do {

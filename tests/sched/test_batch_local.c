@@ -100,7 +100,7 @@ test_batch_local_retries_wait_too(void **state)
 	batch_test_fini(&t);
 }
 
-/* An item's own code may cancel its batch, and then has no result. */
+/* An item may cancel its own batch; the item then has no result. */
 static void
 test_batch_local_may_be_cancelled_within_an_item(void **state)
 {

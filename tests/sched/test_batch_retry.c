@@ -31,7 +31,7 @@ test_batch_items_are_tried_again(void **state)
 {
 	static const struct {
 		enum item_op op;
-		unsigned retries, attempt; /* the last one, 0: it is done */
+		unsigned retries, attempt; /* that failed last; 0: none */
 		enum fz_err_kind kind;
 	} cases[] = {
 		{ ITEM_RAISE_ONCE, 0, 1, FZ_ERR_ERROR },
@@ -112,7 +112,7 @@ test_batch_an_item_that_cannot_be_sent_fails_alone(void **state)
 		batch_test_init(&t, *state, 20);
 		t.bad = bad;
 		t.opts.chunk = 10;
-		t.opts.limits.retries = 5; /* of no use */
+		t.opts.limits.retries = 5; /* not used for this error */
 		batch_test_start(&t);
 		assert_true(batch_test_finishes(&t));
 		assert_true(has_all_outcomes(&t));
@@ -214,7 +214,7 @@ test_batch_cancel_ends_all_at_once(void **state)
 	t.opts.limits.retries = 3;
 	batch_test_start(&t);
 	batch_test_wait(&t, 2);
-	batch_test_start(&u); /* behind it */
+	batch_test_start(&u); /* it waits until t has ended */
 	fz_batch_cancel(t.batch, FZ_ERR_INTERRUPTED, "by hand");
 	assert_true(fz_batch_done(t.batch));
 	whole = fz_batch_whole(t.batch);
@@ -282,7 +282,7 @@ test_batch_the_caller_decides_about_each_retry(void **state)
 		wait_for_questions();
 		assert_int_equal(fz_batch_undecided(t.batch, &failure), 7);
 		assert_int_equal(failure->attempt, attempt);
-		fz_batch_decide(t.batch, 8, true); /* it did not ask */
+		fz_batch_decide(t.batch, 8, true); /* not undecided */
 		fz_batch_decide(t.batch, 7, attempt < 3);
 		fz_batch_decide(t.batch, 7, true);
 	}
@@ -322,7 +322,7 @@ test_batch_open_questions_fail_when_it_stops(void **state)
 	}
 }
 
-/* Its results were not taken; the pool may have changed, too. */
+/* A batch is freed before its results were taken, and the pool may change. */
 static void
 test_batch_may_be_freed_at_any_time(void **state)
 {

@@ -126,7 +126,7 @@ call_func(struct batch_world *b, uint32_t number, uint64_t add)
 	batch_test_fini(&t);
 }
 
-/* As who defines a function does: here, and for workers that are there. */
+/* Define a function here, for later workers, and for existing workers. */
 static void
 define(struct batch_world *b, uint32_t number, uint64_t add)
 {
@@ -148,14 +148,14 @@ test_batch_workers_get_functions_newer_than_they_are(void **state)
 	b->opts.workers = 1;
 	assert_int_equal(batch_world_open(b), 0);
 	define(b, 3, 100);
-	call_func(b, 3, 100); /* inherited */
+	call_func(b, 3, 100); /* inherited by the fork */
 	assert_int_equal(nfuncs(b), 0);
 	define(b, 5, 1000);
-	call_func(b, 5, 1000); /* sent, once */
+	call_func(b, 5, 1000); /* sent by the first call only */
 	call_func(b, 5, 1000);
 	call_func(b, 3, 100);
 	assert_int_equal(nfuncs(b), 1);
-	define(b, 3, 200); /* another one in the same number */
+	define(b, 3, 200); /* another function with the same number */
 	call_func(b, 3, 200);
 	assert_int_equal(nfuncs(b), 2);
 	batch_test_init(&t, b, 1);
@@ -163,7 +163,7 @@ test_batch_workers_get_functions_newer_than_they_are(void **state)
 	batch_test_start(&t);
 	assert_true(batch_test_finishes(&t));
 	batch_test_fini(&t);
-	call_func(b, 3, 200); /* the next worker has both from its birth */
+	call_func(b, 3, 200); /* the next worker inherits both functions */
 	call_func(b, 5, 1000);
 	assert_int_equal(nfuncs(b), 2);
 	define(b, 5, 2000);
@@ -171,7 +171,10 @@ test_batch_workers_get_functions_newer_than_they_are(void **state)
 	assert_int_equal(nfuncs(b), 3);
 }
 
-/* In a worker: 7 where nothing of its parent's goes on, and its own works. */
+/*
+ * In a worker: returns 7 if all batches of the parent are done there, and the
+ * worker can run batches of its own.
+ */
 static uint64_t
 probe_child(void *ctx)
 {
@@ -213,7 +216,7 @@ test_batch_of_the_parent_is_closed_in_a_worker(void **state)
 	batch_test_fini(&t);
 }
 
-/* The function comes with the items: there is none to be sent. */
+/* If the function is sent with the items, no other function is sent. */
 static void
 test_batch_a_function_may_be_in_the_part(void **state)
 {

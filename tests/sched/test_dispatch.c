@@ -51,7 +51,7 @@ struct stream {
 	unsigned narrived, nbegun, credit;
 	unsigned nway, most; /* under way now, and at most so far */
 	unsigned ndone, nfailed, nreturned, nstarted;
-	enum fz_err_kind kind;   /* of the last failure */
+	enum fz_err_kind kind;   /* kind of the last failure */
 	struct fz_job *returned; /* to be sent again */
 	struct task tasks[TASKS_MAX];
 };
@@ -61,7 +61,7 @@ struct bench {
 	struct world *w;
 	struct fz_pool *pools[NPOOLS];
 	struct fz_dispatcher d;
-	const struct stream *order[ORDER_MAX]; /* whose jobs were sent */
+	const struct stream *order[ORDER_MAX]; /* producers of the sent jobs */
 	unsigned norder;
 };
 
@@ -79,7 +79,7 @@ task_of(struct fz_job *job)
 	return FZ_CONTAINER_OF(job, struct task, job);
 }
 
-/* A job has ended: its credit may let the next item go. */
+/* A job has ended, so that the credit may suffice for the next item. */
 static void
 task_ended(struct fz_job *job)
 {
@@ -305,7 +305,7 @@ test_dispatch_sends_what_arrives_within_the_credit(void **state)
 	assert_int_equal(s.most, 3);
 	assert_int_equal(s.nway, 0);
 	assert_int_equal(count_busy(b, 0), 0);
-	stream_add(&s, 100); /* it was waiting for these */
+	stream_add(&s, 100); /* the producer waited for these */
 	turn_until_ended(&s, 200);
 	assert_int_equal(s.ndone, 200);
 	assert_int_equal(s.most, 3);
@@ -346,7 +346,7 @@ test_dispatch_the_last_pool_comes_first(void **state)
 	assert_ptr_equal(b->order[2], &s);
 }
 
-/* The first one is forked at once, the others after a moment of silence. */
+/* The first worker is forked at once, the others if no job ends for a time. */
 static void
 test_dispatch_sparing_gives_slow_jobs_more_workers(void **state)
 {
@@ -406,7 +406,7 @@ test_dispatch_short_jobs_are_sent_further_ahead_than_long_ones(void **state)
 	stream_init(&s, b, 0, JOB_SLEEP, 20);
 	stream_add(&s, 8);
 	turn_until_ended(&s, 4);
-	s.most = s.nway; /* the worker is measured now */
+	s.most = s.nway; /* from now on the worker's time is known */
 	turn_until_ended(&s, 8);
 	assert_true(s.most <= 4);
 	bench_close(b);
@@ -427,7 +427,7 @@ test_dispatch_an_idle_worker_gets_what_another_has_not_begun(void **state)
 	stream_init(&t, b, 0, JOB_SLEEP, 60000);
 	stream_add(&t, 1);
 	wait_for_calls(b->w, JOB_SLEEP, 1);
-	stream_add(&s, 7); /* in turn at both workers, behind the long job */
+	stream_add(&s, 7); /* sent to both workers, one has the long job */
 	turn_until_ended(&s, 7);
 	assert_int_equal(s.ndone, 7);
 	assert_true(s.nreturned != 0);
@@ -461,7 +461,7 @@ test_dispatch_results_come_although_the_next_job_is_long(void **state)
 	stream_add(&t, 1);
 	fz_loop_flush(b->w->engine.loop);
 	assert_int_equal(s.nway + t.nway, 4);
-	/* Checks that come before the worker begins do not spend later ones. */
+	/* Timers check before the worker begins, and still check later. */
 	for (until = in_ms(20); turn_until(b->w, until);)
 		continue;
 	kill(pid, SIGCONT);
@@ -545,7 +545,7 @@ test_dispatch_without_a_worker_jobs_fail(void **state)
 	faults_end();
 	assert_int_equal(s.nfailed, 3);
 	assert_int_not_equal(s.kind, FZ_ERR_NONE);
-	stream_add(&s, 3); /* later ones are tried again */
+	stream_add(&s, 3); /* for later jobs forks are tried again */
 	turn_until_ended(&s, 6);
 	assert_int_equal(s.ndone, 3);
 }

@@ -68,7 +68,7 @@ test_graph_knows_makers_and_readers(void **state)
 
 	feed(graph, a, in, FZ_GRAPH_NONE);
 	feed(graph, b, in, va);
-	feed(graph, c, va, va); /* twice the same */
+	feed(graph, c, va, va); /* the same input twice */
 	assert_int_equal(fz_graph_frozen(graph), 0);
 	assert_int_equal(fz_graph_freeze(graph, NULL), 0);
 	assert_int_equal(fz_graph_freeze(graph, NULL), 0);
@@ -129,7 +129,7 @@ test_graph_without_a_cycle_has_none(void **state)
 	assert_int_equal(fz_graph_cycle(graph, nodes, NULL), 0);
 }
 
-/* Whether each of the nodes feeds the next, and the last the first. */
+/* Check that each node feeds the next one, and the last node the first. */
 static void
 assert_flows(const struct fz_graph *graph, const uint32_t *nodes, size_t n)
 {
@@ -165,7 +165,7 @@ test_graph_gives_a_cycle_in_order_of_flow(void **state)
 	struct fz_graph *graph = *state;
 	uint32_t n[8], nodes[8];
 
-	/* 0 -> 1 -> 2 -> 3 -> 1, and 4, 5, 6, 7 hang on the cycle. */
+	/* 0 -> 1 -> 2 -> 3 -> 1 is a cycle; 3 -> 4 -> 5 -> 6 -> 7 is not. */
 	for (int i = 0; i < 8; i++)
 		n[i] = add(graph, 1);
 	feed(graph, n[1], value(graph, n[0]), value(graph, n[3]));
@@ -227,7 +227,7 @@ test_graph_a_value_that_is_not_there_is_an_error(void **state)
 	assert_int_equal(fz_graph_freeze(graph, &err), -1);
 	assert_int_equal(err.kind, FZ_ERR_GRAPH);
 	assert_int_equal(fz_graph_frozen(graph), 0);
-	/* It may come later. */
+	/* The missing input may be added later. */
 	for (int i = 0; i < 17; i++)
 		add(graph, 1);
 	assert_int_equal(fz_graph_freeze(graph, NULL), 0);

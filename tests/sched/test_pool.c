@@ -136,7 +136,7 @@ test_pool_an_idle_worker_may_die(void **state)
 	fz_pool_free(pool);
 }
 
-/* Nobody has looked yet, and it gets a job: nothing is lost. */
+/* A worker gets a job before its death is noticed: the job is returned. */
 static void
 test_pool_a_dead_worker_returns_what_it_is_sent(void **state)
 {
@@ -230,7 +230,7 @@ test_pool_a_fork_that_fails_is_an_error_only_without_workers(void **state)
 	fz_pool_free(pool);
 }
 
-/* A caller that asks as often as it is told of a free worker must end. */
+/* Otherwise a caller that retries while a worker is free would not end. */
 static void
 test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 {
@@ -250,7 +250,7 @@ test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 	assert_null(fz_pool_take(pool, &u.user, NULL));
 	assert_false(fz_pool_has_free(pool));
 	faults_end();
-	assert_null(fz_pool_take(pool, &u.user, NULL)); /* it does not try */
+	assert_null(fz_pool_take(pool, &u.user, NULL)); /* without a fork */
 	u.nothers = 0;
 	while (u.nothers == 0)
 		assert_true(turn_until(w, until));
@@ -327,7 +327,7 @@ test_pool_stops_forking_workers_that_die_at_once(void **state)
 			assert_true(turn_until(w, until));
 	}
 	assert_int_equal(err.kind, FZ_ERR_CRASH);
-	/* The reason may have gone. */
+	/* Later workers start, because the cause of the failures may end. */
 	w->shared->mode = START_NORMAL;
 	while (npids(pool) != 0)
 		assert_true(turn_until(w, until));
@@ -390,7 +390,7 @@ test_pool_idle_workers_leave_by_themselves(void **state)
 	fz_pool_free(pool);
 }
 
-/* A worker must not keep what is its siblings'. */
+/* Numbers of workers that have left are reused. */
 static void
 test_pool_numbers_its_workers_from_1(void **state)
 {
@@ -452,7 +452,7 @@ test_pool_may_dismiss_all_idle_workers(void **state)
 
 	pool_user_init(&u);
 	assert_false(fz_pool_has_idle(pool));
-	fz_pool_dismiss_idle(pool); /* there is none */
+	fz_pool_dismiss_idle(pool); /* no worker is idle */
 	for (int i = 0; i < 3; i++) {
 		struct fz_worker *worker = fz_pool_take(pool, &u.user, NULL);
 
@@ -487,7 +487,7 @@ compare_mask(void *ctx, pid_t pid)
 	assert_true(CPU_EQUAL(&mask, (cpu_set_t *)ctx));
 }
 
-/* Workers begin on other processors, and may move to any later. */
+/* Workers begin on different processors, and may use all of them later. */
 static void
 test_pool_workers_that_are_spread_have_our_processors(void **state)
 {
@@ -530,8 +530,7 @@ test_pool_workers_do_not_hold_each_others_pipes(void **state)
 		pool_user_send(fz_pool_take(pool, &u.user, NULL), &u, &t[i],
 		    JOB_SLEEP, 60000);
 	wait_for_calls(w, JOB_SLEEP, 4);
-	/* A worker would not leave if its pipe were open in the other workers.
-	 */
+	/* It would not leave if other workers had its pipe open. */
 	fz_pool_dismiss_idle(other);
 	wait_for_count(w, &w->shared->leaves, 1);
 	fz_pool_free(other);

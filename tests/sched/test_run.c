@@ -44,7 +44,7 @@ test_run_values_flow(void **state)
 	    &p, JOB_ADD, run_test_value(&p, b), run_test_value(&p, c));
 	run_test_make(&p);
 	fz_run_set(p.run, in, blob_of_number(4));
-	fz_run_set(p.run, in, blob_of_number(5)); /* the last one counts */
+	fz_run_set(p.run, in, blob_of_number(5)); /* replaces the first */
 	run_test_start(&p);
 	assert_true(run_test_finishes(&p));
 	assert_run_value(&p, a, 5);
@@ -139,7 +139,7 @@ test_run_drops_values_that_no_node_needs(void **state)
 	run_test_fini(&p);
 }
 
-/* Bytes of memory behind the arena, all slices. */
+/* Bytes of memory that the arena uses, in all slices. */
 static size_t
 arena_bytes(void)
 {
@@ -182,7 +182,7 @@ test_run_gives_the_arena_back(void **state)
 		if (round < 11)
 			fz_run_free(p.run);
 	}
-	/* The workers are gone, what they made is still there. */
+	/* The workers have ended, but their values still exist. */
 	fz_pool_close(p.pools[0]);
 	assert_true(arena_bytes() >= 2 * (size_t)LEN);
 	fz_run_free(p.run);
@@ -200,7 +200,7 @@ give_back(void *owner, uint64_t offset)
 static void
 test_run_gives_its_own_extents_back(void **state)
 {
-	enum { LEN = 300 << 20 }; /* more than is kept warm */
+	enum { LEN = 300 << 20 }; /* more than the arena keeps for reuse */
 	struct world *w = *state;
 	struct fz_arena *arena = fz_engine_arena(&w->engine);
 	struct run_test p;
@@ -238,7 +238,7 @@ start_diamond(struct run_test *p, struct world *w, enum fz_policy policy,
 	run_test_init(p, w, 2, 2);
 	p->opts.policy = policy;
 	n->in = run_test_input(p);
-	/* Sleeps 100 ms, is ready first. */
+	/* x sleeps 100 ms, and is the first node that is ready. */
 	n->x = run_test_add(p, JOB_SLEEP, n->in, FZ_GRAPH_NONE);
 	n->a = run_test_add(p, JOB_RAISE_LATE, n->in, FZ_GRAPH_NONE);
 	n->b = run_test_after(p, JOB_ADD, n->a);
@@ -392,7 +392,10 @@ test_run_a_worker_that_answers_nonsense_fails_its_node(void **state)
 	run_test_fini(&p);
 }
 
-/* The last reply and garbage at once: the worker dies when the run is gone. */
+/*
+ * The worker sends garbage just after its last reply, and is killed after the
+ * run was freed.
+ */
 static void
 test_run_may_end_before_its_last_worker_is_dead(void **state)
 {
@@ -406,7 +409,7 @@ test_run_may_end_before_its_last_worker_is_dead(void **state)
 	assert_true(run_test_finishes(&p));
 	assert_run_value(&p, a, 1);
 	fz_run_free(p.run);
-	/* The next run gets a worker that is well. */
+	/* The next run gets a new worker. */
 	fz_graph_free(p.graph);
 	p.graph = fz_graph_new(NULL);
 	p.opts.graph = p.graph;
@@ -525,7 +528,7 @@ test_run_two_may_share_a_pool(void **state)
 	assert_run_value(&q, last2, 30);
 	assert_run_ended(&p);
 	assert_run_ended(&q);
-	/* One run ends while workers are busy for it; the other continues. */
+	/* One run is freed, and then the other, with the pool they share. */
 	fz_run_free(p.run);
 	p.run = NULL;
 	q.pools[0] = NULL;

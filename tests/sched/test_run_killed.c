@@ -247,8 +247,8 @@ test_run_ends_when_its_pool_is_closed(void **state)
 }
 
 /*
- * A small diamond with a big value and two pools' worth of calls; 0, or -1
- * where something could not be done. Every node ends once, whatever fails.
+ * A small diamond with a big value. Returns 0, or -1 if something failed. Each
+ * node ends once in any case.
  */
 static int
 scenario(struct world *w, struct fz_pool *pool, unsigned jobs)
@@ -331,7 +331,7 @@ test_run_any_call_may_fail(void **state)
 		rc = scenario(w, pool, 2);
 		came = faults_end();
 		nfailed += rc != 0;
-		/* Afterwards the pool is as good as ever. */
+		/* Afterwards the pool still works. */
 		assert_int_equal(scenario(w, pool, 2), 0);
 		fz_pool_free(pool);
 		assert_no_children();

@@ -29,7 +29,7 @@ struct answers {
 	int nasked;
 };
 
-/* The first node that is asked for, or made; FZ_GRAPH_NONE: none is. */
+/* The first node that waits for an answer; FZ_GRAPH_NONE: none. */
 static uint32_t
 asked(const struct run_test *p)
 {
@@ -106,7 +106,7 @@ finishes(struct run_test *p, struct answers *a)
 	return false;
 }
 
-/* The value of a node that was known or made. */
+/* Check the value of a node, which was known or computed. */
 static void
 assert_value(struct run_test *p, uint32_t node, uint64_t expected)
 {
@@ -206,9 +206,9 @@ test_run_ignores_wrong_answers(void **state)
 	found(&p, nodes[0], two, 2);
 	assert_int_equal(asked(&p), nodes[0]);
 	two[0] = blob_of_number(7);
-	found(&p, nodes[2], two, 1); /* not asked for yet */
+	found(&p, nodes[2], two, 1); /* this node does not wait for it */
 	not_found(&p, nodes[2]);
-	fz_lookup_recorded(fz_run_flow(p.run)); /* nothing was made */
+	fz_lookup_recorded(fz_run_flow(p.run)); /* nothing to record */
 	assert_true(finishes(&p, &a));
 	assert_value(&p, nodes[2], 4);
 	run_test_fini(&p);
@@ -245,7 +245,7 @@ test_run_frees_values_that_were_not_recorded(void **state)
 	run_test_fini(&p);
 }
 
-/* Whether the run has its result and that was recorded, if call `n` fails. */
+/* Run while call `n` fails. Returns whether the result was recorded. */
 static bool
 is_recorded(struct world *w, unsigned long n, bool *came)
 {
@@ -287,7 +287,7 @@ test_run_any_call_of_a_lookup_may_fail(void **state)
 		nlost += !recorded;
 	}
 	assert_true(recorded);
-	assert_true(nlost >= 2); /* at least those of lookups themselves */
+	assert_true(nlost >= 2); /* at least for two calls of the lookup */
 }
 
 #define TEST(name) \

@@ -44,16 +44,16 @@ struct maps {
 	uint32_t list, extra, node;
 	uint64_t items[ELEMENTS_MAX];
 	uint64_t n;
-	int nreaders;         /* open */
+	int nreaders;         /* open readers of the list */
 	bool bad;             /* the list cannot be read */
-	unsigned nevents[6];  /* of elements, by kind */
-	uint64_t listed;      /* length as an event says */
-	unsigned node_events; /* of the node itself */
+	unsigned nevents[6];  /* events of elements, by kind */
+	uint64_t listed;      /* length of the list in an event */
+	unsigned node_events; /* events of the node itself */
 };
 
 static struct maps m;
 
-/* A list is the bytes of its elements. */
+/* Open the list, which has the bytes of its elements and nothing else. */
 static int
 open_list(void *ctx, struct fz_map_list *list, bool sliced,
     struct fz_failure *failure)
@@ -88,7 +88,7 @@ close_list(void *ctx, void *reader)
 	((struct maps *)ctx)->nreaders--;
 }
 
-/* A number for each element; 0 if it has failed. */
+/* Join the results to a list of numbers; 0 for an element that failed. */
 static struct fz_blob *
 join_results(void *ctx, const struct fz_batch_result *results, size_t nresults,
     uint64_t n, struct fz_err *err)
@@ -269,7 +269,7 @@ test_run_map_without_a_list_fails(void **state)
 	(void)state;
 	fill(3);
 	m.bad = true;
-	m.opts.limits.retries = 5; /* another attempt would find the same */
+	m.opts.limits.retries = 5; /* not used for this failure */
 	start(3, true);
 	finish();
 	failure = fz_run_failure(m.run, &node);
@@ -438,7 +438,7 @@ test_run_map_is_called_by_a_local_run(void **state)
 		assert_int_equal(value_at(result(), i), 10 * i);
 }
 
-/* Whether the map was asked for; then its elements can be answered for. */
+/* Whether the map waits for an answer about its elements. */
 static bool
 is_asked(void)
 {
@@ -448,7 +448,7 @@ is_asked(void)
 	       at[0].item == 0 && at[0].node == m.node;
 }
 
-/* Answer that the elements 2 and `n` are known, as 20 and 30, if any. */
+/* Answer that element 2 has the value 20 and element `n`, if any, 30. */
 static int
 answer(uint64_t n, struct fz_err *err)
 {
@@ -549,7 +549,7 @@ test_run_map_is_done_if_all_elements_are_known(void **state)
 	    fz_lookup_know(fz_run_flow(m.run),
 		(struct fz_lookup_at){ 0, m.node }, 1, blob_of_number(7), NULL),
 	    0);
-	assert_int_equal(answer(3, NULL), 0); /* there is no element 3 */
+	assert_int_equal(answer(3, NULL), 0); /* element 3 does not exist */
 	assert_int_equal(finish_recording(&sum), 0);
 	assert_int_equal(value_at(result(), 1), 7);
 	assert_int_equal(value_at(result(), 2), 20);

@@ -1,5 +1,5 @@
 /*
- * Optional inputs of runs: a reader goes on without the value of a maker that
+ * Optional inputs of runs: a node runs without the value of a node that has
  * failed.
  */
 #include <setjmp.h>
@@ -23,7 +23,7 @@ static const unsigned char absent[8] = { ABSENT };
 static const enum fz_policy policies[] = { FZ_POLICY_STOP, FZ_POLICY_NOW,
 	FZ_POLICY_CONTINUE };
 
-/* A plan of two workers whose missing values are ABSENT. */
+/* A run with two workers, in which a missing value is `absent`. */
 static void
 run_test_with_absent(struct run_test *p, struct world *w, enum fz_policy policy)
 {
@@ -92,7 +92,7 @@ test_run_a_cancelled_maker_counts_as_failed(void **state)
 	}
 }
 
-/* The failure ends the run, unless that continues. */
+/* The failure ends the run, unless the policy is to continue. */
 static void
 test_run_a_reader_that_needs_the_value_is_cancelled(void **state)
 {

@@ -156,7 +156,7 @@ test_run_a_node_may_have_its_own_limits(void **state)
 	run_test_fini(&p);
 }
 
-/* Returns whether the first node was running at the deadline, in `ms`. */
+/* Run with a deadline in `ms`. Returns whether the first node ran then. */
 static bool
 ends_at_deadline(struct world *w, int64_t ms)
 {
@@ -263,7 +263,7 @@ test_run_the_caller_decides_about_each_retry(void **state)
 		assert_int_equal(wait_for_question(&p), a);
 		failure = fz_run_failure_of(p.run, a, &because);
 		assert_int_equal(failure->attempt, attempt);
-		fz_run_decide(p.run, b, 0, true); /* it did not ask */
+		fz_run_decide(p.run, b, 0, true); /* b is not undecided */
 		fz_run_decide(p.run, a, 0, attempt < 3);
 		fz_run_decide(p.run, a, 0, true);
 	}
@@ -293,7 +293,10 @@ test_run_only_a_failure_with_attempts_left_is_a_question(void **state)
 	run_test_fini(&p);
 }
 
-/* A node fails, and another one stops the run, or a cancel does. */
+/*
+ * While the retry of a node is undecided, another node fails and stops the run,
+ * or the run is cancelled.
+ */
 static void
 test_run_an_open_question_is_a_failure_when_the_run_stops(void **state)
 {

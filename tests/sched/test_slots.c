@@ -42,12 +42,12 @@ test_slots_the_first_needs_no_token_and_no_call(void **state)
 	assert_true(fz_slots_take(m.slots, &waiter.waiter));
 	assert_int_equal(slots_left(&m), 1);
 	assert_true(fz_slots_take(m.slots, &waiter.waiter));
-	assert_true(fz_slots_has_free(m.slots)); /* as far as it knows */
+	assert_true(fz_slots_has_free(m.slots)); /* not known to be empty */
 	assert_false(fz_slots_take(m.slots, &waiter.waiter));
 	assert_false(fz_slots_has_free(m.slots));
 	faults_at(1000);
 	assert_false(fz_slots_take(m.slots, &waiter.waiter));
-	assert_int_equal(faults.calls, 0); /* it knows */
+	assert_int_equal(faults.calls, 0); /* it does not try to read */
 	faults_end();
 	fz_slots_forget(&waiter.waiter);
 	slots_make_end(w, &m);
@@ -76,7 +76,7 @@ test_slots_tokens_go_back_as_they_were(void **state)
 	slots_make_end(w, &m);
 }
 
-/* Bytes that are no tokens, until the pipe has no room. */
+/* Fill the pipe with bytes that are no tokens. */
 static void
 fill_pipe(int fd)
 {
@@ -91,7 +91,7 @@ fill_pipe(int fd)
 	fcntl(fd, F_SETFL, flags);
 }
 
-/* A program that shares the pipe fills it: tokens are lost, and no time. */
+/* Another program fills the pipe: tokens are lost, but no write blocks. */
 static void
 test_slots_a_full_pipe_does_not_block(void **state)
 {
@@ -130,7 +130,7 @@ test_slots_within_a_turn_tokens_are_kept(void **state)
 	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(slots_left(&m), 1);
 	fz_slots_give(m.slots);
-	fz_slots_trim(m.slots); /* not only when the loop turns */
+	fz_slots_trim(m.slots); /* writes the token without a turn */
 	assert_int_equal(slots_left(&m), 2);
 	slots_make_end(w, &m);
 }
@@ -156,7 +156,7 @@ test_slots_a_waiter_gets_the_next_free_slot(void **state)
 	assert_int_equal(waiters[1].ntold, 0);
 	assert_int_equal(waiters[0].got + waiters[2].got, 1);
 	assert_int_equal(waiters[0].ntold + waiters[2].ntold, 2);
-	assert_int_equal(slots_left(&m), 0); /* it went from hand to hand */
+	assert_int_equal(slots_left(&m), 0); /* not through the pipe */
 	fz_slots_give(m.slots);
 	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(waiters[0].got + waiters[2].got, 2);
@@ -183,7 +183,7 @@ test_slots_a_token_of_another_process_wakes_the_waiter(void **state)
 		assert_true(waiter.got);
 		assert_int_equal(slots_left(&m), 0);
 	}
-	/* No waiter is left: a token is no reason to wake. */
+	/* No waiter is left, so that a token does not end a turn. */
 	assert_int_equal(write(m.pipe[1], "x", 1), 1);
 	assert_int_equal(fz_loop_turn(w->engine.loop, 0, NULL), 0);
 	assert_int_equal(waiter.ntold, 3);
@@ -197,7 +197,7 @@ test_slots_have_the_number_they_were_given(void **state)
 	struct world *w = *state;
 	struct fz_slots *slots = fz_slots_new(&w->engine, NULL);
 
-	assert_null(fz_slots_for(&w->engine, slots)); /* no limit yet */
+	assert_null(fz_slots_for(&w->engine, slots)); /* it has no limit */
 	assert_null(fz_slots_for(&w->engine, NULL));
 	for (unsigned n = 1; n < 600; n += 299) {
 		assert_int_equal(fz_slots_resize(slots, n, NULL), 0);
@@ -216,7 +216,7 @@ test_slots_have_the_number_they_were_given(void **state)
 	assert_int_equal(fz_slots_resize(slots, 2, NULL), 0);
 	assert_int_equal(slots_free(w, slots), 2);
 	assert_int_equal(fz_slots_resize(slots, 65536, NULL), 0);
-	assert_true(slots_free(w, slots) > 4096); /* what a pipe holds */
+	assert_true(slots_free(w, slots) > 4096); /* as many as fit in a pipe */
 	fz_slots_unref(slots);
 	fz_slots_unref(NULL);
 }
@@ -258,7 +258,7 @@ test_slots_under_make_are_those_of_make(void **state)
 	slots_make_end(w, &m);
 }
 
-/* The descriptors are taken in any case. */
+/* The descriptors are closed if it fails, too. */
 static void
 test_slots_of_make_may_fail(void **state)
 {

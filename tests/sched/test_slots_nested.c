@@ -1,5 +1,5 @@
 /*
- * Slots below workers: nested pools, and what their processes are told.
+ * Slots below workers: nested pools, and the environment of their processes.
  */
 /* kill and environ are not in C11. */
 #define _GNU_SOURCE
@@ -27,20 +27,20 @@
 #include "wire/wire.h"
 #include "world.h"
 
-/* What a worker with workers of its own is to do. */
+/* The action of a worker that has workers of its own. */
 enum plan {
 	PLAN_COUNT,    /* run jobs that count how many run */
-	PLAN_DEEPER,   /* the same one level below */
+	PLAN_DEEPER,   /* the same, one level below */
 	PLAN_KILL,     /* die while its own workers run */
-	PLAN_KILL_TOP, /* the same, the jobs run one level below that */
-	PLAN_STAY,     /* stay like that */
+	PLAN_KILL_TOP, /* the same, with jobs one level below its workers */
+	PLAN_STAY,     /* wait while its own workers run */
 	PLAN_TELL      /* note its environment */
 };
 
 struct nest {
 	struct world *world;
 	enum plan plan;
-	int level; /* in a worker: how deep it is */
+	int level; /* in a worker: its level; 1 for workers of the test */
 	struct {
 		char flags[128], omp[16], mark[16];
 		int inherited; /* descriptors that programs get of its pipe */
@@ -81,7 +81,7 @@ runs_below(const struct nest *nest)
 	       (nest->plan == PLAN_DEEPER || nest->plan == PLAN_KILL_TOP);
 }
 
-/* All slots are taken: its own, and those of all tokens. */
+/* Whether `n` jobs run, which have the slot of the worker and all tokens. */
 static bool
 all_run(struct nest *nest, int n)
 {
@@ -111,11 +111,11 @@ run_below(struct nest *nest)
 		fz_loop_turn(w->engine.loop, in_ms(1), NULL);
 	if (nest->level == 1)
 		raise(SIGKILL);
-	for (;;) /* the one above does it */
+	for (;;) /* the worker above kills itself */
 		fz_loop_turn(w->engine.loop, in_ms(100), NULL);
 }
 
-/* A worker that has workers. */
+/* The main function of a worker that has workers. */
 static int
 nest_main(void *ctx, struct fz_port *port)
 {
@@ -182,7 +182,7 @@ test_slots_nested_pools_share_them(void **state)
 	nest_end(&nest);
 }
 
-/* The tokens of a worker and of those below it. */
+/* The tokens of a killed worker and of its workers. */
 static void
 test_slots_tokens_of_the_dead_come_back(void **state)
 {
@@ -204,7 +204,7 @@ test_slots_tokens_of_the_dead_come_back(void **state)
 		assert_int_equal(u.counts.nfailed, 1);
 		assert_int_equal(atomic_load(&w->shared->calls[JOB_SLEEP]), 3);
 		assert_int_equal(slots_left(&m), 2);
-		fz_slots_leave(m.slots); /* there is nothing more */
+		fz_slots_leave(m.slots); /* no token to give back */
 		assert_int_equal(slots_left(&m), 2);
 		fz_pool_leave(pool, &u.counts.user);
 		fz_pool_free(pool);
@@ -234,7 +234,7 @@ test_slots_leaving_gives_back_what_nested_workers_hold(void **state)
 	assert_int_equal(slots_left(&m), 0);
 	fz_slots_leave(m.slots);
 	assert_int_equal(slots_left(&m), 3);
-	fz_slots_leave(m.slots); /* once */
+	fz_slots_leave(m.slots); /* no effect */
 	assert_int_equal(slots_left(&m), 3);
 	fz_pool_leave(pool, &u.counts.user);
 	fz_pool_leave(own, &v.counts.user);
@@ -277,9 +277,9 @@ test_slots_workers_get_the_pipe_to_share(void **state)
 	assert_int_equal(fz_slots_resize(slots, 3, NULL), 0);
 	assert_told(w, &nest, slots, " -j3 --jobserver-auth=", "(none)");
 	assert_int_equal(nest.told->inherited, 2);
-	assert_ptr_equal(environ, before); /* they alone */
+	assert_ptr_equal(environ, before); /* only workers have the new one */
 	assert_null(getenv("MAKEFLAGS"));
-	/* They see what the process has changed since. */
+	/* Workers see later changes of the environment. */
 	setenv("SLOTS_TEST", "x", 1);
 	assert_told(w, &nest, slots, " -j3 --jobserver-auth=", "x");
 	setenv("SLOTS_TEST", "yy", 1);

@@ -33,7 +33,7 @@ test_slots_a_pool_runs_no_more_than_there_are(void **state)
 	assert_int_equal(fz_slots_resize(slots, 3, NULL), 0);
 	for (int i = 0; i < 2; i++)
 		pools[i] = slots_pool(w, 4, slots, serve, w->shared);
-	fz_slots_unref(slots); /* the pools have it */
+	fz_slots_unref(slots); /* the pools have references */
 	for (int i = 0; i < 2; i++)
 		slots_user_begin(&users[i], pools[i], 12, JOB_COUNT, 30);
 	for (int i = 0; i < 2; i++)
@@ -82,7 +82,7 @@ test_slots_closing_a_pool_gives_all_back(void **state)
 	pool = slots_pool(w, 4, slots, serve, w->shared);
 	other = slots_pool(w, 4, slots, serve, w->shared);
 	slots_user_begin(&u, pool, 4, JOB_SLEEP, 60000);
-	slots_user_begin(&v, other, 4, JOB_ADD, 1); /* they wait */
+	slots_user_begin(&v, other, 4, JOB_ADD, 1); /* no slot is free */
 	assert_int_equal(v.nsent, 0);
 	fz_pool_leave(pool, &u.counts.user);
 	fz_pool_close(pool);
@@ -95,9 +95,7 @@ test_slots_closing_a_pool_gives_all_back(void **state)
 	fz_slots_unref(slots);
 }
 
-/* Two levels, then three: 4 x 4 (x 4) jobs in 1 to 4 slots. */
-
-/* All of it; returns false if something could not be had. */
+/* Use all functions of slots. Returns false if one of them failed. */
 static bool
 try_all(struct world *w)
 {
@@ -136,7 +134,7 @@ test_slots_any_call_may_fail(void **state)
 	struct world *w = *state;
 	int nbad = 0, nfds;
 
-	assert_true(try_all(w)); /* the engine keeps its arena */
+	assert_true(try_all(w)); /* makes the arena, which the engine keeps */
 	nfds = count_fds();
 	for (unsigned long n = 1;; n++) {
 		bool good;
@@ -148,7 +146,7 @@ test_slots_any_call_may_fail(void **state)
 			assert_true(good);
 			break;
 		}
-		/* If memory is missing, the loop makes its epoll set again. */
+		/* Fewer if the loop has closed its epoll set after a fault. */
 		assert_true(count_fds() <= nfds);
 		assert_no_children();
 	}

@@ -1,7 +1,7 @@
 /*
- * Slots of workers that are programs: this test is that program, too. They
- * share the slots, and the tokens of those that are killed come back, also of
- * those below them, however each has started.
+ * Slots of workers that are programs; the program is this test. The workers
+ * share the slots. The tokens of killed workers and of their descendants,
+ * forked or spawned, come back.
  */
 /* pipe2, kill and setenv are not in C11. */
 #define _GNU_SOURCE
@@ -35,13 +35,13 @@
 #include "wire/wire.h"
 #include "world.h"
 
-/* What a worker is to do. */
+/* The action of a worker. */
 enum plan {
-	PLAN_COUNT, /* fail unless it can have COUNTED slots */
+	PLAN_COUNT, /* fail unless it can take COUNTED slots */
 	PLAN_DIE,   /* take all slots and die */
 	PLAN_HOLD,  /* take all slots and stay */
-	PLAN_SPAWN, /* have a program hold them, and die */
-	PLAN_FORK   /* have a fork hold them, and die */
+	PLAN_SPAWN, /* spawn a worker that takes all, and die */
+	PLAN_FORK   /* fork a worker that takes all, and die */
 };
 
 enum { COUNTED = 4 };
@@ -112,7 +112,7 @@ run_plan(struct fz_engine *engine, enum plan plan)
 
 	if (plan == PLAN_SPAWN || plan == PLAN_FORK)
 		die_above(engine, plan == PLAN_SPAWN);
-	fz_loop_turn(engine->loop, 0, NULL); /* it may have news */
+	fz_loop_turn(engine->loop, 0, NULL); /* handle pending events */
 	n = take_all(engine->slots);
 	if (plan == PLAN_DIE)
 		raise(SIGKILL);
@@ -230,7 +230,7 @@ test_slots_spawned_workers_share_them(void **state)
 	fz_slots_unref(slots);
 }
 
-/* A make whose pipe programs inherit. */
+/* Begin as under make, with a pipe that programs inherit. */
 static void
 begin_make(struct world *w, struct slots_make *m)
 {
@@ -251,7 +251,7 @@ end_make(struct world *w, struct slots_make *m)
 	unsetenv("MAKEFLAGS");
 }
 
-/* The pipe is known to programs by its descriptors, or by a name. */
+/* Programs find the pipe of make by its descriptors or by its name. */
 static void
 test_slots_spawned_workers_share_those_of_make(void **state)
 {
@@ -260,7 +260,7 @@ test_slots_spawned_workers_share_those_of_make(void **state)
 
 	begin_make(w, &m);
 	check_plans(w, NULL);
-	/* What the processes below hold is in the account of this one. */
+	/* The account of this process includes the tokens of those below. */
 	assert_int_equal(atomic_load(&m.slots->first.account->held) +
 			     atomic_load(&fz_account_find(
 				 atomic_load(&m.slots->first.account->shared))
@@ -269,7 +269,7 @@ test_slots_spawned_workers_share_those_of_make(void **state)
 	end_make(w, &m);
 }
 
-/* What os.exit() does under make: the workers still run. */
+/* As os.exit() does under make, while the workers still run. */
 static void
 test_slots_leaving_gives_back_what_programs_hold(void **state)
 {

@@ -29,19 +29,19 @@
 
 enum { ITEMS_MAX = 1000 };
 
-/* A stream of a run's graph, and what it has returned. */
+/* A stream of a run's graph, and its results. */
 struct flow {
 	struct run_test p;
 	struct fz_stream *stream;
 	uint32_t in, last;           /* the input, the value that is kept */
-	uint64_t indexes[ITEMS_MAX]; /* as they were taken */
-	uint64_t numbers[ITEMS_MAX]; /* of each index from 1: the result */
-	enum fz_err_kind kinds[ITEMS_MAX]; /* of each index: of its failure */
+	uint64_t indexes[ITEMS_MAX]; /* in the order of the results */
+	uint64_t numbers[ITEMS_MAX]; /* results by index, which begins with 1 */
+	enum fz_err_kind kinds[ITEMS_MAX]; /* kinds of failures by index */
 	uint32_t ntaken;
 	uint32_t why; /* the last item was skipped */
 };
 
-/* A chain of nodes with these functions, in the two pools in turn. */
+/* A chain of nodes with these functions; they alternate between two pools. */
 static void
 flow_init(struct flow *f, struct world *w, unsigned jobs,
     const enum job *jobs_of, uint32_t n)
@@ -306,7 +306,7 @@ test_stream_a_deadline_fails_it_as_a_whole(void **state)
 	flow_add(&f, 60000);
 	assert_true(flow_takes(&f, 1));
 	assert_int_equal(f.kinds[1], FZ_ERR_TIMEOUT);
-	flow_add(&f, 1); /* is not started any more */
+	flow_add(&f, 1); /* too late to start */
 	assert_true(flow_takes(&f, 2));
 	assert_int_equal(f.kinds[2], FZ_ERR_TIMEOUT);
 	flow_fini(&f);

@@ -94,9 +94,9 @@ write_own(struct fz_arena *arena, uint64_t offset)
 
 	if (p == NULL || fz_arena_held(arena) > 20000)
 		return 255;
-	fz_arena_give_back(arena, offset); /* not ours: nothing happens */
+	fz_arena_give_back(arena, offset); /* the parent's: no effect */
 	memset(p, 'w', 10000);
-	/* Its first extent is at the place of our parent's first. */
+	/* Its offset equals that of the parent's first one, but the slice. */
 	return (at & 0xffffffff) == (offset & 0xffffffff) && at != offset;
 }
 
@@ -140,7 +140,7 @@ test_arena_parent_reads_what_a_child_wrote(void **state)
 
 		assert_int_equal(
 		    in_arena_child(arena, slice, write_own, at), 1);
-		/* With a mapping that stays, or with one that is made for this
+		/* The slice stays mapped, or only the extent is mapped for this
 		 * call. */
 		arena_faults.mmap_max = lens[i];
 		view = fz_arena_map(arena, there + 5000, 5000, NULL);

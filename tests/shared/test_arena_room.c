@@ -22,7 +22,7 @@
 #include "no_memory.h"
 #include "shared/arena.h"
 
-/* Two pages and a bit; the bytes behind it stay as they are. */
+/* A bit more than two pages; the bytes after it must not change. */
 enum { ROOM = 10000 };
 
 static int
@@ -34,7 +34,7 @@ fill_room(struct fz_arena *arena, uint64_t offset)
 		return 255;
 	memset(p, 'w', ROOM);
 	fz_arena_unmap(arena, p, ROOM);
-	return fz_arena_held(arena) == 0; /* it is not ours */
+	return fz_arena_held(arena) == 0; /* the parent owns the extent */
 }
 
 static int
@@ -64,10 +64,10 @@ test_arena_room_that_a_child_writes_belongs_to_its_owner(void **state)
 			assert_int_equal(p[j], 'w');
 			assert_int_equal(q[j], 'q');
 		}
-		fz_arena_drop_slice(arena, slice); /* that was not there */
+		fz_arena_drop_slice(arena, slice); /* it has no memory */
 		assert_int_equal(p[0], 'w');
 	}
-	/* Its owner reads it as any other extent. */
+	/* For its owner, the room is the extent itself. */
 	q = fz_arena_map_room(arena, at, ROOM, NULL);
 	memset(q, 'x', ROOM);
 	assert_int_equal(p[ROOM - 1], 'x');

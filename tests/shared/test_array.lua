@@ -1,4 +1,4 @@
--- test_array.lua - fz.array: elements, slices, what fits, and many processes.
+-- test_array.lua - fz.array: elements, slices, ranges of numbers, and many processes.
 
 local t = ...
 

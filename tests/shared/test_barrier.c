@@ -93,7 +93,7 @@ new_shared(uint32_t parties, bool has_action)
 	return s;
 }
 
-/* Until the outcome is known. Checks for dead members all the time. */
+/* Wait for the outcome. Meanwhile check again and again for dead members. */
 static int
 wait_notified(struct fz_barrier *b, uint32_t self, uint32_t index)
 {
@@ -174,7 +174,7 @@ test_barrier_is_broken_until_it_is_reset(void **state)
 	assert_int_equal(
 	    fz_barrier_arrive(b, self, self, &index), FZ_BARRIER_WAITS);
 	assert_int_equal(
-	    fz_barrier_leave(b, self, self), FZ_WAITER_FAILS); /* out of time */
+	    fz_barrier_leave(b, self, self), FZ_WAITER_FAILS); /* a timeout */
 	assert_int_equal(member_wait(pids[0]), BROKEN);
 	assert_true(fz_barrier_is_broken(b, self));
 	assert_int_equal(
@@ -226,7 +226,7 @@ test_barrier_with_an_action_waits_for_its_end(void **state)
 		assert_int_equal(fz_barrier_arrive(b, self, self, &index),
 		    FZ_BARRIER_INSIDE);
 		assert_int_equal(fz_barrier_finish(b, self, well), well);
-		assert_false(fz_barrier_finish(b, self, true)); /* is over */
+		assert_false(fz_barrier_finish(b, self, true)); /* too late */
 		assert_int_equal(member_wait(pids[0]), well ? INDEX : BROKEN);
 		fz_barrier_reset(b, self);
 	}
@@ -267,13 +267,13 @@ test_barrier_breaks_when_a_member_is_killed(void **state)
 	last = member_start(arrive_and_stay, s);
 	while (fz_barrier_nwaiting(b, self) != 0)
 		usleep(500);
-	member_kill(last); /* it was to run the action */
+	member_kill(last); /* this process had to run the action */
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(member_wait(pids[i]), BROKEN);
 	fz_heap_free(&this_member, &s->head);
 }
 
-/* Two wait; the third is killed at each step. */
+/* Two processes wait, and the third one is killed at each of its steps. */
 static void
 kill_the_third(struct shared *s)
 {

@@ -1,4 +1,4 @@
--- test_barrier.lua - fz.barrier: all go on at once, or all find it broken.
+-- test_barrier.lua - fz.barrier: all waits end together, or all find the barrier broken.
 
 local t = ...
 
@@ -18,12 +18,12 @@ local function outcome(b, timeout)
   return ok and (v or why) or v.message
 end
 
--- A wait that must run out.
+-- A wait that must time out.
 local function runs_out(b, timeout)
   t.equal({ b:wait(timeout) }, { nil, "timeout" })
 end
 
--- n processes that wait once, that do so by now.
+-- Start n processes that wait once. Returns when all of them wait.
 local function waiters(b, n)
   local procs, before = {}, b.n_waiting
   for i = 1, n do
@@ -202,7 +202,7 @@ tests["one that is killed while it waits breaks it"] = function()
   procs = waiters(b, 1)
   procs[1]:kill()
   assert(procs[1]:join(10))
-  broken(b.wait, b) -- nobody else had seen it
+  broken(b.wait, b) -- this wait is the first to notice the death
 end
 
 tests["one that is killed in the action breaks it"] = function()
@@ -212,7 +212,7 @@ tests["one that is killed in the action breaks it"] = function()
   local last <close> = fz.process(outcome, b):start()
   assert(within:wait(10))
   t.equal({ b.n_waiting, b.broken }, { 0, false })
-  local late <close> = fz.process(outcome, b):start() -- of the next round
+  local late <close> = fz.process(outcome, b):start() -- waits for the next round
   t.equal(late:join(0.1), nil)
   last:kill()
   all(procs, BROKEN)

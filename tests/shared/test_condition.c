@@ -79,7 +79,7 @@ struct shared {
 	struct fz_lock lock;
 	uint32_t tickets;
 	_Atomic uint32_t began, woken, notified;
-	_Atomic pid_t pids[4]; /* of those notified last, by their number */
+	_Atomic pid_t pids[4]; /* the last waiters notified, by number % 4 */
 	_Atomic bool inherits;
 };
 
@@ -120,7 +120,7 @@ begin(struct shared *s)
 	return self;
 }
 
-/* Exits with its number among the waiters that were notified. */
+/* In a process: wait, and exit with the number of this notification. */
 static int
 wait_once(void *ctx)
 {
@@ -230,7 +230,7 @@ test_condition_notifies_waiters_in_order_of_arrival(void **state)
 	pid_t pids[6];
 
 	(void)state;
-	s->tickets = UINT32_MAX - 2; /* they start again from 0 meanwhile */
+	s->tickets = UINT32_MAX - 2; /* so that tickets continue with 0 */
 	for (int i = 0; i < 6; i++)
 		pids[i] = start_waiter(s);
 	for (uint32_t i = 0; i < 2; i++) {
@@ -246,7 +246,7 @@ test_condition_notifies_waiters_in_order_of_arrival(void **state)
 	notify(s, FZ_CONDITION_ALL);
 	member_wait(pids[4]);
 	member_wait(pids[5]);
-	notify(s, 7); /* there is no waiter */
+	notify(s, 7); /* no effect without a waiter */
 	fz_heap_free(&this_member, &s->head);
 }
 
@@ -282,17 +282,18 @@ test_condition_passes_on_the_notification_of_a_dead_waiter(void **state)
 	acquire(s);
 	fz_condition_notify(name_of(s), 1);
 	wait_for(&s->woken, 1);
-	member_kill(first); /* it waits for the lock */
+	member_kill(first); /* it was notified and waits for the lock */
 	fz_lock_release(&s->lock);
 	assert_int_equal(member_wait(second), 0);
 	usleep(150000);
-	assert_int_equal(atomic_load(&s->notified), 1); /* handed on once */
+	/* The notification of the dead one went to one other waiter only. */
+	assert_int_equal(atomic_load(&s->notified), 1);
 	notify(s, 1);
 	assert_int_equal(member_wait(third), 1);
 	fz_heap_free(&this_member, &s->head);
 }
 
-/* Until the waiter that was started has begun to wait, or is dead. */
+/* Wait until the waiter that was started has begun to wait, or is dead. */
 static void
 wait_begun(struct shared *s, pid_t pid, uint32_t before)
 {
@@ -327,7 +328,7 @@ test_condition_loses_nothing_after_a_kill_at_each_step_of_a_waiter(void **state)
 		how = member_wait(first);
 		if (atomic_load(&s->notified) > notified &&
 		    atomic_load(&s->pids[notified % 4]) == first) {
-			notified++; /* it may have died then */
+			notified++; /* it died after it had counted itself */
 			notify(s, 1);
 		}
 		assert_int_equal(member_wait(second), notified++);

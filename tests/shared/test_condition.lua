@@ -1,10 +1,11 @@
--- test_condition.lua - fz.condition: who waits is notified, in order, whoever dies.
+-- test_condition.lua - fz.condition: waiters are notified in order, also if processes die.
 
 local t = ...
 
 local tests = {}
 
--- Start f(...) and wait until it waits for `c`: it adds one to `n` under the lock before that.
+-- Start a process that calls f(...), and return when f waits for `c`: just before the wait, the
+-- process adds one to `n` under the lock of `c`.
 local function waiting(c, n, f, ...)
   local before = n.value
   local p = fz.process(function(...)
@@ -18,7 +19,7 @@ local function waiting(c, n, f, ...)
   return p
 end
 
--- A process that waits for `c` once and then says so in the event `done`.
+-- A process that waits for `c` once, and then sets the event `done`.
 local function waiter(c, n, done)
   return waiting(c, n, function()
     local r = { c:wait() }
@@ -201,7 +202,7 @@ tests["a notification is not lost to a waiter that dies when woken"] = function(
   local second <close> = waiter(c, n, done)
   c:acquire()
   c:notify()
-  first:kill() -- it has no lock yet
+  first:kill() -- it was notified, but does not hold the lock yet
   finish(first)
   c:release()
   t.equal(done:wait(10), true)
@@ -380,7 +381,7 @@ tests["waits, notifications, timeouts and kills of eight processes leave none ha
   finish(table.unpack(consumers))
   finish(table.unpack(victims))
   t.equal(made.value, 800)
-  assert(math.abs(taken.value - 800) <= 2) -- who was killed may have taken and not said so
+  assert(math.abs(taken.value - 800) <= 2) -- a killed process may not have counted an item it took
 end
 
 tests["waiting costs no time of the processor"] = function()

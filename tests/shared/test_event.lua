@@ -1,4 +1,4 @@
--- test_event.lua - fz.event: all that wait go on once it is set.
+-- test_event.lua - fz.event: a set event ends all its waits.
 
 local t = ...
 
@@ -29,7 +29,7 @@ tests["wrong arguments raise an error at the caller's line"] = function()
   t.match(t.wrong(function() e.wait(fz.lock()) end), "fzlua.Event expected")
 end
 
--- Processes that wait; `ready` has one more for each that has begun.
+-- Start n processes that wait for `e`. Each of them releases `ready` just before it waits.
 local function waiters(n, e, ready)
   local procs = {}
   for i = 1, n do

@@ -43,7 +43,7 @@ static struct {
 	unsigned
 	    ntimeouts; /* futex waits that slept until their time was over */
 	unsigned nwrites;
-	int write_error; /* of the next one, 0: none */
+	int write_error; /* errno of the next write; 0: it succeeds */
 } calls;
 
 long __real_syscall(long number, ...);
@@ -148,7 +148,7 @@ test_eventcount_notify_without_a_waiter_makes_no_call(void **state)
 	assert_int_equal(calls.nfutexes, 0);
 	fz_eventcount_prepare(&shared->waiters, FZ_EVENTCOUNT_SLEEP);
 	fz_eventcount_notify(&shared->waiters, 1);
-	fz_eventcount_notify(&shared->waiters, 1); /* nobody again */
+	fz_eventcount_notify(&shared->waiters, 1); /* no waiter is left */
 	assert_int_equal(calls.nfutexes, 1);
 	fz_eventcount_rearm(&shared->waiters);
 	fz_eventcount_notify(&shared->waiters, FZ_EVENTCOUNT_ALL);
@@ -181,14 +181,14 @@ test_eventcount_a_sleep_ends_in_time(void **state)
 
 	(void)state;
 	calls.nfutexes = 0;
-	fz_eventcount_commit(&shared->waiters, seq, begin); /* it is over */
+	fz_eventcount_commit(&shared->waiters, seq, begin); /* in the past */
 	assert_int_equal(calls.nfutexes, 0);
 	end = fz_clock_ns();
 	fz_eventcount_commit(&shared->waiters, seq, end + 10 * FZ_CLOCK_MS);
 	assert_true(fz_clock_ns() - end >= 10 * FZ_CLOCK_MS);
 	begin = fz_clock_ns();
 	fz_eventcount_commit(
-	    &shared->waiters, seq, FZ_CLOCK_NEVER); /* to look again */
+	    &shared->waiters, seq, FZ_CLOCK_NEVER); /* returns for a check */
 	end = fz_clock_ns();
 	assert_true(end - begin >= FZ_EVENTCOUNT_CHECK_NS);
 	assert_true(end - begin < 20 * FZ_CLOCK_SECOND);
@@ -258,7 +258,7 @@ test_eventcount_each_change_wakes_one(void **state)
 		finish(pids[i]);
 }
 
-/* A waiter that was woken may be killed before it does anything. */
+/* A waiter may be killed after it was woken and before it takes a token. */
 static void
 test_eventcount_a_wake_up_survives_a_dead_waiter(void **state)
 {
@@ -369,7 +369,7 @@ test_lock_of_a_dead_holder_is_abandoned(void **state)
 	assert_int_equal(shared->bad, 0);
 }
 
-/* As soon as it can, and whoever had it before. */
+/* Acquire the lock again and again, also from a dead process. */
 static void
 user(void)
 {
@@ -382,7 +382,7 @@ user(void)
 			nap(50);
 			continue;
 		}
-		/* A dead process may have been inside or not. */
+		/* Check that no other process has the lock. */
 		atomic_store(&shared->member, self);
 		for (volatile int k = 0; k < 1000; k++)
 			continue;

@@ -32,7 +32,7 @@ teardown(void **state)
 	return 0;
 }
 
-/* Everything the header promises of the list. */
+/* Check all invariants of the list that extent.h names. */
 static void
 assert_sound(void)
 {
@@ -76,9 +76,9 @@ test_extent_warm_memory_is_used_again(void **state)
 	assert_int_equal(c, 1110);
 	assert_int_equal(fz_extent_give(&book, a, FZ_EXTENT_WARM), 100);
 	assert_int_equal(fz_extent_give(&book, c, FZ_EXTENT_WARM), 40);
-	assert_int_equal(take(30, false), c); /* the smallest that has it */
+	assert_int_equal(take(30, false), c); /* the smallest that suffices */
 	assert_int_equal(take(50, false), a);
-	assert_int_equal(take(100, true), c + 30); /* warm and cold ones */
+	assert_int_equal(take(100, true), c + 30); /* warm and cold bytes */
 }
 
 static void

@@ -1,10 +1,10 @@
--- test_handle.lua - handles of what processes share: how they cross, and how long it lives.
+-- test_handle.lua - handles of shared objects: how they are sent, and when the object is freed.
 
 local t = ...
 
 local tests = {}
 
--- One of each, and how to tell that another handle is of the same thing.
+-- An object of each type.
 local function one_of_each()
   return {
     fz.value("i", 1), fz.array("i", 3), fz.lock(), fz.rlock(), fz.semaphore(2), fz.event(),
@@ -12,8 +12,8 @@ local function one_of_each()
   }
 end
 
--- Bytes of memory that the shared heap of this process have, or that it has touched of them where
--- the file behind a mapping may not be looked at. No descriptor of it is open.
+-- The memory of the shared heap of this process, in bytes. If the file of a mapping cannot be read,
+-- it is the memory that this process has touched. No descriptor of that file is open.
 local function shared_bytes()
   local pipe <close> = assert(io.popen(
     "for f in /proc/$PPID/map_files/*; do case $(readlink $f) in *fzlua-heap*) "
@@ -72,7 +72,7 @@ tests["the bytes of a handle are no value for fz.unpack, whatever is allowed"] =
   local v = fz.value("i", 7)
   local tag = fz.pack(io.stdout)
   local at
-  for i = 1, #tag do -- the file's number is the last byte that matters: 3 is a handle
+  for i = 1, #tag do -- one byte is the number of the standard file; 3 there means a handle
     local bytes = tag:sub(1, i - 1) .. "\3" .. tag:sub(i + 1) .. ("\0"):rep(32)
     for _, options in ipairs { {}, { functions = true } } do
       local ok, e = pcall(fz.unpack, bytes, options)
@@ -198,7 +198,8 @@ tests["many short-lived makers do not use up memory"] = function()
   assert(shared_bytes() < before + (300 << 20))
 end
 
--- How much shared memory that adds, behind some rounds that make what is kept anyway.
+-- The shared memory that `rounds` calls of f add, after 100 calls that make what is kept in any
+-- case.
 local function growth(rounds, f)
   for i = 1, 100 do f(i) end
   local before = shared_bytes()
@@ -241,7 +242,7 @@ tests["a queue stays usable after its creator has dropped or closed it"] = funct
     t.equal(q:get(20), 1)
     out:put "had it"
     mine:get(20)
-    for i = 1, 5000 do q:put { i } end -- its maker has dropped it
+    for i = 1, 5000 do q:put { i } end -- the process that made q has no handle any more
     for i = 1, 5000 do t.equal(q:get(20), { i }) end
     t.equal({ q:size(), q:try_get() }, { 0, false })
     for _ = 1, 5001 do q:task_done() end
@@ -276,14 +277,14 @@ tests["what a dropped pipe has carried is given back"] = function()
     b:close()
     if i % 20 == 0 then collectgarbage() end
   end
-  -- Each keeps 64 KiB; what they have carried would be twice that and more.
+  -- Each pipe keeps 64 KiB. The bytes that it has carried are more than twice that.
   local bytes = shared_bytes() - before
   assert(bytes < 10 << 20, bytes)
 end
 
 tests["a huge one that there is no memory for raises"] = function()
   local file <close> = assert(io.open "/proc/meminfo")
-  -- All there is: other processes may free some meanwhile.
+  -- All memory of the machine, because other processes may free some at any time.
   local kib = math.tointeger(file:read("a"):match "MemTotal:%s*(%d+)")
   local e = t.fails("memory", fz.array, "b", kib * 1024)
   t.match(e.message, "not enough memory for a shared object")
@@ -350,7 +351,7 @@ tests["Ctrl-C ends a wait and leaves the object whole"] = function()
         v:with(function()
           lock:acquire()
           inside.value = 1
-          -- os.execute ignores Ctrl-C: not before the other one has left it.
+          -- Wait until the other process has left os.execute(), which ignores SIGINT.
           while outside.value == 0 do os.execute "sleep 0.01" end
           os.execute(("until grep -q ^State:.S /proc/%d/status; do sleep 0.01; done; "
             .. "sleep 0.05; kill -INT %d"):format(pid, pid))
@@ -368,7 +369,7 @@ tests["Ctrl-C ends a wait and leaves the object whole"] = function()
       assert(lock:acquire(0) and q:get() == 1 and event:wait(0))
       print(ok, e.kind, v:add(1))
     ]])
-    -- Where the tests run in the background of a shell, SIGINT is ignored.
+    -- Without env, SIGINT would be ignored if the tests run in the background of a shell.
     local out, err, status = t.shell("env --default-signal=INT \"$FZLUA\" " .. script)
     t.equal({ err, status, out }, { "", 0, "false\tinterrupted\t1\n" })
   end

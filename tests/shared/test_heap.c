@@ -42,8 +42,8 @@ test_heap_any_call_may_fail(void **state)
 			assert_int_equal(count_fds(), nfds + 2);
 			break;
 		}
-		/* Another call is possible with less memory, or at another
-		 * place. */
+		/* The heap may be smaller or at another address, so that this
+		 * call succeeds. */
 		if (object != NULL)
 			fz_heap_free(&this_member, object);
 		else
@@ -79,7 +79,7 @@ test_heap_a_child_of_a_process_without_a_heap_creates_none(void **state)
 	heap_faults_end();
 	kill_member(start_reporting_member(refused_child, 0));
 	assert_int_equal(report->bad, 0);
-	assert_int_equal(fz_heap_open(NULL), 0); /* now it can */
+	assert_int_equal(fz_heap_open(NULL), 0); /* succeeds without faults */
 }
 
 static void
@@ -110,7 +110,7 @@ small_child(uint64_t arg)
 	if (setrlimit(RLIMIT_AS, &limit) != 0 ||
 	    fz_heap_join(&this_member, &err) == 0)
 		_exit(1);
-	if (heap->size > arg / 4) /* the script needs some, too */
+	if (heap->size > arg / 4) /* leaves addresses for the script */
 		_exit(2);
 	while (n < 8192 && (blocks[n] = fz_heap_alloc(join(), 1, &err)) != NULL)
 		n++;
@@ -135,7 +135,7 @@ test_heap_is_smaller_if_address_space_is_limited(void **state)
 
 	(void)state;
 	if (UNDER_ASAN)
-		skip(); /* it needs the addresses */
+		skip(); /* the sanitizer needs more addresses than that */
 	pid = start_member(small_child, (uint64_t)400 << 20);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
@@ -166,7 +166,7 @@ test_heap_objects_are_found_by_name(void **state)
 		fz_heap_free(&this_member, o);
 		assert_null(fz_heap_find(name, generation, TYPE));
 		o = fz_heap_new(&this_member, TYPE, sizes[i], NULL);
-		assert_int_equal(fz_heap_name(o), name); /* used again */
+		assert_int_equal(fz_heap_name(o), name); /* reused */
 		assert_int_not_equal(o->generation, generation);
 		assert_null(fz_heap_find(name, generation, TYPE));
 		fz_heap_free(&this_member, o);
@@ -187,7 +187,7 @@ test_heap_small_objects_are_freed_with_their_block(void **state)
 	assert_int_equal(fz_heap_used(), 4 * FZ_HEAP_BLOCK);
 	for (int i = 0; i < 1000; i++)
 		fz_heap_free(&this_member, objects[i]);
-	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK); /* the last */
+	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK); /* one is kept */
 	for (int i = 0; i < 256; i++)
 		objects[i] = fz_heap_new(&this_member, TYPE, 100, NULL);
 	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK);
@@ -223,10 +223,10 @@ test_heap_a_small_object_is_freed_with_its_blocks(void **state)
 	fz_heap_set_owner(blocks, other);
 	fz_heap_free(&this_member, o);
 	assert_int_equal(
-	    fz_heap_used(), (1 << 20) + FZ_HEAP_BLOCK); /* the small objects */
+	    fz_heap_used(), (1 << 20) + FZ_HEAP_BLOCK); /* and `other` */
 	assert_ptr_equal(
 	    fz_heap_find(fz_heap_name(other), other->generation, TYPE), other);
-	/* The next one there owns none. */
+	/* The next object at the same place owns no blocks. */
 	o = fz_heap_new(&this_member, TYPE, 256, NULL);
 	assert_int_equal(fz_heap_name(o), name);
 	assert_int_equal(o->owns, 0);

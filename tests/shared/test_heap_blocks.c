@@ -1,5 +1,5 @@
 /*
- * Blocks of the shared heap: how large, where, and with memory.
+ * Blocks of the shared heap: their sizes, their places, and their memory.
  *
  * wrap: memfd_create eventfd mmap madvise pthread_mutexattr_init
  * wrap: pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock
@@ -72,7 +72,7 @@ test_heap_blocks_keep_their_memory_for_a_while(void **state)
 	fz_heap_give_back(blocks);
 	much = fz_heap_alloc(join(), (size_t)300 << 20, NULL);
 	assert_non_null(much);
-	fz_heap_give_back(much); /* too much to keep */
+	fz_heap_give_back(much); /* too large to stay reserved */
 	reserves = heap_faults.reserves;
 	blocks = fz_heap_alloc(join(), 1 << 20, NULL);
 	assert_true(heap_faults.reserves > reserves);
@@ -111,7 +111,7 @@ test_heap_allocates_the_first_free_block(void **state)
 	assert_ptr_equal(fz_heap_alloc(join(), 1, NULL), blocks[FIRST]);
 }
 
-/* The search does not walk over what is in use. */
+/* The search for a free block does not visit blocks in use. */
 static void
 test_heap_allocates_as_fast_with_many_blocks_in_use(void **state)
 {
@@ -127,7 +127,7 @@ test_heap_allocates_as_fast_with_many_blocks_in_use(void **state)
 	rounds = (uint32_t)(UINT64_C(20000000000) / many);
 	assert_int_equal(
 	    fz_heap_reserve(heap->owners, (many + 2) * sizeof(uint64_t)), 0);
-	for (uint32_t i = 0; i < many; i++) /* without memory of their own */
+	for (uint32_t i = 0; i < many; i++) /* in use, but without memory */
 		atomic_store(&heap->owners[i], owner_word(join(), 1));
 	atomic_store(&heap_head()->top, many);
 	fz_heap_give_back(fz_heap_alloc(join(), 1, NULL));
@@ -135,11 +135,11 @@ test_heap_allocates_as_fast_with_many_blocks_in_use(void **state)
 	for (uint32_t i = 0; i < rounds; i++)
 		fz_heap_give_back(fz_heap_alloc(join(), 1, NULL));
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
-	/* Twenty billion steps of a walk take longer. */
+	/* Searches that visit all blocks take 20 billion steps, and longer. */
 	assert_true(after.tv_sec - before.tv_sec < 5);
 }
 
-/* It must not count as having memory after that. */
+/* If memory is missing for a block, the block does not count as reserved. */
 static void
 test_heap_a_block_without_memory_is_unused(void **state)
 {
@@ -148,7 +148,7 @@ test_heap_a_block_without_memory_is_unused(void **state)
 
 	(void)state;
 	fz_heap_give_back(
-	    fz_heap_alloc(join(), 1, NULL)); /* the words have some */
+	    fz_heap_alloc(join(), 1, NULL)); /* reserves the owner words */
 	fz_heap_alloc(join(), 1, NULL);
 	for (unsigned n = 1; n <= 2; n++) {
 		struct fz_err err = { 0 };

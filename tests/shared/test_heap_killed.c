@@ -1,5 +1,6 @@
 /*
- * What members of the shared heap leave that are killed at any moment.
+ * Members of the shared heap are killed at any moment: the memory that they
+ * leave is freed.
  *
  * wrap: memfd_create eventfd mmap madvise pthread_mutexattr_init
  * wrap: pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock
@@ -24,7 +25,7 @@
 #include "this_member.h"
 #include "shared/heap_state.h"
 
-/* What a child makes: one of each kind, sent or not. */
+/* A child makes an object of each size, and sends them or not. */
 static void
 making_child(uint64_t sent)
 {
@@ -62,7 +63,8 @@ test_heap_keeps_what_a_dead_member_had_sent(void **state)
 	kill_member(pid);
 	heap_test_nap(200);
 	fz_heap_reclaim();
-	assert_non_null(find_reported(report->number)); /* for its children */
+	/* A dead member's objects stay for a time, for its children. */
+	assert_non_null(find_reported(report->number));
 	await_used(0);
 	assert_null(find_reported(report->number));
 	assert_null(find_reported(report->other));
@@ -72,7 +74,7 @@ test_heap_keeps_what_a_dead_member_had_sent(void **state)
 	assert_non_null(find_reported(report->other));
 }
 
-/* Killed at the first store of fz_heap_free(&this_member, ). */
+/* The child is killed at the first store of fz_heap_free(). */
 static void
 freeing_child(uint64_t arg)
 {
@@ -145,13 +147,13 @@ is_all(const unsigned char *at, size_t n, unsigned char c)
 	return at[0] == c && memcmp(at, at + 1, n - 1) == 0;
 }
 
-/* Takes and gives blocks at random; no other process writes to its own. */
+/* Allocate and free blocks at random; no other process may write to them. */
 static void
 busy_child(uint64_t seed)
 {
 	unsigned char mark = (unsigned char)(seed % 255 + 1);
 	uint64_t x = seed * 2654435761u + 1;
-	/* Small, or in a block. */
+	/* A small object, or one with blocks of its own. */
 	struct fz_object *own =
 	    fz_heap_new(&this_member, TYPE, seed % 2 ? 1000 : 200, NULL);
 
@@ -190,7 +192,7 @@ busy_child(uint64_t seed)
 	}
 }
 
-/* fz_heap_used() does not know of what was freed when one was killed. */
+/* Whether all blocks are free; fz_heap_used() may be wrong after a kill. */
 static bool
 all_free(void)
 {

@@ -72,7 +72,7 @@ quiet_child(uint64_t arg)
 	report->number = fz_heap_self(&this_member) != 0 ? 2 : object != NULL;
 }
 
-/* What is true for this process while such a child lives. */
+/* fz_heap_is_alone() and _is_only() while a child with quiet objects lives. */
 static void
 see_beside(uint64_t arg, uint32_t self, bool *alone, bool *only)
 {
@@ -85,7 +85,7 @@ see_beside(uint64_t arg, uint32_t self, bool *alone, bool *only)
 	assert_int_equal(report->number, 1 + arg);
 }
 
-/* A deadlock is found beside one that cannot have a handle. */
+/* A process that cannot have a handle does not hide a deadlock. */
 static void
 test_heap_one_with_quiet_objects_does_not_share(void **state)
 {
@@ -102,7 +102,7 @@ test_heap_one_with_quiet_objects_does_not_share(void **state)
 	assert_false(fz_heap_is_only(self));
 }
 
-/* It keeps its place and its block when it joins. */
+/* When the process joins, it keeps its place and its block. */
 static void
 test_heap_a_quiet_one_joins_later(void **state)
 {
@@ -124,7 +124,7 @@ test_heap_a_quiet_one_joins_later(void **state)
 	fz_heap_acquire(&this_member);
 	one = fz_heap_new_quiet(&this_member, 7, sizeof(*one), NULL);
 	assert_non_null(one);
-	fz_heap_release(&this_member); /* its lock is not left behind */
+	fz_heap_release(&this_member); /* also ends the lock of its place */
 	assert_int_equal(fz_heap_wake_fd(), -1);
 	fz_heap_acquire(&this_member);
 }
@@ -141,7 +141,7 @@ test_heap_a_place_is_used_again_after_a_second(void **state)
 	first = (uint32_t)report->number;
 	place = fz_heap_place(first);
 	kill_member(
-	    start_reporting_member(joining_child, 0)); /* notes the death */
+	    start_reporting_member(joining_child, 0)); /* notices the death */
 	assert_int_not_equal(fz_heap_place((uint32_t)report->number), place);
 	heap_test_nap(1100);
 	pid = start_reporting_member(joining_child, 0);
@@ -165,7 +165,7 @@ dying_child(uint64_t arg)
 	report->number = arg;
 }
 
-/* Held locks, half a place, a block that is claimed, ... */
+/* The dead process held a lock, had half a place, had claimed a block, ... */
 static void
 test_heap_a_death_while_joining_or_allocating_blocks_no_other(void **state)
 {
@@ -233,7 +233,8 @@ test_heap_a_member_outlives_the_thread_that_joined(void **state)
 	child = (uint32_t)report->number;
 	assert_int_equal(report->bad, 0);
 	assert_int_not_equal(child, fz_heap_self(&this_member));
-	for (int i = 0; i < 30; i++) { /* more than a second after its end */
+	/* For more than a second after the end of the thread that joined. */
+	for (int i = 0; i < 30; i++) {
 		assert_true(fz_heap_alive(child));
 		fz_heap_reclaim();
 		heap_test_nap(50);
@@ -247,7 +248,7 @@ test_heap_a_member_outlives_the_thread_that_joined(void **state)
 	await_used(0);
 }
 
-/* teardown() sees that the region is gone. */
+/* teardown() checks that the region was unmapped. */
 static void
 test_heap_ends_after_the_thread_that_joined(void **state)
 {
@@ -281,7 +282,7 @@ test_heap_stays_while_the_thread_that_joined_lives(void **state)
 	fz_heap_release(&this_member); /* its lock must stay mapped */
 	assert_int_not_equal(fz_heap_wake_fd(), -1);
 	fz_heap_acquire(&this_member);
-	/* Another member, because this thread cannot have that lock. */
+	/* It is another member, because another thread has the old lock. */
 	assert_int_not_equal(join(), 0);
 	assert_int_not_equal(join(), self);
 	assert_false(fz_heap_alive(self));
@@ -304,7 +305,7 @@ test_heap_has_room_for_4096(void **state)
 
 	(void)state;
 	for (int i = 1; i < FZ_HEAP_MEMBERS; i++) {
-		forget_this_member(); /* it is alive all the same */
+		forget_this_member(); /* the member stays alive */
 		assert_int_not_equal(join(), 0);
 	}
 	assert_int_equal(fz_heap_nplaces(), FZ_HEAP_MEMBERS);

@@ -257,14 +257,14 @@ take_and_release(void *ctx)
 	enum fz_lock_state how = (enum fz_lock_state)take_it(ctx);
 
 	fz_eventcount_prepare(
-	    &s->lock.waiters, FZ_EVENTCOUNT_SLEEP); /* somebody waits */
+	    &s->lock.waiters, FZ_EVENTCOUNT_SLEEP); /* as if one waited */
 	fz_lock_release(&s->lock);
 	return (int)how;
 }
 
 /*
- * A process that takes the lock over from a dead one, and is killed at some
- * step as well.
+ * A process recovers the lock of a dead process, and is itself killed at some
+ * step of that.
  */
 static void
 test_lock_can_be_recovered_after_a_kill_at_each_step_of_a_recovery(void **state)

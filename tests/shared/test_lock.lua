@@ -1,4 +1,4 @@
--- test_lock.lua - fz.lock, fz.rlock: one at a time, whoever dies; what is let go, and when.
+-- test_lock.lua - fz.lock, fz.rlock: one holder at a time, also if processes die; releases.
 
 local t = ...
 
@@ -6,7 +6,7 @@ local tests = {}
 
 local MAKERS = { lock = fz.lock, rlock = fz.rlock }
 
--- A test of both kinds.
+-- Define a test for both kinds of locks.
 local function both(name, f)
   for kind, make in pairs(MAKERS) do
     tests[("%s (%s)"):format(name, kind)] = function() f(make(), kind) end
@@ -157,7 +157,7 @@ both("a guard: until the scope ends, by an error too, or it is released", functi
   do
     local guard <close> = lock:guard()
     guard:release()
-    lock:acquire() -- not the guard's
+    lock:acquire() -- the end of the guard does not release this
   end
   assert(not is_free(lock))
   lock:release()
@@ -271,7 +271,7 @@ both("Ctrl-C ends a wait", function(_, kind)
 end)
 
 both("in messages: arguments, results, tables, upvalues, stages", function(lock)
-  local pool <close> = fz.pool(2) -- forked before some of them are made
+  local pool <close> = fz.pool(2) -- its workers start before the lock `late` is made
   pool:apply(function() end)
   local late = fz.rlock()
   for _, l in ipairs { lock, late } do
@@ -311,7 +311,7 @@ end)
 
 both("eight that hurry, wait, give up and are killed: one at a time", function(lock, kind)
   local file = t.file ""
-  -- A number in a file: it is lost where two change it at once.
+  -- Count in a file: if two processes do so at the same time, a count is lost.
   local function count()
     local f <close> = assert(io.open(file, "r+"))
     local n = f:read "n" or 0
@@ -363,7 +363,7 @@ tests["locks that were collected cost nothing"] = function()
   make()
   local before = shared()
   for _ = 1, 50 do make() end
-  assert(shared() - before < 2048) -- one round are 250 KiB
+  assert(shared() - before < 2048) -- one call of make() takes 250 KiB
 end
 
 return tests

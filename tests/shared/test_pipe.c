@@ -65,7 +65,7 @@ teardown(void **state)
 	return members_teardown(state);
 }
 
-/* A pipe of which this process has a handle for each end. */
+/* A pipe; this process has a handle for each end. */
 static struct fz_pipe *
 new_pipe(void)
 {
@@ -78,7 +78,7 @@ new_pipe(void)
 	return pipe;
 }
 
-/* With the handles of the ends that are open still. */
+/* Free a pipe, and close the handles of the ends that are still open. */
 static void
 free_pipe(struct fz_pipe *pipe, bool open0, bool open1)
 {
@@ -91,7 +91,7 @@ free_pipe(struct fz_pipe *pipe, bool open0, bool open1)
 	fz_heap_free(&this_member, &pipe->object);
 }
 
-/* Whether a receiver at part 0 finds the other end over. */
+/* Whether a receiver at end 0 finds that the other end was closed. */
 static bool
 has_ended(struct fz_pipe *pipe)
 {
@@ -100,14 +100,14 @@ has_ended(struct fz_pipe *pipe)
 	return fz_pipe_has_ended(&r, true);
 }
 
-/* Count a child that is forked next. */
+/* Count a child before it is forked. */
 static void
 count_child(void)
 {
 	fz_children_add(&children, ANY_PID);
 }
 
-static _Atomic int *ready; /* in the heap: the child is where it waits */
+static _Atomic int *ready; /* in the heap; 1: the child waits */
 
 static _Noreturn void
 live_on(void)
@@ -117,7 +117,7 @@ live_on(void)
 		pause();
 }
 
-/* Register as a child of fz_proc_fork() does, and live on. */
+/* Register as a child of fz_proc_fork() does, and wait until killed. */
 static int
 live(void *ctx)
 {
@@ -161,7 +161,7 @@ test_pipe_end_is_closed_with_its_last_handle(void **state)
 	assert_false(has_ended(pipe));
 	assert_true(fz_pipe_is_connected(&pipes, pipe, 0));
 	fz_pipe_close(&pipes, pipe, 1);
-	/* Without `late` only once after a process has closed it. */
+	/* Without `late` the end is checked once after a process closed it. */
 	assert_true(fz_pipe_has_ended(&r, false));
 	assert_false(fz_pipe_has_ended(&r, false));
 	assert_true(fz_pipe_has_ended(&r, true));
@@ -196,7 +196,7 @@ test_pipe_end_is_open_while_a_child_holds_it(void **state)
 	free_pipe(pipe, true, false);
 }
 
-/* A child that is given an end uses it; the parent merely holds it. */
+/* An end that was given to a child is closed when the child ends. */
 static void
 test_pipe_end_that_was_given_is_closed_with_the_child(void **state)
 {
@@ -215,7 +215,7 @@ test_pipe_end_that_was_given_is_closed_with_the_child(void **state)
 	assert_false(fz_pipe_give_none(&pipes));
 }
 
-/* A child that was given nothing uses nothing. */
+/* A child that was given no end does not count as its user. */
 static void
 test_pipe_end_is_given_to_one_child_only(void **state)
 {
@@ -283,7 +283,7 @@ register_and_exit(void *ctx)
 }
 
 /*
- * One process registers and the other does not; the wait is for the other one.
+ * Of two children one registers. The end of the pipe waits for the other one.
  */
 static void
 test_pipe_counts_the_children_that_register(void **state)
@@ -327,7 +327,7 @@ test_pipe_child_of_the_host_registers_when_it_uses_one(void **state)
 	free_pipe(pipe, true, true);
 }
 
-/* It may be a member already, because it has used another object. */
+/* Use the pipe in a child that is a member, because of another object. */
 static int
 join_and_use_pipe(void *ctx)
 {
@@ -374,12 +374,12 @@ test_pipe_end_in_a_message_is_open(void **state)
 	(void)state;
 	fz_pipe_count_sent(pipe, 1, 1);
 	fz_pipe_close(&pipes, pipe, 1);
-	count_child(); /* it may read it */
+	count_child(); /* the child may receive the handle */
 	assert_false(has_ended(pipe));
 	now_ns += 100 * FZ_CLOCK_SECOND;
 	assert_false(has_ended(pipe));
 	fz_children_drop(&children, ANY_PID);
-	is_child = true; /* the parent may read it */
+	is_child = true; /* the parent may receive the handle */
 	now_ns += 100 * FZ_CLOCK_SECOND;
 	assert_false(has_ended(pipe));
 	fz_pipe_count_sent(pipe, 1, -1);
@@ -397,7 +397,7 @@ test_pipe_end_in_a_message_is_lost_if_no_other_process_lives(void **state)
 	fz_pipe_close(&pipes, pipe, 1);
 	assert_false(has_ended(pipe));
 	now_ns += FZ_CLOCK_SECOND / 2;
-	fz_pipe_count_sent(pipe, 1, 1); /* from now on it is another one */
+	fz_pipe_count_sent(pipe, 1, 1); /* a second message with a handle */
 	assert_false(has_ended(pipe));
 	now_ns += FZ_CLOCK_SECOND / 2;
 	assert_false(has_ended(pipe));

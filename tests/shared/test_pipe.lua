@@ -1,4 +1,4 @@
--- Pipes: two ends, each sends what the other receives, and how one of them ends.
+-- Pipes: each of two ends receives what the other one sends, until that is closed.
 
 local t = ...
 
@@ -202,7 +202,7 @@ return {
       p:join()
     end
     t.equal({ a:recv(20) }, { [2] = "closed" })
-    q:put(b) -- nobody reads it
+    q:put(b) -- no process takes this handle out of the queue
     t.equal({ a:recv(0.1) }, { [2] = "timeout" })
     t.equal({ a:recv(20) }, { [2] = "closed" })
   end,

@@ -1,5 +1,5 @@
 /*
- * A queue in shared memory: what goes in comes out, and its memory goes back.
+ * A queue in shared memory: items arrive, and their memory is freed.
  */
 /* kill and fork are not in C11. */
 #define _GNU_SOURCE
@@ -56,7 +56,7 @@ test_queue_gives_its_memory_back(void **state)
 		box_put_big(box, 2, 1000000);
 	while (box_take(box, NULL) != 0)
 		continue;
-	/* The segment in use. */
+	/* Only the last segment is still in use. */
 	assert_int_equal(fz_heap_used() - before, FZ_HEAP_BLOCK);
 	fz_queue_compact(&box->queue, box_self());
 	assert_int_equal(fz_heap_used(), before);
@@ -79,11 +79,11 @@ test_queue_works_after_a_compaction(void **state)
 		for (unsigned i = 1; i <= 5; i++)
 			box_put(box, i, lens[round % 3]);
 		fz_queue_compact(
-		    &box->queue, box_self()); /* not an empty one */
+		    &box->queue, box_self()); /* the queue is not empty */
 		for (unsigned i = 1; i <= 4; i++)
 			assert_int_equal(box_take(box, NULL), i);
 		fz_queue_compact(&box->queue, box_self());
-		pid = fork(); /* another process finds its new place */
+		pid = fork(); /* another process finds the moved item */
 		if (pid == 0)
 			_exit(box_take(box, NULL) == 5 ? 0 : 1);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -93,7 +93,7 @@ test_queue_works_after_a_compaction(void **state)
 		assert_int_equal(fz_queue_size(&box->queue), 0);
 		assert_false(fz_queue_is_ready(&box->queue));
 	}
-	/* An item that was taken is unfinished nevertheless. */
+	/* Items that were taken are unfinished until task_done(). */
 	assert_false(fz_queue_all_done(&box->queue, true));
 	for (int i = 0; i < 3 * 4; i++)
 		assert_true(fz_queue_task_done(&box->queue, box_self()));
@@ -104,7 +104,7 @@ test_queue_works_after_a_compaction(void **state)
 	assert_int_equal(fz_heap_used(), before);
 }
 
-/* A segment whose writer was killed after the link, before the tail moved. */
+/* A writer was killed after it linked a segment, before it moved the tail. */
 static void
 test_queue_frees_a_linked_segment(void **state)
 {
@@ -130,7 +130,7 @@ test_queue_frees_a_linked_segment(void **state)
 	fz_heap_free(&this_member, &box->object);
 }
 
-/* The reader of the last item frees it, or the process that closes it. */
+/* The memory is freed with the last item, or when the queue is closed. */
 static void
 test_queue_frees_its_memory_when_closed(void **state)
 {
@@ -224,7 +224,7 @@ test_queue_refuses_items_when_closed(void **state)
 	fz_heap_free(&this_member, &box->object);
 }
 
-/* The holder lives and does not go on: calls return all the same. */
+/* The holder lives, but does not continue: other calls still return. */
 static void
 test_queue_reports_a_lock_that_stays_held(void **state)
 {
@@ -272,14 +272,14 @@ test_queue_items_taken_are_unfinished(void **state)
 	 * searched for. */
 	assert_false(fz_queue_all_done(&box->queue, false));
 	assert_true(fz_queue_all_done(&box->queue, true));
-	/* The child may have passed its items on. */
+	/* Another process may have got the items of the child: it can count. */
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
 	assert_false(fz_queue_task_done(&box->queue, box_self()));
 	fz_heap_free(&this_member, &box->object);
 }
 
-/* More than are counted in place. */
+/* More processes than have a count of their own in the object. */
 static void
 test_queue_items_taken_by_many_are_unfinished(void **state)
 {
@@ -294,7 +294,7 @@ test_queue_items_taken_by_many_are_unfinished(void **state)
 	assert_int_equal(fz_heap_used(), before + FZ_HEAP_BLOCK);
 	box_put(box, 1, 10);
 	assert_int_equal(box_take(box, NULL), 1);
-	assert_true(fz_queue_task_done(&box->queue, box_self())); /* its own */
+	assert_true(fz_queue_task_done(&box->queue, box_self())); /* item 1 */
 	box_end_takers(pids, FZ_UNFINISHED_FEW);
 	assert_false(fz_queue_all_done(&box->queue, true));
 	box_end_takers(pids + FZ_UNFINISHED_FEW, N - FZ_UNFINISHED_FEW);

@@ -1,4 +1,4 @@
--- Queues: what is put in one process comes out in another, in order, each item once.
+-- Queues: an item that one process puts is taken by another one, in order and once.
 
 local t = ...
 
@@ -150,7 +150,7 @@ return {
     t.equal(made:get(20), "made later")
     t.equal(p:result(20) == made, true)
     p:join()
-    made:put(1) -- its maker is gone
+    made:put(1) -- the process that made this queue has ended
     t.equal(made:get(), 1)
   end,
 
@@ -243,7 +243,7 @@ return {
       local q, full = fz.queue(), fz.queue(1)
       full:put(1)
       local which = ...
-      local other = fz.process(fz.sleep, 60) -- which could end the wait: it is no deadlock
+      local other = fz.process(fz.sleep, 60) -- could end the wait: without it, it is a deadlock
       other.daemon = true
       other:start()
       ready()
@@ -288,7 +288,7 @@ return {
         q:try_get()
       end
     end):start()
-    for _ = 1, 30 do -- it is stopped with one of the locks, or with none
+    for _ = 1, 30 do -- the process may be stopped while it holds a lock of the queue
       os.execute(("kill -STOP %d"):format(p.pid))
       t.until_true(function()
         local file <close> = assert(io.open(("/proc/%d/stat"):format(p.pid)))
@@ -301,7 +301,7 @@ return {
       end
       q:size()
       assert(fz.now() - before < 10, "it waits")
-      -- Before the process goes on: it may put faster than items are taken here.
+      -- Take most items before the process continues, because it may put faster than it takes.
       while q:size() > 100 and q:try_get() do end
       os.execute(("kill -CONT %d"):format(p.pid))
     end

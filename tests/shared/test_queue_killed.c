@@ -1,6 +1,6 @@
 /*
- * A queue in shared memory, and processes that are killed at each instruction
- * of what they do to it: one steps them by ptrace.
+ * A queue in shared memory. Processes that use it are killed at each of their
+ * instructions, which ptrace counts.
  */
 /* ptrace and nanosleep are not in C11. */
 #define _GNU_SOURCE
@@ -24,8 +24,8 @@
 #include "shared/queue.h"
 
 /*
- * Instrumented code has many more instructions: not each of them there, and
- * each of all only with FZLUA_LONG in the environment.
+ * Kill after every STRIDE-th instruction; instrumented code has many more of
+ * them. With FZLUA_LONG in the environment, kill after each one.
  */
 #if UNDER_ASAN || defined(FZ_COVERAGE)
 enum { STRIDE = 61 };
@@ -83,8 +83,8 @@ take_and_say_done(struct box *box)
 }
 
 /*
- * Have a child do `act` and kill it after `n` instructions. False if it had
- * done all before.
+ * Run `act` in a child, and kill it after `n` instructions. Returns false if
+ * the child has ended before.
  */
 static bool
 kill_after(struct box *box, void (*act)(struct box *), unsigned long n)
@@ -103,7 +103,7 @@ kill_after(struct box *box, void (*act)(struct box *), unsigned long n)
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	if (WIFEXITED(status))
-		skip(); /* it may not be traced here */
+		skip(); /* tracing is not allowed here */
 	while (n-- > 0) {
 		assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -117,9 +117,10 @@ kill_after(struct box *box, void (*act)(struct box *), unsigned long n)
 }
 
 /*
- * Kill it after each instruction. Before, there are `n` items of `len` bytes;
- * then one more is put, and all are read. `fewer`: the first may be lost;
- * otherwise there may be a 200 behind them.
+ * Kill a process that does `act` after each of its instructions. The queue has
+ * `n` items of `len` bytes before; afterwards one more is put, and all are
+ * taken. If `fewer`, the first item may be lost; otherwise `act` may have put
+ * item 200.
  */
 static void
 walk(void (*act)(struct box *), unsigned n, size_t len, bool fewer)
@@ -153,7 +154,7 @@ walk(void (*act)(struct box *), unsigned n, size_t len, bool fewer)
 		}
 		assert_int_equal(number, 0);
 		assert_int_equal(fz_queue_size(&box->queue), 0);
-		/* Only we have taken something and not said that it is done. */
+		/* Only this process has unfinished items. */
 		while (fz_queue_task_done(&box->queue, box_self()))
 			continue;
 		assert_true(fz_queue_all_done(&box->queue, true));
@@ -163,7 +164,7 @@ walk(void (*act)(struct box *), unsigned n, size_t len, bool fewer)
 		nkilled++;
 	}
 	assert_true(nkilled * stride() > 200);
-	assert_true(nlost > 0); /* it was killed behind the store, too */
+	assert_true(nlost > 0); /* it was also killed after the last store */
 }
 
 static void
@@ -180,7 +181,7 @@ test_queue_is_whole_after_a_kill_at_the_first_put(void **state)
 	walk(put_small_one, 0, 100, false);
 }
 
-/* 2 x 32500 bytes and 700 do not fit into one. */
+/* Items of 2 x 32500 bytes and one of 700 do not fit into one segment. */
 static void
 test_queue_is_whole_after_a_kill_at_a_new_segment(void **state)
 {
@@ -203,7 +204,7 @@ test_queue_loses_one_item_at_most_by_a_kill_while_taking(void **state)
 	walk(take_and_say_done, 3, 8, true);
 }
 
-/* The exact number of blocks that have an owner. */
+/* The number of blocks with an owner, which is exact also after a kill. */
 static size_t
 count_used(void)
 {
@@ -215,7 +216,7 @@ count_used(void)
 	return n;
 }
 
-/* Behind the walks; a second after the last death. */
+/* Runs after the tests that kill: a second later all blocks are free. */
 static void
 test_queue_blocks_of_killed_processes_are_freed(void **state)
 {
@@ -225,10 +226,12 @@ test_queue_blocks_of_killed_processes_are_freed(void **state)
 	fz_heap_reclaim();
 	nanosleep(&second, NULL);
 	fz_heap_reclaim();
-	assert_int_equal(count_used(), 1); /* that of our small objects */
+	assert_int_equal(count_used(), 1); /* the block of small objects */
 }
 
-/* Once emptied, with a segment or two, or as one that was killed has left it.
+/*
+ * A queue whose items were all taken. If `twice` is not 0, a process was killed
+ * after so many instructions of compacting it.
  */
 static struct box *
 emptied_box(size_t len, unsigned long twice)
@@ -241,14 +244,14 @@ emptied_box(size_t len, unsigned long twice)
 		assert_int_equal(box_take(box, NULL), i);
 	if (twice != 0)
 		kill_after(box, compact_it, twice);
-	/* Free the locks: to take them from a dead holder takes long. */
+	/* Free the locks, because recovery from a dead holder takes long. */
 	atomic_store(&box->queue.putting.owner, 0);
 	atomic_store(&box->queue.taking.owner, 0);
 	atomic_store(&box->done, 0);
 	return box;
 }
 
-/* Kill it there after each instruction; the queue goes on as a new one. */
+/* Kill compact() after each instruction; the queue must work like a new one. */
 static void
 walk_compacting(size_t len, unsigned long twice)
 {
@@ -274,18 +277,18 @@ walk_compacting(size_t len, unsigned long twice)
 		}
 		fz_heap_free(&this_member, &box->object);
 	} while (killed);
-	/* Little is left to do if the first one was killed late. */
+	/* A second process has little to do if the first was killed late. */
 	assert_true(twice != 0 || nkilled * stride() > 200);
 }
 
-/* A position without a segment has a count only. */
+/* Whether a position has a count, but no segment. */
 static bool
 is_nowhere(const _Atomic uint64_t *position)
 {
 	return atomic_load(position) <= FZ_QUEUE_MAX;
 }
 
-/* After how many instructions the tail has no segment again. */
+/* The number of instructions of compact() until the tail has no segment. */
 static unsigned long
 find_half_done(void)
 {
@@ -312,7 +315,7 @@ test_queue_is_whole_after_a_kill_while_compacting(void **state)
 	walk_compacting(32500, 0);
 }
 
-/* A second process is killed at the state that the first one has left. */
+/* A second process is killed while it continues what the first one began. */
 static void
 test_queue_is_whole_after_a_second_kill_while_compacting(void **state)
 {

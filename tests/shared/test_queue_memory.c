@@ -40,7 +40,7 @@ __wrap_madvise(void *at, size_t len, int advice)
 	return __real_madvise(at, len, advice);
 }
 
-static size_t no_block; /* of that size */
+static size_t no_block; /* blocks of this size cannot be allocated; 0: none */
 static bool no_heap;
 
 void *__real_malloc(size_t size);
@@ -83,7 +83,7 @@ test_queue_without_memory_it_stays_as_it_is(void **state)
 	fz_heap_free(&this_member, &box->object);
 }
 
-/* The heap without a free block: all that are known are owned. */
+/* All blocks of the heap have an owner, so that none is free. */
 static void
 test_queue_without_memory_for_a_counter_takes_nothing(void **state)
 {
@@ -145,8 +145,8 @@ test_queue_without_memory_put_raises(void **state)
 }
 
 /*
- * Decoding an item takes another item from the queue, for which there is no
- * buffer.
+ * While an item is decoded, another one is taken from the queue, and there is
+ * no memory for its buffer.
  */
 static void
 test_queue_without_memory_a_nested_get_raises(void **state)

@@ -1,6 +1,7 @@
 /*
- * Queues of two threads in one process whose memory another process passes on
- * from one to the other: what tests/tsan.supp has for fz_queue_take().
+ * Queues of two threads use the same memory one after the other. The order is
+ * made by another process, so that the thread sanitizer does not see it. For
+ * this case tests/tsan.supp has an entry for fz_queue_take().
  */
 /* fork is not in C11. */
 #define _POSIX_C_SOURCE 200809L
@@ -25,12 +26,12 @@ struct object {
 	struct fz_queue queue;
 };
 
-/* What one thread or process does: it waits, works, and wakes the next. */
+/* A thread or process, which waits, works, and wakes the next one. */
 struct party {
 	struct fz_membership own;
 	struct object *object;
-	int in, out; /* pipes */
-	void *first; /* segment of its queue */
+	int in, out; /* pipes: wait for a byte, wake the next one */
+	void *first; /* the first segment of its queue */
 };
 
 static struct object *
@@ -85,7 +86,7 @@ wake(const struct party *p)
 	return write(p->out, "", 1) == 1;
 }
 
-/* Use a block for an own queue, and free it. */
+/* Use a block for a queue of this thread, and free it. */
 static void *
 use_and_free(void *arg)
 {
@@ -97,12 +98,12 @@ use_and_free(void *arg)
 	good = good && put(p, 'a') && take(p, 'a');
 	fz_heap_free(&p->own, &p->object->object);
 	good = good && wake(p);
-	good = await(p) && good; /* its other blocks stay until then */
+	good = await(p) && good; /* so that it keeps its other blocks */
 	fz_heap_release(&p->own);
 	return good ? p : NULL;
 }
 
-/* Take what the other process has put. */
+/* Take the item that the other process has put. */
 static void *
 take_from_process(void *arg)
 {

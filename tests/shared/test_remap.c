@@ -31,10 +31,10 @@
  * Where the two processes map the heap. No other word of the heap, such as a
  * position in a queue, can have a value in these ranges.
  */
-#ifdef FZ_VALGRIND /* it manages lower addresses only */
+#ifdef FZ_VALGRIND /* has only lower addresses */
 #define PARENT_AT ((uintptr_t)0x080000000000)
 #define CHILD_AT ((uintptr_t)0x090000000000)
-#else /* lower ones are the address sanitizer's */
+#else /* the address sanitizer uses lower ones */
 #define PARENT_AT ((uintptr_t)0x120000000000)
 #define CHILD_AT ((uintptr_t)0x130000000000)
 #endif
@@ -56,7 +56,7 @@ static struct {
 	int to, from;
 } child;
 
-/* What is left of an address in the old range is a fault from now on. */
+/* Move the heap. An access to an address in the old range faults afterwards. */
 static void
 move_heap(uintptr_t to)
 {
@@ -220,7 +220,7 @@ is_within(uint64_t word, uintptr_t from, size_t size)
 }
 
 /*
- * The first word that is an address: of the heap in one of the processes, of a
+ * The first word that is an address of the heap in one of the processes, of a
  * function or of a static object. NULL: there is none.
  */
 static const void *
@@ -252,8 +252,9 @@ find_in_blocks(void)
 }
 
 /*
- * All of the heap but the mutexes: the links in a locked one are addresses that
- * only the thread that holds it reads, and that the next one overwrites.
+ * Check that the heap has no address, except in mutexes. The links in a locked
+ * mutex are addresses, but only the thread that holds it reads them, and the
+ * next holder overwrites them.
  */
 static void
 check_heap(void)
@@ -284,7 +285,7 @@ teardown(void **state)
 	return 0;
 }
 
-/* Run the code, while the child runs what it starts. */
+/* Run the code; with start() it runs scripts in the child at the same time. */
 static void
 run(void **state, const char *code)
 {
@@ -304,7 +305,7 @@ test_remap_finds_an_address_in_the_heap(void **state)
 
 	(void)state;
 	memset(block, 0, BLOCK);
-	/* A position in a queue is as small as an offset, shifted. */
+	/* A small offset could be mistaken for a position in a queue. */
 	assert_true(fz_ref_offset(block) > (size_t)320 << 10);
 	assert_null(find_in_blocks());
 	block[100] = &block[7];
@@ -452,7 +453,7 @@ test_remap_finds_values_and_arrays(void **state)
 static void
 test_remap_finds_pipes(void **state)
 {
-	/* Once the child is a member, an end in a message to it is open. */
+	/* The child must be a member: then an end in a message stays open. */
 	run(state, "start([[]], fz.queue())\n"
 		   "finish()\n"
 		   "local a, b = fz.pipe()\n"
@@ -495,7 +496,7 @@ struct box {
 	struct fz_unfinished unfinished;
 };
 
-/* More members than are counted in place, each of which has taken one item. */
+/* More members than have a count in the object; each has taken one item. */
 static void
 test_remap_finds_counts_of_many_members(void **state)
 {

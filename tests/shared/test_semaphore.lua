@@ -1,4 +1,4 @@
--- test_semaphore.lua - fz.semaphore, fz.bounded_semaphore: never more at once than there are.
+-- test_semaphore.lua - fz.semaphore, fz.bounded_semaphore: the number of holders has a limit.
 
 local t = ...
 

@@ -1,4 +1,4 @@
--- test_value.lua - fz.value: what fits, who waits, and holders that die.
+-- test_value.lua - fz.value: ranges of the types, waits for its lock, and holders that die.
 
 local t = ...
 
@@ -6,7 +6,7 @@ local tests = {}
 
 local INTEGERS <const> = "bBhHiIlLjJ"
 
--- Has it raise a text that holds `part`.
+-- Check that f(...) raises a text that contains `part`.
 local function wrong(part, f, ...)
   t.match(t.wrong(f, ...), part)
 end
@@ -136,7 +136,7 @@ tests["add returns the sum, or raises and leaves the value"] = function()
     wrong("does not fit type '" .. code, add, v, -1)
     wrong("does not fit type '" .. code, add, v, math.mininteger)
     t.equal(v.value, low)
-    t.equal(v:add(1), low + 1) -- the lock was given back
+    t.equal(v:add(1), low + 1) -- the lock was released after the errors
   end
   v = fz.value("f", 3e38)
   wrong("does not fit type 'f'", add, v, 3e38)
@@ -302,7 +302,7 @@ end
 
 tests["it crosses as an argument, a result, an upvalue, and in tables"] = function()
   local pool <close> = fz.pool(2)
-  t.equal(pool:apply(function() return 1 end), 1) -- the workers are there
+  t.equal(pool:apply(function() return 1 end), 1) -- starts the workers before v is made
   local v = fz.value("l", 1)
   t.equal(pool:apply(function(w) return w:add(1) end, v), 2)
   t.equal(pool:apply(function(r) return r.list[1]:add(1), r.list[1] == r.same end,

@@ -8,7 +8,9 @@ local tests = {}
 tests["a file gets plain lines, and only at the end of short work"] = function()
   local from = fz.now()
   local out, err, status = t.command(t.file(SLOW_MAP))
-  if fz.now() - from > 1.5 then err = err:gsub("fz.map: [^\n]* left\n", "") end -- it was not short
+  if fz.now() - from > 1.5 then -- not short on a busy machine
+    err = err:gsub("fz.map: [^\n]* left\n", "")
+  end
   t.equal(status, 0)
   t.equal({ out:gsub("line\t%d0\n", "") }, { "", 4 })
   t.equal(err:gsub("[%d.]+/s, [%d.]+ s", "RATE"), "fz.map: done, 40/40, RATE\n")

@@ -1,4 +1,4 @@
--- What progress = true, fz.progress and --progress draw on a terminal.
+-- The drawings of progress = true, fz.progress and --progress on a terminal.
 
 local t = ...
 local SLOW_MAP <const> = dofile "tests/support/slow_map.lua"
@@ -8,7 +8,7 @@ local tests = {}
 
 local function on_terminal(...) return Screen.run(t, ...) end
 
--- The screen after a script, its exit status, and the bytes that the terminal got.
+-- Run a script. Returns the screen at its end, its exit status, and the bytes that it wrote.
 local function screen_after(columns, rows, script, options)
   local bytes, status = on_terminal(columns, rows, script, options)
   local screen = Screen.new(columns, rows)
@@ -32,9 +32,9 @@ end
 -- A whole bar. While a number is overwritten, it may have spaces.
 local BAR = "^(%S+) +%[=*>? *%] [ %d]+/%d+ [ %d]+%%"
 
--- The lines begin once the bars are there, and the bars end after the last line.
+-- A script with three bars, which prints lines while all bars are shown.
 local THREE_BARS = [[
-  local pool <close> = fz.pool(3) -- two wait for the end
+  local pool <close> = fz.pool(3) -- two workers wait until all lines are written
   local n = 3000
   local start, finish, written = fz.event(), fz.event(), fz.value("j", 0)
   local function wrap(f)
@@ -83,11 +83,12 @@ local function find_bars(screen)
   end
 end
 
--- Write drawings until three bars are there. Returns the rest of the bytes, and the bars' cells.
+-- Write drawings to the screen until it shows three bars. Returns the other bytes, and the cells of
+-- the bars.
 local function write_until_bars(screen, bytes)
   local at = 1
   while true do
-    local _, stop = bytes:find("\27[J", at, true) -- the end of a drawing
+    local _, stop = bytes:find("\27[J", at, true) -- a drawing ends with this
     assert(stop, "three bars were never there")
     screen:write(bytes:sub(at, stop))
     at = stop + 1
@@ -96,8 +97,8 @@ local function write_until_bars(screen, bytes)
   end
 end
 
--- Once three bars are there, they are whole after each byte until the first one ends. Returns the
--- screen at the end.
+-- Check that, from the moment when three bars are shown until the first one ends, they are whole
+-- after each byte. Returns the screen at the end.
 local function check_frames(columns, bytes)
   local screen = Screen.new(columns, 24)
   local rest, bars = write_until_bars(screen, bytes)
@@ -115,7 +116,7 @@ local function check_frames(columns, bytes)
     error("bars are torn:\n" .. table.concat(screen:all(), "\n", #screen.history + 1), 0)
   end
   local ending = rest:find(": done,", 1, true)
-  for _ = 1, 2 do ending = rest:sub(1, ending - 1):match ".*()\27%[J" end -- before that drawing
+  for _ = 1, 2 do ending = rest:sub(1, ending - 1):match ".*()\27%[J" end -- end of the one before
   screen:write(rest:sub(1, ending - 1), check,
     { [bars[1]] = true, [bars[2]] = true, [bars[3]] = true })
   screen:write(rest:sub(ending))
@@ -134,7 +135,7 @@ for _, columns in ipairs { 80, 40 } do
     for _, label in ipairs { "pool:map_async", "pool:starmap_async", "loop" } do
       t.equal(count(lines, "^" .. label .. ": done, [34]000/[34]000"), 1)
     end
-    t.equal(count(lines, "%["), 4000) -- of the log's entries: no bar is left
+    t.equal(count(lines, "%["), 4000) -- all are in entries of the log, so that no bar is left
   end
 end
 
@@ -207,7 +208,7 @@ tests["the reason of a failed write is named while lines are on standard error"]
     io.stdout:setvbuf "no"
     local written = fz.event()
     local map = fz.spawn(fz.map, function() written:wait() end, {1, 2}, {jobs = 2, progress = true})
-    fz.sleep(0.5) -- until the line is there
+    fz.sleep(0.5) -- time for the progress line to be drawn
     io.write "x"
     written:set()
     fz.await(map)
@@ -288,7 +289,8 @@ tests["other programs find the terminal without bars"] = function()
   t.equal(#screen:all(), 4)
 end
 
--- Ends of a script in a loop whose bar is drawn: the last code, and what the screen shows then.
+-- Ways for a script to end inside a loop whose bar is drawn: the code, the exit status, and lines
+-- that the screen shows then.
 local ENDS = {
   { "os.exit(3)", 3 },
   { "os.exit(3, true)", 3, "loop: cancelled, 1/9" },
@@ -371,7 +373,8 @@ tests["a chain of many stages shows those that fit"] = function()
   t.equal(screen:text(9), "... 10 more")
 end
 
--- It stops at Ctrl-Z, and ends a while after the shell has written the file %s.
+-- A script that is stopped by Ctrl-Z, and ends some time after the shell has written the second
+-- file.
 local STOPPED_LOOP = [[
   local begun, resumed = %q, %q
   local function is_there(path)
@@ -409,7 +412,7 @@ tests["Ctrl-Z leaves the bars whole and the terminal to the shell, fg draws them
   assert(stopped and not stopped:find "\27", stopped)
   local lines = screen:all()
   for _, line in ipairs(lines) do assert(not line:find "%[[=> ]*%]" or line:find(BAR), line) end
-  t.equal(count(lines, BAR), 2) -- those of the time before the stop
+  t.equal(count(lines, BAR), 2) -- drawn before the stop
   for k = 1, 3 do t.equal(count(lines, "^worker line " .. k .. "$"), 1) end
   assert_line(lines, "^pool:map_async: done, 3/3")
   assert_line(lines, "^loop: done, ")

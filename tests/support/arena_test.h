@@ -22,23 +22,23 @@
 extern struct arena_faults {
 	bool memfd_fails, ftruncate_fails, file_size_limited;
 	bool meminfo_fails;
-	const char *meminfo; /* what it says, NULL: the truth */
+	const char *meminfo; /* text of /proc/meminfo; NULL: the real one */
 	size_t mmap_max;     /* longer mappings fail */
-	int populate_error;  /* of MADV_POPULATE_WRITE */
-	int allocate_error;  /* of fallocate without punching */
-	int interruptions;   /* EINTR so many times, of both */
+	int populate_error;  /* errno of MADV_POPULATE_WRITE */
+	int allocate_error;  /* errno of fallocate() that allocates */
+	int interruptions;   /* so many of both calls fail with EINTR */
 } arena_faults;
 
-/* Nothing fails any more. */
+/* From now on no call fails. */
 void arena_faults_end(void);
 
 /* *state is an arena. */
 int arena_test_setup(void **state);
 
-/* Fails if a descriptor is left over. */
+/* The test fails if it has left a descriptor open. */
 int arena_test_teardown(void **state);
 
-/* What `act` returns in a child that has entered `slice`. */
+/* Call `act` in a child that has entered `slice`. Returns its result. */
 int in_arena_child(struct fz_arena *arena, uint32_t slice,
     int (*act)(struct fz_arena *arena, uint64_t offset), uint64_t offset);
 

@@ -1,4 +1,4 @@
-/* batch_test.h - a batch under test, and what was reported of its items. */
+/* batch_test.h - a batch under test, and the outcomes of its items. */
 #ifndef BATCH_TEST_H
 #define BATCH_TEST_H
 
@@ -17,26 +17,26 @@ enum { BATCH_TEST_MAX = 5000, BATCH_TEST_CHUNKS = 1000 };
 
 /* The result buffers of all batches. */
 struct result_buffers {
-	const struct batch_test *last; /* started last */
-	bool fails;                    /* there is no memory for one */
-	unsigned asked, live;          /* how often; how many are not freed */
+	const struct batch_test *last; /* the batch that was started last */
+	bool fails;                    /* there is no memory for a buffer */
+	unsigned asked, live;          /* requests; buffers not yet freed */
 	void (*release)(void *owner, uint64_t offset);
-	uint64_t least_n, most_done; /* seen when it was asked */
+	uint64_t least_n, most_done; /* extremes of the requests */
 };
 
 extern struct result_buffers result_buffers;
 
-/* A scheduler and its pool. */
+/* A pool, and the part of the scheduler that runs batches on it. */
 struct batch_world {
 	struct world *w;
 	struct items_home *home;
 	struct fz_pool *pool;
 	struct fz_batch_pool *sched;
 	struct fz_batch_pool_opts opts; /* set before batch_world_open() */
-	uint32_t max_tasks;             /* the same */
+	uint32_t max_tasks;             /* set before batch_world_open() */
 };
 
-/* What became of one item. */
+/* The outcome of one item. */
 struct outcome {
 	bool stored;
 	unsigned ndone, nfailed, attempt;
@@ -44,18 +44,18 @@ struct outcome {
 	uint64_t value;
 };
 
-/* One batch. */
+/* A batch and its outcomes. */
 struct batch_test {
 	struct batch_world *world;
 	struct fz_batch *batch;
-	struct fz_batch_opts opts; /* set before trial_start() */
+	struct fz_batch_opts opts; /* set before batch_test_start() */
 	uint64_t items[BATCH_TEST_MAX];
-	uint32_t most; /* items that go together, 0: all */
-	uint64_t bad;  /* the one that cannot be sent, 0: none */
-	uint32_t chunks[BATCH_TEST_CHUNKS], nchunks; /* as they were encoded */
+	uint32_t most; /* most items in a chunk; 0: no limit */
+	uint64_t bad;  /* index of an item that cannot be sent; 0: none */
+	uint32_t chunks[BATCH_TEST_CHUNKS], nchunks; /* sizes of the chunks */
 	struct outcome outcomes[BATCH_TEST_MAX + 1]; /* by index */
 	uint64_t ndone, nfailed, nraw;
-	unsigned nevents[4]; /* by kind; of each item */
+	unsigned nevents[4]; /* events of items, by kind */
 };
 
 int batch_world_setup(void **state);
@@ -64,13 +64,13 @@ void batch_world_close(struct batch_world *b);
 
 int batch_world_teardown(void **state);
 
-/* 0, or -1 where there is no memory. */
+/* Returns 0, or -1 if there is no memory. */
 int batch_world_open(struct batch_world *b);
 
-/* `n` items that are kept, with values from 1 on; a failure stops nothing. */
+/* `n` items ITEM_KEEP with values from 1 on; failures do not stop the batch. */
 void batch_test_init(struct batch_test *t, struct batch_world *b, uint64_t n);
 
-/* All items do `op` with `value`. */
+/* Set all items to `op` with `value`. */
 void batch_test_fill(struct batch_test *t, enum item_op op, uint32_t value);
 
 int batch_test_start(struct batch_test *t);
@@ -78,20 +78,20 @@ int batch_test_start(struct batch_test *t);
 /* Take all results and events that there are. */
 void batch_test_take(struct batch_test *t);
 
-/* Turn the loop until the batch is done; false when it takes too long. */
+/* Turn the loop until the batch is done. Returns false if that takes long. */
 bool batch_test_finishes(struct batch_test *t);
 
 void batch_test_fini(struct batch_test *t);
 
-/* The same outcome for all items but those that were checked already. */
+/* Check that the items of this range are done. */
 void assert_items_done(struct batch_test *t, uint64_t from, uint64_t to);
 
 void assert_item_failed(struct batch_test *t, uint64_t item,
     enum fz_err_kind kind, unsigned attempt);
 
 /*
- * Check that no item has two outcomes, and that the counts agree. Returns
- * whether all have one.
+ * Check that no item has two outcomes, and that the counts are right. Returns
+ * whether each item has one.
  */
 bool has_all_outcomes(struct batch_test *t);
 
@@ -99,7 +99,7 @@ void assert_all_items_done(struct batch_test *t);
 
 int times_run(struct batch_test *t, uint64_t item);
 
-/* Until `n` items wait at the gate. */
+/* Turn the loop until `n` items wait at the gate. */
 void batch_test_wait(struct batch_test *t, int n);
 
 void batch_test_open_gate(struct batch_test *t);

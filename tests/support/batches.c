@@ -19,16 +19,16 @@
 #include "wire/child_items.h"
 #include "wire/child_port.h"
 
-/* An item that is called. */
+/* A call of an item. */
 struct item {
 	struct items_home *home;
 	struct fz_port *port;
 	const struct fz_call *call;
 	uint64_t arg;   /* the lower half of the item */
-	uint64_t value; /* what it returns */
+	uint64_t value; /* the result */
 };
 
-/* Do one item. 0, or -1 if its result cannot be sent. */
+/* Call one item. Returns 0, or -1 if its result cannot be sent. */
 typedef int item_function(const struct item *item);
 
 static int
@@ -134,7 +134,7 @@ item_kill_once(const struct item *item)
 	return is_first(item) ? item_kill(item) : item_keep(item);
 }
 
-/* A reply in the mailbox, of which `n` bytes are written: the end. */
+/* Put a reply into the mailbox, write `n` bytes of it to the pipe, and die. */
 static int
 die_writing(const struct item *item, size_t n)
 {
@@ -192,7 +192,7 @@ static item_function *const functions[ITEM_NOPS] = {
 	[ITEM_KILL_STORED] = item_kill_stored,
 	[ITEM_KILL_HALF] = item_kill_half,
 	[ITEM_KILL_WRITTEN] = item_kill_written,
-	[ITEM_STORE] = item_keep, /* in the result buffer: items_run() */
+	[ITEM_STORE] = item_keep, /* items_run() if there is a buffer */
 	[ITEM_NAP_STORE] = item_nap,
 };
 
@@ -206,7 +206,7 @@ items_call(struct items_home *home, struct fz_port *port,
 	return functions[op_and_arg >> 32](&item);
 }
 
-/* Item number `i` of the chunk whose items are at `at`, NULL: it has none. */
+/* Item number `i` of a chunk. `at` has its items; NULL: they are not sent. */
 static uint64_t
 items_at(const struct items_home *home, const unsigned char *at, uint64_t i)
 {
@@ -233,8 +233,9 @@ items_is_stored(const struct items_home *home, uint64_t item)
 }
 
 /*
- * Store the results of the items from the one at hand on. 0: the one then at
- * hand is done, 1: it is of another kind, -1: nobody takes them.
+ * Store the results of items, beginning with the current one. Returns 0 if the
+ * item that is current at the end is done, 1 if it has another operation, and
+ * -1 if results cannot be stored.
  */
 static int
 items_run(struct items_home *home, struct fz_port *port, struct fz_call *call,
@@ -261,7 +262,7 @@ items_run(struct items_home *home, struct fz_port *port, struct fz_call *call,
 		v = (item & UINT32_MAX) + home->funcs[call->func];
 		fz_le64_store(raw, v);
 		fz_le64_store(raw + 8, ~v);
-		fz_direct_stored(&run); /* whole before it counts */
+		fz_direct_stored(&run); /* after the value is complete */
 	} while (fz_direct_advance(&run));
 	fz_direct_end(port, call, &run);
 	return rc;

@@ -1,9 +1,9 @@
 /*
  * batches.h - workers that call the items of batches, for tests.
  *
- * An item is a number: in its upper half what is to be done, in the lower one
- * a value. What it returns is eight bytes: that value, and what is added by
- * the function that has its number.
+ * An item is a number. Its upper half is an operation, and its lower half
+ * a value. The result has eight bytes: the value plus the number that belongs
+ * to the called function.
  */
 #ifndef BATCHES_H
 #define BATCHES_H
@@ -12,22 +12,22 @@
 #include "worker/worker.h"
 
 enum item_op {
-	ITEM_KEEP,  /* its result waits in the open frame */
-	ITEM_REPLY, /* it is a reply of its own */
-	ITEM_FLUSH, /* as kept, and all that waits goes into the pipe */
-	ITEM_BULK,  /* a reply of ITEMS_BULK bytes */
+	ITEM_KEEP,  /* leave the result in the open frame */
+	ITEM_REPLY, /* send the result as a reply of its own */
+	ITEM_FLUSH, /* as ITEM_KEEP, and then write all to the pipe */
+	ITEM_BULK,  /* reply with ITEMS_BULK bytes */
 	ITEM_RAISE,
-	ITEM_RAISE_LATE,   /* once another one waits at the gate */
-	ITEM_RAISE_ONCE,   /* the first one of all, else as kept */
-	ITEM_SLEEP,        /* for as many milliseconds */
-	ITEM_PROBE,        /* its value is what the probe says */
-	ITEM_WAIT,         /* until the gate is open */
-	ITEM_KILL,         /* SIGKILL in the midst */
-	ITEM_KILL_ONCE,    /* the first one of all, else as kept */
-	ITEM_KILL_STORED,  /* with a reply that is whole but not written */
-	ITEM_KILL_HALF,    /* with a part of it written */
-	ITEM_KILL_WRITTEN, /* with all of it written, still counted as not */
-	ITEM_STORE,        /* in the result buffer; if there is none as kept */
+	ITEM_RAISE_LATE,   /* raise when another item waits at the gate */
+	ITEM_RAISE_ONCE,   /* the first one raises, others as ITEM_KEEP */
+	ITEM_SLEEP,        /* sleep for so many milliseconds */
+	ITEM_PROBE,        /* return the value of the probe */
+	ITEM_WAIT,         /* wait until the gate is open */
+	ITEM_KILL,         /* kill the worker in this item */
+	ITEM_KILL_ONCE,    /* the first one kills, others as ITEM_KEEP */
+	ITEM_KILL_STORED,  /* kill it when the reply is in the mailbox */
+	ITEM_KILL_HALF,    /* the same, with a part of the reply written */
+	ITEM_KILL_WRITTEN, /* the same, with all written, but not counted */
+	ITEM_STORE,        /* store in the result buffer, or as ITEM_KEEP */
 	ITEM_NAP_STORE,    /* the same, after a millisecond */
 	ITEM_NOPS
 };
@@ -35,37 +35,34 @@ enum item_op {
 #define ITEM_OF(op, value) ((uint64_t)(op) << 32 | (uint64_t)(value))
 
 enum {
-	ITEMS_MAX = 1 << 17,       /* items of which it is known what ran */
-	ITEMS_BULK = 100 << 10,    /* so much goes by the arena */
-	ITEMS_WORKER_MAX = 1 << 8, /* workers of which the items are counted */
-	ITEMS_RAW = 16             /* bytes: a value, and the same inverted */
+	ITEMS_MAX = 1 << 17,       /* items whose calls are counted */
+	ITEMS_BULK = 100 << 10,    /* bytes that are sent in the arena */
+	ITEMS_WORKER_MAX = 1 << 8, /* workers whose calls are counted */
+	ITEMS_RAW = 16             /* bytes: a value, and its complement */
 };
 
-/* Shared by the test and all workers: reports and orders. */
+/* Memory that the test shares with all workers. */
 struct items_shared {
 	_Atomic int births, onces, waiting, nfuncs;
-	_Atomic int nkept, nforgot; /* frames with kept values, without any */
+	_Atomic int nkept, nforgot; /* frames with and without kept values */
 	_Atomic bool gate;
-	_Atomic int ncalls[ITEMS_WORKER_MAX]; /* of each worker, by birth */
-	_Atomic unsigned char ran[ITEMS_MAX]; /* how often, by index */
+	_Atomic int ncalls[ITEMS_WORKER_MAX]; /* calls of workers, by birth */
+	_Atomic unsigned char ran[ITEMS_MAX]; /* calls of items, by index */
 };
 
-/* What a worker inherits. */
+/* State that a worker inherits. */
 struct items_home {
 	struct items_shared *shared;
-	uint64_t funcs[FZ_WORKER_FUNCS]; /* what each adds */
+	uint64_t funcs[FZ_WORKER_FUNCS]; /* the number that each adds */
 	uint64_t (*probe)(void *ctx);    /* called in the worker */
 	void *probe_ctx;
 	int birth; /* in the worker: its number */
-	/*
-	 * In the worker: the raw results of the chunk at hand, NULL: it has
-	 * none.
-	 */
+	/* In the worker: raw results of the current chunk. NULL: it has none */
 	unsigned char *result_buffer;
-	uint64_t first; /* item of that chunk */
+	uint64_t first; /* the first item of the current chunk */
 };
 
-/* A fz_worker_main; `ctx` is a struct items_home. */
+/* The main function of workers; `ctx` is a struct items_home. */
 int items_serve(void *ctx, struct fz_port *port);
 
 /* Call the items of the current chunk. 0, or -1 if a result cannot be sent. */
@@ -78,10 +75,10 @@ void items_home_free(struct items_home *home);
 /* Forget that the items before `n` have run. */
 void items_forget(struct items_shared *shared, uint64_t n);
 
-/* Raw value `n` of a mapped result buffer; it must be whole. */
+/* Raw value `n` of a mapped result buffer, which must be complete. */
 uint64_t items_slot(const unsigned char *buffer, size_t n);
 
-/* All items as the part of a frame; NULL where there is no memory. */
+/* All items as the part of a frame; NULL if there is no memory. */
 struct fz_blob *items_part(const uint64_t *items, size_t n);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * box.h - a queue in shared memory. An item has bytes of one value, which is
- * its number.
+ * box.h - a queue in shared memory. Each byte of an item has the same value,
+ * which is the number of the item.
  */
 #ifndef BOX_H
 #define BOX_H
@@ -30,10 +30,10 @@ enum fz_queue_state box_put(struct box *box, unsigned number, size_t len);
 
 enum fz_queue_state box_put_big(struct box *box, unsigned number, size_t len);
 
-/* The number of the next item; 0: there is none. All of it must be whole. */
+/* Take an item, and check its bytes. Returns its number; 0: there is none. */
 unsigned box_take(struct box *box, size_t *len);
 
-/* Start `n` children that have taken an item each, and live. */
+/* Start `n` children, each of which has taken an item and waits. */
 void box_start_takers(struct box *box, pid_t *pids, unsigned n);
 
 void box_end_takers(pid_t *pids, unsigned n);

@@ -31,7 +31,7 @@ chunk_of(struct fz_job *job)
 	return (struct chunk *)job;
 }
 
-/* Items are told in order, and once. */
+/* Note the fate of an item: fates are reported in order, and once. */
 static void
 note_fate(struct chunk *b, uint32_t item, enum fate fate)
 {
@@ -86,7 +86,7 @@ chunk_started(struct fz_job *job)
 	chunk_of(job)->nstarted++;
 }
 
-/* They are in the slots of these items; all others are as they were. */
+/* The raw results are in the slots of these items; no other slot is used. */
 static void
 chunk_stored(struct chunk *b, uint32_t first, uint32_t n, uint32_t skip)
 {
@@ -250,7 +250,7 @@ add_result_buffer(struct chunk_keeper *k, struct chunk *b)
 	b->job.result_buffer = buffer;
 }
 
-/* The items of which the results could wait, in the way of the test. */
+/* Items with results that may be kept or stored, as `way` says. */
 static struct fz_blob *
 part_of(const struct chunk *b, const uint64_t *items)
 {

@@ -1,5 +1,4 @@
-/* chunk_keeper.h - one worker that calls the items of chunks, and their fates.
- */
+/* chunk_keeper.h - a worker that calls the items of chunks, and their fates. */
 #ifndef CHUNK_KEEPER_H
 #define CHUNK_KEEPER_H
 
@@ -16,32 +15,32 @@ enum { CHUNK_MANY = 2000, KEEPER_BUFFERS = 400 };
 
 enum fate { UNTOLD, DONE, FAILED, RETURNED };
 
-/* How results come that could wait: all tests run in each of these ways. */
+/* How the worker returns results: all tests run in each of these ways. */
 enum way { KEPT, STORED, MIXED };
 
 extern enum way way;
 
-/* A chunk, and what was told of each item. */
+/* A chunk, and the fate of each item. */
 struct chunk {
 	struct fz_job job;
 	uint32_t n, ntold, next;
 	enum fate fate[CHUNK_MANY];
-	uint64_t value[CHUNK_MANY]; /* of what is done */
-	struct fz_arena *arena;     /* where its result buffer is */
+	uint64_t value[CHUNK_MANY]; /* results of items that are done */
+	struct fz_arena *arena;     /* the arena of its result buffer */
 	uint32_t nraw;
 	int nstarted, nframes, nlost;
-	bool torn; /* it may get results that were never written */
+	bool torn; /* the buffer may report results that were not stored */
 	bool bulk;
-	struct fz_failure failure; /* the last one */
+	struct fz_failure failure; /* the last failure */
 	char raised[8];
 };
 
 struct chunk_keeper {
 	struct world *w;
 	struct items_home *home;
-	struct fz_worker *worker; /* NULL: dead and freed */
+	struct fz_worker *worker; /* NULL: it is dead and was freed */
 	int nidle, ndead;
-	struct fz_blob *buffers[KEEPER_BUFFERS]; /* of all its chunks */
+	struct fz_blob *buffers[KEEPER_BUFFERS]; /* buffers of all chunks */
 	int nbuffers;
 };
 
@@ -66,24 +65,24 @@ int chunk_keeper_teardown(void **state);
 
 void chunk_init(struct chunk *b, uint32_t n);
 
-/* A buffer of raw results, none of them complete. None without memory. */
+/* Give the chunk a buffer without raw results, unless there is no memory. */
 void add_result_buffer(struct chunk_keeper *k, struct chunk *b);
 
-/* Send the items of `b`; 0, or -1 where there is no memory for it. */
+/* Send the items of `b`. Returns 0, or -1 if there is no memory for it. */
 int send_items(struct chunk_keeper *k, struct chunk *b, const uint64_t *items);
 
-/* The same for `n` items that are all kept, with values from 0 on. */
+/* The same for `n` items ITEM_KEEP, with values from 0 on. */
 void send_kept(struct chunk_keeper *k, struct chunk *b, uint32_t n);
 
-/* Until the worker is idle or dead; false when it takes longer. */
+/* Turn the loop until the worker is idle or dead. False: it takes too long. */
 bool chunk_keeper_settle(struct chunk_keeper *k);
 
 bool chunk_keeper_dies(struct chunk_keeper *k);
 
-/* Until an item waits at the gate. */
+/* Turn the loop until an item waits at the gate. */
 void chunk_keeper_wait(struct chunk_keeper *k);
 
-/* Until it calls the first item, and a moment longer. */
+/* Turn the loop until the worker calls its first item, and a moment longer. */
 void chunk_keeper_wait_for_first(struct chunk_keeper *k, int moment);
 
 void assert_fates(

@@ -20,8 +20,8 @@
 struct faults faults;
 
 /*
- * With one processor nothing is polled, so that the calls are the same in each
- * run.
+ * With one processor the library does not poll, so that it makes the same calls
+ * in each run.
  */
 __attribute__((constructor)) static void
 faults_one_processor(void)

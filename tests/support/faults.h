@@ -14,31 +14,31 @@
 #include <sys/types.h>
 
 extern struct faults {
-	pid_t pid;             /* whose calls fail, 0: none */
-	unsigned long calls;   /* counted since faults_at() */
-	unsigned long fail_at; /* the one that fails, 0: none */
-	int fork_error;        /* what every fork fails with, 0: it works */
-	unsigned odd_every;    /* of so many reads and writes one ... */
-	int odd_error;         /* ... fails with this */
-	size_t most;           /* bytes a read or write takes, 0: all */
-	unsigned long nodd;    /* how often it did */
-	unsigned long nios;    /* reads and writes counted for that */
+	pid_t pid;             /* the process whose calls fail; 0: none */
+	unsigned long calls;   /* calls since faults_at() */
+	unsigned long fail_at; /* number of the call that fails; 0: none */
+	int fork_error;        /* errno of each fork; 0: forks succeed */
+	unsigned odd_every;    /* one of so many reads and writes fails */
+	int odd_error;         /* errno of these reads and writes */
+	size_t most;           /* most bytes of a read or write; 0: no limit */
+	unsigned long nodd;    /* reads and writes that failed */
+	unsigned long nios;    /* reads and writes that were counted */
 } faults;
 
-/* Let the `n`-th call from now on fail; 0: none. */
+/* The `n`-th call from now on fails; 0: none. */
 void faults_at(unsigned long n);
 
-/* Nothing fails any more. Returns whether the call that was to fail came. */
+/* From now on no call fails. Returns whether the call number `n` was made. */
 bool faults_end(void);
 
 /*
- * Call `scenario` with its first call failing, then with its second, and so on
- * until it makes no further one. No child may be left each time, and the last
- * time it must return 0. Returns how often it returned another number.
+ * Call `scenario` while its first call to the system fails, then while the
+ * second one fails, and so on until it makes no further call. No child may be
+ * left. At last it must return 0. Returns how often it returned another number.
  */
 int faults_at_each(int (*scenario)(void *ctx), void *ctx);
 
-/* A write that always works. */
+/* A write() that does not fail on demand. */
 ssize_t __real_write(int fd, const void *bytes, size_t n);
 
 #endif

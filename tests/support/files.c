@@ -15,7 +15,7 @@ int __wrap_open(const char *path, int flags, ...);
 const struct file *files;
 const struct file no_files[] = { { NULL, NULL } };
 
-/* A pipe would have room for 64 KiB only. */
+/* The text is in a file, because a pipe has room for 64 KiB only. */
 static int
 open_text(const char *text)
 {

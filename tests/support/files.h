@@ -8,7 +8,7 @@
 #ifndef FILES_H
 #define FILES_H
 
-/* The text of the files, by path, up to a NULL. */
+/* A file that the test supplies; a list of them ends with a NULL path. */
 struct file {
 	const char *path, *text;
 };

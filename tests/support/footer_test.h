@@ -14,15 +14,15 @@ struct terminal {
 	int master, slave;
 };
 
-extern int write_error;    /* errno of each write; EAGAIN: of the next */
-extern size_t write_limit; /* bytes of one write; 0: no limit */
+extern int write_error;    /* errno of each write; EAGAIN: of one write */
+extern size_t write_limit; /* most bytes of one write; 0: no limit */
 
 int terminal_setup(void **state);
 int terminal_teardown(void **state);
 
 void terminal_resize(const struct terminal *t, unsigned columns, unsigned rows);
 
-/* The terminal has got these bytes since the last call. */
+/* The terminal must have received these bytes since the last call. */
 void terminal_expect(const struct terminal *t, const char *bytes);
 
 /* fz_footer_set() with lines of at most 9 columns, and fz_footer_print(). */

@@ -187,7 +187,7 @@ __wrap_sigaction(
 {
 	if (loses_parent && action != NULL) {
 		loses_parent = false;
-		forked_nap(20); /* the parent has done all that it does */
+		forked_nap(20); /* time for the parent to end its work */
 		kill_parent();
 		forked_nap(20);
 	}

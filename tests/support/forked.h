@@ -1,4 +1,4 @@
-/* forked.h - a process that a test forks and talks to, and calls that fail in
+/* forked.h - a process that a test forks and reads from, and calls that fail in
  * it. */
 #ifndef FORKED_H
 #define FORKED_H
@@ -38,21 +38,21 @@ enum call {
 
 extern enum call failing;
 
-extern int interruptions; /* EINTR so many times, of waitid and wait4 */
+extern int interruptions; /* so many waitid() and wait4() fail with EINTR */
 
 extern bool hangs_untied; /* children hang before they watch their parent */
 
 extern bool loses_parent; /* children kill their parent before they are set up,
-			     and go on a little later */
+			     and continue a little later */
 
 extern bool kills_parent; /* children kill their parent once they watch it */
 
-extern int slow_proc_ms; /* each read of a directory takes so long */
+extern int slow_proc_ms; /* time that each read of a directory takes */
 
 /* The next files /proc/PID/environ that are empty, as during an exec. */
 extern int empty_environs;
 
-/* A pipe by which the child tells things, and the descriptors there were. */
+/* A pipe from the child, and the number of descriptors before the test. */
 struct forked {
 	int ends[2];
 	struct fz_proc proc;
@@ -67,7 +67,7 @@ extern const struct fz_proc_opts as_parent;
 
 void forked_start(struct forked *f, fz_proc_main entry);
 
-/* What the child has told, as a string, up to a newline or the end. */
+/* Read a line from the child, or up to EOF, as a string. */
 void forked_hear(struct forked *f, char *text, size_t len);
 
 void forked_tell(struct forked *f, const char *text);
@@ -80,14 +80,14 @@ int return_seven(void *ctx, const struct fz_err *failed);
 
 int wait_for_ever(void *ctx, const struct fz_err *failed);
 
-/* Calls that never fail. */
+/* Calls that do not fail on demand. */
 pid_t __real_fork(void);
 int __real_fcntl(int fd, int cmd, ...);
 
-/* The number that the child has told. */
+/* Read a pid from the child. */
 pid_t forked_hear_pid(struct forked *f);
 
-/* Not there, or only as a zombie that its new parent has yet to reap. */
+/* Whether the process does not exist, or is a zombie not yet reaped. */
 bool forked_is_gone(pid_t pid);
 
 #endif

@@ -11,10 +11,10 @@
 #include "codec/codec.h"
 
 enum {
-	FUZZ_MULTIPLE = 96, /* bytes allocated per byte of input, at most */
+	FUZZ_MULTIPLE = 96, /* most bytes allocated per byte of input */
 	FUZZ_CONSTANT =
-	    65536,            /* and this much for errors, classes and growth */
-	FUZZ_ROUNDS = 200000, /* where no number is given */
+	    65536,            /* further bytes for errors, classes and growth */
+	FUZZ_ROUNDS = 200000, /* without an argument */
 };
 
 static struct lua_memory fuzz_memory;
@@ -65,7 +65,7 @@ fuzz_try(lua_CFunction f, const uint8_t *bytes, size_t len)
 	return status != LUA_OK ? L : NULL;
 }
 
-/* Values to begin with, each a piece of Lua that returns some. */
+/* Lua code that returns the first values. */
 static const char *const fuzz_seeds[] = {
 	"return 1, -1, 300, 1 << 20, 1 << 40, 1.5, 'abc', nil, true, false",
 	"local t = {} for i = 1, 100 do t[i] = i * 1000 end return t, t",
@@ -127,7 +127,7 @@ fuzz_mutate(uint8_t *b, size_t len, size_t cap)
 	return len;
 }
 
-/* One input, made of a seed. */
+/* Change a seed, and try it as input. */
 static void
 fuzz_one(const struct fz_buf *seed)
 {
@@ -139,7 +139,7 @@ fuzz_one(const struct fz_buf *seed)
 	memcpy(b, seed->data, len);
 	for (uint32_t n = fuzz_random() % 6 + 1; n > 0 && len > 0; n--)
 		len = fuzz_mutate(b, len, cap);
-	/* A block of just this size, so that ASan sees its end. */
+	/* A block of the exact size, so that ASan knows its end. */
 	exact = malloc(len + (len == 0));
 	if (exact == NULL)
 		abort();
@@ -154,7 +154,7 @@ fuzz_main(int argc, char **argv, void (*pack)(lua_State *L, struct fz_buf *out))
 {
 	long rounds = argc > 1 ? atol(argv[1]) : FUZZ_ROUNDS;
 	struct fz_buf inputs[FUZZ_NSEEDS];
-	struct lua_memory memory; /* of the state for the seeds */
+	struct lua_memory memory; /* memory of the state for the seeds */
 	lua_State *L = fuzz_state(&memory);
 
 	for (int i = 0; i < FUZZ_NSEEDS; i++) {

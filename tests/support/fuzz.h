@@ -1,6 +1,6 @@
 /*
- * fuzz.h - what the fuzz_*.c share: a state that counts what it allocates, and
- * inputs changed at random where there is no libFuzzer to do it.
+ * fuzz.h - shared by the fuzz_*.c: a state that counts its memory, and random
+ * inputs without libFuzzer.
  */
 #ifndef FUZZ_H
 #define FUZZ_H
@@ -12,7 +12,7 @@
 
 struct fz_buf;
 
-/* What a function called by fuzz_try() finds at index 1, as a pointer. */
+/* The input of a function called by fuzz_try(), which has a pointer at 1. */
 struct fuzz_input {
 	const uint8_t *bytes;
 	size_t len;
@@ -21,15 +21,15 @@ struct fuzz_input {
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
 /*
- * Call `f` with the input, always in one state. Returns the state with the
- * error on top, NULL where there was none. Ends by abort() where it allocated
+ * Call `f` with the input; all calls use the same state. Returns the state with
+ * the error on top, or NULL if there was none. Calls abort() if `f` allocated
  * more than a small multiple of the input.
  */
 lua_State *fuzz_try(lua_CFunction f, const uint8_t *bytes, size_t len);
 
 /*
- * The main of a command: `pack` appends the values on the stack to a buffer,
- * in the form that is tested. The argument is how many inputs to try.
+ * The main function of a command: `pack` appends the values on the stack to
+ * a buffer, in the form under test. The argument is the number of inputs.
  */
 int fuzz_main(
     int argc, char **argv, void (*pack)(lua_State *L, struct fz_buf *out));

@@ -1,11 +1,12 @@
--- hard_values.lua - values that are hard to send: packers that drop, collect, raise and pack again,
--- weak tables, names, cycles.
+-- hard_values.lua - values that are hard to send: objects whose __fzpack drops values, collects
+-- garbage, raises errors or packs other values; weak tables, names, cycles.
 --
--- A case makes a value and checks what became of it: check() returns nil, or what is wrong.
+-- A case has make(), which returns a value, and check(), which returns nil if the received value is
+-- correct, or a description of what is wrong.
 local fz = require "fzlua"
 
-local N <const> = 120 -- objects that are dropped, so that a new one finds the address of one
-local made -- by the last packer, so that it stays
+local N <const> = 120 -- objects dropped: so many that a new one gets the address of one of them
+local made -- the result of the last __fzpack, which must stay alive
 
 -- A class whose objects are packed as `pack` says.
 local function class(name, pack)
@@ -26,7 +27,8 @@ local Dropper = class("Dropper", function(self)
   return made
 end)
 
--- Objects of Dropper behind what they drop; `fresh` makes what they are packed into.
+-- A list of the values in `home` and of objects of Dropper, which drop these values when they are
+-- packed. Each object is packed as a list of new values fresh(i).
 local function dropping(home, fresh, collects)
   local value = { home }
   for i = 2, 5 do
@@ -43,7 +45,7 @@ local function fill(make)
   return list
 end
 
--- Whether each packed list holds what `same(element, i)` says.
+-- Check that same(element, i) is true for each element of the packed lists.
 local function check_lists(value, same)
   for k = 2, 5 do
     for i = 1, N do
@@ -78,7 +80,7 @@ for _, collects in ipairs { false, true } do
 
   case("texts that are dropped" .. how, function()
     local home = { a = fill(function(i) return "an old text  " .. i end), b = {} }
-    for i, text in ipairs(home.a) do home.b[i] = text end -- twice: in the receiver's list
+    for i, text in ipairs(home.a) do home.b[i] = text end -- each text is sent twice
     return dropping(home, fresh_text, collects)
   end, function(value) return check_lists(value, is_text) end)
 

@@ -95,7 +95,7 @@ __wrap_eventfd(unsigned n, int flags)
 void *
 __wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
 {
-	/* It is tried again with less. */
+	/* The caller tries again with less, which must fail, too. */
 	if (fails()) {
 		heap_faults.at =
 		    n > ((size_t)64 << 20) * 2 ? heap_faults.at + 1 : 0;
@@ -133,7 +133,7 @@ __wrap_pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *a)
 	return fails() ? ENOMEM : __real_pthread_mutex_init(m, a);
 }
 
-/* The locks of this process alone never fail. */
+/* Only locks in shared memory fail, and not the lock of this process. */
 static bool
 is_shared(const pthread_mutex_t *mutex)
 {

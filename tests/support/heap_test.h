@@ -19,7 +19,7 @@
 
 enum { TYPE = 7 };
 
-/* What children report. */
+/* Reports of children. */
 struct report {
 	_Atomic uint64_t number;
 	_Atomic uint64_t other;
@@ -30,26 +30,26 @@ struct report {
 extern struct report *report;
 
 extern struct heap_faults {
-	pid_t pid;         /* whose calls fail; 0: none */
-	unsigned calls;    /* counted since heap_faults_at() */
-	unsigned at;       /* the one that fails */
-	bool die;          /* the process is killed there instead */
-	unsigned reserves; /* how often memory was populated */
+	pid_t pid;         /* the process whose calls fail; 0: none */
+	unsigned calls;    /* calls since heap_faults_at() */
+	unsigned at;       /* number of the call that fails */
+	bool die;          /* kill the process instead of failing the call */
+	unsigned reserves; /* calls that populated memory */
 } heap_faults;
 
 int heap_test_setup(void **state);
 
 int heap_test_teardown(void **state);
 
-/* The `n`-th call from now on fails, or is the last of this process. */
+/* The `n`-th call from now on fails, or kills this process if `die` is true. */
 void heap_faults_at(unsigned n, bool die);
 
-/* Nothing fails any more. Returns whether the call that was to fail came. */
+/* From now on no call fails. Returns whether call number `n` was made. */
 bool heap_faults_end(void);
 
 void heap_test_nap(int ms);
 
-/* A child that runs f(arg) and waits to be killed. */
+/* Start a child that calls f(arg) and then waits to be killed. */
 pid_t start_member(void (*f)(uint64_t arg), uint64_t arg);
 
 /* The same; returns when the child has reported its number. */
@@ -60,7 +60,7 @@ void kill_member(pid_t pid);
 /* Wait until `what` is not 0. */
 void await_report(_Atomic uint64_t *what);
 
-/* Take and give blocks until the memory of dead members is free. */
+/* Allocate and free blocks until only `used` bytes of the heap are in use. */
 void await_used(size_t used);
 
 #endif

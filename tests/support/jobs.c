@@ -65,7 +65,7 @@ put_error(struct fz_port *port, const struct fz_call *call)
 	fz_port_put(port);
 }
 
-/* The next argument, until fz_port_release(). */
+/* Map the next argument; it stays mapped until fz_port_release(). */
 static const void *
 map_arg(struct fz_port *port, struct fz_call *call, size_t *len)
 {
@@ -76,7 +76,7 @@ map_arg(struct fz_port *port, struct fz_call *call, size_t *len)
 	return at;
 }
 
-/* The next argument; at most `n` bytes of it into `bytes`. */
+/* Copy at most `n` bytes of the next argument into `bytes`. */
 static void
 next_arg(struct fz_port *port, struct fz_call *call, void *bytes, size_t n)
 {
@@ -96,7 +96,7 @@ next_number(struct fz_port *port, struct fz_call *call)
 	return fz_le64_load(bytes);
 }
 
-/* What a job finds. */
+/* Everything that the function of a job needs. */
 struct at_work {
 	struct shared *shared;
 	struct fz_port *port;
@@ -192,7 +192,7 @@ static bool
 die_writing(struct fz_port *port, size_t n)
 {
 	put_number(port, 1);
-	port->flushed_ns = fz_clock_ns(); /* with jobs behind it, too */
+	port->flushed_ns = fz_clock_ns(); /* do not flush if jobs follow */
 	fz_port_send(port, NULL);
 	if (write(port->out, port->mailbox->out, n) != (ssize_t)n)
 		_exit(92);
@@ -227,7 +227,7 @@ job_kill_big_half(struct at_work *w)
 	return raise(SIGKILL);
 }
 
-/* The work of a worker that is to be killed: no reply comes. */
+/* Sleep until the worker is killed; there is no reply. */
 static bool
 hang(void)
 {
@@ -426,7 +426,7 @@ is_small(const struct fz_port *port)
 	       port->frame.len == FZ_WIRE_HEADER + 4 + 8 + 8;
 }
 
-/* Put the value of the reply, as it is there, behind those of other calls. */
+/* Append the value of the reply to the values of other calls. */
 static int
 send_value(struct fz_port *port, const struct fz_call *call)
 {
@@ -445,7 +445,7 @@ send_value(struct fz_port *port, const struct fz_call *call)
 	return 0;
 }
 
-/* Make the call, which is a frame or one of several in a frame. */
+/* Run the job of a call, which has a frame of its own or is in a chunk. */
 static int
 answer(struct at_work *w)
 {

@@ -1,4 +1,4 @@
-/* jobs.h - workers that misbehave on demand: what tests ask them to do. */
+/* jobs.h - jobs for workers in tests, many of which misbehave. */
 #ifndef JOBS_H
 #define JOBS_H
 
@@ -10,60 +10,60 @@
 struct fz_call;
 struct fz_port;
 
-/* What a worker can be asked for; a number is eight bytes, little-endian. */
+/* The jobs; a number is eight bytes, little-endian. */
 enum job {
-	JOB_ECHO,          /* its arguments */
-	JOB_ADD,           /* the sum of its arguments */
-	JOB_SLEEP,         /* milliseconds -> the same */
-	JOB_SEED,          /* its seed */
-	JOB_BYTES,         /* n -> n bytes */
-	JOB_RAISE,         /* an error */
+	JOB_ECHO,          /* return the arguments */
+	JOB_ADD,           /* return the sum of the arguments */
+	JOB_SLEEP,         /* sleep for the argument in ms, and return it */
+	JOB_SEED,          /* return the seed of the job */
+	JOB_BYTES,         /* return as many bytes as the argument says */
+	JOB_RAISE,         /* fail with an error */
 	JOB_RAISE_LATE,    /* the same, when a JOB_SLEEP runs */
-	JOB_CRASH,         /* SIGSEGV */
-	JOB_EXIT,          /* code -> never returns */
-	JOB_KILL,          /* SIGKILL in the middle */
-	JOB_KILL_STORED,   /* with its reply whole but not written */
-	JOB_KILL_HALF,     /* with half of that written */
-	JOB_KILL_WRITTEN,  /* with all of it written, still counted as not */
-	JOB_KILL_BIG_HALF, /* with half of a big reply written */
-	JOB_GARBAGE,       /* bytes that are no frame */
-	JOB_REPLY_GARBAGE, /* a reply and such bytes in one write */
-	JOB_LATE_GARBAGE,  /* a reply, and 20 ms later such bytes */
-	JOB_CLOSE_OUT,     /* closes the pipe for its results, sleeps */
-	JOB_CLOSE_IN,      /* closes the pipe for its jobs, sleeps */
-	JOB_COUNT,         /* how many run now is noted; milliseconds */
-	JOB_KILL_ONCE, /* SIGKILL if it is the first of these, else as ADD */
-	JOB_PRINT,     /* prints its argument */
-	JOB_TOO_MANY,  /* a reply that promises more values than it has */
-	JOB_TOO_FEW,   /* one value less than is wanted */
-	JOB_BLOCK,     /* blocks all signals, sleeps */
-	JOB_IGNORE,    /* ignores all signals, sleeps */
+	JOB_CRASH,         /* die of SIGSEGV */
+	JOB_EXIT,          /* exit with the argument as code */
+	JOB_KILL,          /* die of SIGKILL in the job */
+	JOB_KILL_STORED,   /* the same, with the reply in the mailbox */
+	JOB_KILL_HALF,     /* the same, with half of the reply written */
+	JOB_KILL_WRITTEN,  /* the same, with all written, but not counted */
+	JOB_KILL_BIG_HALF, /* die with half of a big reply written */
+	JOB_GARBAGE,       /* write bytes that are no frame */
+	JOB_REPLY_GARBAGE, /* write a reply and such bytes in one write */
+	JOB_LATE_GARBAGE,  /* write a reply, and 20 ms later such bytes */
+	JOB_CLOSE_OUT,     /* close the pipe for results, and sleep */
+	JOB_CLOSE_IN,      /* close the pipe for jobs, and sleep */
+	JOB_COUNT,         /* as JOB_SLEEP; count how many of these run */
+	JOB_KILL_ONCE, /* the first one dies of SIGKILL, others as JOB_ADD */
+	JOB_PRINT,     /* print the argument */
+	JOB_TOO_MANY,  /* reply with a count above the number of values */
+	JOB_TOO_FEW,   /* reply with one value less than requested */
+	JOB_BLOCK,     /* block all signals, and sleep */
+	JOB_IGNORE,    /* ignore all signals, and sleep */
 	JOB_NJOBS
 };
 
 /* How a worker behaves before it takes its first job. */
 enum start_mode {
 	START_NORMAL,
-	START_FIRST_DIES_UNREAD,  /* the first one, before it reads */
-	START_FIRST_DIES_READING, /* with the header of a job read */
-	START_FIRST_DIES_HALFWAY, /* with half of bulk_size() read */
-	START_ALL_DIE,            /* all of them */
-	START_NEVER_READS         /* never reads */
+	START_FIRST_DIES_UNREAD,  /* the first worker dies before it reads */
+	START_FIRST_DIES_READING, /* it dies after the header of a job */
+	START_FIRST_DIES_HALFWAY, /* it dies after half of bulk_size() bytes */
+	START_ALL_DIE,            /* all workers die */
+	START_NEVER_READS         /* workers do not read */
 };
 
 struct shared {
 	_Atomic int births, running, peak, kills, leaves;
-	_Atomic int deaf; /* workers that signals no longer reach */
+	_Atomic int deaf; /* workers that block or ignore signals */
 	_Atomic int calls[JOB_NJOBS];
 	enum start_mode mode;
 };
 
 bool on_valgrind(void);
 
-/* Many bytes; fewer on valgrind, which looks at a whole buffer at each read. */
+/* Many bytes; fewer under valgrind, which checks the whole buffer of a read. */
 size_t bulk_size(void);
 
-/* A fz_worker_main; `ctx` is a struct shared. */
+/* The main function of workers; `ctx` is a struct shared. */
 int serve(void *ctx, struct fz_port *port);
 
 /* Append a value to the reply: a number; `n` bytes. */

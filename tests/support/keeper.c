@@ -21,7 +21,7 @@
 #include "worker/worker.h"
 #include "world.h"
 
-/* As on a kernel before Linux 5.3, and under a valgrind before 3.21. */
+/* There are no pidfds, as before Linux 5.3, or with valgrind before 3.21. */
 static bool no_pidfd;
 
 long __real_syscall(long number, ...);

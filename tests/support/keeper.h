@@ -1,4 +1,4 @@
-/* keeper.h - one worker, what it was sent and what was reported of it. */
+/* keeper.h - a worker, its jobs, and their outcomes. */
 #ifndef KEEPER_H
 #define KEEPER_H
 
@@ -12,18 +12,18 @@
 
 enum { KEEPER_MANY = 50 };
 
-/* A job, and what was reported of it. */
+/* A job, and counts of its outcomes. */
 struct task {
 	struct fz_job job;
 	int ndone, nfailed, nreturned, nstarted;
-	struct fz_blob *value; /* the first one */
+	struct fz_blob *value; /* the first value of the result */
 	uint32_t nvalues;
 	struct fz_failure failure;
 };
 
-/* A worker, and what was reported of it. */
+/* A worker, and counts of the reports about it. */
 struct keeper {
-	struct fz_worker *worker; /* NULL: dead and freed */
+	struct fz_worker *worker; /* NULL: it is dead and was freed */
 	int nidle, ndead;
 	struct fz_death death;
 };
@@ -39,7 +39,7 @@ void task_init(struct task *t, enum job func);
 
 void task_fini(struct task *t);
 
-/* Send a job with one argument, which is given up. */
+/* Send a job with one argument, whose reference passes to the worker. */
 void task_send_blob(
     struct keeper *k, struct task *t, enum job func, struct fz_blob *arg);
 
@@ -52,7 +52,7 @@ bool keeper_settle(struct world *w, struct keeper *k);
 /* Turn the loop until the worker is dead. False: it hangs. */
 bool keeper_dies(struct world *w, struct keeper *k);
 
-/* Done, failed or returned, once. */
+/* Check that the job is done, has failed or was returned, and this once. */
 void assert_one_outcome(const struct task *t);
 
 void assert_task_done(struct world *w, struct task *t, uint64_t value);
@@ -62,9 +62,9 @@ void assert_task_failed(struct task *t, enum fz_err_kind kind);
 void assert_task_returned(struct task *t);
 
 /*
- * Send a new worker three jobs, of which one has a big result, and with
- * `recalls` recall them. Each has one outcome, whatever fails. Returns 0, or
- * -1 if a job was not sent or has failed, or a result is missing.
+ * Send a new worker three jobs, one of them with a big result. If `recalls`,
+ * recall them. Each job must have one outcome, also if a call fails. Returns 0,
+ * or -1 if a job was not sent or has failed, or a result is missing.
  */
 int keeper_try_jobs(
     struct world *w, const struct fz_worker_opts *opts, bool recalls);

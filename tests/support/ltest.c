@@ -1,4 +1,4 @@
-/* ltest.c - what tests in Lua ask of the system. */
+/* ltest.c - functions of the system for tests in Lua. */
 /* nanosleep is not in C. */
 #define _POSIX_C_SOURCE 200809L
 #include <lauxlib.h>

@@ -6,10 +6,10 @@
 #include <stddef.h>
 
 struct lua_memory {
-	size_t used, peak; /* bytes */
-	size_t most; /* bytes of the biggest block that succeeds; 0: any */
+	size_t used, peak; /* bytes in use now, and at most */
+	size_t most; /* bytes of the largest block that succeeds; 0: no limit */
 	long left;   /* allocations until one fails; negative: none fails */
-	bool once;   /* only that one, so that Lua's second attempt succeeds */
+	bool once;   /* only one fails, so that Lua's second try succeeds */
 	unsigned long nfailed;
 };
 

@@ -45,7 +45,7 @@ member_start(int (*f)(void *ctx), void *ctx)
 
 	if (pid == 0) {
 #ifdef FZ_VALGRIND
-		/* Looking for leaks it would touch all of the shared heap. */
+		/* A search for leaks would touch all of the shared heap. */
 		VALGRIND_CLO_CHANGE("--leak-check=no");
 #endif
 		_exit(f(ctx));
@@ -71,7 +71,7 @@ member_kill(pid_t pid)
 	member_wait(pid);
 }
 
-static unsigned members_die_at; /* calls from now on, 0: never */
+static unsigned members_die_at; /* steps until this process dies; 0: never */
 
 void
 members_step(void)

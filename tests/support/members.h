@@ -10,12 +10,12 @@ int members_teardown(void **state);
 /* A new member that calls f(ctx), and then exits with what it returns. */
 pid_t member_start(int (*f)(void *ctx), void *ctx);
 
-/* Its exit status, or less than 0: the signal that ended it. */
+/* Wait for its end. Returns its exit status, or minus the signal. */
 int member_wait(pid_t pid);
 
 void member_kill(pid_t pid);
 
-/* At the begin and the end of what is wrapped: this may be where one dies. */
+/* A step, at the begin and the end of each wrapped call: it may kill. */
 void members_step(void);
 
 /* A new member that calls f(ctx), and is killed at its `n`-th step. */

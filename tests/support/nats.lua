@@ -1,5 +1,5 @@
--- nats.lua - a NATS server on a loopback port and nodes of fzlua, for tests. All end with the shell
--- that starts them.
+-- nats.lua - a NATS server on a loopback port and nodes of fzlua, for tests. All of them end with
+-- the shell that starts them.
 
 -- Shell functions. `dir` is a directory that is removed at the end, `url` names the server. Its
 -- port is below those that the kernel gives to connections: one of these could take it.

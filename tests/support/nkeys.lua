@@ -1,13 +1,13 @@
 -- nkeys.lua - keys, tokens and certificates for a NATS server, made by openssl.
 local nkeys = {}
 
--- The byte before a key says whose it is.
+-- The first byte of an encoded key, by the kind of its owner.
 local PREFIX <const> = { operator = 14 << 3, account = 0, user = 20 << 3 }
 local SEED <const> = 18 << 3
 local BASE32 <const> = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 local BASE64 <const> = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
--- The digits of `bytes`, `bits` to a digit, without padding.
+-- Encode `bytes` with these digits, each for `bits` bits, without padding.
 local function encode(bytes, digits, bits)
   local out, value, n = {}, 0, 0
   for i = 1, #bytes do
@@ -41,11 +41,12 @@ local function key(bytes)
   return encode(bytes .. ("<I2"):pack(checksum(bytes)), BASE32, 5)
 end
 
----A new key pair of an operator, an account or a user, its private file is `name`.pem in `dir`.
+---Make a key pair of an operator, an account or a user. The file `name`.pem in `dir` has the
+---private key.
 ---@return {public: string, seed: string, file: string}
 function nkeys.pair(t, dir, name, whose)
   local file = ("%s/%s.pem"):format(dir, name)
-  -- Of Ed25519 both forms end in the 32 bytes of the key.
+  -- For Ed25519, the DER forms of both keys end with the 32 bytes of the key.
   local private = t.shell(("openssl genpkey -algorithm ed25519 -out %s; openssl pkey -in %s \z
     -outform DER | tail -c 32"):format(file, file))
   local public = t.shell(("openssl pkey -in %s -pubout -outform DER | tail -c 32"):format(file))

@@ -29,7 +29,7 @@ no_memory_alloc(void *ctx, void *block, size_t old_size, size_t size)
 	void *p;
 
 	if (block == NULL)
-		old_size = 0; /* it is the type of the object */
+		old_size = 0; /* for a new object, Lua passes its type */
 	if (size == 0) {
 		free(block);
 		*used -= old_size;

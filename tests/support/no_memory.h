@@ -14,11 +14,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-extern bool no_memory;   /* every allocation fails */
-extern int good_mallocs; /* the next ones succeed, then one fails; -1: all do */
-extern bool no_memory_stays; /* after that one all others fail, too */
+extern bool no_memory;       /* every allocation fails */
+extern int good_mallocs;     /* so many succeed, and then one fails; -1: none */
+extern bool no_memory_stays; /* after the one that fails, all others fail */
 
-/* As lua_Alloc. `ctx` is a size_t, the bytes in use. */
+/* A lua_Alloc. `ctx` is a size_t that counts the bytes in use. */
 void *no_memory_alloc(void *ctx, void *block, size_t old_size, size_t size);
 
 #endif

@@ -11,10 +11,10 @@
 
 struct pool_user {
 	struct fz_pool_client user;
-	int nfreed;  /* workers that had its jobs and became free */
-	int nothers; /* free workers of other users */
-	int ndone, nfailed, nreturned; /* jobs */
-	enum fz_err_kind kind;         /* of the last failure */
+	int nfreed;  /* reports of a worker that is free after its jobs */
+	int nothers; /* reports of a worker that is free after others' jobs */
+	int ndone, nfailed, nreturned; /* numbers of jobs */
+	enum fz_err_kind kind;         /* kind of the last failure */
 };
 
 /* A job and its user. */
@@ -25,11 +25,11 @@ struct pool_task {
 
 void pool_user_init(struct pool_user *u);
 
-/* Send a job with a number as its argument. 0, or -1 without memory. */
+/* Send a job with a number as argument. Returns 0, or -1 without memory. */
 int pool_user_send(struct fz_worker *worker, struct pool_user *u,
     struct pool_task *t, enum job func, uint64_t n);
 
-/* How many jobs have ended, in any way. */
+/* The number of jobs that are done, have failed or were returned. */
 int pool_user_ended(const struct pool_user *u);
 
 /* Turn the loop until `n` jobs have ended. */

@@ -1,4 +1,4 @@
-/* port_ends.h - a port of a worker and its parent's ends of the pipes. */
+/* port_ends.h - the port of a worker, and the parent's ends of its pipes. */
 #ifndef PORT_ENDS_H
 #define PORT_ENDS_H
 
@@ -13,7 +13,7 @@ struct port_ends {
 	struct fz_port port;
 	struct fz_arena
 	    *arena; /* in a worker: of its parent, a slice its own */
-	struct fz_mailbox_block *block; /* of the mailbox */
+	struct fz_mailbox_block *block; /* the block that has the mailbox */
 	struct fz_mailbox *mailbox;
 	int jobs[2], results[2];
 	struct fz_wire_in in; /* of the results */
@@ -32,14 +32,14 @@ void write_jobs(struct port_ends *e);
 void put_reply(
     struct port_ends *e, const struct fz_call *call, const char *value);
 
-/* The next reply in the pipe; it must be there. */
+/* Read the next reply from the pipe; there must be one. */
 void take_frame(struct port_ends *e, struct fz_frame *frame);
 
-/* A chunk of `nitems` items with one part. */
+/* Append the frame of a chunk with `nitems` items and one part. */
 void put_chunk(
     struct port_ends *e, uint32_t seq, unsigned flags, uint32_t nitems);
 
-/* An item of `len` bytes, all of them `byte`. */
+/* Send the result of an item: `len` bytes, all of them `byte`. */
 void put_item(struct port_ends *e, uint32_t seq, char byte, size_t len);
 
 void assert_items(const struct fz_frame *frame, uint32_t seq, uint32_t nitems,

@@ -16,7 +16,7 @@ open_file(pid_t pid, const char *name)
 	return fopen(path, "r");
 }
 
-/* Zero for both where the kernel does not count them. */
+/* Read both times; they are 0 if the kernel does not count them. */
 static void
 read_times(struct process *p)
 {
@@ -105,7 +105,7 @@ processes_read_below(struct processes *ps, pid_t root)
 	add_descendants(ps);
 }
 
-/* Zeroes for a process that was not there. */
+/* The process with this pid; all fields are 0 if it is not in the list. */
 static struct process
 find(const struct processes *ps, pid_t pid)
 {
@@ -140,7 +140,7 @@ processes_kill(struct processes *ps, pid_t root)
 		kill(ps->list[i].pid, SIGKILL);
 }
 
-/* The file on one line of at most `max` bytes. */
+/* Write the text of a file as one line of at most `max` bytes. */
 static void
 put_file(FILE *out, pid_t pid, const char *name, int max)
 {
@@ -169,8 +169,7 @@ processes_describe(const struct process *p, FILE *out)
 }
 
 void
-processes_put_variable(
-    const struct process *p, const char *variable, FILE *out)
+processes_put_variable(const struct process *p, const char *variable, FILE *out)
 {
 	FILE *file = open_file(p->pid, "environ");
 	char *text = NULL;

@@ -9,8 +9,8 @@
 
 struct process {
 	pid_t pid;
-	int64_t ran_ns;    /* since its start */
-	int64_t waited_ns; /* since its start: ready to run, no processor */
+	int64_t ran_ns;    /* time on a processor since its start */
+	int64_t waited_ns; /* time ready to run, but without a processor */
 };
 
 /* Starts as zeroes. */
@@ -26,20 +26,20 @@ void processes_read(struct processes *ps, pid_t root);
 void processes_read_below(struct processes *ps, pid_t root);
 
 /*
- * What happened between two readings: `busy_ns`, how long all of them together
- * ran or were ready to; `waited_ns`, the longest that one was ready to run and
- * had no processor.
+ * Times between two readings. `busy_ns`: all processes together ran or were
+ * ready to run. `waited_ns`: the longest time that one process was ready to run
+ * but had no processor.
  */
 void processes_times(const struct processes *before,
     const struct processes *now, int64_t *busy_ns, int64_t *waited_ns);
 
-/* Kill them, `root` first, so that it starts no others. */
+/* Kill all of them, `root` first, so that it starts no further ones. */
 void processes_kill(struct processes *ps, pid_t root);
 
-/* Write lines on one: command, state, where in the kernel it is. */
+/* Write lines on a process: its command, its state, its place in the kernel. */
 void processes_describe(const struct process *p, FILE *out);
 
-/* Write the value of a variable ("NAME=") that it started with, if it has it. */
+/* Write the value of an environment variable ("NAME=") of a process. */
 void processes_put_variable(
     const struct process *p, const char *variable, FILE *out);
 

@@ -16,7 +16,7 @@
 
 #include "base/clock.h"
 
-static bool no_pidfd; /* nor close_range: an old kernel */
+static bool no_pidfd; /* old kernel: no pidfds and no close_range() */
 
 long __real_syscall(long number, long a, long b, long c);
 long __wrap_syscall(long number, long a, long b, long c);

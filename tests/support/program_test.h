@@ -23,13 +23,13 @@ char *const *program_shell(const char *script);
 
 struct fz_program *program_start(const struct fz_program_opts *opts);
 
-/* Its end, within ten seconds. */
+/* Wait at most ten seconds for its end. */
 struct fz_program_end *program_wait(
     struct world *w, struct fz_program *program);
 
 void assert_program_wrote(const struct fz_buf *buf, const char *text);
 
-/* Check that it ended by itself, and wrote these texts. */
+/* Check that the program exited with this code, and wrote these texts. */
 void assert_program_ended(const struct fz_program_end *end, int exitcode,
     const char *out, const char *errors);
 

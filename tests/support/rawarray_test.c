@@ -49,7 +49,7 @@ rawarray_run(const struct CMUnitTest *tests, size_t n)
 		print_message("built without rawarray: not run\n");
 		return 0;
 	}
-	unsetenv("FZLUA_RAWARRAY"); /* the caller may have set it, as make
+	unsetenv("FZLUA_RAWARRAY"); /* it may be set, as by make
 				       test-lua-noraw does */
 	return _cmocka_run_group_tests("rawarray", tests, n, NULL, NULL);
 }

@@ -9,7 +9,7 @@
 
 #include "value/rawarray.h"
 
-extern const struct fz_rawarray *raw; /* what setup learned */
+extern const struct fz_rawarray *raw; /* the layout that the setup learned */
 
 /* `*state` is a new lua_State with the standard libraries. */
 int rawarray_setup(void **state);
@@ -23,8 +23,8 @@ size_t rawarray_copy_one(
     lua_State *L, int idx, uint64_t i, const struct fz_raw_value *value);
 
 /*
- * Run the tests, each with a state of its own. Without rawarray in the build
- * they are not run, and this says so.
+ * Run the tests, each with a state of its own. If the build has no rawarray, it
+ * runs none of them, and prints a message.
  */
 struct CMUnitTest;
 int rawarray_run(const struct CMUnitTest *tests, size_t n);

@@ -14,7 +14,7 @@
 
 enum { NPOOLS = 2, NODES_MAX = 512 };
 
-/* One run, what it needs, and the events it told of each node. */
+/* A run, everything it needs, and counts of the events of each node. */
 struct run_test {
 	struct world *w;
 	struct fz_graph *graph;
@@ -28,7 +28,7 @@ struct run_test {
 struct fz_pool_opts run_test_pool_opts(struct world *w, unsigned max);
 struct fz_pool *run_test_pool(struct world *w, unsigned max);
 
-/* Pools with `max` workers each; at most `jobs` at once, 0: local. */
+/* Pools with `max` workers each; at most `jobs` jobs at once, 0: local. */
 void run_test_init(
     struct run_test *p, struct world *w, unsigned max, unsigned jobs);
 
@@ -36,16 +36,16 @@ void run_test_fini(struct run_test *p);
 
 uint32_t run_test_value(struct run_test *p, uint32_t node);
 
-/* A node with one value, fed by values. */
+/* Add a node with one output, whose inputs are the values `a` and `b`. */
 uint32_t run_test_add(
     struct run_test *p, enum job func, uint32_t a, uint32_t b);
 
-/* One fed by another node. */
+/* Add a node whose input is the output of another node. */
 uint32_t run_test_after(struct run_test *p, enum job func, uint32_t node);
 
 uint32_t run_test_input(struct run_test *p);
 
-/* The run, with all values kept; inputs are still to be set. */
+/* Make the run, which keeps all values. The inputs must be set afterwards. */
 void run_test_make(struct run_test *p);
 
 void run_test_start(struct run_test *p);
@@ -58,7 +58,7 @@ void run_test_take_events(struct run_test *p);
 /* Turn the loop until the run is done. False: it hangs. */
 bool run_test_finishes(struct run_test *p);
 
-/* Every node ended once, whatever came before. */
+/* Check that each node has ended once, in any way. */
 void assert_run_ended(const struct run_test *p);
 
 void assert_run_value(struct run_test *p, uint32_t node, uint64_t expected);

@@ -9,11 +9,11 @@
  * if the program fails. The last lines name the programs that failed and count
  * the tests: run.lua and cmocka write the numbers at the end of their output.
  *
- * A program writes something when it begins a test. It hangs if nothing new is
- * written while none of its processes runs for LIMIT seconds in all, or if one
- * test takes BUSY times as long. Time in which a process is ready to run and
- * has no processor does not count, so that a busy machine is not taken for a
- * hang.
+ * A program writes something when it begins a test. It counts as hanging if it
+ * writes nothing while none of its processes runs for LIMIT seconds in all, or
+ * if one test takes BUSY times as long. Time in which a process is ready to run
+ * but has no processor does not count, so that no program counts as hanging
+ * only because the machine is busy.
  *
  * What the programs have started must end within LIMIT seconds after the last
  * of them. The rest is described, killed, and counts as a failed test.
@@ -44,11 +44,11 @@ struct program {
 	const char *name; /* the end of `command`: FOLDER/FILE, or FILE */
 	pid_t pid;        /* 0: it does not run */
 	int log;
-	off_t written; /* length of the log at the last look */
+	off_t written; /* length of the log at the last check */
 	int64_t start_ns, looked_ns;
-	int64_t idle_ns;  /* of this test: no process was ready to run */
-	int64_t total_ns; /* of this test: all but waits for a processor */
-	struct processes processes; /* at the last look */
+	int64_t idle_ns;  /* time in this test without a process to run */
+	int64_t total_ns; /* time in this test without waits for a processor */
+	struct processes processes; /* at the last check */
 };
 
 static int64_t limit_ns;
@@ -89,7 +89,7 @@ open_log(const struct program *p)
 	return fd;
 }
 
-/* Signals have their default actions, also below nohup. */
+/* In the child. Signals get their default actions, also under nohup. */
 static void
 execute(const struct program *p)
 {
@@ -148,7 +148,7 @@ end_hanging(struct program *p)
 	processes_kill(&p->processes, p->pid);
 }
 
-/* The watchdog. */
+/* Check a program, and kill it if it hangs. */
 static void
 look_at(struct program *p)
 {
@@ -174,7 +174,7 @@ look_at(struct program *p)
 		end_hanging(p);
 }
 
-/* Returns how many tests failed, by what the log says. */
+/* Count the tests in the log. Returns the number of tests that failed. */
 static unsigned
 count_tests(FILE *log)
 {
@@ -207,7 +207,7 @@ put_log(FILE *log)
 		putchar(c);
 }
 
-/* Report a program that ended. True if it failed. */
+/* Report a program that has ended. Returns true if it failed. */
 static bool
 end(struct program *p, int status)
 {
@@ -220,7 +220,7 @@ end(struct program *p, int status)
 		die("fdopen");
 	failed = count_tests(log);
 	ok = status == 0 && failed == 0;
-	if (!ok && failed == 0) /* it ended before it counted */
+	if (!ok && failed == 0) /* it ended before it wrote the numbers */
 		failed = 1;
 	nfailed += failed;
 	if (!ok)
@@ -256,7 +256,7 @@ wait_for(struct program *programs, size_t n, int *status)
 	return NULL;
 }
 
-/* Returns the names of the programs that failed, each behind a blank. */
+/* Returns the names of the programs that failed, each after a blank. */
 static char *
 run(struct program *programs, size_t n, size_t njobs)
 {

@@ -4,9 +4,9 @@
  * thread sanitizer allocations are slow.
  *
  * The allocators of sanitizers have no fork handlers. If a thread forks while
- * another one is in malloc, the child inherits a lock that nothing will
- * release, and hangs at its next allocation. So no thread of a test may
- * allocate while another one forks.
+ * another one is in malloc, the child inherits a lock that is never released,
+ * and hangs at its next allocation. So no thread of a test may allocate while
+ * another one forks.
  */
 #ifndef SANITIZED_H
 #define SANITIZED_H

@@ -71,7 +71,7 @@ local function erase(cells, from)
   cells.n, cells.text = math.min(cells.n, from - 1), false
 end
 
--- final letter -> what it does with its count
+-- final letter of a sequence -> function of the screen and the number in the sequence
 local SEQUENCES = {
   A = function(self, n) self.row = math.max(self.row - n, 1) end,
   B = function(self, n) self.row = math.min(self.row + n, self.rows) end,

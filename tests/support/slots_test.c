@@ -68,7 +68,7 @@ slots_free(struct world *w, struct fz_slots *slots)
 	struct slots_waiter waiter = slots_waiter(NULL);
 	unsigned n = 0;
 
-	fz_loop_turn(w->engine.loop, 0, NULL); /* it may have news */
+	fz_loop_turn(w->engine.loop, 0, NULL); /* handle pending events */
 	while (fz_slots_take(slots, &waiter.waiter))
 		n++;
 	fz_slots_forget(&waiter.waiter);

@@ -12,18 +12,18 @@
 
 struct slots_waiter {
 	struct fz_slots_waiter waiter;
-	struct fz_slots *takes; /* when it is told, if not NULL */
+	struct fz_slots *takes; /* takes a slot of these if notified; or NULL */
 	int ntold;
 	bool got;
 };
 
-/* A make with some tokens, whose pipe the test sees. */
+/* A jobserver as of make, with some tokens in a pipe that the test can read. */
 struct slots_make {
 	int pipe[2];
 	struct fz_slots *slots;
 };
 
-/* A user of a pool, which sends all jobs at once, as far as there are slots. */
+/* A user of a pool, which sends its jobs as soon as there are slots. */
 struct slots_user {
 	struct pool_user counts;
 	struct fz_pool *pool;
@@ -41,16 +41,16 @@ void slots_make_begin(
 
 void slots_make_end(struct world *w, struct slots_make *m);
 
-/* Tokens in the pipe. */
+/* The number of tokens in the pipe. */
 unsigned slots_left(const struct slots_make *m);
 
-/* How many can be taken now; they are given back. */
+/* The number of free slots: it takes all of them and gives them back. */
 unsigned slots_free(struct world *w, struct fz_slots *slots);
 
 struct fz_pool *slots_pool(struct world *w, unsigned max,
     struct fz_slots *slots, fz_worker_main main_, void *ctx);
 
-/* 0, or -1 if the pool has no memory for another user. */
+/* Returns 0, or -1 if the pool has no memory for another user. */
 int slots_user_try(struct slots_user *u, struct fz_pool *pool, int njobs,
     enum job func, uint64_t arg);
 

@@ -1,5 +1,5 @@
--- slow_map.lua - a map whose items take a moment, so that it is drawn, and that prints a line now
--- and then.
+-- slow_map.lua - a map whose items take some time, so that its progress is drawn. Some of its calls
+-- print a line.
 return [[
   local list = {}
   for i = 1, 40 do list[i] = i end

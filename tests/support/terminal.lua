@@ -45,7 +45,7 @@ function Terminal.open(t, options)
   return self
 end
 
--- Open one with the command at its prompt.
+-- Open a terminal with the command at its prompt.
 function Terminal.prompt(t, options)
   local terminal = Terminal.open(t, options or {})
   terminal:until_row "^>$"
@@ -66,12 +66,12 @@ function Terminal:type(text)
   tmux(self, "send-keys", "-l", text)
 end
 
----Press keys, by tmux's names.
+---Press keys, which have the names of tmux.
 function Terminal:key(...)
   tmux(self, "send-keys", ...)
 end
 
----Paste text, as a terminal does that marks what is pasted.
+---Paste text, as a terminal with bracketed paste does.
 function Terminal:paste(text)
   local path = self.t.file(text)
   tmux(self, "load-buffer", path, ";", "paste-buffer", "-p")
@@ -81,7 +81,7 @@ function Terminal:resize(columns, rows)
   tmux(self, "resize-window", "-x", tostring(columns), "-y", tostring(rows))
 end
 
----Forget what is on the screen above the prompt.
+---Clear the screen above the prompt.
 function Terminal:clear()
   self:key "C-l"
 end
@@ -124,8 +124,8 @@ function Terminal:expect(rows)
   end, table.concat(rows, "\n"))
 end
 
----Type an input, wait for its end, and compare the rows that it has printed. What is typed before
----the prompt is there would be on the screen twice.
+---Type an input, wait for its end, and compare the rows that it has printed. It waits for the
+---prompt first, because text that is typed before the prompt appears twice on the screen.
 function Terminal:run(input, ...)
   local rows = { "> " .. input, ... }
   rows[#rows + 1] = ">"
@@ -134,7 +134,8 @@ function Terminal:run(input, ...)
   self:expect(rows)
 end
 
----At the prompt: spawn a task that runs `code` once the function is called that this returns.
+---At the prompt, spawn a task that waits and then runs `code`. Returns a function that ends the
+---wait.
 function Terminal:spawn_late(code)
   local path = self.t.file ""
   os.remove(path)
@@ -155,7 +156,8 @@ function Terminal:until_row(pattern)
   end
 end
 
----The exit status of the program, once it has ended. tmux itself may miss the end of a program.
+---Wait for the end of the program. Returns its exit status, which a shell prints after it, because
+---tmux may not notice the end.
 function Terminal:status()
   return tonumber(self:until_row "^exit status (%d+)")
 end

@@ -1,4 +1,4 @@
-/* this_member.h - the member of the shared heap that a test is. */
+/* this_member.h - this process as a member of the shared heap, for tests. */
 #ifndef THIS_MEMBER_H
 #define THIS_MEMBER_H
 
@@ -9,7 +9,7 @@
 
 extern struct fz_membership this_member;
 
-/* Its number; it joins with the first call. 0: it cannot. */
+/* The number of this member; the first call joins. 0: joining failed. */
 static inline uint32_t
 join(void)
 {

@@ -1,6 +1,6 @@
 /*
- * world.h - an engine under test with workers that misbehave on demand, and the
- * proof that nothing is left behind.
+ * world.h - an engine under test, with workers that misbehave on demand. At the
+ * end it checks that no child and no descriptor is left.
  */
 #ifndef WORLD_H
 #define WORLD_H
@@ -18,7 +18,7 @@ struct fz_blob;
 struct world {
 	struct fz_engine engine;
 	struct shared *shared;
-	int nfds; /* open before */
+	int nfds; /* descriptors that were open before the test */
 	char output[4096];
 	size_t noutput;
 };
@@ -29,8 +29,8 @@ int world_teardown(void **state);
 void assert_no_children(void);
 
 /*
- * How long a test waits for a fact before it says that the code hangs: long,
- * because the machine may be busy with other work.
+ * The time after which a wait of a test counts as a hang. It is long, because
+ * the machine may be busy with other work.
  */
 enum { PATIENCE_MS = 60000 };
 
@@ -40,12 +40,12 @@ void wait_for_count(struct world *w, const _Atomic int *count, int n);
 /* Turn the loop until workers have begun `n` jobs of this kind. */
 void wait_for_calls(struct world *w, enum job func, int n);
 
-/* Turn the loop once, before a moment; false once the moment has passed. */
+/* Turn the loop once. Returns false if the time `until_ns` has passed. */
 bool turn_until(struct world *w, int64_t until_ns);
 int64_t in_ms(int64_t ms);
 
 struct fz_blob *blob_of_number(uint64_t v);
-struct fz_blob *blob_of_bytes(size_t len); /* all 'x', not in the arena */
+struct fz_blob *blob_of_bytes(size_t len); /* bytes 'x', not in the arena */
 uint64_t number_of_blob(struct world *w, struct fz_blob *blob);
 
 #endif

@@ -59,7 +59,7 @@ set_up(struct bench *b, bool file, bool keeps)
 	    fz_trace_names_set(b->names, 0, "stage", "name", &err), 0);
 }
 
-/* A further trace into the file; NULL and `err` if there is none. */
+/* Open another trace with the same file. NULL and `err` on failure. */
 static struct fz_trace *
 open_another(const struct bench *b, struct fz_err *err)
 {
@@ -68,7 +68,7 @@ open_another(const struct bench *b, struct fz_err *err)
 	return fz_trace_new(&opts, err);
 }
 
-/* A trace into the file in place of the first one. */
+/* Close the first trace, and open a new one with the same file. */
 static struct fz_trace *
 open_again(struct bench *b, struct fz_err *err)
 {
@@ -103,7 +103,7 @@ add(struct bench *b, uint64_t n)
 	}
 }
 
-/* The text of the file, for free(). */
+/* The text of the file, which the caller frees. */
 static char *
 contents(const struct bench *b, size_t *len)
 {
@@ -191,7 +191,7 @@ test_trace_a_full_disk_ends_the_file_at_a_line(void **state)
 	assert_int_equal(fz_trace_close(b.trace, &err), -1);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	assert_non_null(strstr(err.text, "writing the trace /tmp/trace-"));
-	assert_int_equal(fz_trace_close(b.trace, &err), 0); /* said once */
+	assert_int_equal(fz_trace_close(b.trace, &err), 0); /* no error again */
 	assert_int_equal(fz_trace_count(b.trace), 2020);
 	text = contents(&b, &len);
 	assert_int_equal(count_lines(text, len), 1);
@@ -283,7 +283,7 @@ test_trace_names_without_memory_are_an_error(void **state)
 	assert_true(n > 3);
 }
 
-/* The number behind `member` in the line, up to which it must be. */
+/* The number after `member`, which must be in the first line of the text. */
 static double
 number_in(const char *line, const char *member)
 {
@@ -299,7 +299,7 @@ is_near(double a, double b)
 	return a - b < 2e-6 && b - a < 2e-6;
 }
 
-/* An event whose numbers are those of other events, or larger, or smaller. */
+/* Event `i`: its numbers are equal to, larger or smaller than the last ones. */
 static struct fz_job_event
 varied(uint64_t i, int64_t base_ns)
 {
@@ -411,7 +411,7 @@ test_trace_a_record_without_memory_is_counted(void **state)
 
 	(void)state;
 	set_up(&b, true, false);
-	faults_at(2); /* the block of records */
+	faults_at(2); /* no memory for the block of records */
 	add(&b, 1);
 	assert_true(faults_end());
 	add(&b, 1);

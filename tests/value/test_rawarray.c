@@ -1,4 +1,4 @@
-/* Plain values in the array part of a table: where they are, what they are. */
+/* Raw values in the array part of a table: their places and their contents. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,8 +18,8 @@
 #include "value/rawarray.h"
 
 /*
- * Values that were copied are in the table; values that Lua stores are where
- * they were read from.
+ * Values that were copied into the array are values of the table, and values
+ * that Lua stores are in the array.
  */
 static void
 assert_is_array(lua_State *L, int table, int n)
@@ -60,7 +60,7 @@ test_rawarray_finds_the_array_of_tables_of_any_size(void **state)
 	}
 }
 
-/* The same value, of the same kind: -0.0 is not 0, and nan is nan. */
+/* Equal values of one kind: -0.0 differs from 0, and two NaN are equal. */
 static void
 assert_same(lua_State *L, int a, int b)
 {
@@ -99,8 +99,7 @@ test_rawarray_plain_values_come_back_as_they_were(void **state)
 	assert_true(lua_checkstack(L, 10));
 	lua_createtable(L, n, 0);
 	for (int i = 1; i <= n; i++) {
-		memset(
-		    &stored, 0xff, sizeof(stored)); /* memory in use before */
+		memset(&stored, 0xff, sizeof(stored)); /* as reused memory */
 		assert_true(fz_rawarray_store(raw, L, i, &stored));
 		assert_true(fz_rawarray_is_plain(raw, &stored));
 		fz_rawarray_push(raw, L, &stored);
@@ -120,7 +119,7 @@ test_rawarray_other_values_are_refused(void **state)
 	struct fz_raw_value stored, before;
 
 	lua_pushliteral(L, "");
-	lua_pushliteral(L, "12"); /* no number, though it looks like one */
+	lua_pushliteral(L, "12"); /* a string, and no number */
 	lua_newtable(L);
 	lua_pushcfunction(L, luaopen_base);
 	lua_pushlightuserdata(L, &stored);
@@ -171,7 +170,7 @@ test_rawarray_find_finds_what_is_in_the_array_part(void **state)
 	assert_null(fz_rawarray_find(raw, table, 1));
 }
 
-/* How many numbers are seen in the table that an expression makes. */
+/* How many numbers are found in the table that an expression makes. */
 static unsigned
 nseen(lua_State *L, const char *expression)
 {
@@ -194,7 +193,7 @@ test_rawarray_tuple_sees_a_few_numbers_and_nothing_else(void **state)
 	assert_int_equal(nseen(L, "{ 1, 2, 3, 4 }"), 4);
 	assert_int_equal(nseen(L, "{}"), 0);
 	assert_int_equal(
-	    nseen(L, "{ 1, 2, 3 }"), 0); /* or four of which one was freed */
+	    nseen(L, "{ 1, 2, 3 }"), 0); /* may be 4 elements with a nil */
 	assert_int_equal(nseen(L, "{ 1, 2, n = 1 }"), 0);
 	assert_int_equal(nseen(L, "{ 1, nil }"), 0);
 	assert_int_equal(nseen(L, "{ nil, 2 }"), 0);

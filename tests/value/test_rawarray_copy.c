@@ -123,7 +123,7 @@ test_rawarray_copy_stops_at_what_is_not_plain(void **state)
 	}
 }
 
-/* An intact worker writes plain values only, but a broken one may not. */
+/* A broken worker may write other bytes than raw values at any time. */
 static struct fz_raw_value shared_values[64];
 static atomic_bool copied;
 
@@ -162,7 +162,7 @@ test_rawarray_copy_writes_only_tags_that_it_has_checked(void **state)
 	lua_settop(L, 0);
 }
 
-/* A list of `n` values that were copied there is on top, its name `list`. */
+/* Copy `n` values into a new list, which becomes the global `list`. */
 static void
 copy_list(lua_State *L, int n)
 {
@@ -190,7 +190,7 @@ copy_list(lua_State *L, int n)
 	lua_setglobal(L, "list");
 }
 
-/* What a script may do with such a list, with collections in between. */
+/* A script that uses such a list, with garbage collections in between. */
 static const char use[] =
     "local n = ...\n"
     "local function expected(i)\n"
@@ -256,7 +256,7 @@ test_rawarray_a_copied_list_is_one_for_lua(void **state)
 	}
 }
 
-/* It becomes old while it is empty, and is filled then. */
+/* The list becomes old while it is empty, and is filled afterwards. */
 static void
 test_rawarray_a_list_of_the_old_generation_may_be_filled(void **state)
 {
@@ -269,7 +269,7 @@ test_rawarray_a_list_of_the_old_generation_may_be_filled(void **state)
 	for (int i = 0; i < N; i++) {
 		if (i % 500 == 0)
 			lua_gc(L, LUA_GCCOLLECT);
-		if (i % 100 == 0) { /* one that is sent */
+		if (i % 100 == 0) { /* a result that is not raw */
 			lua_pushfstring(L, "text %d", i);
 			lua_rawseti(L, 1, i + 1);
 			continue;

@@ -1,4 +1,4 @@
-/* How the layout of a table is learned, and when it is not. */
+/* Learning the layout of a table, and the cases in which that fails. */
 /* setenv and fork are not in C11. */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -31,8 +31,8 @@ learn(lua_State *L)
 }
 
 /*
- * Whether the error on top is a lack of memory. If lua_error() raises such an
- * error again it is a plain one in Lua before 5.4.2, with the same text.
+ * Whether the error on top is a lack of memory. Before Lua 5.4.2, lua_error()
+ * changes the status of such an error, but not its text.
  */
 static bool
 is_memory_error(lua_State *L, int status)
@@ -43,8 +43,8 @@ is_memory_error(lua_State *L, int status)
 }
 
 /*
- * Call `f` with the n-th allocation failing. Returns whether it raised; the
- * state and its allocator are as before.
+ * Call `f` while the n-th allocation fails. Returns whether it raised an error.
+ * Afterwards the state and its allocator are as before.
  */
 static bool
 fails_at(lua_State *L, lua_CFunction f, unsigned long n)
@@ -135,7 +135,7 @@ learn_if_off(void)
 	return learn_with("0");
 }
 
-/* The status of a process that has not learned before it calls `f`. */
+/* Call `f` in a process that has learned no layout. Returns its status. */
 static int
 run_in_child(int (*f)(void))
 {
@@ -190,7 +190,7 @@ test_rawarray_self_test_finds_a_wrong_layout(void **state)
 	wrong[4].table = raw->integer;
 	wrong[5].plain |= UINT64_C(1) << EMPTY;
 	wrong[6].plain &= ~(UINT64_C(1) << raw->number);
-	wrong[7].rest = METATABLE; /* no table has one */
+	wrong[7].rest = METATABLE; /* differs from all tables */
 	wrong[7].nothing = NULL;
 	for (int i = 0; i < 8; i++) {
 		if (fz_rawarray_holds(&wrong[i], L))
@@ -215,7 +215,7 @@ test_rawarray_tags_are_those_of_this_lua(void **state)
 	for (int i = 0; i < 64; i++)
 		nplain += (t->plain >> i & 1) != 0;
 	assert_int_equal(nplain, 5);
-	/* The low four bits are the type, as lua_type() tells it. */
+	/* The low four bits are the type that lua_type() returns. */
 	assert_int_equal(t->nil & 15, LUA_TNIL);
 	assert_int_equal(t->no & 15, LUA_TBOOLEAN);
 	assert_int_equal(t->yes & 15, LUA_TBOOLEAN);
@@ -233,7 +233,7 @@ main(void)
 		cmocka_unit_test(
 		    test_rawarray_obeys_the_environment_and_the_build),
 	};
-	/* Nothing is known before the first setup. */
+	/* These have no setup, so that no layout is known. */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 		    test_rawarray_is_learned_though_memory_was_short),

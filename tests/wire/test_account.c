@@ -68,7 +68,7 @@ test_account_a_program_counts_in_those_above(void **state)
 	retire(w, NULL);
 }
 
-/* Of a program that starts programs, its own account is the one above them. */
+/* The account of a program is the parent of the accounts of its programs. */
 static void
 test_account_in_the_heap_is_its_own(void **state)
 {
@@ -95,7 +95,7 @@ static struct in_heap_head {
 	    fz_account_find(name), struct in_heap_head, account);
 }
 
-/* It is freed with the process whose it is, or never. */
+/* An account is freed with the process that it belongs to, or never. */
 static void
 test_account_of_an_ancestor_outlives_who_made_it(void **state)
 {
@@ -106,9 +106,9 @@ test_account_of_an_ancestor_outlives_who_made_it(void **state)
 		.generation = fz_process.generation };
 	struct fz_program_account *one;
 
-	above.generation = mine.generation + 1; /* as of another process */
+	above.generation = mine.generation + 1; /* of another process */
 	fz_account_share(&w->engine.membership, &mine);
-	assert_int_equal(atomic_load(&own.shared), 0); /* there is no program */
+	assert_int_equal(atomic_load(&own.shared), 0); /* no program yet */
 	one = new_account(w, &mine);
 	assert_true(atomic_load(&in_heap(&top)->object.sent));
 	assert_false(atomic_load(&in_heap(&own)->object.sent));
@@ -135,7 +135,7 @@ test_account_is_used_again_later(void **state)
 	retire(w, one);
 }
 
-/* A function may write anything there. */
+/* A function may overwrite an account with any bytes. */
 static void
 test_account_that_is_overwritten(void **state)
 {
@@ -156,7 +156,7 @@ test_account_that_is_overwritten(void **state)
 		assert_int_equal(fz_account_lineage(two->name, lineage, 64), 2);
 		retire(w, two);
 	}
-	/* One that is above itself. */
+	/* An account that is its own parent. */
 	atomic_store(&mine.shared, one->name);
 	two = new_account(w, &own);
 	memcpy(
@@ -165,7 +165,7 @@ test_account_that_is_overwritten(void **state)
 	    fz_account_lineage(two->name, lineage, FZ_ACCOUNT_DEPTH),
 	    FZ_ACCOUNT_DEPTH);
 	retire(w, two);
-	/* One that is no account any more is not used again. */
+	/* An account whose type was overwritten is not used again. */
 	object = (struct fz_object *)(void *)((unsigned char *)one->account -
 					      sizeof(*object));
 	assert_int_equal(fz_heap_name(object), (uint32_t)one->name);
@@ -173,7 +173,7 @@ test_account_that_is_overwritten(void **state)
 	retire(w, one);
 	one->retired_ns -= 3600 * FZ_CLOCK_SECOND;
 	two->retired_ns = one->retired_ns;
-	fz_list_remove(&one->link); /* the oldest */
+	fz_list_remove(&one->link); /* make it the oldest in the list */
 	one->link.prev = &w->engine.accounts;
 	one->link.next = w->engine.accounts.next;
 	one->link.prev->next = one->link.next->prev = &one->link;
@@ -182,7 +182,7 @@ test_account_that_is_overwritten(void **state)
 	retire(w, two);
 }
 
-/* Without memory there is none, and a program shares the slots uncounted. */
+/* Without memory for an account, the tokens of a program are not counted. */
 static void
 test_account_needs_memory(void **state)
 {

@@ -29,9 +29,9 @@
 struct ends {
 	struct fz_port port;
 	struct fz_call call;
-	int fd[2];            /* of the parent, of the worker */
+	int fd[2];            /* the parent's socket, the worker's socket */
 	struct fz_buf out;    /* frames for the worker */
-	struct fz_wire_in in; /* frames from it */
+	struct fz_wire_in in; /* frames from the worker */
 };
 
 static int
@@ -78,7 +78,7 @@ put_job(struct ends *e, uint32_t seq)
 	fz_wire_end(&e->out, start);
 }
 
-/* A chunk of calls; the part of item i is the number i. */
+/* Append a chunk of calls; the part of item i is the number i. */
 static void
 put_chunk(struct ends *e, uint32_t seq, uint32_t n, unsigned flags)
 {
@@ -117,7 +117,7 @@ next(struct ends *e)
 	return fz_port_next(&e->port, &e->call, NULL);
 }
 
-/* No more calls come: the worker stops waiting for one. */
+/* Send all frames, and then EOF, which ends the wait of the worker. */
 static void
 end_calls(struct ends *e)
 {
@@ -125,7 +125,7 @@ end_calls(struct ends *e)
 	assert_int_equal(shutdown(e->fd[0], SHUT_WR), 0);
 }
 
-/* The next frame from the worker, which has written it. */
+/* Read the next frame of the worker, which must be this one. */
 static void
 expect(struct ends *e, enum fz_wire_type type, uint32_t seq, uint32_t number)
 {
@@ -140,7 +140,7 @@ expect(struct ends *e, enum fz_wire_type type, uint32_t seq, uint32_t number)
 	assert_int_equal(fz_reader_u32(&body), number);
 }
 
-/* Nothing was written that is not expected. */
+/* Check that the worker has written nothing else. */
 static void
 expect_nothing(struct ends *e)
 {
@@ -227,7 +227,8 @@ test_child_stream_a_recall_ends_a_chunk(void **state)
 	expect_nothing(e);
 }
 
-/* All items from `seq` on are announced once, in order, before they start. */
+/* Call items from `seq` on: each is announced once, in order, and then starts.
+ */
 static void
 call_all(struct ends *e, uint32_t seq, uint32_t n, bool alone)
 {
@@ -292,7 +293,7 @@ test_child_stream_numbers_may_wrap(void **state)
 	call_all(e, seq, 1000, false);
 }
 
-/* More than fits the port's first buffer, which then is another one. */
+/* The calls do not fit into the first buffer of the port, which is replaced. */
 static void
 test_child_stream_arguments_stay_while_more_comes(void **state)
 {
@@ -378,7 +379,7 @@ test_child_stream_ends_with_its_parent(void **state)
 	put_job(e, 0);
 	write_all(e);
 	fz_fd_close(&e->fd[0]);
-	/* It cannot report that the job starts. */
+	/* The worker cannot announce the job, because the peer has closed. */
 	assert_int_equal(fz_port_next(&e->port, &e->call, &err), -1);
 	signal(SIGPIPE, SIG_DFL);
 }
@@ -388,7 +389,7 @@ test_child_stream_short_reads_change_nothing(void **state)
 {
 	struct ends *e = *state;
 
-	/* A socket has no room for many writes that are so short. */
+	/* Only a few frames: a socket has no room for many short writes. */
 	put_chunk(e, 0, 5, FZ_WIRE_TIMED);
 	put_recall(e, 5);
 	put_job(e, 5);

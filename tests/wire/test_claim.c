@@ -23,20 +23,20 @@
 
 enum { NUMBERS = 60000, BURST = 8 };
 
-/* The state of a number, as the worker reports it. */
+/* What the worker has noted of a number. */
 enum fate { UNSEEN, STARTED, REFUSED };
 
-/* Shared with the worker. */
+/* Memory that the test shares with the worker. */
 struct race {
 	struct fz_claim claim;
-	_Atomic uint32_t sent; /* numbers there are, from `base` on */
+	_Atomic uint32_t sent; /* count of sent numbers, from `base` on */
 	uint32_t base;
 	_Atomic unsigned char fate[NUMBERS];
 };
 
 static bool lost; /* the claim was found to be damaged */
 
-/* As on a kernel before Linux 4.16. */
+/* There is no membarrier(), as before Linux 4.16. */
 static bool no_membarrier;
 
 long __real_syscall(long number, ...);
@@ -71,7 +71,8 @@ teardown(void **state)
 	return 0;
 }
 
-/* As if all numbers below `next` had been started and answered long ago. */
+/* Bring the claim to the state in which all numbers below `next` were answered.
+ */
 static void
 answered(struct fz_claim *c, uint32_t next)
 {
@@ -146,7 +147,7 @@ test_claim_recall_of_what_was_all_started_takes_nothing(void **state)
 	assert_int_equal(start(&r->claim, 4, 1), 1);
 }
 
-/* A number that was started, but looked at the floor only after a recall. */
+/* A worker starts a number, but reads the floor only after a recall. */
 static void
 test_claim_a_number_below_the_floor_may_have_been_granted(void **state)
 {
@@ -204,7 +205,7 @@ test_claim_settle_keeps_what_is_known(void **state)
 	}
 }
 
-/* Numbers go around, and never more of them start than the lease has. */
+/* Numbers wrap around, and no number starts that is beyond the lease. */
 static void
 test_claim_a_lease_ends(void **state)
 {
@@ -223,7 +224,7 @@ test_claim_a_lease_ends(void **state)
 	assert_true(fz_claim_is_whole(&r->claim));
 }
 
-/* Twice around, with a recall at times, as queue_job() in worker.c does it. */
+/* Numbers wrap around twice; recalls are made as queue_job() makes them. */
 static void
 test_claim_numbers_wrap(void **state)
 {
@@ -243,7 +244,7 @@ test_claim_numbers_wrap(void **state)
 			assert_int_equal(fz_claim_started(&r->claim), at + 5);
 		}
 		at += STEP;
-		/* All the others were started, too; these are the last. */
+		/* The last two; all numbers before were started. */
 		assert_int_equal(start(&r->claim, at - 2, 2), 2);
 	}
 	assert_int_equal(at, 0);
@@ -261,7 +262,7 @@ test_claim_without_membarrier_the_worker_has_a_fence(void **state)
 	test_claim_recall_takes_back_all_that_was_not_started(state);
 }
 
-/* The worker: start every number there is, in order. */
+/* The worker: start all numbers that are sent, in order. */
 static void
 start_all(struct race *r, uint32_t total)
 {
@@ -302,7 +303,7 @@ next_random(void)
 	return x;
 }
 
-/* Every number is either started or taken back; both are to occur. */
+/* Each number is either started or recalled; both must occur. */
 static void
 race(struct race *r, uint32_t base)
 {
@@ -338,7 +339,7 @@ race(struct race *r, uint32_t base)
 				back[i] = true;
 			}
 		}
-		if (next_random() % 8 != 0) /* mostly it keeps up */
+		if (next_random() % 8 != 0) /* usually wait for the worker */
 			while (atomic_load(&r->fate[next - 1]) == UNSEEN)
 				sched_yield();
 		sent = next;
@@ -376,7 +377,7 @@ test_claim_starts_race_with_recalls_by_a_fence(void **state)
 	race(r, 0);
 }
 
-/* A worker killed at any time: the numbers it started are known. */
+/* After a worker was killed, it is known which numbers it has started. */
 static void
 test_claim_shows_what_a_killed_worker_had_started(void **state)
 {
@@ -403,7 +404,7 @@ test_claim_shows_what_a_killed_worker_had_started(void **state)
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		started = fz_claim_started(&r->claim);
 		assert_true(started > 0);
-		/* It may have died between the claim and its note of it. */
+		/* It may have died before it noted the last number. */
 		assert_int_equal(atomic_load(&r->fate[started - 1]) |
 				     atomic_load(&r->fate[started / 2]),
 		    STARTED);

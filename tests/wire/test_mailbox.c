@@ -91,7 +91,7 @@ put_reply(struct ends *e, uint32_t seq, size_t len)
 	memset(fz_buf_reserve(&e->port.value.buf, len), 'r', len);
 	e->port.value.buf.len += len;
 	fz_port_put(&e->port);
-	e->port.flushed_ns = INT64_MAX; /* it stays in the mailbox */
+	e->port.flushed_ns = INT64_MAX; /* so that the mailbox keeps it */
 	assert_int_equal(fz_port_send(&e->port, NULL), 0);
 }
 
@@ -149,7 +149,7 @@ store_behind_items(struct ends *e)
 	store_items(e, 7, 300);
 }
 
-/* After a flush the same bytes are used again. */
+/* Replies after a flush, which reuse the same bytes of the mailbox. */
 static void
 put_after_flush(struct ends *e)
 {
@@ -165,8 +165,9 @@ static void (*const cases[])(struct ends *e) = { put_one_item, put_one_reply,
 enum { NCASES = sizeof(cases) / sizeof(*cases) };
 
 /*
- * Whether these bits of byte `at` of the mailbox are not sealed, because they
- * are known when the open frame is complete: its length, and what was measured.
+ * Whether no seal protects these bits of byte `at` of the mailbox. They are
+ * known only when the open frame is complete: its length, and its measured
+ * values.
  */
 static bool
 is_not_sealed(struct ends *e, size_t at, unsigned bits)
@@ -180,7 +181,7 @@ is_not_sealed(struct ends *e, size_t at, unsigned bits)
 	return at >= open.start + 8 && at < open.start + FZ_WIRE_HEADER + 4;
 }
 
-/* The replies are what they were, or are not taken. */
+/* Check that the parent gets the same replies as before, or none. */
 static void
 assert_same_or_none(struct ends *e, const struct fz_buf *before, bool same)
 {
@@ -251,7 +252,10 @@ test_mailbox_no_reply_with_a_wrong_word_or_seal_is_taken(void **state)
 	}
 }
 
-/* A frame that is closed has its head written again, which may mend it. */
+/*
+ * Check that the replies are right, or are refused. Closing a frame writes its
+ * head again, which may repair it.
+ */
 static void
 assert_right_or_refused(struct ends *e)
 {
@@ -263,7 +267,7 @@ assert_right_or_refused(struct ends *e)
 }
 
 /*
- * A mailbox that is filled with one byte, and with what the worker adds then.
+ * A mailbox is overwritten with one byte; afterwards the worker adds a reply.
  */
 static void
 test_mailbox_that_was_overwritten_has_no_replies(void **state)
@@ -286,7 +290,7 @@ test_mailbox_that_was_overwritten_has_no_replies(void **state)
 			assert_true(peek(e) <= 0);
 			put_item(e, 100, 3);
 			assert_right_or_refused(e);
-			/* What is in the mailbox then is right again. */
+			/* Replies after a flush are right again. */
 			assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 			assert_int_equal(peek(e), 0);
 			put_item(e, 101, 3);
@@ -334,7 +338,7 @@ assert_whole_frames(const struct fz_buf *seen)
 		assert_int_equal(fz_wire_scan(&at, end, &frame, NULL), 1);
 }
 
-/* However the two run, the parent accuses no worker that it wronged. */
+/* Reading at the same time as the worker writes finds no damage. */
 static void
 test_mailbox_is_read_while_it_is_written(void **state)
 {

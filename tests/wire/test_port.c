@@ -81,7 +81,7 @@ test_port_leaves_calls_behind_one_that_it_refuses(void **state)
 		put_reply(e, &call, "r");
 	}
 	assert_int_equal(fz_port_next(&e->port, &call, NULL), 0);
-	/* The others count as not started, and no reply waits. */
+	/* Other jobs count as not started, and all replies are written. */
 	assert_int_equal(fz_claim_started(&e->mailbox->claim), 2);
 	take_frame(e, &frame);
 	take_frame(e, &frame);
@@ -200,7 +200,7 @@ test_port_a_reply_larger_than_the_mailbox_keeps_its_order(void **state)
 	put_job(e, 1, 0, "b");
 	write_jobs(e);
 	pid = fork();
-	if (pid == 0) { /* a pipe does not hold all of it */
+	if (pid == 0) { /* a child, because the pipe has no room for all */
 		e->port.flushed_ns = fz_clock_ns() + FZ_CLOCK_SECOND;
 		fz_port_next(&e->port, &call, NULL);
 		put_reply(e, &call, "small");
@@ -263,7 +263,7 @@ test_port_a_big_value_goes_by_the_arena(void **state)
 	assert_int_equal(part.len, 10);
 }
 
-/* Extents of the worker's slice must not be lost in replies given up. */
+/* A reply that is given up must not leak extents of the worker's slice. */
 static void
 test_port_a_reply_given_up_gives_back_its_extents(void **state)
 {
@@ -279,7 +279,7 @@ test_port_a_reply_given_up_gives_back_its_extents(void **state)
 	for (int i = 0; i < 100; i++) {
 		fz_port_begin(&e->port, &call, FZ_WIRE_RESULT, 2);
 		put_big(e, 300 << 10);
-		if (i % 2 != 0) /* an error instead */
+		if (i % 2 != 0) /* replace the reply by an error */
 			fz_port_begin(&e->port, &call, FZ_WIRE_ERROR, 1);
 	}
 	assert_true(fz_arena_held(e->arena) <= 2 * held);
@@ -297,7 +297,7 @@ test_port_a_free_frame_gives_back_an_extent(void **state)
 	start = fz_wire_begin(&e->out, FZ_WIRE_FREE, 0, 0);
 	fz_buf_put_u64(&e->out, first);
 	fz_wire_end(&e->out, start);
-	/* These are nobody's, or not whole: they change nothing. */
+	/* An unknown extent and an incomplete frame have no effect. */
 	start = fz_wire_begin(&e->out, FZ_WIRE_FREE, 0, 0);
 	fz_buf_put_u64(&e->out, UINT64_MAX);
 	fz_wire_end(&e->out, start);
@@ -326,7 +326,7 @@ test_port_a_call_larger_than_the_mailbox_is_read(void **state)
 	put_job(e, 0, 0, big);
 	put_job(e, 1, 0, "small");
 	write_jobs(e);
-	/* What was read before a call that fails is kept. */
+	/* If a call to the system fails, the bytes read before it are kept. */
 	for (bool taken = false; !taken;) {
 		faults_at(2);
 		taken = fz_port_next(&e->port, &call, &err) == 1;
@@ -344,7 +344,7 @@ test_port_a_call_larger_than_the_mailbox_is_read(void **state)
 	assert_int_equal(call.seq, 1);
 }
 
-/* Whether it goes by the mailbox, or past it. */
+/* The reply fits into the mailbox, or does not. */
 static void
 test_port_without_a_reader_no_reply_is_sent(void **state)
 {
@@ -365,11 +365,11 @@ test_port_without_a_reader_no_reply_is_sent(void **state)
 			assert_non_null(p);
 			memset(p, 'x', lens[i]);
 			e->port.frame.len += lens[i];
-			e->port.open = false; /* it is no value of the arena */
+			e->port.open = false; /* not in the arena */
 			if (before == 0 && i == 0) {
 				assert_int_equal(
 				    fz_port_send(&e->port, &err), 0);
-				continue; /* it waits in the mailbox */
+				continue; /* it stays in the mailbox */
 			}
 			assert_int_equal(fz_port_send(&e->port, &err), -1);
 			assert_int_equal(err.code, EPIPE);

@@ -43,7 +43,7 @@ assert_stored(const struct fz_frame *frame, uint32_t seq, uint32_t nitems)
 	assert_int_equal(fz_le32_load(frame->body), nitems);
 }
 
-/* Each counts at once, in the word of the mailbox and by no byte. */
+/* Each item counts at once, by a word of the mailbox, and adds no bytes. */
 static void
 test_port_stored_items_are_counted(void **state)
 {
@@ -68,7 +68,7 @@ test_port_stored_items_are_counted(void **state)
 	take_frame(e, &frame);
 	assert_stored(&frame, UINT32_MAX - 2, 5);
 	place_item(e, 9);
-	place_item(e, 11); /* a gap */
+	place_item(e, 11); /* after a gap */
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
 	assert_stored(&frame, 9, 1);
@@ -107,7 +107,7 @@ test_port_stored_and_sent_items_keep_their_order(void **state)
 	assert_stored(&frame, 7, 1);
 }
 
-/* Room for bytes that stays unused leaves the frame before it as it was. */
+/* If the room for an item is not used, the open frame does not change. */
 static void
 test_port_stores_an_item_after_it_asked_for_room(void **state)
 {
@@ -130,7 +130,7 @@ test_port_stores_an_item_after_it_asked_for_room(void **state)
 	}
 }
 
-/* Take a chunk of `n` items: the call of the first one. */
+/* Send a chunk of `n` items, and get the call of the first one. */
 static void
 begin_chunk(
     struct port_ends *e, uint32_t n, unsigned flags, struct fz_call *call)
@@ -157,7 +157,7 @@ test_port_a_run_stores_what_follows(void **state)
 		assert_int_equal(fz_claim_started(&e->mailbox->claim), i + 1);
 		assert_true(fz_direct_advance(&run));
 	}
-	/* It is left with the fourth at hand, which is sent. */
+	/* The run ends before the fourth item, whose result is sent. */
 	assert_int_equal(fz_direct_end(&e->port, &call, &run), 3);
 	assert_int_equal(call.seq, 3);
 	assert_int_equal(call.item, 103);
@@ -165,13 +165,13 @@ test_port_a_run_stores_what_follows(void **state)
 	put_item(e, 3, 'a', 1);
 	assert_true(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
-	/* None of this run: the item at hand is sent, too. */
+	/* This run stores no item: the result of this one is sent, too. */
 	assert_int_equal(fz_direct_end(&e->port, &call, &run), 0);
 	put_item(e, 4, 'b', 1);
 	assert_true(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
 	fz_direct_stored(&run);
-	assert_false(fz_direct_advance(&run)); /* it was the last one */
+	assert_false(fz_direct_advance(&run)); /* it was the last item */
 	assert_int_equal(fz_direct_end(&e->port, &call, &run), 0);
 	assert_false(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
@@ -212,7 +212,7 @@ test_port_a_run_ends_where_the_rest_was_taken_back(void **state)
 	assert_stored(&frame, 0, 2);
 }
 
-/* The word has so many bits for them: another frame has the rest. */
+/* The word of the mailbox counts at most MOST items of a frame. */
 static void
 test_port_a_run_ends_where_its_frame_is_full(void **state)
 {
@@ -224,7 +224,7 @@ test_port_a_run_ends_where_its_frame_is_full(void **state)
 	uint32_t n = 0;
 
 	begin_chunk(e, 2 * MOST, 0, &call);
-	for (int i = 0; i < 5; i++) { /* of a run before */
+	for (int i = 0; i < 5; i++) { /* items before this run */
 		place_item(e, call.seq);
 		assert_true(fz_port_advance(&e->port, &call));
 	}
@@ -249,7 +249,7 @@ test_port_a_run_ends_where_its_frame_is_full(void **state)
 	assert_stored(&frame, MOST, 1);
 }
 
-/* Stored or not. */
+/* The limit is the same for items that are stored and items that are sent. */
 static void
 test_port_a_frame_counts_so_many_items_at_most(void **state)
 {
@@ -283,7 +283,7 @@ test_port_a_frame_counts_so_many_items_at_most(void **state)
 	assert_items(&frame, 5 + 2 * MOST, 1, "");
 }
 
-/* Frames of one item each, of both kinds, until it was full many times. */
+/* Frames of one item each fill the mailbox many times. */
 static void
 test_port_stored_items_are_written_if_the_mailbox_is_full(void **state)
 {
@@ -330,7 +330,7 @@ test_port_without_a_reader_no_item_is_stored(void **state)
 	while (fz_direct_begin(&e->port, &call, &run, &err) == 0) {
 		fz_direct_stored(&run);
 		fz_direct_end(&e->port, &call, &run);
-		call.seq += 2; /* a frame for each */
+		call.seq += 2; /* a gap, so that each has its own frame */
 		assert_true(call.seq < FZ_MAILBOX_OUT);
 	}
 	assert_int_equal(err.code, EPIPE);

@@ -94,7 +94,7 @@ test_port_short_and_interrupted_calls_lose_nothing(void **state)
 	faults_end();
 }
 
-/* A reply with a small and a big value; 0, or -1 where it was an error. */
+/* Reply with a small and a big value. Returns 0, or -1 if it was an error. */
 static int
 scenario(struct port_ends *e, uint32_t seq)
 {
@@ -168,7 +168,7 @@ test_port_a_mailbox_without_memory_is_an_error(void **state)
 	struct fz_err err = { 0 };
 
 	(void)state;
-	for (unsigned long n = 1; n <= 2; n++) { /* malloc, then mmap */
+	for (unsigned long n = 1; n <= 2; n++) { /* malloc() and mmap() */
 		err.code = 0;
 		faults_at(n);
 		assert_null(fz_mailbox_new(&block, &err));

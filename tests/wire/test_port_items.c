@@ -1,5 +1,5 @@
 /*
- * What a worker sends for the items of a chunk.
+ * The frames that a worker sends for the items of a chunk.
  */
 /* F_SETPIPE_SZ is Linux. */
 #define _GNU_SOURCE
@@ -121,13 +121,13 @@ test_port_a_function_to_keep_is_no_call(void **state)
 	assert_int_equal(call.type, FZ_WIRE_JOB);
 }
 
-/* Frames whose heads are cut short, and a chunk of nothing. */
+/* Frames with incomplete heads, and a chunk without items. */
 static void
 test_port_broken_frames_end_it(void **state)
 {
 	static const struct {
 		enum fz_wire_type type;
-		size_t head; /* bytes without which it is too short */
+		size_t head; /* least number of bytes in the body */
 	} kinds[] = { { FZ_WIRE_JOB, 28 }, { FZ_WIRE_CHUNK, 48 },
 		{ FZ_WIRE_FUNC, 4 } };
 	struct fz_call call;
@@ -199,7 +199,7 @@ test_port_items_wait_in_an_open_frame(void **state)
 	assert_items(&frame, 5, 2, "aaab");
 }
 
-/* Room that was asked for and not used is as if it had never been. */
+/* If the room for an item is not used, the item does not count. */
 static void
 test_port_an_item_that_is_given_up_does_not_count(void **state)
 {
@@ -249,7 +249,7 @@ test_port_a_gap_in_the_numbers_begins_a_frame(void **state)
 	struct fz_frame frame;
 
 	put_item(e, UINT32_MAX, 'a', 1);
-	put_item(e, 0, 'b', 1); /* no gap */
+	put_item(e, 0, 'b', 1); /* the next number, so that there is no gap */
 	put_item(e, 7, 'c', 1);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
@@ -258,7 +258,7 @@ test_port_a_gap_in_the_numbers_begins_a_frame(void **state)
 	assert_items(&frame, 7, 1, "c");
 }
 
-/* Items of every size until the mailbox has been full many times. */
+/* Items of many sizes fill the mailbox again and again. */
 static void
 test_port_a_full_mailbox_is_written(void **state)
 {
@@ -289,7 +289,7 @@ test_port_a_full_mailbox_is_written(void **state)
 	assert_true(nframes > 5);
 }
 
-/* With nothing to read, a pause leaves them to the next read. */
+/* If there is no call to read, a pause does not write the items. */
 static void
 test_port_a_pause_writes_the_items_that_have_waited(void **state)
 {
@@ -337,7 +337,7 @@ test_port_without_a_reader_there_is_no_room_for_items(void **state)
 	signal(SIGPIPE, SIG_DFL);
 }
 
-/* What a measured frame of items says, which is behind them. */
+/* The measured values of a frame of items, which are after the items. */
 static struct fz_used
 used_of(const struct fz_frame *frame)
 {

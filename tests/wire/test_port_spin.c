@@ -17,7 +17,7 @@
 #include "port_ends.h"
 #include "wire/child_port.h"
 
-/* Unlike other tests of ports, these spin. */
+/* In these tests ports spin, because FZLUA_JOBS is not 1 as in others. */
 static int
 setup(void **state)
 {
@@ -27,7 +27,7 @@ setup(void **state)
 	return rc;
 }
 
-/* Write the jobs once the port has begun to spin, and some time later. */
+/* Write the jobs some time after the port has begun to spin. */
 static pid_t
 write_jobs_late(struct port_ends *e)
 {

@@ -28,9 +28,9 @@ ssize_t __real_read(int fd, void *bytes, size_t n);
 ssize_t __wrap_read(int fd, void *bytes, size_t n);
 
 static bool no_memory;
-static size_t most_asked; /* of realloc */
-static int read_error;    /* of the next read */
-static size_t read_most;  /* bytes a read gives, 0: all */
+static size_t most_asked; /* the largest size passed to realloc() */
+static int read_error;    /* errno of the next read; 0: it succeeds */
+static size_t read_most;  /* most bytes of a read; 0: no limit */
 
 void *
 __wrap_realloc(void *p, size_t n)
@@ -219,7 +219,7 @@ test_wire_scan_stops_before_a_frame_not_whole(void **state)
 	}
 }
 
-/* A header that claims `len` bytes. */
+/* Append a header with the length `len`. */
 static void
 put_header(struct wire *w, uint64_t len)
 {
@@ -295,7 +295,7 @@ test_wire_garbage_is_no_frame(void **state)
 			x = x * 1664525 + 1013904223;
 			bytes[i] = (unsigned char)(x >> 24);
 		}
-		if (round % 2 == 0) { /* a good magic, the rest not */
+		if (round % 2 == 0) { /* only the magic number is right */
 			bytes[2] = 0x46;
 			bytes[3] = 0x5a;
 		}
@@ -395,7 +395,7 @@ test_wire_lack_of_memory_is_sticky(void **state)
 	assert_int_equal(w->out.len, 0);
 }
 
-/* Each read of a long frame must not move what came before. */
+/* A read of a long frame must not move the bytes that were read before. */
 static void
 test_wire_a_long_frame_comes_in_linear_time(void **state)
 {

@@ -58,7 +58,7 @@ start_both(struct world *w, struct keeper *first, struct keeper *second)
 	start(w, second);
 }
 
-/* Let the worker do a job. */
+/* Run a job in the worker. */
 static void
 work(struct world *w, struct keeper *k)
 {
@@ -78,7 +78,7 @@ test_handover_expects_the_worker_that_followed(void **state)
 	start_both(w, &first, &second);
 	work(w, &first);
 	work(w, &second);
-	assert_int_equal(nexpected, 0); /* nothing is known yet */
+	assert_int_equal(nexpected, 0); /* no follower is known yet */
 	work(w, &first);
 	work(w, &second);
 	work(w, &first);
@@ -127,7 +127,7 @@ test_handover_forgets_a_worker_that_is_freed(void **state)
 	assert_null(w->engine.replied);
 }
 
-/* The first one needs the processor itself. */
+/* The first worker still needs the processor itself. */
 static void
 test_handover_expects_no_worker_before_the_last_reply(void **state)
 {
@@ -150,7 +150,7 @@ test_handover_expects_no_worker_before_the_last_reply(void **state)
 	fz_worker_free(second.worker);
 }
 
-/* A third one needs the processor. */
+/* A third worker needs the processor. */
 static void
 test_handover_expects_no_worker_while_another_is_busy(void **state)
 {
@@ -196,7 +196,7 @@ test_handover_holds_a_processor_that_the_worker_does_not_need(void **state)
 	cpu_of_worker = -1;
 	start(w, &k);
 	work(w, &k);
-	assert_int_equal(hold_until(&k, 1 << 20), 0); /* it has no job */
+	assert_int_equal(hold_until(&k, 1 << 20), 0); /* without a job */
 	task_send_number(&k, &t, JOB_SLEEP, 60000);
 	assert_int_equal(hold_until(&k, -1), 0);
 	before_ns = hold_until(&k, 1 << 20);

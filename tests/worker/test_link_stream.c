@@ -1,5 +1,6 @@
 /*
- * The link of one byte stream: frames, recalls, and what no worker sends.
+ * The link of one byte stream: frames, recalls, and frames that a worker never
+ * sends.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,13 +21,13 @@
 #include "wire/wire.h"
 #include "world.h"
 
-/* A link to this process itself, which plays the worker. */
+/* A link whose other end is in this process, in place of a worker. */
 struct ends {
 	struct world *w;
 	struct fz_link *link;
 	int peer, nlost;
-	struct fz_wire_in in; /* what the link sends */
-	struct fz_buf out;    /* what the worker sends */
+	struct fz_wire_in in; /* frames of the link */
+	struct fz_buf out;    /* frames of the worker */
 };
 
 static void
@@ -72,7 +73,7 @@ ends_fini(struct ends *e)
 	fz_buf_fini(&e->out);
 }
 
-/* A frame of the worker with a body of these bytes. */
+/* Append a frame of the worker with these bytes as body. */
 static void
 put(struct ends *e, enum fz_wire_type type, uint32_t seq, const void *bytes,
     size_t len)
@@ -92,7 +93,7 @@ put_u32(struct ends *e, enum fz_wire_type type, uint32_t seq, uint32_t n)
 	put(e, type, seq, bytes, sizeof(bytes));
 }
 
-/* What the worker has put arrives; the first frame for the owner. */
+/* Send the frames of the worker. Returns the first one for the link's owner. */
 static int
 next(struct ends *e, struct fz_frame *frame, struct fz_err *err)
 {
@@ -151,10 +152,10 @@ test_link_stream_a_recall_is_answered(void **state)
 	struct ends e;
 
 	ends_init(&e, *state);
-	assert_true(e.link->ops->recall(e.link)); /* of nothing */
+	assert_true(e.link->ops->recall(e.link)); /* no item to recall */
 	e.link->next_seq = 5;
 	assert_false(e.link->ops->recall(e.link));
-	assert_false(e.link->ops->recall(e.link)); /* is under way */
+	assert_false(e.link->ops->recall(e.link)); /* waits for an answer */
 	fz_link_write(e.link);
 	assert_true(fz_wire_fill(&e.in, e.peer) > 0);
 	assert_int_equal(fz_wire_next(&e.in, &frame, NULL), 1);
@@ -173,7 +174,7 @@ test_link_stream_a_recall_is_answered(void **state)
 	put_u32(&e, FZ_WIRE_RECALLED, 7, 0);
 	assert_int_equal(next(&e, &frame, NULL), 1);
 	assert_int_equal(started(&e), 7);
-	assert_true(e.link->ops->recall(e.link)); /* all are started */
+	assert_true(e.link->ops->recall(e.link)); /* all have started */
 	ends_fini(&e);
 }
 
@@ -198,7 +199,7 @@ test_link_stream_a_worker_says_why_it_cannot_start(void **state)
 	fz_link_free(link);
 }
 
-/* Each is what no worker sends when 5 items were sent to it and 2 started. */
+/* Append frames that no worker sends if it has 5 items and has started 2. */
 static void
 put_impossible(struct ends *e, int which)
 {
@@ -234,7 +235,7 @@ put_impossible(struct ends *e, int which)
 		memmove(part + 4, part, 20);
 		put(e, FZ_WIRE_ERROR, 0, part, 24);
 		break;
-	case 9: /* to 11: of a node only */
+	case 9: /* 9 to 11: frames that only nodes send */
 		put_u32(e, FZ_WIRE_JOINED, 0, 1);
 		break;
 	case 10:

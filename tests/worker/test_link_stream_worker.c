@@ -110,7 +110,7 @@ test_link_stream_big_values_go_there_and_back(void **state)
 	fz_worker_free(k.worker);
 }
 
-/* The first job costs itself; those behind were not begun. */
+/* The first job fails; the jobs after it have not begun, and are returned. */
 static void
 test_link_stream_a_lost_worker_costs_what_it_had_begun(void **state)
 {
@@ -128,7 +128,7 @@ test_link_stream_a_lost_worker_costs_what_it_had_begun(void **state)
 		task_send_number(&k, &t[2], JOB_ADD, 2);
 		assert_true(keeper_dies(w, &k));
 		if (ways[i] == JOB_KILL_STORED && t[0].ndone == 1)
-			task_fini(&t[0]); /* it was written in time */
+			task_fini(&t[0]); /* the reply was written before */
 		else
 			assert_failed(&t[0], FZ_ERR_CRASH);
 		assert_task_returned(&t[1]);
@@ -155,10 +155,10 @@ test_link_stream_a_reply_counts_whatever_follows_it(void **state)
 	}
 }
 
-/* What a worker writes after it has announced its first item. */
+/* The behaviour of a worker after it has announced its first item. */
 struct half {
-	size_t n;   /* bytes of its reply */
-	bool stays; /* silent, but alive and with its socket open */
+	size_t n;   /* bytes of the reply that it writes */
+	bool stays; /* it stays alive without writing more */
 };
 
 static int
@@ -291,7 +291,7 @@ test_link_stream_recall_races_with_the_worker(void **state)
 	fz_worker_free(k.worker);
 }
 
-/* Jobs that are sent before the answer comes are not taken back. */
+/* Jobs that are sent between a recall and its answer are not recalled. */
 static void
 test_link_stream_a_recall_spares_later_jobs(void **state)
 {
@@ -313,7 +313,7 @@ test_link_stream_a_recall_spares_later_jobs(void **state)
 	fz_worker_free(k.worker);
 }
 
-/* A job that was begun, as far as is known, is not run again. */
+/* A job that was announced does not run again. */
 static void
 test_link_stream_a_death_at_any_moment(void **state)
 {

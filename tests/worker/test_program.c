@@ -60,7 +60,7 @@ test_program_reports_the_signal(void **state)
 	fz_program_free(program);
 }
 
-/* A host's threads often block them all. */
+/* The threads of a host often block all signals. */
 static void
 test_program_a_program_has_no_signal_blocked_or_ignored(void **state)
 {
@@ -245,7 +245,7 @@ test_program_sets_environment_and_directory(void **state)
 	fz_program_free(program);
 }
 
-/* The number that a program has written to the file, once it has. */
+/* Wait until a program has written a pid to the file. Returns the pid. */
 static pid_t
 wait_pid(const struct world *w, struct fz_program *program, const char *path)
 {
@@ -277,7 +277,7 @@ test_program_ends_all_descendants_at_its_timeout(void **state)
 	struct fz_program_end *end;
 	int64_t from = fz_clock_ns();
 
-	opts.timeout_ns = 5 * FZ_CLOCK_SECOND; /* the program writes before */
+	opts.timeout_ns = 5 * FZ_CLOCK_SECOND; /* enough for its output */
 	program = program_start(&opts);
 	end = program_wait(w, program);
 	assert_true(fz_clock_ns() - from >= opts.timeout_ns);
@@ -288,7 +288,7 @@ test_program_ends_all_descendants_at_its_timeout(void **state)
 	fz_program_free(program);
 }
 
-/* Until the only child has ended. It stays a zombie for its parent. */
+/* Wait until the only child has ended, but do not reap it. */
 static void
 wait_for_supervisor(void)
 {
@@ -297,7 +297,7 @@ wait_for_supervisor(void)
 	assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), 0);
 }
 
-/* Steps of the loop may be far apart: it had ended before it was to. */
+/* A program that ended before its timeout, although the loop turned later. */
 static void
 test_program_that_ended_in_time_has_no_timeout(void **state)
 {
@@ -311,7 +311,7 @@ test_program_that_ended_in_time_has_no_timeout(void **state)
 	opts.timeout_ns = 2 * FZ_CLOCK_SECOND;
 	program = program_start(&opts);
 	wait_for_supervisor();
-	usleep(2100000); /* its time is over when the loop turns */
+	usleep(2100000); /* the loop turns after the timeout */
 	assert_program_ended(program_wait(w, program), 4, "x\n", "");
 	fz_program_free(program);
 }
@@ -339,7 +339,7 @@ test_program_freed_while_it_runs_ends_it(void **state)
 	fz_program_free(NULL);
 }
 
-/* As a worker that is forked meanwhile: it lets go, and ends nothing. */
+/* A forked child, such as a worker, closes its copy and ends no program. */
 static void
 test_program_in_a_forked_child_is_the_parents(void **state)
 {
@@ -365,7 +365,7 @@ test_program_in_a_forked_child_is_the_parents(void **state)
 		if (strstr(end->err.text, "by another process") == NULL)
 			_exit(2);
 		fz_program_free(program);
-		/* No epoll set; valgrind's log of this process is its own. */
+		/* One less, the epoll set; valgrind opens a log of its own. */
 		_exit(on_valgrind() || count_fds() == nfds - 1 ? 0 : 3);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -374,7 +374,7 @@ test_program_in_a_forked_child_is_the_parents(void **state)
 	fz_program_free(program);
 }
 
-/* This program itself as the one that is run. */
+/* The words that run this test program itself. */
 static char *const *
 self(const char *what)
 {
@@ -385,7 +385,7 @@ self(const char *what)
 	return words;
 }
 
-/* Leaves a pipe of the largest size full. */
+/* In the program: leave a full pipe of the largest size. */
 static int
 act_fill(void)
 {
@@ -414,7 +414,7 @@ test_program_what_is_left_in_a_pipe_is_read(void **state)
 	fz_program_free(program);
 }
 
-/* Something that we may not end, as another user's process, holds the pipe. */
+/* A process that we may not kill, such as another user's, has the pipe open. */
 static void
 test_program_does_not_wait_for_a_pipe_of_another_process(void **state)
 {

@@ -1,5 +1,6 @@
 /*
- * Other programs while what their supervisor or we ask of the system fails.
+ * Other programs, while calls to the system of their supervisor or of this
+ * process fail.
  *
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2 syscall posix_spawnp putenv prctl waitpid
@@ -33,7 +34,7 @@
 #include "worker/program.h"
 #include "world.h"
 
-/* What the next supervisors cannot do. */
+/* The call that fails in supervisors. */
 static enum {
 	NOTHING,
 	SPAWN,
@@ -159,7 +160,7 @@ test_program_a_missing_program_is_reported(void **state)
 	char *words[] = { name, NULL };
 	struct fz_program_opts opts = program_options(w, words);
 
-	if (on_valgrind()) /* its vfork() is a fork() */
+	if (on_valgrind()) /* it makes vfork() a fork() */
 		skip();
 	assert_not_run(w, &opts, "cannot run '/no/such/program'", ENOENT);
 }
@@ -206,7 +207,7 @@ test_program_a_supervisor_waits_on_after_a_signal(void **state)
 
 	failing = WAITPID_ONCE;
 	program = program_start(&opts);
-	failing = NOTHING; /* here, not there */
+	failing = NOTHING; /* in this process; the supervisor's call fails */
 	assert_program_ended(program_wait(*state, program), 5, "", "");
 	fz_program_free(program);
 }
@@ -282,7 +283,7 @@ test_program_a_pipe_that_cannot_be_moved_is_reported(void **state)
 	assert_int_equal(err.code, EMFILE);
 }
 
-/* Whatever fails here, it ran as it should or the reason is told. */
+/* If a call fails, the program runs correctly, or the error says why not. */
 static int
 scenario(struct world *w)
 {
@@ -318,7 +319,7 @@ scenario(struct world *w)
 	return rc;
 }
 
-/* Returns how many calls there are. */
+/* Returns the number of calls. */
 static unsigned long
 fail_each_call(struct world *w)
 {
@@ -331,7 +332,8 @@ fail_each_call(struct world *w)
 		rc = scenario(w);
 		nfailed += rc != 0;
 		assert_no_children();
-		assert_true(count_fds() <= nfds + 1); /* a new epoll set */
+		/* There may be a new epoll set. */
+		assert_true(count_fds() <= nfds + 1);
 	} while (faults_end());
 	assert_int_equal(rc, 0);
 	assert_true(nfailed > 10);
@@ -339,8 +341,9 @@ fail_each_call(struct world *w)
 }
 
 /*
- * Once more when nothing is the first of its kind: the room for a timer is
- * made but once, and moved the calls behind it past the one that was to fail.
+ * The first series allocates memory that is kept, such as that for a timer. So
+ * the later calls get other numbers, and a second series is needed to let each
+ * of them fail.
  */
 static void
 test_program_any_call_may_fail(void **state)

@@ -130,14 +130,14 @@ test_worker_big_values_go_by_the_arena_and_come_back(void **state)
 	task_send_number(&k, &t, JOB_BYTES, 8 << 20);
 	assert_true(keeper_settle(w, &k));
 	assert_true(t.value->in_arena);
-	/* From a worker to a worker, as it is. */
+	/* The value goes back to the worker without a copy. */
 	task_send_blob(&k, &u, JOB_ECHO, fz_blob_ref(t.value));
 	assert_true(keeper_settle(w, &k));
 	at = fz_blob_map(u.value, w->engine.arena, NULL);
 	assert_int_equal(u.value->len, 8 << 20);
 	assert_int_equal(at[(8 << 20) - 1], 'x');
 	fz_blob_unmap(u.value, w->engine.arena, at);
-	/* A blob may live longer than who made it. */
+	/* A blob may live longer than the worker that made it. */
 	fz_worker_free(k.worker);
 	at = fz_blob_map(u.value, w->engine.arena, NULL);
 	assert_int_equal(at[12345], 'x');
@@ -146,7 +146,7 @@ test_worker_big_values_go_by_the_arena_and_come_back(void **state)
 	task_fini(&u);
 }
 
-/* Each value is released before the next: one extent serves them all. */
+/* Each value is released before the next, so that all use the same extent. */
 static void
 test_worker_released_values_are_used_again(void **state)
 {
@@ -253,7 +253,7 @@ test_worker_that_does_not_read_never_blocks_its_parent(void **state)
 	until = in_ms(300);
 	while (turn_until(w, until))
 		continue;
-	assert_true(cpu_ms() - before < 100); /* idle, no turning */
+	assert_true(cpu_ms() - before < 100); /* the loop sleeps */
 	fz_worker_end(k.worker, FZ_ERR_CANCELLED, "enough");
 	assert_task_returned(&t);
 }

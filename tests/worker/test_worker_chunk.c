@@ -132,7 +132,7 @@ test_worker_chunk_recall_inside_keeps_the_running_item(void **state)
 	assert_int_equal(b.job.nitems, 3);
 	assert_int_equal(k->worker->nsent, 3);
 	assert_int_equal(fz_worker_recall(k->worker), 0);
-	send_kept(k, &c, 4); /* one more behind the rest */
+	send_kept(k, &c, 4); /* another chunk after the rest of the first */
 	assert_int_equal(k->nidle, 0);
 	atomic_store(&k->home->shared->gate, true);
 	assert_true(chunk_keeper_settle(k));
@@ -143,7 +143,7 @@ test_worker_chunk_recall_inside_keeps_the_running_item(void **state)
 	assert_int_equal(k->worker->nsent, 7);
 }
 
-/* Once the items before have been told, too. */
+/* The outcomes of the items before it have already been reported. */
 static void
 test_worker_chunk_recall_after_a_peek_keeps_the_running_item(void **state)
 {
@@ -214,7 +214,7 @@ test_worker_chunk_has_begun_once_an_item_is_started(void **state)
 	chunk_init(&b, 4);
 	assert_int_equal(send_items(k, &b, items), 0);
 	send_kept(k, &c, 3);
-	assert_false(fz_worker_has_begun(k->worker)); /* it was not written */
+	assert_false(fz_worker_has_begun(k->worker)); /* not yet written */
 	fz_worker_write(k->worker);
 	while (atomic_load(&k->home->shared->waiting) == 0)
 		usleep(100);
@@ -260,7 +260,7 @@ test_worker_chunk_peeked_results_come_once(void **state)
 	assert_int_equal(k->nidle, 1);
 }
 
-/* Call two items, and wait before what they have used is behind them. */
+/* Call two items, and wait before their measured values are appended. */
 static int
 serve_and_wait(void *ctx, struct fz_port *port)
 {
@@ -308,7 +308,7 @@ test_worker_chunk_peek_waits_for_what_was_measured(void **state)
 	assert_true(b.job.used.took_ns >= 4 * FZ_CLOCK_MS);
 }
 
-/* What the mailbox has comes behind what is in the pipe, and is not lost. */
+/* Results in the mailbox come after those in the pipe, and are not lost. */
 static void
 test_worker_chunk_peek_before_what_was_written_takes_nothing(void **state)
 {
@@ -332,7 +332,7 @@ test_worker_chunk_peek_before_what_was_written_takes_nothing(void **state)
 		assert_int_equal(b.value[i], i);
 }
 
-/* While the worker writes over what is copied. */
+/* The parent copies results while the worker overwrites them. */
 static void
 test_worker_chunk_peek_never_takes_a_torn_item(void **state)
 {
@@ -354,7 +354,7 @@ test_worker_chunk_peek_never_takes_a_torn_item(void **state)
 	}
 }
 
-/* Each item has the time, not all of them together. */
+/* The timeout holds for each item, and not for all items together. */
 static void
 test_worker_chunk_a_timeout_ends_one_item(void **state)
 {

@@ -31,7 +31,7 @@ static void
 test_worker_chunk_death_keeps_what_was_finished(void **state)
 {
 	static const struct {
-		enum item_op before[3]; /* how the items before it went */
+		enum item_op before[3]; /* the items before the last one */
 		enum item_op last;
 		uint32_t nfailed;
 	} cases[] = {
@@ -139,8 +139,8 @@ test_worker_chunk_short_and_interrupted_calls_lose_nothing(void **state)
 }
 
 /*
- * The results of the items take each way; each is reported once, whatever
- * fails. Returns 0, or -1 if a call failed.
+ * Items whose results are sent in each way. Each item is reported once, also if
+ * a call fails. Returns 0, or -1 if a call failed.
  */
 static int
 scenario(struct chunk_keeper *k, int *nlost)
@@ -194,7 +194,7 @@ test_worker_chunk_any_call_may_fail(void **state)
 	} while (faults_end());
 	assert_int_equal(rc, 0);
 	assert_true(nfailed > 10);
-	if (way != STORED) /* then there is memory for all */
+	if (way != STORED) /* stored results need no memory */
 		assert_true(nlost != 0);
 	print_message("%lu calls, %d failures\n", n, nfailed);
 }

@@ -29,7 +29,7 @@
 #include "worker/worker.h"
 #include "world.h"
 
-/* A frame with `len` bytes behind the number `n`. */
+/* Write a frame with the number `n`, followed by `len` bytes. */
 static void
 write_frame(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
     uint32_t n, size_t len)
@@ -45,21 +45,21 @@ write_frame(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
 	fz_fd_write_all(port->out, frame->data, frame->len);
 }
 
-/* What a function of the worker may write to its pipe, as it is to a job. */
+/* What a function in the worker may write to the pipe for results. */
 enum lie {
 	LIE_ITEMS,       /* results of items, for a job that is no chunk */
 	LIE_STORED,      /* the same, without a result buffer */
-	LIE_AHEAD,       /* a reply to what was not sent */
+	LIE_AHEAD,       /* a reply to a job that was not sent */
 	LIE_NEXT,        /* a reply to the job after this one */
-	LIE_BEFORE,      /* replies to what came before all */
-	LIE_NONE,        /* results of no item */
+	LIE_BEFORE,      /* replies with numbers before the first job */
+	LIE_NONE,        /* results of 0 items */
 	LIE_MANY,        /* more results than bytes */
 	LIE_VALUE,       /* a value that is longer than its frame */
 	LIE_VALUES,      /* more values than bytes */
 	LIE_SHORT,       /* a frame without its number */
-	LIE_CALL,        /* a frame of the parent's */
-	LIE_HALF,        /* the first bytes of one that is very long */
-	LIE_HALF_OF_TWO, /* a reply, and the first bytes of another */
+	LIE_CALL,        /* a frame that only the parent sends */
+	LIE_HALF,        /* the first bytes of a very long frame */
+	LIE_HALF_OF_TWO, /* a reply, and the first bytes of another one */
 	LIE_GARBAGE,
 	LIE_CLOSED, /* no lie: it closes its pipe, and opens a file in its place
 		     */
@@ -135,7 +135,7 @@ tell_lie(struct fz_port *port, uint32_t seq)
 		break;
 	case LIE_CLOSED:
 		close(port->out);
-		/* It gets the number of the pipe. */
+		/* The file must get the number of the closed pipe. */
 		if (open(closed_path, O_WRONLY) != port->out)
 			_exit(97);
 		break;
@@ -145,7 +145,7 @@ tell_lie(struct fz_port *port, uint32_t seq)
 	}
 }
 
-/* The lie comes before the reply. */
+/* The worker writes the lie before the reply. */
 static int
 serve_lie(void *ctx, struct fz_port *port)
 {
@@ -169,7 +169,7 @@ serve_lie(void *ctx, struct fz_port *port)
 	return 0;
 }
 
-/* What `items` cannot be told of; the others are as of any chunk. */
+/* The functions of chunks, but none for items, because it is a plain job. */
 static const struct fz_job_ops job_ops = { chunk_done, chunk_failed,
 	chunk_returned, chunk_started, NULL };
 
@@ -182,7 +182,7 @@ send_plain_job(struct chunk_keeper *k, struct chunk *b)
 	assert_int_equal(fz_worker_send(k->worker, &b->job, NULL, 0, NULL), 0);
 }
 
-/* A reply to what it was not sent costs a worker, and the job at hand. */
+/* A wrong frame ends the worker and fails the current job only. */
 static void
 test_worker_chunk_a_lie_costs_one_worker_and_one_job(void **state)
 {
@@ -201,12 +201,12 @@ test_worker_chunk_a_lie_costs_one_worker_and_one_job(void **state)
 		send_plain_job(k, &b);
 		send_plain_job(k, &c);
 		assert_true(chunk_keeper_dies(k));
-		if (lie == LIE_HALF_OF_TWO) { /* of the second one */
+		if (lie == LIE_HALF_OF_TWO) { /* the second reply is cut */
 			assert_fates(&b, 0, 1, DONE);
 			assert_int_equal(b.value[0], 77);
 			assert_fates(&c, 0, 1, FAILED);
 		} else {
-			/* The reply itself may still be in the mailbox. */
+			/* The right reply may be found in the mailbox. */
 			if (b.fate[0] == DONE)
 				assert_int_equal(b.value[0], 77);
 			else
@@ -220,7 +220,7 @@ test_worker_chunk_a_lie_costs_one_worker_and_one_job(void **state)
 	unlink(closed_path);
 }
 
-/* For all its items, in a frame or in the mailbox: the worker ends. */
+/* Count all items as stored, in a frame or in the mailbox, but store none. */
 static int
 serve_stored_nowhere(void *ctx, struct fz_port *port)
 {
@@ -268,7 +268,7 @@ test_worker_chunk_a_result_stored_nowhere_costs_the_worker(void **state)
 	}
 }
 
-/* Publish replies that no worker has; every other time their seal is right. */
+/* Publish impossible replies, half of them with a correct seal. */
 static void
 show_wild(struct fz_mailbox *mailbox, uint32_t i)
 {
@@ -286,7 +286,7 @@ show_wild(struct fz_mailbox *mailbox, uint32_t i)
 		: i);
 }
 
-/* The worker may write anything to its mailbox. */
+/* A worker that writes wrong bytes to its mailbox. */
 static int
 serve_wild_mailbox(void *ctx, struct fz_port *port)
 {

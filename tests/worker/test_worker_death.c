@@ -23,8 +23,9 @@
 #include "world.h"
 
 /*
- * A job that is done, one that kills in some way, and two that wait behind.
- * The first was done once, the last two are returned, and done elsewhere.
+ * Send a job that succeeds, one that kills the worker in the way `how`, and two
+ * that wait. The first job is done once. The last two are returned, and are
+ * done by another worker.
  */
 static void
 kill_in_the_midst(struct world *w, enum job how, struct task *victim)
@@ -147,13 +148,13 @@ test_worker_that_closes_its_results_is_ended(void **state)
 	struct task t = { 0 };
 
 	kill_in_the_midst(*state, JOB_CLOSE_OUT, &t);
-	/* Without pidfds, as on valgrind, the end of the pipe is the death. */
+	/* Without pidfds, as under valgrind, EOF counts as the death. */
 	if (!on_valgrind())
 		assert_non_null(strstr(t.failure.err.text, "closed its pipe"));
 	assert_task_failed(&t, FZ_ERR_CRASH);
 }
 
-/* And its parent does not turn round and round until then. */
+/* The parent sleeps until the worker is dead. */
 static void
 test_worker_that_closes_its_jobs_is_ended(void **state)
 {
@@ -172,7 +173,7 @@ test_worker_that_crashes_names_the_signal(void **state)
 
 	kill_in_the_midst(*state, JOB_CRASH, &t);
 	if (UNDER_ASAN)
-		assert_task_failed(&t, FZ_ERR_CRASH); /* it exits instead */
+		assert_task_failed(&t, FZ_ERR_CRASH); /* ASan makes it exit */
 	else
 		assert_crashed(&t, SIGSEGV, -1);
 }

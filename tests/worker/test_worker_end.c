@@ -27,7 +27,7 @@
 #include "worker/worker.h"
 #include "world.h"
 
-/* Naps of this process of 0.5 ms, as it takes while it waits for a death. */
+/* Naps of 0.5 ms, which this process makes while it waits for a death. */
 static int nnaps;
 
 int __real_nanosleep(const struct timespec *nap, struct timespec *left);
@@ -41,7 +41,7 @@ __wrap_nanosleep(const struct timespec *nap, struct timespec *left)
 	return __real_nanosleep(nap, left);
 }
 
-/* Answers call 0 without a frame, or waits to be killed where deaf. */
+/* Reply to call 0 without reading it, or sleep with START_NEVER_READS. */
 static int
 answer_begun(void *ctx, struct fz_port *port)
 {
@@ -86,7 +86,7 @@ test_worker_does_a_job_that_was_begun_and_leaves(void **state)
 	assert_task_done(w, &t, 17);
 }
 
-/* However early it dies, the job is not returned to be sent to another. */
+/* The job fails and is not returned, however early the worker dies. */
 static void
 test_worker_killed_with_a_begun_job_has_failed_it(void **state)
 {
@@ -141,7 +141,7 @@ test_worker_kill_gives_the_reason(void **state)
 	assert_task_returned(&u);
 }
 
-/* The parent goes on at once, and uses force later or at once. */
+/* The parent does not wait for the end; it sends SIGKILL later or at once. */
 static void
 test_worker_kill_never_waits(void **state)
 {
@@ -164,7 +164,7 @@ test_worker_kill_never_waits(void **state)
 	}
 }
 
-/* The time that they have to end themselves is the same for all of them. */
+/* All workers have the same time to end by themselves. */
 static void
 test_worker_several_that_ignore_signals_end_together(void **state)
 {
@@ -183,7 +183,7 @@ test_worker_several_that_ignore_signals_end_together(void **state)
 		fz_worker_kill(k[i].worker, FZ_ERR_CANCELLED, "all of them");
 	for (int i = 0; i < N; i++)
 		fz_worker_end(k[i].worker, FZ_ERR_CANCELLED, "all of them");
-	assert_true(nnaps <= 501); /* of 0.5 ms: for one of them alone */
+	assert_true(nnaps <= 501); /* the time for one worker */
 	for (int i = 0; i < N; i++)
 		assert_task_failed(&t[i], FZ_ERR_CANCELLED);
 }
@@ -222,7 +222,7 @@ test_worker_recall_takes_back_what_has_not_started(void **state)
 	assert_int_equal(k.worker->njobs, 1);
 	for (int i = 0; i < 3; i++)
 		assert_task_returned(&u[i]);
-	/* It can be sent more, and does these and no others. */
+	/* The worker does a job that is sent later, but no recalled one. */
 	task_send_number(&k, &v, JOB_ADD, 9);
 	assert_true(keeper_settle(w, &k));
 	assert_task_done(w, &t, 50);
@@ -251,7 +251,7 @@ test_worker_recall_of_all_makes_it_idle(void **state)
 	fz_worker_free(k.worker);
 }
 
-/* Recalled while it claims: somebody has each job, and only one. */
+/* A recall while the worker claims: each job is done or returned, and once. */
 static void
 test_worker_recall_races_with_claims(void **state)
 {
@@ -298,7 +298,7 @@ test_worker_peek_takes_replies_that_wait_behind_a_long_job(void **state)
 		task_send_number(&k, &t[i], JOB_ADD, 1);
 	task_send_number(&k, &t[3], JOB_SLEEP, 60000);
 	wait_for_calls(w, JOB_SLEEP, 1);
-	/* A slow worker has written some of them to its pipe. */
+	/* A slow worker may have written some of the replies to its pipe. */
 	while (k.worker->njobs != 1) {
 		assert_true(fz_clock_ns() < until);
 		fz_worker_peek(k.worker);
@@ -312,7 +312,7 @@ test_worker_peek_takes_replies_that_wait_behind_a_long_job(void **state)
 	assert_task_failed(&t[3], FZ_ERR_CANCELLED);
 }
 
-/* While it writes over what is copied. */
+/* The parent copies replies while the worker overwrites them. */
 static void
 test_worker_peek_never_takes_a_torn_reply(void **state)
 {

@@ -101,7 +101,7 @@ test_worker_steps_have_seeds_of_their_own(void **state)
 	struct keeper k;
 
 	keeper_start(w, &k);
-	/* JOB_SEED leaves its argument unread. */
+	/* JOB_SEED does not read its argument. */
 	send_steps(&k, t, JOB_SEED, numbers, 2);
 	assert_true(keeper_settle(w, &k));
 	assert_task_done(w, &t[0], 7);
@@ -126,7 +126,7 @@ test_worker_steps_fail_one_by_one(void **state)
 	fz_worker_free(k.worker);
 }
 
-/* The third one takes long; two are done, and one waits behind it. */
+/* Two quick jobs, a long one, and one that waits for its end. */
 static const uint64_t third_is_long[] = { 1, 2, 60000, 3 };
 
 static void
@@ -190,7 +190,7 @@ test_worker_steps_a_recall_returns_what_has_not_started(void **state)
 	fz_worker_free(k.worker);
 }
 
-/* The parent reads all replies at the same moment. */
+/* The parent reads all replies together, but each has its own times. */
 static void
 test_worker_steps_have_times_of_their_own(void **state)
 {

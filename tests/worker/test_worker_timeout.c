@@ -41,7 +41,7 @@ test_worker_a_timeout_ends_the_job(void **state)
 }
 
 /*
- * Let time pass for this process and the workers that are forked behind
+ * Advance the clock of this process and of the workers that are forked after
  * fz_clock_share(), without a wait.
  */
 static void
@@ -88,8 +88,8 @@ test_worker_a_timeout_counts_from_the_start_of_the_job(void **state)
 }
 
 /*
- * A timed job is done, its reply waits in the mailbox, and the job behind it
- * takes long: no job has exceeded its time.
+ * A job with a timeout is done, its reply is in the mailbox, and the job after
+ * it takes long: no job has exceeded its timeout.
  */
 static void
 test_worker_a_timeout_does_not_hit_the_job_behind(void **state)
@@ -133,7 +133,7 @@ test_worker_a_timeout_is_not_put_off_by_replies_that_wait(void **state)
 	task_send_number(&k, &t[2], JOB_SLEEP, 10000000);
 	await_sleep(w);
 	pass_seconds(1001);
-	assert_true(keeper_dies(w, &k)); /* it waits for less than a timeout */
+	assert_true(keeper_dies(w, &k)); /* before a whole timeout has passed */
 	assert_task_done(w, &t[0], 1);
 	assert_task_done(w, &t[1], 2);
 	assert_task_failed(&t[2], FZ_ERR_TIMEOUT);
@@ -157,7 +157,7 @@ test_worker_a_timeout_holds_after_a_recall(void **state)
 	assert_task_returned(&u);
 }
 
-/* A worker that never reads, and one that is stopped with jobs before it. */
+/* A worker that does not read, and one that is stopped and has jobs. */
 static void
 test_worker_a_timeout_holds_for_a_job_that_is_not_begun(void **state)
 {
