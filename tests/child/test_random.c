@@ -328,7 +328,7 @@ test_random_keeps_a_seed_that_the_script_sets(void **state)
 
 /* A call of math.random that raises an error uses up a number. */
 static void
-test_random_an_error_is_no_reason_for_the_same_numbers(void **state)
+test_random_an_error_uses_up_a_number(void **state)
 {
 	lua_Integer first[NUMBERS], again[NUMBERS];
 	lua_State *L = *state;
@@ -391,7 +391,7 @@ main(void)
 		    test_random_a_call_does_not_change_the_numbers_of_the_next),
 		TEST(test_random_no_seed_stops_the_generator),
 		TEST(test_random_keeps_a_seed_that_the_script_sets),
-		TEST(test_random_an_error_is_no_reason_for_the_same_numbers),
+		TEST(test_random_an_error_uses_up_a_number),
 		TEST(test_random_a_seed_is_saved_before_its_first_number),
 	};
 

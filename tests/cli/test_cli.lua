@@ -78,7 +78,7 @@ tests["values are numbers, true, false, JSON, a file or a string"] = function()
   check(2, "", script, "IN=@/nonexistent/file")
 end
 
-tests["text that a number does not read back as stays a string"] = function()
+tests["text is a number only if the number is printed in the same way"] = function()
   local script = t.file(ECHO)
   for _, text in ipairs { "00", "-0", "+1", " 1", "1 ", "1.", ".5", "1.10", "1e5", "0x1p4",
     "9223372036854775808", "0.1000000000000000055", "1e999", "inf", "nan", "null", "True" } do

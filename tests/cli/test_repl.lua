@@ -139,7 +139,7 @@ tests["after an error a name that the library lacks is named with the nearest"] 
   terminal:run("fz.mapp", "nil")
 end
 
-tests["what looks for the way out is told of it"] = function()
+tests["the usual words for leaving or help show a hint"] = function()
   local terminal <close> = open()
   t.match(terminal:rows()[1], ":help helps, Ctrl-D leaves")
   local hint = ":help helps, Ctrl-D leaves"

@@ -415,7 +415,7 @@ test_beat_waits_for_a_peer_that_connects_again(void **state)
 }
 
 static void
-test_beat_does_not_count_time_that_was_not_its_own(void **state)
+test_beat_does_not_count_time_that_it_was_stopped(void **state)
 {
 	struct world *w = *state;
 	int64_t now_ns = w->a.lease->heard_ns + 90 * FZ_CLOCK_SECOND;
@@ -456,7 +456,7 @@ main(void)
 		TEST(test_lease_of_one_end_alone_is_closed),
 		TEST(test_beat_ends_a_lease_whose_peer_has_gone),
 		TEST(test_beat_waits_for_a_peer_that_connects_again),
-		TEST(test_beat_does_not_count_time_that_was_not_its_own),
+		TEST(test_beat_does_not_count_time_that_it_was_stopped),
 		TEST(test_beat_is_one_packet_for_each_peer),
 	};
 

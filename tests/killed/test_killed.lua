@@ -67,7 +67,8 @@ kill -9 $pid; wait $pid]]):format(mark, script, done))
   t.equal({ out, t.left_of(mark) }, { "", "" })
 end
 
-tests["a worker that is killed loses its one job, others go on, retries lose none"] = function()
+tests["a worker that is killed fails one job, other workers continue, and a retry does the job"] =
+function()
   local stage = fz.stage "s"
   for i = 1, 40 do
     stage:register("o" .. i, "A", function(a)

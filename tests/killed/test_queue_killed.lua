@@ -16,7 +16,7 @@ local function soon()
 end
 
 return {
-  ["producers that are killed lose what they had in hand at most"] = function()
+  ["a producer that is killed loses at most one item"] = function()
     local q = fz.queue()
     local next_of = {}
     for round = 1, ROUNDS do
@@ -40,7 +40,7 @@ return {
     end
   end,
 
-  ["consumers that are killed take one item each with them at most"] = function()
+  ["a consumer that is killed loses at most one item"] = function()
     local q, seen = fz.queue(), fz.queue()
     local n = 0
     for _ = 1, ROUNDS do

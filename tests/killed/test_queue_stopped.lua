@@ -32,7 +32,7 @@ local function go_on(p)
 end
 
 return {
-  ["a put keeps its timeout where a stopped process is in the way"] = function()
+  ["a put times out while a stopped process holds a lock of the queue"] = function()
     local q = fz.queue()
     local p = stop_within(function() q:put("x") end, function() q:put("y") end)
     t.equal({ q:put("z", 0.05) }, { [2] = "timeout" })
@@ -41,7 +41,7 @@ return {
     t.equal(q:put("z", 10), true)
   end,
 
-  ["a get keeps its timeout where a stopped process is in the way"] = function()
+  ["a get times out while a stopped process holds a lock of the queue"] = function()
     local q = fz.queue()
     for i = 1, 200000 do q:put(i) end
     local p = stop_within(function() q:put(q:get()) end, function() q:get() end)
@@ -50,7 +50,7 @@ return {
     t.equal(math.type(q:get(10)), "integer")
   end,
 
-  ["Ctrl-C ends a put where a stopped process is in the way"] = function()
+  ["Ctrl-C ends a put while a stopped process holds a lock of the queue"] = function()
     local script = t.file [[
       local q = fz.queue()
       local pid, p = fz.current_process().pid
@@ -108,7 +108,7 @@ return {
     t.equal(e.cause.kind, "closed")
   end,
 
-  ["an end of a pipe in what was not put is not on its way"] = function()
+  ["an end of a pipe in an item that could not be put does not stay open"] = function()
     local q, other, a, b = fz.queue(1), fz.queue(), fz.pipe()
     q:put(1)
     t.equal(q:try_put(b), false)
@@ -120,7 +120,7 @@ return {
     t.equal({ a:recv(20) }, { [2] = "closed" })
   end,
 
-  ["an end of a pipe that a packer has put is on its way"] = function()
+  ["an end of a pipe that __fzpack has put in a queue stays open"] = function()
     local q, a, b = fz.queue(), fz.pipe()
     local Both = {
       __fzpack = function()

@@ -109,7 +109,8 @@ tests["money under an rlock"] = bank(fz.rlock)
 
 -- Items are numbers from a shared counter. said[i]: 1 before it is put, 2 when put has
 -- returned; seen[i]: how often it was taken.
-tests["a queue loses what a killed process had in hand, and doubles nothing"] = function()
+tests["a queue loses at most the item that a killed process handled, and none comes twice"] =
+function()
   local N <const> = math.ceil(400000 * math.max(SECONDS, 1))
   local queue, next_item = fz.queue(64), fz.value("j", 0)
   local said, seen = fz.array("B", N), fz.array("B", N)

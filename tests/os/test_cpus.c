@@ -312,7 +312,7 @@ place_of(unsigned n)
 }
 
 static void
-test_cpus_children_begin_on_the_processors_behind_ours(void **state)
+test_cpus_children_begin_on_the_processors_after_ours(void **state)
 {
 	(void)state;
 	mask_size = sizeof(cpu_set_t);
@@ -414,7 +414,7 @@ main(void)
 		TEST(test_cpus_foreign_group_paths_are_looked_up_at_the_mount),
 		TEST(test_cpus_jobs_from_the_environment_cap),
 		TEST(test_cpus_cores_count_threads_of_one_once),
-		TEST(test_cpus_children_begin_on_the_processors_behind_ours),
+		TEST(test_cpus_children_begin_on_the_processors_after_ours),
 		TEST(
 		    test_cpus_children_begin_anywhere_if_the_processor_is_unknown),
 		TEST(test_cpus_a_child_keeps_its_affinity),

@@ -248,7 +248,7 @@ test_loop_more_are_ready_than_one_poll_returns(void **state)
  * freed.
  */
 static void
-test_loop_forgets_what_was_closed_too_early(void **state)
+test_loop_forgets_a_descriptor_closed_too_early(void **state)
 {
 	struct fz_loop *loop = *state;
 	struct thing t, other;
@@ -608,7 +608,7 @@ main(void)
 		TEST(test_loop_unwatch_in_a_callback_is_at_once),
 		TEST(test_loop_a_watch_may_end_itself),
 		TEST(test_loop_more_are_ready_than_one_poll_returns),
-		TEST(test_loop_forgets_what_was_closed_too_early),
+		TEST(test_loop_forgets_a_descriptor_closed_too_early),
 		TEST(test_loop_timers_fire_in_order),
 		TEST(test_loop_waits_for_a_timer_and_not_longer),
 		TEST(test_loop_a_timer_may_rearm_itself),

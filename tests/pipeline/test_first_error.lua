@@ -35,7 +35,7 @@ tests["stop: in the order of time, not of registration"] = function()
   t.equal(select(2, tostring(e):gsub("failure 4", "")), 1)
 end
 
-tests["now: the error that ended the others, which are none of its own"] = function()
+tests["now: the error has no others, because it has ended them"] = function()
   for _, first in ipairs { 1, 2, 5 } do
     local running, s = fz.value("i", 0), fz.stage "s"
     for i = 1, 5 do

@@ -187,7 +187,7 @@ tests["retries and backoff are for each item"] = function()
   end
 end
 
-tests["small items that travel together keep their own values, errors and retries"] = function()
+tests["small items that are sent together keep their own values, errors and retries"] = function()
   local makers = {
     function(i) return i end, function(i) return -i / 3 end, function(i) return i % 2 == 0 end,
     function(i) return ("s"):rep(i % 100) end, function(i) return { i } end,

@@ -75,7 +75,8 @@ tests["an upvalue of a hundred functions and a list of ten thousand tables"] = f
   end)
 end
 
-tests["what one function brought to one worker, another brings to the others"] = function()
+tests["a value that one function has sent to a worker is sent to others with another function"] =
+function()
   both(3, function(pool)
     local value = 1
     local function get() return value end
@@ -133,7 +134,7 @@ tests["a file that is an upvalue, and a module, are no reason to send a function
   end
 end
 
-tests["what init opens is there for functions that come later, behind tables too"] = function()
+tests["functions that are sent later find what init has opened, inside tables too"] = function()
   for _, workers in ipairs { 1, 2 } do
     local db, open
     local pool <close> = fz.pool {

@@ -142,7 +142,7 @@ tests["an endless source: starts at once, is read no further than inflight"] = f
   end)
 end
 
-tests["a source that is slow is no reason to wait with what it gave"] = function()
+tests["results are not held back while a slow source is read"] = function()
   local pool <close> = fz.pool(2)
   local begun = t.file ""
   local source, read = counter(3)

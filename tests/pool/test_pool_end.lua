@@ -43,7 +43,7 @@ tests["terminate ends a lazy map whose source goes on"] = function()
   assert(taken >= 5 and n < 100)
 end
 
-tests["a result that is looked for before the one ahead of it came is not lost"] = function()
+tests["a result that is found before an earlier one has arrived is not lost"] = function()
   local list = t.numbers(400)
   for _ = 1, 40 do
     local pool <close> = fz.pool(4)
@@ -107,7 +107,7 @@ tests["terminate ends all at once, also what blocks every signal it can"] = func
   pool:terminate()
 end
 
-tests["a scope that ends normally finishes its work, one that ends by an error does not"] =
+tests["a scope that ends normally waits for its calls, one that ends by an error cancels them"] =
 function()
   local path = t.file ""
   local function late(seconds)
@@ -237,7 +237,7 @@ local function odd(pack, unpack)
   return setmetatable({}, Odd)
 end
 
-tests["what packs a value cannot end its pool, nor call it"] = function()
+tests["__fzpack can neither end its pool nor call it"] = function()
   local pool <close> = fz.pool(2)
   for _, act in ipairs {
     function() pool:terminate() end, function() pool:apply_async(math.abs, { 1 }) end,
@@ -366,7 +366,7 @@ end
 
 -- Elements are sent together. If a worker cannot read one of them, only this one must fail, and the
 -- others must not be lost.
-tests["an element that cannot be read fails by itself, whatever it travels with"] = function()
+tests["an element that cannot be read fails alone, whatever is sent with it"] = function()
   local Picky = fz.register_class("test.Picky", {
     __fzpack = function(self) return self.n end,
     __fzunpack = function(n)

@@ -629,7 +629,8 @@ tests["one function may wait in more calls than a worker keeps functions"] = fun
   end
 end
 
-tests["a function that comes back after many others finds what it left"] = function()
+tests["a function that is called again after many others finds the values that it has set"] =
+function()
   local pool <close> = fz.pool(1)
   local count, file <close> = 0, assert(io.tmpfile())
   local function next_count()

@@ -94,7 +94,7 @@ tests["more items than one chunk can have"] = function()
   check("one worker", fz.map(f, t.numbers(n), { jobs = 1 }), n, f)
 end
 
-tests["the list that comes back is one as any"] = function()
+tests["a list of results is an ordinary list"] = function()
   local list = fz.map(function(i) return i % 3 ~= 0 and i or nil end, t.numbers(999), { jobs = 2 })
   list[1], list[1000], list.more = {}, "behind", true
   collectgarbage()

@@ -3,7 +3,7 @@ local t = ...
 
 local tests = {}
 
-tests["a map, a fold, a chain and a pool give the same with spawned workers"] = function()
+tests["a map, a fold, a chain and a pool give the same results with spawned workers"] = function()
   local options = { start = "spawn", jobs = 2 }
   t.equal(fz.map(function(x) return x * x end, { 1, 2, 3 }, options), { 1, 4, 9, n = 3 })
   local sum = function(a, x) return a + x end

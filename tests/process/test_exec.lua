@@ -183,7 +183,7 @@ tests["wrong arguments raise at the line of the call"] = function()
   wrong("#2", { "true" }, "x")
 end
 
-tests["the object behind is done once, closed often, and says what it is"] = function()
+tests["the object of a program has a text, and can be closed more than once"] = function()
   local program <close> = require "fzlua.core".exec({ "sleep", "77" }, {})
   t.match(tostring(program), "fzlua.Program: ")
   t.equal(program:done(), false)

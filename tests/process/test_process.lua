@@ -121,7 +121,7 @@ tests["an error is raised by result, with traceback and cause"] = function()
   assert(not e.traceback:find("?", 1, true), e.traceback)
 end
 
-tests["whatever is raised arrives, again and again the same"] = function()
+tests["any value that is raised arrives, and each time the same"] = function()
   for _, value in ipairs { 42, "text", print, io.stdout, coroutine.create(print) } do
     fails("error", 1, function() error(value, 0) end)
   end
@@ -209,7 +209,7 @@ tests["terminate is SIGTERM, kill is SIGKILL, and result raises both"] = functio
   end
 end
 
-tests["a signal just behind the start is no less a crash"] = function()
+tests["a signal just after the start is a crash, too"] = function()
   for _ = 1, 20 do
     local p <close> = started(forever)
     p:terminate()
@@ -238,7 +238,7 @@ tests["one that is killed while its result is awaited fails it at once"] = funct
   assert(fz.now() - start < 20)
 end
 
-tests["what a process has returned is kept when it is killed behind it"] = function()
+tests["the result of a process is kept if it is killed afterwards"] = function()
   local p <close> = started(function()
     started(forever)
     return "done"

@@ -50,7 +50,7 @@ tests["it starts without a wait of its parent"] = function()
     print "started"]], "started\n")
 end
 
-tests["one that is killed before it has set itself up ends by SIGKILL"] = function()
+tests["a process that is killed during its setup ends by SIGKILL"] = function()
   t.equal(run [[
     for _ = 1, 20 do
       local p = fz.process(fz.sleep, 60):start()

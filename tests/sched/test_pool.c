@@ -286,7 +286,7 @@ test_pool_without_workers_forks_at_once_after_a_failed_fork(void **state)
 }
 
 static void
-test_pool_may_be_closed_while_it_forks_none(void **state)
+test_pool_may_be_closed_after_a_failed_fork(void **state)
 {
 	struct world *w = *state;
 	struct fz_pool *pool = run_test_pool(w, 2);
@@ -600,7 +600,7 @@ main(void)
 		    test_pool_has_no_free_worker_for_a_while_after_a_fork_failed),
 		TEST(
 		    test_pool_without_workers_forks_at_once_after_a_failed_fork),
-		TEST(test_pool_may_be_closed_while_it_forks_none),
+		TEST(test_pool_may_be_closed_after_a_failed_fork),
 		TEST(test_pool_stops_forking_workers_that_die_at_once),
 		TEST(test_pool_close_cancels_running_jobs),
 		TEST(test_pool_idle_workers_leave_by_themselves),

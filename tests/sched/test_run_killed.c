@@ -130,7 +130,7 @@ test_run_a_thousand_kills_lose_nothing(void **state)
 }
 
 static void
-test_run_another_worker_ends_what_one_read_half_of(void **state)
+test_run_another_worker_does_a_job_that_one_read_half_of(void **state)
 {
 	struct world *w = *state;
 	struct run_test p;
@@ -349,7 +349,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_run_a_thousand_kills_lose_nothing),
-		TEST(test_run_another_worker_ends_what_one_read_half_of),
+		TEST(test_run_another_worker_does_a_job_that_one_read_half_of),
 		TEST(test_run_ends_when_workers_die_at_once),
 		TEST(test_run_ends_when_no_worker_can_be_forked),
 		TEST(test_run_goes_on_with_the_workers_there_are),

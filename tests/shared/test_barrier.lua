@@ -40,7 +40,7 @@ local function all(procs, expected)
   end
 end
 
-tests["of one: wait is never a wait"] = function()
+tests["a barrier of one process does not wait"] = function()
   local calls = 0
   local b = fz.barrier(1, function() calls = calls + 1 end)
   t.match(tostring(b), "fzlua.Barrier: 0x")
@@ -288,7 +288,7 @@ tests["in messages"] = function()
   t.equal(pool:apply(function(x) return x.parties end, b), 3)
 end
 
-tests["the action does not travel: the last to come must have it"] = function()
+tests["the action is not sent: the last process that arrives must have it"] = function()
   local pool <close> = fz.pool(1)
   pool:apply(function() end)
   local calls = 0

@@ -311,7 +311,7 @@ tests["a wait for an event serves output and results of workers"] = function()
   t.equal({ err, status, #out }, { "", 0, 10 * 1000 * 200 })
 end
 
-tests["so does one that waits for a value, a lock, a queue"] = function()
+tests["a wait for a value, a lock or a queue serves the results of workers"] = function()
   local v, lock, q, held = fz.value("i"), fz.lock(), fz.queue(), fz.value("i")
   local ways = {
     { function(f) v:with(f) end, function() v:add(1) end },

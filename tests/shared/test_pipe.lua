@@ -30,7 +30,7 @@ return {
     p:join()
   end,
 
-  ["a child that has closed its end is over, though we have a copy of it"] = function()
+  ["an end that its child has closed is closed, though the parent has a copy of it"] = function()
     local a, b = fz.pipe()
     local p = start(function()
       b:send(1)
@@ -45,7 +45,7 @@ return {
     p:join()
   end,
 
-  ["a child that dies is over"] = function()
+  ["an end is closed when its child dies"] = function()
     local a, b = fz.pipe()
     local p = start(function()
       b:send(1)
@@ -58,7 +58,7 @@ return {
     p:join()
   end,
 
-  ["one that dies before it has used its end is over"] = function()
+  ["an end is closed when its child dies before it has used it"] = function()
     local a = fz.pipe()
     local p = start(function() end)
     t.equal({ a:recv(20) }, { [2] = "closed" })
@@ -66,7 +66,7 @@ return {
     t.fails("closed", a.send, a, 1)
   end,
 
-  ["one that was not born yet is not over"] = function()
+  ["an end stays open for a child that has not started yet"] = function()
     for _ = 1, 20 do
       local a, b = fz.pipe()
       local p = start(function() b:send "here" end)
@@ -185,7 +185,7 @@ return {
     p:join()
   end,
 
-  ["one that is in a message again is not over, for a while"] = function()
+  ["an end that is in a message again stays open for a time"] = function()
     local q = fz.queue()
     local a, b = fz.pipe()
     local function once(delay)

@@ -70,7 +70,7 @@ return {
     t.equal(q:get(), 1)
   end,
 
-  ["many producers and consumers lose nothing and double nothing"] = function()
+  ["many producers and consumers lose no item and get none twice"] = function()
     local n = os.getenv "FZLUA_LONG" and 125000 or 2500
     local q, results = fz.queue(100), fz.queue()
     local ps = {}
@@ -121,7 +121,7 @@ return {
     p:join()
   end,
 
-  ["a million items before the first is read"] = function()
+  ["a million items can be put before the first one is taken"] = function()
     local q = fz.queue()
     for i = 1, 1000000 do q:put(i) end
     t.equal(q:size(), 1000000)
@@ -201,7 +201,7 @@ return {
     t.equal({ q:get(), q:size() }, { 3, 0 })
   end,
 
-  ["what packs or unpacks a value may use queues itself"] = function()
+  ["__fzpack and __fzunpack may use queues"] = function()
     local q, other = fz.queue(), fz.queue()
     local big = ("x"):rep(1000)
     local Deep = {

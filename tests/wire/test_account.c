@@ -97,7 +97,7 @@ static struct in_heap_head {
 
 /* An account is freed with the process that it belongs to, or never. */
 static void
-test_account_of_an_ancestor_outlives_who_made_it(void **state)
+test_account_of_an_ancestor_outlives_its_maker(void **state)
 {
 	struct world *w = *state;
 	struct fz_account top = { 0 }, own = { 0 };
@@ -214,7 +214,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_account_a_program_counts_in_those_above),
 		TEST(test_account_in_the_heap_is_its_own),
-		TEST(test_account_of_an_ancestor_outlives_who_made_it),
+		TEST(test_account_of_an_ancestor_outlives_its_maker),
 		TEST(test_account_is_used_again_later),
 		TEST(test_account_that_is_overwritten),
 		TEST(test_account_needs_memory),

@@ -121,7 +121,7 @@ test_claim_recall_takes_back_all_that_was_not_started(void **state)
 }
 
 static void
-test_claim_what_was_taken_back_once_stays_so(void **state)
+test_claim_recalled_numbers_never_start(void **state)
 {
 	struct race *r = *state;
 
@@ -137,7 +137,7 @@ test_claim_what_was_taken_back_once_stays_so(void **state)
 }
 
 static void
-test_claim_recall_of_what_was_all_started_takes_nothing(void **state)
+test_claim_recall_takes_nothing_if_all_have_started(void **state)
 {
 	struct race *r = *state;
 
@@ -422,8 +422,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_claim_at_first_nothing_was_started),
 		TEST(test_claim_recall_takes_back_all_that_was_not_started),
-		TEST(test_claim_what_was_taken_back_once_stays_so),
-		TEST(test_claim_recall_of_what_was_all_started_takes_nothing),
+		TEST(test_claim_recalled_numbers_never_start),
+		TEST(test_claim_recall_takes_nothing_if_all_have_started),
 		TEST(test_claim_a_number_below_the_floor_may_have_been_granted),
 		TEST(test_claim_waits_for_a_parent_that_is_about_to_decide),
 		TEST(test_claim_settle_keeps_what_is_known),

@@ -356,7 +356,7 @@ released(void *owner, uint64_t offset)
 }
 
 static void
-test_wire_a_blob_goes_by_where_it_is(void **state)
+test_wire_a_blob_is_sent_inline_or_by_its_offset(void **state)
 {
 	struct wire *w = *state;
 	struct fz_blob *here = fz_blob_new("abc", 3, NULL);
@@ -437,7 +437,7 @@ main(void)
 		TEST(test_wire_garbage_is_no_frame),
 		TEST(test_wire_unknown_types_are_refused),
 		TEST(test_wire_a_part_never_goes_past_its_body),
-		TEST(test_wire_a_blob_goes_by_where_it_is),
+		TEST(test_wire_a_blob_is_sent_inline_or_by_its_offset),
 		TEST(test_wire_lack_of_memory_is_sticky),
 		TEST(test_wire_a_long_frame_comes_in_linear_time),
 	};

@@ -130,7 +130,7 @@ test_worker_steps_fail_one_by_one(void **state)
 static const uint64_t third_is_long[] = { 1, 2, 60000, 3 };
 
 static void
-test_worker_steps_a_death_fails_the_one_at_hand(void **state)
+test_worker_steps_a_death_fails_the_running_one(void **state)
 {
 	struct world *w = *state;
 	struct task t[4] = { { .ndone = 0 } };
@@ -235,7 +235,7 @@ main(void)
 		TEST(test_worker_steps_have_seeds_of_their_own),
 		TEST(test_worker_steps_have_times_of_their_own),
 		TEST(test_worker_steps_fail_one_by_one),
-		TEST(test_worker_steps_a_death_fails_the_one_at_hand),
+		TEST(test_worker_steps_a_death_fails_the_running_one),
 		TEST(test_worker_steps_a_timeout_is_of_one),
 		TEST(test_worker_steps_a_recall_returns_what_has_not_started),
 	};
