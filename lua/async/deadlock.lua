@@ -16,7 +16,7 @@ local tried = nil
 local servers = setmetatable({}, { __mode = "k" })
 core.on_fork(function() servers = setmetatable({}, { __mode = "k" }) end)
 
-local FIRST <const> = 20 -- most tasks that the message lists
+local FIRST <const> = 20 -- maximum number of tasks that the message lists
 
 -- Where the task waits: "at script.lua:12". The frames of this library are skipped. If the function
 -- of the task has ended in a tail call, there is no other frame, and its definition is named.

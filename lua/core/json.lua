@@ -232,8 +232,8 @@ function json.decode(text)
   return value
 end
 
-local REFUSED_MAX <const> = 20 -- most messages about values without a JSON form
-local PATH_MAX <const> = 20   -- most keys in such a message
+local REFUSED_MAX <const> = 20 -- maximum number of messages about values without a JSON form
+local PATH_MAX <const> = 20   -- maximum number of keys in such a message
 
 -- The path to a value as ".rows[2]": the keys of the tables that contain it, and its own key.
 local function path_of(writer, key)

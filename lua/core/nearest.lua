@@ -19,7 +19,7 @@ local function distance(a, b)
   return row[#b]
 end
 
-local NAME_MAX = 200 -- most bytes of a name that are compared
+local NAME_MAX = 200 -- maximum number of bytes of a name that are compared
 
 ---The name that is most similar to `name`.
 ---@param name string

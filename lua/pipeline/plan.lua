@@ -195,7 +195,7 @@ function Plan.of_chain(stages, wanted)
   return self
 end
 
-local CYCLE_SHOWN = 10 -- most names of a cycle that are shown
+local CYCLE_SHOWN = 10 -- maximum number of names of a cycle that are shown
 
 -- A text such as "a -> b -> a": the outputs along a cycle, from the node that was added first.
 local function cycle_text(self, cycle)

@@ -61,7 +61,7 @@ function Imap:name_error(number, e)
 end
 
 ---Stop reading the source, because the pool is joined: join() cannot wait for the reader, which may
----be its own caller. Items that were read continue, and their results can be taken.
+---have called it. Items that were read continue, and their results can be taken.
 function Imap:stop_reading()
   if self._closed or not self._items:stop() then return end
   self._cut = Error.new {

@@ -23,7 +23,7 @@ local Pool = {}
 Pool.__name = "fzlua.Pool"
 Pool.__fzpack = false -- cannot be sent
 
--- The most arguments that fit on the stack of a function.
+-- The maximum number of arguments that fit on the stack of a function.
 local ARGUMENTS_MAX <const> = 900000
 
 local NO_OPTIONS <const> = {}

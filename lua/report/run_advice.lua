@@ -6,7 +6,7 @@ local run_advice = {}
 
 local max, min = math.max, math.min
 
--- Most names on the critical path, and most calls in the simulation.
+-- Maximum number of names on the critical path, and of calls in the simulation.
 local PATH_MAX <const> = 6
 local CALLS_MAX <const> = 200000
 

@@ -7,7 +7,7 @@
 
 local run_data = {}
 
--- The most entries of each kind on the page.
+-- The maximum number of entries of each kind on the page.
 local FUNCTIONS_MAX <const> = 600
 local SPANS_MAX <const> = 4000
 local WORKERS_MAX <const> = 200

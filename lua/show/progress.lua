@@ -19,7 +19,7 @@ local progress = {}
 -- Seconds between two drawings, between two plain lines of a panel, and the time over which a rate
 -- is averaged.
 local DRAW <const>, LOG <const>, AVERAGE <const> = 0.1, 5, 5
-local LEFT_MAX <const> = 20 -- most lines that one panel leaves at its end
+local LEFT_MAX <const> = 20 -- maximum number of lines that one panel leaves at its end
 
 ---@class fzlua.ProgressPanel
 ---@field lines fzlua.ProgressLine[]

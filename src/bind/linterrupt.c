@@ -9,7 +9,7 @@
 #include "value/lerror.h"
 
 /*
- * The most instructions of fzlua's modules that run before an interrupt is
+ * Maximum number of instructions of fzlua's modules before an interrupt is
  * raised among them: about 10 ms.
  */
 enum { INSTRUCTIONS_MAX = 100000 };

@@ -17,7 +17,7 @@
 /* The indexes on the stack of the thread during a chunk. */
 enum { CHUNK_HANDLER = FZ_CHILD_LIST + 1, CHUNK_FUNC, CHUNK_ITEMS, CHUNK_KEPT };
 
-/* Most bytes in front of a message. */
+/* Maximum number of bytes in front of a message. */
 enum { CHUNK_HEAD_MAX = FZ_WIRE_USED + 8 };
 
 /* Whether the frame has other items than the current one. */

@@ -5,9 +5,9 @@
 #include "os/process.h"
 
 /*
- * The addresses of these variables are registry keys: of the list of functions,
- * and of the generation of the last process that has called them, or that had
- * no need to.
+ * The addresses of these variables are registry keys. list_key: the functions
+ * of core.on_fork(). generation_key: the generation of the process that called
+ * them last, or that opened the library, which need not call them.
  */
 static const char list_key, generation_key;
 

@@ -472,8 +472,8 @@ fz_decode_here(struct fz_decoder *d)
 		break;
 	default:
 		if (what > FZ_FORMAT_HERE_METATABLE)
-			fz_decode_refuse(
-			    d, "an unknown object of the receiver");
+			fz_decode_refuse(d, "an unknown code of an object that "
+					    "the receiver has");
 		fz_byname_push_file(d->L, (int)what);
 	}
 }

@@ -134,10 +134,10 @@ keep_cell(struct fz_encoder *e, int f, int i)
 
 /*
  * Write upvalue `i` of the function at `f`, a cell of the record: its number
- * and version, and its value unless all receivers have it. For a table that
- * they have, also write whether it is a new object of this message. A small
- * value is always written, for workers that are forked later and inherit
- * another version.
+ * and version. The value follows unless all receivers have it. A small value
+ * always follows, because workers that are forked later may inherit another
+ * version. In place of a table that all receivers have, a byte says whether
+ * this is its first occurrence in the message.
  */
 static void
 put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,

@@ -17,7 +17,7 @@
 enum {
 	FZ_ENCODE_RECENT = 512, /* entries of the cache of recent strings */
 	FZ_ENCODE_SMALL = 16,   /* bytes reserved for a small value */
-	/* most strings that are left out of the buffer */
+	/* maximum number of strings that are left out of the buffer */
 	FZ_ENCODE_SPLICES = 16,
 };
 

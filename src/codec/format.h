@@ -21,10 +21,11 @@ enum {
 
 	/* Limits. */
 	FZ_FORMAT_DEPTH = 190, /* deeper tables are postponed */
-	FZ_FORMAT_NEST = 400,  /* most nested objects and functions */
+	FZ_FORMAT_NEST =
+	    400, /* maximum depth of nested objects and functions */
 	/* least numbers in a run; fewer are written one by one */
 	FZ_FORMAT_RUN_MIN = 4,
-	FZ_FORMAT_RUN_MAX = 65536, /* most numbers in a run */
+	FZ_FORMAT_RUN_MAX = 65536, /* maximum number of numbers in a run */
 	FZ_FORMAT_BODY_MIN = 3,    /* bytes of the smallest body */
 
 	/* After FZ_FORMAT_HERE; 0, 1, 2 are standard input, output, error. */

@@ -10,7 +10,7 @@
 #include "value/lerror.h"
 
 enum {
-	PATH_KEY_MAX = 64, /* most bytes of a key that are shown */
+	PATH_KEY_MAX = 64, /* maximum number of bytes of a key that are shown */
 	PATH_ENDS = 8,     /* steps at each end of a path that are shown */
 };
 

@@ -89,7 +89,8 @@ struct fz_digest {
 enum {
 	/* number of objects around one that is postponed */
 	FZ_DIGEST_DEPTH = 100,
-	FZ_DIGEST_NEST = 8, /* most tables as keys inside of each other */
+	FZ_DIGEST_NEST =
+	    8, /* maximum depth of tables that are keys of each other */
 };
 
 /* Of digest.c: write a tag; write a tag with a string; write any value. */

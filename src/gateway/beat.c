@@ -9,7 +9,7 @@
 
 enum {
 	BEAT_ENTRY = 20,
-	BEAT_ENTRIES = 48, /* most leases in one packet */
+	BEAT_ENTRIES = 48, /* maximum number of leases in one packet */
 	BEAT_BODY_MAX = FZ_PACKET_ID + 1 + BEAT_ENTRIES * BEAT_ENTRY
 };
 

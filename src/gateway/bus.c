@@ -21,7 +21,8 @@
 
 enum {
 	BUS_CONNECT_MS = 2000,
-	/* most bytes of a body; longer packets slow down servers */
+	/* maximum number of bytes of a body; longer packets slow down servers
+	 */
 	BUS_BODY_MAX = 512 << 10,
 	/* least max_payload that a server must have: an announcement fits */
 	BUS_BODY_MIN = 512,

@@ -12,7 +12,7 @@
 #include "os/fd.h"
 
 enum {
-	LEASE_WINDOW = 2 << 20, /* most bytes in transit */
+	LEASE_WINDOW = 2 << 20, /* maximum number of bytes in transit */
 	LEASE_REPORT = LEASE_WINDOW / 4,
 	/* bytes that are read before memory is allocated */
 	LEASE_SMALL = 8 << 10

@@ -21,7 +21,8 @@
 
 enum {
 	SUBMIT_SETUP_MAX = 8192,
-	/* most bytes of a field of a node: name, slots and so on */
+	/* maximum number of bytes of a field of a node: name, slots and so on
+	 */
 	SUBMIT_FIELD_MAX = 80,
 	SUBMIT_WHY_MAX = 128,
 	SUBMIT_BODY_MAX =

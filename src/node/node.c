@@ -31,8 +31,8 @@ enum {
 	/* Bytes of a body that are needed to know its number of items. */
 	NODE_BODY = 12,
 	/*
-	 * Most bytes of output that are passed on before the replies that
-	 * follow.
+	 * Maximum number of bytes of output that are passed on before the
+	 * replies that follow.
 	 */
 	NODE_PRINTED_MAX = 1 << 20
 };

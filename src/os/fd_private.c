@@ -20,7 +20,7 @@
  */
 enum { PRIVATE_MANY = 500 };
 
-/* most numbers that first_of_last() passes and that are not private */
+/* maximum number of other descriptors that first_of_last() skips */
 enum { PRIVATE_OTHERS = 64 };
 
 static _Atomic uint64_t *

@@ -13,7 +13,8 @@
 
 enum {
 	READ_SIZE = 16 << 10,
-	/* most reads in one call, so that other relays have their turn */
+	/* maximum number of reads in one call, so that other relays have their
+	   turn */
 	READS_MAX = 64,
 };
 

@@ -21,7 +21,8 @@ struct fz_batch_pool;
 struct fz_batch_pool_opts {
 	struct fz_engine *engine;
 	struct fz_pool *pool; /* no other dispatcher uses it */
-	unsigned workers;     /* most workers; 0: the caller calls the items */
+	unsigned workers; /* maximum number of workers; 0: the caller calls the
+			     items */
 	/* an idle worker is dismissed when there is no more work for it */
 	bool once;
 };

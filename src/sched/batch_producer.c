@@ -15,7 +15,7 @@
 #define BATCH_LEAST_NS (FZ_CLOCK_MS / 10)
 
 enum {
-	BATCH_CHUNK_MAX = 1 << 20, /* most items in a chunk */
+	BATCH_CHUNK_MAX = 1 << 20, /* maximum number of items in a chunk */
 	/*
 	 * while the time of an item is unknown: size of a chunk divided by the
 	 * number of items that the worker has now

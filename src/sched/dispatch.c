@@ -26,10 +26,10 @@
 #define DISPATCH_TOGETHER_NS (FZ_CLOCK_MS / 10)
 
 enum {
-	DISPATCH_AHEAD_JOBS = 512, /* most jobs at one worker */
-	/* most bytes of their frames; a pipe holds 64 KiB */
+	DISPATCH_AHEAD_JOBS = 512, /* maximum number of jobs at one worker */
+	/* maximum number of bytes of their frames; a pipe holds 64 KiB */
 	DISPATCH_AHEAD_BYTES = 48 << 10,
-	/* most jobs while the time of a job is unknown */
+	/* maximum number of jobs while the time of a job is unknown */
 	DISPATCH_UNMEASURED_JOBS = 4,
 	DISPATCH_UNMEASURED_ITEMS = 1 << 16
 };

@@ -29,7 +29,7 @@ struct fz_pool_client {
 
 struct fz_pool_opts {
 	struct fz_engine *engine;
-	unsigned max; /* most workers; at least 1 */
+	unsigned max; /* maximum number of workers; at least 1 */
 	/*
 	 * Items that a worker gets before another worker replaces it; 0: no
 	 * limit.

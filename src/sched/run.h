@@ -33,7 +33,8 @@ struct fz_run_opts {
 	/* the pools by number, which outlive the run; the list is copied */
 	struct fz_pool *const *pools;
 	uint32_t npools;
-	/* most workers busy at once; 0: the caller runs the nodes */
+	/* maximum number of workers busy at once; 0: the caller runs the nodes
+	 */
 	unsigned jobs;
 	enum fz_policy policy;
 	uint64_t seed;
@@ -181,8 +182,8 @@ uint64_t fz_run_element_failure(const struct fz_run *run, uint32_t node,
 struct fz_blob *fz_run_partial(const struct fz_run *run, uint32_t node);
 
 /*
- * Numbers of elements of maps whose list is known. Each of these maps counts
- * one element less, because its node is counted as a node.
+ * Numbers of elements of maps whose list is known. The number of a map is less
+ * by one, because its node is among the nodes.
  */
 struct fz_run_elements {
 	uint64_t total, done, failed;

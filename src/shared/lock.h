@@ -2,8 +2,8 @@
  * lock.h - a lock in shared memory that is recovered if its owner dies.
  *
  * To acquire a free lock takes one instruction; to release it one more, and a
- * wake-up if a process waits. The owner is a member of the shared heap, so that
- * waiters can see that it has died, and one of its tasks.
+ * wake-up if a process waits. The owner is a member of the shared heap and
+ * one of its tasks. Waiters can see whether the member has died.
  */
 #ifndef FZ_LOCK_H
 #define FZ_LOCK_H

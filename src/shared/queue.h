@@ -29,7 +29,7 @@ struct fz_err;
  */
 #define FZ_QUEUE_INLINE ((size_t)32 << 10)
 
-/* The most items that a queue can hold. */
+/* The maximum number of items that a queue can hold. */
 #define FZ_QUEUE_MAX ((UINT32_C(1) << 29) - 1)
 
 enum fz_queue_state {
@@ -52,7 +52,7 @@ struct fz_queue {
 	struct fz_unfinished unfinished;
 	/* Rarely written, and so in other cache lines than the fields above. */
 	struct fz_ref object; /* the owner of the blocks */
-	/* most items that it may hold; FZ_QUEUE_MAX: unbounded */
+	/* maximum number of items that it may hold; FZ_QUEUE_MAX: unbounded */
 	uint32_t max;
 	_Atomic uint32_t closed;
 	/* segment of the first item ever; none: the queue is unused */

@@ -28,11 +28,12 @@
 enum {
 	/* bytes of a page; no kernel has smaller ones */
 	TRACE_PAGE = 4096,
-	TRACE_LINE = 512,       /* most bytes of a usual line */
+	TRACE_LINE = 512,       /* maximum number of bytes of a usual line */
 	TRACE_WRITE = 64 << 10, /* bytes of one write */
-	TRACE_KEPT = 1 << 20,   /* most records that are kept */
+	TRACE_KEPT = 1 << 20,   /* maximum number of records that are kept */
 	TRACE_BLOCK = 512,      /* records of one block */
-	/* most records that wait, so that they are in a cache when written */
+	/* maximum number of records not yet written, so few that the processor
+	   has them in its cache */
 	TRACE_UNWRITTEN = TRACE_BLOCK
 };
 

@@ -46,7 +46,7 @@ struct fz_trace_opts {
 	void *ctx;
 };
 
-enum { FZ_TRACE_SHORT = 32 }; /* most bytes of short members */
+enum { FZ_TRACE_SHORT = 32 }; /* maximum number of bytes of short members */
 
 /* The name of the node or items of a record. It fills one cache line. */
 struct fz_trace_name {

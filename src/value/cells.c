@@ -12,7 +12,7 @@
 #include "value/luserdata.h"
 #include "value/upvalue.h"
 
-enum { CELLS_MAX = 1 << 24 }; /* most cells of a pool */
+enum { CELLS_MAX = 1 << 24 }; /* maximum number of cells of a pool */
 
 /* Its address is the registry key of the metatable of records. */
 static const char record_key;

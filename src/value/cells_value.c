@@ -10,8 +10,9 @@
 #include "value/upvalue.h"
 
 enum {
-	SMALL_STRING = 256, /* most bytes of a small string */
-	SMALL_SIZE = 128,   /* most words in the sum of a small table */
+	SMALL_STRING = 256, /* maximum number of bytes of a small string */
+	SMALL_SIZE =
+	    128, /* maximum number of words in the sum of a small table */
 };
 
 /*

@@ -3,7 +3,8 @@
 #include <lauxlib.h>
 #include <utf8proc.h>
 
-/* Most columns of a grapheme cluster; even a family of emoji has only two. */
+/* Maximum number of columns of a grapheme cluster; even a family of emoji has
+ * only two. */
 #define CLUSTER_MAX 2
 
 /*

@@ -58,9 +58,9 @@ struct fz_program_account *fz_account_new(struct fz_membership *own,
     struct fz_list *retired, const struct fz_lineage *lineage);
 
 /*
- * Before a fork: if any process has started a program, make the account in the
- * heap in which programs below the child count for this process. Without it, a
- * descendant makes that account, which is then never freed.
+ * Before a fork: if any process has started a program, make the account of this
+ * process in the heap. Programs below the child count there what they use.
+ * Without this call a descendant makes the account, and it is never freed.
  */
 void fz_account_share(
     struct fz_membership *own, const struct fz_lineage *lineage);

@@ -225,7 +225,7 @@ test_process_any_call_may_fail_at_its_end(void **state)
 	print_message("%lu calls, %d failures\n", n, nfailed);
 }
 
-/* If a call fails in the process, it succeeds, or its exit status is 1. */
+/* One call in the process fails. The process succeeds, or exits with 1. */
 static void
 test_process_any_call_may_fail_inside(void **state)
 {

@@ -106,7 +106,9 @@ test_digest_no_memory_for_a_dump_is_an_error(void **state)
 		rc = digest(L);
 		came = good_mallocs < 0;
 		good_mallocs = -1;
-		/* The state tries again after a collection; the dump does not.
+		/*
+		 * Lua repeats a failed allocation after a collection, so that
+		 * only a failure in the buffer of the dump is an error.
 		 */
 		nfailed += rc != LUA_OK;
 	}

@@ -461,7 +461,7 @@ test_dispatch_results_come_although_the_next_job_is_long(void **state)
 	stream_add(&t, 1);
 	fz_loop_flush(b->w->engine.loop);
 	assert_int_equal(s.nway + t.nway, 4);
-	/* Timers check before the worker begins, and still check later. */
+	/* Checks before the worker begins do not use up the later ones. */
 	for (until = in_ms(20); turn_until(b->w, until);)
 		continue;
 	kill(pid, SIGCONT);

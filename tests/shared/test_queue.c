@@ -272,7 +272,10 @@ test_queue_items_taken_are_unfinished(void **state)
 	 * searched for. */
 	assert_false(fz_queue_all_done(&box->queue, false));
 	assert_true(fz_queue_all_done(&box->queue, true));
-	/* Another process may have got the items of the child: it can count. */
+	/*
+	 * Another process may have got the two items of the child, so that
+	 * task_done() succeeds twice more.
+	 */
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
 	assert_false(fz_queue_task_done(&box->queue, box_self()));

@@ -50,7 +50,7 @@ struct batch_test {
 	struct fz_batch *batch;
 	struct fz_batch_opts opts; /* set before batch_test_start() */
 	uint64_t items[BATCH_TEST_MAX];
-	uint32_t most; /* most items in a chunk; 0: no limit */
+	uint32_t most; /* maximum number of items in a chunk; 0: no limit */
 	uint64_t bad;  /* index of an item that cannot be sent; 0: none */
 	uint32_t chunks[BATCH_TEST_CHUNKS], nchunks; /* sizes of the chunks */
 	struct outcome outcomes[BATCH_TEST_MAX + 1]; /* by index */

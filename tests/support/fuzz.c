@@ -11,7 +11,8 @@
 #include "codec/codec.h"
 
 enum {
-	FUZZ_MULTIPLE = 96, /* most bytes allocated per byte of input */
+	FUZZ_MULTIPLE =
+	    96, /* maximum number of bytes allocated per byte of input */
 	FUZZ_CONSTANT =
 	    65536,            /* further bytes for errors, classes and growth */
 	FUZZ_ROUNDS = 200000, /* without an argument */

@@ -30,7 +30,7 @@ ssize_t __wrap_read(int fd, void *bytes, size_t n);
 static bool no_memory;
 static size_t most_asked; /* the largest size passed to realloc() */
 static int read_error;    /* errno of the next read; 0: it succeeds */
-static size_t read_most;  /* most bytes of a read; 0: no limit */
+static size_t read_most;  /* maximum number of bytes of a read; 0: no limit */
 
 void *
 __wrap_realloc(void *p, size_t n)

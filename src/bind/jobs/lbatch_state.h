@@ -51,7 +51,8 @@ struct fz_lbatch {
 	uint64_t mask; /* item i is element ((i - 1) & mask) + 1 of the list */
 	size_t added;  /* bytes of the last added item */
 	lua_Integer first_error; /* item of the first error taken, 0: none */
-	/* most items to encode together next: twice as many as last time */
+	/* maximum number of items to encode together next: twice as many as
+	 * last time */
 	uint32_t together;
 	/* number of items before `items` in the blob of the result */
 	uint32_t nread;

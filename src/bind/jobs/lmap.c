@@ -22,7 +22,7 @@
 #include "worker/worker.h"
 
 enum {
-	/* most bytes of a list that each worker gets whole */
+	/* maximum number of bytes of a list that each worker gets whole */
 	WHOLE_MAX = 4 << 20,
 	/* number of elements from which on the layout of tables is learned */
 	LEARN_MIN = 1000,

@@ -18,8 +18,9 @@
 #define WINDOW_HOLD_NS FZ_CLOCK_MS
 
 enum {
-	WINDOW_ITEMS = 1024,    /* most items of a window that sizes itself */
-	WINDOW_BYTES = 8 << 20, /* most bytes of its values */
+	WINDOW_ITEMS =
+	    1024, /* maximum number of items of a window that sizes itself */
+	WINDOW_BYTES = 8 << 20, /* maximum number of bytes of its values */
 	/* in a larger window, items are read once a quarter of it is free */
 	WINDOW_LARGE = 64,
 };

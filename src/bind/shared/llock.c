@@ -17,7 +17,9 @@ struct llock {
 	struct fz_llock lock;
 };
 
-enum { MAX_PAUSES = 64 }; /* most pauses between two tries for a brief lock */
+enum {
+	MAX_PAUSES = 64
+}; /* maximum number of pauses between two tries for a brief lock */
 
 /*
  * An acquire in progress. If `held` and `guard` are NULL, acquire() was called.
