@@ -10,14 +10,15 @@ local script = require "fzlua.script"
 
 local cli = {}
 
--- End the trace of the script, if there is one.
+-- End the trace of the script, if there is one. Returns the exit status, which is that of a failure
+-- if a file that the user asked for is incomplete.
 local function finish_trace()
   local trace = require "fzlua.defaults".trace
-  if trace then trace:close() end
+  return (not trace or trace:close()) and report.OK or report.FAILED
 end
 
 -- Wait for all work and tasks that the script started. Modules that it did not use are not loaded
--- for this.
+-- for this. Returns the exit status of the end of the trace.
 local function finish_work()
   local wait = package.loaded["fzlua.wait"]
   if wait then wait.drain() end
@@ -25,7 +26,12 @@ local function finish_work()
   if process then process.finish() end
   local future = package.loaded["fzlua.future"]
   if future then future.log_unawaited() end
-  finish_trace()
+  return finish_trace()
+end
+
+-- The status of a run whose own status is the first one.
+local function joined_status(status, at_end)
+  return status == report.OK and at_end or status
 end
 
 -- Run the pipeline that the script returned, and wait for all work that it started. Returns the
@@ -39,15 +45,14 @@ local function finish_script(options, args, host, result)
   else
     returned.check_none(options)
   end
-  finish_work()
+  status = joined_status(status, finish_work())
   if not pipeline and options.script then returned.check_forgotten(result, arguments) end
   return status
 end
 
 -- Wait for all work of a module that replaced the script and returned this status.
 local function finish_module(status)
-  finish_work()
-  return status
+  return joined_status(status, finish_work())
 end
 
 -- Whether there is code to run, apart from standard input.
@@ -102,9 +107,10 @@ local function open_trace(options, args)
   end
   require "fzlua.defaults".trace = e
   local exit = os.exit
-  os.exit = function(...) -- luacheck: ignore
-    e:close()
-    exit(...)
+  os.exit = function(status, ...) -- luacheck: ignore
+    local complete = e:close()
+    if not complete and (status == nil or status == true or status == 0) then status = false end
+    exit(status, ...)
   end
 end
 

@@ -164,26 +164,30 @@ end
 
 local function write_report(self)
   local ok, written, why = pcall(require "fzlua.run_report".write, self._report, self:source())
-  if not ok or not written then
-    log.warn("the report %s was not written: %s", self._report, tostring(ok and why or written))
-  end
+  local done = ok and written
+  if not done then log.warn("the report was not written: %s", tostring(ok and why or written)) end
   self._report = false
+  return done
 end
 
 local function explain(self)
   local ok, text = pcall(require "fzlua.run_advice".text, self:source())
-  io.stderr:write(ok and text or "explain: " .. tostring(text), "\n")
+  local written = io.stderr:write(ok and text or "explain: " .. tostring(text), "\n")
   self._explains = false
+  return ok and written
 end
 
 ---End the file, and write the page. Errors are logged and not raised, because the run itself has
 ---not failed.
+---@return boolean whether all was written
 function Trace:close()
   local e = self._records:close()
   if e then log.warn("%s; the trace is incomplete", e.message) end
-  if core.pid() ~= self._pid then return end
-  if self._explains then explain(self) end
-  if self._report then write_report(self) end
+  local done = not e
+  if core.pid() ~= self._pid then return done end
+  if self._explains then done = explain(self) and done end
+  if self._report then done = write_report(self) and done end
+  return done and true or false
 end
 
 function Trace:__len()

@@ -272,6 +272,29 @@ fill_standard_files(void)
 		close(fd);
 }
 
+static void
+on_size_limit(int sig)
+{
+	(void)sig;
+}
+
+/*
+ * Let writes beyond the limit of file sizes fail, so that the command says
+ * which file it could not write. Programs that it starts get the default action.
+ */
+static void
+catch_size_limit(void)
+{
+	struct sigaction action;
+
+	if (sigaction(SIGXFSZ, NULL, &action) == -1 ||
+	    action.sa_handler != SIG_DFL)
+		return;
+	action.sa_handler = on_size_limit;
+	action.sa_flags = SA_RESTART;
+	sigaction(SIGXFSZ, &action, NULL);
+}
+
 /* Print an error that fzlua.cli has not caught; returns the exit status. */
 static int
 report(lua_State *L)
@@ -302,6 +325,7 @@ main(int argc, char **argv)
 		return fz_worker_command_serve_node(argc, argv);
 	if (fz_join_is(argc, argv))
 		return fz_join_main(argc, argv);
+	catch_size_limit();
 	fz_make_find();
 	L = fz_state_new();
 	if (L == NULL) {

@@ -164,13 +164,14 @@ tests["a wrong name, or one that cannot be written, is wrong use"] = function()
   t.match(t.wrong(g.invoke, g, {}, { report = "x.txt" }), "bad option 'report'", ".html")
 end
 
-tests["a page that cannot be written at the end is logged, and the run goes on"] = function()
+tests["a page that cannot be written at the end is logged, and the status is 1"] = function()
   local name = page_name()
   assert(os.execute(("ln -s /dev/full %s"):format(name)))
   local out, err, status = t.command("--report", name, "-e",
     "print(fz.map(function(x) return x end, {7})[1])")
-  t.equal({ out, status }, { "7\n", 0 })
+  t.equal({ out, status }, { "7\n", 1 })
   t.match(err, "WARN", "was not written", "No space left")
+  t.equal(select(2, err:gsub("html", "")), 1)
 end
 
 return tests
