@@ -106,10 +106,13 @@ local function create(db)
   db:run "COMMIT"
 end
 
--- Make the directory of the file, which version control is to ignore.
+-- Make the directory of the file, which version control is to ignore. Returns why it was not made,
+-- or nil.
 local function make_directory(path)
   local directory = path:match "^(.*[^/])/+[^/]*$"
-  if not directory or not core.make_directory(directory) then return end
+  if not directory then return end
+  local made, why = core.make_directory(directory)
+  if not made then return why end
   if not directory:find "%.fzlua$" then return end
   local ignored <close> = io.open(directory .. "/.gitignore", "w")
   if ignored then ignored:write "*\n" end
@@ -157,11 +160,11 @@ end
 ---@return fzlua.Store
 function Store.open(path, exists)
   local read_only = core.is_read_only(path)
-  if not (exists or read_only) then make_directory(path) end
+  local unmade = not (exists or read_only) and make_directory(path)
   local ok, db = pcall(open_database, path, exists, read_only)
   if not ok then
     if Error.is(db, "interrupted") then error(db, 0) end
-    local why = refusal(path)
+    local why = unmade or refusal(path)
     why = why and ": " .. why or ""
     error(("the cache %s is not used: %s%s"):format(path, text_of(db), why), 0)
   end

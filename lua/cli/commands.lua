@@ -96,18 +96,27 @@ local function run_editor(path, line)
   return os.execute(("%s %s%s"):format(editor, line and ("+%d "):format(line) or "", quoted(path)))
 end
 
--- Let the user edit a text in a temporary file; nil if the editor fails.
+-- Write a new file; nil and the reason if that fails.
+local function write(path, text)
+  local file, why = io.open(path, "wb")
+  if not file then return nil, why end
+  local ok, write_why = file:write(text)
+  local closed, close_why = file:close()
+  if ok and closed then return true end
+  return nil, ("%s: %s"):format(path, write_why or close_why)
+end
+
+-- Let the user edit a text in a temporary file; nil and the reason if that fails.
 local function edited(text)
   local name = os.tmpname()
   local path = name .. ".lua"
-  local file = assert(io.open(path, "wb"))
-  file:write(text, "\n")
-  file:close()
-  local ok = run_editor(path)
+  local ok, why = write(path, text .. "\n")
+  if ok then ok, why = run_editor(path), "the editor failed" end
   local result = ok and read(path)
   os.remove(path)
   os.remove(name)
-  return result and (result:gsub("%s+$", ""))
+  if not result then return nil, why end
+  return (result:gsub("%s+$", ""))
 end
 
 local function function_of(name)
@@ -126,9 +135,9 @@ local function edit(session, name)
   end
   if f and not text then return session:complain(name .. " has no source") end
   if name == "" then text = "" end
-  text = edited(text or ("function %s()\n\nend"):format(name))
-  if not text then return session:complain "the editor failed" end
-  return session:accept(text)
+  local new, why = edited(text or ("function %s()\n\nend"):format(name))
+  if not new then return session:complain(why) end
+  return session:accept(new)
 end
 
 local function load_file(session, path)
@@ -136,10 +145,9 @@ local function load_file(session, path)
 end
 
 local function save(session, path)
-  local file, message = io.open(path, "wb")
-  if not file then return session:complain(message) end
-  for _, text in ipairs(session.inputs) do file:write(text, "\n") end
-  file:close()
+  local text = table.concat(session.inputs, "\n") .. (session.inputs[1] and "\n" or "")
+  local ok, why = write(path, text)
+  if not ok then return session:complain(why) end
   io.write(("%d inputs written to %s\n"):format(#session.inputs, path))
 end
 

@@ -13,7 +13,7 @@ local function print_file(path)
     return report.FAILED
   end
   for _, code in ipairs(core.code_digests(string.dump(f))) do
-    if code.line > 0 then print(("%s %s:%d"):format(code.digest, path, code.line)) end
+    if code.line > 0 then io.write(("%s %s:%d\n"):format(code.digest, path, code.line)) end
   end
   return report.OK
 end

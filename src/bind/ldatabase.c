@@ -341,7 +341,10 @@ is_read_only(lua_State *L)
 	return 1;
 }
 
-/* make_directory(path) -> whether it was made, text of the error */
+/*
+ * make_directory(path) -> whether it was made, text of the error; no text if
+ * the name exists
+ */
 static int
 make_directory(lua_State *L)
 {
@@ -350,7 +353,7 @@ make_directory(lua_State *L)
 		return 1;
 	}
 	lua_pushboolean(L, 0);
-	lua_pushstring(L, strerror(errno));
+	lua_pushstring(L, errno != EEXIST ? strerror(errno) : NULL);
 	return 2;
 }
 

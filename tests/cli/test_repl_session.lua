@@ -53,6 +53,14 @@ tests[":load, :save and :edit"] = function()
   terminal:run(":save saved.lua", "4 inputs written to saved.lua")
   terminal:run("for line in io.lines 'saved.lua' do print(line) end", "y",
     "function f() return 'old' end", "function f() return 'new' end", "f()")
+  terminal:run(":save /dev/full", "/dev/full: No space left on device")
+end
+
+tests[":edit says why its temporary file cannot be written"] = function()
+  local terminal <close> = open { before = "ulimit -f 0", env = "NO_COLOR=1 VISUAL=true" }
+  terminal:type ":edit"
+  terminal:key "Enter"
+  terminal:until_row "^/tmp/lua_%w+%.lua: File too large$"
 end
 
 tests["the history is kept, and sessions share it"] = function()

@@ -197,6 +197,15 @@ tests["a directory that cannot be written and a full file system give one warnin
   end
 end
 
+tests["a directory that cannot be made has its reason in the warning"] = function()
+  local script = t.file(SCRIPT)
+  local out, err, status = t.shell(([[cd /sys; "$FZLUA" --resume %s A=1 B=2]]):format(script))
+  t.equal({ out, status }, { "A = 2\nB = 2\nC = 4\n", 0 })
+  local _, why = t.shell "LC_ALL=C mkdir /sys/.fzlua"
+  t.match(err, "the cache .fzlua/cache.db is not used: unable to open database file:"
+    .. why:match "[^:]*$")
+end
+
 tests["a limit of the size of files does not end the run"] = function()
   local store, script = new_path(), t.file [[
 local g = fz.dag()
