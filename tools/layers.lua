@@ -189,6 +189,9 @@ local function check_source(path)
       check_include(path, number, target)
     elseif mark == "<" then
       first = first or {number, target}
+      if exists("src/" .. target) then
+        report(path, number, '<%s> is a file of src/ (include it as "%s")', target, target)
+      end
       if LUA_HEADERS[target] and not layer.lua then
         report(path, number, "<%s> below bind/ (the engine knows no Lua: take a callback)", target)
       end

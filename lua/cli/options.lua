@@ -182,9 +182,9 @@ options.list = {
   { long = "--digests", group = "nodes", set = "digests", module = "fzlua.digests",
     help = "print digests of functions, for --allow of a node",
     more = "Print a line for each function in the scripts and modules whose names follow: the \z
-      SHA-256 of its code, the file and the line. These lines are the file for `fzlua --worker \z
-      --allow FILE`, which runs no other functions. A line of that file may also be the name of \z
-      a module or of a C function, such as `os.time`." },
+      SHA-256 of its code with its line numbers, the file and the line. These lines are the file \z
+      for `fzlua --worker --allow FILE`, which runs no other functions. A line of that file may \z
+      also be the name of a module or of a C function, such as `os.time`." },
 
   { short = "-e", argument = "STAT", group = "lua", step = "-e", help = "run the string STAT" },
   { short = "-l", argument = "[G=]MOD", group = "lua", step = "-l",

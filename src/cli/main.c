@@ -280,7 +280,8 @@ on_size_limit(int sig)
 
 /*
  * Let writes beyond the limit of file sizes fail, so that the command says
- * which file it could not write. Programs that it starts get the default action.
+ * which file it could not write. Programs that it starts get the default
+ * action.
  */
 static void
 catch_size_limit(void)

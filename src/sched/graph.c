@@ -14,7 +14,7 @@ struct list {
 };
 
 struct fz_graph {
-	struct list nodes;  /* elements: struct fz_node */
+	struct list nodes;  /* elements: struct fz_graph_node */
 	struct list makers; /* for each value, the node that makes it */
 	/* inputs of all nodes, one node after the other */
 	struct list inputs;
@@ -47,10 +47,10 @@ list_add(struct list *list, uint32_t n, size_t size, struct fz_err *err)
 	return (char *)items + (list->n - n) * size;
 }
 
-static struct fz_node *
+static struct fz_graph_node *
 node_at(const struct fz_graph *graph, uint32_t node)
 {
-	return (struct fz_node *)graph->nodes.items + node;
+	return (struct fz_graph_node *)graph->nodes.items + node;
 }
 
 struct fz_graph *
@@ -103,7 +103,7 @@ uint32_t
 fz_graph_node(struct fz_graph *graph, uint32_t pool, uint32_t func,
     uint32_t nvalues, struct fz_err *err)
 {
-	struct fz_node *node;
+	struct fz_graph_node *node;
 	uint32_t number = graph->nodes.n, value;
 
 	node = list_add(&graph->nodes, 1, sizeof(*node), err);
@@ -114,7 +114,7 @@ fz_graph_node(struct fz_graph *graph, uint32_t pool, uint32_t func,
 		graph->nodes.n--;
 		return FZ_GRAPH_NONE;
 	}
-	*node = (struct fz_node){ .pool = pool,
+	*node = (struct fz_graph_node){ .pool = pool,
 		.func = func,
 		.first_value = value,
 		.nvalues = nvalues };
@@ -163,7 +163,7 @@ bool
 fz_graph_is_optional(
     const struct fz_graph *graph, uint32_t node, uint32_t value)
 {
-	const struct fz_node *plan = node_at(graph, node);
+	const struct fz_graph_node *plan = node_at(graph, node);
 	const uint32_t *inputs = fz_graph_inputs(graph, node);
 	const bool *optional = graph->optional.items;
 
@@ -203,7 +203,7 @@ static int
 count_readers(struct fz_graph *graph, struct fz_err *err)
 {
 	for (uint32_t i = 0; i < graph->nodes.n; i++) {
-		struct fz_node *node = node_at(graph, i);
+		struct fz_graph_node *node = node_at(graph, i);
 		const uint32_t *inputs = fz_graph_inputs(graph, i);
 
 		node->nmade = 0;
@@ -279,7 +279,8 @@ drop_runnable(const struct fz_graph *graph, uint32_t *waiting, uint32_t *queue)
 			queue[tail++] = i;
 	}
 	while (head < tail) {
-		const struct fz_node *node = node_at(graph, queue[head++]);
+		const struct fz_graph_node *node =
+		    node_at(graph, queue[head++]);
 
 		for (uint32_t v = 0; v < node->nvalues; v++) {
 			uint32_t n;
@@ -355,7 +356,7 @@ fz_graph_nvalues(const struct fz_graph *graph)
 	return graph->makers.n;
 }
 
-const struct fz_node *
+const struct fz_graph_node *
 fz_graph_get(const struct fz_graph *graph, uint32_t node)
 {
 	return node_at(graph, node);

@@ -18,7 +18,7 @@ struct fz_graph;
 
 #define FZ_GRAPH_NONE UINT32_MAX
 
-struct fz_node {
+struct fz_graph_node {
 	uint32_t pool; /* number of the pool whose workers run it */
 	uint32_t func; /* index of the node's function in that pool */
 	/* the node makes the values first_value .. first_value + nvalues - 1 */
@@ -84,7 +84,8 @@ ptrdiff_t fz_graph_cycle(
 
 uint32_t fz_graph_nnodes(const struct fz_graph *graph);
 uint32_t fz_graph_nvalues(const struct fz_graph *graph);
-const struct fz_node *fz_graph_get(const struct fz_graph *graph, uint32_t node);
+const struct fz_graph_node *fz_graph_get(
+    const struct fz_graph *graph, uint32_t node);
 const uint32_t *fz_graph_inputs(const struct fz_graph *graph, uint32_t node);
 
 /*

@@ -108,7 +108,7 @@ static void
 init_step(struct fz_run *run, uint32_t i, uint64_t seed)
 {
 	struct fz_flow *flow = run->flow;
-	const struct fz_node *node = fz_graph_get(flow->opts.graph, i);
+	const struct fz_graph_node *node = fz_graph_get(flow->opts.graph, i);
 
 	run->steps[i] = (struct fz_step){ .run = run,
 		.waiting = node->nmade,

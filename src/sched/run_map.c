@@ -230,7 +230,7 @@ static int
 share_inputs(struct fz_run_map *map, uint32_t from, struct fz_err *err)
 {
 	const struct fz_run *run = map->step->run;
-	const struct fz_node *node = fz_step_node(map->step);
+	const struct fz_graph_node *node = fz_step_node(map->step);
 	const uint32_t *inputs =
 	    fz_graph_inputs(run->flow->opts.graph, fz_step_number(map->step));
 
@@ -252,7 +252,7 @@ open(struct fz_run_map *map, struct fz_failure *failure)
 	struct fz_step *step = map->step;
 	struct fz_flow *flow = step->run->flow;
 	const struct fz_run_opts *run_opts = &flow->opts;
-	const struct fz_node *node = fz_step_node(step);
+	const struct fz_graph_node *node = fz_step_node(step);
 	struct fz_batch_opts *opts = &map->opts;
 	bool sliced;
 

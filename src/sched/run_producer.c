@@ -53,7 +53,7 @@ send_step(struct fz_step *step, struct fz_worker *w, struct fz_err *err)
 	enum { FEW = 16 };
 	struct fz_run *run = step->run;
 	uint32_t number = fz_step_number(step);
-	const struct fz_node *node = fz_step_node(step);
+	const struct fz_graph_node *node = fz_step_node(step);
 	const uint32_t *inputs = fz_graph_inputs(run->flow->opts.graph, number);
 	const struct fz_limits *limits = fz_run_limits_of(run, number);
 	struct fz_blob *some[FEW], **args = some;
@@ -94,7 +94,7 @@ struct together {
 static bool
 is_joinable(const struct fz_step *step)
 {
-	const struct fz_node *node = fz_step_node(step);
+	const struct fz_graph_node *node = fz_step_node(step);
 
 	return node->nvalues == 1 && node->ninputs <= TOGETHER_ARGS &&
 	       fz_run_limits_of(step->run, fz_step_number(step))->memory == 0;

@@ -27,7 +27,7 @@ fz_step_number(const struct fz_step *step)
 	return (uint32_t)(step - step->run->steps);
 }
 
-const struct fz_node *
+const struct fz_graph_node *
 fz_step_node(const struct fz_step *step)
 {
 	return fz_graph_get(step->run->flow->opts.graph, fz_step_number(step));
@@ -267,7 +267,7 @@ lose_value(
 static bool
 lose_values(const struct fz_step *failed)
 {
-	const struct fz_node *node = fz_step_node(failed);
+	const struct fz_graph_node *node = fz_step_node(failed);
 	/* cancelled steps whose values are still to be handled */
 	struct fz_step *list = NULL;
 	bool all_read = true;
@@ -434,7 +434,7 @@ fz_step_failed(struct fz_step *step, struct fz_failure *failure)
 void
 fz_step_found(struct fz_step *step, struct fz_blob **values)
 {
-	const struct fz_node *node = fz_step_node(step);
+	const struct fz_graph_node *node = fz_step_node(step);
 
 	end_step(step, FZ_STEP_DONE);
 	for (uint32_t i = 0; i < node->nvalues; i++)

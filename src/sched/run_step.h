@@ -12,7 +12,7 @@ struct fz_failure;
 struct fz_job_ops;
 struct fz_err;
 struct fz_flow;
-struct fz_node;
+struct fz_graph_node;
 struct fz_run;
 struct fz_step;
 
@@ -21,7 +21,7 @@ extern const struct fz_job_ops fz_step_job_ops;
 
 /* The number of the step in the graph, and its node there. */
 uint32_t fz_step_number(const struct fz_step *step);
-const struct fz_node *fz_step_node(const struct fz_step *step);
+const struct fz_graph_node *fz_step_node(const struct fz_step *step);
 
 /* The step could start now: add it to its ready list. */
 void fz_step_ready(struct fz_step *step);

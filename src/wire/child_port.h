@@ -43,7 +43,7 @@ struct fz_port_ops {
 };
 
 /* The items that may start, if the link shares no memory. */
-struct fz_port_lease {
+struct fz_port_permit {
 	uint32_t floor;   /* all numbers below it are started or taken back */
 	uint32_t end;     /* one above the last number that may start */
 	uint32_t n;       /* number of items that were granted last */
@@ -63,7 +63,7 @@ struct fz_port {
 	dev_t out_dev; /* identity of `out` */
 	ino_t out_ino;
 	const struct fz_port_ops *ops;
-	struct fz_port_lease lease;
+	struct fz_port_permit permit;
 	/* for a worker on a node: the line to the gateway of the node */
 	struct fz_slot_line slot;
 	/* account of its tokens; NULL: it has a jobserver of its own */

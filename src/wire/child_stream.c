@@ -9,7 +9,7 @@
 #include "wire/child_port.h"
 
 /* Items that are started together take about this much time in all. */
-#define STREAM_LEASE_NS (FZ_CLOCK_MS / 2)
+#define STREAM_PERMIT_NS (FZ_CLOCK_MS / 2)
 
 /*
  * A free slot is granted before this time; longer waits are reported to the
@@ -24,17 +24,17 @@ enum { STREAM_GRANT_MS = 5 };
 static void
 control(struct fz_port *port, const struct fz_frame *frame)
 {
-	struct fz_port_lease *lease = &port->lease;
+	struct fz_port_permit *permit = &port->permit;
 
-	if (lease->held || frame->type != FZ_WIRE_RECALL ||
-	    (int32_t)(frame->seq - lease->floor) <= 0)
+	if (permit->held || frame->type != FZ_WIRE_RECALL ||
+	    (int32_t)(frame->seq - permit->floor) <= 0)
 		return;
 	/*
 	 * A failure is ignored, because then no other reply can be written
 	 * either.
 	 */
 	if (fz_port_note(port, FZ_WIRE_RECALLED, frame->seq, 0, NULL) == 0)
-		lease->floor = frame->seq;
+		permit->floor = frame->seq;
 }
 
 /*
@@ -78,9 +78,9 @@ answer_recall(struct fz_port *port, struct fz_call *call)
 static bool
 is_taken_back(const struct fz_port *port, uint32_t seq)
 {
-	if (port->lease.held)
+	if (port->permit.held)
 		return fz_claim_is_taken_back(&port->mailbox->held, seq);
-	return (int32_t)(seq - port->lease.floor) < 0;
+	return (int32_t)(seq - port->permit.floor) < 0;
 }
 
 /*
@@ -88,32 +88,32 @@ is_taken_back(const struct fz_port *port, uint32_t seq)
  * time.
  */
 static uint32_t
-lease_size(const struct fz_port_lease *lease, int64_t now_ns)
+permit_size(const struct fz_port_permit *permit, int64_t now_ns)
 {
-	int64_t took = now_ns - lease->since_ns;
-	int64_t n = lease->n;
+	int64_t took = now_ns - permit->since_ns;
+	int64_t n = permit->n;
 
-	if (took > STREAM_LEASE_NS)
-		n = n * STREAM_LEASE_NS / took;
-	else if (took < STREAM_LEASE_NS / 2)
+	if (took > STREAM_PERMIT_NS)
+		n = n * STREAM_PERMIT_NS / took;
+	else if (took < STREAM_PERMIT_NS / 2)
 		n = 2 * n;
 	return n > 0 ? (uint32_t)n : 1;
 }
 
 static void
-renew(struct fz_port_lease *lease, const struct fz_call *call, uint32_t seq)
+renew(struct fz_port_permit *permit, const struct fz_call *call, uint32_t seq)
 {
 	uint32_t left = call->nitems - (seq - call->seq);
 	int64_t now_ns = fz_clock_ns();
 
-	lease->n = lease_size(lease, now_ns);
+	permit->n = permit_size(permit, now_ns);
 	if (seq == call->seq || call->timed)
-		lease->n = 1; /* the first item of its frame, or a timed one */
-	if (lease->n > left)
-		lease->n = left;
-	lease->since_ns = now_ns;
-	lease->floor = seq;
-	lease->end = seq + lease->n;
+		permit->n = 1; /* the first item of its frame, or a timed one */
+	if (permit->n > left)
+		permit->n = left;
+	permit->since_ns = now_ns;
+	permit->floor = seq;
+	permit->end = seq + permit->n;
 }
 
 /* Whether a slot is free now. */
@@ -159,29 +159,29 @@ take_slot(struct fz_port *port, struct fz_call *call, uint32_t seq)
 }
 
 /*
- * Start the items of the lease. The process on the node sees the start in the
+ * Start the items of the permit. The process on the node sees the start in the
  * mailbox, and can read finished replies there. So they are written before this
  * start only if they may have waited long.
  */
 static bool
 start_held(struct fz_port *port)
 {
-	const struct fz_port_lease *lease = &port->lease;
+	const struct fz_port_permit *permit = &port->permit;
 
 	fz_port_close_items(port, 0);
-	if (lease->since_ns - port->flushed_ns > STREAM_LEASE_NS) {
-		port->flushed_ns = lease->since_ns;
+	if (permit->since_ns - port->flushed_ns > STREAM_PERMIT_NS) {
+		port->flushed_ns = permit->since_ns;
 		if (fz_port_flush(port, NULL) != 0)
 			return false;
 	}
 	return fz_claim_start(
-	    &port->mailbox->held, lease->end - 1, &port->lost);
+	    &port->mailbox->held, permit->end - 1, &port->lost);
 }
 
 static bool
 announce(struct fz_port *port, uint32_t seq)
 {
-	return fz_port_note(port, FZ_WIRE_STARTED, seq, port->lease.n, NULL) ==
+	return fz_port_note(port, FZ_WIRE_STARTED, seq, port->permit.n, NULL) ==
 		   0 &&
 	       fz_port_flush(port, NULL) == 0;
 }
@@ -189,18 +189,18 @@ announce(struct fz_port *port, uint32_t seq)
 static bool
 grant(struct fz_port *port, struct fz_call *call, uint32_t seq)
 {
-	struct fz_port_lease *lease = &port->lease;
+	struct fz_port_permit *permit = &port->permit;
 
 	if (port->lost || is_taken_back(port, seq))
 		return false;
-	if (!lease->held)
+	if (!permit->held)
 		answer_recall(port, call);
 	if (is_taken_back(port, seq) || !take_slot(port, call, seq))
 		return false;
-	renew(lease, call, seq);
-	if (!(lease->held ? start_held(port) : announce(port, seq)))
+	renew(permit, call, seq);
+	if (!(permit->held ? start_held(port) : announce(port, seq)))
 		return false;
-	fz_claim_lease(&port->mailbox->claim, lease->end);
+	fz_claim_permit(&port->mailbox->claim, permit->end);
 	return true;
 }
 
@@ -224,8 +224,8 @@ fz_child_stream_init(struct fz_port *port, int in, int out,
 		return -1;
 	port->ops = &stream_ops;
 	port->account = NULL;
-	port->lease.held = shared != NULL;
-	fz_claim_lease(&mailbox->claim, 0);
+	port->permit.held = shared != NULL;
+	fz_claim_permit(&mailbox->claim, 0);
 	return 0;
 }
 

@@ -92,7 +92,7 @@ fz_claim_settle(struct fz_claim *c, uint32_t answered)
 }
 
 void
-fz_claim_lease(struct fz_claim *c, uint32_t end)
+fz_claim_permit(struct fz_claim *c, uint32_t end)
 {
 	/* above all numbers that are used before the next call */
 	uint32_t floor = end + (UINT32_C(1) << 30);

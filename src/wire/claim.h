@@ -80,7 +80,7 @@ void fz_claim_settle(struct fz_claim *claim, uint32_t answered);
  * In a worker that does not share the claim with its parent: only numbers below
  * `end` may be started.
  */
-void fz_claim_lease(struct fz_claim *claim, uint32_t end);
+void fz_claim_permit(struct fz_claim *claim, uint32_t end);
 
 /* In the worker: whether the parent has taken number `n` back. */
 bool fz_claim_is_taken_back(const struct fz_claim *claim, uint32_t n);

@@ -370,7 +370,7 @@ test_node_jobs_numbers_may_wrap(void **state)
 	e->jobs.mailbox->held.floor = fz_claim_word(first);
 	e->jobs.mailbox->held.granted = fz_claim_word(first);
 	e->jobs.mailbox->held.decided = fz_claim_word(first);
-	fz_claim_lease(&e->jobs.mailbox->claim, first);
+	fz_claim_permit(&e->jobs.mailbox->claim, first);
 	for (uint32_t i = 0; i < 4; i++)
 		send_job(e, first + i);
 	for (uint32_t i = 0; i < 3; i++) {

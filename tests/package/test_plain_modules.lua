@@ -3,4 +3,4 @@
 local t = ...
 
 t.fzlua = os.getenv "PWD" .. "/tests/package/plain.lua"
-return assert(loadfile "tests/lua/test_modules.lua")(t)
+return assert(loadfile "tests/core/test_modules.lua")(t)

@@ -285,8 +285,8 @@ test_child_stream_numbers_may_wrap(void **state)
 	struct ends *e = *state;
 	uint32_t seq = UINT32_MAX - 99;
 
-	e->port.lease.floor = e->port.lease.end = seq;
-	fz_claim_lease(&e->port.mailbox->claim, seq);
+	e->port.permit.floor = e->port.permit.end = seq;
+	fz_claim_permit(&e->port.mailbox->claim, seq);
 	put_chunk(e, seq, 1000, 0);
 	write_all(e);
 	assert_int_equal(next(e), 1);

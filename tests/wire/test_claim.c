@@ -205,20 +205,20 @@ test_claim_settle_keeps_what_is_known(void **state)
 	}
 }
 
-/* Numbers wrap around, and no number starts that is beyond the lease. */
+/* Numbers wrap around, and no number starts that is beyond the permit. */
 static void
-test_claim_a_lease_ends(void **state)
+test_claim_a_permit_ends(void **state)
 {
 	struct race *r = *state;
 	uint32_t end = 0;
 
-	fz_claim_lease(&r->claim, 0);
+	fz_claim_permit(&r->claim, 0);
 	for (int i = 0; i < 600; i++) {
 		assert_int_equal(start(&r->claim, end, 1), 0);
-		fz_claim_lease(&r->claim, end + 3);
+		fz_claim_permit(&r->claim, end + 3);
 		assert_int_equal(start(&r->claim, end, 5), 3);
 		end += 1 << 23;
-		fz_claim_lease(&r->claim, end);
+		fz_claim_permit(&r->claim, end);
 	}
 	assert_false(lost);
 	assert_true(fz_claim_is_whole(&r->claim));
@@ -427,7 +427,7 @@ main(void)
 		TEST(test_claim_a_number_below_the_floor_may_have_been_granted),
 		TEST(test_claim_waits_for_a_parent_that_is_about_to_decide),
 		TEST(test_claim_settle_keeps_what_is_known),
-		TEST(test_claim_a_lease_ends),
+		TEST(test_claim_a_permit_ends),
 		TEST(test_claim_numbers_wrap),
 		TEST(test_claim_without_membarrier_the_worker_has_a_fence),
 		TEST(test_claim_starts_race_with_recalls),

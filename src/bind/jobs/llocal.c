@@ -443,7 +443,7 @@ local_io(struct local_call *c)
 /* Call the next element of a map. */
 static void
 call_element(lua_State *L, struct fz_llocal *ll, int pools,
-    const struct fz_run_map *map, const struct fz_node *made)
+    const struct fz_run_map *map, const struct fz_graph_node *made)
 {
 	struct fz_llocal_item item = { .batch = map->batch,
 		.kind = map->opts.kind,
@@ -466,7 +466,7 @@ static void
 call_node(lua_State *L, struct fz_llocal *ll, int pools, struct fz_run *run,
     const struct fz_graph *graph, uint32_t node)
 {
-	const struct fz_node *made = fz_graph_get(graph, node);
+	const struct fz_graph_node *made = fz_graph_get(graph, node);
 	struct local_call *c;
 	struct fz_child_io io;
 	struct fz_child_call call = { .func = made->func,
