@@ -4,6 +4,8 @@
 -- may use the file at the same time: they read it and append to it under a lock. It is not an error
 -- if the file cannot be read or written.
 
+local core = require "fzlua.core"
+
 local history = {}
 
 local ENTRIES_MAX <const> = 1000 -- number of entries that are kept when a session starts
@@ -33,7 +35,7 @@ end
 -- Call f under the lock of the file; without the lock if it cannot be opened.
 local function locked(f)
   local lock <close> = io.open(path() .. ".lock", "w")
-  if lock then host.lock_file(lock) end
+  if lock then core.lock_file(lock) end
   return f()
 end
 

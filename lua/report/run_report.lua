@@ -3,6 +3,7 @@
 -- The texts of the page are files beside this one. The data is JSON in it, in which "<" is escaped,
 -- so that no name can end the element; the script sets all names as text.
 
+local core = require "fzlua.core"
 local json = require "fzlua.json"
 local page_body = require "fzlua.page_body"
 local page_script = require "fzlua.page_script"
@@ -50,13 +51,19 @@ function run_report.probe(path)
   return true
 end
 
+---Write the page. Other runs that write this file at the same time wait, so that the file is the
+---page of one of them.
 ---@param path string
 ---@param source fzlua.RunSource
 ---@return boolean|nil ok, string|nil why
 function run_report.write(path, source)
+  local text = run_report.text(source)
+  local lock <close>, locked_why = io.open(path, "a")
+  if not lock then return nil, locked_why end
+  core.lock_file(lock)
   local file, why = io.open(path, "w")
   if not file then return nil, why end
-  local ok, e = file:write(run_report.text(source))
+  local ok, e = file:write(text)
   local closed, close_error = file:close()
   if not ok then return nil, ("%s: %s"):format(path, e) end
   if not closed then return nil, ("%s: %s"):format(path, close_error) end

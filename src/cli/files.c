@@ -1,13 +1,10 @@
-/* fstatat and flock are not in C11. */
+/* fstatat is not in C11. */
 #define _GNU_SOURCE
 #include "cli/files.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <lauxlib.h>
@@ -79,18 +76,4 @@ fz_files_make_directory(lua_State *L)
 		lua_pop(L, 1);
 	}
 	return 0;
-}
-
-int
-fz_files_lock(lua_State *L)
-{
-	luaL_Stream *file = luaL_checkudata(L, 1, LUA_FILEHANDLE);
-	int got;
-
-	luaL_argcheck(L, file->closef != NULL, 1, "closed file");
-	do
-		got = flock(fileno(file->f), LOCK_EX);
-	while (got == -1 && errno == EINTR);
-	lua_pushboolean(L, got == 0);
-	return 1;
 }

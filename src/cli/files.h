@@ -13,10 +13,4 @@ int fz_files_list(lua_State *L);
 /* make_directory(path): make the directory and those above it, if possible */
 int fz_files_make_directory(lua_State *L);
 
-/*
- * lock_file(file) -> whether this process has locked the file, until it is
- * closed; waits for other processes
- */
-int fz_files_lock(lua_State *L);
-
 #endif

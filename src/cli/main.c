@@ -201,7 +201,6 @@ static const luaL_Reg host[] = {
 	{ "ignore_environment", ignore_environment },
 	{ "input_is_terminal", input_is_terminal },
 	{ "list_files", fz_files_list },
-	{ "lock_file", fz_files_lock },
 	{ "make_directory", fz_files_make_directory },
 	{ "output_failed", fz_output_failed },
 	{ "restore_output", fz_output_restore },

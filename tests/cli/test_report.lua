@@ -164,6 +164,26 @@ tests["a wrong name, or one that cannot be written, is wrong use"] = function()
   t.match(t.wrong(g.invoke, g, {}, { report = "x.txt" }), "bad option 'report'", ".html")
 end
 
+tests["runs that write the same file at once leave the page of one of them"] = function()
+  local name = page_name()
+  local script = t.file [[
+local g = fz.dag()
+for i = 1, tonumber(arg[1]) do g:add("n" .. i, {}, function() return i end) end
+g:invoke()]]
+  for _ = 1, t.rounds(20) do
+    local command = {}
+    for _, n in ipairs { 1500, 700, 10 } do
+      command[#command + 1] = ('"$FZLUA" --report %s %s %d &'):format(name, script, n)
+    end
+    local out, err = t.shell(table.concat(command, " ") .. " wait")
+    t.equal({ out, err }, { "", "" })
+    local text, data = page(name)
+    t.equal({ select(2, text:gsub("</html>", "")), text:match "</html>\n$" }, { 1, "</html>\n" })
+    local n = data.summary.calls
+    assert(n == 1500 or n == 700 or n == 10, n)
+  end
+end
+
 tests["a page that cannot be written at the end is logged, and the status is 1"] = function()
   local name = page_name()
   assert(os.execute(("ln -s /dev/full %s"):format(name)))

@@ -1,6 +1,12 @@
+#define _GNU_SOURCE /* fileno */
 #include "bind/jobs/ltrace.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <sys/file.h>
+
 #include <lauxlib.h>
+#include <lualib.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -368,7 +374,26 @@ static const luaL_Reg names_metamethods[] = {
 	{ NULL, NULL },
 };
 
+/*
+ * lock_file(file) -> whether this process has locked the file, until it is
+ * closed; waits for other processes
+ */
+static int
+lock_file(lua_State *L)
+{
+	luaL_Stream *file = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+	int got;
+
+	luaL_argcheck(L, file->closef != NULL, 1, "closed file");
+	do
+		got = flock(fileno(file->f), LOCK_EX);
+	while (got == -1 && errno == EINTR);
+	lua_pushboolean(L, got == 0);
+	return 1;
+}
+
 static const luaL_Reg functions[] = {
+	{ "lock_file", lock_file },
 	{ "trace", trace_new },
 	{ "trace_names", names_new },
 	{ NULL, NULL },
