@@ -55,20 +55,24 @@ local function names_of(plan)
   return plan.trace_names
 end
 
+local NONE <const> = {} -- what all nodes without makers share
+
 -- The graph of a plan, without what would keep functions alive.
 local function graph_of(plan, options)
-  local nodes = {}
+  local nodes, maker_of, last_reader = {}, plan.maker, {}
   for i, node in ipairs(plan.nodes) do
-    local before, seen = {}, {}
-    for _, value in ipairs(node.values) do
-      local maker = plan.maker[value]
-      if maker and not seen[maker] then
-        seen[maker] = true
+    local before, values, outputs = NONE, node.values, node.outputs
+    for k = 1, #values do
+      local maker = maker_of[values[k]]
+      if maker and last_reader[maker] ~= i then
+        last_reader[maker] = i
+        if before == NONE then before = {} end
         before[#before + 1] = maker
       end
     end
-    nodes[i] = { stage = node.stage, name = table.concat(node.outputs, ","), layer = node.layer,
-      before = before, map = node.map or nil }
+    local name = #outputs == 1 and outputs[1] or table.concat(outputs, ",")
+    nodes[i] = { stage = node.stage, name = name, layer = node.layer, before = before,
+      map = node.map or nil }
   end
   return { nodes = nodes, staged = nodes[1] ~= nil and nodes[1].stage ~= nil,
     window = options.limit or nil, is_window_fixed = options.inflight ~= nil }
@@ -188,6 +192,12 @@ function Trace:close()
   if self._explains then done = explain(self) and done end
   if self._report then done = write_report(self) and done end
   return done and true or false
+end
+
+---The time of the first record and the end of the last one; nil if there are no records.
+---@return number|nil began, number|nil ended
+function Trace:span()
+  return self._records:span()
 end
 
 function Trace:__len()

@@ -26,6 +26,7 @@ local function micros(seconds) return floor(seconds * 1e6 + 0.5) end
 
 -- A string that is valid UTF-8 and not too long.
 local function clean(s, most)
+  if #s <= most and utf8.len(s) then return s end
   local is_long, parts, at = #s > most, {}, 1
   s = s:sub(1, most + 4) -- a few bytes more, because the last character may be cut
   while true do
@@ -41,21 +42,34 @@ local function clean(s, most)
   return s:sub(1, last - 1) .. "…"
 end
 
-local function name_of(e) return clean(e.name or "?", NAME_MAX) end
+-- Fields that are 0 for most functions are not stored, because a graph may have many functions.
+local Function = { __index = {
+  calls = 0, total = 0, max = 0, cpu = 0, retries = 0, failed = 0, cancelled = 0, cached = 0,
+  sent = 0, received = 0, peak = 0, done = 0, counts = false,
+} }
 
--- The entry for the function of an event, made when the function is seen first.
+-- The function of an event, made for its first event. It has the script's names, which the page
+-- shows cleaned.
 local function function_of(data, e)
-  local key = (e.stage or "") .. "\0" .. (e.name or "?")
-  local f = data.by_key[key]
+  local stage, name = e.stage or "", e.name or "?"
+  local of_stage = data.by_name[stage]
+  if not of_stage then
+    of_stage = {}
+    data.by_name[stage] = of_stage
+  end
+  local f = of_stage[name]
   if f then return f end
-  f = {
-    key = key, stage = e.stage and clean(e.stage, NAME_MAX) or nil, name = name_of(e),
-    calls = 0, total = 0, max = 0, cpu = 0, retries = 0, failed = 0, cancelled = 0, cached = 0,
-    sent = 0, received = 0, peak = 0, done = 0, times = {}, weights = {},
-  }
-  data.by_key[key] = f
+  f = setmetatable({ stage = e.stage, name = name, calls = 0, total = 0, max = 0, cpu = 0,
+    done = 0 }, Function)
+  of_stage[name] = f
   data.functions[#data.functions + 1] = f
   return f
+end
+
+-- Set the names of a function in a row of the page.
+local function set_names(row, f)
+  row.stage, row.name = f.stage and clean(f.stage, NAME_MAX), clean(f.name, NAME_MAX)
+  return row
 end
 
 -- The number of the group of an event in the timeline and the histograms. A stage, a call of a map
@@ -69,28 +83,33 @@ local function group_of(data, e)
   end
   if not group then
     group = #data.groups + 1
-    data.groups[group] = { name = clean(name, NAME_MAX), times = {}, weights = {}, calls = 0,
-      busy = 0, workers = 0, seen = {} }
+    data.groups[group] = { name = clean(name, NAME_MAX), counts = {}, calls = 0, busy = 0,
+      workers = 0, seen = {} }
     data.group_of[name] = group
   end
   return group
 end
 
 local function worker_of(data, e)
-  local name = e.node and ("%s on %s"):format(e.pid, e.node) or tostring(e.pid)
-  local worker = data.by_worker[name]
+  local key = e.node and ("%s on %s"):format(e.pid, e.node) or e.pid
+  local worker = data.by_worker[key]
   if not worker then
-    worker = { name = clean(name, NAME_MAX), spans = {}, busy = 0 }
-    data.by_worker[name] = worker
+    worker = { name = clean(tostring(key), NAME_MAX), spans = {}, busy = 0 }
+    data.by_worker[key] = worker
     data.workers[#data.workers + 1] = worker
     if e.node then data.nodes[e.node] = true end
   end
   return worker
 end
 
-local function add_time(of, took, n)
-  of.times[#of.times + 1] = took
-  of.weights[#of.weights + 1] = n
+-- Add `n` calls that took as long each. The times of a function are counted from its second record
+-- on, because most functions of a large graph have only one.
+local function add_time(f, took, n)
+  if f.calls > 0 then
+    f.counts = f.counts or { [f.max] = f.calls }
+    f.counts[took] = (f.counts[took] or 0) + n
+  end
+  f.calls, f.max = f.calls + n, max(f.max, took)
 end
 
 local COUNTS <const> = { done = "done", failed = "failed", retry = "retries",
@@ -105,20 +124,20 @@ local function note_failure(data, e, f, worker)
   if e.event ~= "failed" and e.event ~= "retry" then return end
   data.nfailures = data.nfailures + 1
   if #data.failures == FAILURES_MAX then return end
-  data.failures[#data.failures + 1] = {
-    stage = f.stage, name = f.name, event = e.event, error = e.error or "error", item = e.item,
+  data.failures[#data.failures + 1] = set_names({
+    event = e.event, error = e.error or "error", item = e.item,
     index = e.index, attempt = e.attempt, worker = worker and worker.name,
     message = clean(e.message or "", MESSAGE_MAX),
-  }
+  }, f)
 end
 
 local function slower(a, b) return a.took > b.took end
 
 -- Add a call, and keep only the slowest ones.
-local function note_slow(data, call)
+local function note_slow(data, e, f, call)
   local slowest = data.slowest
-  if #slowest >= SLOWEST_MAX and call.took <= data.slow_from then return end
-  slowest[#slowest + 1] = call
+  call.item, call.index, call.attempt = e.item, e.index, e.attempt
+  slowest[#slowest + 1] = set_names(call, f)
   if #slowest < 4 * SLOWEST_MAX then return end
   table.sort(slowest, slower)
   for i = #slowest, SLOWEST_MAX + 1, -1 do slowest[i] = nil end
@@ -137,22 +156,24 @@ end
 local function add_attempt(data, e, f)
   local worker = worker_of(data, e)
   local at, ended = micros(e.started - data.began), micros(e.ended - data.began)
-  local length, group = max(ended - at, 0), group_of(data, e)
-  local took = length // e.n
-  local sums = data.summary
-  f.calls, f.total, f.max = f.calls + e.n, f.total + length, max(f.max, took)
-  f.cpu = f.cpu + micros(e.cpu or 0)
-  f.sent, f.received = f.sent + (e.sent or 0), f.received + (e.received or 0)
-  f.peak = max(f.peak, e.peak or 0)
+  local length, number = max(ended - at, 0), group_of(data, e)
+  local took, group = length // e.n, data.groups[number]
+  local sums, spans = data.summary, worker.spans
   add_time(f, took, e.n)
-  add_time(data.groups[group], took, e.n)
-  note_group(data.groups[group], worker, e.n, length)
+  f.total = f.total + length
+  if e.cpu then f.cpu = f.cpu + micros(e.cpu) end
+  if e.sent then f.sent = f.sent + e.sent end
+  if e.received then f.received = f.received + e.received end
+  if e.peak then f.peak = max(f.peak, e.peak) end
+  group.counts[took] = (group.counts[took] or 0) + e.n
+  note_group(group, worker, e.n, length)
   worker.busy = worker.busy + length
-  worker.spans[#worker.spans + 1] =
-    { at, length, group, (e.event == "failed" or e.event == "retry") and 1 or 0, e.n }
+  spans[#spans + 1] =
+    { at, length, number - 1, (e.event == "failed" or e.event == "retry") and 1 or 0, e.n }
   sums.calls, sums.busy = sums.calls + e.n, sums.busy + length
-  note_slow(data, { stage = f.stage, name = f.name, item = e.item, index = e.index,
-    attempt = e.attempt, took = took, at = at, worker = worker.name })
+  if took > data.slow_from or #data.slowest < SLOWEST_MAX then
+    note_slow(data, e, f, { took = took, at = at, worker = worker.name })
+  end
   return worker
 end
 
@@ -165,20 +186,24 @@ local function add_event(data, e)
   note_failure(data, e, f, worker)
 end
 
--- A quantile: the share `part` of the calls has taken at most this time.
-local function quantile(times, weights, part)
-  local order, sum = {}, 0
-  for i = 1, #times do
-    order[i] = i
-    sum = sum + weights[i]
+-- Quantiles: the share `parts[i]` of the calls has taken at most the i-th time. `counts` has the
+-- number of calls by time.
+local function quantiles(counts, parts)
+  local times, sum, found = {}, 0, {}
+  for took, n in pairs(counts) do
+    times[#times + 1] = took
+    sum = sum + n
   end
-  table.sort(order, function(a, b) return times[a] < times[b] end)
-  local left = part * sum
-  for _, i in ipairs(order) do
-    left = left - weights[i]
-    if left <= 0 then return times[i] end
+  table.sort(times)
+  local at, seen = 0, 0
+  for i, part in ipairs(parts) do
+    while at < #times and (at == 0 or seen < part * sum) do
+      at = at + 1
+      seen = seen + counts[times[at]]
+    end
+    found[i] = times[at] or 0
   end
-  return order[1] and times[order[#order]] or 0
+  return table.unpack(found)
 end
 
 -- The bin of a duration in the histogram: bin n begins at 2^n microseconds.
@@ -190,16 +215,15 @@ end
 
 local function histogram(group, number)
   local counts, first, last = {}, math.huge, 0
-  for i, took in ipairs(group.times) do
+  for took, n in pairs(group.counts) do
     local bin = bin_of(took)
-    counts[bin] = (counts[bin] or 0) + group.weights[i]
+    counts[bin] = (counts[bin] or 0) + n
     first, last = min(first, bin), max(last, bin)
   end
   local list = {}
   for bin = first, last do list[#list + 1] = counts[bin] or 0 end
-  return { group = number - 1, first = first, counts = list,
-    median = quantile(group.times, group.weights, 0.5),
-    p95 = quantile(group.times, group.weights, 0.95) }
+  local median, p95 = quantiles(group.counts, { 0.5, 0.95 })
+  return { group = number - 1, first = first, counts = list, median = median, p95 = p95 }
 end
 
 -- Merge spans of a worker that are closer than `gap` and of one kind. `spans` is sorted by starts.
@@ -212,25 +236,37 @@ local function merge(spans, gap)
       last[2] = max(last[2], span[1] + span[2] - last[1])
       last[5] = last[5] + span[5]
     else
-      last = { table.unpack(span) }
+      last = { span[1], span[2], span[3], span[4], span[5] }
       merged[#merged + 1] = last
     end
   end
   return merged
 end
 
+local function starts_earlier(a, b) return a[1] < b[1] end
+
+-- Sort the spans of a worker by their starts. Its calls mostly follow each other already.
+local function sort_spans(spans)
+  for i = 2, #spans do
+    if spans[i][1] < spans[i - 1][1] then
+      table.sort(spans, starts_earlier)
+      return
+    end
+  end
+end
+
 -- The spans of the workers, merged with the smallest gap that leaves few enough of them.
 local function merge_all(workers, wall)
   local gap, total, longest = 0, 0, 0
   for _, worker in ipairs(workers) do
-    table.sort(worker.spans, function(a, b) return a[1] < b[1] end)
+    sort_spans(worker.spans)
     total, longest = total + #worker.spans, max(longest, #worker.spans)
   end
   local spans = {}
   while total > SPANS_MAX do
     gap, total = gap == 0 and max(wall // SPANS_MAX, 1) or 2 * gap, 0
     for i, worker in ipairs(workers) do
-      spans[i] = merge(worker.spans, gap)
+      spans[i] = merge(spans[i] or worker.spans, gap)
       total = total + #spans[i]
     end
     if gap > 4 * wall then break end -- the spans alternate between groups, and cannot be merged
@@ -259,26 +295,44 @@ local function cut_workers(data)
   local list = {}
   for i, worker in ipairs(shown) do
     list[i] = { name = label_of(worker), spans = spans[i] or worker.spans }
-    list[i].spans = table.move(list[i].spans, 1, min(#list[i].spans, SPANS_MAX), 1, {})
-    for k, span in ipairs(list[i].spans) do
-      list[i].spans[k] = { span[1], span[2], span[3] - 1, span[4], span[5] }
+    if #list[i].spans > SPANS_MAX then
+      list[i].spans = table.move(list[i].spans, 1, SPANS_MAX, 1, {})
     end
   end
   return list, table.concat(note, " ")
 end
 
-local PUBLIC <const> = { "stage", "name", "calls", "total", "max", "cpu", "retries", "failed",
-  "sent", "received", "peak" }
+local PUBLIC <const> = { "calls", "total", "max", "cpu", "retries", "failed", "sent", "received",
+  "peak" }
+
+local function more_time(a, b) return a.total > b.total end
+
+-- The functions that took most time, in this order. Whole numbers sort faster than functions, so
+-- that the least time of those that are shown is found first.
+local function longest(functions)
+  if #functions <= FUNCTIONS_MAX then return table.move(functions, 1, #functions, 1, {}) end
+  local totals, list, rest = {}, {}, {}
+  for i, f in ipairs(functions) do totals[i] = f.total end
+  table.sort(totals)
+  local least = totals[#totals - FUNCTIONS_MAX + 1]
+  for _, f in ipairs(functions) do
+    if f.total > least then
+      list[#list + 1] = f
+    elseif f.total == least and #rest < FUNCTIONS_MAX then
+      rest[#rest + 1] = f
+    end
+  end
+  return table.move(rest, 1, FUNCTIONS_MAX - #list, #list + 1, list)
+end
 
 local function cut_functions(data)
-  local list = {}
-  table.sort(data.functions, function(a, b) return a.total > b.total end)
-  for i, f in ipairs(data.functions) do
-    if i > FUNCTIONS_MAX then break end
+  local list = longest(data.functions)
+  table.sort(list, more_time)
+  for i, f in ipairs(list) do
     local row = { mean = f.calls > 0 and f.total // f.calls or 0,
-      p95 = quantile(f.times, f.weights, 0.95) }
+      p95 = f.counts and quantiles(f.counts, { 0.95 }) or f.max }
     for _, field in ipairs(PUBLIC) do row[field] = f[field] end
-    list[i] = row
+    list[i] = set_names(row, f)
   end
   local note = ""
   if #data.functions > FUNCTIONS_MAX then
@@ -297,30 +351,38 @@ local function state_of(f)
     or f.cancelled > 0 and "cancelled" or f.cached > 0 and "cached" or "none"
 end
 
+-- The depth behind the nodes `before`; nil if the depth of one of them is unknown.
+local function depth_behind(before, depth)
+  local most = 0
+  for k = 1, #before do
+    local d = depth[before[k]]
+    if not d then return nil end
+    if d > most then most = d end
+  end
+  return most + 1
+end
+
 -- The number of steps that lead to each node of a dag; its nodes are in the order of registration.
 local function depths(nodes)
   local depth = {}
   local function of(i)
-    if depth[i] then return depth[i] end
     local stack = { i }
     while #stack > 0 do -- no recursion, because long chains would overflow the stack
-      local at, most, open = stack[#stack], 0, false
-      for _, before in ipairs(nodes[at].before) do
-        if not depth[before] then
-          stack[#stack + 1] = before
-          open = true
-        else
-          most = max(most, depth[before])
+      local at = stack[#stack]
+      depth[at] = depth_behind(nodes[at].before, depth)
+      if depth[at] then
+        stack[#stack] = nil
+      else
+        for _, before in ipairs(nodes[at].before) do
+          if not depth[before] then stack[#stack + 1] = before end
         end
       end
-      if not open then
-        depth[at] = most + 1
-        stack[#stack] = nil
-      end
     end
-    return depth[i]
   end
-  for i = 1, #nodes do of(i) end
+  for i = 1, #nodes do
+    depth[i] = depth[i] or depth_behind(nodes[i].before, depth)
+    if not depth[i] then of(i) end
+  end
   return depth
 end
 
@@ -365,11 +427,13 @@ local function picture(data, plan)
       boxes[#boxes + 1] = box
       number[box_of[i]] = #boxes
     end
-    add_to_box(box, data.by_key[(node.stage or "") .. "\0" .. node.name])
+    local of_stage = data.by_name[node.stage or ""]
+    add_to_box(box, of_stage and of_stage[node.name])
   end
-  for i, node in ipairs(nodes) do
-    for _, before in ipairs(node.before) do
-      local from, to = number[box_of[before]] - 1, number[box_of[i]] - 1
+  for i = 1, #nodes do
+    local to, before = number[box_of[i]] - 1, nodes[i].before
+    for k = 1, #before do
+      local from = number[box_of[before[k]]] - 1
       if from ~= to and not seen[from << 20 | to] then
         seen[from << 20 | to] = true
         edges[#edges + 1] = { from, to }
@@ -415,18 +479,14 @@ end
 ---@return table
 function run_data.collect(source)
   local data = {
-    by_key = {}, functions = {}, groups = {}, group_of = {}, workers = {}, by_worker = {},
+    by_name = {}, functions = {}, groups = {}, group_of = {}, workers = {}, by_worker = {},
     nodes = {}, failures = {}, nfailures = 0, slowest = {}, slow_from = 0,
     call_names = source.call_names, began = math.huge,
     summary = { calls = 0, busy = 0, wall = 0 },
   }
-  local records, ended = source.records, 0
-  for i = 1, #records do
-    local e = records[i]
-    data.began = min(data.began, e.queued or e.started)
-    ended = max(ended, e.ended)
-  end
-  if ended > 0 then data.summary.wall = micros(ended - data.began) end
+  local records = source.records
+  local began, ended = records:span()
+  if began then data.began, data.summary.wall = began, micros(ended - began) end
   for i = 1, #records do add_event(data, records[i]) end
   return data
 end
@@ -446,7 +506,7 @@ local function find_most(data)
     end
   end
   summary.most = most and most.total > 0
-    and { stage = most.stage, name = most.name, total = most.total, calls = most.calls } or nil
+    and set_names({ total = most.total, calls = most.calls }, most) or nil
   summary.busiest = busiest
 end
 

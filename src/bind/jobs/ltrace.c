@@ -278,10 +278,17 @@ set_string(lua_State *L, const char *name, const char *text)
 	lua_setfield(L, -2, name);
 }
 
+/* Push nanoseconds as seconds. */
+static void
+push_time(lua_State *L, int64_t ns)
+{
+	lua_pushnumber(L, (double)ns / (double)FZ_CLOCK_SECOND);
+}
+
 static void
 set_time(lua_State *L, const char *name, int64_t ns)
 {
-	lua_pushnumber(L, (double)ns / (double)FZ_CLOCK_SECOND);
+	push_time(L, ns);
 	lua_setfield(L, -2, name);
 }
 
@@ -333,6 +340,34 @@ trace_get(lua_State *L)
 	return 1;
 }
 
+/*
+ * trace:span() -> the first time of the records, at which a call was queued or
+ * started, and the last time, at which one ended; nil if there are no records
+ */
+static int
+trace_span(lua_State *L)
+{
+	const struct ltrace *lt = check_trace(L, 1);
+	size_t n = fz_trace_count(lt->trace);
+	int64_t began_ns = INT64_MAX, ended_ns = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct fz_job_event *e = fz_trace_get(lt->trace, i);
+		int64_t from_ns =
+		    e->queued_ns != 0 ? e->queued_ns : fz_trace_started(e);
+
+		if (from_ns < began_ns)
+			began_ns = from_ns;
+		if (e->ended_ns > ended_ns)
+			ended_ns = e->ended_ns;
+	}
+	if (n == 0)
+		return 0;
+	push_time(L, began_ns + lt->wall_ns);
+	push_time(L, ended_ns + lt->wall_ns);
+	return 2;
+}
+
 /* trace:close() -> nil | Error if the file lacks records; idempotent */
 static int
 trace_close(lua_State *L)
@@ -360,6 +395,7 @@ trace_gc(lua_State *L)
 static const luaL_Reg methods[] = {
 	{ "count", trace_count },
 	{ "get", trace_get },
+	{ "span", trace_span },
 	{ "close", trace_close },
 	{ NULL, NULL },
 };
