@@ -6,6 +6,7 @@
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
+local command_line = require "fzlua.defaults"
 
 local NONE <const> = {}
 
@@ -38,6 +39,8 @@ local NONE <const> = {}
 ---@field defaults table|false merged options of the chain and its stages; false before the first
 ---invoke
 ---@field trace_names userdata|false of the nodes; false before the first trace
+---@field _names string[]|false names of the nodes for a trace; false before the first trace
+---@field _stages table<integer, string>|nil stages of the nodes with a stage, in a chain
 ---@field only table<string, boolean>|nil of a narrowed plan: the outputs that it keeps
 ---@field narrowed table<string, fzlua.Plan> plans for some outputs, by the outputs
 local Plan = {}
@@ -48,7 +51,8 @@ local function new()
   return setmetatable({
     graph = core.graph(), nodes = {}, maker = {}, needs = {}, layers = {}, pools = {},
     limits = {}, asks = false, caches = false, final = {}, passes = true, defaults = false,
-    narrowed = {}, trace_names = false, _inputs = {}, _kept = {}, _made = false,
+    narrowed = {}, trace_names = false, _names = command_line.trace and {} or false,
+    _inputs = {}, _kept = {}, _made = false,
   }, Plan)
 end
 
@@ -80,6 +84,19 @@ local function add_limits(self, id, registration, defaults)
   self.asks = self.asks or own.retry_if ~= nil
 end
 
+-- The name of a node in a trace: its outputs.
+local function name_of(node)
+  local outputs = node.outputs
+  return #outputs == 1 and outputs[1] or table.concat(outputs, ",")
+end
+
+local function add_name(self, id, node)
+  self._names[id] = name_of(node)
+  if not node.stage then return end
+  self._stages = self._stages or {}
+  self._stages[id] = node.stage
+end
+
 -- Add the node of one function, number `func` of the last pool.
 local function add_node(self, registration, func, layer, stage, defaults)
   local id, first = self.graph:node(#self.pools, func, #registration.outputs)
@@ -92,6 +109,8 @@ local function add_node(self, registration, func, layer, stage, defaults)
   self.caches = self.caches or node.cache == true
   if node.map then self.graph:map(id) end
   self.nodes[id] = node
+  -- With a trace, each node is named now, while it is in the processor's cache.
+  if self._names then add_name(self, id, node) end
   for k = 1, #registration.outputs do self.maker[first + k - 1] = id end
   add_limits(self, id, registration, defaults)
   return node
@@ -273,6 +292,16 @@ local function add_makers(self, wanted, value)
       table.move(node.values, 1, #node.values, #pending + 1, pending)
     end
   end
+end
+
+---The names of the nodes in a trace, and their stages.
+---@return string[] names, table<integer, string>|nil stages
+function Plan:names()
+  if not self._names then
+    self._names = {}
+    for id, node in ipairs(self.nodes) do add_name(self, id, node) end
+  end
+  return self._names, self._stages
 end
 
 ---The plan that runs only the functions that some outputs need, and keeps only these outputs.

@@ -51,7 +51,7 @@ end
 
 -- The names of the functions of a plan, by node.
 local function names_of(plan)
-  plan.trace_names = plan.trace_names or core.trace_names(plan.nodes)
+  plan.trace_names = plan.trace_names or core.trace_names(plan:names())
   return plan.trace_names
 end
 
@@ -59,9 +59,9 @@ local NONE <const> = {} -- what all nodes without makers share
 
 -- The graph of a plan, without what would keep functions alive.
 local function graph_of(plan, options)
-  local nodes, maker_of, last_reader = {}, plan.maker, {}
+  local nodes, maker_of, last_reader, names = {}, plan.maker, {}, plan:names()
   for i, node in ipairs(plan.nodes) do
-    local before, values, outputs = NONE, node.values, node.outputs
+    local before, values = NONE, node.values
     for k = 1, #values do
       local maker = maker_of[values[k]]
       if maker and last_reader[maker] ~= i then
@@ -70,8 +70,7 @@ local function graph_of(plan, options)
         before[#before + 1] = maker
       end
     end
-    local name = #outputs == 1 and outputs[1] or table.concat(outputs, ",")
-    nodes[i] = { stage = node.stage, name = name, layer = node.layer, before = before,
+    nodes[i] = { stage = node.stage, name = names[i], layer = node.layer, before = before,
       map = node.map or nil }
   end
   return { nodes = nodes, staged = nodes[1] ~= nil and nodes[1].stage ~= nil,
@@ -136,7 +135,7 @@ function Trace.of_call(what, f)
   local trace = command_line.trace
   if not trace then return nil end
   local label = Trace.label(what, f)
-  calls[label] = calls[label] or core.trace_names { { outputs = { label } } }
+  calls[label] = calls[label] or core.trace_names { label }
   return trace._records, calls[label]
 end
 

@@ -46,16 +46,15 @@ struct fz_trace_opts {
 	void *ctx;
 };
 
-enum { FZ_TRACE_SHORT = 32 }; /* maximum number of bytes of short members */
+enum { FZ_TRACE_SHORT = 40 }; /* maximum number of bytes of short members */
 
 /* The name of the node or items of a record. It fills one cache line. */
 struct fz_trace_name {
-	struct fz_trace_names *names; /* the names that it belongs to */
-	const char *stage;            /* name of its stage; NULL: none */
+	const char *stage; /* name of its stage; NULL: none */
 	const char *name;
 	/*
-	 * The stage and the name as members of an object, each behind a comma;
-	 * the length is 0 if no record with this name was written yet.
+	 * The stage and the name as members of an object, each behind a comma.
+	 * They are made with the name, so that a line reads this struct alone.
 	 */
 	size_t len;
 	union {
@@ -78,9 +77,6 @@ int fz_trace_names_set(struct fz_trace_names *names, size_t i,
 
 /* Name `i`, which must be set before its use; NULL if there is none. */
 struct fz_trace_name *fz_trace_name(struct fz_trace_names *names, uint64_t i);
-
-/* Make the members of an object for the name. 0, or -1: there is no memory. */
-int fz_trace_name_write(struct fz_trace_name *name);
 
 /*
  * A trace with one reference. The head of the file is written at once. NULL and

@@ -308,16 +308,13 @@ put_members(
 	return p;
 }
 
-/* The name of an event; an empty one if it has none, or there is no memory. */
+/* The name of an event; an empty one if it has none. */
 static const struct fz_trace_name *
 name_of(const struct fz_job_event *e)
 {
 	static const struct fz_trace_name none = { .len = 0 };
-	struct fz_trace_name *name = e->name;
 
-	if (name == NULL || (name->len == 0 && fz_trace_name_write(name) != 0))
-		return &none;
-	return name;
+	return e->name != NULL ? e->name : &none;
 }
 
 /*

@@ -94,38 +94,11 @@ keep(struct fz_trace_names *names, const void *bytes, size_t len)
 	return copy;
 }
 
-int
-fz_trace_names_set(struct fz_trace_names *names, size_t i, const char *stage,
-    const char *name, struct fz_err *err)
+/* Make the members of an object for the name. 0, or -1: there is no memory. */
+static int
+make_members(struct fz_trace_names *names, struct fz_trace_name *name)
 {
-	struct fz_trace_name *at = &names->list[i];
-	const char *before = i > 0 ? names->list[i - 1].stage : NULL;
-
-	at->names = names;
-	if (stage != NULL && before != NULL && strcmp(stage, before) == 0)
-		at->stage = before;
-	else if (stage != NULL)
-		at->stage = keep(names, stage, strlen(stage));
-	at->name = keep(names, name, strlen(name));
-	if (at->name == NULL || (stage != NULL && at->stage == NULL))
-		return fz_err_nomem(err, "the names of a trace");
-	return 0;
-}
-
-struct fz_trace_name *
-fz_trace_name(struct fz_trace_names *names, uint64_t i)
-{
-	if (i >= names->n)
-		return NULL;
-	/* The name is rarely in the processor's cache when an attempt ends. */
-	__builtin_prefetch(&names->list[i]);
-	return &names->list[i];
-}
-
-int
-fz_trace_name_write(struct fz_trace_name *name)
-{
-	struct fz_buf *out = &name->names->json;
+	struct fz_buf *out = &names->json;
 
 	fz_buf_clear(out);
 	if (name->stage != NULL) {
@@ -139,9 +112,37 @@ fz_trace_name_write(struct fz_trace_name *name)
 	if (out->len <= FZ_TRACE_SHORT)
 		memcpy(name->members.few, out->data, out->len);
 	else
-		name->members.many = keep(name->names, out->data, out->len);
+		name->members.many = keep(names, out->data, out->len);
 	if (out->len > FZ_TRACE_SHORT && name->members.many == NULL)
 		return -1;
 	name->len = out->len;
 	return 0;
+}
+
+int
+fz_trace_names_set(struct fz_trace_names *names, size_t i, const char *stage,
+    const char *name, struct fz_err *err)
+{
+	struct fz_trace_name *at = &names->list[i];
+	const char *before = i > 0 ? names->list[i - 1].stage : NULL;
+
+	if (stage != NULL && before != NULL && strcmp(stage, before) == 0)
+		at->stage = before;
+	else if (stage != NULL)
+		at->stage = keep(names, stage, strlen(stage));
+	at->name = keep(names, name, strlen(name));
+	if (at->name == NULL || (stage != NULL && at->stage == NULL) ||
+	    make_members(names, at) != 0)
+		return fz_err_nomem(err, "the names of a trace");
+	return 0;
+}
+
+struct fz_trace_name *
+fz_trace_name(struct fz_trace_names *names, uint64_t i)
+{
+	if (i >= names->n)
+		return NULL;
+	/* The name is rarely in the processor's cache when an attempt ends. */
+	__builtin_prefetch(&names->list[i]);
+	return &names->list[i];
 }

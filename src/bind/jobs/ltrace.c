@@ -66,67 +66,29 @@ fz_ltrace_read(lua_State *L, int idx, struct fz_trace_names **names)
 	return trace;
 }
 
-/* Replace the list of outputs on top by their names with commas. [-1, +1, m] */
-static void
-join_outputs(lua_State *L)
-{
-	lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
-	luaL_Buffer b;
-
-	lua_rawgeti(L, -1, 1);
-	if (n > 1) {
-		int list = lua_gettop(L) - 1;
-
-		lua_pop(L, 1);
-		luaL_buffinit(L, &b);
-		for (lua_Integer i = 1; i <= n; i++) {
-			if (i > 1)
-				luaL_addchar(&b, ',');
-			lua_rawgeti(L, list, i);
-			luaL_addvalue(&b);
-		}
-		luaL_pushresult(&b);
-	}
-	lua_remove(L, -2);
-}
-
-/* Push the field with the key at `key` of the table at `node`. [-0, +1, -] */
-static int
-get_field(lua_State *L, int node, int key)
-{
-	lua_pushvalue(L, key);
-	return lua_rawget(L, node);
-}
-
-/* Set the names of the `n` nodes in the list at 1. */
+/* Set the names of the `n` nodes in the list at 1, with the stages at 2. */
 static void
 set_names(lua_State *L, struct fz_trace_names *names, lua_Integer n)
 {
 	struct fz_err err = { 0 };
-	int top = lua_gettop(L);
-	int stage = top + 1, outputs = top + 2, node = top + 3;
+	bool staged = !lua_isnoneornil(L, 2);
 
-	lua_pushliteral(L, "stage");
-	lua_pushliteral(L, "outputs");
 	for (lua_Integer i = 1; i <= n; i++) {
-		const char *text = NULL;
+		const char *stage = NULL;
 
+		if (staged && lua_rawgeti(L, 2, i) == LUA_TSTRING)
+			stage = lua_tostring(L, -1);
 		lua_rawgeti(L, 1, i);
-		if (get_field(L, node, stage) == LUA_TSTRING)
-			text = lua_tostring(L, -1);
-		if (get_field(L, node, outputs) == LUA_TTABLE)
-			join_outputs(L);
-		if (fz_trace_names_set(names, (size_t)i - 1, text,
+		if (fz_trace_names_set(names, (size_t)i - 1, stage,
 			luaL_checkstring(L, -1), &err) != 0)
 			fz_lerror_raise(L, &err);
-		lua_settop(L, outputs);
+		lua_pop(L, staged ? 2 : 1);
 	}
-	lua_settop(L, top);
 }
 
 /*
- * trace_names{{stage=, outputs={...}}, ...} -> names, by node; the stage may be
- * false
+ * trace_names({name, ...}, {[i] = stage} | nil) -> names, by node; a node may
+ * have no stage
  */
 static int
 names_new(lua_State *L)
@@ -135,7 +97,10 @@ names_new(lua_State *L)
 	struct fz_err err = { 0 };
 	lua_Integer n;
 
+	lua_settop(L, 2);
 	luaL_checktype(L, 1, LUA_TTABLE);
+	if (!lua_isnil(L, 2))
+		luaL_checktype(L, 2, LUA_TTABLE);
 	n = (lua_Integer)lua_rawlen(L, 1);
 	names = lua_newuserdatauv(L, sizeof(*names), 0);
 	*names = NULL;
