@@ -199,6 +199,17 @@ function Trace:span()
   return self._records:span()
 end
 
+---Read a record into the table `e`, with the fields event, stage, name, n, pid, node, sent,
+---received, peak, and in whole microseconds cpu, `length` and `at`, which is the start since
+---`began`. Unknown numbers are 0, but for `pid`.
+---@param i integer
+---@param began number from span()
+---@param e table
+---@return table e
+function Trace:read(i, began, e)
+  return self._records:read(i, began, e)
+end
+
 function Trace:__len()
   return self._records:count()
 end

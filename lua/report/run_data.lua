@@ -44,8 +44,8 @@ end
 
 -- Fields that are 0 for most functions are not stored, because a graph may have many functions.
 local Function = { __index = {
-  calls = 0, total = 0, max = 0, cpu = 0, retries = 0, failed = 0, cancelled = 0, cached = 0,
-  sent = 0, received = 0, peak = 0, done = 0, counts = false,
+  retries = 0, failed = 0, cancelled = 0, cached = 0, sent = 0, received = 0, peak = 0,
+  counts = false,
 } }
 
 -- The function of an event, made for its first event. It has the script's names, which the page
@@ -59,8 +59,8 @@ local function function_of(data, e)
   end
   local f = of_stage[name]
   if f then return f end
-  f = setmetatable({ stage = e.stage, name = name, calls = 0, total = 0, max = 0, cpu = 0,
-    done = 0 }, Function)
+  f = setmetatable({ stage = e.stage, name = name, calls = 0, total = 0, max = 0, cpu = 0 },
+    Function)
   of_stage[name] = f
   data.functions[#data.functions + 1] = f
   return f
@@ -112,16 +112,17 @@ local function add_time(f, took, n)
   f.calls, f.max = f.calls + n, max(f.max, took)
 end
 
-local COUNTS <const> = { done = "done", failed = "failed", retry = "retries",
-  cancelled = "cancelled", cached = "cached" }
+local COUNTS <const> = { failed = "failed", retry = "retries", cancelled = "cancelled",
+  cached = "cached" }
 
 -- Whether the event is that of a whole map, whose elements have records of their own.
 local function is_whole(e)
   return e.event == "done" and not e.pid
 end
 
+local function is_failure(e) return e.event == "failed" or e.event == "retry" end
+
 local function note_failure(data, e, f, worker)
-  if e.event ~= "failed" and e.event ~= "retry" then return end
   data.nfailures = data.nfailures + 1
   if #data.failures == FAILURES_MAX then return end
   data.failures[#data.failures + 1] = set_names({
@@ -153,37 +154,47 @@ local function note_group(group, worker, n, length)
   end
 end
 
-local function add_attempt(data, e, f)
-  local worker = worker_of(data, e)
-  local at, ended = micros(e.started - data.began), micros(e.ended - data.began)
-  local length, number = max(ended - at, 0), group_of(data, e)
-  local took, group = length // e.n, data.groups[number]
-  local sums, spans = data.summary, worker.spans
-  add_time(f, took, e.n)
+local function add_usage(sums, f, e)
+  f.cpu, sums.cpu = f.cpu + e.cpu, sums.cpu + e.cpu
+  if e.sent > 0 then f.sent, sums.sent = f.sent + e.sent, sums.sent + e.sent end
+  if e.received > 0 then
+    f.received, sums.received = f.received + e.received, sums.received + e.received
+  end
+  if e.peak > f.peak then f.peak, sums.peak = e.peak, max(e.peak, sums.peak) end
+end
+
+-- Add the attempt with number `i`.
+local function add_attempt(data, i, e, f)
+  local n, length, worker = e.n, e.length, worker_of(data, e)
+  f.group = f.group or group_of(data, e)
+  local took, group = length // n, data.groups[f.group]
+  local sums, spans, counts = data.summary, worker.spans, group.counts
+  add_time(f, took, n)
   f.total = f.total + length
-  if e.cpu then f.cpu = f.cpu + micros(e.cpu) end
-  if e.sent then f.sent = f.sent + e.sent end
-  if e.received then f.received = f.received + e.received end
-  if e.peak then f.peak = max(f.peak, e.peak) end
-  group.counts[took] = (group.counts[took] or 0) + e.n
-  note_group(group, worker, e.n, length)
+  if f.total > data.most.total then data.most = f end
+  add_usage(sums, f, e)
+  counts[took] = (counts[took] or 0) + n
+  note_group(group, worker, n, length)
   worker.busy = worker.busy + length
-  spans[#spans + 1] =
-    { at, length, number - 1, (e.event == "failed" or e.event == "retry") and 1 or 0, e.n }
-  sums.calls, sums.busy = sums.calls + e.n, sums.busy + length
+  spans[#spans + 1] = { e.at, length, f.group - 1, is_failure(e) and 1 or 0, n }
+  sums.calls, sums.busy = sums.calls + n, sums.busy + length
   if took > data.slow_from or #data.slowest < SLOWEST_MAX then
-    note_slow(data, e, f, { took = took, at = at, worker = worker.name })
+    note_slow(data, data.records[i], f, { took = took, at = e.at, worker = worker.name })
   end
   return worker
 end
 
-local function add_event(data, e)
+-- Add the event with number `i`.
+local function add_event(data, i, e)
   local f, worker = function_of(data, e), nil
   if is_whole(e) then return end
   local counted = COUNTS[e.event]
-  f[counted] = f[counted] + e.n
-  if e.pid then worker = add_attempt(data, e, f) end
-  note_failure(data, e, f, worker)
+  if counted then
+    f[counted] = f[counted] + e.n
+    data.summary[counted] = data.summary[counted] + e.n
+  end
+  if e.pid then worker = add_attempt(data, i, e, f) end
+  if is_failure(e) then note_failure(data, data.records[i], f, worker) end
 end
 
 -- Quantiles: the share `parts[i]` of the calls has taken at most the i-th time. `counts` has the
@@ -346,7 +357,6 @@ local RANK_OF <const> = {}
 for rank, state in ipairs(RANKS) do RANK_OF[state] = rank end
 
 local function state_of(f)
-  if not f then return "none" end
   return f.failed > 0 and "failed" or f.retries > 0 and "retried" or f.calls > 0 and "done"
     or f.cancelled > 0 and "cancelled" or f.cached > 0 and "cached" or "none"
 end
@@ -388,11 +398,11 @@ end
 
 -- Add the function of a node to the box of the node, which may stand for many nodes.
 local function add_to_box(box, f)
-  local state = state_of(f)
-  if RANK_OF[state] > RANK_OF[box.state] then box.state = state end
   box.count = box.count + 1
   if not f then return end
   box.calls, box.total = box.calls + f.calls, box.total + f.total
+  local state = state_of(f)
+  if state ~= box.state and RANK_OF[state] > RANK_OF[box.state] then box.state = state end
 end
 
 -- The box of each node: its own, or that of its column.
@@ -478,26 +488,24 @@ end
 ---@param source fzlua.RunSource
 ---@return table
 function run_data.collect(source)
+  local records = source.records
   local data = {
     by_name = {}, functions = {}, groups = {}, group_of = {}, workers = {}, by_worker = {},
     nodes = {}, failures = {}, nfailures = 0, slowest = {}, slow_from = 0,
-    call_names = source.call_names, began = math.huge,
-    summary = { calls = 0, busy = 0, wall = 0 },
+    call_names = source.call_names, most = { total = 0 }, records = records,
+    summary = { calls = 0, busy = 0, wall = 0, failed = 0, cancelled = 0, retries = 0, cached = 0,
+      cpu = 0, sent = 0, received = 0, peak = 0 },
   }
-  local records = source.records
   local began, ended = records:span()
-  if began then data.began, data.summary.wall = began, micros(ended - began) end
-  for i = 1, #records do add_event(data, records[i]) end
+  if began then data.summary.wall = micros(ended - began) end
+  local e = {} -- each event in turn
+  for i = 1, #records do add_event(data, i, records:read(i, began, e)) end
   return data
 end
 
--- Find the function that took most time, and the busiest stage, which needs more workers for a
--- faster run.
-local function find_most(data)
-  local summary, most, busiest = data.summary, nil, nil
-  for _, f in ipairs(data.functions) do
-    if not most or f.total > most.total then most = f end
-  end
+-- Find the busiest stage, which needs more workers for a faster run.
+local function find_busiest(data)
+  local summary, busiest = data.summary, nil
   for _, group in ipairs(data.groups) do
     local share = group.workers > 0 and summary.wall > 0
       and group.busy / group.workers / summary.wall or 0
@@ -505,27 +513,20 @@ local function find_most(data)
       busiest = { name = group.name, workers = group.workers, share = share }
     end
   end
-  summary.most = most and most.total > 0
-    and set_names({ total = most.total, calls = most.calls }, most) or nil
   summary.busiest = busiest
 end
-
-local SUMS <const> = { "failed", "cancelled", "retries", "cached", "cpu", "sent", "received" }
 
 ---The data of the page, whose size is bounded.
 ---@param data table from collect()
 ---@param source fzlua.RunSource
 ---@return table
 function run_data.page(data, source)
-  local summary, notes = data.summary, {}
-  for _, name in ipairs(SUMS) do summary[name] = 0 end
-  summary.peak, summary.workers, summary.nodes = 0, #data.workers, 0
+  local summary, notes, most = data.summary, {}, data.most
+  summary.workers, summary.nodes = #data.workers, 0
   for _ in pairs(data.nodes) do summary.nodes = summary.nodes + 1 end
-  for _, f in ipairs(data.functions) do
-    for _, name in ipairs(SUMS) do summary[name] = summary[name] + f[name] end
-    summary.peak = max(summary.peak, f.peak)
-  end
-  find_most(data)
+  summary.most = most.total > 0
+    and set_names({ total = most.total, calls = most.calls }, most) or nil
+  find_busiest(data)
   local graphs = {}
   for i, plan in ipairs(source.plans) do
     if i <= GRAPHS_MAX then graphs[i] = picture(data, plan) end

@@ -333,6 +333,71 @@ trace_span(lua_State *L)
 	return 2;
 }
 
+/* Nanoseconds as whole microseconds. */
+static int64_t
+micros(int64_t ns)
+{
+	return ns >= 0 ? (ns + 500) / 1000 : -((500 - ns) / 1000);
+}
+
+static void
+put_integer(lua_State *L, const char *name, int64_t v)
+{
+	lua_pushinteger(L, v);
+	lua_setfield(L, 3, name);
+}
+
+/* Set a field of the table at 3; NULL removes it. */
+static void
+put_string(lua_State *L, const char *name, const char *text)
+{
+	lua_pushstring(L, text);
+	lua_setfield(L, 3, name);
+}
+
+/*
+ * trace:read(i, began, e) -> e, with the fields of the i-th record that most
+ * records have: see lua/pool/trace.lua
+ */
+static int
+trace_read(lua_State *L)
+{
+	const struct ltrace *lt = check_trace(L, 1);
+	lua_Integer i = luaL_checkinteger(L, 2);
+	const struct fz_job_event *e;
+	const struct fz_trace_name *name;
+	lua_Number began = luaL_checknumber(L, 3);
+	int64_t from_ns, at, length;
+
+	luaL_checktype(L, 4, LUA_TTABLE);
+	lua_settop(L, 4);
+	lua_remove(L, 3);
+	luaL_argcheck(L, i >= 1 && (size_t)i <= fz_trace_count(lt->trace), 2,
+	    "there is no such record");
+	e = fz_trace_get(lt->trace, (size_t)i - 1);
+	name = e->name;
+	from_ns = (int64_t)(began * (double)FZ_CLOCK_SECOND) - lt->wall_ns;
+	at = micros(fz_trace_started(e) - from_ns);
+	put_string(L, "event", fz_trace_word(e));
+	put_string(L, "stage", name != NULL ? name->stage : NULL);
+	put_string(L, "name", name != NULL ? name->name : NULL);
+	put_string(L, "node", e->node);
+	put_integer(L, "n", e->n);
+	put_integer(L, "at", at);
+	length = micros(e->ended_ns - from_ns) - at;
+	put_integer(L, "length", length > 0 ? length : 0);
+	put_integer(L, "cpu", micros((int64_t)e->cpu_ns));
+	put_integer(L, "sent", (int64_t)e->nsent);
+	put_integer(L, "received", (int64_t)e->nreceived);
+	put_integer(L, "peak", (int64_t)e->peak_rss);
+	if (e->pid != 0)
+		lua_pushinteger(L, e->pid);
+	else
+		lua_pushnil(L);
+	lua_setfield(L, 3, "pid");
+	return 1;
+}
+
 /* trace:close() -> nil | Error if the file lacks records; idempotent */
 static int
 trace_close(lua_State *L)
@@ -360,6 +425,7 @@ trace_gc(lua_State *L)
 static const luaL_Reg methods[] = {
 	{ "count", trace_count },
 	{ "get", trace_get },
+	{ "read", trace_read },
 	{ "span", trace_span },
 	{ "close", trace_close },
 	{ NULL, NULL },
