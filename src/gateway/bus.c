@@ -586,11 +586,15 @@ fz_bus_close(struct fz_bus *bus)
 {
 	if (bus == NULL)
 		return;
-	if (bus->nc != NULL)
-		write_rest(bus);
 	for (int i = 0; i < BUS_NSUBS; i++)
 		natsSubscription_Destroy(bus->subs[i]);
 	natsSubscription_Destroy(bus->absent);
+	/*
+	 * If anything is left to write, also the ends of the subscriptions,
+	 * libnats waits for half a second below.
+	 */
+	if (bus->nc != NULL)
+		write_rest(bus);
 	natsConnection_Destroy(bus->nc);
 	pthread_mutex_lock(&bus->lock);
 	bus->closing = true;
