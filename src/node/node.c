@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -61,7 +62,25 @@ struct node {
 	size_t next_call;     /* offset in `calls` of the next frame to note */
 	bool unknown;         /* the calls are not frames */
 	struct transit out;   /* frames that the parent has not read */
+	bool mute;            /* the parent gets nothing more */
+	char why[128];        /* why this process ends the worker, or "" */
 };
+
+/* Note why this process must end the worker: a call has failed with `code`. */
+static void
+fail(struct node *n, const char *what, int code)
+{
+	if (n->why[0] == '\0')
+		snprintf(
+		    n->why, sizeof(n->why), "%s: %s", what, strerror(code));
+}
+
+/* Whether a stream has failed with `errno` because its other end is closed. */
+static bool
+has_ended(void)
+{
+	return errno == EPIPE || errno == ECONNRESET;
+}
 
 static void
 drop(struct transit *t)
@@ -182,6 +201,7 @@ put_death(struct node *n, const struct fz_death *death)
 
 	fz_buf_put_u32(&n->out.buf, (uint32_t)death->signal);
 	fz_buf_put_u32(&n->out.buf, (uint32_t)death->exitcode);
+	fz_buf_put(&n->out.buf, n->why, strlen(n->why));
 	fz_wire_end(&n->out.buf, start);
 }
 
@@ -229,6 +249,8 @@ take_replies(struct node *n)
 	take_all_printed(n);
 	if (fz_node_jobs_read(&n->jobs, n->link) == 0)
 		fz_fd_close(&n->link);
+	if (n->jobs.error != 0)
+		fail(n, "it cannot read from the worker", n->jobs.error);
 }
 
 static void
@@ -298,13 +320,17 @@ static void
 take_calls(struct node *n)
 {
 	unsigned char *room = fz_buf_reserve(&n->calls.buf, NODE_READ);
-	ssize_t got =
-	    room != NULL ? fz_fd_read(STDIN_FILENO, room, NODE_READ) : 0;
+	ssize_t got;
 
+	if (room == NULL)
+		return;
+	got = fz_fd_read(STDIN_FILENO, room, NODE_READ);
 	if (got > 0)
 		n->calls.buf.len += (size_t)got;
-	else if (got == 0 || errno != EAGAIN)
+	else if (got == 0 || has_ended())
 		end_input(n);
+	else if (errno != EAGAIN)
+		fail(n, "it cannot read the calls", errno);
 	note_calls(n);
 }
 
@@ -336,12 +362,33 @@ forget_calls(struct node *n)
 static void
 write_calls(struct node *n)
 {
-	/* If the worker has closed its end, its death follows. */
-	if (ncalls(n) != 0 && write_some(n->link, &n->calls, ncalls(n)) != 0)
+	if (ncalls(n) != 0 && write_some(n->link, &n->calls, ncalls(n)) != 0) {
+		/* If the worker has closed its end, its death follows. */
+		if (!has_ended())
+			fail(n, "it cannot write to the worker", errno);
 		n->calls.written += ncalls(n);
+	}
 	forget_calls(n);
 	if (n->ended && ncalls(n) == 0)
 		shutdown(n->link, SHUT_WR);
+}
+
+/*
+ * Nothing may follow a part of a frame. If the parent still reads, this text
+ * reaches it another way, or a log.
+ */
+static void
+lose_output(struct node *n)
+{
+	int code = errno;
+
+	if (!has_ended()) {
+		fail(n, "it cannot write to its output", code);
+		fprintf(stderr, "the process of a worker cannot write: %s\n",
+		    strerror(code));
+	}
+	n->mute = true;
+	end_input(n);
 }
 
 static void
@@ -350,12 +397,13 @@ write_out(struct node *n)
 	struct transit *t = &n->out;
 	int rc = 0;
 
-	if (t->buf.len != 0)
+	if (t->buf.len != 0 && !n->mute)
 		rc = write_some(STDOUT_FILENO, t, t->buf.len - t->written);
-	if (rc != 0 || t->written == t->buf.len)
-		drop(t);
 	if (rc != 0)
-		end_input(n);
+		lose_output(n);
+	/* The failure of a buffer must stay. */
+	if (n->mute || (t->written == t->buf.len && !t->buf.failed))
+		drop(t);
 }
 
 enum { IN, OUT, LINK, SIGNALS, PRINTED, NPOLL = PRINTED + 2 };
@@ -434,13 +482,22 @@ turn_until(const struct node *n)
 	return until_ns;
 }
 
+/* Whether this process can go on. */
+static bool
+works(struct node *n)
+{
+	if (n->calls.buf.failed || n->out.buf.failed)
+		fail(n, "it cannot pass on a message", ENOMEM);
+	return n->why[0] == '\0';
+}
+
 /* Pass bytes on until the worker has closed its end, or must end. */
 static void
 serve_calls(struct node *n)
 {
 	struct pollfd pfd[NPOLL];
 
-	while (n->link != -1 && !n->calls.buf.failed && !n->out.buf.failed) {
+	while (works(n) && n->link != -1) {
 		int64_t now_ns = fz_clock_ns();
 
 		if (n->ended && now_ns >= n->leave_ns)
@@ -473,8 +530,8 @@ write_rest(struct node *n)
 	struct pollfd pfd = { .fd = STDOUT_FILENO, .events = POLLOUT };
 	int ms = n->ended ? NODE_LEAVE_NS / FZ_CLOCK_MS : -1;
 
-	while (
-	    n->out.buf.len != 0 && !n->out.buf.failed && poll(&pfd, 1, ms) != 0)
+	n->out.buf.failed = false;
+	while (n->out.buf.len != 0 && poll(&pfd, 1, ms) != 0)
 		write_out(n);
 }
 
@@ -489,6 +546,7 @@ end_worker(struct node *n)
 	fz_proc_reap(&n->proc, true, &death);
 	while (n->link != -1 && fz_node_jobs_read(&n->jobs, n->link) == 1)
 		continue;
+	n->out.buf.failed = false; /* the frames in it are whole */
 	fz_node_jobs_end(&n->jobs);
 	take_all_printed(n);
 	put_death(n, &death);

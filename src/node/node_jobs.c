@@ -77,7 +77,8 @@ announce(struct fz_node_jobs *jobs)
 	start = fz_wire_begin(jobs->out, FZ_WIRE_STARTED, 0, jobs->announced);
 	fz_buf_put_u32(jobs->out, end - jobs->announced);
 	fz_wire_end(jobs->out, start);
-	jobs->announced = end;
+	if (!jobs->out->failed)
+		jobs->announced = end;
 }
 
 static void
@@ -116,15 +117,24 @@ fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame)
 		check_soon(jobs);
 }
 
-/* Pass on a frame of the worker. */
-static void
+/*
+ * Pass on a frame of the worker. 0, or -1 if there is no memory; then all later
+ * ones are lost, too, because replies have no gaps.
+ */
+static int
 pass_on(struct fz_node_jobs *jobs, const struct fz_frame *frame)
 {
-	fz_buf_put(jobs->out, frame->body - FZ_WIRE_HEADER,
-	    FZ_WIRE_HEADER + frame->len);
+	if (jobs->error == 0)
+		fz_buf_put(jobs->out, frame->body - FZ_WIRE_HEADER,
+		    FZ_WIRE_HEADER + frame->len);
+	if (jobs->out->failed)
+		jobs->error = ENOMEM;
+	if (jobs->error != 0)
+		return -1;
 	jobs->answered = end_of(frame, jobs->answered);
 	if ((int32_t)(jobs->answered - jobs->announced) > 0)
 		jobs->announced = jobs->answered;
+	return 0;
 }
 
 static void
@@ -145,6 +155,8 @@ fz_node_jobs_read(struct fz_node_jobs *jobs, int fd)
 
 	if (got < 0 && errno == EAGAIN)
 		return -1;
+	if (got < 0 && errno != ECONNRESET)
+		jobs->error = errno;
 	if (got <= 0)
 		return 0;
 	jobs->nread += (uint64_t)got;
@@ -153,7 +165,8 @@ fz_node_jobs_read(struct fz_node_jobs *jobs, int fd)
 
 		if (end <= jobs->npassed)
 			continue; /* this reply was taken from the mailbox */
-		pass_on(jobs, &frame);
+		if (pass_on(jobs, &frame) != 0)
+			return 0;
 		jobs->npassed = end;
 	}
 	if (jobs->answered != answered)
@@ -175,7 +188,8 @@ pass_copies(
 
 		if (to <= jobs->npassed)
 			continue;
-		pass_on(jobs, &frame);
+		if (pass_on(jobs, &frame) != 0)
+			return;
 		jobs->npassed = to;
 	}
 }

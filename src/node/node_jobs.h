@@ -39,6 +39,8 @@ struct fz_node_jobs {
 	 * and that the parent knows to have started.
 	 */
 	uint32_t came, answered, announced;
+	/* why replies of the worker are lost, an error code; 0: none is lost */
+	int error;
 	int64_t pause_ns; /* from one check for starts to the next one */
 	int64_t check_ns; /* the next check; FZ_CLOCK_NEVER: none is needed */
 };
@@ -54,8 +56,8 @@ int fz_node_jobs_init(
 void fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame);
 
 /*
- * Read replies from `fd` and pass them on. Returns 1; 0 at their
- * end, or if they are no replies; -1 if there are none now.
+ * Read replies from `fd` and pass them on. Returns 1; 0 at their end, if they
+ * are no replies, or with `error`; -1 if there are none now.
  */
 int fz_node_jobs_read(struct fz_node_jobs *jobs, int fd);
 

@@ -32,6 +32,8 @@ fz_wire_end(struct fz_buf *out, size_t start)
 	if (!out->failed)
 		fz_le64_store(
 		    out->data + start + 8, out->len - start - FZ_WIRE_HEADER);
+	else if (out->len > start)
+		out->len = start; /* no part of a frame stays */
 }
 
 void

@@ -26,7 +26,10 @@
  * WAITING  = 0 u32                     no slot of the node is free for seq
  * JOINED   = pid u32                   the worker on a node runs (node.h)
  * PRINTED  = file u32 | bytes          what the worker has printed
- * DIED     = signal u32 | exitcode u32 how the worker has ended
+ * DIED     = signal u32 | exitcode u32 | text
+ *                                      how the worker has ended, and why the
+ *                                      process on the node has ended it, or
+ *                                      nothing
  * LEAVING  = nothing                   the node leaves: send nothing more
  * used   = started u64 | took u64 | cpu u64 | peak u64     ns and bytes; only
  *          with the flag MEASURED

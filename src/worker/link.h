@@ -53,7 +53,7 @@ enum {
 	FZ_LINK_EXACT_RECALL = 2   /* fz_link_ops.recall is always true */
 };
 
-/* NULL is allowed for death, forked, settle, peek and close. */
+/* NULL is allowed for death, cause, forked, settle, peek and close. */
 struct fz_link_ops {
 	unsigned flags; /* a set of the flags above */
 	/*
@@ -73,6 +73,11 @@ struct fz_link_ops {
 	bool (*refusal)(const struct fz_link *link, struct fz_err *err);
 	/* How a worker on a node has ended. False if that is unknown. */
 	bool (*death)(const struct fz_link *link, struct fz_death *death);
+	/*
+	 * Why the process on its node has ended the worker; "": it has not.
+	 * NULL: there is no such process.
+	 */
+	const char *(*cause)(const struct fz_link *link);
 	/* Called in the parent once the worker runs. */
 	void (*forked)(struct fz_link *link);
 	/* Append an argument to the frame; a failure is noted in `unsent`. */

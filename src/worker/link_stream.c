@@ -35,6 +35,7 @@ struct link_stream {
 	uint32_t recall_end; /* number in the last RECALL */
 	bool died;           /* the node has reported how the worker ended */
 	struct fz_death death;
+	char cause[128];   /* why the node has ended the worker, or "" */
 	struct fz_err why; /* why the worker cannot start; NONE: it can */
 };
 
@@ -117,6 +118,12 @@ stream_death(const struct fz_link *link, struct fz_death *death)
 {
 	*death = of_const(link)->death;
 	return of_const(link)->died;
+}
+
+static const char *
+stream_cause(const struct fz_link *link)
+{
+	return of_const(link)->cause;
 }
 
 static void
@@ -233,10 +240,19 @@ note_refusal(struct link_stream *s, const struct fz_frame *frame)
 static int
 note_death(struct link_stream *s, struct fz_reader *body)
 {
+	size_t len;
+
 	s->death.signal = (int)fz_reader_u32(body);
 	s->death.exitcode = (int)fz_reader_u32(body);
 	s->died = !body->failed;
-	return body->failed ? -1 : 0;
+	len = fz_reader_left(body);
+	if (body->failed)
+		return -1;
+	if (len > sizeof(s->cause) - 1)
+		len = sizeof(s->cause) - 1;
+	memcpy(s->cause, body->p, len);
+	s->cause[len] = '\0';
+	return 0;
 }
 
 static int
@@ -392,6 +408,7 @@ const struct fz_link_ops fz_link_stream = {
 	.refuse = stream_refuse,
 	.refusal = stream_refusal,
 	.death = stream_death,
+	.cause = stream_cause,
 	.put = stream_put,
 	.blob = stream_blob,
 	.started = stream_started,

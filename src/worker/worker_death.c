@@ -22,13 +22,20 @@ noun(const struct fz_worker_pipes *p)
 	return p->opts.noun != NULL ? p->opts.noun : "worker";
 }
 
+/* Why the process on the node has ended the worker; "": it has not. */
+static const char *
+node_cause(const struct fz_worker_pipes *p)
+{
+	return p->link->ops->cause != NULL ? p->link->ops->cause(p->link) : "";
+}
+
 /* Describe how the worker has died, without the error. */
 static void
 describe_death(const struct fz_worker_pipes *p, struct fz_failure *failure)
 {
 	const struct fz_death *death = &p->worker->death;
 
-	if (p->node_lost)
+	if (p->node_lost || *node_cause(p) != '\0')
 		return;
 	failure->signal = death->signal;
 	/* on a node this would be the usage of the local ssh */
@@ -53,6 +60,9 @@ fail_started(struct fz_worker_pipes *p)
 	fz_death_text(death, text, sizeof(text));
 	if (p->ending != FZ_ERR_NONE)
 		fz_err_set(&failure.err, p->ending, "%s", p->why);
+	else if (*node_cause(p) != '\0')
+		fz_err_set(&failure.err, FZ_ERR_CRASH, "node %s is lost: %s",
+		    failure.node, node_cause(p));
 	else if (p->node_lost)
 		fz_err_set(&failure.err, FZ_ERR_CRASH, "node %s is lost: %s",
 		    failure.node,
@@ -79,6 +89,8 @@ set_node_error(struct fz_worker_pipes *p, const struct fz_death *death)
 	if (p->ending != FZ_ERR_NONE)
 		why = p->why;
 	else if (*why == '\0')
+		why = node_cause(p);
+	if (*why == '\0')
 		why = fz_death_text(death, text, sizeof(text));
 	fz_err_set(&p->worker->start_err, FZ_ERR_ERROR,
 	    "cannot start a %s on %s: %s", noun(p), p->worker->node->name, why);

@@ -416,6 +416,17 @@ fz_worker_check_half(struct fz_timer *timer)
 	    p->worker, FZ_ERR_CRASH, "the worker sent an incomplete reply");
 }
 
+/* End a worker from whose link nothing can be read. */
+static void
+kill_unread(struct fz_worker *w, int code)
+{
+	struct fz_err err = { 0 };
+
+	fz_err_sys(&err, code, "its results cannot be read");
+	fz_worker_kill(
+	    w, code == ENOMEM ? FZ_ERR_MEMORY : FZ_ERR_CRASH, err.text);
+}
+
 void
 fz_worker_replies_ready(void *ctx)
 {
@@ -429,9 +440,7 @@ fz_worker_replies_ready(void *ctx)
 	if (n < 0 && errno == EAGAIN)
 		return;
 	if (n < 0)
-		fz_worker_kill(p->worker,
-		    errno == ENOMEM ? FZ_ERR_MEMORY : FZ_ERR_CRASH,
-		    "its results cannot be read");
+		kill_unread(p->worker, errno);
 	if (n <= 0) {
 		fz_link_lose(p->link, &p->link->in);
 		return;

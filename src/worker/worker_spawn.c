@@ -117,10 +117,11 @@ start_on_node(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
 	p->output.holds = p->output.on_node = true;
 	p->link->pause_ns = WORKER_PAUSE_NS;
 	on_node.out = p->link->worker_out;
-	if (fz_proc_spawn(&p->proc, &on_node, &program, err) != 0 ||
-	    fz_loop_arm(loop_of(p), &p->half,
-		fz_clock_after(fz_clock_ns(), WORKER_JOIN_NS)) != 0)
+	if (fz_proc_spawn(&p->proc, &on_node, &program, err) != 0)
 		return -1;
+	if (fz_loop_arm(loop_of(p), &p->half,
+		fz_clock_after(fz_clock_ns(), WORKER_JOIN_NS)) != 0)
+		return fz_err_nomem(err, "a worker");
 	return send_setup(p, err);
 }
 
