@@ -335,14 +335,17 @@ open_connection(struct fz_bus *bus, const struct fz_nats_url *url,
 	return s == NATS_OK ? 0 : connect_failed(s, url, creds, err);
 }
 
-static size_t
-find_body_max(struct fz_bus *bus)
+static int
+find_body_max(
+    struct fz_bus *bus, const struct fz_nats_url *url, struct fz_err *err)
 {
-	int64_t max = natsConnection_GetMaxPayload(bus->nc);
+	int64_t max = natsConnection_GetMaxPayload(bus->nc) - FZ_PACKET_HEADER;
 
-	if (max > BUS_BODY_MAX + FZ_PACKET_HEADER)
-		return BUS_BODY_MAX;
-	return max > FZ_PACKET_HEADER ? (size_t)max - FZ_PACKET_HEADER : 0;
+	if (max < BUS_BODY_MIN)
+		return fz_err_set(err, FZ_ERR_ERROR,
+		    "%.160s: max_payload of the server is too low", url->shown);
+	bus->body_max = max < BUS_BODY_MAX ? (size_t)max : BUS_BODY_MAX;
+	return 0;
 }
 
 struct fz_bus *
@@ -363,13 +366,9 @@ fz_bus_open(const struct fz_nats_url *url, const char *creds, const char *id,
 	bus->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (bus->wake == -1)
 		fz_err_sys(err, errno, "cannot make an eventfd");
-	else if (open_connection(bus, url, creds, role, err) == 0)
-		bus->body_max = find_body_max(bus);
-	if (bus->body_max >= BUS_BODY_MIN)
+	else if (open_connection(bus, url, creds, role, err) == 0 &&
+		 find_body_max(bus, url, err) == 0)
 		return bus;
-	if (bus->nc != NULL && bus->subs[BUS_NSUBS - 1] != NULL)
-		fz_err_set(err, FZ_ERR_ERROR,
-		    "%.160s: max_payload of the server is too low", url->shown);
 	fz_bus_close(bus);
 	return NULL;
 }

@@ -152,6 +152,34 @@ end_out(struct fz_lease *l)
 	fz_fd_close(&l->out);
 }
 
+/* End the lease because of a failure of this gateway. */
+static void
+fail(struct fz_lease *l, const char *what)
+{
+	char why[sizeof(l->why)];
+
+	snprintf(why, sizeof(why), "%s %s",
+	    l->conn != -1 ? "the gateway of the script" : "its gateway", what);
+	fz_lease_end(l, why);
+}
+
+/* The same because of a call with an error code. */
+static void
+fail_call(struct fz_lease *l, const char *what, int code)
+{
+	char text[100];
+
+	snprintf(text, sizeof(text), "%s: %s", what, strerror(code));
+	fail(l, text);
+}
+
+/* Whether a call has failed with `errno` because the process has ended. */
+static bool
+has_ended(void)
+{
+	return errno == EPIPE || errno == ECONNRESET;
+}
+
 static void
 end_in(struct fz_lease *l)
 {
@@ -161,7 +189,7 @@ end_in(struct fz_lease *l)
 	if (kept != NULL)
 		send_new(l, kept, FZ_PACKET_END, 0);
 	else
-		fz_lease_end(l, "its gateway is out of memory");
+		fail(l, "is out of memory");
 }
 
 /* End the lease if both directions have ended, and both ends know that. */
@@ -188,7 +216,7 @@ fz_lease_poll(struct fz_lease *l)
 /*
  * Read until `room` bytes have come or nothing is left to read. One read of a
  * socket returns only the bytes of one write, so that more may be there.
- * Returns 0 at the end of the stream.
+ * Returns 0 at the end of the stream, or a negative error code.
  */
 static int
 read_all(
@@ -199,6 +227,8 @@ read_all(
 
 		if (n < 0 && errno == EAGAIN)
 			return 1;
+		if (n < 0 && !has_ended())
+			return -errno;
 		if (n <= 0)
 			return 0;
 		*len += (size_t)n;
@@ -221,7 +251,7 @@ read_packet(const struct fz_lease *l, size_t room, size_t *len, int *more)
 	if (kept == NULL)
 		return NULL;
 	memcpy(kept->bytes + FZ_PACKET_HEADER, small, *len);
-	if (*more != 0)
+	if (*more > 0)
 		*more = read_all(l, kept->bytes + FZ_PACKET_HEADER, room, len);
 	return kept;
 }
@@ -237,14 +267,16 @@ read_stream(struct fz_lease *l)
 
 	kept = read_packet(l, room < most ? room : most, &len, &more);
 	if (kept == NULL) {
-		fz_lease_end(l, "its gateway is out of memory");
+		fail(l, "is out of memory");
 		return;
 	}
 	if (len != 0)
 		send_new(l, kept, FZ_PACKET_DATA, len);
 	else
 		free(kept);
-	if (more == 0)
+	if (more < 0)
+		fail_call(l, "cannot read", -more);
+	else if (more == 0)
 		end_in(l);
 }
 
@@ -263,6 +295,10 @@ write_stream(struct fz_lease *l)
 			    l->out, l->pending.data + l->written, left);
 		if (n < 0 && l->out != -1 && errno == EAGAIN)
 			break;
+		if (n < 0 && l->out != -1 && !has_ended()) {
+			fail_call(l, "cannot write", errno);
+			return;
+		}
 		if (n < 0) {
 			fz_fd_close(&l->out);
 			n = (ssize_t)left;
@@ -311,7 +347,7 @@ put_pending(struct fz_lease *l, const struct fz_packet *p)
 	}
 	fz_buf_put(&l->pending, p->body, p->len);
 	if (l->pending.failed)
-		fz_lease_end(l, "its gateway is out of memory");
+		fail(l, "is out of memory");
 	else
 		write_stream(l);
 }

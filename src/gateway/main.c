@@ -10,7 +10,7 @@
  * machine has a gateway, a program of its own, which reads secrets from
  * its input.
  */
-#define _GNU_SOURCE /* setenv */
+#define _GNU_SOURCE /* unsetenv */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,15 +37,6 @@ leave_output(void)
 	close(null);
 }
 
-static int
-submit(void)
-{
-	int control = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-
-	leave_output();
-	return control != -1 ? fz_gateway_submit(control) : EXIT_FAILURE;
-}
-
 int
 main(int argc, char **argv)
 {
@@ -55,8 +46,10 @@ main(int argc, char **argv)
 	 */
 	unsetenv("FZLUA_ENGINE");
 	unsetenv("FZLUA_ENGINE_CREDS");
-	if (argc == 2 && strcmp(argv[1], "--submit") == 0)
-		return submit();
+	if (argc == 2 && strcmp(argv[1], "--submit") == 0) {
+		leave_output();
+		return fz_gateway_submit(STDIN_FILENO);
+	}
 	if (argc == 4 && strcmp(argv[1], "--relay") == 0)
 		return fz_relay_main(argv[2], argv[3]);
 	if (argc == 3 && strcmp(argv[1], "--serve") == 0)

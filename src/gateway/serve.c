@@ -316,6 +316,11 @@ read_setup(struct serve *s, int fd, char setup[SERVE_SETUP_MAX])
 	while ((n = fz_fd_read(fd, setup + (strings.end - setup),
 		    (size_t)(setup + SERVE_SETUP_MAX - strings.end))) > 0)
 		strings.end += n;
+	if (n < 0) {
+		fprintf(stderr, "fzlua: cannot read the setup: %s\n",
+		    strerror(errno));
+		return -1;
+	}
 	if (fz_nats_url_read(&s->g.url, fz_strings_next(&strings), &err) != 0) {
 		fprintf(stderr, "fzlua: %s\n", err.text);
 		return -1;

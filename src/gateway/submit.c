@@ -258,6 +258,16 @@ is_own_user(int conn)
 	       cred.uid == geteuid();
 }
 
+/* End a relay, and send it the reason. */
+static void
+refuse_relay(int conn)
+{
+	static const char why[] = "the gateway of the script cannot serve it";
+
+	send(conn, why, sizeof(why) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	close(conn);
+}
+
 /* Accept a relay, which sends its request at once. */
 static void
 accept_relay(struct submit *s)
@@ -282,7 +292,7 @@ accept_relay(struct submit *s)
 	}
 	fz_fd_close(&fds[0]);
 	fz_fd_close(&fds[1]);
-	fz_fd_close(&conn);
+	refuse_relay(conn);
 }
 
 /* End the relay, and send it the reason if there is one. */
@@ -544,8 +554,12 @@ start(struct submit *s, char setup[SUBMIT_SETUP_MAX])
 	struct fz_err err = { 0 };
 	ssize_t n = fz_fd_read(s->control, setup, SUBMIT_SETUP_MAX);
 
-	if (n <= 0)
+	if (n < 0) {
+		fz_err_sys(
+		    &err, errno, "the gateway to NATS cannot read its setup");
+		fail(s, err.text);
 		return -1;
+	}
 	strings.end += n;
 	if (fz_nats_url_read(&s->g.url, fz_strings_next(&strings), &err) != 0) {
 		fail(s, err.text);
@@ -572,7 +586,7 @@ fz_gateway_submit(int fd)
 
 	fz_list_init(&s.peers);
 	if (fz_gateway_init(&s.g) != 0)
-		return EXIT_FAILURE;
+		return fail(&s, "the kernel has no random numbers");
 	if (start(&s, setup) != 0)
 		return EXIT_FAILURE;
 	s.list_ns = fz_clock_ns() + SUBMIT_FIRST_NS;
