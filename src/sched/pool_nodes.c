@@ -52,6 +52,7 @@ make_room(struct fz_pool *pool)
 		fz_worker_kill(w, FZ_ERR_CRASH, "its node does not answer");
 }
 
+/* Without memory for the timer, the next job that is sent tries again. */
 static void
 arm_check(struct fz_pool *pool)
 {
@@ -76,7 +77,8 @@ fz_pool_take_on_node(struct fz_pool *pool, struct fz_err *err)
 		w = fz_pool_start(pool, node, true, err);
 	} else {
 		make_room(pool);
-		fz_pool_pause_starts(pool);
+		if (fz_pool_pause_starts(pool) != 0 && pool->nworkers == 0)
+			fz_err_nomem(err, "a worker");
 	}
 	if (w == NULL)
 		return NULL;

@@ -34,10 +34,10 @@ next_number(struct fz_pool *pool)
 	return pool->lowest;
 }
 
-void
+int
 fz_pool_pause_starts(struct fz_pool *pool)
 {
-	fz_loop_arm(pool->opts.engine->loop, &pool->pause,
+	return fz_loop_arm(pool->opts.engine->loop, &pool->pause,
 	    fz_clock_after(fz_clock_ns(), POOL_PAUSE_NS));
 }
 

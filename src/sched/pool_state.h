@@ -87,8 +87,11 @@ void fz_pool_check_nodes(struct fz_timer *timer);
 /* Remove the worker from the list of idle or busy ones. */
 void fz_pool_unlink(struct fz_worker *w);
 
-/* Start no worker for a while; the pool continues with its living workers. */
-void fz_pool_pause_starts(struct fz_pool *pool);
+/*
+ * Start no worker for a while; the pool continues with its living workers. 0,
+ * or -1 if there is no memory: then no timer makes it start one again.
+ */
+int fz_pool_pause_starts(struct fz_pool *pool);
 
 /*
  * `w` is dead: count it if it died at its start. After many such deaths in a
