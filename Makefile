@@ -18,6 +18,7 @@
 #   soak       shared objects under stress, SOAK seconds each, KILLS of runs that are resumed,
 #              and the long tests
 #   soak-nodes 200 dags, 20 streams and maps on nodes that are killed, over ssh and NATS
+#   soak-faults  each call to the system or to libnats fails once on nodes and in gateways
 #   bench      measured speeds beside the machine's limits: make bench ROWS="start encode"
 #   install  uninstall   see tools/package.mk for the places     dist  deb   the packages
 #   compile_commands.json  clean
@@ -80,8 +81,9 @@ MODULES := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua))) do
 TESTS_C := $(sort $(wildcard tests/test_*.c tests/*/test_*.c))
 TESTS_LUA ?= $(wildcard tests/killed/test_*.lua) \
 	$(sort $(filter-out tests/killed/% tests/package/%,$(wildcard tests/test_*.lua tests/*/test_*.lua)))
-SUPPORT := $(filter-out %/runner.c %/processes.c %/ltest.c,$(wildcard tests/support/*.c))
-RUNNING := $(BUILD)/tests/runner $(BUILD)/tests/ltest.so $(BUILD)/fzlua-uninstalled.pc
+SUPPORT := $(filter-out %/runner.c %/processes.c %/ltest.c %/faulty.c,$(wildcard tests/support/*.c))
+FAULTY  := $(addprefix $(BUILD)/tests/faulty/,fzlua $(if $(NATS_LIBS),fzlua-nats))
+RUNNING := $(BUILD)/tests/runner $(BUILD)/tests/ltest.so $(BUILD)/fzlua-uninstalled.pc $(FAULTY)
 FUZZ_C  := $(sort $(wildcard tests/fuzz/*.c))
 OBJ     := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/modules.o
 TESTBIN := $(TESTS_C:tests/%.c=$(BUILD)/tests/%)
@@ -181,6 +183,15 @@ $(FUZZBIN): $(BUILD)/tests/%: tests/%.c $(TESTLIB) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) -Itests/support -DFZ_FUZZ_MAIN $(LDFLAGS) -o $@ $< \
 	    $(TESTLIB) $(LIB) $(TEST_LIBS)
+# The programs with calls that fail: see tests/support/faulty.c. Lua is its own library, whose
+# calls do not fail.
+$(BUILD)/tests/faulty/fzlua: $(COMMAND:src/%.c=$(BUILD)/obj/%.o) tests/support/faulty.c $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(call wrapped,tests/support/faulty.c) -o $@ $^ $(EDIT_LIBS) \
+	    $(shell $(PKG_CONFIG) --libs $(LUA_PC)) $(TEXT_LIBS) $(MD_LIBS) -lm -ldl -lpthread
+$(BUILD)/tests/faulty/fzlua-nats: $(GATEWAY:src/%.c=$(BUILD)/obj/%.o) tests/support/faulty.c $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK)$(CC) $(ALL_CFLAGS) -DFAULTY_NATS $(LDFLAGS) $(call wrapped,tests/support/faulty.c) -o $@ $^ $(NATS_LIBS) -lpthread
 $(BUILD)/tests/runner: tests/support/runner.c tests/support/processes.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^)
@@ -325,6 +336,10 @@ soak:
 soak-nodes: $(BIN)
 	FZLUA=$(abspath $(BIN)) FZLUA_LONG=1 $(BIN) tests/run.lua tests/killed/test_nodes_killed.lua
 
+# Each call fails once: see tests/support/faulty.c.
+soak-faults: $(BIN) $(NATS) $(FAULTY)
+	FZLUA=$(abspath $(BIN)) FZLUA_LONG=1 $(BIN) tests/run.lua tests/engine/test_node_faults.lua
+
 valgrind:
 	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g -DFZ_VALGRIND' \
 	    all test UNDER=.ci/valgrind FZLUA_TEST_LIMIT=1200
@@ -399,6 +414,6 @@ clean:
 
 FORCE:
 .PHONY: all tests run check check-lua check-suite test test-c test-lua test-lua-spawn test-lua-stream test-lua-noraw \
-	asan asan-build tsan tsan-here fuzz fuzz-here soak soak-nodes valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
+	asan asan-build tsan tsan-here fuzz fuzz-here soak soak-nodes soak-faults valgrind cov bench bench-here lint lint-format lint-lua lint-cppcheck lint-layers \
 	lint-statics lint-doc lint-version doc fmt clean FORCE
 .DELETE_ON_ERROR:
