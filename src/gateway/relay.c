@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* MSG_CMSG_CLOEXEC */
 #include "gateway/relay.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +95,9 @@ fz_relay_main(const char *name, const char *id)
 		return EXIT_SUCCESS;
 	if (n > 1)
 		fprintf(stderr, "%.*s\n", (int)n, why);
+	else if (n < 0)
+		fprintf(stderr, "the gateway to NATS does not serve it: %s\n",
+		    strerror(errno));
 	else
 		fputs("the gateway to NATS has ended\n", stderr);
 	return EXIT_FAILURE;

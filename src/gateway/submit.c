@@ -568,7 +568,9 @@ start(struct submit *s, char setup[SUBMIT_SETUP_MAX])
 	s->g.creds = fz_strings_next(&strings);
 	s->identity = fz_strings_next(&strings);
 	if (listen_at(s, fz_strings_next(&strings)) != 0) {
-		fail(s, "the gateway to NATS cannot make its socket");
+		fz_err_sys(
+		    &err, errno, "the gateway to NATS cannot make its socket");
+		fail(s, err.text);
 		return -1;
 	}
 	s->g.role = FZ_BUS_SUBMITTERS;
