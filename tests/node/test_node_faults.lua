@@ -2,8 +2,8 @@
 -- each time another call: see tests/support/faulty.c. The script prints its result, or ends with
 -- one line that says why; nothing hangs or is left.
 --
--- Here some calls fail, with FZLUA_LONG all. FZLUA_FAULTS="ROLE FIRST LAST" lets these calls of a
--- role fail, and prints what each one did.
+-- Here some calls fail, with FZLUA_LONG all. FZLUA_FAULTS="ROLE FIRST LAST STEP" lets these calls
+-- of a role fail, and prints what each one did.
 local t = ...
 local nats = dofile "tests/support/nats.lua"
 local tests = {}
@@ -80,13 +80,14 @@ end_node() { :; }
 -- `role`+ are forks of them.
 local function add(name, engine, role, step)
   tests[name] = function()
-    local wanted, first, last = (os.getenv "FZLUA_FAULTS" or ""):match "(%S+) (%d+) (%d+)"
+    local wanted, first, last, each =
+      (os.getenv "FZLUA_FAULTS" or ""):match "(%S+) (%d+) (%d+) (%d+)"
     if wanted and wanted ~= role then return end
-    if wanted or os.getenv "FZLUA_LONG" then step = 1 end
+    if os.getenv "FZLUA_LONG" then step = 1 end
     local out = t.shell(table.concat {
       "exec 2>&1\n", engine, ("FZLUA=%s SHOW=%s\n"):format(faulty, wanted and 1 or ""),
       TRY:format(t.mark(), t.file(SCRIPT), RESULT),
-      ("try_all %s %d %d %d\n"):format(role, first or 1, last or 400, step),
+      ("try_all %s %d %d %d\n"):format(role, first or 1, last or 400, each or step),
     })
     if wanted then print(out) else t.equal(out, "") end
   end
