@@ -78,6 +78,14 @@ pop_waiting(struct fz_batch *b)
 	return chunk;
 }
 
+bool
+fz_batch_next_is_alone(const struct fz_batch *b)
+{
+	const struct fz_chunk *chunk = fz_chunk_first(&b->waiting);
+
+	return chunk != NULL && chunk->job.alone;
+}
+
 uint64_t
 fz_batch_ready(const struct fz_batch *b)
 {
@@ -162,6 +170,7 @@ encode_part(struct fz_chunk *chunk)
 			    b, FZ_ERR_MEMORY, "no memory for a map");
 			return false;
 		}
+		rest->job.alone = chunk->job.alone;
 		chunk->n = n;
 		fz_batch_insert(b, rest);
 	}
@@ -178,8 +187,10 @@ cut_front(struct fz_chunk *chunk, uint32_t n)
 	struct fz_chunk *front =
 	    fz_batch_chunk_new(chunk->batch, chunk->first, n, chunk->attempts);
 
-	if (front != NULL)
+	if (front != NULL) {
 		front->told = chunk->told;
+		front->job.alone = chunk->job.alone;
+	}
 	chunk->first += n;
 	chunk->n -= n;
 	if (chunk->told < chunk->first)
@@ -195,6 +206,8 @@ fz_batch_next_chunk(struct fz_batch *b, uint32_t max)
 	uint64_t n = b->total + 1 - b->uncut;
 
 	if (chunk != NULL) {
+		if (chunk->job.alone)
+			max = 1;
 		if (chunk->n <= max || chunk->part != NULL)
 			return chunk;
 		return cut_front(chunk, max);

@@ -141,5 +141,12 @@ fail_next(struct fz_producer *producer, const struct fz_failure *failure)
 	fz_batch_settle(b);
 }
 
-const struct fz_producer_ops fz_batch_producer_ops = { nready, send,
-	fail_next };
+static bool
+next_is_alone(const struct fz_producer *producer)
+{
+	return fz_batch_next_is_alone(
+	    FZ_CONTAINER_OF(producer, const struct fz_batch, producer));
+}
+
+const struct fz_producer_ops fz_batch_producer_ops = { nready, send, fail_next,
+	next_is_alone };

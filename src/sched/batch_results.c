@@ -153,6 +153,8 @@ chunk_again(const struct fz_chunk *failed, uint64_t item)
 	struct fz_chunk *chunk =
 	    fz_batch_chunk_new(failed->batch, item, 1, failed->attempts + 1);
 
+	if (chunk != NULL)
+		chunk->job.alone = failed->job.alone;
 	if (chunk != NULL && failed->added) {
 		chunk->part = fz_blob_ref(failed->part);
 		chunk->added = true;
@@ -558,7 +560,9 @@ job_returned(struct fz_job *job, uint32_t nitems)
 		if (rest == NULL)
 			fz_batch_fail_whole(b, FZ_ERR_MEMORY,
 			    "not enough memory to send items again");
-		else if (chunk->told > rest->first)
+		else
+			rest->job.alone = job->alone;
+		if (rest != NULL && chunk->told > rest->first)
 			rest->told = chunk->told;
 	} else {
 		b->nsent--;

@@ -111,6 +111,8 @@ fz_chunk_of(struct fz_job *job)
 
 /* The number of items that could be sent now. */
 uint64_t fz_batch_ready(const struct fz_batch *batch);
+/* Whether the first of them goes to a worker that has no other. */
+bool fz_batch_next_is_alone(const struct fz_batch *batch);
 
 /*
  * Cut an encoded chunk of at most `max` of these items. Items that cannot be

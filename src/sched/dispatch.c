@@ -126,6 +126,8 @@ has_room(struct fz_dispatcher *d, const struct fz_lane *lane,
 		return false;
 	if (w->node != NULL && !fz_node_is_usable(w->node))
 		return false;
+	if (w->head != NULL && w->head->alone)
+		return false;
 	if (!w->ahead) /* a job behind a long one would wait for it */
 		return w->njobs == 0;
 	if (w->mean_ns == 0)
@@ -176,12 +178,15 @@ has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
 static struct fz_worker *
 pick(struct fz_dispatcher *d, struct fz_lane *lane, struct fz_err *err)
 {
+	struct fz_producer *producer = first_producer(&lane->ready);
+	bool alone = producer->ops->next_is_alone != NULL &&
+		     producer->ops->next_is_alone(producer);
 	struct fz_worker *w = NULL;
 
-	if (d->nbusy < d->max && !has_enough_workers(d, lane))
+	if (d->nbusy < d->max && (alone || !has_enough_workers(d, lane)))
 		w = fz_pool_take(lane->pool, &d->client, err);
 	if (w == NULL)
-		return roomy_worker(d, lane);
+		return alone ? NULL : roomy_worker(d, lane);
 	lane->used = true;
 	d->nbusy++;
 	return w;

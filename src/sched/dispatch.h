@@ -60,6 +60,10 @@ struct fz_producer_ops {
 	/* There is no worker and will be none: let the next job fail. */
 	void (*fail_next)(
 	    struct fz_producer *producer, const struct fz_failure *failure);
+	/*
+	 * Whether the next job goes to a worker that has no other. NULL: never.
+	 */
+	bool (*next_is_alone)(const struct fz_producer *producer);
 };
 
 /* Embedded in the object that has the jobs. */

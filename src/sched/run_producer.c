@@ -137,6 +137,7 @@ collect(struct together *t, struct fz_ready_list *list, uint32_t max)
 	do
 		join(t, list);
 	while (t->n < max && t->n < TOGETHER_STEPS && list->head != NULL &&
+	       !list->head->alone &&
 	       fz_step_number(step_of(list->head)) == fz_step_number(first) &&
 	       t->nargs + ninputs <= TOGETHER_ARGS &&
 	       t->nbytes < TOGETHER_BYTES);
@@ -192,7 +193,8 @@ send(struct fz_producer *producer, struct fz_worker *w, uint32_t max)
 
 	if (n > max)
 		n = max;
-	if (n > 1 && list->n > 1 && is_joinable(step_of(list->head)))
+	if (n > 1 && list->n > 1 && !list->head->alone &&
+	    is_joinable(step_of(list->head)))
 		return send_together(list, w, n);
 	return send_alone(list, w);
 }
@@ -205,4 +207,11 @@ fail_next(struct fz_producer *producer, const struct fz_failure *failure)
 	fz_step_failed(pop_ready(list_of(producer)), &copy);
 }
 
-const struct fz_producer_ops fz_run_producer_ops = { nready, send, fail_next };
+static bool
+next_is_alone(const struct fz_producer *producer)
+{
+	return list_of(producer)->head->alone;
+}
+
+const struct fz_producer_ops fz_run_producer_ops = { nready, send, fail_next,
+	next_is_alone };

@@ -106,6 +106,11 @@ struct fz_job {
 	int64_t ended_ns; /* time at which its last reply was read */
 	bool repeats;     /* the job is tried again if its worker is lost */
 	/*
+	 * A node was lost while it had the job, which may be why: no worker has
+	 * it together with others.
+	 */
+	bool alone;
+	/*
 	 * Of a measured job: the usage of the items in its last answer, by the
 	 * clock of this process; and its node, NULL: this machine.
 	 */

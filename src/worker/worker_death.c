@@ -168,6 +168,19 @@ fail_unstarted(struct fz_worker_pipes *p)
 	job->ops->failed(job, &failure);
 }
 
+/*
+ * If one of these jobs has ended the node, the next time that is known to be
+ * the one.
+ */
+static void
+suspect_jobs(const struct fz_worker_pipes *p)
+{
+	struct fz_job *job = p->worker->head;
+
+	for (; job != NULL && p->node_lost && !p->output.holds; job = job->next)
+		job->alone = true;
+}
+
 /* The worker is reaped: take the replies that it left, then end its jobs. */
 static void
 reaped(struct fz_worker_pipes *p, const struct fz_death *death)
@@ -185,6 +198,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	fz_worker_take_unsent(p);
 	fz_worker_output_drain(&p->output);
 	find_death(p, death);
+	suspect_jobs(p);
 	note_unreached(p);
 	read_start_error(p, death);
 	fail_unstarted(p);

@@ -167,4 +167,51 @@ tests["a dag of quick functions is the same"] = function()
   ]]), "same\n")
 end
 
+-- The item 50 kills the process on its node, before that has reported that the item runs.
+local POISON <const> = [[
+local cpath, kind = arg[1], arg[2]
+local f = function(x)
+  if not package.cpath:find(cpath, 1, true) then package.cpath = cpath .. ";" .. package.cpath end
+  local kill = require "ltest".kill
+  local stat <close> = io.open "/proc/self/stat"
+  if x == 50 then
+    kill(tonumber(stat:read "a":match "%) %a (%d+)"), 9)
+    while true do end
+  end
+  return x
+end
+local failed, list = {}, {}
+local function note(i, ok, e)
+  if not ok then failed[#failed + 1] = ("%d %s %s"):format(i, e and e.kind, e and e.attempt) end
+end
+for i = 1, 200 do list[i] = i end
+if kind == "calls" then
+  local pool <close> = fz.pool {workers = 1, retries = 2}
+  for i in ipairs(list) do list[i] = pool:apply_async(f, {i}) end
+  for i, result in ipairs(list) do note(i, pcall(result.get, result)) end
+elseif kind == "map" then
+  local results, e = fz.map(f, list, {retries = 2, on_error = "continue"})
+  for i = 1, 200 do note(i, results[i] == i, e) end
+else
+  local s = fz.stage()
+  s:register("B", "A", f)
+  local chain <close> = fz.chain {s}
+  for i in ipairs(list) do list[i] = {A = i} end
+  for i, out in chain:stream(list, {retries = 2, on_error = "continue"}) do
+    note(i, out and out.B == i)
+  end
+end
+print(table.concat(failed, ", "))
+]]
+
+for kind, expected in pairs { calls = "50 crash 3", map = "50 ", stream = "50 " } do
+  tests["a job that ends its node costs no other job: " .. kind] = function()
+    local out, _, status = t.shell(([[
+      FZLUA_SSH='sh %s' FZLUA_WORKER_COMMAND=%s "$FZLUA" --engine ssh://one:1 %s '%s' %s
+    ]]):format(t.file(SSH), t.fzlua, t.file(POISON), t.fzlua:match "^.*/" .. "tests/?.so", kind))
+    assert(out:find("^" .. expected .. "[^,]*\n$"), out)
+    t.equal(status, 0)
+  end
+end
+
 return tests

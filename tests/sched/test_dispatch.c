@@ -195,7 +195,8 @@ fail_next(struct fz_producer *producer, const struct fz_failure *failure)
 	owner->kind = failure->err.kind;
 }
 
-static const struct fz_producer_ops stream_ops = { nready, send, fail_next };
+static const struct fz_producer_ops stream_ops = { nready, send, fail_next,
+	NULL };
 
 static void
 stream_init(struct stream *owner, struct bench *b, uint32_t pool, enum job func,

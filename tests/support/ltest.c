@@ -1,8 +1,9 @@
 /* ltest.c - functions of the system for tests in Lua. */
-/* nanosleep is not in C. */
+/* kill and nanosleep are not in C. */
 #define _POSIX_C_SOURCE 200809L
 #include <lauxlib.h>
 #include <lua.h>
+#include <signal.h>
 #include <time.h>
 
 int luaopen_ltest(lua_State *L);
@@ -20,10 +21,21 @@ ltest_sleep(lua_State *L)
 	return 0;
 }
 
+/* kill(pid, signal) -> whether the signal was sent */
+static int
+ltest_kill(lua_State *L)
+{
+	pid_t pid = (pid_t)luaL_checkinteger(L, 1);
+
+	lua_pushboolean(L, kill(pid, (int)luaL_checkinteger(L, 2)) == 0);
+	return 1;
+}
+
 int
 luaopen_ltest(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
+		{ "kill", ltest_kill },
 		{ "sleep", ltest_sleep },
 		{ NULL, NULL },
 	};
