@@ -97,7 +97,7 @@ local LUA_LAYERS = {
   {"options", "report", "command_line", "help", "script", "inputs", "outputs", "dry_run",
     "recorded", "returned",
     "bytecode", "findings", "global_check", "dry_start", "script_check",
-    "nodes", "digests", "record_source", "record_sums", "record_worker", "records",
+    "join", "nodes", "digests", "record_source", "record_sums", "record_worker", "records",
     "repl", "cli"},
 }
 

@@ -13,7 +13,7 @@ local SHORT_USAGE <const> =
   "usage: fzlua [options] [script [args]]  or  --each CODE | --fold CODE [FILE...]\n"
 
 ---The groups in their order, each with its heading. If `line` is set, -h shows the names of the
----options in one line, with these words behind them.
+---options in one line, with these words behind them; if it is false, no line.
 help.groups = {
   { name = "run", heading = "How functions run" },
   { name = "chain", heading = "If the script returns a chain" },
@@ -21,8 +21,9 @@ help.groups = {
   { name = "cache", heading = "Results of earlier runs", line = "" },
   { name = "did", heading = "What a run did", line = "see --help" },
   { name = "nodes", heading = "Other machines", line = "see --help" },
-  { name = "lua", heading = "As in lua5.4", line = "-  --" },
-  { name = "help", heading = "Help", line = "or man fzlua" },
+  { name = "node", heading = "This machine for others, as a node", line = "see --help" },
+  { name = "lua", heading = "As in lua5.4", line = "-  --  -h  --help" },
+  { name = "help", heading = "Help", line = false },
 }
 
 local INPUTS <const> = [[
@@ -87,7 +88,7 @@ function help.summary()
     local label, list = group.name, help.members(group.name)
     if group.line then
       lines[#lines + 1] = names_line(label, list, group.line)
-    else
+    elseif group.line == nil then
       for i, option in ipairs(list) do
         lines[#lines + 1] = row(i == 1 and label or "", help.name(option), option.help)
       end

@@ -55,12 +55,20 @@ local function print_rows(rows)
   for _, row in ipairs(rows) do io.write(table.concat(row, "  "), "\n") end
 end
 
+-- Sort nodes that have announced themselves by their names. Those of a URL keep its order.
+local function sort(list)
+  if list[1] and list[1].state then
+    table.sort(list, function(a, b) return a.name < b.name end)
+  end
+end
+
 ---Print the table.
 ---@return integer status 1 if no worker starts on one of the nodes
 function nodes.run()
   local list = core.nodes(defaults.engine)
   if not list then report.misuse "--nodes needs --engine URL" end
   local rows, status = { { "node", "slots", "processors", "load", "state" } }, report.OK
+  sort(list)
   local asked = {}
   for i, node in ipairs(list) do asked[i] = ask(node) end
   for i, row in ipairs(asked) do

@@ -13,6 +13,7 @@
 --     timeout, retries, on_error, seed, progress and quiet is in fzlua.defaults, too.
 --   fzlua.nodes: run(), which prints a table.
 --   fzlua.digests: run(options, arguments), with all arguments behind the options.
+--   fzlua.join: run(), which says how a node is started; the command joins before it runs Lua.
 --   fzlua.recorded: run(options, arguments), with all arguments behind the options.
 --   fzlua.repl: run(options, arguments, host, ...), after the script and with what it returned.
 --     The version has been printed. It also runs if there is no script and standard input is a
@@ -185,6 +186,20 @@ options.list = {
       SHA-256 of its code with its line numbers, the file and the line. These lines are the file \z
       for `fzlua --worker --allow FILE`, which runs no other functions. A line of that file may \z
       also be the name of a module or of a C function, such as `os.time`." },
+
+  { long = "--worker", group = "node", set = "worker", module = "fzlua.join",
+    help = "run functions here for scripts elsewhere: a node",
+    more = "Join the NATS server of `--engine` as a node, which runs functions of scripts on other \z
+      machines, until Ctrl-C or SIGTERM. The running calls end first; a second signal ends them. \z
+      `-j N` is the number of slots: at most N calls run at once, by default one for each \z
+      processor that this process may use. With `ssh://` the script starts its nodes itself." },
+  { long = "--name", argument = "NAME", group = "node", needs = "fzlua.join",
+    help = "the name of the node: letters, digits, . _ -",
+    more = "The name of the node in `--nodes` and in errors. The default is the name of the \z
+      machine." },
+  { long = "--allow", argument = "FILE", group = "node", files = true, needs = "fzlua.join",
+    help = "run only the functions that FILE lists",
+    more = "Run only the functions that FILE lists: see `--digests`." },
 
   { short = "-e", argument = "STAT", group = "lua", step = "-e", help = "run the string STAT" },
   { short = "-l", argument = "[G=]MOD", group = "lua", step = "-l",

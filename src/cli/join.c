@@ -75,18 +75,19 @@ environment(const char *name)
 bool
 fz_join_is(int argc, char **argv)
 {
-	bool worker = false, engine = environment("FZLUA_ENGINE") != NULL;
+	bool worker = false, help = false;
 
 	for (int i = 1; i < argc && argv[i][0] == '-'; i++) {
 		const char *rest;
 		const struct option *o = find_option(argv[i], &rest);
 
 		worker = worker || strcmp(argv[i], "--worker") == 0;
-		engine = engine || o == &options[0];
+		help = help || strcmp(argv[i], "--help") == 0 ||
+		       strcmp(argv[i], "-h") == 0;
 		if (o != NULL && *rest == '\0')
 			i++;
 	}
-	return worker && engine;
+	return worker && !help;
 }
 
 static int
@@ -145,7 +146,11 @@ check_options(struct join *join)
 	unsigned long slots;
 
 	if (join->url == NULL)
-		return misuse("--engine nats://HOST is missing", "");
+		return misuse("--engine nats://HOST is missing, and ",
+		    "FZLUA_ENGINE is not set");
+	if (!fz_nats_url_is(join->url))
+		return misuse("--engine: a node joins nats:// or tls://; ",
+		    "with ssh:// there is nothing to start");
 	if (fz_nats_url_read(&url, join->url, &err) != 0)
 		return misuse("--engine: ", err.text);
 	snprintf(join->cpus, sizeof(join->cpus), "%d", fz_cpus_count());

@@ -4,7 +4,9 @@
 
 #include <stdbool.h>
 
-/* Whether this is `fzlua --worker` with options: the machine joins an engine.
+/*
+ * Whether this is `fzlua --worker` as a person types it: the machine joins an
+ * engine.
  */
 bool fz_join_is(int argc, char **argv);
 

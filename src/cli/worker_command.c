@@ -20,7 +20,6 @@
 #include "wire/account.h"
 #include "wire/child_spawned.h"
 #include "wire/child_stream.h"
-#include "node/nats_url.h"
 #include "node/node.h"
 
 /* Open the libraries as for a script; protected. */
@@ -157,17 +156,13 @@ asked_version(void)
 }
 
 /*
- * Whether this process joins the engine that the environment names. It does not
- * if a submitter has started it: a submitter gives a version, or has sshd run a
- * forced command.
+ * Whether a submitter has started this process: it gives its version, also
+ * through a forced command. Otherwise a person wants the machine to join.
  */
 static bool
-joins_by_environment(const struct words *words)
+is_for_submitter(const struct words *words)
 {
-	const char *url = getenv("FZLUA_ENGINE");
-
-	return words->version == NULL && url != NULL && fz_nats_url_is(url) &&
-	       getenv("SSH_ORIGINAL_COMMAND") == NULL;
+	return words->version != NULL || getenv("SSH_ORIGINAL_COMMAND") != NULL;
 }
 
 bool
@@ -175,7 +170,7 @@ fz_worker_command_is_on_node(int argc, char **argv)
 {
 	struct words words;
 
-	return read_words(&words, argc, argv) && !joins_by_environment(&words);
+	return read_words(&words, argc, argv) && is_for_submitter(&words);
 }
 
 static int

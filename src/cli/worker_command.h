@@ -11,8 +11,8 @@
 _Noreturn void fz_worker_command_serve(char **argv);
 
 /*
- * Whether this is `fzlua --worker [VERSION] [--allow FILE]`, and serve the
- * standard streams: see node.h.
+ * Whether this is `fzlua --worker [VERSION] [--allow FILE]` as a submitter
+ * starts it, and serve the standard streams: see node.h.
  */
 bool fz_worker_command_is_on_node(int argc, char **argv);
 int fz_worker_command_serve_node(int argc, char **argv);

@@ -56,8 +56,31 @@ tests["a mistake is named, and its status is 2"] = function()
   local name = "not a name for a node (1 to 64 letters, digits, '.', '_', '-'): "
   refused("--engine tls://h --name a/b", name .. "a/b")
   refused("--engine tls://h --name ''", name)
+  refused("--engine ssh://h:2",
+    "--engine: a node joins nats:// or tls://; with ssh:// there is nothing to start")
   refused("--engine tls://h --engine-creds $(printf '%09000d' 1)",
     "cannot start the gateway: Argument list too long")
+end
+
+tests["without an engine it says so, and sends no bytes of a worker"] = function()
+  local MESSAGE <const> =
+    "fzlua: --worker: --engine nats://HOST is missing, and FZLUA_ENGINE is not set"
+  for _, words in ipairs { "", "-j 8", "--name n", "--allow /dev/null" } do
+    t.equal(join('"$FZLUA" --worker ' .. words .. " </dev/null; echo $?"), { MESSAGE, "2" })
+  end
+  t.equal(join('"$FZLUA" -j 8 --worker'), { MESSAGE })
+  t.equal(join 'SSH_ORIGINAL_COMMAND="fzlua --worker 0" "$FZLUA" --worker | grep -c fzlua; :',
+    { "0" })
+end
+
+tests["other options before it, its options without it, and its help"] = function()
+  t.match(join('"$FZLUA" -e "x = 1" --worker')[1], "fzlua: --worker is used alone: fzlua --worker")
+  t.equal(join '"$FZLUA" --name n -e "x = 1"', { "fzlua: --name needs --worker" })
+  t.equal(join '"$FZLUA" --allow n -e "x = 1"', { "fzlua: --allow needs --worker" })
+  for _, help in ipairs { "-h", "--help" } do
+    local text = table.concat(join('"$FZLUA" --worker ' .. help), "\n")
+    t.match(text, "usage: fzlua", "--worker", "--name NAME", "--allow FILE")
+  end
 end
 
 return tests

@@ -31,6 +31,14 @@ tests["maps, chains, streams and pools give the same on nodes, in small packets,
   end
 end
 
+tests["--nodes lists the nodes by their names, and those of a URL in its order"] = function()
+  local out = nats.run(t, [[
+    node two 1; node one 1; node three 1; "$FZLUA" --engine $url --nodes | cut -d' ' -f1
+    FZLUA_SSH="sh -c 'exit 1'" "$FZLUA" --engine ssh://two,one --nodes | cut -d' ' -f1
+  ]])
+  t.equal(out, "node\none\nthree\ntwo\nnode\ntwo\none\n")
+end
+
 tests["--nodes lists the nodes, and no secret is on a command line"] = function()
   local out = run [[
     node one 3; "$FZLUA" --engine $url --nodes; tr '\0' ' ' </proc/$node/cmdline
