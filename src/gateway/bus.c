@@ -16,6 +16,8 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "gateway/refusal.h"
+#include "gateway/server_name.h"
 #include "os/fd.h"
 #include "node/nats_url.h"
 
@@ -215,7 +217,7 @@ static natsStatus
 set_options(natsOptions *options, struct fz_bus *bus,
     const struct fz_nats_url *url, const char *creds)
 {
-	char server[FZ_NATS_URL_MAX + 32];
+	char server[FZ_NATS_URL_MAX + 32], name[FZ_SERVER_NAME_MAX];
 	natsStatus s;
 
 	snprintf(server, sizeof(server), "nats://%s:%u", url->host, url->port);
@@ -241,8 +243,9 @@ set_options(natsOptions *options, struct fz_bus *bus,
 	if (s == NATS_OK && url->tls)
 		s = natsOptions_SetSecure(options, true);
 	/* otherwise any certificate would be accepted */
+	fz_server_name_bare(name, url->host);
 	if (s == NATS_OK && url->tls)
-		s = natsOptions_SetExpectedHostname(options, url->host);
+		s = natsOptions_SetExpectedHostname(options, name);
 	return s == NATS_OK ? set_secrets(options, url, creds) : s;
 }
 
@@ -281,32 +284,6 @@ subscribe_all(struct fz_bus *bus, enum fz_bus_role role)
 	return s;
 }
 
-/*
- * A text that helps the user. Details of libnats are left out, because they may
- * have secrets.
- */
-static const char *
-reason_of(natsStatus s)
-{
-	switch (s) {
-	case NATS_NO_SERVER:
-	case NATS_TIMEOUT:
-		return "no NATS server answers";
-	case NATS_CONNECTION_AUTH_FAILED:
-	case NATS_NOT_PERMITTED:
-		return "the NATS server refuses the user or password";
-	case NATS_SECURE_CONNECTION_WANTED:
-		return "the NATS server does not offer TLS";
-	case NATS_SECURE_CONNECTION_REQUIRED:
-		return "the NATS server requires TLS: use tls://";
-	case NATS_SSL_ERROR:
-		return "the certificate of the NATS server is not valid for "
-		       "this name, or not trusted (SSL_CERT_FILE names others)";
-	default:
-		return natsStatus_GetText(s);
-	}
-}
-
 static int
 connect_failed(natsStatus s, const struct fz_nats_url *url, const char *creds,
     struct fz_err *err)
@@ -314,8 +291,7 @@ connect_failed(natsStatus s, const struct fz_nats_url *url, const char *creds,
 	if (*creds != '\0' && access(creds, R_OK) != 0)
 		return fz_err_sys(
 		    err, errno, "cannot read the credentials in %.128s", creds);
-	return fz_err_set(
-	    err, FZ_ERR_ERROR, "%.160s: %s", url->shown, reason_of(s));
+	return fz_refusal(err, url, s, nats_GetLastError(NULL));
 }
 
 static int
@@ -323,8 +299,13 @@ open_connection(struct fz_bus *bus, const struct fz_nats_url *url,
     const char *creds, enum fz_bus_role role, struct fz_err *err)
 {
 	natsOptions *options = NULL;
-	natsStatus s = natsOptions_Create(&options);
+	natsStatus s;
 
+	fz_server_name_limit_wait();
+	/* This reason is asked for only once, not at each reconnection. */
+	if (err != NULL && fz_server_name_check(url->host, err) != 0)
+		return -1;
+	s = natsOptions_Create(&options);
 	if (s == NATS_OK)
 		s = set_options(options, bus, url, creds);
 	if (s == NATS_OK)

@@ -49,8 +49,42 @@ tests["TLS needs a certificate that is trusted and has the name of the URL"] = f
     ]]):format(dir), { config = ([[authorization { user: u, password: "p@ss" }
       tls { cert_file: "%s/server.pem", key_file: "%s/server.key" }]]):format(dir, dir) })
     -- For a server on this machine, a URL without tls:// is valid if the server accepts it.
-    lines(out, "42", "is not valid for this name, or not trusted", "not trusted", "42",
-      "refuses the user or password", "not valid for this name")
+    lines(out, "42", "is not for this address: use its name in the URL",
+      "is not signed by an authority that this machine trusts", "42",
+      "refuses the user or password", "is not for this address")
+  end)
+end
+
+tests["TLS to an address needs a certificate for this address"] = function()
+  local listen = t.shell "cat /proc/net/if_inet6" ~= "" and "[::]" or nil
+  with_dir(function(dir)
+    nkeys.certificates(t, dir, "server", "IP:127.0.0.1,IP:::1")
+    local out = nats.run(t, TRY .. ([[
+      export SSL_CERT_FILE=%s/ca.pem
+      here=tls://u:p%%40ss@127.0.0.1:$port/team; node one 1 $here
+      try --engine $here
+      try --engine tls://u:p%%40ss@localhost:$port/team
+      test -s /proc/net/if_inet6 || { echo 42; exit; }
+      try --engine tls://u:p%%40ss@[::1]:$port/team
+    ]]):format(dir), { listen = listen, config = ([[authorization { user: u, password: "p@ss" }
+      tls { cert_file: "%s/server.pem", key_file: "%s/server.key" }]]):format(dir, dir) })
+    lines(out, "42", "is not for the name in the URL", "42")
+  end)
+end
+
+tests["a certificate that has expired, and a name that is not known"] = function()
+  with_dir(function(dir)
+    nkeys.certificates(t, dir, "localhost", nil, -1)
+    local out = nats.run(t, TRY .. ([[
+      export SSL_CERT_FILE=%s/ca.pem
+      try --engine tls://u:p%%40ss@localhost:$port/team
+      try --engine tls://u:p%%40ss@nowhere.invalid/team
+      "$FZLUA" --worker --engine tls://u:p%%40ss@nowhere.invalid/team
+    ]]):format(dir), { config = ([[authorization { user: u, password: "p@ss" }
+      tls { cert_file: "%s/server.pem", key_file: "%s/server.key" }]]):format(dir, dir) })
+    -- A machine without a network has no DNS server either.
+    lines(out, "certificate of the NATS server has expired", "the name nowhere.invalid",
+      "the name nowhere.invalid")
   end)
 end
 

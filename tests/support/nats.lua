@@ -16,7 +16,7 @@ server() { : >$dir/log; %s -c $dir/conf -l $dir/log & server=$!
 stop_server() { kill $server; wait $server 2>/dev/null; }
 # server_on PORT: false if it cannot listen there
 server_on() { port=$1 url=nats://u:p%%40ss@127.0.0.1:$1/team
-  echo "listen: 127.0.0.1:$port
+  echo "listen: \"%s:$port\"
 max_payload: %d
 %s" >$dir/conf; server; }
 # node NAME SLOTS [URL] [OPTION...]: sets $node
@@ -43,11 +43,11 @@ function nats.missing(t)
   return not file and "no fzlua-nats" or nil
 end
 
----@param options? {max_payload: integer, config: string} of the server
+---@param options? {listen: string, max_payload: integer, config: string} of the server
 ---@return string commands which start a server, and functions for others
 function nats.start(options)
   options = options or {}
-  return START:format(nats.server, options.max_payload or 1 << 20, options.config or PASSWORD)
+  return START:format(nats.server, options.listen or "127.0.0.1", options.max_payload or 1 << 20, options.config or PASSWORD)
 end
 
 ---@return string what the shell commands print after those of nats.start

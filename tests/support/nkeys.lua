@@ -70,15 +70,17 @@ function nkeys.token(t, dir, issuer, subject, claims)
 end
 
 ---Make ca.pem, and server.pem with server.key for the name `host`, in `dir`.
-function nkeys.certificates(t, dir, host)
+---@param names? string what it is valid for; the default is the host
+---@param days? integer how long it is valid
+function nkeys.certificates(t, dir, host, names, days)
   t.shell(([[cd %s
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
       -subj '/CN=test' -keyout ca.key -out ca.pem
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj '/CN=%s' \
       -keyout server.key -out server.csr
-    echo 'subjectAltName=DNS:%s' >ext
-    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-      -extfile ext -out server.pem]]):format(dir, host, host))
+    echo 'subjectAltName=%s' >ext
+    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days %d \
+      -extfile ext -out server.pem]]):format(dir, host, names or "DNS:" .. host, days or 2))
 end
 
 return nkeys
