@@ -24,6 +24,8 @@
 
 /* Time that the worker has to end itself once the input has ended. */
 #define NODE_LEAVE_NS FZ_CLOCK_SECOND
+/* Interval of empty output, see show_life() */
+#define NODE_LIFE_NS (5 * FZ_CLOCK_SECOND)
 
 enum {
 	NODE_READ = 64 << 10,
@@ -55,6 +57,8 @@ struct node {
 	bool leaves; /* the first SIGTERM has come */
 	/* the worker's end of a slot_line until it runs; or -1 */
 	int slot;
+	/* time of the next empty output; FZ_CLOCK_NEVER: none is needed */
+	int64_t life_ns;
 	bool ended;       /* the input has ended, or the output is closed */
 	int64_t leave_ns; /* time at which the worker is killed */
 	struct fz_node_jobs jobs;
@@ -471,11 +475,30 @@ check_jobs(struct node *n, int64_t now_ns)
 	write_out(n);
 }
 
+/*
+ * Send output without bytes. sshd waits for input for hours if the submitter is
+ * gone and the network did not report that; a connection that is written to
+ * breaks soon, and the worker ends with it. The gateways of NATS have beats.
+ */
+static void
+show_life(struct node *n, int64_t now_ns)
+{
+	size_t start;
+
+	n->life_ns = now_ns + NODE_LIFE_NS;
+	if (n->out.buf.len != 0)
+		return;
+	start = fz_wire_begin(&n->out.buf, FZ_WIRE_PRINTED, 0, 0);
+	fz_buf_put_u32(&n->out.buf, 0);
+	fz_wire_end(&n->out.buf, start);
+	write_out(n);
+}
+
 /* The time at which the next turn begins at the latest. */
 static int64_t
 turn_until(const struct node *n)
 {
-	int64_t until_ns = n->ended ? n->leave_ns : FZ_CLOCK_NEVER;
+	int64_t until_ns = n->ended ? n->leave_ns : n->life_ns;
 
 	if (n->out.buf.len == 0 && n->jobs.check_ns < until_ns)
 		until_ns = n->jobs.check_ns;
@@ -502,6 +525,8 @@ serve_calls(struct node *n)
 
 		if (n->ended && now_ns >= n->leave_ns)
 			return;
+		if (!n->ended && now_ns >= n->life_ns)
+			show_life(n, now_ns);
 		set_events(n, pfd);
 		if (poll(pfd, NPOLL, fz_clock_poll_ms(now_ns, turn_until(n))) >
 		    0)
@@ -582,7 +607,9 @@ fz_node_main(const struct fz_node_opts *opts)
 		.worker_link = -1,
 		.printed = { -1, -1 },
 		.worker_files = { -1, -1 },
-		.slot = opts->slot };
+		.slot = opts->slot,
+		.life_ns = opts->slot == -1 ? fz_clock_ns() + NODE_LIFE_NS
+					    : FZ_CLOCK_NEVER };
 	struct fz_err err = { 0 };
 
 	if (check_version(opts->wanted, opts->own) != 0)

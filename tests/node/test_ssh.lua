@@ -413,6 +413,17 @@ tests["after kill -9 of the submitter nothing is left on the nodes"] = function(
   check_end("KILL", "137\n")
 end
 
+tests["a worker sends something now and then, so that sshd notices a lost connection"] = function()
+  local version = t.shell '"$FZLUA" --version':gsub("^fzlua (%S+) +Lua (%S+)%s*$", "%1/Lua%2")
+  t.equal(t.shell(([[
+    dir=$(mktemp -d); mkfifo $dir/in; trap 'rm -r $dir' EXIT
+    "$FZLUA" --worker %s <$dir/in >$dir/out & exec 3>$dir/in
+    until_true test -s $dir/out; joined=$(wc -c <$dir/out); grep -ac version $dir/out
+    until_true eval 'test $(wc -c <$dir/out) -gt $joined' && echo more
+    exec 3>&-; wait
+  ]]):format(version)), "0\nmore\n")
+end
+
 -- Shell functions: an sshd on loopback with keys of its own. The hosts one and two share a
 -- connection, other hosts have one for each worker.
 local SSHD <const> = [[
