@@ -23,8 +23,8 @@ end() {
 	status=$?
 	trap '' INT TERM
 	for pid in $nodes $server; do kill "$pid" 2>/dev/null || true; done
+	rm -r "$dir" # now, because Slurm kills what waits too long
 	wait
-	rm -r "$dir"
 	exit $status
 }
 trap end EXIT
@@ -48,10 +48,12 @@ port=$(sed -n 's/.*Listening for client connections on .*:\([0-9]*\)$/\1/p' "$di
 FZLUA_ENGINE="nats://team:$password@$(hostname):$port/job-${SLURM_JOB_ID:-0}?insecure"
 export FZLUA_ENGINE
 
-srun --overlap fzlua --worker 2>"$dir/nodes.log" &
+# The end of a node must not end the others.
+: >"$dir/nodes.log"
+srun --overlap --no-kill --kill-on-bad-exit=0 --wait=0 fzlua --worker 2>>"$dir/nodes.log" &
 nodes=$!
 n=0 wanted=${SLURM_NTASKS:-3}
-until [ "$(grep -c joined "$dir/nodes.log" 2>/dev/null)" -ge "$wanted" ]; do
+until [ "$(grep -c joined "$dir/nodes.log")" -ge "$wanted" ]; do
 	if [ $((n += 1)) -gt 600 ]; then
 		cat "$dir/nodes.log" >&2
 		exit 1

@@ -215,7 +215,7 @@ end or nil
 
 -- A program in place of srun. It runs the command three times on this machine.
 local SRUN <const> = [[
-shift; pids=
+while test "${1#--}" != "$1"; do shift; done; pids=
 for i in 1 2 3; do "$@" & pids="$pids $!"; done
 trap 'kill $pids' TERM; wait; wait
 ]]
@@ -231,14 +231,15 @@ tests.cluster_is_a_job_of_slurm = has_nodes and function()
   ]]):format(gateway, t.file(SRUN)), "same\n")
 end or nil
 
--- The script of the page, with an srun that runs the command behind the options.
+-- The script of the page, with an srun that runs the command behind the options. The real one keeps
+-- bytes without a newline unless it has --unbuffered.
 tests.cluster_uses_srun_in_place_of_ssh = has_engines and function()
   local page = contents "examples/cluster/README.md"
   local script = page:match "%$ cat srun%-as%-ssh\n(.-)%s+%$ FZLUA_SSH"
   check_cluster(([[
     dir=$(mktemp -d /tmp/fzlua-slurm-XXXXXX)
-    printf '#!/bin/sh\nwhile test "${1#--}" != "$1"; do shift; done\nexec setsid -w "$@"\n' \
-        >$dir/srun
+    printf '#!/bin/sh\ntest "$1" = --unbuffered || exit 1
+      while test "${1#--}" != "$1"; do shift; done\nexec setsid -w "$@"\n' >$dir/srun
     chmod +x $dir/srun; PATH=$dir:$PATH
     FZLUA_WORKER_COMMAND=$FZLUA FZLUA_SSH="sh %s" "$FZLUA" --engine ssh://node17:2,node18:1 \
         examples/cluster/mandelbrot.lua | cmp - examples/cluster/mandelbrot.expected && echo same
