@@ -189,10 +189,10 @@ options.list = {
 
   { long = "--worker", group = "node", set = "worker", module = "fzlua.join",
     help = "run functions here for scripts elsewhere: a node",
-    more = "Join the NATS server of `--engine` as a node, which runs functions of scripts on other \z
-      machines, until Ctrl-C or SIGTERM. The running calls end first; a second signal ends them. \z
-      `-j N` is the number of slots: at most N calls run at once, by default one for each \z
-      processor that this process may use. With `ssh://` the script starts its nodes itself." },
+    more = "Join the NATS server of `--engine` as a node, which runs functions of scripts on \z
+      other machines, until Ctrl-C or SIGTERM. The running calls end first; a second signal \z
+      ends them. `-j N` is the number of slots: at most N calls run at once, by default one for \z
+      each processor that this process may use. With `ssh://` the script starts its nodes." },
   { long = "--name", argument = "NAME", group = "node", needs = "fzlua.join",
     help = "the name of the node: letters, digits, . _ -",
     more = "The name of the node in `--nodes` and in errors. The default is the name of the \z

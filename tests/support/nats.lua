@@ -47,7 +47,8 @@ end
 ---@return string commands which start a server, and functions for others
 function nats.start(options)
   options = options or {}
-  return START:format(nats.server, options.listen or "127.0.0.1", options.max_payload or 1 << 20, options.config or PASSWORD)
+  return START:format(nats.server, options.listen or "127.0.0.1",
+    options.max_payload or 1 << 20, options.config or PASSWORD)
 end
 
 ---@return string what the shell commands print after those of nats.start
