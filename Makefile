@@ -338,7 +338,7 @@ soak-nodes: $(BIN)
 
 # Each call fails once: see tests/support/faulty.c.
 soak-faults: $(BIN) $(NATS) $(FAULTY)
-	FZLUA=$(abspath $(BIN)) FZLUA_LONG=1 $(BIN) tests/run.lua tests/engine/test_node_faults.lua
+	FZLUA=$(abspath $(BIN)) FZLUA_LONG=1 $(BIN) tests/run.lua tests/node/test_node_faults.lua
 
 valgrind:
 	+$(MAKE) --no-print-directory BUILD=build/valgrind CFLAGS='-O1 -g -DFZ_VALGRIND' \
