@@ -224,6 +224,10 @@ local function wait_in_loop(object, timeout)
   end
 end
 
+---What an object has in its field `_pumping` while the caller runs callbacks that belong to it.
+---@return table|true
+function wait.pumper() return current() or true end
+
 ---Wait until object:done(), `timeout` seconds at most. If the object has pump(), it is pumped even
 ---if it is not watched. While its callbacks run it has `_pumping` set and is not done. A task is
 ---woken by a change of the object of the engine with object:id(), by waiters.wake_all(object) if it
@@ -236,7 +240,7 @@ function wait.until_done(object, timeout)
   if not timeout and object.wait_alone and wait.alone() and object:wait_alone() then
     return true
   end
-  if object._pumping and not timeout then
+  if object._pumping and not timeout and object._pumping == wait.pumper() then
     Error.raise("error",
       "a result waits for itself: it is awaited in its own progress callback or __fzunpack")
   end

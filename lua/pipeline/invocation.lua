@@ -231,23 +231,6 @@ local function report_elements(self, kind, id, pid, seconds, index, n)
   end
 end
 
--- Pass all events to the progress function, which may cancel the run. Once the list of a map is
--- known, its elements count instead of the map.
-local function report_events(self)
-  local run = self.run
-  while self.run == run do
-    local kind, id, pid, seconds, index, n = run:event()
-    if not kind then return end
-    if not index then
-      report(self, kind, id, pid, seconds)
-    elseif kind ~= "list" then
-      report_elements(self, kind, id, pid, seconds, index, n)
-    elseif n > 0 then
-      self._left[id], self._total = n, self._total + n - 1
-    end
-  end
-end
-
 -- Report the nodes and elements that never ran when the run ends, so that the last call has done ==
 -- total.
 local function report_rest(self)
@@ -284,14 +267,46 @@ local function decide_retries(self)
   end
 end
 
+-- Record what was made, and answer for nodes that may be known.
+local function use_cache(self)
+  if self._cache and self.run then self._cache:record() end
+  if self._cache and self.run then self._cache:answer() end
+end
+
+-- Handle what the run has asked for.
+local function handle(self)
+  if self._asks then
+    if self._cache then self._cache:record() end
+    decide_retries(self)
+  end
+  use_cache(self)
+end
+
+-- Pass all events to the progress function, which may cancel the run, or wait: what happens
+-- meanwhile is handled before the next event. Once the list of a map is known its elements count
+-- instead of the map.
+local function report_events(self)
+  local run = self.run
+  while true do
+    handle(self)
+    if self.run ~= run then return end
+    local kind, id, pid, seconds, index, n = run:event()
+    if not kind then return end
+    if not index then
+      report(self, kind, id, pid, seconds)
+    elseif kind ~= "list" then
+      report_elements(self, kind, id, pid, seconds, index, n)
+    elseif n > 0 then
+      self._left[id], self._total = n, self._total + n - 1
+    end
+  end
+end
+
 -- Call the callbacks. They may wait and pump other objects, so the state of the run must be read
 -- afterwards.
 local function call_back(self)
-  if self._cache then self._cache:record() end
-  if self._asks then decide_retries(self) end
-  if self._cache and self.run then self._cache:answer() end
-  if self._progress and self.run then report_events(self) end
-  if not self._progress or not self.run then return end
+  if not self._progress then return handle(self) end
+  report_events(self)
   if self.run and self.run:done() then report_rest(self) end
 end
 
@@ -303,7 +318,7 @@ end
 function Invocation:pump()
   if self._pumping or not self.run then return end
   if self._progress or self._asks or self._cache then
-    set_pumping(self, true)
+    set_pumping(self, wait.pumper())
     local ok, e = pcall(call_back, self)
     set_pumping(self, false)
     if not ok then

@@ -38,9 +38,14 @@ function Events:_report(place, kind, id, pid, seconds, element)
   })
 end
 
----Pass on all events. The progress function may close the stream.
-function Events:report_all()
+---Pass on all events. The function may close the stream, or wait: what happens meanwhile is handled
+---before the next event.
+---@param handle fun(owner: table)
+---@param owner table
+function Events:report_all(handle, owner)
   while not self.closed do
+    handle(owner)
+    if self.closed then return end
     local place, kind, id, pid, seconds, element, n = self._runs:event()
     if not place then return end
     if not element then
@@ -131,8 +136,12 @@ function Stream:complete(place, out)
   return out
 end
 
+function Stream:record()
+  if self._cache then self._cache:record() end
+end
+
 function Stream:leave()
-  if self._cache then pcall(self._cache.record, self._cache) end
+  pcall(self.record, self)
 end
 
 function Stream:release()

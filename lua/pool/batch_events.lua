@@ -30,9 +30,14 @@ function BatchEvents:report(kind, index, pid, seconds)
   })
 end
 
----Report all events until now. The progress function may close the batch.
-function BatchEvents:report_all()
+---Report all events until now. The function may close the batch, or wait: what happens meanwhile is
+---handled before the next event.
+---@param handle fun(owner: table)|nil
+---@param owner? table
+function BatchEvents:report_all(handle, owner)
   while not self.closed do
+    if handle then handle(owner) end
+    if self.closed then return end
     local kind, first, n, pid, seconds = self._batch:event()
     if not kind then return end
     for index = first, first + n - 1 do

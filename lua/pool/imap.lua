@@ -25,6 +25,10 @@ function Imap:gather()
   if made.n > 0 then recorded:flush() end
 end
 
+function Imap:record()
+  if self._recorded then self:gather() end
+end
+
 function Imap:leave()
   if not self._recorded then return end
   pcall(self.gather, self)

@@ -169,17 +169,24 @@ local function take(self)
   cache:flush()
 end
 
+-- Store the results that have arrived, and decide about failed items.
+local function handle(self)
+  take(self)
+  local retry_if = self._options.retry_if
+  if not retry_if then return end
+  Mapping.decide_retries(self, self.batch, retry_if)
+  if not self._closed then take(self) end -- the function may have waited
+end
+
 ---Handle results that have arrived; called by wait.lua.
 function Mapping:pump()
   if self._pumping or self._closed then return end
-  take(self)
-  local events, retry_if = self._events, self._options.retry_if
-  if not (events or retry_if) then return end
-  self._pumping = true
+  local events = self._events
+  if not (events or self._options.retry_if) then return take(self) end
+  self._pumping = wait.pumper()
   local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
-  if retry_if then Mapping.decide_retries(self, self.batch, retry_if) end
-  if not events then return end
-  events:report_all()
+  if not events then return handle(self) end
+  events:report_all(handle, self)
   if not self._closed and self.batch:done() then events:report_rest() end
 end
 

@@ -142,7 +142,7 @@ end
 ---Decide whether a failed call is tried again.
 function Call:pump()
   if not self._retry_if or self._pumping or self._closed then return end
-  self._pumping = true
+  self._pumping = wait.pumper()
   local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
   Mapping.decide_retries(self, self.batch, self._retry_if)
 end
@@ -266,7 +266,7 @@ end
 local function settle(self, id)
   local result = forget(self, id)
   if not result then return end
-  result._pumping = true -- so that an __fzunpack that waits for this result gets an error
+  result._pumping = wait.pumper() -- so that a wait for it raises an error now
   local values = table.pack(unprotect(pcall(result._owner.outcome, result._owner)))
   result._pumping = nil
   if result._cache then
@@ -297,7 +297,8 @@ function Pool:pump(id)
   local result = self._results[id]
   if not result then return end
   if result._progressing then report_progress(self, result) end
-  if self._results[id] and result._owner.batch:done() then settle(self, id) end
+  -- A callback of the result that waits may have called this.
+  if self._results[id] and result._owner:done() then settle(self, id) end
 end
 
 -- Call f(table.unpack(args)) in a worker.

@@ -106,21 +106,33 @@ local function start_reading(self)
     reader, task and task._number or 0, fill, self._items, self._next, self._weak)
 end
 
--- Record and look up results, decide about failed items, and pass on events.
-local function call_back(self)
-  self._pumping = true
-  local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
-  if self._cache then self._cache:record() end
-  if self._asks then self:decide_retries() end
+-- Decide about failed items, record results, and answer for functions whose results may be known.
+local function handle(self)
+  if self._asks then
+    self:record()
+    self:decide_retries()
+  end
+  if not self._closed then self:record() end
   if self._cache and not self._closed then self._cache:answer() end
-  if self._events then self._events:report_all() end
+end
+
+-- Call the callbacks, and pass on the events of all items that have changed.
+local function call_back(self)
+  self._pumping = wait.pumper()
+  local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
+  if not self._events then return handle(self) end
+  self._events:report_all(handle, self)
 end
 
 ---Handle results that have arrived; called by wait.lua.
 function Window:pump()
   if self._closed or self._pumping then return end
-  if self._events or self._asks or self._cache then call_back(self) end
-  if not self._closed then self:gather() end
+  local calls_back = self._events or self._asks or self._cache
+  if calls_back then call_back(self) end
+  if self._closed then return end
+  self:gather()
+  -- Other tasks that were woken while a callback waited have found no result.
+  if calls_back then wait.wake(self) end
 end
 
 ---@return integer id of the object that changes before a result is ready; for wait.lua
@@ -206,6 +218,9 @@ end
 
 ---Store the results that have come.
 function Window.gather() end
+
+---Record results that have arrived, before their ends are reported.
+function Window.record() end
 
 ---Record the results that have arrived, before the items are closed.
 function Window.leave() end

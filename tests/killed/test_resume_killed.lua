@@ -81,6 +81,19 @@ local out = fz.map(function(x)
 end, list, { resume = STORE, jobs = JOBS, progress = progress })
 print(fz.digest(out))]]
 
+local IMAP <const> = [[
+local pool <close> = fz.pool(JOBS)
+local i = 0
+local function source()
+  i = i + 1
+  if i <= 90 then return i end
+end
+for n, v in pool:imap(function(x)
+  ran("nil#" .. x)
+  fz.sleep(0.002)
+  return { x / 3, ("x"):rep(x * 1000) }
+end, source, { resume = STORE, progress = progress }) do print(n, fz.digest(v)) end]]
+
 -- Files of one run, and its script.
 local function new_run(text, jobs)
   local run = { log = t.file "", ends = t.file "", store = os.tmpname() }
@@ -143,5 +156,6 @@ tests["a dag with a map, one function at a time"] = soak(DAG, "1")
 tests["a dag with a map, eight functions at a time"] = soak(DAG, "8")
 tests["a stream"] = soak(STREAM, "4")
 tests["a map of the script"] = soak(MAP, "4")
+tests["an imap"] = soak(IMAP, "4")
 
 return tests
