@@ -12,9 +12,17 @@ local report = require "fzlua.report"
 
 local dry_run = {}
 
--- The difference between a call and the last recorded one, as a text.
-local function difference(call, last)
-  if call.func ~= last.func then return "the function, or what it uses, has changed" end
+-- Where a function is defined, as "pipeline.lua:31".
+local function place(f)
+  local info = debug.getinfo(f, "S")
+  return info.linedefined > 0 and ("%s:%d"):format(info.short_src, info.linedefined) or info.short_src
+end
+
+-- The difference between a call of a function and the last recorded one, as a text.
+local function difference(call, last, f)
+  if call.func ~= last.func then
+    return ("the function at %s, or what it uses, has changed"):format(place(f))
+  end
   if call.version ~= last.version then return "its version has changed" end
   if call.seed ~= last.seed then return "the seed has changed" end
   local changed = {}
@@ -26,11 +34,11 @@ local function difference(call, last)
 end
 
 -- The reason why a call that is not recorded runs.
-local function reason(store, name, call)
+local function reason(store, name, call, f)
   local failure = store:failure(name)
   if failure then return "it failed: " .. failure:match "^[^\n]*" end
   local last = store:last(name)
-  return last and difference(call, last) or "new"
+  return last and difference(call, last, f) or "new"
 end
 
 -- A text with the number of recorded elements of a map whose list is an input of the script.
@@ -66,7 +74,7 @@ local function decide(keys, store, plan, node, values)
   local recorded = store:find(call.key, call)
   if not recorded then
     local text = elements_text(keys, store, plan, node, call, values)
-    return "run", reason(store, call.name, call) .. text
+    return "run", reason(store, call.name, call, node.registration.f) .. text
   end
   for k, digest in ipairs(recorded.digests) do
     keys.digests[node.first + k - 1] = digest

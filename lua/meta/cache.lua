@@ -8,10 +8,10 @@
 --
 -- A recorded result is used if the digests (see `fz.digest`) of these are the same: the function
 -- with its upvalues, the globals and functions that it reads, the files of the modules that it
--- requires and the `init` of its stage; its inputs; its option `version`; and the seed, if one is
--- given. Comments, names of variables and the order of functions do not count. Other things that a
--- function reads, such as files, the environment or the clock, are not noticed: pass files as
--- `fz.file`, or change `version`.
+-- requires, the methods of its classes and the `init` of its stage; its inputs; its option
+-- `version`; and the seed, if one is given. Comments, names of variables and the order of functions
+-- do not count. Other things that a function reads, such as files, the environment or the clock,
+-- are not noticed: pass files as `fz.file`, or change `version`.
 --
 -- Only successes are recorded, each before its end is reported. Results that contain functions or
 -- shared objects are not recorded, nor results of functions with shared objects as upvalues: the

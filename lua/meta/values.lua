@@ -67,8 +67,9 @@ function fz.unpack(bytes, options) end
 ---
 ---The digest of a function depends on its bytecode without line numbers and names of variables, its
 ---upvalues, the values of the globals that it reads, and the files of the modules that it requires.
----Of registered classes, modules and library functions only the name counts. Coroutines, shared
----objects and userdata without `__fzpack` raise an error of kind `"unsendable"`.
+---Of a registered class the name and the methods count, of modules and library functions only the
+---name. Coroutines, shared objects and userdata without `__fzpack` raise an error of kind
+---`"unsendable"`.
 ---
 ---```lua
 ---print(fz.digest {1, x = "two"}) --> e59547039faa2323c18155e677f1cf77

@@ -151,7 +151,9 @@ put_by_name(struct fz_digest *d, int idx)
 			return true;
 		}
 		if (fz_registered_metatable(L, idx)) {
+			lua_pushvalue(L, -1);
 			put_named(d, 'c');
+			fz_digest_note_class(d);
 			return true;
 		}
 	}
@@ -255,6 +257,13 @@ put_class(struct fz_digest *d, int idx, const struct fz_path *at)
 	if (fz_registered_class(L, idx)) {
 		const char *name = lua_tostring(L, top + 2);
 
+		/* What holds a table apart writes the name of the class. */
+		if (d->apart != NULL) {
+			fz_digest_class_apart(d, top + 1);
+		} else {
+			lua_pushvalue(L, top + 2);
+			fz_digest_note_class(d);
+		}
 		if (push_maker(L, top + 1)) {
 			put_made(d, idx, name, at);
 			table = false;
@@ -273,9 +282,9 @@ put_class(struct fz_digest *d, int idx, const struct fz_path *at)
 	return table;
 }
 
-/* Write the contents of an object that has a number. */
-static void
-put_contents(struct fz_digest *d, int idx, const struct fz_path *at)
+/* Write the contents of an object that has a number, or a name. */
+void
+fz_digest_contents(struct fz_digest *d, int idx, const struct fz_path *at)
 {
 	d->level++;
 	if (lua_isfunction(d->L, idx))
@@ -294,7 +303,7 @@ put_object(struct fz_digest *d, int idx, const struct fz_path *at)
 	    fz_digest_known(d, lua_topointer(L, idx), at))
 		return;
 	if (d->level < FZ_DIGEST_DEPTH) {
-		put_contents(d, idx, at);
+		fz_digest_contents(d, idx, at);
 		return;
 	}
 	fz_digest_tag(d, FZ_DIGEST_LATER);
@@ -313,7 +322,7 @@ fz_digest_rest(struct fz_digest *d, lua_Integer mark)
 	for (lua_Integer i = mark + 1; i <= d->nlater; i++) {
 		luaL_checkstack(L, 20, NULL);
 		lua_rawgeti(L, d->later, i);
-		put_contents(d, lua_gettop(L), &deep);
+		fz_digest_contents(d, lua_gettop(L), &deep);
 		lua_pop(L, 1);
 		lua_pushnil(L);
 		lua_rawseti(L, d->later, i);

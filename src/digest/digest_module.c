@@ -14,6 +14,10 @@
 #include "value/lerror.h"
 #include "value/luserdata.h"
 #include "value/refmap.h"
+#include "value/registered.h"
+
+/* What precedes the names of classes in a list of modules. */
+#define CLASS '\1'
 
 /*
  * Whether the module whose name is at `idx` belongs to Lua or to this library.
@@ -33,14 +37,15 @@ is_standard(lua_State *L, int idx)
 	return strncmp(name, "fzlua.", 6) == 0;
 }
 
-void
-fz_digest_note_module(struct fz_digest *d)
+/* Note the module, or the class, whose name is on top. [-1] */
+static void
+note(struct fz_digest *d)
 {
 	lua_State *L = d->L;
 	int name = lua_gettop(L);
 
 	lua_pushvalue(L, name);
-	if (!is_standard(L, name) && lua_rawget(L, d->modules) == LUA_TNIL) {
+	if (lua_rawget(L, d->modules) == LUA_TNIL) {
 		lua_pushvalue(L, name);
 		lua_rawseti(
 		    L, d->modules, (lua_Integer)lua_rawlen(L, d->modules) + 1);
@@ -49,6 +54,30 @@ fz_digest_note_module(struct fz_digest *d)
 		lua_rawset(L, d->modules);
 	}
 	lua_settop(L, name - 1);
+}
+
+void
+fz_digest_note_module(struct fz_digest *d)
+{
+	if (is_standard(d->L, -1))
+		lua_pop(d->L, 1);
+	else
+		note(d);
+}
+
+void
+fz_digest_note_class(struct fz_digest *d)
+{
+	const char *name = lua_tostring(d->L, -1);
+
+	if (strncmp(name, FZ_REGISTERED_OURS, strlen(FZ_REGISTERED_OURS)) ==
+	    0) {
+		lua_pop(d->L, 1);
+		return;
+	}
+	lua_pushfstring(d->L, "%c%s", CLASS, name);
+	lua_remove(d->L, -2);
+	note(d);
 }
 
 static int
@@ -217,27 +246,75 @@ put_module(struct fz_digest *d, void *ctx)
 	fz_digest_rest(d, 0);
 }
 
+/* Write the contents of the class. */
+static void
+put_class(struct fz_digest *d, void *ctx)
+{
+	const struct fz_path root = { NULL, FZ_PATH_ROOT, 0, 0, NULL };
+	lua_State *L = d->L;
+
+	lua_pushstring(L, ctx);
+	if (!fz_registered_metatable(L, -1))
+		return; /* it has lost the name meanwhile */
+	fz_digest_keep(d, lua_gettop(L));
+	fz_digest_contents(d, lua_gettop(L), &root);
+	fz_digest_rest(d, 0);
+}
+
+/*
+ * f(name): make the list of what the module, or the class, uses; its own hash
+ * is at 0.
+ */
+static int
+read_module(lua_State *L)
+{
+	unsigned char out[FZ_HASH_BYTES];
+	struct fz_hash hash;
+	size_t len = lua_rawlen(L, 1);
+	char *copy;
+
+	lua_newtable(L);
+	copy = lua_newuserdatauv(L, len + 1, 0);
+	memcpy(copy, lua_tostring(L, 1), len + 1);
+	fz_hash_init(&hash);
+	if (copy[0] == CLASS)
+		fz_digest_with(L, &hash, 2, put_class, copy + 1);
+	else
+		fz_digest_with(L, &hash, 2, put_module, copy);
+	fz_hash_end(&hash, out);
+	lua_pushlstring(L, (const char *)out, sizeof(out));
+	lua_rawseti(L, 2, 0);
+	lua_settop(L, 2);
+	return 1;
+}
+
+/* A list for a class with a value that has no digest: its name is all. */
+static void
+push_name_only(lua_State *L)
+{
+	lua_newtable(L);
+	lua_pushliteral(L, "");
+	lua_rawseti(L, -2, 0);
+}
+
 /* Push what the session keeps of the module whose name is at `name`. [+1] */
 static void
 push_module(lua_State *L, int session, int name)
 {
-	unsigned char out[FZ_HASH_BYTES];
-	struct fz_hash hash;
-	char *copy;
-
 	lua_pushvalue(L, name);
 	if (lua_rawget(L, session) != LUA_TNIL)
 		return;
 	lua_pop(L, 1);
-	lua_newtable(L);
-	copy = lua_newuserdatauv(L, lua_rawlen(L, name) + 1, 0);
-	memcpy(copy, lua_tostring(L, name), lua_rawlen(L, name) + 1);
-	fz_hash_init(&hash);
-	fz_digest_with(L, &hash, lua_gettop(L) - 1, put_module, copy);
-	fz_hash_end(&hash, out);
-	lua_pop(L, 1);
-	lua_pushlstring(L, (const char *)out, sizeof(out));
-	lua_rawseti(L, -2, 0);
+	lua_pushcfunction(L, read_module);
+	lua_pushvalue(L, name);
+	if (lua_tostring(L, name)[0] != CLASS) {
+		lua_call(L, 1, 1);
+	} else if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+		if (!fz_lerror_has_kind(L, -1, FZ_ERR_UNSENDABLE))
+			lua_error(L);
+		lua_pop(L, 1);
+		push_name_only(L);
+	}
 	lua_pushvalue(L, name);
 	lua_pushvalue(L, -2);
 	lua_rawset(L, session);

@@ -78,7 +78,8 @@ struct fz_digest {
 	 */
 	int later, kept;
 	lua_Integer nlater, nkept;
-	int modules; /* stack index of the list and set of modules to add */
+	/* stack index of the list and set of modules and classes to add */
+	int modules;
 	int ranges;  /* stack index of the list of ranges of equal entries */
 	lua_Integer nranges;
 	int session;                   /* stack index of the session; 0: none */
@@ -98,6 +99,9 @@ void fz_digest_tag(struct fz_digest *d, enum fz_digest_tag tag);
 void fz_digest_string(
     struct fz_digest *d, enum fz_digest_tag tag, const char *s, size_t len);
 void fz_digest_value(struct fz_digest *d, int idx, const struct fz_path *at);
+
+/* Write the contents of a function or table, which has a number or a name. */
+void fz_digest_contents(struct fz_digest *d, int idx, const struct fz_path *at);
 
 /*
  * If the object or variable at `p` was met before, write a reference and return
@@ -168,10 +172,16 @@ void fz_digest_function(struct fz_digest *d, int f, const struct fz_path *at);
  */
 void fz_digest_note_module(struct fz_digest *d);
 
+/*
+ * The same for a registered class, which counts by its name, and by its methods
+ * if they have a digest. [-1, +0, m]
+ */
+void fz_digest_note_class(struct fz_digest *d);
+
 /* Whether the object at `p` is a module that has been loaded. [-0, +0, m] */
 bool fz_digest_is_module(struct fz_digest *d, const void *p);
 
-/* Write all noted modules, and the modules that these use. */
+/* Write all noted modules and classes, and those that these use. */
 void fz_digest_modules(struct fz_digest *d, int session);
 
 /*

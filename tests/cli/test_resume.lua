@@ -39,7 +39,7 @@ tests["-n says what would run, and why, and runs nothing"] = function()
   t.equal(dry("--only A", with), "recorded one.A\n0 to run, 0 perhaps, 1 recorded\n")
   t.match(dry("--seed 3", with), "run one.A the seed has changed")
   local changed = t.file((SCRIPT:gsub("a %+ 1", "a + 2")))
-  t.match(dry("", changed .. " A=1 B=2"), "run one.A the function, or what it uses, has changed",
+  t.match(dry("", changed .. " A=1 B=2"), "run one.A the function at ",
     "recorded one.B")
   local version = t.file((SCRIPT:gsub("return a %+ 1 end", "%0, { version = '2' }")))
   t.match(dry("", version .. " A=1 B=2"), "run one.A its version has changed")
