@@ -32,6 +32,8 @@ local TOGETHER <const> = 64 -- number of calls that are read by one statement
 local LATE <const> = 8 -- number of runs after which a use is noted again, unless the file is large
 local PAGES <const> = 32 << 20 -- bytes of the file that are kept in memory
 local ROW <const> = 256 -- bytes that a call takes beside its values, approximately
+local ENOENT <const> = 2 -- the code of io.open where there is no such file
+local CORRUPT <const> = 11 -- SQLITE_CORRUPT, the code of an error
 local FUNCTIONS <const> = 2 -- bit in the second byte of an encoded value: it contains functions
 
 -- Why a value with functions is not recorded.
@@ -143,6 +145,12 @@ local function text_of(e)
   return Error.is(e) and e.message or tostring(e)
 end
 
+-- The text of an error of the database, and what the user can do about it.
+local function advice(e)
+  local damaged = Error.is(e) and e.code == CORRUPT
+  return text_of(e) .. (damaged and "; remove the file to begin a new one" or "")
+end
+
 -- Why a file cannot be written; nil if it can.
 local function refusal(path)
   local size = io.open(path)
@@ -153,12 +161,19 @@ local function refusal(path)
   if not size then os.remove(path) end
 end
 
+-- Whether there is a file, be it one that cannot be read.
+local function is_there(path)
+  local file <close>, _, code = io.open(path)
+  return file ~= nil or code ~= ENOENT
+end
+
 ---Open the file, or make it. If the file may not be written, its results are used, and none are
 ---recorded. Raises a string.
 ---@param path string
 ---@param exists? boolean whether it must be there
 ---@return fzlua.Store
 function Store.open(path, exists)
+  if exists and not is_there(path) then error("there is no cache " .. path, 0) end
   local read_only = core.is_read_only(path)
   local unmade = not (exists or read_only) and make_directory(path)
   local ok, db = pcall(open_database, path, exists, read_only)
@@ -166,7 +181,7 @@ function Store.open(path, exists)
     if Error.is(db, "interrupted") then error(db, 0) end
     local why = unmade or refusal(path)
     why = why and ": " .. why or ""
-    error(("the cache %s is not used: %s%s"):format(path, text_of(db), why), 0)
+    error(("the cache %s is not used: %s%s"):format(path, advice(db), why), 0)
   end
   return setmetatable({
     path = path, limit = size_limit(), read_only = read_only, _db = db, _began = false,
@@ -218,7 +233,7 @@ end
 local function fail(self, e)
   if Error.is(e, "interrupted") then error(e, 0) end
   refused[self.path] = true
-  log.warn("the cache %s is not used any more: %s", self.path, text_of(e))
+  log.warn("the cache %s is not used any more: %s", self.path, advice(e))
   local db = self._db
   self._db = nil
   pcall(db.run, db, "ROLLBACK")

@@ -165,6 +165,23 @@ return g]]
   end
 end
 
+tests["the message about a damaged file says what to do"] = function()
+  local script = [[
+local g = fz.dag()
+for i = 1, 200 do g:add("a" .. i, {}, function() return ("x"):rep(i * 10) end) end
+return g]]
+  local store = new_path()
+  run(script, store)
+  local half = read(store)
+  half = half:sub(1, #half // 2)
+  write(store, half)
+  local _, _, err = run(script, store)
+  t.match(err, "is malformed; remove the file to begin a new one")
+  _, err = t.shell(("$FZLUA --cache ls --resume=%s"):format(store))
+  t.match(err, "is malformed; remove the file to begin a new one")
+  t.equal(read(store), half)
+end
+
 tests["results used least recently are removed beyond FZLUA_CACHE_SIZE"] = function()
   local store = new_path()
   local script = t.file [[
