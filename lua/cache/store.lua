@@ -29,6 +29,7 @@ local LONGEST <const> = 0.05 -- maximum time in seconds that a transaction stays
 local COMPRESSED <const> = 64 * 1024 -- bytes from which on a value is compressed
 local LIMIT <const> = 1 << 30 -- limit in bytes if FZLUA_CACHE_SIZE is not set
 local TOGETHER <const> = 64 -- number of calls that are read by one statement
+local USES <const> = 1 << 20 -- maximum number of uses that are noted together
 local LATE <const> = 8 -- number of runs after which a use is noted again, unless the file is large
 local PAGES <const> = 32 << 20 -- bytes of the file that are kept in memory
 local ROW <const> = 256 -- bytes that a call takes beside its values, approximately
@@ -261,10 +262,12 @@ local function begin(self)
   self._began = core.now()
 end
 
--- Note which recorded calls were used.
+-- Note which recorded calls were used. In the order of the keys, so that each page of the file is
+-- changed once, and not with each key on it.
 local function write_uses(self)
   local used = self._used
   self._used = {}
+  table.sort(used)
   for _, key in ipairs(used) do
     begin(self)
     self._db:run("UPDATE calls SET tick = ? WHERE key = ?", self._tick, key)
@@ -272,7 +275,7 @@ local function write_uses(self)
 end
 
 local function flush(self)
-  if self._used[1] then write_uses(self) end
+  if #self._used >= USES then write_uses(self) end
   commit(self)
 end
 
@@ -486,7 +489,10 @@ local function write_call(self, call, values, digests)
   self._total = total(self)
   if self._broken[call.key] then remove(self, call.key) end
   self._broken[call.key] = nil
-  if self._total + size > self.limit then shrink(self, self.limit - self.limit // 10 - size) end
+  if self._total + size > self.limit then
+    write_uses(self)
+    shrink(self, self.limit - self.limit // 10 - size)
+  end
   -- The call is written last: if Ctrl-C comes before that, results without their call are not
   -- found, and are replaced later.
   for i, bytes in ipairs(packed) do
@@ -646,6 +652,7 @@ end
 
 function Store:close()
   if self._db then
+    if self._used[1] then try(self, write_uses) end
     try(self, flush)
     if self._db then self._db:close() end
   end

@@ -84,11 +84,20 @@ local ACTIONS <const> = {
   clear = function(store) return removed(store:clear()) end,
 }
 
+-- Refuse what would be ignored: an option behind the arguments, above all.
+local function check_count(what, arguments)
+  local surplus = arguments[what == "show" and 2 or 1]
+  if not surplus then return end
+  report.misuse("--cache %s does not take the argument %s%s", what, surplus,
+    surplus:sub(1, 1) == "-" and ": options come before it" or "")
+end
+
 ---Do what --cache says.
 ---@param options fzlua.CommandLine
 ---@param arguments string[]
 ---@return integer status
 function recorded.run(options, arguments)
+  check_count(options.cache, arguments)
   local path = type(defaults.resume) == "string" and defaults.resume or Store.default_path()
   local ok, store = pcall(Store.open, path, true)
   if not ok then report.fail(store) end
