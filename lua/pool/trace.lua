@@ -32,6 +32,13 @@ local PLANS_MAX <const> = 20
 ---@field title string|nil of the page
 ---@field version string|nil of the command
 
+-- The name of the script, for a page that it has asked for.
+local function script_name()
+  local words = rawget(_G, "arg")
+  local name = type(words) == "table" and words[0]
+  return type(name) == "string" and name or "fzlua"
+end
+
 ---@param options fzlua.TraceOptions
 ---@return fzlua.Trace
 function Trace.open(options)
@@ -46,7 +53,7 @@ function Trace.open(options)
   local records = core.trace(file, file and file:match "[^.]*$", keeps and true or false)
   return setmetatable({ _records = records, _pid = core.pid(), _report = options.report or false,
     _explains = options.explains or false, _plans = {}, _known = setmetatable({}, { __mode = "k" }),
-    _jobs = 0, _title = options.title or "chain", _version = options.version }, Trace)
+    _jobs = 0, _title = options.title or script_name(), _version = options.version }, Trace)
 end
 
 -- The names of the functions of a plan, by node.

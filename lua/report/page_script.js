@@ -48,8 +48,9 @@
     document.title = `${data.title} – fzlua run`;
     find("#title").textContent = data.title;
     const verdict = find("#verdict");
-    verdict.className = s.failed ? "bad" : s.retries ? "warn" : "good";
+    verdict.className = s.failed ? "bad" : s.cancelled || s.retries ? "warn" : "good";
     verdict.textContent = s.failed ? `✗ ${plural(s.failed, "call")} failed`
+      : s.cancelled ? `– ${plural(s.cancelled, "call")} cancelled`
       : s.retries ? `✓ done, after ${plural(s.retries, "retry").replace("retrys", "retries")}` : "✓ done";
     find("#most").append(...most(s));
     for (const section of document.querySelectorAll("section")) {

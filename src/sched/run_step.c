@@ -79,7 +79,11 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 	event->item = step->run->item;
 	if (kind != FZ_JOB_EVENT_START)
 		describe_end(step, event);
-	fz_event_log_add(events, event, step->failure);
+	if (kind == FZ_JOB_EVENT_FAILED && step->map != NULL &&
+	    step->map->failed != 0)
+		fz_event_log_tell(events, event); /* its element is traced */
+	else
+		fz_event_log_add(events, event, step->failure);
 }
 
 static void

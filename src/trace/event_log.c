@@ -81,13 +81,19 @@ void
 fz_event_log_add(struct fz_event_log *log, const struct fz_job_event *event,
     const struct fz_failure *failure)
 {
-	struct fz_job_event *list;
-
 	if (!fz_event_log_wants(log, event->kind))
 		return;
 	if (log->trace != NULL && event->kind != FZ_JOB_EVENT_START &&
 	    event->kind != FZ_JOB_EVENT_LIST)
 		trace(log, event, failure);
+	fz_event_log_tell(log, event);
+}
+
+void
+fz_event_log_tell(struct fz_event_log *log, const struct fz_job_event *event)
+{
+	struct fz_job_event *list;
+
 	if (log->change == NULL)
 		return;
 	list = fz_vec_room(log->list, &log->cap, log->n + 1, sizeof(*list));

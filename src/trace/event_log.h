@@ -84,6 +84,10 @@ struct fz_job_event *fz_event_log_room(
 void fz_event_log_add(struct fz_event_log *log,
     const struct fz_job_event *event, const struct fz_failure *failure);
 
+/* The same, but the trace does not get the event. */
+void fz_event_log_tell(
+    struct fz_event_log *log, const struct fz_job_event *event);
+
 /* Take the oldest event. Returns 1, or 0 if there is none. */
 int fz_event_log_next(struct fz_event_log *log, struct fz_job_event *event);
 

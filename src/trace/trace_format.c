@@ -221,7 +221,8 @@ fz_trace_word(const struct fz_job_event *event)
 		return "retry";
 	if (event->kind == FZ_JOB_EVENT_CACHED)
 		return "cached";
-	return event->pid == 0 ? "cancelled" : "failed";
+	return event->pid == 0 && event->err == FZ_ERR_CANCELLED ? "cancelled"
+								 : "failed";
 }
 
 int64_t

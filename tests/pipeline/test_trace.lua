@@ -228,6 +228,20 @@ tests["a failure has its message and traceback"] = function()
   end
 end
 
+tests["a failure of a map has one record: that of the element, or of the list"] = function()
+  local g <close> = fz.dag()
+  g:map("m", "list", function(x) return x == 2 and error "no" or x end)
+  g:add("z", { "m" }, function() end)
+  g:invoke({ list = { 1, 2, 3 } }, { trace = true, on_error = "continue" })
+  local failed = find(g.trace, { event = "failed" })
+  t.equal({ #failed, failed[1].index }, { 1, 2 })
+  t.equal(#find(g.trace, { event = "cancelled", name = "z" }), 1)
+  g:invoke({ list = 7 }, { trace = true, on_error = "continue" })
+  failed = find(g.trace, { event = "failed" })
+  t.equal({ #failed, failed[1].name, failed[1].error }, { 1, "m", "error" })
+  t.equal(#find(g.trace, { event = "cancelled", name = "z", error = "cancelled" }), 1)
+end
+
 tests["with jobs = 0 the records have the pid of this process"] = function()
   local chain <close> = chain_of_two()
   chain:invoke({ x = 1 }, { trace = true, jobs = 0 })
