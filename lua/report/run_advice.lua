@@ -12,7 +12,8 @@ local CALLS_MAX <const> = 200000
 
 local function seconds(s)
   if s >= 10 then return ("%.1f s"):format(s) end
-  if s >= 0.01 then return ("%.2f s"):format(s) end
+  if s >= 1 then return ("%.2f s"):format(s) end
+  if s >= 0.01 then return ("%.0f ms"):format(s * 1000) end
   return ("%.2f ms"):format(s * 1000)
 end
 

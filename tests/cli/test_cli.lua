@@ -299,6 +299,27 @@ return fz.chain {s}]]):format(count, count))
   check(0, "A = 1\n", "--retries", "2", flaky, "A=1")
 end
 
+tests["each option of a run may be given for a chain that the script returns"] = function()
+  local values = { jobs = " 2", ["on_error"] = " stop", engine = " local" }
+  local script = t.file 'local s = fz.stage "s" function s.A(A) return A + 1 end return fz.chain { s }'
+  local store = os.tmpname()
+  os.remove(store)
+  for _, suffix in ipairs { "", "-wal", "-shm" } do t.files[#t.files + 1] = store .. suffix end
+  local count = 0
+  for _, option in ipairs(require "fzlua.options".list) do
+    if option.run then
+      local value = option.default and "=" .. store or option.argument
+        and (values[option.run] or " 3") or ""
+      local out, err, status = t.shell(("$FZLUA %s%s %s A=1 </dev/null"):format(
+        option.long or option.short, value, script))
+      t.equal({ option.run, out, status }, { option.run, "A = 2\n", 0 })
+      assert(err == "" or option.run == "progress", err)
+      count = count + 1
+    end
+  end
+  assert(count >= 9)
+end
+
 tests["options hold for what the script invokes itself, where it says nothing"] = function()
   local script = t.file [[
 local pid = io.open("/proc/self/stat"):read "n"
