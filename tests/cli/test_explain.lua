@@ -197,6 +197,25 @@ tests["predictions for chains, maps and streams are near to real runs"] = functi
   end
 end
 
+tests["workers of calls that follow each other are not places at the same time"] = function()
+  local records = {}
+  for round = 0, 4 do
+    for i = 1, 8 do -- two workers for each round
+      local at = round * 4.0 + (i - 1) // 2
+      records[#records + 1] = { event = "done", name = "fz.map x", index = i, n = 1, attempt = 1,
+        pid = 2 * round + i % 2, queued = round * 4.0, started = at, ended = at + 1 }
+    end
+  end
+  local source = { records = records, call_names = { ["fz.map x"] = true }, plans = {} }
+  local run = run_advice.read(source)
+  t.equal({ run.jobs, run.stages[1].n }, { 2, 2 })
+  for _, gain in ipairs((run_advice.gains(run))) do
+    if gain.text:find "^2 times" then t.equal(gain.predicted, 10.0) end
+    if gain.text:find "^4 times" then t.equal(gain.predicted, 5.0) end
+  end
+  t.match(run_advice.text(source), "explain: 20.0 s, 2.0 of 2 places", "nothing to do for 0.00 ms")
+end
+
 tests["--explain fits on one screen and names the slowest stage"] = function()
   local script = t.file [[
 local slow, quick = fz.stage "slow", fz.stage "quick"
