@@ -80,7 +80,7 @@ struct fz_digest {
 	lua_Integer nlater, nkept;
 	/* stack index of the list and set of modules and classes to add */
 	int modules;
-	int ranges;  /* stack index of the list of ranges of equal entries */
+	int ranges; /* stack index of the list of ranges of equal entries */
 	lua_Integer nranges;
 	int session;                   /* stack index of the session; 0: none */
 	struct fz_digest_use *uses;    /* uses of tables apart */
