@@ -8,6 +8,7 @@ local CallKeys = require "fzlua.call_keys"
 local Invocation = require "fzlua.invocation"
 local Mapping = require "fzlua.mapping"
 local Store = require "fzlua.store"
+local log = require "fzlua.log"
 local report = require "fzlua.report"
 
 local dry_run = {}
@@ -96,6 +97,16 @@ local function each_node(plan, visit)
   for id in ipairs(plan.nodes) do go(id) end
 end
 
+-- The store of the results; nil if there is none yet, or with a warning if it cannot be used.
+local function open_store(path)
+  local ok, store = pcall(Store.open, path, true)
+  if ok then return store end
+  local file = io.open(path)
+  if not file then return nil end
+  file:close()
+  log.warn("%s", store)
+end
+
 ---The rows of a plan: action ("run", "perhaps" or "recorded"), name of the function, reason.
 ---@param pipeline fzlua.Pipeline
 ---@param plan fzlua.Plan
@@ -104,19 +115,19 @@ end
 ---@return string[][]
 function dry_run.rows(pipeline, plan, values, given)
   local options = Invocation.options(given, pipeline:_defaults_of(plan))
-  local ok, store = pcall(Store.open, Store.path_of(options), true)
+  local store = open_store(Store.path_of(options))
   local keys = CallKeys.new(plan, pipeline:_states(), options.given_seed,
-    function(node) return ok and CallCache.wants(node, options) end)
+    function(node) return store and CallCache.wants(node, options) end)
   keys.options, keys.digests = options, {}
   local rows = {}
   each_node(plan, function(node)
     local action, why = "run", "new"
-    if ok or not CallCache.wants(node, options) then
+    if store or not CallCache.wants(node, options) then
       action, why = decide(keys, store, plan, node, values)
     end
     rows[node.id] = { action, CallKeys.name(node), why }
   end)
-  if ok then store:close() end
+  if store then store:close() end
   return rows
 end
 

@@ -202,6 +202,17 @@ tests["a directory that cannot be written and a full file system give one warnin
   end
 end
 
+tests["-n says that a damaged file is not used, and nothing about a missing one"] = function()
+  local script, store = t.file(SCRIPT), new_path()
+  local list, err, status = run(store, ("-n --resume %s A=1 B=2"):format(script))
+  t.equal({ err, status }, { "", 0 })
+  local damaged = t.file(("no database"):rep(1000))
+  local again, warning, code = run(damaged, ("-n --resume %s A=1 B=2"):format(script))
+  t.equal({ again, code }, { list, 0 })
+  t.match(warning, ("the cache %s is not used: file is not a database\n"):format(damaged))
+  t.equal(select(2, warning:gsub("\n", "")), 1)
+end
+
 tests["a directory that cannot be made has its reason in the warning"] = function()
   local script = t.file(SCRIPT)
   local out, err, status = t.shell(([[cd /sys; "$FZLUA" --resume %s A=1 B=2]]):format(script))
