@@ -53,7 +53,8 @@ set_files(posix_spawn_file_actions_t *files, const void *ctx)
 /*
  * Under valgrind posix_spawn() uses a fork. If the program cannot be executed,
  * the forked child first searches for leaks, which touches every page of the
- * shared heap, and then reports no reason. A shell fails at once.
+ * shared heap, and then reports no reason. A shell fails at once. A program
+ * that is missing is found before, so that the caller gets the reason.
  */
 static char **
 argv_by_shell(const struct fz_proc_program *program)
@@ -80,9 +81,12 @@ static int
 start_by_shell(
     pid_t *pid, const struct fz_proc_program *program, struct fz_spawn spawn)
 {
-	char **argv = argv_by_shell(program);
+	char **argv;
 	int code;
 
+	if (access(program->path, X_OK) != 0)
+		return errno;
+	argv = argv_by_shell(program);
 	if (argv == NULL)
 		return ENOMEM;
 	spawn.path = "/bin/sh";
