@@ -1,6 +1,7 @@
 -- The page of a run: its data, its size, names of any kind, files that cannot be written.
 local t = ...
 local json = require "fzlua.json"
+local run_data = require "fzlua.run_data"
 local tests = {}
 
 local function page_name()
@@ -87,6 +88,53 @@ tests["the page names the function that took most time, and the busiest stage"] 
   local labels = {}
   for _, worker in ipairs(data.workers) do labels[worker.name:match "^%a+"] = true end
   t.equal(labels, { wide = true, narrow = true, last = true })
+end
+
+-- A trace of calls that follow each other. `times` has their microseconds; without `names` all are
+-- calls of f.
+local function trace_of(times, names)
+  local at = 0
+  return setmetatable({
+    span = function() return 0, 1 end,
+    read = function(_, i)
+      local e = { event = "done", name = names and names[i] or "f", n = 1, pid = 1, at = at,
+        length = times[i], cpu = 0, sent = 0, received = 0, peak = 0 }
+      at = at + times[i]
+      return e
+    end,
+  }, { __len = function() return #times end, __index = function() return {} end })
+end
+
+local function data_of(times, names)
+  local source = { records = trace_of(times, names), plans = {}, call_names = {}, environment = {},
+    title = "a run" }
+  return run_data.page(run_data.collect(source), source)
+end
+
+tests["quantiles are those of all calls, in whatever order they ended"] = function()
+  local times = {}
+  for i = 1, 100 do times[i] = (i * 37) % 100 + 1 end -- 1 to 100
+  local data = data_of(times)
+  local f, histogram = data.functions[1], data.histograms[1]
+  t.equal({ f.calls, f.total, f.max, f.mean, f.p95 }, { 100, 5050, 100, 50, 95 })
+  t.equal({ histogram.median, histogram.p95 }, { 50, 95 })
+  f = data_of({ 7 }).functions[1]
+  t.equal({ f.calls, f.max, f.p95 }, { 1, 7, 7 })
+  f = data_of({ 7, 7, 7, 9 }).functions[1]
+  t.equal({ f.calls, f.max, f.p95 }, { 4, 9, 9 })
+end
+
+tests["of many functions the page has those that took most time"] = function()
+  local times, names = {}, {}
+  for i = 1, 2000 do times[i], names[i] = (i * 37) % 2000, "f" .. i end
+  local data = data_of(times, names)
+  local list = data.functions
+  t.equal({ #list, list[1].total, list[600].total }, { 600, 1999, 1400 })
+  t.equal({ data.summary.calls, data.summary.most.total }, { 2000, 1999 })
+  t.match(data.notes.functions, "The 600 functions that", "of 2000.")
+  for i = 1, 2000 do times[i] = i < 500 and 3 or 2 end -- most are equal
+  list = data_of(times, names).functions
+  t.equal({ #list, list[499].total, list[500].total }, { 600, 3, 2 })
 end
 
 tests["10,000 functions, and 100,000 elements, are a page below 400 kB"] = function()

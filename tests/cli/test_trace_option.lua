@@ -54,6 +54,23 @@ return g]]
   assert(items(list, "pool:fold") >= 1)
 end
 
+tests["stages, and names of several outputs, are in the file"] = function()
+  local name, script = name_of "jsonl", t.file [[
+local load, clean = fz.stage "load", fz.stage "clean"
+load:register({ "a", "b" }, {}, function() return 1, 2 end)
+clean:register("c", "b", function(b) return b end)
+local chain = load >> clean
+chain:invoke()
+local dag = fz.dag()
+dag:add({ "d", "e" }, {}, function() return 1, 2 end)
+dag:invoke()]]
+  local out, err, status = t.command("--trace", name, script)
+  t.equal({ out, err, status }, { "", "", 0 })
+  local list, names = objects(name), {}
+  for i = 2, #list - 1 do names[i - 1] = (list[i].stage or "") .. ":" .. list[i].name end
+  t.equal(names, { "load:a,b", "clean:c", ":d,e" })
+end
+
 tests["a failed script and os.exit leave whole files"] = function()
   for _, ending in ipairs { "error 'no'", "os.exit(1)", "os.exit(1, true)" } do
     local name = name_of "jsonl"
