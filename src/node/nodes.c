@@ -15,6 +15,9 @@
  */
 #define NODES_WAIT_NS (10 * FZ_CLOCK_SECOND)
 
+/* A longer way is a busy machine, or a wait for a slot of the node. */
+#define NODE_WAY_MAX_NS (FZ_CLOCK_SECOND / 4)
+
 /*
  * Number of failed starts in a row on a node where workers have started before,
  * until it is left out.
@@ -179,6 +182,17 @@ fz_node_joined(struct fz_node *node)
 	node->joined = true;
 	node->nfailed = 0;
 	node->down_ns = 0;
+}
+
+void
+fz_node_note_way(struct fz_node *node, int64_t took_ns)
+{
+	if (took_ns > NODE_WAY_MAX_NS)
+		took_ns = NODE_WAY_MAX_NS;
+	if (node->way_ns == 0 || took_ns < node->way_ns)
+		node->way_ns = took_ns;
+	else /* busy machines and waits for a slot make it seem longer */
+		node->way_ns += (took_ns - node->way_ns) / 8;
 }
 
 void

@@ -26,6 +26,11 @@ struct fz_node {
 	unsigned nbusy;
 	char *command; /* command for sh that starts a worker there */
 	bool joined;   /* a worker has started there */
+	/*
+	 * time to the node and back, measured; 0: unknown. The dispatcher sends
+	 * so much more work ahead
+	 */
+	int64_t way_ns;
 	/* number of failed starts since the last successful one */
 	unsigned nfailed;
 	int64_t down_ns;   /* no worker starts there before this time */
@@ -123,6 +128,12 @@ bool fz_node_is_usable(const struct fz_node *node);
  */
 void fz_node_joined(struct fz_node *node);
 void fz_node_failed(struct fz_node *node, const struct fz_err *why);
+
+/*
+ * Note that the start of a job on the node was known `took_ns` after the job
+ * was sent to a worker that had none.
+ */
+void fz_node_note_way(struct fz_node *node, int64_t took_ns);
 
 void fz_nodes_free(struct fz_nodes *known);
 

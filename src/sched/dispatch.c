@@ -8,7 +8,10 @@
 #include "worker/engine.h"
 #include "node/nodes.h"
 
-/* A worker with less work than this gets another job. */
+/*
+ * A worker with less work than this gets another job. One on a node gets as
+ * much more as is done on the way there and back.
+ */
 #define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)
 /* The first check for results after a reply; later ones are further apart. */
 #define DISPATCH_POLL_NS (4 * FZ_CLOCK_MS)
@@ -116,6 +119,13 @@ work_left(struct fz_dispatcher *d, const struct fz_worker *w)
 	return work_of(w->nitems, item_time(d, w));
 }
 
+/* Time to the worker's node and back. */
+static int64_t
+way_to(const struct fz_worker *w)
+{
+	return w->node != NULL ? w->node->way_ns : 0;
+}
+
 static bool
 has_room(struct fz_dispatcher *d, const struct fz_lane *lane,
     const struct fz_worker *w)
@@ -133,7 +143,7 @@ has_room(struct fz_dispatcher *d, const struct fz_lane *lane,
 	if (w->mean_ns == 0)
 		return w->njobs < DISPATCH_UNMEASURED_JOBS &&
 		       w->nitems < DISPATCH_UNMEASURED_ITEMS;
-	return work_left(d, w) < DISPATCH_AHEAD_NS;
+	return work_left(d, w) < DISPATCH_AHEAD_NS + way_to(w);
 }
 
 static struct fz_worker *
@@ -287,7 +297,8 @@ steal(struct fz_dispatcher *d, const struct fz_lane *lane)
 	fz_worker_peek(best);
 	if (!fz_pool_has_idle(lane->pool))
 		least = DISPATCH_STEAL_FORK_NS;
-	return work_left(d, best) >= least && fz_worker_recall(best) != 0;
+	return work_left(d, best) >= least + way_to(best) &&
+	       fz_worker_recall(best) != 0;
 }
 
 /*

@@ -72,6 +72,7 @@ queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 		if (!fz_worker_rests(worker))
 			fz_loop_busy(loop_of(p), true);
 		worker->news_ns = fz_clock_ns();
+		worker->rested = true;
 		fz_handover_sent(worker);
 		fz_worker_start_head(p, worker->news_ns);
 	}

@@ -203,6 +203,7 @@ struct fz_worker {
 	pid_t pid;
 	int64_t news_ns; /* time at which it last answered, or became busy */
 	int64_t mean_ns; /* moving average of the time of a job; 0: unknown */
+	bool rested;     /* it had no job when its head was sent */
 	bool dying;      /* the worker is killed and not yet reaped */
 	/* a recall has taken effect when fz_worker_recall() returns */
 	bool recalls;

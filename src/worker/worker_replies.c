@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "node/nodes.h"
 #include "wire/blob.h"
 #include "worker/handover.h"
 
@@ -321,6 +322,10 @@ count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 	if (since < w->news_ns || since > now_ns)
 		/* started before the last reply came: count from that on */
 		since = w->news_ns;
+	else if (w->node != NULL && w->rested && w->mean_ns != 0)
+		/* not the first job: it may wait for the start of the worker */
+		fz_node_note_way(w->node, since - w->news_ns);
+	w->rested = false;
 	each = (now_ns - since) / n;
 	w->mean_ns = w->mean_ns != 0 ? (7 * w->mean_ns + each) / 8 : each;
 	if (w->mean_ns == 0)

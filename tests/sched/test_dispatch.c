@@ -24,6 +24,7 @@
 #include "base/container.h"
 #include "base/err.h"
 #include "faults.h"
+#include "node/nodes.h"
 #include "os/loop.h"
 #include "sched/dispatch.h"
 #include "sched/pool.h"
@@ -418,6 +419,30 @@ test_dispatch_short_jobs_are_sent_further_ahead_than_long_ones(void **state)
 	assert_true(s.most > 4);
 }
 
+/* The way there and back takes as long as five of the jobs. */
+static void
+test_dispatch_more_is_sent_ahead_to_a_node_far_away(void **state)
+{
+	struct bench *b = *state;
+	struct fz_node node = { .slots = 1, .way_ns = 100 * FZ_CLOCK_MS };
+	struct fz_worker *w;
+
+	bench_open(b, 1, 1);
+	stream_init(&s, b, 0, JOB_SLEEP, 20);
+	stream_add(&s, 8);
+	turn_until_ended(&s, 4);
+	w = fz_pool_busy(b->pools[0]);
+	assert_true(w->mean_ns < 500 * FZ_CLOCK_MS);
+	w->mean_ns = 20 * FZ_CLOCK_MS;
+	w->node = &node;
+	s.most = 0;
+	stream_add(&s, 20);
+	turn_until_ended(&s, 6);
+	assert_int_equal(s.most, 6);
+	w->node = NULL;
+	turn_until_ended(&s, 28);
+}
+
 static void
 test_dispatch_an_idle_worker_gets_what_another_has_not_begun(void **state)
 {
@@ -609,6 +634,7 @@ main(void)
 		T(test_dispatch_sparing_pools_work_at_the_same_time),
 		T(test_dispatch_a_worker_that_was_not_measured_gets_four_jobs),
 		T(test_dispatch_short_jobs_are_sent_further_ahead_than_long_ones),
+		T(test_dispatch_more_is_sent_ahead_to_a_node_far_away),
 		T(test_dispatch_an_idle_worker_gets_what_another_has_not_begun),
 		T(test_dispatch_results_come_although_the_next_job_is_long),
 		T(test_dispatch_a_stopped_producer_gets_back_what_was_not_begun),

@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "faults.h"
 #include "keeper.h"
+#include "node/nodes.h"
 #include "os/fd.h"
 #include "os/loop.h"
 #include "wire/blob.h"
@@ -70,6 +71,41 @@ test_link_stream_worker_does_jobs_in_order(void **state)
 	for (uint64_t i = 0; i < N; i++)
 		assert_task_done(w, &t[i], i);
 	fz_worker_free(k.worker);
+}
+
+/* The first time does not count: the worker starts meanwhile. */
+static void
+test_link_stream_worker_shows_how_far_its_node_is(void **state)
+{
+	struct world *w = *state;
+	struct fz_node node = { .slots = 1 };
+	struct task t = { 0 };
+	struct keeper k;
+
+	assert_non_null(keep(w, &k));
+	k.worker->node = &node;
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(node.way_ns, 0);
+		task_send_number(&k, &t, JOB_SLEEP, 5);
+		assert_true(keeper_settle(w, &k));
+	}
+	assert_true(node.way_ns > 0);
+	fz_worker_free(k.worker);
+}
+
+static void
+test_link_stream_the_way_to_a_node_is_the_least_one_lately(void **state)
+{
+	struct fz_node node = { .slots = 1 };
+
+	(void)state;
+	fz_node_note_way(&node, 50 * FZ_CLOCK_MS);
+	fz_node_note_way(&node, 40 * FZ_CLOCK_MS);
+	assert_int_equal(node.way_ns, 40 * FZ_CLOCK_MS);
+	fz_node_note_way(&node, 48 * FZ_CLOCK_MS);
+	assert_int_equal(node.way_ns, 41 * FZ_CLOCK_MS);
+	fz_node_note_way(&node, FZ_CLOCK_NEVER);
+	assert_true(node.way_ns < 100 * FZ_CLOCK_MS);
 }
 
 static void
@@ -438,6 +474,9 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_link_stream_worker_does_jobs_in_order),
+		TEST(test_link_stream_worker_shows_how_far_its_node_is),
+		TEST(
+		    test_link_stream_the_way_to_a_node_is_the_least_one_lately),
 		TEST(test_link_stream_worker_leaves_when_it_is_dismissed),
 		TEST(test_link_stream_big_values_go_there_and_back),
 		TEST(test_link_stream_a_lost_worker_costs_what_it_had_begun),
