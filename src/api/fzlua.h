@@ -232,7 +232,8 @@ FZLUA_API int fzlua_step(lua_State *L, double seconds);
  * to the next. If more time or instructions of Lua are used, the status is
  * FZLUA_TIMEOUT, also if the script catches errors; if more memory is used, it
  * is FZLUA_MEMORY. The state stays usable. 0: no limit. They hold for
- * finalizers and fzlua_close(), too. A C function that does not return is not
+ * finalizers and fzlua_close(), too, but not for finalizers that a script has
+ * set before the first fzlua_limit(). A C function that does not return is not
  * ended, such as string.find() with a pattern that tries for ever, and workers
  * have limits of their own: the options `timeout` and `memory`.
  */
