@@ -16,12 +16,15 @@
 int64_t fz_clock_ns(void);
 
 /*
- * Share the skipped time with all processes that are forked later. Without
- * memory for this the clock skips nothing.
+ * Share the skipped time with all processes that are forked later. If there is
+ * no memory for this, the clock skips nothing.
  */
 void fz_clock_share(void);
 
-/* In a forked child: make the skipped time, which all share, read-only. */
+/*
+ * In a forked child: make the skipped time, which all processes share,
+ * read-only.
+ */
 void fz_clock_in_child(void);
 
 /*

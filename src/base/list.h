@@ -52,7 +52,7 @@ fz_list_push(struct fz_list *head, struct fz_list *link)
 	head->prev = link;
 }
 
-/* Remove a link from its list; does nothing if it is in none. */
+/* Remove a link from its list; does nothing if it is in no list. */
 static inline void
 fz_list_remove(struct fz_list *link)
 {
