@@ -120,8 +120,8 @@ put_message(struct fz_encoder *e, int first, int n, size_t start)
 }
 
 /*
- * Write the message in the first pass or, if that is not enough, in the full
- * pass.
+ * Write the message in the first pass or, if that pass cannot write it, in the
+ * full pass.
  */
 static __attribute__((noinline)) void
 put_passes(struct fz_encoder *e, int first, int n)
@@ -189,7 +189,7 @@ fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
 
 /*
  * Append the message of one number or boolean, which needs no encoder. False if
- * it is another value, or if there is no memory.
+ * the value is of another type, or if there is no memory.
  */
 static bool
 encode_scalar(lua_State *L, int idx, struct fz_buf *out)

@@ -19,8 +19,8 @@ enum fz_codec_trust {
 	FZ_CODEC_VALUES,
 	FZ_CODEC_FUNCTIONS, /* plain values, functions and modules */
 	/*
-	 * all of these and handles: the message comes from a process of this
-	 * run
+	 * plain values, functions, modules, handles: the message comes from a
+	 * process of this run
 	 */
 	FZ_CODEC_RUN,
 };
@@ -30,10 +30,11 @@ enum fz_codec_trust {
  *
  * Raises an fz.Error of kind "unsendable" if a value cannot be sent. The text
  * of the error starts with the path to the value (".rows[3].file: a FILE*
- * cannot be sent"), or has no path if it is one of the `n` values itself. The
- * field `value` of the error is the number of that one from 1, also if a
- * __fzpack raised. Raises kind "memory" if `out` fails. After an error the
- * caller drops the bytes appended so far.
+ * cannot be sent"). The path is empty if the value is one of the `n` values
+ * itself. The field `value` of the error is the number, from 1, of the one of
+ * the `n` values that was being written, also if a __fzpack raised. Raises kind
+ * "memory" if `out` fails. After an error the caller drops the bytes appended
+ * so far.
  *
  * Calls Lua code: __fzpack, finalizers, and the log if a class is not
  * registered. [-0, +0, e]
@@ -43,15 +44,16 @@ void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
 /*
  * As fz_codec_encode(), for workers that share the cells of the record at
  * `record` (see cells.h; 0: none). The receivers have all cells up to version
- * `had`, whose values are left out unless they are small. [-0, +0, e]
+ * `had`. The message has the values of these cells only if they are small.
+ * [-0, +0, e]
  */
 void fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
     int record, uint64_t had);
 
 /*
- * Push the value of a message of one nil, boolean or number, as most small
- * messages are. False if it is another message, or if there is no room on the
- * stack. [-0, +0|1, -]
+ * If the message is one nil, boolean or number, as most small messages are,
+ * push that value. False if it is not, or if there is no room on the stack.
+ * [-0, +0|1, -]
  */
 bool fz_codec_push_scalar(lua_State *L, const void *bytes, size_t len);
 

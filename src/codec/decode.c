@@ -17,11 +17,11 @@
 #include "codec/scalar.h"
 
 enum {
-	/* least bytes of a message that stops the collector */
+	/* minimum number of bytes of a message that stops the collector */
 	BIG_MESSAGE = 65536,
 	HEAP_SHARE = 16, /* such a message is also at least 1/16 of the heap */
 	LEVELS_MAX = FZ_FORMAT_NEST + 2,
-	/* least length of a run of numbers that are not pushed one by one */
+	/* minimum length of a run of numbers that are not pushed one by one */
 	RAW_MIN = 32,
 };
 
@@ -186,8 +186,8 @@ store_run(
 }
 
 /*
- * Read a run into table `t` from element `first` on, `room` elements at most;
- * returns how many.
+ * Read a run into table `t` from element `first` on, `room` elements at most.
+ * Returns the number of elements.
  */
 static int
 get_run(struct fz_decoder *d, int t, int first, int room)
@@ -391,7 +391,9 @@ get_inner_message(struct fz_decoder *d)
 	d->level--;
 }
 
-/* Read a value that contains others or names an object of the receiver. */
+/*
+ * Read a value that contains other values or names an object of the receiver.
+ */
 static void
 get_object(struct fz_decoder *d, unsigned tag)
 {

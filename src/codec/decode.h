@@ -13,8 +13,8 @@
 #include "codec/format.h"
 
 /*
- * The decoder does not trust its input. Each element takes a byte at least, so
- * that the element counts of all tables together cannot exceed the length of
+ * The decoder does not trust its input. Each element takes at least one byte,
+ * so that the element counts of all tables together cannot exceed the length of
  * the message.
  */
 struct fz_decoder {
@@ -32,7 +32,7 @@ struct fz_decoder {
 	int objects;    /* stack index: {number + 1 -> object} */
 	int cells; /* stack index: {function, upvalue index} of each upvalue; at
 		      negative indexes the upvalue number, name and version of
-		      those to share */
+		      the upvalues to share */
 	int later; /* stack index: {postponed tables} */
 	lua_Integer nstrings;
 	lua_Integer nobjects;

@@ -139,7 +139,7 @@ get_number(struct fz_decoder *d)
 }
 
 /*
- * Note the last upvalue as cell `number`, to be shared once the message has
+ * Note the last upvalue as cell `number`, to be shared after the message has
  * been read.
  */
 static void
@@ -231,9 +231,9 @@ keep_value(struct fz_decoder *d, int f, int i)
 
 /*
  * Read upvalue `i` of the function at `f`, which is a cell that this process
- * may have. If `kept` is set, this process has it. If the value of the cell
- * follows, it is read in any case, because other values may refer to objects in
- * it.
+ * may have. If `kept` is set, this process has the cell. If the value of the
+ * cell follows, the value is read in any case, because other values may refer
+ * to objects in it.
  */
 static void
 get_cell(struct fz_decoder *d, int f, int i, bool kept)

@@ -164,7 +164,10 @@ put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,
 	lua_pop(L, 1);
 }
 
-/* Get the number of upvalue `i` of the function at `f`. True if it is new. */
+/*
+ * Get the number of upvalue `i` of the function at `f`. True if the number is
+ * new.
+ */
 static bool
 number_cell(struct fz_encoder *e, int f, int i, uint32_t *number)
 {

@@ -9,11 +9,11 @@
 
 enum {
 	/*
-	 * least bytes of a string that is numbered when it is first written; a
-	 * shorter one is numbered when it is written again
+	 * minimum number of bytes of a string that is numbered when it is first
+	 * written; a shorter one is numbered when it is written again
 	 */
 	NUMBERED_AT_ONCE = 4096,
-	/* least bytes of a string that is left out of the buffer */
+	/* minimum number of bytes of a string that is left out of the buffer */
 	SPLICE_MIN = 64 * 1024,
 };
 
@@ -98,9 +98,9 @@ define_string(struct fz_encoder *e, int idx)
 }
 
 /*
- * Write a string. A string is numbered when it comes for the second time: so a
- * string that comes once costs the receiver nothing, and a key that many tables
- * have costs little.
+ * Write a string. A string is numbered when it occurs for the second time: so a
+ * string that occurs once costs the receiver nothing, and a key that many
+ * tables have costs little.
  */
 void
 fz_encode_string(struct fz_encoder *e, int idx)

@@ -11,9 +11,9 @@
 #include "codec/scalar.h"
 
 enum {
-	/* put_rest() stops after so many more nils than elements */
+	/* put_rest() stops after this many more nils than elements */
 	HOLES_MAX = 64,
-	/* least number of elements that are not read one by one */
+	/* minimum number of elements that are not read one by one */
 	RAW_MIN = 32,
 };
 
@@ -140,7 +140,7 @@ put_raw(lua_State *L, const struct walk *w, unsigned char *p, size_t max,
 	return n;
 }
 
-/* Continue the walk behind `n` elements that were written without it. */
+/* Continue the walk after `n` elements that were written without the walk. */
 static bool
 walk_behind(lua_State *L, struct walk *w, size_t n)
 {

@@ -23,7 +23,7 @@ enum {
 	FZ_FORMAT_DEPTH = 190, /* deeper tables are postponed */
 	FZ_FORMAT_NEST =
 	    400, /* maximum depth of nested objects and functions */
-	/* least numbers in a run; fewer are written one by one */
+	/* minimum length of a run; fewer numbers are written one by one */
 	FZ_FORMAT_RUN_MIN = 4,
 	FZ_FORMAT_RUN_MAX = 65536, /* maximum number of numbers in a run */
 	FZ_FORMAT_BODY_MIN = 3,    /* bytes of the smallest body */

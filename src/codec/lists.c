@@ -8,7 +8,7 @@
 #include "value/rawarray.h"
 #include "codec/scalar.h"
 
-/* Bytes of a message before its first value, if that is the only one. */
+/* Bytes of a message before its first value, if it has only one value. */
 enum { MESSAGE_HEAD = 3 };
 
 bool
@@ -172,8 +172,8 @@ put_run(struct fz_buf *out, const struct fz_raw_value *elements, size_t n,
 	put_u8(out, (unsigned)(n - 1));
 	put_u8(out, (unsigned)(n - 1) >> 8);
 	/*
-	 * Each number is stored as 8 bytes. The next number overwrites those
-	 * that are not needed.
+	 * Each number is stored as 8 bytes. The next number overwrites the
+	 * bytes that are not needed.
 	 */
 	p = fz_buf_reserve(out, (n << shift) + 8);
 	if (p == NULL)

@@ -86,7 +86,7 @@ fz_scalar_store(lua_State *L, int idx, int type, unsigned char *p)
 	return p;
 }
 
-/* Bytes of the payload behind `tag`; -1 if it is not the tag of a scalar. */
+/* Bytes of the payload after `tag`; -1 if it is not the tag of a scalar. */
 static inline int
 fz_scalar_payload(unsigned tag)
 {
