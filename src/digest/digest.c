@@ -74,8 +74,8 @@ fz_digest_keep(struct fz_digest *d, int idx)
 }
 
 /*
- * Raise if object number `number` is in one of several entries with equal
- * digests.
+ * Raise if object number `number` is in an entry whose digests equal those of
+ * another entry.
  */
 static void
 check_ranges(struct fz_digest *d, uint32_t number, const struct fz_path *at)
@@ -245,7 +245,8 @@ put_bare(struct fz_digest *d, int idx, const struct fz_path *at)
 }
 
 /*
- * Write the metatable of an object. False: the object itself is written, too.
+ * Write the metatable of an object. False: the value that the class makes of
+ * the object is written, too.
  */
 static bool
 put_class(struct fz_digest *d, int idx, const struct fz_path *at)
@@ -374,7 +375,10 @@ put_scalar(struct fz_digest *d, int idx, int type, const struct fz_path *at)
 	}
 }
 
-/* If a module has the function, write its name there and return true. */
+/*
+ * If a module has the function, write the name of the function there and return
+ * true.
+ */
 static bool
 put_function_name(struct fz_digest *d, int idx)
 {

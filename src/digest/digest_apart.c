@@ -11,21 +11,22 @@
  * A table apart. A table that a function holds is often large and shared by
  * many functions. If it is plain, with all tables inside, and shares no table
  * with the values before it, its own digest stands for it, and the session
- * keeps that for the next function. Whether a table is apart follows only from
- * the values, so that the digest of the function is the same with and without a
- * session.
+ * keeps this digest for the next function. Whether a table is apart follows
+ * only from the values, so that the digest of the function is the same with and
+ * without a session.
  *
  * Metatables without a name are outside of the table, because their functions
  * may use any value. The digest of the table has numbers for its metatables,
- * and each function that holds the table writes them behind that digest.
+ * and each function that holds the table writes these numbers after that
+ * digest.
  */
 struct fz_digest_apart {
 	struct fz_digest_scope scope; /* its tables */
-	uint32_t n;                   /* their number */
+	uint32_t n;                   /* number of its tables */
 	struct fz_refmap classes;     /* the metatables outside */
 	/* the user value of this object lists them */
 	uint32_t nclasses;
-	int list; /* stack index of that list while the table is read */
+	int list; /* stack index of the list while the table is read */
 	bool plain;
 	unsigned char digest[FZ_HASH_BYTES];
 };
@@ -62,7 +63,7 @@ fz_digest_is_plain(struct fz_digest *d, int idx, int type)
 		if (lua_getmetatable(d->L, idx)) {
 			/*
 			 * Metatables are numbered as they are read. In keys
-			 * that order is arbitrary, because keys are sorted
+			 * this order is arbitrary, because keys are sorted
 			 * later.
 			 */
 			a->plain = a->plain && d->nested == 0 &&
@@ -222,8 +223,8 @@ push_apart(struct fz_digest *d, int t, const struct fz_path *at)
 }
 
 /*
- * Push the table apart for `t`, which is the one of the session if that has a
- * list of them. The caller pops it.
+ * Push the table apart for `t`, which is that of the session if the session has
+ * a list of tables apart. The caller pops it.
  */
 static const struct fz_digest_apart *
 find(struct fz_digest *d, int t, const struct fz_path *at)

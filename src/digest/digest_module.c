@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* O_CLOEXEC */
+#define _GNU_SOURCE /* for O_CLOEXEC */
 #include "digest/digest.h"
 
 #include <errno.h>
@@ -101,8 +101,8 @@ push_addresses(lua_State *L)
 }
 
 /*
- * The addresses of all loaded modules, which are those of the session if that
- * has a list.
+ * The addresses of all loaded modules. If the session has a list, they are read
+ * once and kept there.
  */
 static const struct fz_refmap *
 addresses(struct fz_digest *d)

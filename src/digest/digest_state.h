@@ -5,7 +5,7 @@
  * begins with a tag, and each list ends with one, so that different values have
  * different texts. Objects are numbered in the order in which they are met; an
  * object that is met again is written as a reference. If an object is nested
- * too deep, only its number is written, and its contents follow behind the
+ * too deep, only its number is written, and its contents follow after the
  * values.
  */
 #ifndef FZ_DIGEST_STATE_H
@@ -56,7 +56,10 @@ struct fz_digest_scope {
 	struct fz_digest_scope *up;
 };
 
-/* The numbers of the objects of one of several entries with equal digests. */
+/*
+ * The numbers of the objects in an entry whose digests equal those of another
+ * entry.
+ */
 struct fz_digest_range {
 	uint32_t from, end;
 };

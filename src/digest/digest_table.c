@@ -220,8 +220,8 @@ order_objects(struct fz_digest *d, int t, int list, struct key *keys,
 }
 
 /*
- * Note that the objects from number `from` on are in one of several entries
- * with equal digests.
+ * Note that the objects from number `from` on are in an entry whose digests
+ * equal those of another entry.
  */
 static void
 add_range(struct fz_digest *d, uint32_t from)
