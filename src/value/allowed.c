@@ -1,4 +1,4 @@
-#define _DEFAULT_SOURCE /* types of sha2.h */
+#define _DEFAULT_SOURCE /* for the types of sha2.h */
 #include "value/allowed.h"
 
 #include <stdio.h>

@@ -23,7 +23,7 @@ struct fz_bytecode_function {
 	size_t source_len;
 	size_t line; /* its first line; 0 for a whole chunk */
 	unsigned char nupvalues;
-	const unsigned char *body; /* the bytes behind the source */
+	const unsigned char *body; /* the bytes after the source */
 	size_t len;
 };
 

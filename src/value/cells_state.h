@@ -92,7 +92,7 @@ struct fz_cells_record {
 	/* number of the upvalues of all functions */
 	uint32_t nups;
 	uint32_t nuses;             /* number of different cells */
-	struct fz_cells_use uses[]; /* sorted by id; behind them an index into
+	struct fz_cells_use uses[]; /* sorted by id; after them an index into
 				       `uses` for each upvalue, as uint32_t */
 };
 

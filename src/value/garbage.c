@@ -10,8 +10,8 @@ enum { GARBAGE_HEAP = 32 << 10 };
 /* KiB that a child allocates before its first collection. */
 enum { GARBAGE_FIRST = 32 << 10 };
 /*
- * A collection follows if the big messages since the last one have so many KiB,
- * and at least 1/GARBAGE_SHARE of the heap.
+ * A collection follows if the big messages since the last one have at least
+ * this many KiB, and at least 1/GARBAGE_SHARE of the heap.
  */
 enum { GARBAGE_MESSAGES = 16 << 10, GARBAGE_SHARE = 4 };
 /* KiB that a worker allocates between two collections of young objects. */

@@ -39,7 +39,8 @@ void fz_lerror_set_cause(lua_State *L, int idx);
 
 /*
  * If the value on top is an fz.Error of the codec about one value, put `prefix`
- * before its message; a "%d" in it is the number of that value. [-0, +0, m]
+ * before its message; a "%d" in the prefix stands for the number of that value.
+ * [-0, +0, m]
  */
 void fz_lerror_name_value(lua_State *L, const char *prefix);
 

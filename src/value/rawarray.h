@@ -37,9 +37,9 @@ struct fz_raw_value {
  * The layout of tables and values in this Lua. An element whose tag is `table`
  * holds the table's address (lua_topointer()). `array`, `limit` and `rest` are
  * offsets in bytes from that address. At `array` is the address of the array
- * part. At `limit` is the least number of elements of the array part, or the
- * exact number if it is a power of two. At `rest` is a pointer that equals
- * `nothing` if the table has no hash part.
+ * part. At `limit` is a lower bound of the number of elements of the array
+ * part; it is the exact number if it is a power of two. At `rest` is a pointer
+ * that equals `nothing` if the table has no hash part.
  */
 struct fz_rawarray {
 	/* the tags of values */

@@ -18,7 +18,7 @@
 
 struct fz_refmap_entry {
 	const void *key;
-	uint32_t stamp; /* equal to the map's: the entry is in use */
+	uint32_t stamp; /* in use if this equals the stamp of the map */
 	uint32_t number;
 };
 

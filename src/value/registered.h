@@ -27,7 +27,7 @@ enum fz_registered_field {
 };
 
 /*
- * Called before the other functions, once per state or more often. [-0, +0, m]
+ * Called before the other functions, at least once per state. [-0, +0, m]
  */
 void fz_registered_open(lua_State *L);
 
