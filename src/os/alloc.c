@@ -28,9 +28,9 @@ is_small(size_t size)
 #endif
 }
 
-enum { KEPT_BLOCKS_MAX = 16 };             /* blocks kept at most */
+enum { KEPT_BLOCKS_MAX = 16 };             /* maximum number of kept blocks */
 #define HUGE_PAGE ((size_t)2 << 20)        /* bytes of one huge page */
-#define KEPT_BYTES_MAX ((size_t)256 << 20) /* bytes kept at most */
+#define KEPT_BYTES_MAX ((size_t)256 << 20) /* maximum number of kept bytes */
 
 struct kept_block {
 	void *at;
@@ -57,7 +57,7 @@ round_up(size_t size, size_t step)
 /* End of the heap of malloc at the last check; 0: not checked yet. */
 static uintptr_t known_end;
 
-/* Called with a block behind the known end of the heap. */
+/* Called with a block beyond the known end of the heap. */
 static void
 on_heap_growth(uintptr_t block)
 {

@@ -47,7 +47,7 @@ int fz_blocks_open(struct fz_blocks *blocks, const char *path, char separator,
     struct fz_err *err);
 
 /*
- * Read the next block. It ends with the first record at or behind `bytes`, or
+ * Read the next block. It ends with the first record at or after `bytes`, or
  * after `records` records (at least 1), or where the next read would wait. The
  * block is valid until the next call.
  */

@@ -74,7 +74,7 @@ bool fz_fd_read_file(const char *path, char *text, size_t len);
 char *fz_fd_read_text(const char *path);
 
 /*
- * The number behind `field` at the start of a line of a small file, or of the
+ * The number after `field` at the start of a line of a small file, or of the
  * file itself if `field` is "". UINT64_MAX if there is none.
  */
 uint64_t fz_fd_read_number(const char *path, const char *field, int base);

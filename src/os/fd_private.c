@@ -15,8 +15,9 @@
 #include "os/process.h"
 
 /*
- * Least number of private descriptors that a helper closes. To start the helper
- * takes as long as to close 300, and some of its work delays this process.
+ * Minimum number of private descriptors that a helper closes. To start the
+ * helper takes as long as to close 300, and some of its work delays this
+ * process.
  */
 enum { PRIVATE_MANY = 500 };
 
@@ -149,7 +150,8 @@ first_of_last(int last)
 
 /*
  * The helper ends when the process no longer uses this table of descriptors.
- * Both use one errno, so that the helper makes only calls that cannot fail.
+ * The helper and the process use one errno, so that the helper makes only calls
+ * that cannot fail.
  */
 static int
 hold_table(void *left)
@@ -180,14 +182,14 @@ start_helper(atomic_bool *left)
 }
 
 /*
- * Let a helper close most private descriptors. The helper is a thread that libc
- * does not know, so that this process still counts as one without threads and
- * needs no locks.
+ * Let a helper close the private descriptors at the end of the table. The
+ * helper is a thread that libc does not know, so that this process still counts
+ * as one without threads and needs no locks.
  *
- * Both share one table of descriptors until this process gets a copy of it,
- * without the last descriptors. The kernel closes those when the helper ends,
- * which is soon, and mostly on another processor. If no helper can be started,
- * the caller closes them.
+ * The helper and this process share one table of descriptors until this process
+ * gets a copy of it, without the last descriptors. The kernel closes the last
+ * descriptors when the helper ends, soon and usually on another processor. If
+ * no helper can be started, the caller closes them.
  */
 static void
 leave_table(void)

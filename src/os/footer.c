@@ -233,7 +233,7 @@ struct position {
 };
 
 /*
- * Move the position behind a character. False if its width depends on the
+ * Move the position past a character. False if its width depends on the
  * terminal.
  */
 static bool

@@ -7,7 +7,9 @@
 struct fz_err;
 struct fz_lines; /* one pipe: its read end, and the incomplete line */
 
-/* Called with whole lines, or with a piece of one; must not free the relay. */
+/*
+ * Called with whole lines, or with a piece of a line; must not free the relay.
+ */
 typedef void (*fz_lines_out)(void *ctx, const char *bytes, size_t len);
 
 /* A line longer than this is passed on in pieces. */
@@ -23,9 +25,8 @@ struct fz_lines *fz_lines_new(
 
 /*
  * Read what is in the pipe now and pass on whole lines. Reads 1 MiB at most, so
- * that other relays have their turn. Returns 1 while the pipe is open, 0 once
- * it has no writer any more (then the incomplete line is passed on, too), or -1
- * and `err`.
+ * that other relays have their turn. Returns 1 while the pipe is open, 0 if no
+ * writer is left (then the incomplete line is passed on, too), or -1 and `err`.
  */
 int fz_lines_pump(struct fz_lines *lines, struct fz_err *err);
 

@@ -533,7 +533,7 @@ fire_timers(struct fz_loop *loop)
 		return 0;
 	now = fz_clock_ns();
 	/*
-	 * Call each timer once at most: a timer may arm itself for a past time.
+	 * Call each timer at most once: a timer may arm itself for a past time.
 	 */
 	for (size_t n = loop->ntimers; n > 0 && loop->ntimers != 0; n--) {
 		struct fz_timer *timer = loop->heap[1];

@@ -89,9 +89,9 @@ struct fz_process {
 	pthread_mutex_t spawning;
 	bool watched; /* the fork handlers are installed; under `lock` */
 	/*
-	 * A number that is a new one in each child since the fork handlers were
-	 * installed. An object that holds another number is therefore an
-	 * inherited copy. In a child.
+	 * A number that is different in each child that is forked after the
+	 * fork handlers were installed. An object that holds another number is
+	 * therefore an inherited copy. In a child.
 	 */
 	uint32_t generation;
 	struct fz_list foreign; /* list of fz_foreign_fork; under `lock` */
@@ -99,8 +99,8 @@ struct fz_process {
 	bool adopts;      /* before the threads */
 	size_t nunreaped; /* number of children; under `lock` */
 	/*
-	 * What was killed and is not reaped yet: processes, and process groups
-	 * of dead children, as numbers for waitpid(). Under `lock`.
+	 * Processes, and process groups of dead children, that were killed and
+	 * are not reaped yet, as numbers for waitpid(). Under `lock`.
 	 */
 	pid_t late[FZ_PROCESS_LATE];
 	size_t nlate;
@@ -153,7 +153,7 @@ void fz_process_end_spawn(void);
 
 /*
  * Install the fork handlers. In each child, also one that the host forks, the
- * locks are then free and the generation is a new one. 0, or an errno. A second
+ * locks are then free and the generation is different. 0, or an errno. A second
  * call does nothing.
  */
 int fz_process_watch_forks(void);

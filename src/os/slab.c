@@ -19,8 +19,8 @@ _Static_assert(REGION_SPANS == 32, "a bit of uint32_t for each span");
 enum { SPAN_STEP = 4096 };
 
 /*
- * Least number of regions with which a process uses huge pages: a small script
- * needs none.
+ * Minimum number of regions with which a process uses huge pages: a small
+ * script needs none.
  */
 enum { REGIONS_PLAIN = 4 };
 
@@ -54,7 +54,7 @@ struct region {
 	struct span spans[REGION_SPANS];
 };
 
-/* Offset of the first block behind the header of a region. */
+/* Offset of the first block after the header of a region. */
 #define FIRST_OFFSET                                             \
 	((uint32_t)((sizeof(struct region) + FZ_SLAB_UNIT - 1) & \
 		    ~(size_t)(FZ_SLAB_UNIT - 1)))
