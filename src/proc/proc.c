@@ -197,10 +197,10 @@ ends_itself(const struct fz_proc *proc)
 
 /*
  * Whether the child is tied to this process, as its name shows: the death of
- * this process ends the child, even if it is stopped, and the child adopts its
- * descendants. The child gets the name when it is set up; before that it has no
- * descendants. A child that runs another program has a name of its own and is
- * not tied.
+ * this process ends the child, even if the child is stopped, and the child
+ * adopts its descendants. The child gets the name when it is set up; before
+ * that it has no descendants. A child that runs another program has a name of
+ * its own and is not tied.
  */
 static bool
 is_tied(pid_t pid)

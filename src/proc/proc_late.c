@@ -23,7 +23,9 @@
  * other work.
  */
 #define LATE_SOON_NS (FZ_CLOCK_SECOND / 20)
-/* The same, for descendants that would not be reaped later. */
+/*
+ * Time that killed descendants have to die if they would not be reaped later.
+ */
 #define LATE_LAST_NS FZ_CLOCK_SECOND
 
 /*
@@ -126,7 +128,7 @@ note_parent(pid_t pid)
 }
 
 /*
- * Called for a reaped worker of a dead worker. If the reaped one was killed,
+ * Called for a reaped worker of a dead worker. If the reaped worker was killed,
  * too, this process has adopted the processes that it left.
  */
 static void

@@ -1,4 +1,4 @@
-#define _POSIX_C_SOURCE 200809L /* sigfillset */
+#define _POSIX_C_SOURCE 200809L /* for sigfillset */
 #include "proc/proc.h"
 
 #include <errno.h>

@@ -50,10 +50,10 @@ bool fz_proc_reap_killed(pid_t which, int64_t ns);
 /*
  * Reap or kill the descendants of the dead child `pid`, which are children of
  * this process now if it is a subreaper, as the command is. The processes in
- * the child's group were killed already. The others are searched for if the
- * child `died` and so could not end them itself. fz_proc_reap_late() reaps
- * those that die late. fz_proc_forget_late(): a new child has the number of a
- * process or a group that is gone, so forget that number.
+ * the child's group were killed already. The other descendants are searched for
+ * if the child `died` and so could not end them itself. fz_proc_reap_late()
+ * reaps those that die late. fz_proc_forget_late(): a new child has the number
+ * of a process or a group that is gone, so forget that number.
  */
 void fz_proc_end_orphans(pid_t pid, bool died);
 void fz_proc_forget_late(pid_t pid);

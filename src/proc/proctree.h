@@ -8,7 +8,7 @@
 #include <sys/types.h>
 
 /*
- * SIGKILL every descendant of `root` and return once none is alive, or after a
+ * SIGKILL every descendant of `root` and return when none is alive, or after a
  * bounded time. `root` is the calling process, or a subreaper that was sent
  * SIGSTOP, so that it starts no process and adopts all orphans below it.
  * Async-signal-safe; keeps errno. Does nothing without /proc.
@@ -18,9 +18,9 @@ void fz_proctree_kill(pid_t root);
 /*
  * Send `sig`, SIGSTOP or SIGCONT, to the workers of this process and to all
  * processes below them. Workers are children in the session of this process
- * that lead a group, or will soon. Returns once a pass finds no further one, or
- * after a bounded time. Async-signal-safe; keeps errno. Does nothing without
- * /proc.
+ * that lead a group, or will soon. Returns when a pass finds no further
+ * process, or after a bounded time. Async-signal-safe; keeps errno. Does
+ * nothing without /proc.
  */
 void fz_proctree_signal_workers(int sig);
 

@@ -1,4 +1,4 @@
-/* environ */
+/* for environ */
 #define _GNU_SOURCE
 #include "proc/spawn.h"
 

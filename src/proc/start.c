@@ -1,4 +1,4 @@
-#define _POSIX_C_SOURCE 200809L /* access */
+#define _POSIX_C_SOURCE 200809L /* for access */
 #include "proc/start.h"
 
 #include <stdlib.h>
