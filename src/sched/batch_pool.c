@@ -12,7 +12,7 @@
 struct func {
 	uint64_t version; /* version in which the function was set; 0: never */
 	uint64_t lost;    /* workers of this version or later do not inherit
-			     it; 0: all do */
+			     the function; 0: all workers do */
 	struct fz_blob *code;
 };
 

@@ -2,7 +2,8 @@
  * batch_pool.h - the batches of one pool, and the functions of its workers.
  *
  * A function has a number. A worker inherits the functions that were known when
- * it was forked; a later one is sent to it before the first items that need it.
+ * it was forked. A function that was set later is sent to the worker before the
+ * first items that need the function.
  */
 #ifndef FZ_BATCH_POOL_H
 #define FZ_BATCH_POOL_H

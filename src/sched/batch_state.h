@@ -111,12 +111,12 @@ fz_chunk_of(struct fz_job *job)
 
 /* The number of items that could be sent now. */
 uint64_t fz_batch_ready(const struct fz_batch *batch);
-/* Whether the first of them goes to a worker that has no other. */
+/* Whether the first of these items goes to a worker that has no other job. */
 bool fz_batch_next_is_alone(const struct fz_batch *batch);
 
 /*
- * Cut an encoded chunk of at most `max` of these items. Items that cannot be
- * encoded fail; NULL if no other is left.
+ * Cut an encoded chunk of at most `max` items that could be sent now. Items
+ * that cannot be encoded fail; NULL if no other item is left.
  */
 struct fz_chunk *fz_batch_cut(struct fz_batch *batch, uint32_t max);
 

@@ -18,9 +18,9 @@
 /* A worker that replied less than this ago is not checked. */
 #define DISPATCH_SILENT_NS FZ_CLOCK_MS
 /*
- * The least work that is taken from a busy worker for an idle one, and for a
- * worker that must be forked first. A sparing dispatcher gives a pool another
- * worker only if at least this much work waits.
+ * Minimum work that is moved from a busy worker to an idle one; the second
+ * value is for a worker that must be forked first. A sparing dispatcher gives a
+ * pool another worker only if at least this much work waits.
  */
 #define DISPATCH_STEAL_NS (FZ_CLOCK_MS / 2)
 #define DISPATCH_STEAL_FORK_NS (2 * FZ_CLOCK_MS)
@@ -30,7 +30,10 @@
 
 enum {
 	DISPATCH_AHEAD_JOBS = 512, /* maximum number of jobs at one worker */
-	/* maximum number of bytes of their frames; a pipe holds 64 KiB */
+	/*
+	 * maximum number of bytes of the frames of these jobs; a pipe holds 64
+	 * KiB
+	 */
 	DISPATCH_AHEAD_BYTES = 48 << 10,
 	/* maximum number of jobs while the time of a job is unknown */
 	DISPATCH_UNMEASURED_JOBS = 4,
@@ -138,7 +141,7 @@ has_room(struct fz_dispatcher *d, const struct fz_lane *lane,
 		return false;
 	if (w->head != NULL && w->head->alone)
 		return false;
-	if (!w->ahead) /* a job behind a long one would wait for it */
+	if (!w->ahead) /* a job after a long one would wait for it */
 		return w->njobs == 0;
 	if (w->mean_ns == 0)
 		return w->njobs < DISPATCH_UNMEASURED_JOBS &&
@@ -262,8 +265,9 @@ has_spare(const struct fz_worker *w)
 
 /*
  * The worker with the most work that can be taken back. A worker that has begun
- * none keeps its jobs: they might go from one worker to the other and back, and
- * fill pipes faster than any worker reads them.
+ * none of its jobs keeps them, because jobs might move from one worker to
+ * another and back again and again, and fill pipes faster than any worker reads
+ * them.
  */
 static struct fz_worker *
 fullest(struct fz_dispatcher *d, const struct fz_lane *lane)

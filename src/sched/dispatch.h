@@ -62,7 +62,8 @@ struct fz_producer_ops {
 	void (*fail_next)(
 	    struct fz_producer *producer, const struct fz_failure *failure);
 	/*
-	 * Whether the next job goes to a worker that has no other. NULL: never.
+	 * Whether the next job goes to a worker that has no other job. NULL:
+	 * never.
 	 */
 	bool (*next_is_alone)(const struct fz_producer *producer);
 };

@@ -18,7 +18,7 @@ struct fz_graph {
 	struct list makers; /* for each value, the node that makes it */
 	/* inputs of all nodes, one node after the other */
 	struct list inputs;
-	/* a bool for each input; inputs behind the end of the list: false */
+	/* a bool for each input; inputs beyond the end of the list: false */
 	struct list optional;
 	uint32_t npools;
 	bool has_maps;

@@ -65,7 +65,7 @@ bool fz_graph_has_optional(const struct fz_graph *graph);
 
 /*
  * Make `node` a map: it calls its function for each element of its first input,
- * a list, with the other inputs behind the element. Its value is the list of
+ * a list, with the other inputs after the element. Its value is the list of
  * the results.
  */
 void fz_graph_set_map(struct fz_graph *graph, uint32_t node);

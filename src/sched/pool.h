@@ -88,8 +88,8 @@ void fz_pool_leave(struct fz_pool *pool, struct fz_pool_client *client);
 /*
  * Acquire the idle worker that was used last, or a new one, until `freed` is
  * called. NULL if all are busy or no slot is free. NULL and `err` if the pool
- * is closed, or if it has no worker because a fork failed, or because many
- * workers in a row died before they started a job.
+ * is closed, or if it has no worker, either because a fork failed or because
+ * many workers in a row died before they started a job.
  */
 struct fz_worker *fz_pool_take(
     struct fz_pool *pool, struct fz_pool_client *client, struct fz_err *err);

@@ -127,8 +127,8 @@ const struct fz_failure *fz_run_failure(
 
 /*
  * The node that failed next in time after `node`; if `node` is FZ_GRAPH_NONE,
- * the one that failed first. Returns FZ_GRAPH_NONE after the last one. This
- * includes nodes that were ended because another node failed, with
+ * the one that failed first. Returns FZ_GRAPH_NONE after the last one. Nodes
+ * that were ended because another node failed are included; their failure is
  * FZ_ERR_CANCELLED.
  */
 uint32_t fz_run_next_failed(const struct fz_run *run, uint32_t node);

@@ -61,7 +61,7 @@ struct fz_step {
 	/* the next failed step in time, or the next undecided one */
 	struct fz_step *next_failed;
 	struct fz_timer delay; /* armed while delayed */
-	/* the map, once its list is there; else NULL */
+	/* the map; NULL until its list is there */
 	struct fz_run_map *map;
 };
 

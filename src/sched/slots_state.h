@@ -44,8 +44,9 @@ struct fz_slots {
 	bool settling; /* settle() was called once and deferred itself again */
 	struct fz_fork_hook hook;
 	/*
-	 * The environment for workers; the environment and the number of slots
-	 * that it was built from, to detect changes.
+	 * `environ_` is the environment for workers; `made_of` and `made_for`
+	 * are the environment and the number of slots that it was built from,
+	 * to detect changes.
 	 */
 	char **environ_, **made_of;
 	unsigned made_for;

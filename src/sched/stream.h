@@ -66,7 +66,7 @@ void fz_stream_skip(struct fz_run *run, uint32_t why);
 
 /*
  * Whether an item has neither values nor a failure, because it was skipped, or
- * stopped after the failure of another one. `*why` is set to that of
+ * stopped after the failure of another one. `*why` is set to the `why` of
  * fz_stream_skip().
  */
 bool fz_stream_was_skipped(const struct fz_run *run, uint32_t *why);
