@@ -153,14 +153,14 @@ fz_arena_extents(struct fz_arena *arena, uint64_t position)
 	return is_big(arena, position) ? &arena->big : &arena->small;
 }
 
-/* Return the memory behind a part of the own slice to the kernel. */
+/* Return the memory of a part of the own slice to the kernel. */
 static void
 punch(const struct fz_arena *arena, uint64_t position, uint64_t len)
 {
 	madvise(arena->own.base + position, len, MADV_REMOVE);
 }
 
-/* Reserve memory behind a part of the own slice. 0, or -1 and errno. */
+/* Reserve memory for a part of the own slice. 0, or -1 and errno. */
 static int
 reserve(const struct fz_arena *arena, uint64_t position, size_t len)
 {

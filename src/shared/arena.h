@@ -8,7 +8,7 @@
  * (fz_arena_map_room()). All other processes only read. Free extents stay warm
  * (they keep their memory), because the first touch of fresh memory is
  * expensive: up to FZ_ARENA_WARM bytes of them, until fz_arena_trim(). The
- * memory of further ones is returned to the kernel.
+ * memory of further free extents is returned to the kernel.
  */
 #ifndef FZ_ARENA_H
 #define FZ_ARENA_H
@@ -89,7 +89,7 @@ unsigned long fz_arena_turnover(const struct fz_arena *arena);
 size_t fz_arena_held(const struct fz_arena *arena);
 
 /*
- * A buffer that moves into the arena once it needs more than `threshold` bytes,
+ * A buffer that moves into the arena when it needs more than `threshold` bytes,
  * and stays in malloc's memory if the arena has none. `arena` may be NULL. Ends
  * with fz_arena_buf_take() or fz_buf_fini().
  */

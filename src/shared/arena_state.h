@@ -101,7 +101,7 @@ struct fz_extents *fz_arena_extents(struct fz_arena *arena, uint64_t position);
 void *fz_arena_try_alloc(struct fz_arena *arena, size_t len, uint64_t *offset);
 
 /*
- * Extend an extent in place. Returns its new length; 0 if the space behind it
+ * Extend an extent in place. Returns its new length; 0 if the space after it
  * is used.
  */
 size_t fz_arena_extend(struct fz_arena *arena, uint64_t offset, size_t len);

@@ -5,10 +5,10 @@
  *   OPEN, RUNNING -- a wait times out, a process dies, abort --> BROKEN
  *   any -- reset --> OPEN
  *
- * Each waiter gets its outcome at its own place, so that it is unaffected if
- * the barrier is reset or used again before it wakes. One store of the state
- * decides each change. If the process is killed before it has notified the
- * waiters, the next process that locks the barrier does so.
+ * Each waiter gets its outcome at its own place, so that the outcome is
+ * unaffected if the barrier is reset or used again before the waiter wakes. One
+ * store of the state decides each change. If the process is killed before it
+ * has notified the waiters, the next process that locks the barrier does so.
  */
 #ifndef FZ_BARRIER_H
 #define FZ_BARRIER_H

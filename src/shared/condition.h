@@ -2,8 +2,8 @@
  * condition.h - processes wait until another process notifies them.
  *
  * A process holds the lock of the condition when it begins to wait and when it
- * notifies. A notified process ends its wait once it holds that lock again; if
- * it dies before, its notification is passed on to another waiter.
+ * notifies. A notified process ends its wait when it holds that lock again; if
+ * it dies before that, its notification is passed on to another waiter.
  */
 #ifndef FZ_CONDITION_H
 #define FZ_CONDITION_H

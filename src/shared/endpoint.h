@@ -2,9 +2,9 @@
  * endpoint.h - which processes hold an end of a pipe, and which use it.
  *
  * A forked process holds ends that it may never use. So a process that uses an
- * end, or was given it as an argument or in a message, counts until it leaves
- * the end or dies. A process that merely holds an end counts only as long as no
- * process has used it.
+ * end, or received the end as an argument or in a message, counts until it
+ * leaves the end or dies. A process that merely holds an end counts only as
+ * long as no process has used it.
  */
 #ifndef FZ_ENDPOINT_H
 #define FZ_ENDPOINT_H

@@ -51,7 +51,7 @@ const struct fz_extent *fz_extent_find(
     const struct fz_extents *ex, uint64_t at);
 
 /*
- * Extend a used extent to `len` bytes, into the free extents behind it. 0, or
+ * Extend a used extent to `len` bytes, into the free extents after it. 0, or
  * -1 if these are too short. `*cold` is set as by fz_extent_take().
  */
 int fz_extent_extend(

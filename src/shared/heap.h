@@ -175,7 +175,7 @@ struct fz_object {
 };
 
 /*
- * A new object of `size` bytes, all zero behind its head. The caller chooses
+ * A new object of `size` bytes, all zero after its head. The caller chooses
  * `type`, which is not 0. NULL and `err` if there is no memory.
  */
 void *fz_heap_new(
@@ -213,8 +213,8 @@ struct fz_object *fz_heap_find(
 
 /*
  * At least `size` bytes, not zeroed, in whole blocks that the member `self`
- * owns: if it dies before it sets another owner, they are freed. NULL and
- * `err`.
+ * owns. If the member dies before it sets another owner, the blocks are freed.
+ * NULL and `err`.
  */
 void *fz_heap_alloc(uint32_t self, size_t size, struct fz_err *err);
 
@@ -231,7 +231,9 @@ void fz_heap_give_back(void *blocks);
 /* The number of bytes that the blocks have. */
 size_t fz_heap_capacity(const void *blocks);
 
-/* Bytes in blocks that have an owner; an estimate once a process was killed. */
+/*
+ * Bytes in blocks that have an owner; an estimate after a process was killed.
+ */
 size_t fz_heap_used(void);
 
 /*

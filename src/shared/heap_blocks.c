@@ -137,7 +137,7 @@ free_row(uint32_t i, uint32_t n)
 }
 
 /*
- * Take `n` adjacent blocks behind `i`. Returns 1, 0 if there are none, or -1
+ * Take `n` adjacent blocks after `i`. Returns 1, 0 if there are none, or -1
  * with errno.
  */
 static int
@@ -161,7 +161,7 @@ take_row_from(uint32_t self, uint32_t i, uint32_t n, uint32_t *at)
 }
 
 /*
- * A single block is the first free one. So the next search begins behind it,
+ * A single block is the first free one. So the next search begins after it,
  * unless a block was freed meanwhile. If a process is killed after it has freed
  * a block and before it has lowered `lowest`, searches do not find the block
  * until memory is short, or until the blocks of that process are reclaimed.

@@ -58,15 +58,14 @@ struct member {
 	uint32_t generation;
 	/* time at which the member was first found dead; 0: never */
 	int64_t dead_ns;
-	_Atomic bool shares; /* it may have handles */
+	_Atomic bool shares; /* the member may have handles */
 };
 
 /* A seat belongs to a place for ever, and so to one member after another. */
 struct seat {
 	struct fz_heap_wait wait;
 	/*
-	 * its place plus 1; 0: none, because the process was killed before it
-	 * set it
+	 * its place plus 1; 0: the process was killed before it set this
 	 */
 	uint32_t place;
 	uint32_t next; /* the next free seat of the member; 0: none */

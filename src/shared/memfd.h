@@ -15,7 +15,7 @@ struct fz_err;
 int fz_memfd_new(const char *name, unsigned flags, struct fz_err *err);
 
 /*
- * Reserve memory behind whole pages of a mapping, so that a write there cannot
+ * Reserve memory for whole pages of a mapping, so that a write there cannot
  * fault. Kernels that cannot do this by address use `fd`, the mapped file, at
  * `offset`; -1: this kernel can. 0, or -1 and errno.
  */

@@ -2,7 +2,7 @@
  * pipe.h - a pipe in shared memory: two ends, each with a queue of the items
  * that it sends.
  *
- * An end is over once no process uses it or can begin to use it. A process can
+ * An end is over when no process uses it or can begin to use it. A process can
  * begin to use an end that is in an unread message, or that it has inherited: a
  * forked child holds the open ends of its parent even before it has registered.
  * So each instance has local state for each pipe of which it has handles, and

@@ -6,13 +6,13 @@
 #include "os/spin.h"
 
 /*
- *   segment     next, items one behind the other, room for a NEXT
+ *   segment     next, items one after the other, room for a NEXT
  *   item        u16 length, bytes
  *               or u16 BIG, u64 offset of its blocks, u64 length
  *               or u16 NEXT: the item is the first one of the next segment
  *   head, tail  offset / 8 in the upper 35 bits, number of items below
  *
- * Bytes behind the tail are free: if a process was killed while it wrote there,
+ * Bytes after the tail are free: if a process was killed while it wrote there,
  * the next process overwrites these bytes, and uses the segment that was added.
  * The queue owns the blocks of an item before the tail covers it, and until
  * after the head has left it. If a process is killed in between, the blocks

@@ -3,9 +3,9 @@
  *
  * Producers and consumers have a lock each, held for a short copy. One store
  * adds an item and one removes it: if a process is killed before its store,
- * other processes see no change, and its lock is recovered. Items lie in
- * segments, a block of the shared heap each; big ones in blocks of their own. A
- * queue that was never used is small: it has no segment.
+ * other processes see no change, and its lock is recovered. Items are in
+ * segments, each of which is a block of the shared heap; big items are in
+ * blocks of their own. A queue that was never used is small: it has no segment.
  */
 #ifndef FZ_QUEUE_H
 #define FZ_QUEUE_H
@@ -43,14 +43,17 @@ enum fz_queue_state {
 struct fz_queue {
 	/* For producers. */
 	_Alignas(64) struct fz_lock putting;
-	_Atomic uint64_t tail;      /* position behind the last item */
+	_Atomic uint64_t tail;      /* position after the last item */
 	struct fz_eventcount items; /* consumers wait here */
 	/* For consumers. */
 	_Alignas(64) struct fz_lock taking;
 	_Atomic uint64_t head;     /* position of the first item */
 	struct fz_eventcount room; /* producers wait here */
 	struct fz_unfinished unfinished;
-	/* Rarely written, and so in other cache lines than the fields above. */
+	/*
+	 * These fields are rarely written, so they are in other cache lines
+	 * than the fields above.
+	 */
 	struct fz_ref object; /* the owner of the blocks */
 	/* maximum number of items that it may hold; FZ_QUEUE_MAX: unbounded */
 	uint32_t max;

@@ -23,7 +23,7 @@ struct fz_err;
 
 /*
  * In shared memory; all zero is a new object. A counter has a member in its
- * upper 32 bits, and that member's number of items below.
+ * upper 32 bits, and the number of that member's items in the lower 32 bits.
  */
 struct fz_unfinished {
 	/* for processes that wait until no item is left */
@@ -52,7 +52,7 @@ bool fz_unfinished_ack(struct fz_unfinished *unfinished, uint32_t self);
 
 /*
  * Whether any item is left. The items of a dead process count as done; only a
- * `late` check finds out that it is dead.
+ * `late` check finds out that the process is dead.
  */
 bool fz_unfinished_any(struct fz_unfinished *unfinished, bool late);
 

@@ -61,7 +61,7 @@ struct fz_waiter {
 };
 
 /*
- * Find the next waiter for `name` in `state`, at a place or seat behind that of
+ * Find the next waiter for `name` in `state`, at a place or seat after that of
  * `w`, or the first one if the member of `w` is 0. The process of the waiter
  * may be dead.
  */
