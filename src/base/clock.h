@@ -29,7 +29,8 @@ void fz_clock_in_child(void);
 
 /*
  * Skip the last `ns` nanoseconds: exclude them from the clock of all processes
- * that share the skipped time. Not in a forked child. Async-signal-safe.
+ * that share the skipped time. Do not call it in a forked child.
+ * Async-signal-safe.
  */
 void fz_clock_skip(int64_t ns);
 
