@@ -34,7 +34,7 @@ struct fz_encode_recent {
 
 /*
  * One encoder writes a message at a time and is kept in the registry. If a Lua
- * call raises, it stays busy, and the next message makes a new one.
+ * call raises, the encoder stays busy, and the next message makes a new one.
  *
  * Objects and strings are noted by address, which is valid only while they
  * live. So a message takes one or two passes. The first pass calls no Lua code

@@ -94,8 +94,8 @@ fz_lists_put_message(struct fz_buf *out, const unsigned char *bytes, size_t len)
 	unsigned char head[FZ_ITEMS_HEAD];
 
 	/*
-	 * A value without references and numbered strings has the same bytes in
-	 * any message.
+	 * A value without references and without numbered strings has the same
+	 * bytes in any message.
 	 */
 	if (len > MESSAGE_HEAD && bytes[1] == 0 && bytes[2] == 1) {
 		fz_buf_put(out, bytes + MESSAGE_HEAD, len - MESSAGE_HEAD);
@@ -131,7 +131,7 @@ bits_of(const struct fz_raw_value *element)
 	return bits;
 }
 
-/* The number of elements from the first on that are numbers of one type. */
+/* The number of elements at the front that are numbers of one type. */
 static size_t
 numbers(const struct fz_rawarray *raw, const struct fz_raw_value *elements,
     size_t n)
