@@ -62,9 +62,10 @@ fz_digest_is_plain(struct fz_digest *d, int idx, int type)
 			   !fz_digest_is_module(d, p);
 		if (lua_getmetatable(d->L, idx)) {
 			/*
-			 * Metatables are numbered as they are read. In keys
-			 * this order is arbitrary, because keys are sorted
-			 * later.
+			 * Metatables are numbered in the order in which they
+			 * are read. In keys this order is arbitrary, because
+			 * keys are sorted later. So a table with a metatable in
+			 * a key is not apart.
 			 */
 			a->plain = a->plain && d->nested == 0 &&
 				   fz_digest_has_plain_class(d, idx);
@@ -173,7 +174,7 @@ apart_gc(lua_State *L)
 	return 0;
 }
 
-/* Digest the table at `t` as if nothing else was there. */
+/* Digest the table at `t` as if it were the only value. */
 static void
 digest_alone(struct fz_digest *d, int t, struct fz_digest_apart *a,
     const struct fz_path *at)

@@ -142,14 +142,14 @@ void fz_digest_held(struct fz_digest *d, int idx, const struct fz_path *at);
 bool fz_digest_is_plain(struct fz_digest *d, int idx, int type);
 
 /*
- * The number that the metatable at `mt` has in the digest of a table apart,
- * which does not contain it.
+ * The number of the metatable at `mt` in the digest of a table apart. The
+ * metatable is outside of the table.
  */
 uint32_t fz_digest_class_apart(struct fz_digest *d, int mt);
 
 /*
  * Of digest.c: whether a table apart may contain a table with the metatable on
- * top. It may not if the class of that table writes another value in its place.
+ * top. False if the class of such a table writes another value in its place.
  */
 bool fz_digest_has_plain_class(struct fz_digest *d, int idx);
 

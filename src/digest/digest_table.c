@@ -277,7 +277,7 @@ put_keys(struct fz_digest *d, int t, int list, int first, struct key *keys,
 	}
 }
 
-/* Write the entries of `t` except those of 1 to `first`. */
+/* Write the entries of `t` except those whose keys are 1 to `first`. */
 static void
 put_many(
     struct fz_digest *d, int t, lua_Integer first, const struct fz_path *at)
