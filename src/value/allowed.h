@@ -32,9 +32,9 @@ int fz_allowed_add(struct fz_allow *allow, const void *dump, size_t len);
 
 /*
  * fz_allowed_check_code(): raise an error unless this state may load the dump.
- * fz_allowed_check_name(): the same for the module whose name is at `module`
- * or, unless `field` is 0, for its function whose name is at `field`. [-0, +0,
- * e]
+ * fz_allowed_check_name(): the same for the module whose name is at `module`;
+ * if `field` is not 0, for the function of this module whose name is at
+ * `field`. [-0, +0, e]
  */
 void fz_allowed_check_code(lua_State *L, const void *dump, size_t len);
 void fz_allowed_check_name(lua_State *L, int module, int field);

@@ -324,9 +324,10 @@ add_value(struct walk *w)
 }
 
 /*
- * Add the numbers that the table at `t` has in a row from element 1 on, which
- * make up most big tables. Returns their number. `*seen` is the number of those
- * read directly from the array part, whose length may change with each access.
+ * Add the numbers that the table at `t` has in a row from element 1 on; most
+ * big tables consist of such numbers. Returns their number. `*seen` is the
+ * number of those read directly from the array part, whose length may change
+ * with each access.
  */
 static lua_Integer
 add_numbers(struct walk *w, int t, lua_Integer *seen)

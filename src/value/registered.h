@@ -70,7 +70,10 @@ int fz_registered_field(lua_State *L, int mt, enum fz_registered_field field);
  */
 bool fz_registered_miss(lua_State *L, int idx);
 
-/* Whether fz_registered_miss() has noted this. [-0, +0, -] */
+/*
+ * Whether fz_registered_miss() has noted the metatable or the class name at
+ * `idx`. [-0, +0, -]
+ */
 bool fz_registered_is_missed(lua_State *L, int idx);
 
 #endif
