@@ -2,7 +2,7 @@
  * alloc.h - the allocator for the Lua state of the command.
  *
  * Small blocks come from slabs (slab.h). Medium ones come from malloc, whose
- * heap grows in huge pages once it is long. Each big block, as for the array of
+ * heap grows in huge pages when it is long. Each big block, as for the array of
  * a long table or a long string, is a mapping of its own. Some freed big blocks
  * are kept for reuse, because the first touch of fresh memory costs more than
  * most uses of a block. No child inherits them, because a write to memory that
@@ -19,7 +19,7 @@
 /*
  * A lua_Alloc: like realloc(), but with the old size; size 0 frees. Returns
  * NULL if there is no memory; then `block` is unchanged. `ud` is ignored.
- * `block` must come from this function. For one thread.
+ * `block` must come from this function. Only one thread may use it.
  */
 void *fz_alloc_alloc(void *ud, void *block, size_t old_size, size_t size);
 

@@ -87,9 +87,9 @@ uint64_t fz_fd_read_number(const char *path, const char *field, int base);
 ssize_t fz_fd_write(int fd, const void *bytes, size_t n);
 
 /*
- * Write all bytes to a blocking descriptor. 0, or -1 with errno. Only for
- * workers, because a broken pipe may end the process by SIGPIPE: the parent of
- * such a worker is gone.
+ * Write all bytes to a blocking descriptor. 0, or -1 with errno. Only workers
+ * may call it, because a broken pipe may end the process by SIGPIPE: the parent
+ * of such a worker is gone.
  */
 int fz_fd_write_all(int fd, const void *bytes, size_t n);
 

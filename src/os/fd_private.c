@@ -132,9 +132,8 @@ leave_table(void)
 }
 #else
 /*
- * The lowest number from which up to `last` each open descriptor is private.
- * The search stops at the latest after PRIVATE_OTHERS numbers that are not
- * private.
+ * The lowest number such that all open descriptors from it to `last` are
+ * private. The search stops after PRIVATE_OTHERS numbers that are not private.
  */
 static int
 first_of_last(int last)
@@ -187,9 +186,9 @@ start_helper(atomic_bool *left)
  * as one without threads and needs no locks.
  *
  * The helper and this process share one table of descriptors until this process
- * gets a copy of it, without the last descriptors. The kernel closes the last
- * descriptors when the helper ends, soon and usually on another processor. If
- * no helper can be started, the caller closes them.
+ * gets a copy of it, without these descriptors. The kernel closes them when the
+ * helper ends: soon, and usually on another processor. If no helper can be
+ * started, the caller closes them.
  */
 static void
 leave_table(void)

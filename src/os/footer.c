@@ -394,7 +394,7 @@ fz_footer_end_input(struct fz_footer *f)
 		finish(f);
 	}
 	f->input = NULL;
-	f->fresh = true; /* the editor moves the cursor to such a row next */
+	f->fresh = true; /* the editor moves to the start of a row next */
 }
 
 void

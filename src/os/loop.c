@@ -40,8 +40,8 @@ struct fz_loop {
 	uint32_t generation; /* generation of the process that uses the loop */
 	struct fz_foreign_fork foreign;
 	/*
-	 * The events that are being handled. fz_loop_unwatch() removes those of
-	 * its watch.
+	 * The events that are being handled. fz_loop_unwatch() removes the
+	 * events of its watch.
 	 */
 	struct epoll_event polled[LOOP_POLLED];
 	int npolled, at;

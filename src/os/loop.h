@@ -66,7 +66,7 @@ int fz_loop_rewatch(struct fz_loop *loop, struct fz_watch *watch,
     unsigned events, struct fz_err *err);
 
 /*
- * End a watch, if there is one. To be called before the descriptor is closed.
+ * End a watch, if there is one. Call it before the descriptor is closed.
  */
 void fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch);
 
@@ -140,7 +140,7 @@ void fz_loop_unawait(struct fz_loop *loop, const struct fz_awaited *awaited);
 /* Number of watches and timers, plus one if calls are deferred. */
 unsigned fz_loop_nwatched(const struct fz_loop *loop);
 
-/* Make the deferred calls now. Not from a callback of the loop. */
+/* Make the deferred calls now. Do not call it from a callback of the loop. */
 void fz_loop_flush(struct fz_loop *loop);
 
 /*

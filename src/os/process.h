@@ -161,7 +161,7 @@ int fz_process_watch_forks(void);
 /*
  * fz_process_begin_fork(): before the library forks. fz_process_end_fork():
  * after it, in both processes. The fork handler does not count such a child as
- * foreign, because it sets itself up.
+ * foreign, because the child sets itself up.
  */
 void fz_process_begin_fork(void);
 void fz_process_end_fork(void);

@@ -46,7 +46,7 @@ void *fz_slab_refill(unsigned class);
 
 /*
  * A block of `size` bytes, 1 to FZ_SLAB_MAX, aligned for any object. NULL if
- * there is no memory. Free with fz_slab_free(). For one thread.
+ * there is no memory. Free with fz_slab_free(). Only one thread may use it.
  */
 static inline void *
 fz_slab_alloc(size_t size)
