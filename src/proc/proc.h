@@ -49,7 +49,7 @@ struct fz_proc_opts {
  * The signals that a child ignores. Ctrl-C is for the parent. SIGTTIN and
  * SIGTTOU would stop a process group in the background; ignored, they make a
  * read of the terminal fail and a write succeed. Programs that a child starts
- * inherit this.
+ * ignore these signals, too.
  */
 enum { FZ_PROC_NIGNORED = 3 };
 extern const int fz_proc_ignored[FZ_PROC_NIGNORED];
@@ -159,8 +159,8 @@ _Noreturn void fz_proc_exit(int status);
 /*
  * From now on be a subreaper while there are unreaped children, so that the
  * descendants of a child that crashes, even an idle one, become children of
- * this process and can be ended. Puts FZ_PROC_MARK into the environment. For a
- * process without other children.
+ * this process and can be ended. Puts FZ_PROC_MARK into the environment. The
+ * process must have no other children.
  */
 void fz_proc_adopt(void);
 

@@ -304,8 +304,9 @@ leave_on_exit(int status, void *ctx)
 }
 
 /*
- * Make exit() leave the child as fz_proc_exit() does. If the parent has other
- * threads, do not: one of them may have held the lock of the exit handlers.
+ * Make exit() leave the child as fz_proc_exit() does. Does nothing if the
+ * parent has other threads, because one of them may have held the lock of the
+ * exit handlers at the fork.
  */
 static void
 catch_exit(bool alone)

@@ -303,7 +303,7 @@ is_worker(const struct workers *w, pid_t pid, const struct status *status)
 		       strcmp(status->name, w->name) == 0));
 }
 
-/* A visit_fn: send the signal to a worker, or to a process below one. */
+/* A visit_fn: send the signal to a worker, or to a process below a worker. */
 static bool
 visit_worker(int proc, const char *name, void *ctx)
 {
@@ -462,8 +462,8 @@ wait_for_worker(const struct orphans *o, pid_t pid)
 enum mark { UNMARKED, MARKED, NOT_YET };
 
 /*
- * Whether a process whose environment was empty was in an exec, so that it has
- * an environment now or will have one.
+ * Whether a process with an empty environment was in an exec: it then has an
+ * environment now, or will have one.
  */
 static bool
 was_in_exec(int proc, const char *name)
