@@ -84,7 +84,8 @@ struct fz_batch_opts {
 	 * Encode up to `*n` items, from `first` on, into one blob. Set `*n` to
 	 * the number of encoded items, because later items may need a blob of
 	 * their own. NULL and `failure` if the first item cannot be encoded.
-	 * Not called for FZ_WIRE_INHERITED nor for added items. Must not raise.
+	 * It is not called for FZ_WIRE_INHERITED or for added items. Must not
+	 * raise.
 	 */
 	struct fz_blob *(*encode)(
 	    void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure);
@@ -155,8 +156,8 @@ uint64_t fz_batch_id(const struct fz_batch *batch);
 bool fz_batch_done(const struct fz_batch *batch);
 
 /*
- * Kill the workers of running items and wait until they have ended. Not from a
- * callback of the loop. Later calls do nothing.
+ * Kill the workers of running items and wait until they have ended. Do not call
+ * it from a callback of the loop. Later calls do nothing.
  */
 void fz_batch_cancel(
     struct fz_batch *batch, enum fz_err_kind kind, const char *text);
@@ -178,7 +179,7 @@ uint64_t fz_batch_undecided(
 
 /*
  * Retry an item, or let it fail. Does nothing if the item does not wait for
- * this.
+ * this decision.
  */
 void fz_batch_decide(struct fz_batch *batch, uint64_t item, bool again);
 

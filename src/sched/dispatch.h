@@ -158,7 +158,7 @@ void fz_producer_stop(struct fz_producer *producer, const struct fz_err *kill);
 /*
  * Recall the jobs of the producer, kill the workers that run one of them, and
  * wait until these are dead.
- * Not from a callback of the loop.
+ * Do not call it from a callback of the loop.
  */
 void fz_producer_end(struct fz_producer *producer, const struct fz_err *kill);
 

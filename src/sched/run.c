@@ -381,8 +381,8 @@ clear_local(struct fz_run *run, uint32_t node)
 }
 
 /*
- * Remove a node that can be called from the ready ones; false if it cannot. A
- * map stays ready until it has ended.
+ * Remove the node from the ready nodes; false if it cannot be called. A map
+ * stays ready until it has ended.
  */
 static bool
 take_local(struct fz_run *run, uint32_t node)

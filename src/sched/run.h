@@ -97,13 +97,14 @@ bool fz_run_done(const struct fz_run *run);
 
 /*
  * Kill the workers of running nodes and wait until they have ended; the run is
- * then done. Not from a callback of the loop. Later calls do nothing.
+ * then done. Do not call it from a callback of the loop. Later calls do
+ * nothing.
  */
 void fz_run_cancel(struct fz_run *run, enum fz_err_kind kind, const char *text);
 
 /*
  * A value; NULL if it was not made or not kept; `absent` if its maker failed
- * and the graph has optional inputs. Not a new reference.
+ * and the graph has optional inputs. The caller gets no new reference.
  */
 struct fz_blob *fz_run_value(const struct fz_run *run, uint32_t value);
 
@@ -154,7 +155,7 @@ bool fz_run_undecided_element(
 
 /*
  * Retry a node, or an element of a map, or let it fail. `element` 0: the node
- * itself. Does nothing if it does not wait for this.
+ * itself. Does nothing if it does not wait for this decision.
  */
 void fz_run_decide(
     struct fz_run *run, uint32_t node, uint64_t element, bool again);
@@ -177,13 +178,13 @@ uint64_t fz_run_element_failure(const struct fz_run *run, uint32_t node,
 
 /*
  * With FZ_POLICY_CONTINUE: the list of a map of which some elements have
- * failed; NULL if there is none. Not a new reference.
+ * failed; NULL if there is none. The caller gets no new reference.
  */
 struct fz_blob *fz_run_partial(const struct fz_run *run, uint32_t node);
 
 /*
- * Numbers of elements of maps whose list is known. The number of a map is less
- * by one, because its node is among the nodes.
+ * Numbers of elements of maps whose list is known. Each map counts one element
+ * less than it has, because its node is among the nodes.
  */
 struct fz_run_elements {
 	uint64_t total, done, failed;

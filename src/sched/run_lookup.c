@@ -295,8 +295,8 @@ fz_lookup_clear(struct fz_run *run)
 }
 
 /*
- * The next result to record, after those that are not recorded. NULL if none is
- * left.
+ * The next result to record. Skips results that are not recorded. NULL if no
+ * result is left.
  */
 static const struct fz_batch_result *
 next_result(struct fz_run_map *map)

@@ -71,8 +71,8 @@ int fz_lookup_know(struct fz_flow *flow, struct fz_lookup_at at,
  */
 bool fz_lookup_made(const struct fz_flow *flow, struct fz_lookup_at *at);
 
-/* Value number `k`, from 0, of the node of fz_lookup_made(). Not a new
- * reference.
+/* Value number `k`, from 0, of the node of fz_lookup_made(). The caller gets no
+ * new reference.
  */
 struct fz_blob *fz_lookup_made_value(const struct fz_flow *flow, uint32_t k);
 

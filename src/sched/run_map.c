@@ -41,7 +41,7 @@ entry_of(const struct fz_run_map *map)
 }
 
 /*
- * Send the values that the calls share to a worker, before its first element.
+ * Send to a worker, before its first element, the values that the calls share.
  */
 static int
 prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,

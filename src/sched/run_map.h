@@ -97,8 +97,8 @@ struct fz_run_map {
 struct fz_ready_list *fz_map_ready_list(const struct fz_run_map *map);
 
 /*
- * Start the map of a step whose inputs are there. A failure to do so is a
- * failure of the step.
+ * Start the map of a step whose inputs are there. If that fails, the step
+ * fails.
  */
 void fz_map_start(struct fz_step *step);
 

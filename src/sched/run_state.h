@@ -182,7 +182,7 @@ void fz_flow_keep(struct fz_flow *flow, uint32_t value);
 
 /*
  * Fail all runs as a whole, kill the workers of running nodes and wait until
- * they have ended. Not from a callback of the loop.
+ * they have ended. Do not call it from a callback of the loop.
  */
 void fz_flow_cancel(
     struct fz_flow *flow, enum fz_err_kind kind, const char *text);

@@ -69,8 +69,8 @@ void fz_slots_unref(struct fz_slots *slots);
 int fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err);
 
 /*
- * The slots that limit a pool: the slots of its engine or, if it has none, the
- * pool's own ones, `own`. NULL: there is no limit.
+ * The slots that limit a pool: the slots of its engine or, if the engine has
+ * none, `own`, the slots of the pool itself. NULL: there is no limit.
  */
 struct fz_slots *fz_slots_for(
     const struct fz_engine *engine, struct fz_slots *own);
@@ -120,7 +120,7 @@ void fz_slots_lend(const struct fz_slots *slots, struct fz_worker_slots *lent);
 
 /*
  * In a worker that is a program: use the `n` slots of its parent, with the pipe
- * `fd`, for all pools of `engine`. `n` is 0: use those of make, with
+ * `fd`, for all pools of `engine`. If `n` is 0, use the slots of make, with
  * descriptors of fz_jobserver_find(). `lineage` must stay valid until the
  * process ends; NULL: tokens are not counted. Owns the descriptors, also on
  * failure.

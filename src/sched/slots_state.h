@@ -62,7 +62,7 @@ bool fz_slots_read_token(struct fz_slots *s);
  */
 void fz_slots_give_up_tokens(struct fz_slots *s, unsigned keep);
 
-/* Write `n` tokens that this process does not hold to the pipe. */
+/* Write to the pipe `n` tokens that this process does not hold. */
 void fz_slots_write_new_tokens(const struct fz_slots *s, unsigned n);
 
 /* Add or remove tokens until the pipe that this process made holds `want`. */

@@ -40,7 +40,7 @@ may_take(const struct fz_lineage *at)
 
 /*
  * Count a token in the own account first, then in those of the ancestors: see
- * slots.h. False if one is closed.
+ * slots.h. False if one of these accounts is closed.
  */
 static bool
 count(const struct fz_lineage *at)

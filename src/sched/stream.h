@@ -105,7 +105,8 @@ bool fz_stream_is_stopped(const struct fz_stream *stream);
 
 /*
  * Kill the workers of running nodes and wait until they have ended. No item can
- * be added after that. Not from a callback of the loop. Later calls do nothing.
+ * be added after that. Do not call it from a callback of the loop. Later calls
+ * do nothing.
  */
 void fz_stream_cancel(
     struct fz_stream *stream, enum fz_err_kind kind, const char *text);
