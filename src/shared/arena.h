@@ -71,8 +71,8 @@ void *fz_arena_map_room(
     struct fz_arena *arena, uint64_t offset, size_t len, struct fz_err *err);
 
 /*
- * Return the memory of the slice of a dead process, which has no views, to the
- * kernel.
+ * Return to the kernel the memory of the slice of a dead process. The slice has
+ * no views.
  */
 void fz_arena_drop_slice(struct fz_arena *arena, uint32_t slice);
 

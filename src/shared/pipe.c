@@ -31,7 +31,9 @@ struct fz_pipe_local {
 	/* number of the first child that may not have registered */
 	uint64_t first_pending;
 	int64_t forked_ns; /* time at which the last child was forked */
-	/* `nsent` of each end at the last check when no other process lived */
+	/*
+	 * `nsent` of each end at the last check at which no other process lived
+	 */
 	uint32_t nsent[2];
 	int64_t sent_ns[2]; /* time at which these counts were first seen */
 	/* the child that is forked next will use the end */
