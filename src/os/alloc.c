@@ -49,8 +49,8 @@ round_up(size_t size, size_t step)
 
 /*
  * Bytes by which the heap of malloc grows before it gets huge pages. A fork
- * copies one entry per page, so that huge pages make it faster if the heap is
- * long; a small script would not fill one huge page.
+ * copies one entry per page, so that huge pages make the fork faster if the
+ * heap is long; a small script would not fill one huge page.
  */
 #define GROWTH_STEP ((size_t)8 << 20)
 

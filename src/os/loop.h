@@ -145,7 +145,7 @@ void fz_loop_flush(struct fz_loop *loop);
 
 /*
  * In a forked child, before anything else: call the fork hooks, which close
- * what they own, then drop all watches and timers of the parent and close
+ * what they own. Then drop all watches and timers of the parent, and close
  * private descriptors (see fd.h). The watches on private descriptors and their
  * owners stay unchanged: the child must not use them.
  */

@@ -34,8 +34,8 @@ enum {
 
 /*
  * The mapping of the shared heap, for shared/heap. It changes under `lock`
- * while no instance uses the heap, so that an instance that uses it reads it
- * without the lock.
+ * while no instance uses the heap, so that an instance that uses the heap reads
+ * the mapping without the lock.
  */
 struct fz_process_heap {
 	unsigned char *base; /* NULL: it is not mapped */
