@@ -260,9 +260,9 @@ cpu_ns(const struct rusage *usage)
 /*
  * The limit of CPU time in seconds that may have ended a child; 0: another
  * cause. The child has the limits of this process, unless it has set its own.
- * The kernel sends SIGXCPU at the soft limit and SIGKILL at the hard one. It
- * counts whole ticks for them, which on a busy machine may be far more than the
- * usage that it reports.
+ * The kernel sends SIGXCPU at the soft limit and SIGKILL at the hard one. For
+ * these limits it counts whole ticks, which on a busy machine may be far more
+ * than the usage that it reports.
  */
 static uint64_t
 cpu_limit_of(int sig, const struct rusage *usage)

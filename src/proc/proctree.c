@@ -517,8 +517,8 @@ has_no_leader(const struct status *status)
 }
 
 /*
- * A visit_fn: end and reap an orphan. It counts as found if it was alive, and
- * so does a child in an exec, which may be an orphan.
+ * A visit_fn: end and reap an orphan. The orphan counts as found if it was
+ * alive, and so does a child in an exec, which may be an orphan.
  */
 static bool
 visit_orphan(int proc, const char *name, void *ctx)

@@ -52,11 +52,11 @@ struct fz_proctree_search {
 
 /*
  * End and reap the processes that dead children of this process have left. They
- * are children of this process only if it is a subreaper. Kill a process if its
- * environment has the mark of a dead child, then its children. Wait for the
- * workers of a dead worker, which their names show: they end themselves and all
- * processes below them. With `all`, reap zombies that had left the session of
- * this process.
+ * are children of this process only if this process is a subreaper. Kill a
+ * process if its environment has the mark of a dead child, then its children.
+ * Wait for the workers of a dead worker, which their names show: they end
+ * themselves and all processes below them. With `all`, reap zombies that had
+ * left the session of this process.
  *
  * Make passes over /proc until one finds nothing. After `until_ns` go on only
  * if the last pass has found new processes, and for two seconds in all. Returns

@@ -1,6 +1,7 @@
 /*
- * spawn.h - start a program. It leads a process group of its own unless
- * `in_group` is set. No code of this process runs in the child before exec.
+ * spawn.h - start a program. The program leads a process group of its own
+ * unless `in_group` is set. No code of this process runs in the child before
+ * exec.
  */
 #ifndef FZ_SPAWN_H
 #define FZ_SPAWN_H
