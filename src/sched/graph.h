@@ -65,8 +65,8 @@ bool fz_graph_has_optional(const struct fz_graph *graph);
 
 /*
  * Make `node` a map: it calls its function for each element of its first input,
- * a list, with the other inputs after the element. Its value is the list of
- * the results.
+ * a list, with the other inputs after the element. The value of the node is the
+ * list of the results.
  */
 void fz_graph_set_map(struct fz_graph *graph, uint32_t node);
 

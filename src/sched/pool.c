@@ -24,8 +24,9 @@ is_own(const struct fz_pool *pool)
 
 /*
  * In a child: forget the workers and clients of the parent. This is done only
- * when the child uses the pool, because it would make each fork slower. The
- * memory of the workers stays as it is, because a write would copy it.
+ * when the child uses the pool, because at the fork it would make each fork
+ * slower. The memory of the workers stays as it is, because a write would copy
+ * it.
  */
 static void
 own(struct fz_pool *pool)

@@ -30,8 +30,8 @@ void fz_step_ready(struct fz_step *step);
 void fz_step_found(struct fz_step *step, struct fz_blob **values);
 
 /*
- * Handle the end of an attempt, with values or a failure. They take their
- * arguments as the ops of a job do (struct fz_job_ops).
+ * Handle the end of an attempt, with values or a failure. These functions take
+ * their arguments as the ops of a job do (struct fz_job_ops).
  */
 void fz_step_done(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid);
