@@ -2,12 +2,12 @@
  * heap.h - memory that all processes of one run share.
  *
  * It is one sparse memfd without a name. The first process maps it before it
- * forks, so that all its descendants have it. It is gone with the last of these
- * processes.
+ * forks, so that all its descendants have it. The memfd is gone with the last
+ * of these processes.
  *
- * Each instance of the library that uses it is a member; a process may have
- * several. A process may be killed at any instruction, so that each change to
- * shared memory is one store or one compare-and-swap:
+ * Each instance of the library that uses the heap is a member; a process may
+ * have several members. A process may be killed at any instruction, so that
+ * each change to shared memory is one store or one compare-and-swap:
  *
  *   members each holds a robust mutex while it lives
  *   blocks   64 KiB; one word says whether a block is free, or which member or
@@ -121,7 +121,10 @@ bool fz_heap_is_alone(uint32_t self,
  */
 bool fz_heap_is_only(uint32_t self);
 
-/* The place of a member, below FZ_HEAP_MEMBERS; reused after its death. */
+/*
+ * The place of a member, below FZ_HEAP_MEMBERS; reused after the member's
+ * death.
+ */
 uint32_t fz_heap_place(uint32_t member);
 
 /* A number above all places that were ever used. */
@@ -214,7 +217,7 @@ struct fz_object *fz_heap_find(
 /*
  * At least `size` bytes, not zeroed, in whole blocks that the member `self`
  * owns. If the member dies before it sets another owner, the blocks are freed.
- * NULL and `err`.
+ * NULL and `err` on failure.
  */
 void *fz_heap_alloc(uint32_t self, size_t size, struct fz_err *err);
 

@@ -43,7 +43,8 @@ enum { PLACE_BITS = 12, NSMALL = (64 << 10) / 256 };
 
 /*
  * The thread that made the process a member holds `life`. A process that can
- * lock it then checks whether the whole process is dead, or only that thread.
+ * lock `life` then checks whether the whole process is dead, or only that
+ * thread.
  *
  * The links in a locked mutex are addresses of the process that holds it. This
  * is safe: only the holder and, at its death, the kernel follow them, and the

@@ -56,7 +56,7 @@ fz_memfd_reserve(void *at, size_t len, int fd, off_t offset)
 	size_t done = 0;
 
 	/*
-	 * Check first: the kernel would not refuse the memory, but kill a
+	 * Check first: the kernel would not refuse the memory; it would kill a
 	 * process.
 	 */
 	if (len >= CHECK_MEMORY_FROM && fz_memory_available() <= len) {

@@ -136,7 +136,9 @@ struct fz_queue_buf {
 void fz_queue_buf_init(
     struct fz_queue_buf *qb, uint32_t self, unsigned char *bytes, size_t room);
 
-/* Free the unused blocks and return the others; the buffer still owns them. */
+/*
+ * Free the unused blocks and return the used ones; the buffer still owns them.
+ */
 void *fz_queue_buf_trim(struct fz_queue_buf *qb);
 
 /* Give up ownership of the blocks. */

@@ -4,8 +4,8 @@
  *
  * The counters of the first few processes are in the object itself. If there
  * are more processes, a block of the shared heap has a counter for each place
- * of a member. It is allocated when it is first needed, and freed with the
- * object.
+ * of a member. The block is allocated when it is first needed, and freed with
+ * the object.
  */
 #ifndef FZ_UNFINISHED_H
 #define FZ_UNFINISHED_H
