@@ -245,8 +245,8 @@ move_block(void *block, size_t old_size, size_t size)
 }
 
 /*
- * Copy whole units: each block consists of them, so that this is a loop of few
- * instructions.
+ * Copy whole units: each block consists of such units, so that this is a loop
+ * of few instructions.
  */
 static void
 copy_units(void *to, const void *from, size_t size)
