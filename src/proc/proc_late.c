@@ -30,7 +30,7 @@
 
 /*
  * Reap the dead children among `which`, a number for waitpid(). Returns whether
- * some of the others are alive.
+ * some of the other children are alive.
  */
 static bool
 reap_dead(pid_t which)

@@ -55,7 +55,10 @@ struct status {
 	uint64_t started;
 	char state;   /* as in /proc/PID/stat: R S D T t Z X */
 	bool exiting; /* the process exits, and may have no memory left */
-	/* addresses; both are 0 during an exec, until the new program has it */
+	/*
+	 * addresses; both are 0 during an exec, until the new program has its
+	 * environment
+	 */
 	uint64_t env_start, env_end;
 	char name[16];
 };
