@@ -2,8 +2,8 @@
  * batch.h - the items of one map or apply, and the result of each.
  *
  * A batch is a producer (dispatch.h). A chunk of items is cut off the batch
- * when a worker has room for one. Results are reported in the order in which
- * they come. Items have indexes from 1.
+ * when a worker has room for a chunk. Results are reported in the order in
+ * which they come. Items have indexes from 1.
  *
  *   item:  not cut -> in a chunk that waits -> sent -> done
  *                          ^                    |  \

@@ -73,7 +73,7 @@ struct fz_ready_list {
 	struct fz_job *head, **tail; /* jobs of the steps, the oldest first */
 	uint64_t n;
 	uint64_t nsent; /* number of steps that workers have */
-	/* number of steps of the pool that are done, that have failed */
+	/* numbers of steps of the pool that are done, and that have failed */
 	uint64_t ndone, nfailed;
 	/* further elements of ended maps: done, failed */
 	struct fz_run_elements more;
