@@ -32,7 +32,7 @@ struct fz_barrier {
 	uint32_t count;
 	/* number of processes that a round waits for; set by the creator */
 	uint32_t parties;
-	/* name of the object that contains it; set by the creator */
+	/* name of the object that contains the barrier; set by the creator */
 	uint32_t name;
 	/* whether the last process runs an action; set by the creator */
 	bool has_action;
