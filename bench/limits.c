@@ -40,7 +40,7 @@ raise_errno(lua_State *L, const char *what)
 	return luaL_error(L, "%s: %s", what, strerror(errno));
 }
 
-/* Returns the wait status. */
+/* Wait for the end of a process. Returns the status of waitpid(). */
 static int
 wait_for(pid_t pid)
 {
@@ -90,7 +90,7 @@ static int
 limits_spawn(lua_State *L)
 {
 	int n = lua_gettop(L), status;
-	/* posix_spawn's type is not const; it does not write to them. */
+	/* The parameter of posix_spawnp() is not const, but is only read. */
 	union {
 		const char *in[MAX_ARGS + 1];
 		char *out[MAX_ARGS + 1];

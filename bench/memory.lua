@@ -1,6 +1,6 @@
 --- memory.lua - bytes of memory: fzlua memory.lua worker | list | fold LOG | stream N
 --
---   worker   the private memory of an idle one, in a script that has nothing else
+--   worker   the private memory of an idle worker, in a script that has nothing else
 --   list     what 4 workers that walk a list of 100 MB add to the whole, at most
 --   stream   what a script that streams N items through three stages has together with its workers
 --   fold     what a script that folds the pieces of a log has together with its workers, at most
@@ -9,7 +9,7 @@ local fz = require "fzlua"
 
 local MB <const> = 1000000
 
--- The sum of the fields of a process that match, in bytes; 0 if it is gone.
+-- The sum of the fields of a process that match, in bytes; 0 if the process has ended.
 local function memory(pid, pattern)
   local file <close> = io.open(("/proc/%s/smaps_rollup"):format(pid))
   local sum = 0

@@ -69,7 +69,7 @@ local FILES <const> = { -- the numbers of each, and how it is broken
   {"july.csv"},                                 -- is not there
   {"august.csv.part", "north,18\nsouth,28\n"},  -- is still being downloaded
   {"september.csv", "north,20\nsouth,30\n"},
-  {"october.csv.lock", ""},                     -- its lock was left behind
+  {"october.csv.lock", ""},                     -- its lock was not removed
   {"november.csv", "north,24\nsouth,34\n"},
 }
 

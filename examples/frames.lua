@@ -111,7 +111,7 @@ local function timed(name, f)
   return lines
 end
 
-chain:invoke {number = 1, picture = frame(1)} -- the first workers start, outside the clock
+chain:invoke {number = 1, picture = frame(1)} -- starts the first workers before the measurement
 local one_by_one = timed("sequential", sequential)
 local as_stream = timed("streamed", streamed)
 

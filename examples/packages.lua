@@ -55,7 +55,7 @@ local function columns(text, ...)
   local names, result, n = {...}, {}, 0
   for _, name in ipairs(names) do result[name] = {} end
   for stanza in stanzas(text) do
-    local status = field(stanza, "Status") -- an index has none, dpkg's own database has
+    local status = field(stanza, "Status") -- only in dpkg's own database, not in an index
     if #stanza > 1 and (status == "" or status:find(" installed", 1, true)) then
       n = n + 1
       for _, name in ipairs(names) do result[name][n] = field(stanza, name) end
@@ -175,8 +175,8 @@ local function knots_of(needs)
   return knots, knot_of
 end
 
--- The longest way down in the graph of knots, which has no circles: a list of lists of names. A
--- knot counts as one link, however many packages are tied in it.
+-- The longest path in the graph of knots, which has no circles, as a list of lists of names. A knot
+-- counts as one link, however many packages it has.
 function analyse.longest_chain(relations)
   local names, needs = graph_of(relations)
   local knots, knot_of = knots_of(needs)

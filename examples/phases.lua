@@ -2,7 +2,7 @@
 --
 --   fzlua examples/phases.lua
 --
--- Shows fz.barrier. A cell is alive if exactly one of the two cells above it, left and right, is.
+-- Shows fz.barrier. A cell is alive if exactly one of the cells above it, left and right, is alive.
 -- Each process has a quarter of the width, and needs the cells of its neighbours at its edges. So
 -- no process begins a line before all processes have ended the line above: each line is a phase.
 

@@ -11,7 +11,7 @@ local RALLY <const> = 1000
 
 local here, there = fz.pipe()
 
--- Hit the ball back until the rally is over; returns how often.
+-- Hit the ball back until the rally ends. Returns the number of hits.
 local function play(side)
   local hits = 0
   while true do

@@ -58,7 +58,7 @@ local also = pool:starmap_async(total, {{1, 100}, {101, 200}})
 print("map_async:", list_text(later:get()))
 print("starmap_async:", list_text(also:get()))
 
-print("\n-- a stream: as far ahead of the loop as inflight says, and no further")
+print("\n-- an iterator: at most inflight items are read ahead of the loop")
 for i, count in pool:imap(steps, from(1), {inflight = 4}) do
   if count > 100 then
     print("imap:", i .. " is the first number that takes more than 100 steps")
@@ -69,11 +69,11 @@ local sum = 0
 for _, count in pool:imap_unordered(steps, {1, 2, 3, 4, 5, 6, 7}) do sum = sum + count end
 print("imap_unordered:", "7 numbers take " .. sum .. " steps together")
 
-print("\n-- what goes wrong")
+print("\n-- errors")
 local ok, failure = pcall(pool.apply, pool, steps, -1)
 print("an error:", ok, failure.kind)
 local results = pool:map(steps, {3, 0, 5}, {on_error = "continue"})
-print("one of three:", list_text(results), results.errors[2].kind)
+print("one item fails:", list_text(results), results.errors[2].kind)
 local function hang() while true do end end
 result = pool:apply_async(hang, {}, {timeout = 0.1})
 ok, failure = pcall(result.get, result)
@@ -90,7 +90,7 @@ if forked then
   ok, failure = pcall(pool.apply, pool, os.exit, 3)
   io.stderr:write(("a worker that leaves: %s %s\n"):format(ok, failure.message))
 end
-print("and on it goes:", pool:apply(steps, 27))
+print("the pool goes on:", pool:apply(steps, 27))
 
 print("\n-- the end")
 pool:close()

@@ -21,10 +21,10 @@ chain:invoke({A = 1, B = 2}, {keep = "all"})
 print("after clean: A = " .. chain:at(clean).A .. ", B = " .. chain:at(clean).B)
 print("after merge: C = " .. chain.output.C .. ", D = " .. chain.output.D)
 
-print("\nWho feeds whom; the input is stage -1:")
+print("\nThe edges between stages; the input is stage -1:")
 print(chain.edge_table)
 
-print("\nThe same by function:")
+print("\nThe edges between functions:")
 print(chain:as_table())
 
 local into_c = {}
@@ -33,7 +33,7 @@ for _, edge in ipairs(chain.edge_table) do
     into_c[#into_c + 1] = ("%s of stage %d"):format(edge.source_ele, edge.source_id)
   end
 end
-print("\nInto C go: " .. table.concat(into_c, ", "))
+print("\nC reads: " .. table.concat(into_c, ", "))
 
 print("\nAs a picture, for https://mermaid.live or a README:")
 io.write(chain:to_mermaid())

@@ -25,8 +25,8 @@ local function is_replaced(head, size)
   return file and (file:seek "end" < size or file:seek "set" == 0 and file:read(#head) ~= head)
 end
 
--- Yield the new lines of one file until it is replaced. It is read once more then, so that no line
--- of the old file is lost.
+-- Yield the new lines of one file until it is replaced. Then read it once more, so that no line of
+-- the old file is lost.
 local function follow_file(file)
   local head, size, rest = "", 0, ""
   repeat

@@ -14,7 +14,7 @@ local WORKERS <const> = 3
 local here = arg[0]:match("^(.-)[^/]*$")
 local wanted, path = arg[1] or "gcc", arg[2] or here .. "data/packages.txt"
 
--- name -> the names it depends on; the first one of alternatives
+-- name -> names of the packages that it depends on; of alternatives only the first
 local function read_packages()
   local file <close> = assert(io.open(path, "rb"))
   local packages = {}

@@ -176,7 +176,7 @@ end
 
 package.cpath = t.fzlua:match "^.*/" .. "tests/?.so;" .. package.cpath
 
----Wait; events of fzlua are not served meanwhile.
+---Sleep without handling events of fzlua.
 ---@type fun(seconds: number)
 t.sleep = require "ltest".sleep
 

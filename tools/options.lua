@@ -1,4 +1,5 @@
--- options.lua - what is made from the table of the command's options, lua/cli/options.lua.
+-- options.lua - makes completions and a part of the man page from the options of the command in
+-- lua/cli/options.lua.
 --
 --   fzlua tools/options.lua bash|zsh     prints a script that completes the command line
 --   fzlua tools/options.lua man FILE     writes the descriptions of the options into the man page

@@ -24,7 +24,7 @@ local ALLOWED = {
 
   use = {places = "atomic"},
 
-  -- Of each thread.
+  -- Each thread has its own.
   cwd = {
     fz_cwd_moved = "per thread",
     innermost = "per thread",

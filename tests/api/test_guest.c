@@ -1,6 +1,6 @@
 /*
- * What a run leaves as it was in the host's process, and what the host may do
- * with signals, children, descriptors and threads meanwhile.
+ * The state of the host's process that a run does not change, and the signals,
+ * children, descriptors and threads that the host may use during a run.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>

@@ -83,7 +83,7 @@ use_once(const char *start)
 	fzlua_close(L);
 }
 
-/* Use n states, or as many as FZLUA_STATES says; nothing of them is left. */
+/* Open and close n states, or FZLUA_STATES: no memory or descriptor is left. */
 static void
 assert_all_go(const char *start, int n)
 {

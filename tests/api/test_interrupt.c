@@ -160,8 +160,8 @@ test_interrupt_ends_the_wait_of_a_coroutine(void **state)
 		"  coroutine.yield(1) fz.future():await(60)\n"
 		"end)\n"
 		"for _ in p:imap(math.abs, source) do end",
-		/* A function that this process calls itself has a thread of its
-		 * own. */
+		/* With jobs = 0 a function runs in this process, in a coroutine
+		 * of its own. */
 		"local s = fz.stage 's'\n"
 		"function s.A() fz.sleep(9e9) end\n"
 		"local e = select(2, pcall(fz.chain{s}, {}, {jobs = 0}))\n"

@@ -38,14 +38,14 @@ test_limits_end_any_code(void **state)
 		"while true do xpcall(function() while true do end end, "
 		"function() while true do end end) end",
 		"xpcall(error, function() while true do end end)",
-		/* Each coroutine begins to count anew. */
+		/* The count of the hook begins at 0 in each coroutine. */
 		"local function f() local co = coroutine.wrap(f) pcall(co) "
 		"return f() end f()",
 		"local function f() local co = coroutine.create(f) "
 		"coroutine.resume(co) return f() end f()",
 		/* Few instructions that take long. */
 		"while true do pcall(string.rep, 'x', 1 << 24) end",
-		/* Another hook. */
+		/* Code that replaces the hook. */
 		"local co = coroutine.create(function() debug.sethook() "
 		"while true do end end) coroutine.resume(co) while true do end",
 		"pcall(debug.sethook) while true do end",

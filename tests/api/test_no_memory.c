@@ -518,7 +518,7 @@ test_each_function_without_memory(void **state)
 	}
 }
 
-/* fzlua_new() and fzlua_close(): the state goes, whatever has failed. */
+/* fzlua_new() and fzlua_close(): the state is freed, also after a failure. */
 static void
 test_open_and_close_without_memory(void **state)
 {

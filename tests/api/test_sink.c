@@ -1,5 +1,5 @@
 /*
- * A host that takes what workers print, and the log, with functions of its own.
+ * A host with functions of its own for the output of workers and for the log.
  */
 #include <setjmp.h>
 #include <stdarg.h>

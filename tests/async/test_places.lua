@@ -1,5 +1,5 @@
--- test_places.lua - tasks, and each call that waits, give the same wherever they are used: at the
--- top of a script, in a task, in a generator, in a callback, in a worker.
+-- test_places.lua - tasks, and calls that wait, return the same results at each place: at the top
+-- of a script, in a task, in a generator, in a callback, in a worker.
 
 local t = ...
 local fz = require "fzlua"

@@ -19,7 +19,8 @@ complete_words() {
 %s
 rm -r "$PWD"]]
 
--- What bash offers for the last of these words, joined by "|"; nothing means names of files.
+-- The completions that bash offers for the last of these words, joined by "|". If there are none,
+-- bash completes names of files.
 local function complete_in_bash(script, ...)
   local words = { "complete_words fzlua" }
   for i, word in ipairs { ... } do words[i + 1] = ("%q"):format(word) end
@@ -48,7 +49,7 @@ tests["bash completes options, their values and the script"] = function()
   for name in pairs(options.named) do t.match(all, "|" .. name .. "|") end
 end
 
--- A terminal in which ^X prints the line that zsh has completed, and drops it.
+-- A zsh on a terminal. ^X prints the line that zsh has completed, and clears it.
 local ZSH <const> = [[
 zmodload zsh/zpty
 zpty z 'TERM=xterm zsh -f -i'

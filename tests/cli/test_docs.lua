@@ -219,8 +219,8 @@ local function c_text(blocks)
   return table.concat(lines, "\n") .. "\n"
 end
 
--- The blocks of a section are a program. Without a main() they are between the first and the last
--- block of the last program that has it: the frame.
+-- The program of a section. If its blocks have no main(), they are put between the first and the
+-- last block of an earlier program that has one, the frame.
 local function c_program(blocks, frame)
   local text = c_text(blocks)
   if not text:find "\nmain%(" then return frame.first .. text .. frame.last end

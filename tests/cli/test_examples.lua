@@ -231,8 +231,8 @@ tests.cluster_is_a_job_of_slurm = has_nodes and function()
   ]]):format(gateway, t.file(SRUN)), "same\n")
 end or nil
 
--- The script of the page, with an srun that runs the command behind the options. The real one keeps
--- bytes without a newline unless it has --unbuffered.
+-- The script of the page, with a program in place of srun that runs the command after the options.
+-- The real srun keeps bytes without a newline unless it has --unbuffered.
 tests.cluster_uses_srun_in_place_of_ssh = has_engines and function()
   local page = contents "examples/cluster/README.md"
   local script = page:match "%$ cat srun%-as%-ssh\n(.-)%s+%$ FZLUA_SSH"

@@ -111,7 +111,7 @@ tests["what a run takes between its calls does not become less"] = function()
   end
 end
 
--- Seconds of a stream of 12 items through two sleeping stages, and its records.
+-- Run a stream of 12 items through two stages that sleep. Returns its seconds and its records.
 local function stream(jobs)
   local a, b = fz.stage { name = "a", workers = jobs }, fz.stage { name = "b", workers = jobs }
   a:register("x", "n", function(n) fz.sleep(0.06) return n end)

@@ -1,4 +1,4 @@
--- fzlua --worker --engine nats://...: its options, and what the gateway gets. No server is needed.
+-- fzlua --worker --engine nats://...: its options, and the setup of the gateway, without a server.
 local t = ...
 local tests = {}
 

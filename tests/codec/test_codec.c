@@ -419,7 +419,11 @@ static const char plain_value[] =
     "t.long = ('x'):rep(5000)\n"
     "return t\n";
 
-/* (out, value, weak): whether the first element of `weak` outlives a message */
+/*
+ * (out, value, weak): encode the value while a collection is due. Returns
+ * whether it collects the first element of `weak` afterwards, and whether that
+ * was still there before.
+ */
 static int
 call_encode_in_debt(lua_State *L)
 {

@@ -19,7 +19,7 @@
 #include "codec/items.h"
 #include "value/lerror.h"
 
-/* A state whose allocations fail when told to. */
+/* A state whose allocations fail on demand. */
 struct host {
 	lua_State *L;
 	struct lua_memory memory;

@@ -1,7 +1,6 @@
 -- Every route that a value can take to another process, each with the same table of hard values.
 --
--- A route that goes into a worker checks there; one that comes out of a worker makes the value
--- there.
+-- A route into a worker checks the value there, and a route out of a worker makes the value there.
 local fz = require "fzlua"
 local hard = dofile "tests/support/hard_values.lua"
 

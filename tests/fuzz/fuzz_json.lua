@@ -1,7 +1,8 @@
 -- Random and changed documents given to the JSON reader: fzlua fuzz_json.lua [ROUNDS]
 --
 -- The reader must raise an fz.Error that names the place, or return a value that stays the same
--- when it is written and read again. Both must take few instructions of Lua for each byte.
+-- when it is written and read again. Reading and writing must take few instructions of Lua for each
+-- byte.
 
 local Error = require "fzlua.error"
 local json = require "fzlua.json"

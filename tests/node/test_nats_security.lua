@@ -18,7 +18,7 @@ local function with_dir(f)
   if not ok then error(e, 0) end
 end
 
--- try [OPTION...] URL: what a script says that uses it.
+-- Shell function: `try [OPTION...] URL` prints the output of a script that uses this URL.
 local TRY <const> = [[
 try() { "$FZLUA" "$@" -e 'print(fz.map(function(x) return 6 * x end, {7})[1])'; }
 ]]

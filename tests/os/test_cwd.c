@@ -139,7 +139,7 @@ test_cwd_reported_moves_cost_only_the_calls_that_move(void **state)
 	fz_cwd_return();
 	fz_cwd_return();
 	assert_int_equal(
-	    ncalls, 2); /* one opens the directory, one goes back */
+	    ncalls, 2); /* to open the directory, and to change back */
 	fz_cwd_leave(&cwd);
 	assert_int_equal(ncalls, 2);
 }

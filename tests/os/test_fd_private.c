@@ -92,7 +92,7 @@ count_wrong(int n, int kept)
 	return wrong;
 }
 
-/* In a child: keep one of the last copies. Returns what is wrong. */
+/* In a child: keep one of the last copies. Returns the failed checks. */
 static int
 leave_copies(int n)
 {

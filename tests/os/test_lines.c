@@ -37,7 +37,7 @@ __wrap_read(int fd, void *bytes, size_t n)
 	    fd, bytes, read_limit != 0 && n > read_limit ? read_limit : n);
 }
 
-/* What was passed on: '|' behind every piece. */
+/* The text that was passed on, with '|' after each piece. */
 struct relay {
 	struct fz_lines *lines;
 	int in;

@@ -304,7 +304,7 @@ test_slab_a_child_reuses_what_it_freed(void **state)
 	free_each(1, 2);
 }
 
-/* All that was inherited is freed: regions that the child did not map. */
+/* Free all inherited blocks; their regions were mapped by the parent. */
 static int
 free_all_inherited(void)
 {

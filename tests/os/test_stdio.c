@@ -19,7 +19,7 @@
 
 #include "os/stdio.h"
 
-/* Run `check` in a child, where each bit of its result is a step gone wrong. */
+/* Run `check` in a child. Each bit of its result is a check that failed. */
 static void
 assert_in_child(int (*check)(void *ctx), void *ctx)
 {

@@ -6,7 +6,7 @@ local tests = {}
 local function boom() error("boom", 0) end
 local function text(...) return table.concat({ tostring((...)), tostring(select(2, ...)) }, " ") end
 
--- f(options) for each number of jobs and each mode of on_error.
+-- Call f(options) for each number of jobs and each mode of on_error.
 local function for_each_mode(f)
   for _, jobs in ipairs { 0, 2 } do
     for _, mode in ipairs { "stop", "now", "continue" } do f { jobs = jobs, on_error = mode } end

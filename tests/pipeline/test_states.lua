@@ -27,7 +27,7 @@ local function future()
   return f
 end
 
--- What is called in a wrong state: kind, function.
+-- Calls in a wrong state: the kind of the error, and a function that makes the call.
 local CALLS = {
   -- processes
   process_not_started = { "error", function()

@@ -48,7 +48,7 @@ local function closing_source(n, before)
   return { following = following, closing = closing, closed = function() return closed end }
 end
 
--- consume(i, out, err) for each result of the stream.
+-- Call consume(i, out, err) for each result of the stream.
 local function loop(chain, source, options, consume)
   for i, out, err in chain:stream(source.following, nil, nil, source.closing, options) do
     consume(i, out, err)

@@ -10,7 +10,7 @@ end
 
 local counter = t.counter
 
--- f(imap, pool) for both kinds, with workers and with -j0.
+-- Call f(imap, pool) for both kinds, with workers and with -j0.
 local function every_way(f)
   for _, name in ipairs { "imap", "imap_unordered" } do
     for _, workers in ipairs { 1, 2, 5 } do

@@ -7,7 +7,7 @@ local tests = {}
 -- So many workers that a new one does not close the descriptors of the others itself.
 local MANY <const> = 110
 
----A chain whose stages add 1 to x; the last one calls f before.
+---A chain of n stages, each of which adds 1 to x. The last one calls f first.
 local function chain_of(n, f)
   local chain
   for i = 1, n do

@@ -233,7 +233,7 @@ tests["stop starts nothing new and lets what runs finish, now ends it"] = functi
         while #io.open(begun):read "a" == 0 do end
         error "two"
       else
-        os.execute "sleep 0.1" -- items sent ahead may begin before their worker is told to stop
+        os.execute "sleep 0.1" -- items that were sent ahead may begin before they are recalled
         io.open(others, "a"):write("x"):close()
       end
     end, t.numbers(50), { on_error = policy, chunksize = 1 })

@@ -1,4 +1,4 @@
--- test_pool_end.lua - every way to end a pool, after which nothing of it is left.
+-- test_pool_end.lua - every way to end a pool, after which no process or descriptor is left.
 
 local t = ...
 local core = require "fzlua.core"

@@ -30,7 +30,7 @@
 int __real_kill(pid_t pid, int sig);
 int __wrap_kill(pid_t pid, int sig);
 
-/* Wait until the process is gone: it sleeps longer if nothing kills it. */
+/* Wait until the process has ended. Unless it is killed, it sleeps longer. */
 static void
 assert_goes(pid_t pid)
 {

@@ -221,7 +221,7 @@ test_proc_output_goes_to_the_given_descriptors(void **state)
 			close(2);
 		}
 		i = fz_proc_fork(&f->proc, &opts, print_both, f, NULL);
-		if (f->proc.pidfd <= 2) /* dup2() overwrites it */
+		if (f->proc.pidfd <= 2) /* the next lines overwrite it */
 			f->proc.pidfd = -1;
 		dup2(saved[0], 0);
 		dup2(saved[1], 1);

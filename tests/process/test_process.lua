@@ -584,7 +584,7 @@ p = nil
 %s]]):format(seconds, daemon, ending)
 end
 
--- Run such code. Returns what it prints, what is left of it, and its status.
+-- Run the code of with_process(). Returns its output, the processes that are left, and its status.
 local function run_with_process(...)
   local mark = t.mark()
   local out, _, status = t.shell(('MARK=%s "$FZLUA" %s </dev/null'):format(

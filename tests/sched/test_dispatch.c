@@ -590,7 +590,7 @@ test_dispatch_a_worker_that_dies_costs_one_job(void **state)
 	assert_int_equal(s.ndone, 99);
 }
 
-/* Jobs of two pools; 0, or -1 if something could not be done. */
+/* Run jobs of two pools. Returns 0, or -1 if a call failed. */
 static int
 scenario(void *ctx)
 {

@@ -246,7 +246,7 @@ test_graph_has_a_largest_size(void **state)
 	assert_int_equal(fz_graph_nvalues(graph), 0);
 }
 
-/* A chain of `n` nodes, frozen and checked; 0, or -1 where memory failed. */
+/* Freeze and check a chain of `n` nodes. Returns 0, or -1 if a call failed. */
 static int
 scenario(uint32_t n, uint32_t *nodes)
 {

@@ -537,7 +537,7 @@ test_pool_workers_do_not_hold_each_others_pipes(void **state)
 	fz_pool_free(pool);
 }
 
-/* Three jobs on two workers; 0, or -1 where something could not be done. */
+/* Run three jobs on two workers. Returns 0, or -1 if a call failed. */
 static int
 scenario(void *ctx)
 {

@@ -460,7 +460,7 @@ test_run_seeds_do_not_depend_on_jobs_or_attempts(void **state)
 		assert_int_not_equal(one[i], one[i - 1]);
 }
 
-/* Jobs that were sent behind a long one go to another worker. */
+/* Jobs that were sent after a long one are recalled for another worker. */
 static void
 test_run_jobs_do_not_wait_behind_a_long_one(void **state)
 {

@@ -319,8 +319,8 @@ test_run_any_call_may_fail(void **state)
 	int rc, nfailed = 0;
 	bool came;
 
-	/* Without this, valgrind would search the whole slice of each worker
-	 * that kills itself. */
+	/* No arena, because valgrind would search the whole slice of each
+	 * worker that kills itself. */
 	if (on_valgrind())
 		w->engine.arena_tried = true;
 

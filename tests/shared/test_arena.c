@@ -96,7 +96,7 @@ write_own(struct fz_arena *arena, uint64_t offset)
 		return 255;
 	fz_arena_give_back(arena, offset); /* the parent's: no effect */
 	memset(p, 'w', 10000);
-	/* Its offset equals that of the parent's first one, but the slice. */
+	/* The offset is that of the parent's extent, but in another slice. */
 	return (at & 0xffffffff) == (offset & 0xffffffff) && at != offset;
 }
 

@@ -79,7 +79,7 @@ struct shared {
 	_Atomic bool over;
 };
 
-enum { INDEX = 16, BROKEN = 100 }; /* what the processes exit with */
+enum { INDEX = 16, BROKEN = 100 }; /* exit statuses of the processes */
 
 static struct shared *
 new_shared(uint32_t parties, bool has_action)

@@ -198,8 +198,8 @@ tests["many short-lived makers do not use up memory"] = function()
   assert(shared_bytes() < before + (300 << 20))
 end
 
--- The shared memory that `rounds` calls of f add, after 100 calls that make what is kept in any
--- case.
+-- The shared memory that `rounds` calls of f add. They follow 100 calls, after which the heap has
+-- its usual size.
 local function growth(rounds, f)
   for i = 1, 100 do f(i) end
   local before = shared_bytes()

@@ -31,7 +31,7 @@
  * Where the two processes map the heap. No other word of the heap, such as a
  * position in a queue, can have a value in these ranges.
  */
-#ifdef FZ_VALGRIND /* has only lower addresses */
+#ifdef FZ_VALGRIND /* valgrind has only lower addresses */
 #define PARENT_AT ((uintptr_t)0x080000000000)
 #define CHILD_AT ((uintptr_t)0x090000000000)
 #else /* the address sanitizer uses lower ones */
@@ -449,7 +449,7 @@ test_remap_finds_values_and_arrays(void **state)
 		   "start([[fz.value('j') fz.array('d', 5)]]) finish()\n");
 }
 
-/* The end of a pipe goes to the child in a message, and is closed there. */
+/* The end of a pipe is sent to the child, which closes it. */
 static void
 test_remap_finds_pipes(void **state)
 {

@@ -235,7 +235,7 @@ end, function(value)
   if a ~= null or b ~= bare then return "an upvalue" end
 end)
 
--- Modules as inspect, middleclass and argparse are: no C functions, and a metatable.
+-- Modules like inspect, middleclass and argparse: tables with a metatable, and no C functions.
 local callable = setmetatable({}, { __call = function(_, x) return "<" .. x .. ">" end })
 local functional = { name = "functional", twice = function(x) return x * 2 end }
 package.loaded["routes.callable"] = callable

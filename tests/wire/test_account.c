@@ -1,6 +1,6 @@
 /*
- * Accounts of tokens in the shared heap: who counts where, what is used again,
- * and what functions have overwritten.
+ * Accounts of tokens in the shared heap: how they are found, reused, and
+ * checked after a function has overwritten them.
  *
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2

@@ -295,7 +295,7 @@ test_link_stream_a_worker_here_sends_nothing_of_a_node(void **state)
 	assert_int_equal(w->noutput, 0);
 }
 
-/* Jobs are returned, or done once, whatever the moment of the recall. */
+/* At any moment of the recall, each job is either returned or done once. */
 static void
 test_link_stream_recall_races_with_the_worker(void **state)
 {
