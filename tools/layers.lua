@@ -4,9 +4,9 @@
 --
 -- The tables below hold the order of the source files. A file of src/ may include files of lower
 -- layers, and of its own layer those further left. Only layers with `lua` may include Lua's
--- headers. A .c file includes its own header first, and each header compiles alone. A module of
--- lua/ may require modules further left. CC and LAYER_CFLAGS in the environment are the compiler
--- and its flags. Each finding is a line "file:line: what (what to do)".
+-- headers. A .c file includes its own header first, then others in order. Each header compiles
+-- alone. A module of lua/ may require modules further left. CC and LAYER_CFLAGS in the environment
+-- are the compiler and its flags. Each finding is a line "file:line: what (what to do)".
 
 local ROOT = (arg[1] or "."):gsub("/$", "")
 local CC = os.getenv "CC" or "cc"
@@ -180,10 +180,14 @@ local function check_source(path)
     return report(path, 1, "has no place in the table of tools/layers.lua (give it one)")
   end
   local own = path:gsub("%.c$", ".h")
-  local number, first = 0, nil
+  local number, first, before = 0, nil, nil -- `before`: what the last line includes
   for text in io.lines(ROOT .. "/" .. path) do
     number = number + 1
     local mark, target = text:match('^%s*#%s*include%s*([<"])([^>"]+)')
+    if before and mark == '"' and target < before then
+      report(path, number, '"%s" stands after "%s" (sort the includes)', target, before)
+    end
+    before = mark == '"' and target
     if mark == '"' then
       first = first or {number, resolve(path, target)}
       check_include(path, number, target)

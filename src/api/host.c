@@ -8,9 +8,9 @@
 #include <lualib.h>
 
 #include "api/call.h"
-#include "value/lstate.h"
 #include "bind/llimit.h"
 #include "bind/lloop.h"
+#include "value/lstate.h"
 #include "worker/engine.h"
 
 static void *

@@ -9,8 +9,8 @@
 #include "child/exit.h"
 #include "child/forked.h"
 #include "child/random.h"
-#include "os/cwd.h"
 #include "codec/codec.h"
+#include "os/cwd.h"
 #include "value/lerror.h"
 #include "value/ltraceback.h"
 

@@ -9,14 +9,14 @@
 #include "child/call.h"
 #include "child/process_main.h"
 #include "child/worker_main.h"
+#include "codec/codec.h"
+#include "node/node.h"
 #include "value/allowed.h"
 #include "value/cells.h"
-#include "codec/codec.h"
 #include "value/lerror.h"
 #include "value/registered.h"
 #include "wire/child_port.h"
 #include "wire/child_stream.h"
-#include "node/node.h"
 
 /* The setup, which is the first frame from the parent. */
 struct setup {

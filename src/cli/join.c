@@ -11,11 +11,11 @@
 
 #include "base/err.h"
 #include "child/spawned_main.h"
-#include "os/cpus.h"
-#include "os/fd.h"
 #include "node/allow.h"
 #include "node/nats_nodes.h"
 #include "node/nats_url.h"
+#include "os/cpus.h"
+#include "os/fd.h"
 
 enum { JOIN_SETUP_MAX = 8192, JOIN_SLOTS_MAX = 4096, JOIN_MISUSE = 2 };
 

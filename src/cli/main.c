@@ -31,8 +31,8 @@
 #include "cli/worker_command.h"
 #include "os/cwd.h"
 #include "os/fd.h"
-#include "proc/proc.h"
 #include "os/process.h"
+#include "proc/proc.h"
 #include "value/lerror.h"
 #include "wire/child_spawned.h"
 

@@ -8,9 +8,9 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "child/spawned_main.h"
+#include "node/allow.h"
 #include "value/allowed.h"
 #include "value/bytecode.h"
-#include "node/allow.h"
 
 /* Modules of the library that submitters send, whose functions only compute. */
 static const char *const sent_modules[] = { "fzlua.folding", "fzlua.nodes" };

@@ -14,13 +14,13 @@
 #include "child/spawned_main.h"
 #include "cli/restrict.h"
 #include "cli/state.h"
+#include "node/node.h"
 #include "proc/proc.h"
 #include "sched/slots.h"
 #include "value/lerror.h"
 #include "wire/account.h"
 #include "wire/child_spawned.h"
 #include "wire/child_stream.h"
-#include "node/node.h"
 
 /* Open the libraries as for a script; protected. */
 static int

@@ -5,13 +5,13 @@
 #include <lauxlib.h>
 
 #include "base/buf.h"
-#include "value/byname.h"
 #include "codec/encode.h"
 #include "codec/format.h"
-#include "value/luserdata.h"
-#include "value/registered.h"
 #include "codec/scalar.h"
 #include "codec/warning.h"
+#include "value/byname.h"
+#include "value/luserdata.h"
+#include "value/registered.h"
 
 /* Its address is the registry key of the encoder. */
 static const char encoder_key;

@@ -10,11 +10,11 @@
 #include "base/err.h"
 #include "codec/codec.h"
 #include "codec/format.h"
+#include "codec/scalar.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
 #include "value/rawarray.h"
 #include "value/registered.h"
-#include "codec/scalar.h"
 
 enum {
 	/* minimum number of bytes of a message that stops the collector */

@@ -3,13 +3,13 @@
 #include <lauxlib.h>
 
 #include "base/err.h"
+#include "codec/warning.h"
 #include "value/allowed.h"
 #include "value/byname.h"
 #include "value/cells.h"
 #include "value/handle.h"
 #include "value/lerror.h"
 #include "value/registered.h"
-#include "codec/warning.h"
 
 static void
 need_functions(const struct fz_decoder *d)

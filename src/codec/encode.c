@@ -2,8 +2,8 @@
 
 #include <lauxlib.h>
 
-#include "value/byname.h"
 #include "codec/format.h"
+#include "value/byname.h"
 #include "value/registered.h"
 
 /*

@@ -9,8 +9,8 @@
 
 #include "codec/encode_writer.h"
 #include "codec/path.h"
-#include "value/refmap.h"
 #include "codec/scalar.h"
+#include "value/refmap.h"
 
 /*
  * Push the message of fz_codec_encode() as a string. Long strings are copied

@@ -5,10 +5,10 @@
 #include <lauxlib.h>
 
 #include "base/buf.h"
+#include "codec/format.h"
 #include "value/byname.h"
 #include "value/bytecode.h"
 #include "value/cells.h"
-#include "codec/format.h"
 #include "value/handle.h"
 #include "value/registered.h"
 #include "value/upvalue.h"

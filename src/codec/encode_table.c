@@ -7,8 +7,8 @@
 
 #include "base/buf.h"
 #include "codec/format.h"
-#include "value/rawarray.h"
 #include "codec/scalar.h"
+#include "value/rawarray.h"
 
 enum {
 	/* put_rest() stops after this many more nils than elements */

@@ -7,8 +7,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "codec/codec.h"
-#include "value/lerror.h"
 #include "codec/scalar.h"
+#include "value/lerror.h"
 
 size_t
 fz_items_store(lua_State *L, int idx, unsigned char *p)

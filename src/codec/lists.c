@@ -5,8 +5,8 @@
 #include "base/buf.h"
 #include "codec/format.h"
 #include "codec/items.h"
-#include "value/rawarray.h"
 #include "codec/scalar.h"
+#include "value/rawarray.h"
 
 /* Bytes of a message before its first value, if it has only one value. */
 enum { MESSAGE_HEAD = 3 };

@@ -5,8 +5,8 @@
 
 #include <lauxlib.h>
 
-#include "value/byname.h"
 #include "digest/digest_state.h"
+#include "value/byname.h"
 #include "value/handle.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"

@@ -9,8 +9,8 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
-#include "value/byname.h"
 #include "digest/digest_state.h"
+#include "value/byname.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"
 #include "value/refmap.h"

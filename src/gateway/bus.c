@@ -18,8 +18,8 @@
 #include "base/err.h"
 #include "gateway/refusal.h"
 #include "gateway/server_name.h"
-#include "os/fd.h"
 #include "node/nats_url.h"
+#include "os/fd.h"
 
 enum {
 	BUS_CONNECT_MS = 2000,

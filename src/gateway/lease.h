@@ -16,8 +16,8 @@
 
 #include "base/buf.h"
 #include "base/list.h"
-#include "gateway/packet.h"
 #include "gateway/node_slots.h"
+#include "gateway/packet.h"
 
 struct fz_gateway;
 struct fz_sent_packet;

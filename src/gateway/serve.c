@@ -21,9 +21,9 @@
 #include "gateway/node_process.h"
 #include "gateway/node_slots.h"
 #include "gateway/strings.h"
+#include "node/nats_url.h"
 #include "os/cpus.h"
 #include "os/fd.h"
-#include "node/nats_url.h"
 
 enum { SERVE_SETUP_MAX = 8192 };
 

@@ -16,8 +16,8 @@
 #include "gateway/lease.h"
 #include "gateway/relay.h"
 #include "gateway/strings.h"
-#include "os/fd.h"
 #include "node/nats_url.h"
+#include "os/fd.h"
 
 enum {
 	SUBMIT_SETUP_MAX = 8192,

@@ -14,12 +14,12 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "proc/death.h"
-#include "os/fd.h"
-#include "proc/proc.h"
-#include "os/process.h"
 #include "node/nats_url.h"
 #include "node/nodes.h"
+#include "os/fd.h"
+#include "os/process.h"
+#include "proc/death.h"
+#include "proc/proc.h"
 #include "proc/start.h"
 
 enum { NATS_MESSAGE_MAX = 1024, NATS_SETUP_MAX = 8192, NATS_FIELDS = 7 };

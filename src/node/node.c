@@ -15,11 +15,11 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "proc/death.h"
+#include "node/node_jobs.h"
 #include "os/fd.h"
+#include "proc/death.h"
 #include "proc/proc.h"
 #include "wire/child_stream.h"
-#include "node/node_jobs.h"
 #include "wire/wire.h"
 
 /* Time that the worker has to end itself once the input has ended. */

@@ -20,14 +20,14 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "proc/children.h"
-#include "proc/death.h"
 #include "os/fd.h"
-#include "proc/proc_state.h"
 #include "os/process.h"
-#include "proc/proctree.h"
 #include "os/stdio.h"
 #include "os/usage.h"
+#include "proc/children.h"
+#include "proc/death.h"
+#include "proc/proc_state.h"
+#include "proc/proctree.h"
 
 /*
  * Whether the kernel reaps the children of this process at once, because a host

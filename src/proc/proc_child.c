@@ -16,13 +16,13 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "proc/children.h"
 #include "os/cwd.h"
 #include "os/fd.h"
-#include "proc/proc_state.h"
 #include "os/process.h"
-#include "proc/proctree.h"
 #include "os/stdio.h"
+#include "proc/children.h"
+#include "proc/proc_state.h"
+#include "proc/proctree.h"
 
 /* Time that killed descendants have to die. */
 #define ORPHANS_NS FZ_CLOCK_SECOND

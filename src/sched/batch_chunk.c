@@ -8,8 +8,8 @@
 #include "sched/batch_state.h"
 #include "sched/retry.h"
 #include "wire/blob.h"
-#include "worker/engine.h"
 #include "wire/wire.h"
+#include "worker/engine.h"
 
 /* Chunks of fewer items get no result buffer. */
 enum { BATCH_RAW_MIN = 256 };

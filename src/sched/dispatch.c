@@ -5,8 +5,8 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "base/err.h"
-#include "worker/engine.h"
 #include "node/nodes.h"
+#include "worker/engine.h"
 
 /*
  * A worker with less work than this gets another job. One on a node gets as

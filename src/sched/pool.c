@@ -7,6 +7,7 @@
 #include "base/container.h"
 #include "base/err.h"
 #include "base/vec.h"
+#include "node/nodes.h"
 #include "os/loop.h"
 #include "os/process.h"
 #include "sched/slots.h"
@@ -14,7 +15,6 @@
 #include "wire/mailbox.h"
 #include "worker/change.h"
 #include "worker/engine.h"
-#include "node/nodes.h"
 
 static bool
 is_own(const struct fz_pool *pool)

@@ -5,8 +5,8 @@
 
 #include "base/clock.h"
 #include "base/container.h"
-#include "worker/engine.h"
 #include "node/nodes.h"
+#include "worker/engine.h"
 #include "worker/worker.h"
 
 /* Time between two checks of the nodes on which a pool has busy workers. */

@@ -4,13 +4,13 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "node/nodes.h"
 #include "os/cpus.h"
 #include "wire/blob.h"
 #include "wire/child_port.h"
+#include "wire/mailbox.h"
 #include "worker/engine.h"
 #include "worker/link.h"
-#include "wire/mailbox.h"
-#include "node/nodes.h"
 
 enum {
 	/* failed starts in a row that are an error */

@@ -10,8 +10,8 @@
 #include "sched/run_state.h"
 #include "sched/run_step.h"
 #include "wire/blob.h"
-#include "worker/engine.h"
 #include "wire/wire.h"
+#include "worker/engine.h"
 
 static struct fz_run_map *
 map_of(struct fz_batch_owner *owner)

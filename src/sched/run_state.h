@@ -20,8 +20,8 @@
 #include "base/list.h"
 #include "os/loop.h"
 #include "sched/dispatch.h"
-#include "trace/event_log.h"
 #include "sched/run.h"
+#include "trace/event_log.h"
 #include "worker/change.h"
 #include "worker/worker.h"
 

@@ -5,10 +5,10 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "sched/graph.h"
-#include "trace/event_log.h"
-#include "trace/job_event.h"
 #include "sched/run_state.h"
 #include "sched/run_step.h"
+#include "trace/event_log.h"
+#include "trace/job_event.h"
 #include "worker/engine.h"
 
 /*

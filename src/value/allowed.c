@@ -8,9 +8,9 @@
 #include <sha2.h>
 
 #include "base/err.h"
+#include "node/allow.h"
 #include "value/bytecode.h"
 #include "value/lerror.h"
-#include "node/allow.h"
 
 enum { ALLOWED_DIGITS = 2 * FZ_ALLOW_DIGEST };
 

@@ -6,14 +6,14 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "base/err.h"
-#include "proc/proc.h"
+#include "node/nodes.h"
 #include "os/process.h"
+#include "proc/proc.h"
 #include "shared/arena.h"
 #include "wire/account.h"
 #include "wire/blob.h"
 #include "wire/mailbox.h"
 #include "worker/change.h"
-#include "node/nodes.h"
 
 /* Time between two checks of the descendants of dead children. */
 #define ENGINE_LATE_NS (FZ_CLOCK_SECOND / 20)

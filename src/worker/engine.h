@@ -6,10 +6,10 @@
 #include <stdint.h>
 
 #include "base/list.h"
-#include "proc/children.h"
 #include "os/loop.h"
-#include "shared/heap.h"
+#include "proc/children.h"
 #include "proc/start.h"
+#include "shared/heap.h"
 
 struct fz_blob;
 struct fz_mailbox_block;

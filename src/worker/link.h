@@ -38,8 +38,8 @@
 
 #include "base/buf.h"
 #include "os/loop.h"
-#include "worker/engine.h"
 #include "wire/wire.h"
+#include "worker/engine.h"
 
 struct fz_account;
 struct fz_blob;

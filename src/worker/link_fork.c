@@ -6,8 +6,8 @@
 #include "base/err.h"
 #include "os/fd.h"
 #include "shared/arena.h"
-#include "wire/mailbox.h"
 #include "wire/child_port.h"
+#include "wire/mailbox.h"
 #include "worker/engine.h"
 #include "worker/worker_slice.h"
 

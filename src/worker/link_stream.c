@@ -10,13 +10,13 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "proc/death.h"
+#include "node/node_jobs.h"
 #include "os/fd.h"
+#include "proc/death.h"
 #include "wire/blob.h"
 #include "wire/child_stream.h"
 #include "worker/engine.h"
 #include "worker/link.h"
-#include "node/node_jobs.h"
 
 /*
  * The longest pause within a frame; after it the rest is not expected any more.

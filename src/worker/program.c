@@ -11,10 +11,10 @@
 
 #include "base/clock.h"
 #include "base/container.h"
-#include "proc/death.h"
 #include "os/fd.h"
-#include "os/process.h"
 #include "os/loop.h"
+#include "os/process.h"
+#include "proc/death.h"
 #include "proc/proc.h"
 #include "worker/change.h"
 #include "worker/engine.h"

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "node/nodes.h"
 #include "wire/account.h"
 #include "wire/blob.h"
 #include "worker/handover.h"
-#include "node/nodes.h"
 #include "worker/worker_spawn.h"
 #include "worker/worker_state.h"
 

@@ -4,13 +4,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "node/nodes.h"
 #include "os/fd.h"
 #include "os/process.h"
 #include "shared/heap.h"
 #include "wire/account.h"
 #include "wire/child_port.h"
 #include "wire/child_spawned.h"
-#include "node/nodes.h"
 #include "worker/worker_state.h"
 
 /*

@@ -14,9 +14,9 @@
 #include <lauxlib.h>
 
 #include "base/buf.h"
-#include "lua_state.h"
 #include "codec/codec.h"
 #include "codec/format.h"
+#include "lua_state.h"
 #include "value/lerror.h"
 
 struct host {

@@ -13,10 +13,10 @@
 #include <lauxlib.h>
 
 #include "base/buf.h"
-#include "lua_state.h"
 #include "codec/codec.h"
 #include "codec/format.h"
 #include "codec/items.h"
+#include "lua_state.h"
 #include "value/lerror.h"
 
 /* A state whose allocations fail on demand. */

@@ -14,8 +14,8 @@
 #include "base/buf.h"
 #include "codec/codec.h"
 #include "codec/items.h"
-#include "value/lerror.h"
 #include "codec/lists.h"
+#include "value/lerror.h"
 #include "value/rawarray.h"
 
 static struct fz_buf out, part;

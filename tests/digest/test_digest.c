@@ -16,11 +16,11 @@
 #include <lauxlib.h>
 
 #include "base/buf.h"
+#include "codec/codec.h"
+#include "digest/digest.h"
 #include "lua_state.h"
 #include "no_memory.h"
 #include "value/bytecode.h"
-#include "codec/codec.h"
-#include "digest/digest.h"
 
 static const char rich_value[] =
     "local P = core.register_class('P', { __fzpack = function(p)\n"

@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "fuzz.h"
 #include "codec/codec.h"
+#include "fuzz.h"
 #include "value/lerror.h"
 
 static int

@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "fuzz.h"
 #include "codec/codec.h"
 #include "codec/items.h"
+#include "fuzz.h"
 #include "value/lerror.h"
 
 static void

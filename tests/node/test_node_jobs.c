@@ -17,12 +17,12 @@
 
 #include "base/err.h"
 #include "faults.h"
+#include "node/node_jobs.h"
 #include "os/fd.h"
 #include "wire/child_items.h"
 #include "wire/child_port.h"
 #include "wire/child_stream.h"
 #include "wire/mailbox.h"
-#include "node/node_jobs.h"
 
 struct ends {
 	struct fz_node_jobs jobs;

@@ -23,8 +23,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "forked.h"
-#include "proc/death.h"
 #include "os/fd.h"
+#include "proc/death.h"
 #include "proc/proc.h"
 
 int __real_kill(pid_t pid, int sig);

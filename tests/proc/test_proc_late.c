@@ -25,8 +25,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "forked.h"
-#include "proc/death.h"
 #include "os/fd.h"
+#include "proc/death.h"
 #include "proc/proc.h"
 
 static int

@@ -29,8 +29,8 @@
 
 #include "base/err.h"
 #include "forked.h"
-#include "proc/death.h"
 #include "os/fd.h"
+#include "proc/death.h"
 #include "proc/proc.h"
 #include "sanitized.h"
 

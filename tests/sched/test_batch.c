@@ -19,8 +19,8 @@
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
 #include "trace/job_event.h"
-#include "worker/change.h"
 #include "wire/wire.h"
+#include "worker/change.h"
 #include "world.h"
 
 static struct batch_test t, u;

@@ -21,10 +21,10 @@
 #include "os/loop.h"
 #include "sched/batch.h"
 #include "sched/batch_pool.h"
-#include "trace/job_event.h"
 #include "sched/pool.h"
-#include "worker/change.h"
+#include "trace/job_event.h"
 #include "wire/wire.h"
+#include "worker/change.h"
 #include "world.h"
 
 static struct batch_test t, u;

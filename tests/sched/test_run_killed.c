@@ -23,9 +23,9 @@
 #include "os/loop.h"
 #include "run_test.h"
 #include "sched/graph.h"
-#include "trace/job_event.h"
 #include "sched/pool.h"
 #include "sched/run.h"
+#include "trace/job_event.h"
 #include "wire/blob.h"
 #include "world.h"
 

@@ -16,8 +16,8 @@
 #include "base/err.h"
 #include "run_test.h"
 #include "sched/graph.h"
-#include "trace/job_event.h"
 #include "sched/run.h"
+#include "trace/job_event.h"
 #include "world.h"
 
 static void

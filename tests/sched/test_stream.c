@@ -21,9 +21,9 @@
 #include "os/loop.h"
 #include "run_test.h"
 #include "sched/graph.h"
-#include "trace/job_event.h"
 #include "sched/run.h"
 #include "sched/stream.h"
+#include "trace/job_event.h"
 #include "wire/blob.h"
 #include "world.h"
 

@@ -19,9 +19,9 @@
 #include "base/clock.h"
 #include "members.h"
 #include "shared/condition.h"
-#include "this_member.h"
 #include "shared/lock.h"
 #include "shared/waiter.h"
+#include "this_member.h"
 
 bool __real_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 bool __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);

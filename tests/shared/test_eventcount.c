@@ -24,8 +24,8 @@
 
 #include "base/clock.h"
 #include "shared/eventcount.h"
-#include "this_member.h"
 #include "shared/lock.h"
+#include "this_member.h"
 
 static struct shared {
 	struct fz_object head;

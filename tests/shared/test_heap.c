@@ -22,8 +22,8 @@
 #include "descriptors.h"
 #include "heap_test.h"
 #include "sanitized.h"
-#include "this_member.h"
 #include "shared/heap_state.h"
+#include "this_member.h"
 
 static void
 test_heap_any_call_may_fail(void **state)

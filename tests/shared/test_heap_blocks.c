@@ -19,8 +19,8 @@
 
 #include "base/err.h"
 #include "heap_test.h"
-#include "this_member.h"
 #include "shared/heap_state.h"
+#include "this_member.h"
 
 static void
 test_heap_blocks_have_the_room_that_was_asked_for(void **state)

@@ -22,8 +22,8 @@
 
 #include "base/clock.h"
 #include "heap_test.h"
-#include "this_member.h"
 #include "shared/heap_state.h"
+#include "this_member.h"
 
 /* A child makes an object of each size, and sends them or not. */
 static void

@@ -19,8 +19,8 @@
 
 #include "base/err.h"
 #include "heap_test.h"
-#include "this_member.h"
 #include "shared/heap_state.h"
+#include "this_member.h"
 
 static void
 joining_child(uint64_t arg)

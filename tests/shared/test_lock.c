@@ -18,9 +18,9 @@
 #include "base/clock.h"
 #include "members.h"
 #include "shared/event.h"
-#include "this_member.h"
 #include "shared/lock.h"
 #include "shared/semaphore.h"
+#include "this_member.h"
 
 void __real_fz_eventcount_notify_contended(
     struct fz_eventcount *ec, uint32_t n);

@@ -24,8 +24,8 @@
 #include "no_memory.h"
 #include "proc/children.h"
 #include "proc/proc.h"
-#include "this_member.h"
 #include "shared/pipe.h"
+#include "this_member.h"
 
 enum { TYPE = 1, ANY_PID = 1 };
 

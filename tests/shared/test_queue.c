@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "box.h"
-#include "this_member.h"
 #include "shared/queue.h"
+#include "this_member.h"
 
 static void
 test_queue_items_come_out_as_they_went_in(void **state)

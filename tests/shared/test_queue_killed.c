@@ -19,9 +19,9 @@
 
 #include "box.h"
 #include "sanitized.h"
-#include "this_member.h"
 #include "shared/heap_state.h"
 #include "shared/queue.h"
+#include "this_member.h"
 
 /*
  * Kill after every STRIDE-th instruction; instrumented code has many more of

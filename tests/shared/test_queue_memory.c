@@ -20,9 +20,9 @@
 
 #include "api/fzlua.h"
 #include "box.h"
-#include "this_member.h"
 #include "shared/queue.h"
 #include "shared/unfinished.h"
+#include "this_member.h"
 
 static bool no_memory;
 

@@ -22,10 +22,10 @@
 
 #include "api/fzlua.h"
 #include "base/buf.h"
-#include "this_member.h"
+#include "codec/codec.h"
 #include "shared/heap_state.h"
 #include "shared/unfinished.h"
-#include "codec/codec.h"
+#include "this_member.h"
 
 /*
  * Where the two processes map the heap. No other word of the heap, such as a

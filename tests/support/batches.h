@@ -8,8 +8,8 @@
 #ifndef BATCHES_H
 #define BATCHES_H
 
-#include "world.h"
 #include "worker/worker.h"
+#include "world.h"
 
 enum item_op {
 	ITEM_KEEP,  /* leave the result in the open frame */

@@ -26,8 +26,8 @@
 
 #include "base/err.h"
 #include "descriptors.h"
-#include "proc/death.h"
 #include "os/fd.h"
+#include "proc/death.h"
 #include "proc/proc.h"
 
 pid_t __wrap_fork(void);

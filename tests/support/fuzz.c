@@ -7,8 +7,8 @@
 #include <lauxlib.h>
 
 #include "base/buf.h"
-#include "lua_state.h"
 #include "codec/codec.h"
+#include "lua_state.h"
 
 enum {
 	FUZZ_MULTIPLE =

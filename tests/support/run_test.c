@@ -15,9 +15,9 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "sched/graph.h"
-#include "trace/job_event.h"
 #include "sched/pool.h"
 #include "sched/run.h"
+#include "trace/job_event.h"
 #include "world.h"
 
 struct fz_pool_opts

@@ -7,9 +7,9 @@
 #include <stdbool.h>
 
 #include "base/err.h"
-#include "trace/job_event.h"
 #include "sched/pool.h"
 #include "sched/run.h"
+#include "trace/job_event.h"
 #include "world.h"
 
 enum { NPOOLS = 2, NODES_MAX = 512 };

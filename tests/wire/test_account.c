@@ -19,8 +19,8 @@
 #include "faults.h"
 #include "os/process.h"
 #include "shared/heap.h"
-#include "world.h"
 #include "wire/account.h"
+#include "world.h"
 
 static struct fz_program_account *
 new_account(struct world *w, const struct fz_lineage *above)

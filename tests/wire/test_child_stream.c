@@ -22,9 +22,9 @@
 #include "base/err.h"
 #include "faults.h"
 #include "os/fd.h"
-#include "wire/mailbox.h"
 #include "wire/child_port.h"
 #include "wire/child_stream.h"
+#include "wire/mailbox.h"
 
 struct ends {
 	struct fz_port port;

@@ -16,11 +16,11 @@
 
 #include "base/buf.h"
 #include "os/fd.h"
-#include "wire/mailbox.h"
 #include "wire/child_items.h"
 #include "wire/child_port.h"
-#include "worker/link.h"
+#include "wire/mailbox.h"
 #include "wire/wire.h"
+#include "worker/link.h"
 #include "world.h"
 
 /* A link to this process, which is its worker, too. */

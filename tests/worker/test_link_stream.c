@@ -16,9 +16,9 @@
 #include "os/fd.h"
 #include "shared/arena.h"
 #include "wire/blob.h"
+#include "wire/wire.h"
 #include "worker/link.h"
 #include "worker/link_stream.h"
-#include "wire/wire.h"
 #include "world.h"
 
 /* A link whose other end is in this process, in place of a worker. */

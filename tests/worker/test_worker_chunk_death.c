@@ -19,8 +19,8 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "chunk_keeper.h"
 #include "batches.h"
+#include "chunk_keeper.h"
 #include "faults.h"
 #include "os/loop.h"
 #include "wire/blob.h"

@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "chunk_keeper.h"
 #include "batches.h"
+#include "chunk_keeper.h"
 #include "os/fd.h"
 #include "os/loop.h"
 #include "sanitized.h"

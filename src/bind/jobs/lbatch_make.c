@@ -17,8 +17,8 @@
 #include "value/garbage.h"
 #include "value/lerror.h"
 #include "value/rawarray.h"
-#include "worker/engine.h"
 #include "wire/wire.h"
+#include "worker/engine.h"
 
 /* Number of results that take as long as learning the layout of tables. */
 enum { LEARN_MIN = 1000 };

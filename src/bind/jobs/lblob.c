@@ -1,8 +1,8 @@
 #include "bind/jobs/lblob.h"
 
 #include "base/err.h"
-#include "shared/arena.h"
 #include "codec/codec.h"
+#include "shared/arena.h"
 #include "value/lerror.h"
 #include "wire/blob.h"
 #include "worker/engine.h"

@@ -10,10 +10,10 @@
 #include "bind/jobs/lprogress.h"
 #include "bind/jobs/ltrace.h"
 #include "bind/lloop.h"
-#include "sched/graph.h"
-#include "trace/job_event.h"
-#include "sched/run.h"
 #include "codec/format.h"
+#include "sched/graph.h"
+#include "sched/run.h"
+#include "trace/job_event.h"
 #include "value/lerror.h"
 #include "worker/worker.h"
 

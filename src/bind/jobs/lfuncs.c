@@ -6,9 +6,9 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "codec/codec.h"
 #include "sched/batch_pool.h"
 #include "value/cells.h"
-#include "codec/codec.h"
 #include "value/lerror.h"
 #include "wire/blob.h"
 

@@ -8,9 +8,9 @@
 #include "base/err.h"
 #include "bind/lloop.h"
 #include "child/spawned_main.h"
+#include "node/nodes.h"
 #include "value/lerror.h"
 #include "worker/engine.h"
-#include "node/nodes.h"
 
 /*
  * Push the name of the file with the credentials for engines: that of
