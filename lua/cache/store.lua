@@ -164,8 +164,8 @@ end
 
 -- Whether there is a file, be it one that cannot be read.
 local function is_there(path)
-  local file <close>, _, code = io.open(path)
-  return file ~= nil or code ~= ENOENT
+  local stream <close>, _, code = io.open(path)
+  return stream ~= nil or code ~= ENOENT
 end
 
 ---Open the file, or make it. If the file may not be written, its results are used, and none are

@@ -16,7 +16,8 @@ local dry_run = {}
 -- Where a function is defined, as "pipeline.lua:31".
 local function place(f)
   local info = debug.getinfo(f, "S")
-  return info.linedefined > 0 and ("%s:%d"):format(info.short_src, info.linedefined) or info.short_src
+  local line = info.linedefined > 0 and ":" .. info.linedefined or ""
+  return info.short_src .. line
 end
 
 -- The difference between a call of a function and the last recorded one, as a text.
