@@ -72,7 +72,7 @@
     add("Time of all calls", time(s.busy));
     add("Processor time", time(s.cpu));
     add("Calls at once, mean", s.wall ? round(s.busy / s.wall) : "0");
-    if (s.wall && s.workers) add("Workers idle", percent(Math.max(0, 1 - s.busy / s.wall / s.workers)));
+    if (s.wall && s.workers) add("Workers idle", percent(Math.max(0, 1 - s.busy / s.wall / s.at_once)));
     add("Bytes to workers", bytes(s.sent));
     add("Bytes back", bytes(s.received));
     add("Peak memory", bytes(s.peak));

@@ -1,6 +1,7 @@
 --- run_advice.lua - what limited the speed of a run, as a text of one screen (--explain).
 
 local simulation = require "fzlua.simulation"
+local worker_times = require "fzlua.worker_times"
 
 local run_advice = {}
 
@@ -62,32 +63,6 @@ local function sort_by_ends(calls)
   end
 end
 
--- Add a call to the times of the worker that ran it: its first start and its last end.
-local function note_worker(workers, e)
-  local key = e.node and e.node .. " " .. e.pid or e.pid
-  local times = workers[key]
-  if not times then
-    workers[key] = { e.started, e.ended }
-  else
-    times[1], times[2] = min(times[1], e.started), max(times[2], e.ended)
-  end
-end
-
--- The most workers at the same time: those of one call that follow those of another are no more.
-local function most_at_once(workers)
-  local changes, n, most = {}, 0, 1
-  for _, times in pairs(workers) do
-    changes[#changes + 1] = { times[1], 1 }
-    changes[#changes + 1] = { max(times[1], times[2]), -1 }
-  end
-  table.sort(changes, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
-  for _, change in ipairs(changes) do
-    n = n + change[2]
-    most = max(most, n)
-  end
-  return most
-end
-
 -- Read the calls of a run: their attempts, and their stages.
 local function read(source)
   local run = { calls = {}, stages = {}, number = {}, began = math.huge, ended = 0, busy = 0,
@@ -108,8 +83,9 @@ local function read(source)
       stage.busy, stage.cpu = stage.busy + took, stage.cpu + (e.cpu or 0)
       stage.calls = stage.calls + e.n
       stage.waited = stage.waited + max(e.started - (e.queued or e.started), 0)
-      note_worker(stage.workers, e)
-      note_worker(run.workers, e)
+      local key = e.node and e.node .. " " .. e.pid or e.pid
+      worker_times.note(stage.workers, key, e.started, e.ended)
+      worker_times.note(run.workers, key, e.started, e.ended)
       run.busy = run.busy + took
       run.sent, run.received = run.sent + (e.sent or 0), run.received + (e.received or 0)
       run.began, run.ended = min(run.began, e.queued or e.started), max(run.ended, e.ended)
@@ -118,8 +94,8 @@ local function read(source)
     end
   end
   sort_by_ends(run.calls)
-  for _, stage in ipairs(run.stages) do stage.n = most_at_once(stage.workers) end
-  run.nworkers = most_at_once(run.workers)
+  for _, stage in ipairs(run.stages) do stage.n = worker_times.most_at_once(stage.workers) end
+  run.nworkers = worker_times.most_at_once(run.workers)
   return run
 end
 

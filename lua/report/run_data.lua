@@ -5,6 +5,8 @@
 -- bounded, whatever the number of records: surplus data is merged or left out, and a note says so.
 -- Times are whole microseconds since the start of the run.
 
+local worker_times = require "fzlua.worker_times"
+
 local run_data = {}
 
 -- The maximum number of entries of each kind on the page.
@@ -84,7 +86,7 @@ local function group_of(data, e)
   if not group then
     group = #data.groups + 1
     data.groups[group] = { name = clean(name, NAME_MAX), counts = {}, calls = 0, busy = 0,
-      workers = 0, seen = {} }
+      times_of = {} }
     data.group_of[name] = group
   end
   return group
@@ -145,11 +147,9 @@ local function note_slow(data, e, f, call)
   data.slow_from = slowest[SLOWEST_MAX].took
 end
 
-local function note_group(group, worker, n, length)
+local function note_group(group, worker, n, at, length)
   group.calls, group.busy = group.calls + n, group.busy + length
-  if not group.seen[worker] then
-    group.seen[worker] = true
-    group.workers = group.workers + 1
+  if worker_times.note(group.times_of, worker, at, at + length) then
     worker.group, worker.mixed = worker.group or group, worker.group ~= nil
   end
 end
@@ -174,7 +174,7 @@ local function add_attempt(data, i, e, f)
   if f.total > data.most.total then data.most = f end
   add_usage(sums, f, e)
   counts[took] = (counts[took] or 0) + n
-  note_group(group, worker, n, length)
+  note_group(group, worker, n, e.at, length)
   worker.busy = worker.busy + length
   spans[#spans + 1] = { e.at, length, f.group - 1, is_failure(e) and 1 or 0, n }
   sums.calls, sums.busy = sums.calls + n, sums.busy + length
@@ -507,13 +507,24 @@ end
 local function find_busiest(data)
   local summary, busiest = data.summary, nil
   for _, group in ipairs(data.groups) do
-    local share = group.workers > 0 and summary.wall > 0
-      and group.busy / group.workers / summary.wall or 0
+    local workers = worker_times.most_at_once(group.times_of)
+    local share = summary.wall > 0 and group.busy / workers / summary.wall or 0
     if not busiest or share > busiest.share then
-      busiest = { name = group.name, workers = group.workers, share = share }
+      busiest = { name = group.name, workers = workers, share = share }
     end
   end
   summary.busiest = busiest
+end
+
+-- The most workers of all groups at the same time.
+local function most_workers(groups)
+  local times_of = {}
+  for _, group in ipairs(groups) do
+    for worker, times in pairs(group.times_of) do
+      worker_times.note(times_of, worker, times[1], times[2])
+    end
+  end
+  return worker_times.most_at_once(times_of)
 end
 
 ---The data of the page, whose size is bounded.
@@ -523,6 +534,7 @@ end
 function run_data.page(data, source)
   local summary, notes, most = data.summary, {}, data.most
   summary.workers, summary.nodes = #data.workers, 0
+  summary.at_once = most_workers(data.groups)
   for _ in pairs(data.nodes) do summary.nodes = summary.nodes + 1 end
   summary.most = most.total > 0
     and set_names({ total = most.total, calls = most.calls }, most) or nil

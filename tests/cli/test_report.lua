@@ -28,6 +28,19 @@ local function by_name(data)
   return functions
 end
 
+tests["workers of maps that follow each other are not idle meanwhile"] = function()
+  local name = page_name()
+  local script = t.file [[
+for _ = 1, 5 do
+  fz.map(function(x) fz.sleep(0.02) return x end, {1, 2, 3, 4}, { jobs = 2, chunksize = 1 })
+end]]
+  t.equal({ t.command("--report", name, script) }, { "", "", 0 })
+  local _, data = page(name)
+  local s = data.summary
+  t.equal({ s.calls, s.workers, s.busiest.workers }, { 20, 10, 2 })
+  t.equal(s.at_once, 2)
+end
+
 tests["the page has what the run did"] = function()
   local name = page_name()
   local load, clean = fz.stage "load", fz.stage "clean"
