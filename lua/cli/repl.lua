@@ -315,7 +315,7 @@ end
 -- Run the chain that the script returned, if the command line has inputs or options for it.
 local function run_returned(options, arguments, result)
   local pipeline = returned.as_pipeline(result)
-  if not (arguments[1] or options.input or options.only) then return end
+  if not (arguments[1] or options.input or options.only or options.debug_failed) then return end
   if pipeline then
     _G._ = pipeline
     returned.run(pipeline, options, arguments)

@@ -55,14 +55,24 @@ function returned.read_inputs(options, arguments, pipeline)
   return given, values
 end
 
+-- The output that a name of --cache ls means: "stage.output", if no output has that name.
+local function without_stage(pipeline, name)
+  local plan = pipeline:_plan_of()
+  local output = not plan:makes(name) and name:match "^.*%.(.+)$"
+  return output and plan:makes(output) and output or name
+end
+
 ---The outputs of --only, sorted; nil without it.
 ---@param options fzlua.CommandLine
+---@param pipeline fzlua.Pipeline
 ---@return string[]|nil
-function returned.read_only(options)
+function returned.read_only(options, pipeline)
   local wanted = options.debug_failed or options.only
   if not wanted then return nil end
   local names = {}
-  for name in wanted:gmatch "[^,]+" do names[#names + 1] = name end
+  for name in wanted:gmatch "[^,]+" do
+    names[#names + 1] = options.debug_failed and without_stage(pipeline, name) or name
+  end
   local ok, checked = pcall(require "fzlua.check".option, "outputs", names, "--only")
   return ok and checked or report.misuse "--only: no output is named"
 end
@@ -93,7 +103,7 @@ function returned.run(pipeline, options, arguments, restore_output)
   local outputs = require "fzlua.outputs"
   if options.graph then return outputs.print_graph(pipeline, options.graph) end
   local given, values = returned.read_inputs(options, arguments, pipeline)
-  local only = returned.read_only(options)
+  local only = returned.read_only(options, pipeline)
   local plan = plan_of(pipeline, only, values)
   if options.inputs then return outputs.print_inputs(plan, values) end
   check_inputs(pipeline, plan, given, values)

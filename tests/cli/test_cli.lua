@@ -301,7 +301,10 @@ end
 
 tests["each option of a run may be given for a chain that the script returns"] = function()
   local values = { jobs = " 2", ["on_error"] = " stop", engine = " local" }
-  local script = t.file 'local s = fz.stage "s" function s.A(A) return A + 1 end return fz.chain { s }'
+  local script = t.file [[
+local s = fz.stage "s"
+function s.A(A) return A + 1 end
+return fz.chain { s }]]
   local store = os.tmpname()
   os.remove(store)
   for _, suffix in ipairs { "", "-wal", "-shm" } do t.files[#t.files + 1] = store .. suffix end

@@ -129,6 +129,11 @@ return s >> u]]
   _, err, status = run(store, "--resume " .. script)
   t.equal(status, 1)
   t.match(err, "B runs in another process")
+  for _, how in ipairs { "--debug-failed u.B ", "-i --debug-failed B " } do
+    _, err = run(store, how .. script .. " </dev/null")
+    t.match(err, "B runs in this process")
+    assert(not err:find "[AZ] runs", err)
+  end
   _, err, status = run(store, "--debug-failed B " .. script)
   t.equal(status, 1)
   t.match(err, "B runs in this process", "no")

@@ -293,7 +293,7 @@ print(fz.digest(function() return 1 end))]]):format(dir)
   os.execute(("rm -r %s"):format(dir))
 end
 
-tests["registered classes count by their name and methods, also where a function calls one"] = function()
+tests["registered classes count by name and methods, also where a function calls one"] = function()
   local Base, Point = { norm = function(p) return p.x end }, { __name = "p" }
   Base.__index, Point.__index = Base, Point
   setmetatable(Point, Base)
@@ -338,12 +338,11 @@ tests["registered classes and values count by name"] = function()
   fz.register_class("digest.B", B)
   local a, b = setmetatable({ x = 1 }, A), setmetatable({ x = 1 }, B)
   assert(D(a) ~= D(b) and D(a) ~= D { x = 1 })
-  local digest = D(a)
   A.__fzpack = function(self) return { self.x } end
   t.equal(D(setmetatable({ x = 1, cached = {} }, A)), D(setmetatable({ x = 1 }, A)))
   local null = {}
   fz.register_value("digest.null", null)
-  digest = D { null }
+  local digest = D { null }
   null.x = 1
   t.equal(D { null }, digest)
   assert(D(A) ~= D(B))

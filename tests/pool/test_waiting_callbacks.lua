@@ -106,11 +106,13 @@ tests["a retry_if function that waits holds nothing up, nor does one beside prog
   for name, work in pairs(KINDS) do
     for _, progress in ipairs { false, function() fz.sleep(0.002) end } do
       local asked = 0
-      local list = work(failing(), { jobs = 4, retries = 2, progress = progress, retry_if = function()
+      local options = { jobs = 4, retries = 2, progress = progress }
+      function options.retry_if()
         asked = asked + 1
         fz.sleep(0.001)
         return true
-      end })
+      end
+      local list = work(failing(), options)
       t.equal({ name, list, asked }, { name, wanted(), N })
     end
   end
