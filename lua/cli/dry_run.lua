@@ -8,6 +8,8 @@ local CallKeys = require "fzlua.call_keys"
 local Invocation = require "fzlua.invocation"
 local Mapping = require "fzlua.mapping"
 local Store = require "fzlua.store"
+local core = require "fzlua.core"
+local dry_start = require "fzlua.dry_start"
 local log = require "fzlua.log"
 local report = require "fzlua.report"
 
@@ -150,8 +152,23 @@ function dry_run.print(pipeline, plan, values, given)
   return report.OK
 end
 
----Let the script print what its first invoke would run, and end there.
+-- End the script at a call that would run functions, and that has no graph to list.
+local function refuse(what)
+  local source, line = dry_start.place()
+  local where = ("%s:%s"):format((source or "?"):gsub("^[@=]", ""), line or "?")
+  report.complain(("--dry-run: %s at %s would run; only functions of an invoke are listed")
+    :format(what, where))
+  os.exit(report.WRONG_USE, true)
+end
+
+local REFUSED <const> = { batch = "a map", imap = "an imap", apply = "a call of a pool",
+  call = "a call of a pool" }
+
+---Let the script print what its first invoke would run, and end there. A map, a stream or a call of
+---a pool before it ends the script with an error.
 function dry_run.begin()
+  for name, what in pairs(REFUSED) do core[name] = function() refuse(what) end end
+  require "fzlua.stream".new = function() refuse "a stream" end
   CallCache.new = function() return nil end -- so that no file is opened
   require "fzlua.item_cache".new = CallCache.new
   Invocation.start = function(pipeline, plan, _, values, given)

@@ -112,7 +112,8 @@ options.list = {
     more = "List the functions of the chain that the script returns, and run nothing: `recorded` \z
       for those whose results are recorded, `perhaps` for those that depend on a value that is \z
       made anew, and `run` for the others, with the reason. If the script runs a chain itself, \z
-      that chain is listed, and the script ends there." },
+      that chain is listed, and the script ends there. A map, a stream or a call of a pool \z
+      cannot be listed, and ends the script with an error." },
   { long = "--cache", argument = "WHAT", group = "cache", set = "cache",
     module = "fzlua.recorded", choices = { "ls", "show", "gc", "clear" },
     help = "ls, show NAME, gc or clear recorded results",

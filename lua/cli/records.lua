@@ -192,9 +192,12 @@ local function run_files(self, files)
 end
 
 local function check_options(options)
-  for _, name in ipairs { "graph", "input" } do
-    if options[name] then report.misuse("--%s needs a chain: --each and --fold have none", name) end
+  for _, name in ipairs { "graph", "input", "dry-run" } do
+    if options[name:gsub("%-", "_")] then
+      report.misuse("--%s needs a chain: --each and --fold have none", name)
+    end
   end
+  if options.run.resume then report.misuse "--resume: results for lines are not recorded" end
   if options.run.engine then report.misuse "--engine: lines are processed on this machine only" end
 end
 

@@ -62,6 +62,33 @@ tests["--check opens no file for a map"] = function()
   t.equal({ err, status, io.open(store) == nil }, { "", 0, true })
 end
 
+tests["-n runs no maps, streams and calls of pools either, and no code for lines"] = function()
+  local store = new_path()
+  for _, case in ipairs {
+    { "fz.map(f, {1})", "a map" }, { "pool:map(f, {1})", "a map" },
+    { "pool:starmap_async(f, {{1}})", "a map" }, { "pool:apply(f)", "a call" },
+    { "pool:apply_async(f)", "a call" }, { "for _ in pool:imap(f, {1}) do end", "an imap" },
+    { "fz.fold(f, {1}, 0, f)", "an? [im]" },
+    { "for _ in (s >> fz.stage 'u'):stream({1}) do end", "a stream" },
+  } do
+    local script = t.file(([[
+local pool, f = fz.pool(2), function(x) io.stderr:write "ran\n" return x end
+local s = fz.stage "s"
+s:register("A", "x", f)
+%s
+io.stderr:write "went on\n"]]):format(case[1]))
+    local out, err, status = run(store, "-n --resume " .. script)
+    t.equal({ case[1], out, status }, { case[1], "", 2 })
+    local pattern = "^fzlua: %-%-dry%-run: " .. case[2] .. "[^\n]* at [^\n]+:4 would run; [^\n]+\n$"
+    assert(err:find(pattern), err)
+  end
+  for _, option in ipairs { "-n", "--resume" } do
+    local _, err, status = t.shell(("echo a | $FZLUA %s --each 'print(line)'"):format(option))
+    t.equal(status, 2)
+    t.match(err, option == "-n" and "--dry-run needs a chain" or "--resume: ")
+  end
+end
+
 tests["-n counts the elements of a map that are recorded"] = function()
   local store, script = new_path(), t.file [[
 local s = fz.stage "s"
