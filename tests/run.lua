@@ -368,12 +368,21 @@ local function run(name, f)
   io.flush()
 end
 
+-- A test may have got another name.
+local function check_skips(noun, tests)
+  for full in pairs(skips) do
+    local of, name = full:match "^([^:]+): (.*)$"
+    if of == noun and not tests[name] then error("tests/spawn_skips.lua: no test " .. full, 0) end
+  end
+end
+
 warm_up()
 local only = os.getenv "FZLUA_TEST" -- a part of the names of the tests to run
 for _, path in ipairs(arg) do
-  local tests = assert(loadfile(path))(t)
+  local noun, tests = path:match "([^/]+)%.lua$", assert(loadfile(path))(t)
+  check_skips(noun, tests)
   for _, name in ipairs(sorted(tests)) do
-    local full = ("%s: %s"):format(path:match "([^/]+)%.lua$", name)
+    local full = ("%s: %s"):format(noun, name)
     if skips[full] then
       print(("%s skipped: %s"):format(full, skips[full]))
     elseif not only or full:find(only, 1, true) then

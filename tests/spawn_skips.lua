@@ -28,7 +28,8 @@ return {
   ["test_pool_values: a call sees what it finds now: what an object is packed into"] = refers,
   ["test_pool_values: a call sees what it finds now: "
     .. "what an object is packed into, read by a method"] = refers,
-  ["test_pool_values: a function that comes back after many others finds what it left"] = inherits,
+  ["test_pool_values: a function that is called again after many others finds "
+    .. "the values that it has set"] = inherits,
   ["test_rawarray: a list that is changed while it is being mapped"] = live,
   ["test_chain: a chain invokes inside a worker of another"] = itself,
   ["test_chain: a chain invokes itself inside its own worker"] = itself,
@@ -40,7 +41,7 @@ return {
   ["test_process: a parent's process cannot be used in a child, and is not its child"] =
     "a process cannot be sent",
   ["test_process: arguments are inherited: what cannot be sent is no matter"] = inherits,
-  ["test_process: whatever is raised arrives, again and again the same"] = inherits,
+  ["test_process: any value that is raised arrives, and each time the same"] = inherits,
   ["test_manager_end: a child may make tables in the manager of its parent"] = manager,
   ["test_manager_end: eight clients do what a model does"] = manager,
   ["test_manager_end: only its maker can close it"] = manager,
