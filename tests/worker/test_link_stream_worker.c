@@ -88,6 +88,7 @@ test_link_stream_worker_shows_how_far_its_node_is(void **state)
 		assert_int_equal(node.way_ns, 0);
 		task_send_number(&k, &t, JOB_SLEEP, 5);
 		assert_true(keeper_settle(w, &k));
+		task_fini(&t);
 	}
 	assert_true(node.way_ns > 0);
 	fz_worker_free(k.worker);
