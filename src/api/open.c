@@ -55,6 +55,9 @@ fzlua_set_forks(lua_State *L, fzlua_forks forks, void *ctx)
 	own->ctx = ctx;
 }
 
+/* Number of fields of the core table: it need not grow. */
+enum { CORE_FIELDS = 128 };
+
 /*
  * The "fzlua.core" module: all bindings add their functions to one table. The
  * upvalue becomes core.is_module.
@@ -75,7 +78,7 @@ open_core(lua_State *L)
 		fz_lcondition_open, fz_lbarrier_open, fz_ldatabase_open,
 		fz_ldescriptor_open, fz_lblocks_open, fz_lrecords_open };
 
-	lua_newtable(L);
+	lua_createtable(L, 0, CORE_FIELDS);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)
 		openers[i](L);
 	lua_pushvalue(L, lua_upvalueindex(1));

@@ -216,6 +216,7 @@ run(lua_State *L)
 
 	luaL_checkversion(L);
 	lua_gc(L, LUA_GCGEN, 0, 0); /* generational mode, as in lua5.4 */
+	lua_gc(L, LUA_GCSTOP);      /* there is no garbage until the script */
 	luaL_openlibs(L);
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);
@@ -235,6 +236,7 @@ run(lua_State *L)
 	lua_pushliteral(L, FZLUA_VERSION);
 	luaL_newlib(L, host);
 	lua_call(L, 3, 3);
+	lua_gc(L, LUA_GCRESTART);
 	call_steps(L, lua_gettop(L) - 2);
 	return 1;
 }

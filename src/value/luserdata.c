@@ -21,6 +21,17 @@ fz_luserdata_end(lua_State *L, const char *name)
 	lua_setfield(L, LUA_REGISTRYINDEX, name);
 }
 
+static void
+new_library(lua_State *L, const luaL_Reg *functions)
+{
+	int n = 0;
+
+	while (functions[n].name != NULL)
+		n++;
+	lua_createtable(L, 0, n);
+	luaL_setfuncs(L, functions, 0);
+}
+
 void
 fz_luserdata_class(lua_State *L, const char *name, const luaL_Reg *methods,
     const luaL_Reg *metamethods)
@@ -28,8 +39,7 @@ fz_luserdata_class(lua_State *L, const char *name, const luaL_Reg *methods,
 	if (fz_luserdata_begin(L, name)) {
 		luaL_setfuncs(L, metamethods, 0);
 		if (methods != NULL) {
-			lua_newtable(L);
-			luaL_setfuncs(L, methods, 0);
+			new_library(L, methods);
 			lua_setfield(L, -2, "__index");
 		}
 		fz_luserdata_end(L, name);
