@@ -55,7 +55,7 @@ local function print_rows(rows)
   for _, row in ipairs(rows) do io.write(table.concat(row, "  "), "\n") end
 end
 
--- Sort nodes that have announced themselves by their names. Those of a URL keep its order.
+-- Sort by name the nodes that have announced themselves. Nodes of a URL keep the order of the URL.
 local function sort(list)
   if list[1] and list[1].state then
     table.sort(list, function(a, b) return a.name < b.name end)

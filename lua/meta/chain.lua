@@ -106,9 +106,10 @@ function chain:stream(source, options) end
 function chain:at(which) end
 
 ---What each stage did to the values in the last run. Raises an error of kind `"error"` unless the
----run had the option `keep = "all"`. The rows are a list, and printed as a table: first the inputs,
----with the stage number -1, then for each stage the values that its functions made, and those that
----passed through. With the option `report`, or `--report`, the page of the run shows them, too.
+---run had the option `keep = "all"`. The rows are a list that is printed as a table. First come the
+---inputs, whose stage number is -1. Then come, for each stage, the values that its functions made,
+---and the values that passed through it. With the option `report`, or `--report`, the page of the
+---run shows them, too.
 ---
 ---```lua
 ---local s, t = fz.stage "load", fz.stage "filter"

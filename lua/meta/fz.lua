@@ -33,8 +33,8 @@ function fz.now() end
 ---@class fzlua.CpuCountOptions
 ---@field physical? boolean true: count cores, not hardware threads
 
----The number of processors that this process may use: those of its affinity mask, and no more than
----the limit of its cgroup. It is the default of `jobs` and of the workers of a pool.
+---The number of processors that this process may use: the number in its affinity mask, or the limit
+---of its cgroup if that is lower. It is the default of `jobs` and of the workers of a pool.
 ---@param options? fzlua.CpuCountOptions
 ---@return integer count at least 1
 function fz.cpu_count(options) end

@@ -81,8 +81,8 @@ local fz = {}
 ---@field progress? boolean|function default of maps
 ---@field inflight? integer default of `imap`
 ---@field cache? boolean whether results of calls, elements and items are recorded in a file and
----used by later ones, see [Recorded results](#recorded-results). Default: with `resume` those of
----elements and items are recorded
+---used by later calls, see [Recorded results](#recorded-results). Default: with `resume` the
+---results of elements and items are recorded
 ---@field resume? boolean|string true, or the name of the file for `cache`. Default: the option
 ---`--resume` of the command
 
