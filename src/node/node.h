@@ -10,7 +10,7 @@
  * ends, the connection or the parent is gone: the worker has a second to leave,
  * and is killed then with all its descendants. A first SIGTERM asks the parent
  * to dismiss the worker once it has finished what it runs; a second SIGTERM
- *ends the worker.
+ * ends the worker.
  */
 #ifndef FZ_NODE_H
 #define FZ_NODE_H

@@ -5,9 +5,9 @@
  *
  * The parent sends several quick jobs ahead, so that the way to the node costs
  * less. This process passes them on, and shares the mailbox of the worker. So
- *it answers a RECALL at once, even while the worker computes. It announces
- *items that take longer than FZ_NODE_JOBS_QUIET_NS. It passes on replies that
- *are finished and not written, also those of a worker that has died.
+ * it answers a RECALL at once, even while the worker computes. It announces
+ * items that take longer than FZ_NODE_JOBS_QUIET_NS. It passes on replies that
+ * are finished and not written, also those of a worker that has died.
  */
 #ifndef FZ_NODE_JOBS_H
 #define FZ_NODE_JOBS_H
