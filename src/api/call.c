@@ -69,8 +69,9 @@ fzlua_status_of(lua_State *L)
 }
 
 /*
- * Replace the error on top by the error for a lack of memory. Lua has raised
- * its own one for that, or the message handler has failed.
+ * Replace the error on top by the error for a lack of memory. The error on top
+ * is Lua's own for a lack of memory, or that of a message handler that has
+ * failed.
  */
 static int
 replace_error(lua_State *L)

@@ -48,7 +48,8 @@ extern "C" {
 /* How a call ended: the `kind` of its fz.Error. */
 enum fzlua_status {
 	FZLUA_OK,
-	FZLUA_ERROR,       /* code of the script raised, or a call was wrong */
+	/* code of the script raised an error, or a call was wrong */
+	FZLUA_ERROR,
 	FZLUA_CRASH,       /* a worker died */
 	FZLUA_TIMEOUT,     /* a time limit ran out */
 	FZLUA_MEMORY,      /* a memory limit was reached, or memory ran out */
@@ -123,7 +124,7 @@ struct fzlua_options {
 	void *forks_ctx;
 	/*
 	 * How processes and managers start, and the workers of pools and stages
-	 * that have no option `start`: "fork", "spawn", or NULL: FZLUA_START in
+	 * that have no option `start`: "fork" or "spawn". NULL: FZLUA_START in
 	 * the environment, or "fork". A fork inherits functions and data, and
 	 * is safe only while no other thread of the host holds a lock that the
 	 * worker needs. With "spawn" a worker is a process of the fzlua
@@ -132,9 +133,10 @@ struct fzlua_options {
 	 */
 	const char *start;
 	/*
-	 * The path of that command; NULL: FZLUA_WORKER_COMMAND in the
-	 * environment, the installed command, or fzlua in PATH. It must be of
-	 * the same version. The string must live as long as the state.
+	 * The path of the fzlua command that "spawn" starts. NULL:
+	 * FZLUA_WORKER_COMMAND in the environment, the installed command, or
+	 * fzlua in PATH. It must be of the same version. The string must live
+	 * as long as the state.
 	 */
 	const char *worker_command;
 };
@@ -229,13 +231,13 @@ FZLUA_API int fzlua_step(lua_State *L, double seconds);
 /*
  * Limits for scripts that are not trusted to end. They hold for each
  * fzlua_call() and fzlua_dofile(), waits included, and for a task from one wait
- * to the next. If more time or instructions of Lua are used, the status is
- * FZLUA_TIMEOUT, also if the script catches errors; if more memory is used, it
- * is FZLUA_MEMORY. The state stays usable. 0: no limit. They hold for
- * finalizers and fzlua_close(), too, but not for finalizers that a script has
- * set before the first fzlua_limit(). A C function that does not return is not
- * ended, such as string.find() with a pattern that tries for ever, and workers
- * have limits of their own: the options `timeout` and `memory`.
+ * to the next. A call that uses more time or instructions of Lua ends with
+ * FZLUA_TIMEOUT, one that uses more memory with FZLUA_MEMORY, also if the
+ * script catches errors. The state stays usable. 0: no limit. The limits hold
+ * for finalizers and fzlua_close(), too, but not for finalizers that a script
+ * has set before the first fzlua_limit(). They do not end a C function that
+ * does not return, such as string.find() with a pattern that tries for ever.
+ * Workers have limits of their own: the options `timeout` and `memory`.
  */
 struct fzlua_limits {
 	size_t size; /* sizeof(struct fzlua_limits) */

@@ -91,8 +91,8 @@ open_core(lua_State *L)
 
 /*
  * Push the globals of the embedded modules. They are a copy, because a script
- * may remove or replace its own. A message to a worker has the name of this
- * table in place of its contents.
+ * may remove or replace the globals of its state. A message to a worker has the
+ * name of this table in place of its contents.
  */
 static void
 push_globals(lua_State *L)

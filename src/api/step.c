@@ -21,9 +21,7 @@ call_spawn(lua_State *L)
 	return 0;
 }
 
-/*
- * Call `f`, which starts or ends tasks, so that the next step is due at once.
- */
+/* Call `f`, which starts or ends tasks, and make the next step due at once. */
 static int
 change(lua_State *L, lua_CFunction f, int nargs)
 {

@@ -6,8 +6,8 @@
 enum { PLACE_BITS = 8 };
 
 /*
- * The state and the thread that uses it; 0: none. If two states have the same
- * place, only the first one in use is watched.
+ * Each place has the hashes of a state and of the thread that uses it; 0: none.
+ * If two states share a place, only the first one in use is watched.
  */
 static _Atomic uint64_t places[1 << PLACE_BITS];
 

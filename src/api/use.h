@@ -20,7 +20,7 @@ struct fzlua_use {
  */
 bool fzlua_begin_use(lua_State *L, struct fzlua_use *use);
 
-/* That function ends with this status, which is returned. */
+/* End the use that fzlua_begin_use() began. Returns `status`. */
 int fzlua_end_use(const struct fzlua_use *use, int status);
 
 #endif

@@ -75,7 +75,9 @@ blocks_close(lua_State *L)
 	return 0;
 }
 
-/* blocks_check(path) -> why the file cannot be read | nil, without opening it
+/*
+ * blocks_check(path) -> why the file cannot be read | nil. Does not open the
+ * file.
  */
 static int
 blocks_check(lua_State *L)

@@ -84,8 +84,8 @@ to_statement(lua_State *L, struct ldatabase *ld)
 	stmt = lua_touserdata(L, -1);
 	if (stmt == NULL) {
 		/*
-		 * Add the key to the table first: once the statement exists, no
-		 * error may occur before the table has it.
+		 * Add the key to the table first: between the creation of the
+		 * statement and its place in the table no error may occur.
 		 */
 		lua_pushvalue(L, 2);
 		lua_pushboolean(L, 0);

@@ -40,8 +40,8 @@ in_module(lua_State *L)
 
 /*
  * The hook. An error between two instructions of a module could leave an object
- * half changed. So the hook raises it after the module has returned to other
- * code; a wait in the module raises it at once.
+ * half changed. So the hook raises the error after the module has returned to
+ * other code; a wait in the module raises the error at once.
  */
 static void
 raise_interrupted(lua_State *L, lua_Debug *ar)
@@ -53,7 +53,7 @@ raise_interrupted(lua_State *L, lua_Debug *ar)
 	    ++interrupt->nput_off < INSTRUCTIONS_MAX)
 		return;
 	lua_sethook(L, NULL, 0, 0);
-	/* unless a wait has raised it already */
+	/* does nothing if a wait has raised the error already */
 	fz_linterrupt_check(L, interrupt);
 }
 
@@ -79,6 +79,6 @@ fz_linterrupt(struct fz_linterrupt *interrupt)
 	set_hook(interrupt->coroutine);
 	interrupt->nvisits--;
 	if (interrupt->wake_fd >= 0 && write(interrupt->wake_fd, "", 1) < 0)
-		errno = 0; /* a full pipe wakes the loop, too */
+		errno = 0; /* the pipe is full, and so wakes the loop */
 	errno = saved;
 }

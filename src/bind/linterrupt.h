@@ -4,7 +4,7 @@
  *
  * A signal handler or another thread interrupts the code by setting hooks in
  * the running Lua threads. Before a Lua thread is left, and perhaps freed, its
- * owner waits until no such call is setting hooks.
+ * owner waits until no call of fz_linterrupt() is setting hooks.
  */
 #ifndef FZ_LINTERRUPT_H
 #define FZ_LINTERRUPT_H
@@ -18,7 +18,7 @@
 struct fz_linterrupt {
 	/* an interrupt has come, and its error is not raised yet */
 	_Atomic sig_atomic_t pending;
-	/* number of hooks that have not raised it, see linterrupt.c */
+	/* number of hook calls that have put the error off, see linterrupt.c */
 	unsigned nput_off;
 	/* number of calls that are setting hooks */
 	atomic_uint nvisits;

@@ -7,7 +7,7 @@
 enum { STEP = 1000 }; /* instructions between two checks */
 
 /*
- * The time is checked before an allocation of this many bytes, because to fill
+ * The time is checked before an allocation of this many bytes, because filling
  * them takes long.
  */
 #define BIG ((int64_t)64 << 10)

@@ -30,7 +30,7 @@ struct fz_llimit {
 	struct fz_loop *loop;
 	bool on;   /* a limited stretch runs */
 	bool over; /* a limit is exceeded; until the next stretch begins */
-	/* the end of its time; number of instructions that are left */
+	/* deadline of the stretch; number of instructions that are left */
 	int64_t deadline_ns, instructions;
 	struct fz_timer timer; /* ends a wait at the deadline */
 	lua_Alloc alloc; /* the allocator of the state; NULL: not replaced */
@@ -57,8 +57,8 @@ void fz_llimit_fini(lua_State *L, struct fz_llimit *limit);
 void fz_llimit_set(lua_State *L, const struct fz_llimits *most);
 
 /*
- * Begin and end a stretch of thread L. Inside of another stretch, and without
- * limits, nothing happens. [-0, +0, -]
+ * Begin and end a stretch of thread L. They do nothing inside of another
+ * stretch, or if there are no limits. [-0, +0, -]
  */
 void fz_llimit_begin(
     struct fz_llimit *limit, lua_State *L, struct fz_llimit_hook *before);

@@ -58,7 +58,8 @@ struct lloop {
 	/* The thread in which the loop turns, and the hooks before the turn. */
 	lua_State *turning;
 	struct fz_lhook before;
-	uint32_t works_for; /* the member that waits for the work; 0: none */
+	/* the member that waits for the work of this process; 0: none */
+	uint32_t works_for;
 	/* generation of the process that used the loop last */
 	uint32_t generation;
 };
@@ -207,7 +208,7 @@ open_wake_pipe(struct lloop *ll, struct fz_err *err)
 	return 0;
 }
 
-/* Run one function that is to run in this process. */
+/* Run one function of a run or batch with jobs = 0. */
 static int
 work(lua_State *L, struct lloop *ll)
 {
@@ -244,7 +245,7 @@ turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 	struct fz_err err = { 0 };
 
 	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.index == 0)
-		/* if that fails, a later turn does it */
+		/* if the timer cannot be armed, a later turn arms it */
 		fz_loop_arm(loop, &ll->rest, rest_ns);
 	ll->turning = L;
 	ll->before = fz_lhook_get(L, ll->interrupt.main);
@@ -276,8 +277,8 @@ nown(const struct lloop *ll)
 }
 
 /*
- * Whether the engine does anything that may end a wait, beside `nidle` watches
- * and timers that do not.
+ * Whether the engine does anything that may end a wait, apart from `nidle`
+ * watches and timers that cannot end one.
  */
 static bool
 is_working(const struct lloop *ll, unsigned nidle)
@@ -458,9 +459,9 @@ fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what)
 
 /*
  * on_wake(f): f(what) is called if objects change during a wait in C, and to
- * run tasks. It returns the time of core.now() of its next call, or nil. If the
- * caller waits without a timeout, and f must raise an error when nothing can
- * end the wait, `what` says what it waits for; else it is nil.
+ * run tasks. It returns the time of core.now() of its next call, or nil. If
+ * `what` is not nil, the caller waits for that without a timeout, and f raises
+ * an error if nothing can end the wait.
  */
 static int
 loop_on_wake(lua_State *L)

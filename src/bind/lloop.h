@@ -26,14 +26,14 @@ struct fz_engine *fz_lloop_engine(lua_State *L);
 bool fz_lloop_is_open(lua_State *L);
 
 /*
- * Whether the host has forked this process, and the state was not used in it
- * yet. [-0, +0, -]
+ * Whether the host has forked this process, and this process has not used the
+ * state yet. [-0, +0, -]
  */
 bool fz_lloop_is_inherited(lua_State *L);
 
 /*
- * Called at the first use in such a process: drops the tasks of the parent.
- * [-0, +0, e]
+ * Called at the first use of the state in a process that the host has forked:
+ * drops the tasks of the parent. [-0, +0, e]
  */
 void fz_lloop_enter(lua_State *L);
 
@@ -54,7 +54,8 @@ struct fz_lforks *fz_lloop_forks(lua_State *L);
 
 /*
  * Set whether the engine is held: while a value is encoded for it, functions
- * that __fzpack calls must not use it. Returns the state before. [-0, +0, -]
+ * that __fzpack calls must not use it. Returns whether it was held before. [-0,
+ * +0, -]
  */
 bool fz_lloop_hold(lua_State *L, bool held);
 
@@ -83,14 +84,14 @@ void fz_lloop_wait(
 bool fz_lloop_is_idle(lua_State *L);
 
 /*
- * Whether the engine does anything that may end a wait, beside `nidle` watches
- * and timers that do not.
+ * Whether the engine does anything that may end a wait, apart from `nidle`
+ * watches and timers that cannot end one.
  */
 bool fz_lloop_is_working(lua_State *L, unsigned nidle);
 
 /*
- * For a caller that sleeps elsewhere: free the memory that is kept for reuse if
- * it was unused for a second. Returns the time of the next call, FZ_CLOCK_NEVER
+ * For a caller that sleeps elsewhere: free the memory that was kept for reuse
+ * and not used for a second. Returns the time of the next call, FZ_CLOCK_NEVER
  * if no memory is kept.
  */
 int64_t fz_lloop_rest(lua_State *L);
@@ -101,8 +102,8 @@ void fz_lloop_listen(lua_State *L);
 /*
  * One turn of the loop for a wait in C until `until_ns`. It runs tasks,
  * functions of runs with jobs = 0, and callbacks if objects have changed. If
- * the caller waits without a timeout, and an error must be raised when nothing
- * can end the wait, `what` says what it waits for; else it is NULL. [-0, +0, e]
+ * `what` is not NULL, the caller waits for that without a timeout, and an error
+ * is raised if nothing can end the wait. [-0, +0, e]
  */
 void fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what);
 

@@ -39,10 +39,11 @@ enum { RECORDS_TEXT = 1, RECORDS_ENCODE, RECORDS_DECODE };
 struct lrecords {
 	const char *record; /* the current record; NULL: before the first */
 	size_t len;         /* length of the record, without the separator */
-	const char *next;   /* the bytes behind its separator */
+	const char *next;   /* the bytes after the separator of the record */
 	const char *end;    /* end of the block */
 	lua_Integer n;      /* number of the current record in the input */
-	uint32_t at;        /* its number in the block; 0: before the first */
+	/* number of the record in the block; 0: before the first */
+	uint32_t at;
 	volatile uint32_t *position; /* shared copy of `at` */
 	/* shared positions of all blocks; NULL: closed */
 	volatile uint32_t *shared;
@@ -123,7 +124,6 @@ put_result(lua_State *L, struct lrecords *r)
 	}
 }
 
-/* Move to the next record. */
 static void
 advance(struct lrecords *r)
 {
@@ -209,7 +209,7 @@ records_at(lua_State *L)
 	return 1;
 }
 
-/* records:has_more() -> whether the block has records behind the current one */
+/* records:has_more() -> whether the block has records after the current one */
 static int
 records_has_more(lua_State *L)
 {
@@ -260,7 +260,9 @@ records_position(lua_State *L)
 	return 1;
 }
 
-/* records:clear_position(index): before the block is sent */
+/*
+ * records:clear_position(index): set the position to 0 before the block is sent
+ */
 static int
 records_clear_position(lua_State *L)
 {

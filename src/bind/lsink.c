@@ -74,7 +74,7 @@ fz_lsink_set_log(struct fz_lsink *sink,
 
 /*
  * Prepare the footer before the first lines, or the input, are shown: output
- * that was printed before must be above it.
+ * that was printed before must be above the footer.
  */
 static void
 begin_footer(struct fz_lsink *sink)

@@ -13,12 +13,12 @@
 #define PASSED_TYPE "fzlua.Passed"
 
 /*
- * A userdata on the stack of a function that resumes a coroutine. It is there
- * once a wait of that coroutine was passed on, and closes the coroutine if the
- * task is closed during the wait.
+ * A userdata on the stack of a function that resumes a coroutine. The first
+ * wait of the coroutine that is passed on pushes it. It closes the coroutine if
+ * the task is closed during a wait.
  */
 struct passed {
-	lua_State *co; /* NULL: it is not suspended by a wait */
+	lua_State *co; /* NULL: no wait suspends the coroutine */
 };
 
 /*
@@ -28,8 +28,8 @@ struct passed {
 static const char passed_key;
 
 /*
- * The coroutines; valid also in finalizers, because the loop is freed after
- * them.
+ * The coroutines. They are valid also in finalizers, because the loop is freed
+ * after those.
  */
 static struct fz_ltasks *
 tasks_of(lua_State *L)
@@ -166,7 +166,7 @@ set_passed(lua_State *L, struct passed *passed, lua_State *co)
 	passed->co = co;
 }
 
-/* Whether a task waits in `co`, so that no other may resume it. */
+/* Whether a task waits in `co`, so that no other task may resume it. */
 static bool
 is_passed(lua_State *L, const lua_State *co)
 {
@@ -205,7 +205,7 @@ passed_close(lua_State *L)
 
 /*
  * Yield the wait in which `co` has yielded; its value is on top. `at` is the
- * index of the `passed`; 0: there is none yet.
+ * index of the `passed`; 0: none was pushed yet.
  */
 static int
 pass_on(lua_State *L, lua_State *co, int at, lua_KFunction continued)
@@ -397,7 +397,7 @@ push_misuse(lua_State *L)
 
 /*
  * `co` is suspended: push what it waits for. The `nres` values of its yield are
- * on top of it.
+ * on top of its stack.
  */
 static int
 push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
@@ -413,8 +413,8 @@ push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
 	lua_pushnil(L);
 	lua_xmove(co, L, 1);
 	/*
-	 * A run of a task that ends in a wait in C does not count: it has only
-	 * tried, or begun to wait.
+	 * A run of a task that ends in a wait in C does not count: the task has
+	 * only begun a wait, or checked again what it waits for.
 	 */
 	if (lua_type(L, -1) != LUA_TLIGHTUSERDATA)
 		tasks->advances++;
@@ -509,7 +509,7 @@ task_close(lua_State *L)
 }
 
 /*
- * suspend([again]) -> nothing, once the scheduler has resumed the task; false
+ * suspend([again]) -> nothing, after the scheduler has resumed the task; false
  * at once if waits of the caller do not yield. `again` is true if the task
  * stays ready.
  */

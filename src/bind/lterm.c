@@ -42,8 +42,8 @@ term_size(lua_State *L)
 
 /*
  * term_draw(text, n, widest): show `n` lines below all output, each with its
- * newline and at most `widest` columns wide. In the background of the terminal
- * nothing is drawn.
+ * newline and at most `widest` columns wide. A background process of the
+ * terminal draws nothing.
  */
 static int
 term_draw(lua_State *L)

@@ -86,8 +86,8 @@ struct fz_child_chunk {
 void fz_child_enter(lua_State *L, struct fz_random *random);
 
 /*
- * Called in a worker that is a program: errors about globals then mention that.
- * [-0, +0, m]
+ * Called in a worker that is a program: errors about globals then mention that
+ * it lacks those of the script. [-0, +0, m]
  */
 void fz_child_is_spawned(lua_State *L);
 
@@ -127,8 +127,9 @@ int fz_child_chunk(
     lua_State *L, struct fz_child_chunk *chunk, const struct fz_child_io *io);
 
 /*
- * (number): sets the field `item` of the error that is being raised: the item
- * at which the function was. The function calls this from a <close> value.
+ * (number): sets the field `item` of the error that is being raised, to the
+ * number of the item that the function has reached. A <close> value of the
+ * function calls this.
  */
 int fz_child_note_item(lua_State *L);
 

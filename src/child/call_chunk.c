@@ -96,7 +96,7 @@ open_body(lua_State *L)
 /* The indexes on the stack of the protected function that calls items. */
 enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_EXTRA, ITEMS_N, ITEMS_TOP = ITEMS_N };
 
-/* Results left on the stack before all are popped at once. */
+/* Number of results that stay on the stack until all are popped at once. */
 enum { ITEMS_KEPT = 16 };
 
 /*
@@ -339,7 +339,7 @@ call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 	c->phase = FZ_CHILD_PHASE_RESULTS;
 }
 
-/* Count a result that stays on the stack: to pop many at once saves time. */
+/* Count a result that stays on the stack: popping many at once saves time. */
 static inline void
 keep_result(lua_State *L, struct fz_child_calls *c)
 {

@@ -81,7 +81,7 @@ void fz_child_push_traceback(lua_State *L);
 /*
  * Send the error on top, which stays there. If it cannot be encoded, it is sent
  * without its cause; if there is no memory, only its kind is sent. `status` is
- * that of the lua_pcall(). Returns the kind.
+ * that of the lua_pcall() which returned the error. Returns the kind.
  */
 enum fz_err_kind fz_child_put_error(
     lua_State *L, struct fz_child_calls *c, int status);

@@ -7,8 +7,8 @@
 /*
  * Replace os.exit by a function that does the same in this process, but leaves
  * a child at once, without finalizers of the script's objects. Call it before
- * modules are loaded that keep os.exit for later. A second call does nothing.
- * [-0, +0, e]
+ * loading modules that keep a copy of os.exit. A second call does nothing. [-0,
+ * +0, e]
  */
 void fz_exit_wrap(lua_State *L);
 

@@ -6,8 +6,8 @@
 
 /*
  * The addresses of these variables are registry keys. list_key: the functions
- * of core.on_fork(). generation_key: the generation of the process that called
- * them last, or that opened the library, which need not call them.
+ * of core.on_fork(). generation_key: the generation of the last process that
+ * called these functions; the process that opened the library counts as one.
  */
 static const char list_key, generation_key;
 

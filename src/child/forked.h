@@ -4,10 +4,16 @@
 
 #include <lua.h>
 
-/* First in a forked process: call the functions of on_fork(). [-0, +0, e] */
+/*
+ * Called first in a forked process: call the functions of on_fork(). [-0, +0,
+ * e]
+ */
 void fz_forked_call(lua_State *L);
 
-/* Call these functions, unless this process has called them. [-0, +0, e] */
+/*
+ * Call the functions of on_fork(), unless this process has called them. [-0,
+ * +0, e]
+ */
 void fz_forked_check(lua_State *L);
 
 /* Open: core.on_fork. The core table is on top. [-0, +0, e] */

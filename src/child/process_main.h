@@ -10,15 +10,15 @@
 struct fz_port;
 
 /*
- * The values on the thread that a process inherits: its name, a function to
- * call after its own function has returned, a function to call before that, its
- * function and all arguments.
+ * The values on the thread that a process inherits: its name, a function that
+ * is called last, a function that is called first, the function of the process,
+ * all arguments.
  */
 enum { FZ_PROCESS_NAME = 1, FZ_PROCESS_LEAVE, FZ_PROCESS_ENTER };
 
 struct fz_process_home {
 	lua_State *L;
-	uint64_t seed; /* seed of its random numbers */
+	uint64_t seed; /* seed of the process's random numbers */
 	bool aged;     /* all objects of the state are old: see garbage.h */
 };
 

@@ -21,7 +21,7 @@ struct fz_random {
 	uint64_t saved[FZ_RANDOM_WORDS];
 };
 
-/* Find the state, which stays as long as the Lua state. [-0, +0, m] */
+/* Find the state, which lives as long as the Lua state. [-0, +0, m] */
 void fz_random_find(lua_State *L, struct fz_random *random);
 
 /*

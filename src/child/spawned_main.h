@@ -7,8 +7,8 @@
 struct fz_node_worker;
 
 /*
- * The version of the library and of Lua, as one word. Both ends must have the
- * same.
+ * The version of the library and of Lua, as one word. A worker and its parent
+ * must have the same word.
  */
 #define FZ_SPAWNED_IDENTITY \
 	FZLUA_VERSION "/Lua" LUA_VERSION_MAJOR "." LUA_VERSION_MINOR
@@ -28,9 +28,9 @@ struct fz_node_worker;
 #define FZ_SPAWNED_CLASSES "classes"
 
 /*
- * The code of the function that returns init and exit. They are its upvalues,
- * so that they share the objects that they refer to, and one record has all
- * their cells.
+ * The code of the function that returns init and exit. init and exit are its
+ * upvalues, so that they share the objects that they refer to, and one record
+ * has all their cells.
  */
 #define FZ_SPAWNED_HOLDER \
 	"local init, exit = ... return function() return init, exit end"

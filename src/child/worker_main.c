@@ -112,8 +112,8 @@ limit_memory(lua_State *L, struct worker *w)
 		return;
 	m->limit = limit;
 	/*
-	 * The limit of the kernel is only a second guard, so that a failure to
-	 * set it is ignored.
+	 * The limit of the kernel is only a second guard, so a failure to set
+	 * it is ignored.
 	 */
 	fz_proc_limit_memory(bytes != 0 ? bytes + SERVE_MEMORY_SLACK : 0, NULL);
 }
@@ -234,7 +234,7 @@ serve(lua_State *L, struct worker *w)
 	}
 }
 
-/* The address of this variable is the registry key of the number. */
+/* The address of this variable is the registry key of the worker's number. */
 static const char number_key;
 
 int

@@ -156,7 +156,7 @@ read_byte(struct fz_edit *e, char *byte)
 	}
 }
 
-/* Bytes that are not UTF-8 become U+FFFD; the byte behind them is kept. */
+/* Bytes that are not UTF-8 become U+FFFD; the byte after them is kept. */
 static wchar_t
 replace_invalid(struct fz_edit *e, char byte, bool is_first)
 {
@@ -324,7 +324,7 @@ editor_read(lua_State *L)
 	return 1;
 }
 
-/* editor:add(input): to the history */
+/* editor:add(input): add the input to the history */
 static int
 editor_add(lua_State *L)
 {

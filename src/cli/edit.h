@@ -13,7 +13,7 @@
  * editor(callbacks) -> editor | nil if the terminal does not allow editing. The
  * callbacks get the text before the cursor and the text after it:
  *
- *   wait()                    returns once there is input, or editor:has_news()
+ *   wait()                    returns when there is input, or editor:has_news()
  *   is_complete(before, after)  whether Enter ends the input
  *   complete(before, after)   returns text to insert at the cursor, or nil
  *

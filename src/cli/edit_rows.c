@@ -12,7 +12,7 @@ next_row(struct fz_edit_place *at)
 }
 
 /*
- * Move behind a character of `width` columns, which never crosses the end of a
+ * Move past a character of `width` columns, which never crosses the end of a
  * row.
  */
 static void

@@ -10,8 +10,8 @@ struct fz_edit_place {
 };
 
 /*
- * Move behind the `n` characters of `text` on a terminal that is `columns`
- * wide. The widths of characters are those of the current locale.
+ * Move past the `n` characters of `text` on a terminal that is `columns` wide.
+ * The widths of characters are those of the current locale.
  */
 void fz_edit_advance(struct fz_edit_place *place, const wchar_t *text, size_t n,
     unsigned columns);

@@ -36,7 +36,7 @@ static void
 notify(void)
 {
 	if (wake >= 0 && write(wake, "", 1) < 0)
-		errno = 0; /* a full pipe wakes the loop, too */
+		errno = 0; /* the pipe is full, and so wakes the loop */
 }
 
 static void

@@ -5,7 +5,7 @@
 #include <lua.h>
 
 /*
- * list_files(directory) -> names of its entries, with a slash behind those of
+ * list_files(directory) -> names of its entries, with a slash after those of
  * directories | nil if it cannot be read
  */
 int fz_files_list(lua_State *L);

@@ -27,9 +27,9 @@ void fz_interrupt_only_raise(bool only);
 
 /*
  * Stop catching SIGINT, because no script is left to interrupt. The next Ctrl-C
- * does nothing but let a further one end the process. It does not interrupt the
- * write of the last output, because stdio would drop the bytes of a write that
- * fails with EINTR.
+ * only lets a further one end the process. It does not interrupt the write of
+ * the last output, because stdio would drop the bytes of a write that fails
+ * with EINTR.
  */
 void fz_interrupt_uncatch(void);
 

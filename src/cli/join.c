@@ -45,8 +45,8 @@ static const struct option {
 };
 
 /*
- * The option that `word` names, or NULL. Also the part of the word behind its
- * name: "" if the next word is the value.
+ * The option that `word` names, or NULL. Sets `*rest` to the part of the word
+ * after the name of the option: "" if the next word is the value.
  */
 static const struct option *
 find_option(const char *word, const char **rest)

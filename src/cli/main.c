@@ -216,7 +216,8 @@ run(lua_State *L)
 
 	luaL_checkversion(L);
 	lua_gc(L, LUA_GCGEN, 0, 0); /* generational mode, as in lua5.4 */
-	lua_gc(L, LUA_GCSTOP);      /* there is no garbage until the script */
+	/* no garbage arises before the script runs */
+	lua_gc(L, LUA_GCSTOP);
 	luaL_openlibs(L);
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);

@@ -15,7 +15,7 @@
 #include "cli/output.h"
 #include "value/luserdata.h"
 
-/* The sink of the command's Lua state; NULL once the state is closed. */
+/* The sink of the command's Lua state; NULL: the state is closed. */
 static struct fz_lsink *sink;
 
 /* The original functions of the Lua library. */
@@ -76,7 +76,7 @@ print(lua_State *L)
 	return 0;
 }
 
-/* Print above the lines what `original` would write to `file`. */
+/* Print what `original` would write to `file`, above the progress lines. */
 static int
 write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
 {
@@ -111,7 +111,7 @@ write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
 	return original(L);
 }
 
-/* The file at `idx` if the lines are on its terminal, else NULL. */
+/* The file at `idx` if progress lines are on its terminal, else NULL. */
 static luaL_Stream *
 covered_file(lua_State *L, int idx)
 {
@@ -142,7 +142,7 @@ io_write(lua_State *L)
 	luaL_checkstack(L, 2, NULL);
 	lua_pushcfunction(L, lua_output);
 	lua_call(L, 0, 1);
-	file = covered_file(L, -1); /* the io library keeps it alive */
+	file = covered_file(L, -1); /* the io library keeps the file alive */
 	lua_pop(L, 1);
 	return file != NULL ? write_above(L, file, lua_write)
 			    : checked(lua_write(L));

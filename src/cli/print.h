@@ -2,9 +2,10 @@
  * print.h - prints the output of the script above the progress lines and the
  * prompt.
  *
- * print, io.write and file:write behave as those of the Lua library. They call
- * these unless progress lines or the prompt are on the terminal that they write
- * to. Before os.execute runs another program, both are removed.
+ * print, io.write and file:write behave as those of the Lua library. Each calls
+ * the original function, unless progress lines or the prompt are on the
+ * terminal that it writes to. Before os.execute runs another program, both are
+ * removed.
  */
 #ifndef FZ_PRINT_H
 #define FZ_PRINT_H
@@ -14,7 +15,7 @@
 /* Wrap the functions of the Lua library. [-0, +0, e] */
 void fz_print_wrap(lua_State *L);
 
-/* Remove the lines until the next drawing, and the prompt. */
+/* Remove the prompt, and the progress lines until they are drawn again. */
 void fz_print_clear(void);
 
 /* Draw the prompt again, if there is one. */

@@ -74,7 +74,7 @@ warn_on(void *ud, const char *message, int more)
  */
 static const char last_key;
 
-/* The exit status once the process ends, or -1. */
+/* The exit status if exit_at_end() ends the process; -1: it does not. */
 static int ending = -1;
 
 /*

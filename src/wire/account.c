@@ -66,7 +66,7 @@ fz_account_find(uint64_t name)
 
 /*
  * The name of the account in the heap for `at`. An account is made if there is
- * none. If it is for an ancestor, it must not be freed with this process.
+ * none. The account of an ancestor must not be freed with this process.
  */
 static uint64_t
 name_at(struct fz_membership *own, const struct fz_lineage *at)

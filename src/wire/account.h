@@ -22,8 +22,8 @@ struct fz_membership;
 struct fz_account {
 	_Atomic int32_t held;
 	/*
-	 * Name of the second account in the heap, or of this one if it is
-	 * there; 0: none.
+	 * Name of this account if it is in the heap, else of the second
+	 * account; 0: none.
 	 */
 	_Atomic uint64_t shared;
 };
@@ -35,11 +35,12 @@ struct fz_account {
 struct fz_lineage {
 	struct fz_account *account;
 	const struct fz_lineage *above; /* the parent's; NULL: there is none */
-	/* generation of its process; a forked child may inherit it */
+	/* generation of the process whose account this is */
 	uint32_t generation;
 };
 
-enum { FZ_ACCOUNT_DEPTH = 64 }; /* most ancestors in which a program counts */
+/* maximum number of accounts in which a program counts */
+enum { FZ_ACCOUNT_DEPTH = 64 };
 
 /* The account of a program. */
 struct fz_program_account {
@@ -59,8 +60,9 @@ struct fz_program_account *fz_account_new(struct fz_membership *own,
 
 /*
  * Before a fork: if any process has started a program, make the account of this
- * process in the heap. Programs below the child count there what they use.
- * Without this call a descendant makes the account, and it is never freed.
+ * process in the heap. Programs below the child count their tokens in this
+ * account. Without this call a descendant makes the account, which is never
+ * freed then.
  */
 void fz_account_share(
     struct fz_membership *own, const struct fz_lineage *lineage);

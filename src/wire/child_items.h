@@ -69,7 +69,8 @@ fz_port_item(
 	return port->own->out + open->start + open->len;
 }
 
-enum { FZ_PORT_FEW = 16 }; /* bytes copied at once: most items are small */
+/* a shorter item is copied as this many bytes, which is faster */
+enum { FZ_PORT_FEW = 16 };
 
 static inline void
 fz_port_item_end(struct fz_port *port, size_t len)
@@ -91,8 +92,8 @@ fz_port_item_end(struct fz_port *port, size_t len)
 }
 
 /*
- * Answer items whose results the worker stores in memory that the parent reads,
- * with few instructions for each item. Begins at the current item. Put no other
+ * Answers items with few instructions for each. The worker stores the results
+ * in memory that the parent reads. Begins at the current item. Put no other
  * reply between begin and end.
  *
  * 	begin

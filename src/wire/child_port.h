@@ -44,7 +44,8 @@ struct fz_port_ops {
 
 /* The items that may start, if the link shares no memory. */
 struct fz_port_permit {
-	uint32_t floor;   /* all numbers below it are started or taken back */
+	/* all items with smaller numbers have started or were taken back */
+	uint32_t floor;
 	uint32_t end;     /* one above the last number that may start */
 	uint32_t n;       /* number of items that were granted last */
 	int64_t since_ns; /* time of the last grant */
@@ -66,7 +67,9 @@ struct fz_port {
 	struct fz_port_permit permit;
 	/* for a worker on a node: the line to the gateway of the node */
 	struct fz_slot_line slot;
-	/* account of its tokens; NULL: it has a jobserver of its own */
+	/*
+	 * account of the worker's tokens; NULL: it has a jobserver of its own
+	 */
 	struct fz_account *account;
 	struct fz_mailbox *mailbox;
 	/* private memory for replies, which are copied to the mailbox */
@@ -128,7 +131,9 @@ struct fz_call {
 	uint64_t memory;
 	/* of a chunk: offset of its result buffer in the arena; 0: none */
 	uint64_t result_buffer;
-	/* of a FZ_WIRE_STEP: unread arguments in `args` of the item */
+	/*
+	 * of a FZ_WIRE_STEP: number of unread arguments of the item in `args`
+	 */
 	uint32_t nunread;
 	uint32_t unread_seq; /* number of the item that `nunread` is about */
 	struct fz_reader args;

@@ -4,10 +4,11 @@
  * 	PROGRAM --worker VERSION PARENT LINK HEAP WAKE KEEPER KEPT SLOTS ACCOUNT
  *
  * VERSION is the version of the library; a program of another version refuses
- * to serve. PARENT is the pid of the process that has started it, LINK the
- * number of the socket to it. HEAP to KEPT are for fz_heap_inherit(). SLOTS is
- * the number of slots that it shares with its parent; MAKEFLAGS names their
- * pipe. ACCOUNT is the name of its account (see account.h), or 0.
+ * to serve. PARENT is the pid of the process that has started the worker, LINK
+ * the number of the socket to that process. HEAP to KEPT are for
+ * fz_heap_inherit(). SLOTS is the number of slots that the worker shares with
+ * its parent; MAKEFLAGS names the pipe of the slots. ACCOUNT is the name of the
+ * worker's account (see account.h), or 0.
  */
 #ifndef FZ_CHILD_SPAWNED_H
 #define FZ_CHILD_SPAWNED_H

@@ -160,8 +160,8 @@ take_slot(struct fz_port *port, struct fz_call *call, uint32_t seq)
 
 /*
  * Start the items of the permit. The process on the node sees the start in the
- * mailbox, and can read finished replies there. So they are written before this
- * start only if they may have waited long.
+ * mailbox, and can read finished replies there. So the replies are written
+ * before this start only if they may have waited long.
  */
 static bool
 start_held(struct fz_port *port)

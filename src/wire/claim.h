@@ -3,10 +3,10 @@
  * back.
  *
  * The worker starts the numbers in order; the parent may take back all that
- * were not started. Both are exact. A start costs the worker a store and a
- * load. Only a recall needs a barrier between them, so the parent issues it for
- * both processes (membarrier, Linux 4.16). On older kernels the worker has a
- * barrier of its own.
+ * were not started. No number is both started and taken back. A start costs the
+ * worker a store and a load. Only a recall needs a barrier between them, so the
+ * parent issues it for both processes (membarrier, Linux 4.16). On older
+ * kernels the worker has a barrier of its own.
  *
  *   start of n:  started = n + 1; if n < floor: wait until decided == floor,
  *                n may start if n < granted
@@ -22,13 +22,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* In memory that both share. fz_claim_word() makes the words. */
+/*
+ * In memory that the worker and its parent share. fz_claim_word() makes the
+ * words.
+ */
 struct fz_claim {
-	/* set by the worker: 1 + its last started item */
+	/* set by the worker: 1 + number of the item that it started last */
 	_Atomic uint64_t started;
 	uint32_t fenced; /* not 0: the worker needs its own barrier */
-	/* Set by the parent: numbers from `granted` up to the floor are taken
-	 * back once `decided` equals the floor. */
+	/*
+	 * Set by the parent: numbers from `granted` up to the floor are taken
+	 * back when `decided` equals the floor.
+	 */
 	_Atomic uint64_t floor, granted, decided;
 };
 

@@ -107,7 +107,7 @@ fz_mailbox_block_drop(struct fz_mailbox_block *block)
 		unref(block);
 }
 
-/* Each block is larger, because every mapping makes each fork slower. */
+/* Each new block is larger, because every mapping makes each fork slower. */
 static unsigned
 next_ncells(const struct fz_mailbox_block *old)
 {

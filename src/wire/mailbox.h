@@ -2,21 +2,23 @@
  * mailbox.h - memory that a forked worker shares with its parent, beside the
  * pipes.
  *
- * After the death of a worker it says exactly which item the worker had
- * started, and which replies were complete but not yet written; pipes do not.
+ * After the death of a worker the mailbox says exactly which item the worker
+ * had started, and which replies were complete but not yet written; pipes do
+ * not.
  *
  *   claim  the items that the worker has started (see claim.h).
- *   held   for a worker on a node: the claim that it shares with the process
- *          there. Then only the worker uses `claim` (see child_stream.h).
+ *   held   for a worker on a node: the claim that the worker shares with the
+ *          process on the node. Then only the worker uses `claim` (see
+ *          child_stream.h).
  *   written  the number of bytes of replies that were written, and so the place
  *          of `out` among all replies.
  *   out    replies that are finished and not yet written to the pipe. The
  *          worker increments `epoch` before it overwrites bytes of `out`.
  *   open   the part of `out` that counts: the bytes of complete replies, and
- *          the bytes and items of the frame that grows behind them. A reply or
+ *          the bytes and items of the frame that grows after them. A reply or
  *          an item counts from the moment this word covers it.
  *   cpu    the processor of a worker that waits for calls, so that the parent
- *          knows whether the worker needs that of the parent.
+ *          knows whether the worker needs the processor of the parent.
  *   nexpected  counts the calls that the parent expects to send soon, so that
  *          the worker keeps its processor for some microseconds.
  *   seals  a seal is the sum over the bytes that a word covers, combined with
@@ -83,7 +85,7 @@ void fz_mailbox_own_free(struct fz_mailbox_own *own);
 
 /* The replies in a mailbox. */
 struct fz_mailbox_open {
-	/* bytes of complete replies, behind which the next frame starts */
+	/* bytes of complete replies, after which the next frame starts */
 	uint32_t start;
 	uint32_t len;    /* bytes of the frame that grows; 0: there is none */
 	uint32_t nitems; /* items in the frame that grows; 0: there is none */
@@ -119,7 +121,7 @@ fz_mailbox_open_of(uint64_t word)
 /* The replies that are in the mailbox now. */
 struct fz_mailbox_open fz_mailbox_open(const struct fz_mailbox *mailbox);
 
-/* A sum over the first bytes of out[], which is continued as these grow. */
+/* A sum over the first bytes of out[]; it is continued when bytes are added. */
 struct fz_mailbox_sum {
 	uint64_t sum; /* sum over whole words of 8 bytes */
 	size_t at;    /* number of bytes that `sum` covers */
@@ -137,14 +139,14 @@ fz_mailbox_term(uint64_t word, size_t at)
 	return (word ^ word >> 32) * factor;
 }
 
-/* Write zeros behind the first `end` bytes, so that sums cover whole words. */
+/* Write zeros after the first `end` bytes, so that sums cover whole words. */
 static inline void
 fz_mailbox_pad(unsigned char *out, size_t end)
 {
 	fz_le64_store(out + end, 0);
 }
 
-/* Continue the sum up to byte `end`, behind which `out` is padded. */
+/* Continue the sum up to byte `end`, after which `out` is padded. */
 static inline uint64_t
 fz_mailbox_sum_to(
     struct fz_mailbox_sum *s, const unsigned char *out, size_t end)
@@ -175,8 +177,8 @@ fz_mailbox_show(struct fz_mailbox *mailbox, uint64_t word, uint64_t sum)
 }
 
 /*
- * In the parent: read the word and its seal. False if there is a newer word
- * meanwhile.
+ * In the parent: read the word and its seal. False if the worker has published
+ * a newer word meanwhile.
  */
 bool fz_mailbox_read(
     const struct fz_mailbox *mailbox, uint64_t *word, uint64_t *seal);
@@ -191,9 +193,9 @@ int fz_mailbox_peek(const struct fz_mailbox *mailbox, struct fz_buf *frames);
 
 /*
  * Memory for several mailboxes in one mapping, because each mapping of the
- * parent makes each fork slower. A fork inherits only the mailboxes that are
- * new then. A mailbox is used once, because a descendant of its worker may
- * still map it.
+ * parent makes each fork slower. A fork inherits only the mailboxes that no
+ * worker has yet. A mailbox is used once, because a descendant of its worker
+ * may still map it.
  */
 struct fz_mailbox_block;
 

@@ -5,8 +5,8 @@
 #include "wire/wire.h"
 
 /*
- * Least time between two questions to the kernel. One costs two system calls,
- * about 1 us.
+ * Minimum time between two questions to the kernel. Each question costs two
+ * system calls, about 1 us.
  */
 #define METER_ASK_NS (FZ_CLOCK_MS / 5)
 

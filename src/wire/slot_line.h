@@ -3,12 +3,12 @@
  *
  * All workers of the node share its slots, also those of different submitters.
  * The line is a SOCK_SEQPACKET pair. The worker asks before it starts a call,
- * and keeps the slot, also while it is idle, until it is asked to return it:
+ * and keeps the slot, also while it is idle, until the gateway asks for it:
  *
  * 	worker -> gateway	WANT number	wait for a slot
- * 	gateway -> worker GRANT number the worker has a slot
- * 	gateway -> worker	ASK number	another worker waits: return it
- * 	worker -> gateway	DONE number	the worker needs no slot
+ * 	gateway -> worker	GRANT number	the worker has a slot
+ * 	gateway -> worker	ASK number	another worker waits: return the
+ * slot worker -> gateway	DONE number	the worker needs no slot
  *
  * A number belongs to one WANT, so that a message that crosses a DONE is
  * ignored. The end of the line returns the slot, too.
@@ -40,7 +40,7 @@ int fz_slot_receive(int fd, struct fz_slot_message *message);
 
 /* The worker's end. */
 struct fz_slot_line {
-	int fd; /* -1: it needs no slot, or the gateway is gone */
+	int fd; /* -1: the worker needs no slot, or the gateway is gone */
 	bool held;
 	uint32_t number; /* number of the last WANT */
 };

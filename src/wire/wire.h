@@ -5,24 +5,25 @@
  * JOB    = func u32 | nargs u32 | nvalues u32 | seed u64 | memory u64
  *          | part * nargs
  * FREE   = offset u64                  an extent of the worker that was read
- * FUNC   = number u32 | part           a function that it did not inherit
+ * FUNC   = number u32 | part           a function that was not inherited
  * KEEP   = entry u32 | nparts u32 | part * nparts
- *          values that the calls of a chunk share; none: forget them
+ *          values that the calls of a chunk share; no parts: forget them
  * SETUP  = number u32 | flags u32 | part
  *          the first frame for a program: what a forked worker inherits
  * CHUNK  = func u32 | kind u32 | nitems u32 | nparts u32 | first u64
  *          | seed u64 | memory u64 | results u64 | part * nparts
  *          has the numbers seq .. seq + nitems - 1, one for each item; of
  *          kind STEP: | (seed u64 | part * nparts) * nitems
- * RECALL = nothing                     start nothing more below seq
+ * RECALL = nothing                     start no more items below seq
  * RESULT = nparts u32 | part * nparts | used
  * ERROR  = kind u32 | 1 u32 | part | used   the part is an encoded table
  * ITEMS  = nitems u32 | bytes | used   results of the items from seq on
- * VALUES = nitems u32 | (used | part) * nitems      the same, of kind STEP
- * STORED = nitems u32 | used           the same, in the result buffer
+ * VALUES = nitems u32 | (used | part) * nitems      results of kind STEP
+ * STORED = nitems u32 | used           the results are in the result buffer
  * STARTED  = nitems u32                seq .. seq + nitems - 1 start now
- * RECALLED = 0 u32                     nothing more below seq starts
- * REFUSED  = bytes                     why the worker cannot start; seq: kind
+ * RECALLED = 0 u32                     no more items below seq start
+ * REFUSED  = bytes                     why the worker cannot start; seq: the
+ *                                      kind of the error
  * WAITING  = 0 u32                     no slot of the node is free for seq
  * JOINED   = pid u32                   the worker on a node runs (node.h)
  * PRINTED  = file u32 | bytes          what the worker has printed
@@ -64,7 +65,7 @@ enum fz_wire_type {
 	FZ_WIRE_FREE,     /* the parent has read these bytes of the worker */
 	FZ_WIRE_FUNC,     /* a function to keep */
 	FZ_WIRE_CHUNK,    /* a call of a function for each item */
-	FZ_WIRE_RECALL,   /* start nothing more below seq */
+	FZ_WIRE_RECALL,   /* start no more items below seq */
 	FZ_WIRE_KEEP,     /* values for the calls of a chunk */
 	FZ_WIRE_SETUP,    /* the data that a forked worker would inherit */
 	FZ_WIRE_RESULT,   /* the values that the function returned */
@@ -75,7 +76,7 @@ enum fz_wire_type {
 	FZ_WIRE_STARTED,  /* these items start now */
 	FZ_WIRE_RECALLED, /* the answer to RECALL */
 	FZ_WIRE_REFUSED,  /* why the worker cannot start */
-	FZ_WIRE_WAITING,  /* no slot of its node is free */
+	FZ_WIRE_WAITING,  /* no slot of the node is free */
 	FZ_WIRE_JOINED,   /* the worker on a node runs */
 	FZ_WIRE_PRINTED,  /* output of the worker */
 	FZ_WIRE_DIED,     /* how the worker has ended */
@@ -112,7 +113,7 @@ enum fz_wire_kind {
 	FZ_WIRE_INHERITED = 8,
 	/*
 	 * Each call gets the kept values of the entry kind >> FZ_WIRE_ENTRY
-	 * behind its item. With FZ_WIRE_INHERITED the first kept value is the
+	 * after its item. With FZ_WIRE_INHERITED the first kept value is the
 	 * list of the items, and each call gets the others.
 	 */
 	FZ_WIRE_KEPT = 16,
@@ -169,8 +170,8 @@ void fz_wire_store_used(unsigned char *p, const struct fz_used *used);
 void fz_wire_load_used(const unsigned char *p, struct fz_used *used);
 
 /*
- * Cut the usage off the body of a reply, where it follows the results; `*at` is
- * set to it, or to NULL if there is none. 0, or -1 if the body is too short.
+ * Cut the usage off the end of the body of a reply. `*at` is set to the usage,
+ * or to NULL if there is none. 0, or -1 if the body is too short.
  */
 int fz_wire_cut_used(const struct fz_frame *frame, struct fz_reader *body,
     const unsigned char **at);
@@ -204,14 +205,15 @@ ptrdiff_t fz_wire_append(struct fz_wire_in *in, int fd);
 int fz_wire_next(
     struct fz_wire_in *in, struct fz_frame *frame, struct fz_err *err);
 
-/* As fz_wire_next(), for bytes in memory; moves `*p` behind the frame. */
+/* As fz_wire_next(), for bytes in memory; moves `*p` past the frame. */
 int fz_wire_scan(const unsigned char **p, const unsigned char *end,
     struct fz_frame *frame, struct fz_err *err);
 
 /*
  * Read the head of a frame of which `have` bytes came at `p`; `body` bytes of
- * the body are wanted, or all if it is shorter. 1; 0 if more are needed; -1 if
- * it is no frame. The rest of `frame->body` may be missing.
+ * the body are wanted, or all if it is shorter. Returns 1; 0 if more bytes are
+ * needed; -1 if the bytes are no frame. The rest of `frame->body` may be
+ * missing.
  */
 int fz_wire_head(
     const unsigned char *p, size_t have, size_t body, struct fz_frame *frame);

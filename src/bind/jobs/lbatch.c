@@ -16,7 +16,7 @@
 #include "wire/wire.h"
 #include "worker/worker.h"
 
-/* Most results for which garbage is collected before a map. */
+/* Maximum number of results for which garbage is collected before a map. */
 enum { COLLECT_MAX = 1 << 26 };
 
 static struct fz_lbatch *
@@ -41,7 +41,8 @@ batch_list(lua_State *L)
 
 /*
  * The list of results will cause a garbage collection. Collect before the fork,
- * because a collection after it copies the page of each object that it marks.
+ * because a collection after the fork copies the page of each object that is
+ * marked.
  */
 static void
 collect_ahead(lua_State *L, const struct fz_lbatch *lb)
@@ -269,8 +270,8 @@ fz_lbatch_is_done(const void *ctx)
 }
 
 /*
- * batch:wait_alone() -> boolean: wait until it is done; false: its items are
- * called in this process
+ * batch:wait_alone() -> boolean: wait until the batch is done; false: this
+ * process calls the items
  */
 static int
 batch_wait_alone(lua_State *L)

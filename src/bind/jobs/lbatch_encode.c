@@ -46,7 +46,7 @@ check_list(lua_State *L, const struct fz_lbatch *lb)
 }
 
 /*
- * (list, code | nil, encoding): encode items as one table, behind the code of
+ * (list, code | nil, encoding): encode items as one table, after the code of
  * the function if there is one. Protected, on the batch's thread.
  */
 static int
@@ -125,7 +125,7 @@ fz_lbatch_encode(
 	struct fz_blob *blob = NULL;
 	int status;
 
-	/* No finalizer may run here. */
+	/* The engine calls this function, so no finalizer may run here. */
 	fz_garbage_delay(fz_garbage_open(L), L);
 	if (e.n > lb->together)
 		e.n = lb->together;
@@ -174,7 +174,7 @@ fz_lbatch_keep_code(lua_State *L, struct fz_lbatch *lb)
 	lua_replace(lb->thread, THREAD_CODE);
 }
 
-/* Insert the code that each part contains below the table on top. */
+/* Each part contains the code: insert it below the table on top. */
 static void
 insert_code(lua_State *L, const struct fz_lbatch *lb)
 {

@@ -20,7 +20,10 @@
 #include "wire/wire.h"
 #include "worker/engine.h"
 
-/* Number of results that take as long as learning the layout of tables. */
+/*
+ * Minimum number of results for which the layout of tables is learned. Fewer
+ * results take less time than that.
+ */
 enum { LEARN_MIN = 1000 };
 
 /*
@@ -199,8 +202,8 @@ fz_lbatch_new(lua_State *L)
 	read_options(L, 4, lb, &opts);
 	fz_lbatch_read_limits(L, 4, &opts);
 	/*
-	 * The seed of an item is this seed + its index: mix it, so that batches
-	 * differ.
+	 * The seed of an item is this seed + its index: mix the seed, so that
+	 * batches differ.
 	 */
 	opts.seed = fz_seed_mix(opts.seed, 0);
 	use_raw_results(L, lb, &opts);

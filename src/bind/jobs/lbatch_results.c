@@ -68,7 +68,7 @@ fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb)
 	more = fz_batch_take(lb->batch, result);
 	/*
 	 * The next result is in the same blob, which stays mapped. Each of the
-	 * two results has a reference to it: drop the second one.
+	 * two results has a reference to the blob: drop the second reference.
 	 */
 	if (lb->mapped != NULL && more && result->blob == before.blob &&
 	    result->skip >= lb->nread)
@@ -90,7 +90,6 @@ item_body(lua_State *L)
 	return 1;
 }
 
-/* The next raw result. */
 static const struct fz_raw_value *
 next_raw(const struct fz_lbatch *lb)
 {
@@ -111,7 +110,7 @@ push_raw(lua_State *L, const struct fz_rawarray *raw,
 }
 
 /*
- * Whether the next item is complete and not a message, so that to push it
+ * Whether the next item is complete and not a message, so that pushing it
  * cannot raise.
  */
 static bool

@@ -32,7 +32,7 @@ struct fz_lbatch {
 	struct fz_batch *batch; /* NULL once closed */
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
-	/* entry of the batch's function, which is pinned there; -1: none */
+	/* pinned entry of the batch's function; -1: none */
 	int entry;
 	/* version up to which workers have the cells of the record */
 	uint64_t had;
@@ -44,9 +44,9 @@ struct fz_lbatch {
 	/* the batch is the pool's spare batch, and in use */
 	bool busy;
 	struct fz_arena_buf buf; /* buffer for the items being encoded */
-	lua_State *thread;       /* encodes the items of its list */
+	lua_State *thread;       /* has the list, encodes its items */
 	uint64_t n;              /* length of the list */
-	bool counted;            /* that length is the field n of the list */
+	bool counted;            /* the length is the field n of the list */
 	bool growing;            /* items are added after the start */
 	uint64_t mask; /* item i is element ((i - 1) & mask) + 1 of the list */
 	size_t added;  /* bytes of the last added item */
@@ -152,7 +152,7 @@ void fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb);
 
 /*
  * Push the value, or the error, of the next item of the result, and move to the
- * item behind it. Returns whether it is a value. [-0, +1, m]
+ * next item. Returns whether it is a value. [-0, +1, m]
  */
 bool fz_lbatch_push_next(lua_State *L, struct fz_lbatch *lb);
 

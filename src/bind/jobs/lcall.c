@@ -12,7 +12,7 @@
 
 /*
  * Like fz_lbatch_push(), for a call that ends before the caller continues. Uses
- * the spare batch of the pool if that is free, because to make and to collect a
+ * the spare batch of the pool if that is free, because making and collecting a
  * batch takes long.
  */
 static struct fz_lbatch *
@@ -106,8 +106,8 @@ call(lua_State *L)
 }
 
 /*
- * apply(pool, f, options | nil, ...) -> as batch:result(), once the call is
- * done. For a pool with workers, and a caller that is not a task. If the wait
+ * apply(pool, f, options | nil, ...) -> what batch:result() returns after the
+ * call. For a pool with workers, and a caller that is not a task. If the wait
  * raises an error, the call is ended.
  */
 static int

@@ -118,8 +118,8 @@ fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
 {
 	/*
 	 * Copy the failure, because an __fzunpack may close the run. The value
-	 * stays allocated: the caller has counted a call, so that the run is
-	 * freed after it.
+	 * of the failure stays allocated: the caller has counted its call, and
+	 * a run is not freed during a call.
 	 */
 	struct fz_failure copy = *element->failure;
 

@@ -31,8 +31,8 @@ enum { LFUNCS_SMALL = 64 << 10 };
  *
  * pins[] counts the unfinished batches of an entry: a pinned entry is not
  * reused. again[] is set if the function of an entry is called a second time,
- * or was in "lost" before. Only then its record is kept when it loses the
- * entry.
+ * or was in "lost" before. Only then its record is kept when the function loses
+ * the entry.
  */
 
 static void

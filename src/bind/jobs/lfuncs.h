@@ -50,8 +50,8 @@ void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
 
 /*
  * The entry of the function at `f`, pinned until fz_lfuncs_unpin(). `tables`
- * and `list` are the indexes of the tables of fz_lfuncs_init(). With `send` it
- * is encoded for existing workers; raises if that fails.
+ * and `list` are the indexes of the tables of fz_lfuncs_init(). With `send` the
+ * function is encoded for existing workers; raises if that fails.
  *
  * -1 if all entries are pinned: then pushes a record of its cells (see cells.h)
  * or nil, which the caller keeps until the call is done. [-0, +(0|1), e]

@@ -16,8 +16,9 @@
 /*
  * The window of an imap: the items of a growing batch, with the same numbers.
  * Plain items wait in a list, and many are encoded at once when a worker is
- * free. Results are in a ring. The index of a result is that of its item's
- * number or, if results are not ordered, of its number in the order of arrival.
+ * free. Results are in a ring. The index of a result comes from the number of
+ * its item or, if results are not ordered, from its own number in the order of
+ * arrival.
  *
  *   nreturned <= results <= nsent <= nread
  *
@@ -30,8 +31,8 @@
 #define IMAP_TYPE "fzlua.ImapItems"
 
 enum {
-	IMAP_SIZE = 1024,        /* least size of the rings */
-	IMAP_SIZE_MAX = 1 << 20, /* greatest size of the rings */
+	IMAP_SIZE = 1024,        /* minimum size of the rings */
+	IMAP_SIZE_MAX = 1 << 20, /* maximum size of the rings */
 	/* shorter strings do not count as bytes of the window */
 	IMAP_SHORT = 1024,
 };
@@ -99,8 +100,8 @@ weight(lua_State *L)
 }
 
 /*
- * The size of the item on top in the same way. For an encoded item the list has
- * a light userdata, whose address is the size.
+ * The weight() of the item on top. For an encoded item the list has a light
+ * userdata, whose address is the size.
  */
 static size_t
 item_weight(lua_State *L)
@@ -111,7 +112,7 @@ item_weight(lua_State *L)
 }
 
 /*
- * Push an imap without a batch. The options are at 4, its list of items is at
+ * Push an imap without a batch. The options are at 4, the list of items is at
  * 3.
  */
 static struct limap *

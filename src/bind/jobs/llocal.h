@@ -30,7 +30,8 @@ struct fz_llocal_ops {
 /* A node of a run, or an item of a batch, before its function is called. */
 struct fz_llocal_taken {
 	struct fz_run *run;
-	struct fz_batch *batch; /* if this is NULL, too, nothing is taken */
+	/* if `run` and this are NULL, nothing is taken */
+	struct fz_batch *batch;
 	uint32_t node;
 	uint64_t number;
 	struct fz_blob *part; /* part of the item; owned */
@@ -89,8 +90,8 @@ struct fz_llocal_item {
 };
 
 /*
- * Call the function of an item of a batch in the same way, with the functions
- * of the pool at index `pool`. [-0, +?, m]
+ * As fz_llocal_call(), for an item of a batch, with the functions of the pool
+ * at index `pool`. [-0, +?, m]
  */
 void fz_llocal_item(lua_State *L, struct fz_llocal *ll, int pool,
     const struct fz_llocal_item *item);

@@ -36,7 +36,7 @@ check_at(lua_State *L, const struct fz_llookup *l)
 	return at;
 }
 
-/* look_up(node): ask for its values before it runs */
+/* look_up(node): ask for recorded values of `node` before it runs */
 static int
 look_up(lua_State *L)
 {
@@ -186,7 +186,7 @@ know(lua_State *L)
 	return 0;
 }
 
-/* made() -> nothing | item, node: its values can be recorded */
+/* made() -> nothing | item, node: a node whose values can be recorded */
 static int
 made(lua_State *L)
 {
@@ -222,7 +222,7 @@ recorded(lua_State *L)
 
 /*
  * elements() -> nothing | item, node, index, n, list: `n` results of elements
- * of a map, from that index on, to be recorded
+ * of a map, from `index` on, to be recorded
  */
 static int
 elements(lua_State *L)

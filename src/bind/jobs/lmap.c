@@ -24,7 +24,9 @@
 enum {
 	/* maximum number of bytes of a list that each worker gets whole */
 	WHOLE_MAX = 4 << 20,
-	/* number of elements from which on the layout of tables is learned */
+	/*
+	 * minimum number of elements for which the layout of tables is learned
+	 */
 	LEARN_MIN = 1000,
 	LENGTH_MAX = INT32_MAX,
 };
@@ -112,7 +114,7 @@ reader_body(lua_State *L)
 	lua_pushnil(L);
 	lb = fz_lbatch_push(L, lua_gettop(L));
 	lb->kind = FZ_WIRE_MAP;
-	/* no other code has the list, so that its length is not checked */
+	/* no other code has the list, so its length need not be checked */
 	lb->growing = true;
 	fz_lbatch_keep(L, lb, 1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);
@@ -190,7 +192,7 @@ struct joining {
 	struct fz_engine *engine;
 	struct fz_arena_buf buf;
 	uint64_t next; /* index of the next element */
-	/* The blob of the last result, mapped, and the items behind it. */
+	/* The blob of the last result, mapped, and its unread items. */
 	struct fz_blob *blob;
 	const void *mapped;
 	struct fz_reader items;

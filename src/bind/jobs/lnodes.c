@@ -72,8 +72,8 @@ push_node(lua_State *L, const struct fz_node *node)
 }
 
 /*
- * nodes(engine) -> { { name = s, slots = n }, ... }, or nil if it is local. A
- * node that announces itself has processors, load and state, too.
+ * nodes(engine) -> { { name = s, slots = n }, ... }, or nil if the engine is
+ * local. A node that announces itself has processors, load and state, too.
  */
 static int
 nodes(lua_State *L)
@@ -90,7 +90,7 @@ nodes(lua_State *L)
 	return 1;
 }
 
-/* check_engine(engine): raises if it is not the URL of an engine */
+/* check_engine(engine): raises if `engine` is not an engine URL */
 static int
 check_engine(lua_State *L)
 {

@@ -210,7 +210,8 @@ make_batches(lua_State *L, int idx, unsigned workers)
 
 /*
  * Prepare functions and objects for the fork. A pool for one map does not
- * collect garbage before it, because that costs more than it saves.
+ * collect garbage before the fork, because the collection costs more than it
+ * saves.
  */
 static void
 before_fork(void *ctx)

@@ -21,11 +21,11 @@ struct fz_pool *fz_lpool_check(lua_State *L, int idx);
  */
 struct fz_batch_pool *fz_lpool_batches(lua_State *L, int idx);
 struct fz_lfuncs *fz_lpool_funcs(lua_State *L, int idx);
-uint64_t fz_lpool_seed(lua_State *L, int idx); /* seed of its calls */
+uint64_t fz_lpool_seed(lua_State *L, int idx); /* seed of the pool's calls */
 /* number of calls of the pool so far; incremented by this function */
 uint64_t fz_lpool_ncalls(lua_State *L, int idx);
 
-/* Number of running calls of its functions in this process. */
+/* Number of running calls of the pool's functions in this process. */
 unsigned *fz_lpool_calls(lua_State *L, int idx);
 
 /* Push the value that the batches of the pool keep for reuse. [-0, +1, -] */

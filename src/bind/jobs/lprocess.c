@@ -30,7 +30,10 @@
 
 #define PROCESS_TYPE "fzlua.ProcessHandle"
 
-/* The exit status if no process could read it, as in Python. */
+/*
+ * The exit status, as in Python, if other code has reaped a process that has
+ * not returned results.
+ */
 enum { PROCESS_UNKNOWN = 255 };
 
 enum answer { NOT_YET, RESULT, ERROR };
@@ -38,12 +41,14 @@ enum answer { NOT_YET, RESULT, ERROR };
 struct lprocess {
 	/* the only call of the process; it begins when the process starts */
 	struct fz_job job;
-	/* NULL: it is not started, is dead, or belongs to the parent */
+	/*
+	 * NULL: the process is not started, is dead, or belongs to the parent
+	 */
 	struct fz_worker *worker;
 	struct fz_engine *engine;
 	/* reports that the process has answered or ended */
 	struct fz_change change;
-	/* generation of the process that is its parent */
+	/* generation of the parent of the process */
 	uint32_t generation;
 	enum answer answer;
 	/* blob of the process's RESULT frame, until the process is closed */
@@ -105,7 +110,7 @@ job_failed(struct fz_job *job, struct fz_failure *failure)
 static void
 job_started(struct fz_job *job)
 {
-	(void)job; /* it began when the process started */
+	(void)job; /* the job began when the process started */
 }
 
 /*
@@ -139,8 +144,7 @@ process_dead(void *ctx, struct fz_worker *worker)
 
 static const struct fz_worker_ops worker_ops = { process_idle, process_dead };
 
-/* Push a thread with the arguments from index 3 on and then the name. [-0, +1,
- * m] */
+/* Push a thread with the name and the arguments from index 3 on. [-0, +1, m] */
 static lua_State *
 push_thread(lua_State *L, int nargs)
 {
@@ -321,8 +325,8 @@ process_kill(lua_State *L)
 }
 
 /*
- * process:serve(): from now on the process only waits for requests, so that it
- * cannot end a wait by itself
+ * process:serve(): from now on the process only waits for requests, so that no
+ * wait of this process can end because of it
  */
 static int
 process_serve(lua_State *L)
@@ -334,7 +338,10 @@ process_serve(lua_State *L)
 	return 0;
 }
 
-/* process:result() -> true, results of f | false, Error; once answered() */
+/*
+ * process:result() -> true, results of f | false, Error; after answered() is
+ * true
+ */
 static int
 process_result(lua_State *L)
 {

@@ -174,7 +174,8 @@ program_hungry(lua_State *L)
 	return 1;
 }
 
-/* program:feed([bytes]): write these bytes next; none: the input is at its end
+/*
+ * program:feed([bytes]): write these bytes next; without bytes the input ends
  */
 static int
 program_feed(lua_State *L)
@@ -226,7 +227,7 @@ set_bytes(lua_State *L, const char *field, struct fz_buf *buf)
 
 /*
  * program:result() -> { exitcode | signal, stdout, stderr [, timed_out] }, and
- * a text that says how the program ended. Call it once the program is done.
+ * a text that says how the program ended. Call it after the program is done.
  * Raises an error if the program could not be started, or its input or output
  * failed.
  */

@@ -225,8 +225,8 @@ is_over(const void *ctx)
 }
 
 /*
- * run:wait() -> boolean: wait until it is done; false if the wait needs Lua
- * code
+ * run:wait() -> boolean: wait until the run is done; false if the wait needs
+ * Lua code
  */
 static int
 run_wait(lua_State *L)
@@ -272,8 +272,8 @@ run_value(lua_State *L)
 }
 
 /*
- * run:error(node) -> nil | Error; `because`: the failed node it depends on;
- * `element`, `list`: see fz_lflow_set_element()
+ * run:error(node) -> nil | Error; `because`: the failed node that `node`
+ * depends on; `element`, `list`: see fz_lflow_set_element()
  */
 static int
 run_error(lua_State *L)
@@ -405,7 +405,7 @@ run_decide(lua_State *L)
 
 /*
  * run:event() -> nil | kind, node, pid, seconds, and for elements of a map:
- * index of the first one, number
+ * index of the first, their number
  */
 static int
 run_event(lua_State *L)

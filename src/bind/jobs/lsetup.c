@@ -162,8 +162,8 @@ encode_process(lua_State *L)
 }
 
 /*
- * (error) -> error: a message handler for the values of a process. It adds
- * which of them the error is about.
+ * (error) -> error: a message handler for the values of a process. It adds to
+ * the error which value it is about.
  */
 static int
 name_value(lua_State *L)

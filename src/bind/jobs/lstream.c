@@ -280,8 +280,8 @@ inputs_body(lua_State *L)
 }
 
 /*
- * Set the inputs of the item on top. Returns a status; an error is on top then.
- * [-1, +0|1, -]
+ * Set the inputs of the item on top. Returns a status of lua_pcall(); the
+ * error, if any, is on top. [-1, +0|1, -]
  */
 static int
 set_inputs(lua_State *L, struct adding *a)
@@ -346,7 +346,7 @@ is_over(const void *ctx)
 	       !fz_stream_is_busy(ls->stream);
 }
 
-/* stream:done() -> whether no result will come */
+/* stream:done() -> whether no item is under way and no result is left */
 static int
 stream_done(lua_State *L)
 {

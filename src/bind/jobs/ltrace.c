@@ -66,7 +66,10 @@ fz_ltrace_read(lua_State *L, int idx, struct fz_trace_names **names)
 	return trace;
 }
 
-/* Set the names of the `n` nodes in the list at 1, with the stages at 2. */
+/*
+ * Set the names of the `n` nodes from the list at 1, and their stages from the
+ * table at 2.
+ */
 static void
 set_names(lua_State *L, struct fz_trace_names *names, lua_Integer n)
 {
@@ -188,7 +191,7 @@ error_text(void *ctx, struct fz_blob *value, struct fz_buf *text)
 
 /*
  * trace(path | nil, format, keeps) -> trace; the format is "jsonl", "json" or
- * "tsv"
+ * "tsv"; keeps: keep records in memory, too
  */
 static int
 trace_new(lua_State *L)
@@ -213,7 +216,7 @@ trace_new(lua_State *L)
 	return lt->trace != NULL ? 1 : fz_lerror_raise(L, &err);
 }
 
-/* trace:count() -> records that it keeps */
+/* trace:count() -> number of records in memory */
 static int
 trace_count(lua_State *L)
 {
@@ -306,8 +309,8 @@ trace_get(lua_State *L)
 }
 
 /*
- * trace:span() -> the first time of the records, at which a call was queued or
- * started, and the last time, at which one ended; nil if there are no records
+ * trace:span() -> the time of the first start or queueing of a call, the time
+ * of the last end of a call; nil if there are no records
  */
 static int
 trace_span(lua_State *L)
@@ -356,8 +359,8 @@ put_string(lua_State *L, const char *name, const char *text)
 }
 
 /*
- * trace:read(i, began, e) -> e, with the fields of the i-th record that most
- * records have: see lua/pool/trace.lua
+ * trace:read(i, began, e) -> e, with the fields of the i-th record that
+ * lua/pool/trace.lua lists; times are relative to `began`
  */
 static int
 trace_read(lua_State *L)
@@ -442,8 +445,8 @@ static const luaL_Reg names_metamethods[] = {
 };
 
 /*
- * lock_file(file) -> whether this process has locked the file, until it is
- * closed; waits for other processes
+ * lock_file(file) -> whether this process has the lock of the file. Waits while
+ * another process has it. The lock ends when the file is closed.
  */
 static int
 lock_file(lua_State *L)

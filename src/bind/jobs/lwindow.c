@@ -20,8 +20,11 @@
 enum {
 	WINDOW_ITEMS =
 	    1024, /* maximum number of items of a window that sizes itself */
-	WINDOW_BYTES = 8 << 20, /* maximum number of bytes of its values */
-	/* in a larger window, items are read once a quarter of it is free */
+	/* maximum number of bytes of the values in such a window */
+	WINDOW_BYTES = 8 << 20,
+	/*
+	 * a window with this limit or more is read again when a quarter is free
+	 */
 	WINDOW_LARGE = 64,
 };
 
@@ -49,7 +52,7 @@ fz_lwindow_init(lua_State *L, struct fz_lwindow *w,
 	lua_setiuservalue(L, -2, FZ_LWINDOW_ERRORS);
 }
 
-/* The window at `idx`; if `ops` is not NULL, it must have these. */
+/* The window at `idx`. It must have the functions `ops`; NULL: any. */
 struct fz_lwindow *
 fz_lwindow_check(lua_State *L, int idx, const struct fz_lwindow_ops *ops)
 {
@@ -174,9 +177,9 @@ read_on(lua_State *L, int status, lua_KContext ctx)
 /*
  * window:read(source, again) -> nothing | seconds: read items, and send them,
  * until the window is full, a result is ready, or the source ends. If the
- * source is slow, or was read for long, it stops earlier and returns the
- * seconds of the last call of the source; then the next call has `again` set.
- * Without `again`, a large window is not read until a quarter is free.
+ * source is slow, or was read for long, read() stops earlier and returns the
+ * seconds of the last call of the source; the caller sets `again` in the next
+ * call. Without `again`, a large window is not read until a quarter is free.
  */
 static int
 window_read(lua_State *L)

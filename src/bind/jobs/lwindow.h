@@ -20,7 +20,7 @@
 
 struct fz_lwindow;
 
-/* The first user value of its userdata: a table of errors by number. */
+/* The first user value of a window's userdata: a table of errors by number. */
 enum { FZ_LWINDOW_ERRORS = 1 };
 
 /*

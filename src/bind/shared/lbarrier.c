@@ -215,7 +215,10 @@ barrier_wait(lua_State *L)
 
 	lua_settop(L, 1);
 	if (b->has_action)
-		/* push the guard here, because that may run out of memory */
+		/*
+		 * push the guard before the wait, because pushing may run out
+		 * of memory
+		 */
 		fz_lguard_enter(L);
 	wait = fz_lwait_new(L, sizeof(*w));
 	w = of_wait(wait);

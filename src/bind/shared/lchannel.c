@@ -31,7 +31,7 @@ struct putting {
 	unsigned char head[FZ_ITEMS_SMALL];
 };
 
-/* Puts a value of any kind. */
+/* A put of a value of any kind. */
 struct message {
 	struct putting putting;
 	struct fz_queue_buf out;
@@ -61,8 +61,8 @@ try_put(struct fz_lwait *wait, bool late)
 }
 
 /*
- * A change wakes one waiter only. This one has succeeded: wake the next one if
- * there is still room.
+ * A change wakes one waiter only. This waiter has succeeded: wake the next one
+ * if there is still room.
  */
 static void
 pass_room_on(struct fz_queue *queue)
@@ -146,8 +146,8 @@ encode(lua_State *L, struct message *m)
 }
 
 /*
- * Copy the body out of the scratch, because other tasks may use that during the
- * wait.
+ * Copy the body out of the scratch, because other tasks may use the scratch
+ * during the wait.
  */
 static void
 leave_scratch(lua_State *L, struct message *m)
@@ -197,7 +197,7 @@ prepare(struct putting *p, const struct fz_lchannel *channel, int64_t until_ns,
 	p->body = p->blocks = NULL;
 }
 
-/* Put a value of any kind. Its encoding may put other values. */
+/* Put a value of any kind. An __fzpack that encodes it may put other values. */
 static int
 put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
     fz_lchannel_then then)
@@ -341,8 +341,8 @@ push_item(lua_State *L, struct taking *t)
 }
 
 /*
- * A change wakes one waiter only. This one has succeeded: wake the next one if
- * there is another item.
+ * A change wakes one waiter only. This waiter has succeeded: wake the next one
+ * if there is another item.
  */
 static void
 pass_items_on(struct fz_queue *queue)
@@ -381,13 +381,13 @@ free_own(lua_State *L, struct fz_lwait *wait)
 	t->own = NULL;
 }
 
-/* abandon() frees the buffer when the wait is closed. */
+/* free_own() frees the buffer if the wait is closed before its end. */
 static const struct fz_lwait_class taking_apart_class = { ITEM, try_take,
 	take_end, free_own };
 
 /*
- * Take with a separate buffer, because an item in the scratch is being decoded
- * or other tasks may take items during the wait.
+ * Take with a separate buffer: an item in the scratch is being decoded, or
+ * other tasks may take items during the wait.
  */
 static int
 take_apart(lua_State *L, const struct taking *of)

@@ -12,8 +12,8 @@
 #include "shared/queue.h"
 
 /*
- * A time for puts and takes that do not wait, except briefly for a process that
- * holds the lock of the queue.
+ * The `until_ns` of puts and takes that do not wait, except briefly for a
+ * process that holds the lock of the queue.
  */
 #define FZ_LCHANNEL_NOW INT64_MIN
 

@@ -23,7 +23,9 @@ struct lcondition {
 	uint32_t tickets;
 };
 
-/* Called after a wait; `notified`: it was notified before the deadline. */
+/*
+ * Called after a wait; `notified`: the waiter was notified before the deadline.
+ */
 typedef int (*wait_then)(lua_State *L, bool notified, bool abandoned);
 
 struct waiting {
@@ -74,7 +76,7 @@ try_lock(struct fz_lwait *wait, bool late)
 	return fz_llock_try(w->lock, w->self, late, &w->state);
 }
 
-/* End the wait, and return whether it was notified. */
+/* End the wait, and return whether the waiter was notified. */
 static bool
 end_waiter(const struct waiting *w)
 {
@@ -84,7 +86,10 @@ end_waiter(const struct waiting *w)
 	return notified;
 }
 
-/* The task holds the lock again: restore its depth. True if it was notified. */
+/*
+ * The task holds the lock again: restore its depth. True if the task was
+ * notified.
+ */
 static bool
 leave(struct waiting *w)
 {
@@ -139,7 +144,7 @@ wait_for_lock(struct waiting *w)
 
 /*
  * An error ended the wait: acquire the lock again nevertheless. Further errors
- * are dropped; the process sleeps between two of them.
+ * are dropped; the process sleeps after each.
  */
 static void
 lock_again(lua_State *L, struct waiting *w)
@@ -157,8 +162,8 @@ lock_again(lua_State *L, struct waiting *w)
 
 /*
  * Pass on a notification that this waiter cannot use. If another task of this
- * process holds the lock, it may be the task that closes this one, and would
- * wait for itself. So this task ends without the lock.
+ * process holds the lock, that task may be closing this task, so that a wait
+ * for the lock would never end. Then this task ends without the lock.
  */
 static void
 abandon(lua_State *L, struct fz_lwait *wait)
@@ -239,7 +244,7 @@ push_end(lua_State *L, bool notified, bool abandoned)
 
 /*
  * condition:wait([timeout]) -> true; nil, "timeout"; and the last result is
- * "abandoned" if a process or task ended meanwhile while it held the lock
+ * "abandoned" if a process or task that held the lock ended during the wait
  */
 static int
 condition_wait(lua_State *L)
@@ -402,7 +407,7 @@ condition_new(lua_State *L)
 	return 1;
 }
 
-/* A condition from a message keeps the lock alive that came with it. */
+/* A condition from a message keeps alive the lock that came with it. */
 static void
 load(lua_State *L, struct fz_lhandle *handle)
 {

@@ -17,7 +17,7 @@ struct fz_lguard {
 	void (*release)(struct fz_lguard *guard); /* NULL: nothing to do */
 	void *of;                                 /* the object to release */
 	struct fz_lshared *shared;
-	uint32_t self; /* the member that acquired */
+	uint32_t self; /* the member that acquired the object */
 	uint32_t task; /* the task that acquired the object */
 	/* set by the class: the state that the release restores */
 	uint32_t before;

@@ -10,7 +10,10 @@
 #include "value/lerror.h"
 #include "value/luserdata.h"
 
-/* Bytes of shared memory from which on garbage is collected. */
+/*
+ * Minimum growth of the used shared memory, in bytes, before garbage is
+ * collected.
+ */
 #define COLLECT_THRESHOLD ((size_t)4 << 20)
 
 const char fz_lhandle_mark[1];
@@ -86,7 +89,8 @@ drop(struct fz_lshared *shared, struct fz_object *object)
 /*
  * The object stays allocated, because another process may use it. If this
  * process outlived its parent, an object that was never sent may have been
- * freed, and its memory may have another object. So the generation is compared.
+ * freed, and its memory may contain another object. So the generation is
+ * compared.
  */
 static void
 release_unneeded(const struct fz_lhandle *handle, struct fz_object *object)
@@ -318,8 +322,8 @@ mark_sent(lua_State *L, int idx)
 	struct fz_object *object = handle->object;
 
 	/*
-	 * Mark the inner object first, because the process may be killed in
-	 * between.
+	 * Mark the inner object first, because the process may be killed
+	 * between the two marks.
 	 */
 	lua_getiuservalue(L, idx, 1);
 	handle = fz_lhandle_at(L, -1);

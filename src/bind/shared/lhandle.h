@@ -3,9 +3,10 @@
  *
  * A forked process inherits the handle, and a message carries the name of the
  * object. The object is freed when its creator has collected the handle and no
- * child that was forked in between lives. An object that was sent in a message
+ * child that was forked before that lives. An object that was sent in a message
  * stays allocated until the run ends, because any process may still receive it.
- * In that case `idle` of its class may free memory that it does not need.
+ * In that case `idle` of its class may free memory that the object does not
+ * need.
  */
 #ifndef FZ_LHANDLE_H
 #define FZ_LHANDLE_H
@@ -83,7 +84,7 @@ struct fz_lhandle *fz_lhandle_push(
 extern const char fz_lhandle_mark[1];
 
 /*
- * The handle at `idx`, of any type; NULL if it is none. Its object may be
+ * The handle at `idx`, of any type; NULL for anything else. Its object may be
  * dropped.
  */
 static inline struct fz_lhandle *

@@ -142,9 +142,9 @@ static const struct fz_lwait_class brief_class = {
 };
 
 /*
- * Try for a while, because most holders of a brief lock release it soon. The
- * pauses grow, so that the tries do not slow down the holder by fetching its
- * cache lines.
+ * Try for a while, because a brief lock is usually released soon. The pauses
+ * grow, so that the tries do not slow down the holder by fetching its cache
+ * lines.
  */
 static bool
 spin(const struct acquiring *a)

@@ -9,21 +9,21 @@
 
 #include "shared/lock.h"
 
-/* In shared memory. All zero: it is free, and neither recursive nor brief. */
+/* A lock in shared memory. All zero: free, neither recursive nor brief. */
 struct fz_llock {
 	struct fz_lock lock;
 	bool recursive; /* the holder may acquire the lock again */
 	bool inner;     /* the lock is part of a condition */
 	/*
-	 * The lock of a value or an array, which is consistent at any time: it
-	 * is recursive, and mostly held for one short operation.
+	 * The lock of a value or an array: it is recursive, and usually held
+	 * for one short operation. The object is consistent at any time.
 	 */
 	bool brief;
 };
 
 /*
- * The methods acquire([timeout]), release(), with(f, ...) and guard() of an
- * object at index 1 that has such a lock. They return as C functions do.
+ * The methods acquire([timeout]), release(), with(f, ...) and guard() of the
+ * object at index 1, which has this lock. They return as C functions do.
  */
 int fz_llock_acquire(lua_State *L, struct fz_llock *lock);
 int fz_llock_release(lua_State *L, struct fz_llock *lock);

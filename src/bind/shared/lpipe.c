@@ -62,8 +62,8 @@ pipe_close(lua_State *L)
 }
 
 /*
- * The handle at index 1, and the number of this process in `*self`. This
- * process uses that end from now on unless it is closed.
+ * The handle at index 1; sets `*self` to the number of this process. From now
+ * on this process uses that end of the pipe, unless the end is closed.
  */
 static struct fz_lhandle *
 use_end(lua_State *L, uint32_t *self)
@@ -229,9 +229,9 @@ give_value(lua_State *L, int idx)
 }
 
 /*
- * give_pipes(...): before a fork: the child will use the ends among these
- * values, and among the upvalues of functions among them. Called without values
- * after the fork.
+ * give_pipes(...): called before a fork. The child will use the ends that are
+ * among these values, and those among the upvalues of functions among these
+ * values. Called without values after the fork.
  */
 static int
 pipe_give(lua_State *L)

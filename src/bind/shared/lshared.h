@@ -36,17 +36,20 @@ struct fz_lshared {
 	 */
 	bool has_sent;
 	uint64_t latest; /* upper bound of `forks` of all dropped objects */
-	/* bytes of shared memory at which garbage is collected */
+	/*
+	 * bytes of shared memory after the last collection, doubled; 0: none
+	 * yet
+	 */
 	size_t enough;
 };
 
 /*
- * The object of L. If the value at index 1 is a handle, as in each method, it
- * is found without a look-up. [-0, +0, -]
+ * The fz_lshared of L. If the value at index 1 is a handle, as in each method,
+ * no look-up is needed. [-0, +0, -]
  */
 struct fz_lshared *fz_lshared(lua_State *L);
 
-/* Push its userdata. [-0, +1, -] */
+/* Push the userdata of fz_lshared(). [-0, +1, -] */
 void fz_lshared_push(lua_State *L);
 
 /* The number of L as a member of the shared heap; 0 if it has not joined. */
@@ -57,8 +60,8 @@ fz_lshared_member(const struct fz_lshared *shared)
 }
 
 /*
- * The number of L as a member. Joins the shared heap if this process has not.
- * Raises an error if it cannot. [-0, +0, e]
+ * The number of L as a member. If L is no member yet, joins the shared heap.
+ * Raises an error if that fails. [-0, +0, e]
  */
 uint32_t fz_lshared_join_now(lua_State *L, const struct fz_lshared *shared);
 static inline uint32_t

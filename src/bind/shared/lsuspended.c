@@ -38,7 +38,7 @@ struct waits {
 	struct fz_list buckets[NBUCKETS];
 	struct fz_list woken;
 	unsigned nlists, n;
-	unsigned ntimed; /* number of these that wait until a time */
+	unsigned ntimed; /* number of the `n` tasks that wait with a timeout */
 	uint64_t nbegun; /* number of waits so far */
 	/* number of forks from the first process to this one */
 	unsigned forks;
@@ -281,7 +281,7 @@ waits_woken(lua_State *L)
 /*
  * waits_count() -> number of tasks that wait for shared objects, number of
  * those that wait until a time, and a number that grows when such a wait
- * begins, or when the run of a task does not end in one
+ * begins, or when the run of a task ends without such a wait
  */
 static int
 waits_count(lua_State *L)

@@ -101,9 +101,9 @@ begin_check(lua_State *L, struct fz_lwait *wait, int64_t now_ns)
 }
 
 /*
- * Whether to check now that something can end the wait: always if there are
- * tasks, whose states the check compares; otherwise after a while, and then
- * less and less often, because the check may read /proc.
+ * Whether to check now whether anything can end the wait. If there are tasks,
+ * each call checks, because the check compares their states. Otherwise the
+ * pauses between checks grow, because the check may read /proc.
  */
 static bool
 is_check_due(lua_State *L, struct fz_lwait *wait)
@@ -281,7 +281,7 @@ fz_lwait_copy(lua_State *L, const struct fz_lwait *wait, size_t size)
 	return copy;
 }
 
-/* Close the wait on top when the calling C function ends. */
+/* Let the wait on top be closed when the calling C function ends. */
 static void
 adopt(lua_State *L, struct fz_lwait *wait)
 {

@@ -76,8 +76,9 @@ struct fz_lwait {
 int fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size);
 
 /*
- * Push a wait of `size` zeroed bytes. The caller sets its class once there is
- * something to undo; from then on an error calls abandon(). [-0, +1, e]
+ * Push a wait of `size` zeroed bytes. The caller sets the class of the wait as
+ * soon as there is something to undo; from then on an error calls abandon().
+ * [-0, +1, e]
  */
 struct fz_lwait *fz_lwait_new(lua_State *L, size_t size);
 
