@@ -48,8 +48,7 @@ extern "C" {
 /* How a call ended: the `kind` of its fz.Error. */
 enum fzlua_status {
 	FZLUA_OK,
-	/* code of the script raised an error, or a call was wrong */
-	FZLUA_ERROR,
+	FZLUA_ERROR,       /* an error of the script, or a wrong call */
 	FZLUA_CRASH,       /* a worker died */
 	FZLUA_TIMEOUT,     /* a time limit ran out */
 	FZLUA_MEMORY,      /* a memory limit was reached, or memory ran out */
