@@ -84,8 +84,8 @@ struct fz_batch_opts {
 	 * Encode up to `*n` items, from `first` on, into one blob. Set `*n` to
 	 * the number of encoded items, because later items may need a blob of
 	 * their own. NULL and `failure` if the first item cannot be encoded.
-	 * It is not called for FZ_WIRE_INHERITED or for added items. Must not
-	 * raise.
+	 * The function is not called for FZ_WIRE_INHERITED or for added items,
+	 * and must not raise.
 	 */
 	struct fz_blob *(*encode)(
 	    void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure);

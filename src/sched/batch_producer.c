@@ -17,8 +17,8 @@
 enum {
 	BATCH_CHUNK_MAX = 1 << 20, /* maximum number of items in a chunk */
 	/*
-	 * while the time of an item is unknown: size of a chunk divided by the
-	 * number of items that the worker has now
+	 * While the time of an item is unknown, a chunk has this many times the
+	 * items that the worker has now.
 	 */
 	BATCH_GROWTH = 8
 };

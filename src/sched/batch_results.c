@@ -345,8 +345,8 @@ end_if_answered(struct fz_chunk *chunk)
 
 /*
  * Record the starts of the items below `end` that are not recorded yet. If a
- * worker answers several items together, only the start of the first one is
- * recorded by then. If an item was returned after its start was recorded, its
+ * worker answers several items together, only the start of the first one was
+ * recorded before. If an item was returned after its start was recorded, the
  * start is not recorded again.
  */
 static void

@@ -111,7 +111,10 @@ fz_chunk_of(struct fz_job *job)
 
 /* The number of items that could be sent now. */
 uint64_t fz_batch_ready(const struct fz_batch *batch);
-/* Whether the first of these items goes to a worker that has no other job. */
+/*
+ * Whether the first item that could be sent now needs a worker without other
+ * jobs.
+ */
 bool fz_batch_next_is_alone(const struct fz_batch *batch);
 
 /*

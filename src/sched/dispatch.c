@@ -9,8 +9,8 @@
 #include "worker/engine.h"
 
 /*
- * A worker with less work than this gets another job. One on a node gets as
- * much more as is done on the way there and back.
+ * A worker with less work than this gets another job. For a worker on a node
+ * the limit is higher, by the time to the node and back.
  */
 #define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)
 /* The first check for results after a reply; later ones are further apart. */
@@ -19,8 +19,8 @@
 #define DISPATCH_SILENT_NS FZ_CLOCK_MS
 /*
  * Minimum work that is moved from a busy worker to an idle one; the second
- * value is for a worker that must be forked first. A sparing dispatcher gives a
- * pool another worker only if at least this much work waits.
+ * value is for a worker that must be forked first. If a sparing dispatcher has
+ * less waiting work, it gives the pool no further worker.
  */
 #define DISPATCH_STEAL_NS (FZ_CLOCK_MS / 2)
 #define DISPATCH_STEAL_FORK_NS (2 * FZ_CLOCK_MS)
@@ -97,8 +97,8 @@ now(struct fz_dispatcher *d)
 }
 
 /*
- * The time of an item: that of earlier items or, if that is longer, the time
- * that the current one has taken already.
+ * The time of an item: the mean of earlier items or, if this is longer, the
+ * time since the worker's last answer.
  */
 static int64_t
 item_time(struct fz_dispatcher *d, const struct fz_worker *w)
@@ -265,9 +265,8 @@ has_spare(const struct fz_worker *w)
 
 /*
  * The worker with the most work that can be taken back. A worker that has begun
- * none of its jobs keeps them, because jobs might move from one worker to
- * another and back again and again, and fill pipes faster than any worker reads
- * them.
+ * none of its jobs keeps them. Otherwise jobs might move between two workers
+ * again and again, and fill pipes faster than any worker reads them.
  */
 static struct fz_worker *
 fullest(struct fz_dispatcher *d, const struct fz_lane *lane)

@@ -13,8 +13,8 @@
  * order ends items early, which frees their memory.
  *
  * One rule says how many jobs are sent ahead to a worker: it gets another job
- * while it has less than about 5 ms of work, by the measured time of an item,
- * and on a node what it does in the time there and back.
+ * while it has less than about 5 ms of work, by the measured time of an item.
+ * For a worker on a node the limit is higher, by the time to the node and back.
  * Jobs that are sent too early do no harm, because a worker that becomes idle
  * gets jobs that another worker has not begun.
  *

@@ -52,7 +52,7 @@ make_room(struct fz_pool *pool)
 		fz_worker_kill(w, FZ_ERR_CRASH, "its node does not answer");
 }
 
-/* Without memory for the timer, the next job that is sent tries again. */
+/* If there is no memory for the timer, the next job that is sent arms it. */
 static void
 arm_check(struct fz_pool *pool)
 {

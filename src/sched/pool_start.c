@@ -13,7 +13,7 @@
 #include "worker/link.h"
 
 enum {
-	/* failed starts in a row that are an error */
+	/* number of failed starts in a row that is an error */
 	POOL_FAILED_STARTS_MAX = 10,
 };
 /* Time from a failed fork to the next one, while other workers do the jobs. */
@@ -50,7 +50,10 @@ count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
 	int len;
 
 	fz_node_failed(w->node, &w->start_err);
-	/* Print it once. If no node is left, an error has this text instead. */
+	/*
+	 * Print the line once. If no node is left, an error has the text
+	 * instead.
+	 */
 	if (w->node->nfailed != 1 ||
 	    fz_nodes_pick(pool->opts.nodes, NULL) == NULL)
 		return;

@@ -118,10 +118,11 @@ const struct fz_failure *fz_run_failure_of(
 /*
  * The failure of the run as a whole; NULL if there is none. It is a deadline or
  * a cancel (`*node` is FZ_GRAPH_NONE), or the failure of the node for which the
- * run stopped. A run does not stop for a failure if it can end without the lost
- * values: each node that reads a value of a failed or cancelled node has it as
- * an optional input, or is cancelled itself, and each of these values is read
- * by a node. With FZ_POLICY_CONTINUE only a cancel counts.
+ * run stopped. With FZ_POLICY_CONTINUE only a cancel counts.
+ *
+ * A run does not stop for a failure if it can end without the lost values. Then
+ * each lost value is read by a node, and each of its readers has it as an
+ * optional input or is cancelled.
  */
 const struct fz_failure *fz_run_failure(
     const struct fz_run *run, uint32_t *node);
@@ -155,7 +156,7 @@ bool fz_run_undecided_element(
 
 /*
  * Retry a node, or an element of a map, or let it fail. `element` 0: the node
- * itself. Does nothing if it does not wait for this decision.
+ * itself. Does nothing if the node or element does not wait for this decision.
  */
 void fz_run_decide(
     struct fz_run *run, uint32_t node, uint64_t element, bool again);

@@ -18,8 +18,8 @@
 #define SLOTS_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_slots, member)
 
 /*
- * Whether the slot of this process or a token that it holds is free. No system
- * call is needed to acquire such a slot.
+ * Whether the slot of this process, or a token that this process holds, is
+ * free. Such a slot is acquired without a system call.
  */
 static bool
 has_kept(const struct fz_slots *s)

@@ -152,7 +152,7 @@ fz_slots_read_token(struct fz_slots *s)
 	if (s->dry || s->ntokens == s->tokens_cap)
 		return false;
 	if (!may_take(s->lineage)) {
-		s->dry = true; /* for ever, because no watch is set */
+		s->dry = true; /* never read again, because no watch is set */
 		return false;
 	}
 	if (s->in == -1)

@@ -43,9 +43,9 @@ struct fz_engine {
 	fz_engine_output output;
 	void *output_ctx;
 	/*
-	 * The slots that this process shares: in a worker those of its pool,
-	 * under make those of make. NULL: none; then each chain has slots of
-	 * its own.
+	 * The slots that this process shares: a worker uses those of its pool,
+	 * and a process started by make those of make. NULL: each chain has
+	 * slots of its own.
 	 */
 	struct fz_slots *slots;
 	/*

@@ -6,7 +6,7 @@
 
 /* Time in which a worker that spins begins its call. */
 #define HANDOVER_START_NS (FZ_CLOCK_MS / 300)
-/* Time in which such a worker replies to a short call. */
+/* Time in which a worker that spins replies to a short call. */
 #define HANDOVER_REPLY_NS (FZ_CLOCK_MS / 100)
 
 static struct fz_engine *

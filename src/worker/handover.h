@@ -6,13 +6,13 @@
  * context switch. For a short call both ends can do better:
  *
  * - While one worker is busy, on another processor than its parent, the parent
- *   does not yield its own for some microseconds.
+ *   does not yield its processor for some microseconds.
  * - In a chain the next stage gets its call soon after the reply of the stage
  *   before. So each worker has a follower: the one that became busy after its
- *   last reply. When it replies to its last call, and no other worker
- *   is busy, the follower is notified (`expect` in link.h) before the reply is
- *   read, and does not yield its processor. A wrong guess costs these
- *   microseconds.
+ *   last reply. When a worker replies to its last call, and no other worker is
+ *   busy, its follower is notified (`expect` in link.h) before the reply is
+ *   read. The follower then does not yield its processor for some microseconds,
+ *   which are lost if the guess was wrong.
  */
 #ifndef FZ_HANDOVER_H
 #define FZ_HANDOVER_H

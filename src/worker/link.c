@@ -53,7 +53,10 @@ flush(struct fz_link *link)
 	}
 	if (n > 0)
 		link->written += (size_t)n;
-	/* Not after each write, because this moves the remaining bytes. */
+	/*
+	 * This moves the remaining bytes, so that it is not done after each
+	 * write.
+	 */
 	if (link->written > link->unsent.len / 2) {
 		fz_buf_consume(&link->unsent, link->written);
 		link->written = 0;
@@ -183,8 +186,8 @@ fz_link_fill(struct fz_link *link)
 	ptrdiff_t n = fz_wire_fill(&link->wire, link->in.fd);
 
 	/*
-	 * This is the end, too: the worker died before it had read all from its
-	 * socket.
+	 * ECONNRESET is an end, too: the worker died before it had read all
+	 * from its socket.
 	 */
 	return n < 0 && errno == ECONNRESET ? 0 : n;
 }

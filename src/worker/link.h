@@ -2,7 +2,8 @@
  * link.h - how a worker's parent reaches it.
  *
  * worker.c knows jobs, replies and policy; a link knows how frames get to the
- * worker and back, and what the parent can find out about it meanwhile.
+ * worker and back, and what the parent can find out about the worker while it
+ * runs.
  *
  *                          link_fork             link_stream
  *   bytes                  two pipes             any byte stream
@@ -14,13 +15,13 @@
  *   unsent replies         can be read           lost if the worker dies
  *   tokens of make         shared                not shared
  *
- * For a worker on a node the process there does what needs shared memory: see
- * node_jobs.h.
+ * For a worker on a node, the process on that node does what needs shared
+ * memory: see node_jobs.h.
  *
- * A worker on a byte stream announces items that take less than half a
- * millisecond several at a time. So its death may cost all items that were
- * announced together. An item that takes long delays the others that were
- * announced with it, because these cannot be taken back.
+ * A worker on a byte stream announces quick items, of less than half a
+ * millisecond, in groups. So its death may cost all items of a group. An item
+ * that takes long delays the other items of its group, because these cannot be
+ * taken back.
  *
  * For both links: the worker starts items in the order of their numbers. An
  * item that counts as started is never sent to another worker. A reply that
@@ -117,8 +118,8 @@ struct fz_link_ops {
 	bool (*waits)(const struct fz_link *link);
 	/*
 	 * Take back all numbers below `next_seq` that are not started. True:
-	 * from now on the worker starts none of them. False: that is so once
-	 * next() returns an FZ_WIRE_RECALLED.
+	 * from now on the worker starts none of them. False: it may start some
+	 * until next() returns an FZ_WIRE_RECALLED.
 	 */
 	bool (*recall)(struct fz_link *link);
 	/* Like fz_wire_next(): get the next reply, or FZ_WIRE_RECALLED. */
@@ -167,8 +168,8 @@ struct fz_link {
 	struct fz_account *account;
 	int worker_in, worker_out; /* the worker's ends until it is forked */
 	/*
-	 * Of a byte stream: the longest pause within a frame; longer for a slow
-	 * connection.
+	 * Of a byte stream: the maximum pause within a frame, which is longer
+	 * for workers on nodes.
 	 */
 	int64_t pause_ns;
 };

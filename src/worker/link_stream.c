@@ -341,7 +341,7 @@ note_answered(struct link_stream *s, const struct fz_frame *frame)
 	if (frame->type == FZ_WIRE_ITEMS || frame->type == FZ_WIRE_VALUES)
 		n = fz_reader_u32(&body);
 	end = frame->seq + n;
-	/* Ignore numbers that cannot be an answer: the owner refuses them. */
+	/* The owner refuses a frame whose numbers cannot be an answer. */
 	if (s->link.owner->joined == NULL || n > INT32_MAX ||
 	    (int32_t)(end - s->started) <= 0 ||
 	    (int32_t)(s->link.next_seq - end) < 0)

@@ -57,8 +57,8 @@ struct fz_failure {
  */
 struct fz_job_ops {
 	/*
-	 * The job returned `n` values; NULL is a value that there was no memory
-	 * for. The owner takes the references.
+	 * The job returned `n` values. A value is NULL if there was no memory
+	 * for it. The owner takes the references.
 	 */
 	void (*done)(struct fz_job *job, struct fz_blob **values, uint32_t n);
 	/* The job failed. `failure` is valid during the call; the owner takes
@@ -74,10 +74,10 @@ struct fz_job_ops {
 	void (*started)(struct fz_job *job);
 	/*
 	 * Items `first` (from 0) to `first` + `n` - 1 of a chunk have returned
-	 * the results that follow `skip` others in `blob`; NULL if there was no
-	 * memory for them. `blob` is the job's result buffer if the worker
-	 * stored them there. It is not a new reference. `done` and `failed` of
-	 * a chunk are about item `job->ndone` - 1.
+	 * the results that follow `skip` others in `blob`. `blob` is NULL if
+	 * there was no memory for the results, and the job's result buffer if
+	 * the worker stored them there. It is not a new reference. If the job
+	 * is a chunk, `done` and `failed` are about item `job->ndone` - 1.
 	 */
 	void (*items)(struct fz_job *job, uint32_t first, uint32_t n,
 	    struct fz_blob *blob, uint32_t skip);
@@ -106,19 +106,20 @@ struct fz_job {
 	int64_t ended_ns; /* time at which its last reply was read */
 	bool repeats;     /* the job is tried again if its worker is lost */
 	/*
-	 * A node was lost while it had the job, which may be why: no worker has
-	 * it together with others.
+	 * A node was lost while it had the job, which may be the cause: a
+	 * worker that gets the job gets no other one.
 	 */
 	bool alone;
 	/*
 	 * Of a measured job: the usage of the items in its last answer, by the
-	 * clock of this process; and its node, NULL: this machine.
+	 * clock of this process.
 	 */
 	struct fz_used used;
+	/* node of the last worker that had the job; NULL: this machine */
 	const char *node;
 	/*
-	 * For a trace: the time at which it could be sent, and the bytes of its
-	 * results; else 0.
+	 * For a trace: the time at which the job could be sent, and the bytes
+	 * of its results; 0 if there is no trace.
 	 */
 	int64_t queued_ns;
 	size_t nreceived;

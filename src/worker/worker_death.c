@@ -7,8 +7,8 @@
 #include "node/nodes.h"
 
 /*
- * Least time that a job has to begin: on a busy machine a new worker may need
- * longer than the timeout for that.
+ * Minimum time that a job has to begin, because a new worker on a busy machine
+ * may need longer than the timeout to begin.
  */
 #define WORKER_BEGIN_NS FZ_CLOCK_SECOND
 /* Time from the loss of the link to the kill. */
@@ -169,8 +169,8 @@ fail_unstarted(struct fz_worker_pipes *p)
 }
 
 /*
- * If one of these jobs has ended the node, the next time that is known to be
- * the one.
+ * One of these jobs may have ended the node. Each is sent alone from now on, so
+ * that another loss of a node shows which job causes it.
  */
 static void
 suspect_jobs(const struct fz_worker_pipes *p)
@@ -332,8 +332,8 @@ began(const struct fz_worker_pipes *p, int64_t otherwise)
 	if (fz_worker_claimed(p) != fz_worker_next_number(p->worker->head) + 1)
 		return otherwise;
 	/*
-	 * The mailbox was overwritten if the time lies in the future: take the
-	 * time at which the job became the head.
+	 * If the time lies in the future, the worker has overwritten the
+	 * mailbox: use the time at which the job became the head.
 	 */
 	return at <= fz_clock_ns() ? at : p->worker->head->started_ns;
 }
@@ -454,8 +454,9 @@ fz_worker_time_is_up(struct fz_timer *timer)
 }
 
 /*
- * A dismissed worker has some time to end by itself. For workers that were
- * dismissed together it is the same time.
+ * A dismissed worker may end by itself until `leave_ns`. Workers that were
+ * dismissed together have the same deadline, so that the waits for them do not
+ * add up.
  */
 void
 fz_worker_end_process(struct fz_worker_pipes *p)

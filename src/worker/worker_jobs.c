@@ -110,8 +110,9 @@ fz_worker_note_used(
 }
 
 /*
- * Check and count the usage that the worker reports for a job. Its times cannot
- * lie before the job.
+ * Check and count the usage that the worker reports for a job. A start before
+ * the job was queued, or before the end of the previous job, is replaced by
+ * that time.
  */
 static void
 count_used(struct fz_worker_pipes *p, struct fz_job *job)

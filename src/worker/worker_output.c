@@ -22,7 +22,7 @@ fz_worker_output_init(struct fz_worker_output *output, struct fz_engine *engine)
 		};
 }
 
-/* Keep the last line of `bytes`, which has whole lines. */
+/* Keep the last line of `bytes`, which consist of whole lines. */
 static void
 hold(struct fz_worker_output *output, const char *bytes, size_t len)
 {

@@ -22,16 +22,16 @@ struct fz_worker_output_pipe {
 struct fz_worker_output {
 	struct fz_engine *engine;
 	struct fz_worker_output_pipe pipes[2];
-	/*
-	 * Nothing is passed on yet, because the worker has not joined its node.
-	 * The pipes of a worker on a node have the output of the program that
-	 * connects it; `said` is its last line.
-	 */
+	/* nothing is passed on yet: the worker has not joined its node */
 	bool holds;
+	/*
+	 * the worker is on a node: the pipes have the output of the program
+	 * that connects the worker
+	 */
 	bool on_node;
 	/* set during a call that adds lines of the worker on its node */
 	bool adding;
-	char said[FZ_ERR_TEXT_MAX];
+	char said[FZ_ERR_TEXT_MAX]; /* last line of that program */
 };
 
 /* Initialise without open pipes. End with fz_worker_output_fini(). */

@@ -10,7 +10,10 @@
 #include "worker/handover.h"
 
 enum { WORKER_VALUES = 8 }; /* number of results that need no allocation */
-/* Time after which a check is made whether an incomplete reply can continue. */
+/*
+ * Time between two checks whether the rest of an incomplete reply may still
+ * come.
+ */
 #define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
 
 static struct fz_blob *
@@ -320,10 +323,10 @@ count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 	if (n == 0)
 		return;
 	if (since < w->news_ns || since > now_ns)
-		/* started before the last reply came: count from that on */
+		/* it started before the last reply: count from the reply */
 		since = w->news_ns;
 	else if (w->node != NULL && w->rested && w->mean_ns != 0)
-		/* not the first job: it may wait for the start of the worker */
+		/* skip the first job, which may wait for the worker's start */
 		fz_node_note_way(w->node, since - w->news_ns);
 	w->rested = false;
 	each = (now_ns - since) / n;
@@ -506,8 +509,8 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 		p->used_ns =
 		    now_ns; /* usage of later items begins after this */
 	/*
-	 * Note how far the frame was seen, unless earlier items are still on
-	 * their way.
+	 * Note the items that were seen in a growing frame, unless earlier
+	 * items are still on their way.
 	 */
 	if (grows && c.type != FZ_WIRE_STORED && is_answered(p->worker, end))
 		p->seen = (struct fz_worker_seen){ c.seq, c.nitems, c.len };

@@ -24,7 +24,7 @@ struct fz_worker_slice *fz_worker_slice_new(struct fz_engine *engine,
     void (*give_back)(void *ctx, uint64_t offset), void *ctx,
     struct fz_err *err);
 
-/* Its number among the slices of the arena. */
+/* The number of the slice among those of the arena. */
 uint32_t fz_worker_slice_number(const struct fz_worker_slice *slice);
 
 /* A blob of bytes that the worker wrote. NULL and `err` on failure. */

@@ -261,7 +261,7 @@ spawn(struct fz_worker_pipes *p, struct fz_err *err)
 	struct fz_proc_opts opts;
 	int rc;
 
-	/* if this fails, the first use of a shared object gives the reason */
+	/* if this fails, the first use of a shared object reports why */
 	fz_heap_open(NULL);
 	p->link = fz_link_open(
 	    link_ops(&p->opts), p->opts.engine, owner_of(&p->opts), p, err);

@@ -45,8 +45,8 @@ struct fz_worker_pipes {
 	struct fz_used used;
 	int64_t used_ns; /* end of the time that was counted last */
 	/*
-	 * nanoseconds that the worker's clock is ahead, if the link shares no
-	 * memory
+	 * nanoseconds by which the worker's clock is ahead of this process, if
+	 * the link shares no memory
 	 */
 	int64_t ahead_ns;
 	/* processor time that was counted for answered jobs */
@@ -54,7 +54,7 @@ struct fz_worker_pipes {
 	bool head_begun; /* the head counts as begun, whatever the link says */
 	/* pid of the worker on its machine; 0: not known yet */
 	pid_t pid;
-	/* time at which it joined its node; 0: it has not, or it has none */
+	/* time at which the worker joined its node; 0: not yet, or no node */
 	int64_t joined_ns;
 	/* the worker sent an impossible reply, so that no more is read */
 	bool distrusted;
