@@ -30,7 +30,7 @@
 -- calls run there at once, counting the calls of all scripts that use the node. A call that waits
 -- for a slot has not begun, and its timeout does not run yet. `tls://` encrypts, and the
 -- certificate of the server must have the name in the URL; plain text to another machine needs
--- `?insecure` behind the URL. A user, password or token is in the URL, `nats://USER:PASSWORD@HOST`.
+-- `?insecure` after the URL. A user, password or token is in the URL, `nats://USER:PASSWORD@HOST`.
 -- `--engine-creds FILE`, or the environment variable `FZLUA_ENGINE_CREDS`, names a file of
 -- credentials; if the user of the URL is an nkey, `nats://UABC...@HOST`, the file has its seed.
 -- `FZLUA_NATS` names the program `fzlua-nats`. Use a NATS server of version 2.11 or newer for

@@ -77,8 +77,8 @@ void fz_buf_fini(struct fz_buf *buf);
 void fz_buf_clear(struct fz_buf *buf);
 
 /*
- * Make room for `n` more bytes. Returns where they go, or NULL and marks the
- * buffer failed. The caller adds the bytes it wrote to `len`.
+ * Make room for `n` more bytes. Returns the address for these bytes, or NULL
+ * and marks the buffer failed. The caller adds the bytes it wrote to `len`.
  */
 unsigned char *fz_buf_grow(struct fz_buf *buf, size_t n);
 

@@ -20,7 +20,7 @@
 #define LIBRARY "libsqlite3.so.0"
 #define PACKAGE "libsqlite3-0"
 
-/* Find a function; `*field` is a pointer to one. False: it is missing. */
+/* Store the address of a function in `*field`. False: it is missing. */
 static bool
 find(void *library, const char *name, void *field)
 {
@@ -200,9 +200,9 @@ open_unchanging(struct fz_sqlite *s, const char *path)
 
 /*
  * A database with a log needs files beside its own, which SQLite cannot make in
- * a directory that may not be written. They exist while another process has the
- * database open. If they do not, and the log is empty, the file alone is
- * enough.
+ * a directory that may not be written. These files exist while another process
+ * has the database open. If they do not exist and the log is empty, the file
+ * alone is enough.
  */
 static int
 open_to_read(struct fz_sqlite *s, const char *path)

@@ -98,9 +98,9 @@ define_string(struct fz_encoder *e, int idx)
 }
 
 /*
- * Write a string. A string is numbered when it occurs for the second time: so a
- * string that occurs once costs the receiver nothing, and a key that many
- * tables have costs little.
+ * Write a string. A short string is numbered when it occurs for the second
+ * time. So a string that occurs once costs the receiver nothing, and a key that
+ * many tables have costs little.
  */
 void
 fz_encode_string(struct fz_encoder *e, int idx)

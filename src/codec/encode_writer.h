@@ -51,10 +51,7 @@ struct fz_encoder {
 	const void *globals; /* address of the globals; NULL until needed */
 	/* the last metatable without __fzpack, in the first pass */
 	const void *plain;
-	/*
-	 * the last metatable that was left out: tables that have it are sent
-	 * without it
-	 */
+	/* the last metatable that was left out of the message */
 	const void *bare;
 	bool busy;
 	bool full;    /* this is the full pass */

@@ -147,7 +147,7 @@ numbers(const struct fz_rawarray *raw, const struct fz_raw_value *elements,
 	return i;
 }
 
-/* The logarithm of the bytes that the widest of some integers needs. */
+/* The binary logarithm of the number of bytes that the widest integer needs. */
 static unsigned
 width_of(const struct fz_raw_value *elements, size_t n)
 {

@@ -258,7 +258,7 @@ put_class(struct fz_digest *d, int idx, const struct fz_path *at)
 	if (fz_registered_class(L, idx)) {
 		const char *name = lua_tostring(L, top + 2);
 
-		/* What holds a table apart writes the name of the class. */
+		/* A function that holds a table apart writes the class. */
 		if (d->apart != NULL) {
 			fz_digest_class_apart(d, top + 1);
 		} else {

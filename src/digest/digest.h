@@ -19,10 +19,10 @@
 
 /*
  * The digest of `n` values from index `first` on. `session` is the index of a
- * table that keeps what was read of modules, for digests of the same moment. If
- * the session has a table at the key true, the digests of plain tables that
- * functions hold are kept there. Raises for a value that has no digest. [-0,
- * +0, e]
+ * table in which digests of the same moment keep what they have read of
+ * modules. If the session has a table at the key true, the digests of plain
+ * tables that functions hold are kept there. Raises for a value that has no
+ * digest. [-0, +0, e]
  */
 void fz_digest(lua_State *L, int first, int n, int session,
     unsigned char out[FZ_HASH_BYTES]);

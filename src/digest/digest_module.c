@@ -16,7 +16,7 @@
 #include "value/refmap.h"
 #include "value/registered.h"
 
-/* What precedes the names of classes in a list of modules. */
+/* The prefix of the names of classes in a list of modules. */
 #define CLASS '\1'
 
 /*
@@ -288,7 +288,10 @@ read_module(lua_State *L)
 	return 1;
 }
 
-/* A list for a class with a value that has no digest: its name is all. */
+/*
+ * Push the list for a class with a value that has no digest: only the name of
+ * the class counts.
+ */
 static void
 push_name_only(lua_State *L)
 {

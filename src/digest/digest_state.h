@@ -91,7 +91,7 @@ struct fz_digest {
 };
 
 enum {
-	/* number of objects around one that is postponed */
+	/* nesting at which objects are postponed */
 	FZ_DIGEST_DEPTH = 100,
 	FZ_DIGEST_NEST =
 	    8, /* maximum depth of tables that are keys of each other */
@@ -176,8 +176,8 @@ void fz_digest_function(struct fz_digest *d, int f, const struct fz_path *at);
 void fz_digest_note_module(struct fz_digest *d);
 
 /*
- * The same for a registered class, which counts by its name, and by its methods
- * if they have a digest. [-1, +0, m]
+ * As fz_digest_note_module(), for a registered class, which counts by its name,
+ * and by its methods if they have a digest. [-1, +0, m]
  */
 void fz_digest_note_class(struct fz_digest *d);
 

@@ -26,7 +26,7 @@ enum {
 	/* maximum number of bytes of a body; longer packets slow down servers
 	 */
 	BUS_BODY_MAX = 512 << 10,
-	/* least max_payload that a server must have: an announcement fits */
+	/* minimum max_payload of a server: an announcement fits */
 	BUS_BODY_MIN = 512,
 	BUS_SHORT_MAX = 1024,
 	BUS_NKEY_LEN = 56,
@@ -38,7 +38,7 @@ enum {
 	BUS_NSUBS = 2,
 	/* reads in a row; libnats reads 32 KiB each time */
 	BUS_READS_MAX = 32,
-	/* bytes that are not written, above which streams wait */
+	/* number of unwritten bytes above which streams wait */
 	BUS_UNSENT_MAX = 1 << 20
 };
 
@@ -242,7 +242,7 @@ set_options(natsOptions *options, struct fz_bus *bus,
 		    options, bus, attach, read_wanted, write_wanted, detach);
 	if (s == NATS_OK && url->tls)
 		s = natsOptions_SetSecure(options, true);
-	/* otherwise any certificate would be accepted */
+	/* otherwise a certificate for any name would be accepted */
 	fz_server_name_bare(name, url->host);
 	if (s == NATS_OK && url->tls)
 		s = natsOptions_SetExpectedHostname(options, name);
@@ -302,7 +302,10 @@ open_connection(struct fz_bus *bus, const struct fz_nats_url *url,
 	natsStatus s;
 
 	fz_server_name_limit_wait();
-	/* This reason is asked for only once, not at each reconnection. */
+	/*
+	 * Check the name only before the first connection, for which `err` is
+	 * set.
+	 */
 	if (err != NULL && fz_server_name_check(url->host, err) != 0)
 		return -1;
 	s = natsOptions_Create(&options);
@@ -570,7 +573,7 @@ fz_bus_close(struct fz_bus *bus)
 		natsSubscription_Destroy(bus->subs[i]);
 	natsSubscription_Destroy(bus->absent);
 	/*
-	 * If anything is left to write, also the ends of the subscriptions,
+	 * If anything is left to write, even the ends of the subscriptions,
 	 * libnats waits for half a second below.
 	 */
 	if (bus->nc != NULL)

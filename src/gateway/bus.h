@@ -2,7 +2,8 @@
  * bus.h - the connection to the NATS server, the only user of libnats.
  *
  * Messages of one sender to one receiver keep their order. They are lost if the
- * connection breaks or if there is no memory. Subjects, behind fzlua.TEAM:
+ * connection breaks or if there is no memory. Each subject begins with
+ * "fzlua.TEAM.":
  *
  *	ID              packets for the gateway ID
  *	ID.PEER         from the server: there is no gateway PEER
@@ -42,7 +43,7 @@ void fz_bus_rest(struct fz_bus *bus);
 void fz_bus_read(struct fz_bus *bus);
 void fz_bus_write(struct fz_bus *bus);
 
-/* Whether so much is not written yet that streams should wait. */
+/* Whether there are so many unwritten bytes that streams should wait. */
 bool fz_bus_is_full(const struct fz_bus *bus);
 bool fz_bus_is_lost(struct fz_bus *bus);
 
@@ -50,8 +51,8 @@ bool fz_bus_is_lost(struct fz_bus *bus);
 size_t fz_bus_body_max(const struct fz_bus *bus);
 
 /*
- * Send a packet to the gateway `to`. Its body has `len` bytes behind the room
- * for the header, which this function writes.
+ * Send a packet to the gateway `to`. `bytes` has room for the header, which
+ * this function writes, and then the `len` bytes of the body.
  */
 void fz_bus_send(struct fz_bus *bus, const char *to,
     const struct fz_packet *header, unsigned char *bytes, size_t len);

@@ -163,7 +163,7 @@ fail(struct fz_lease *l, const char *what)
 	fz_lease_end(l, why);
 }
 
-/* The same because of a call with an error code. */
+/* As fail(), because a call has failed with `code`. */
 static void
 fail_call(struct fz_lease *l, const char *what, int code)
 {
@@ -236,7 +236,9 @@ read_all(
 	return 1;
 }
 
-/* Read the bytes that have come into a packet. NULL if there is no memory. */
+/*
+ * Make a packet of the bytes that can be read now. NULL if there is no memory.
+ */
 static struct fz_sent_packet *
 read_packet(const struct fz_lease *l, size_t room, size_t *len, int *more)
 {

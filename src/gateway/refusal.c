@@ -7,7 +7,7 @@
 #include "base/err.h"
 #include "node/nats_url.h"
 
-/* What precedes the number of OpenSSL for the fault of a certificate. */
+/* The text before OpenSSL's number for the fault of a certificate. */
 #define REFUSAL_HANDSHAKE "handshake error: "
 
 /* Faults of certificates, by OpenSSL's numbers, which verify(1) lists. */

@@ -8,8 +8,8 @@ struct fz_err;
 enum { FZ_SERVER_NAME_MAX = 256 };
 
 /*
- * Wait about 3 s for DNS servers that do not answer, instead of 10 s and more.
- * For names that this thread resolves. Call it before each connection: it reads
+ * When this thread resolves names, wait about 3 s for DNS servers that do not
+ * answer, instead of 10 s and more. Call it before each connection: it reads
  * resolv.conf, which glibc does not reload after this.
  */
 void fz_server_name_limit_wait(void);

@@ -9,7 +9,7 @@ struct fz_strings {
 	const char *at, *end;
 };
 
-/* The next string; "" behind the last one, and for a string without its NUL. */
+/* The next string; "" after the last one, and for a string without its NUL. */
 static inline const char *
 fz_strings_next(struct fz_strings *s)
 {

@@ -63,7 +63,7 @@ struct submit {
 	int64_t list_ns;
 };
 
-/* Send a message to the script, with `len` bytes behind the type. */
+/* Send a message to the script: the type, then `len` bytes. */
 static int
 tell(const struct submit *s, char type, const void *bytes, size_t len)
 {

@@ -44,7 +44,7 @@ struct fz_nats {
 	int64_t updated_ns;
 };
 
-/* The body of a message, behind its type. */
+/* The body of a message, which follows its type. */
 struct message {
 	char bytes[NATS_MESSAGE_MAX + 1];
 	const char *fields[NATS_FIELDS];

@@ -152,7 +152,7 @@ fz_nats_url_read(struct fz_nats_url *url, const char *text, struct fz_err *err)
 		return wrong(err, "wrong team or option");
 	if (!url->tls && !url->insecure && !is_loopback(url->host))
 		return fz_err_set(err, FZ_ERR_ERROR,
-		    "plain text to %.128s: use tls://, or ?insecure behind the "
+		    "plain text to %.128s: use tls://, or ?insecure after the "
 		    "URL",
 		    url->host);
 	snprintf(url->shown, sizeof(url->shown), "%s://%s:%u/%s",

@@ -378,8 +378,8 @@ write_calls(struct node *n)
 }
 
 /*
- * Nothing may follow a part of a frame. If the parent still reads, this text
- * reaches it another way, or a log.
+ * The output may end within a frame, so that no other frame can follow. The
+ * reason goes to standard error, which the parent, or a log, may get.
  */
 static void
 lose_output(struct node *n)
@@ -414,7 +414,7 @@ enum { IN, OUT, LINK, SIGNALS, PRINTED, NPOLL = PRINTED + 2 };
 
 /*
  * Whether to read more calls. Calls for a busy worker are kept here, so that a
- * RECALL behind them is seen.
+ * RECALL that follows them is seen.
  */
 static bool
 reads_calls(const struct node *n)

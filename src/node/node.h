@@ -8,9 +8,9 @@
  * that have not started (node_jobs.h). It adds frames with what the worker
  * prints, before the next reply, and with how the worker ends. If its input
  * ends, the connection or the parent is gone: the worker has a second to leave,
- * and is killed then with all its descendants. A first SIGTERM asks the parent
- * to dismiss the worker once it has finished what it runs; a second SIGTERM
- * ends the worker.
+ * and is killed then with all its descendants. After a first SIGTERM this
+ * process asks the parent to dismiss the worker when its started items are
+ * finished; a second SIGTERM ends the worker.
  */
 #ifndef FZ_NODE_H
 #define FZ_NODE_H

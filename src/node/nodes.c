@@ -10,17 +10,20 @@
 /* Time from a failed start to the next start on the same node. */
 #define NODE_DOWN_NS (5 * FZ_CLOCK_SECOND)
 /*
- * Time that jobs wait for another node if all nodes have left. Only for nodes
- * that announce themselves.
+ * Time that jobs wait for another node if all nodes have left. It is used only
+ * for nodes that announce themselves.
  */
 #define NODES_WAIT_NS (10 * FZ_CLOCK_SECOND)
 
-/* A longer way is a busy machine, or a wait for a slot of the node. */
+/*
+ * Maximum time to a node and back that is believed: a longer one has other
+ * causes, such as a busy machine or a wait for a slot of the node.
+ */
 #define NODE_WAY_MAX_NS (FZ_CLOCK_SECOND / 4)
 
 /*
- * Number of failed starts in a row on a node where workers have started before,
- * until it is left out.
+ * Number of failed starts in a row after which a node is left out, if workers
+ * have started there before.
  */
 enum { NODE_FAILED_MAX = 3 };
 
@@ -191,7 +194,7 @@ fz_node_note_way(struct fz_node *node, int64_t took_ns)
 		took_ns = NODE_WAY_MAX_NS;
 	if (node->way_ns == 0 || took_ns < node->way_ns)
 		node->way_ns = took_ns;
-	else /* busy machines and waits for a slot make it seem longer */
+	else /* busy machines and waits for a slot make the time longer */
 		node->way_ns += (took_ns - node->way_ns) / 8;
 }
 

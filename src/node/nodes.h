@@ -27,8 +27,8 @@ struct fz_node {
 	char *command; /* command for sh that starts a worker there */
 	bool joined;   /* a worker has started there */
 	/*
-	 * time to the node and back, measured; 0: unknown. The dispatcher sends
-	 * so much more work ahead
+	 * measured time to the node and back; 0: unknown. The dispatcher sends
+	 * additional work ahead for this time.
 	 */
 	int64_t way_ns;
 	/* number of failed starts since the last successful one */
@@ -96,9 +96,9 @@ int fz_nodes_check(const char *url, struct fz_err *err);
 
 /*
  * The nodes of `url`, which are kept in `*known` until fz_nodes_free(). A node
- * must have the version `identity`. `creds` is the file with secrets for it,
- * NULL: none. NULL and `err` if `url` is no engine URL, or if no node can be
- * reached.
+ * must have the version `identity`. `creds` is the file with the secrets for
+ * the URL; NULL: none. NULL and `err` if `url` is no engine URL, or if no node
+ * can be reached.
  */
 struct fz_nodes *fz_nodes_find(struct fz_nodes **known, const char *url,
     const char *creds, const char *identity, struct fz_err *err);

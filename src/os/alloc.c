@@ -157,7 +157,7 @@ big_new(size_t size)
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (at == MAP_FAILED)
 		return NULL;
-	if (bytes >= HUGE_PAGE) /* this makes smaller blocks slower */
+	if (bytes >= HUGE_PAGE) /* a huge page makes smaller blocks slower */
 		madvise(at, bytes, MADV_HUGEPAGE);
 	madvise(at, size, MADV_POPULATE_WRITE);
 	return at;
@@ -255,7 +255,7 @@ copy_units(void *to, const void *from, size_t size)
 		memcpy((char *)to + i, (const char *)from + i, FZ_SLAB_UNIT);
 }
 
-/* For a table that grows from one element to 64. */
+/* Resize a small block. Tables of up to 64 elements grow in such blocks. */
 static void *
 small_resize(void *block, size_t old_size, size_t size)
 {

@@ -5,8 +5,8 @@
  * heap grows in huge pages when it is long. Each big block, as for the array of
  * a long table or a long string, is a mapping of its own. Some freed big blocks
  * are kept for reuse, because the first touch of fresh memory costs more than
- * most uses of a block. No child inherits them, because a write to memory that
- * a child shares costs as much.
+ * most uses of a block. No child inherits the kept blocks, because a write to
+ * shared memory copies a page, which costs as much as fresh memory.
  */
 #ifndef FZ_ALLOC_H
 #define FZ_ALLOC_H

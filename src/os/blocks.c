@@ -12,7 +12,7 @@
 #include "base/err.h"
 #include "os/fd.h"
 
-/* room for a read in bytes: as much as a pipe holds */
+/* minimum number of bytes of a read: as many as a pipe holds */
 enum { READ_MIN = 64 << 10 };
 
 int

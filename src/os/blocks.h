@@ -1,7 +1,7 @@
 /*
  * blocks.h - reads a descriptor in blocks of whole records, such as lines.
  *
- * A record ends with a separator byte, which the last one may lack. A block
+ * A record ends with a separator byte; the last record may have none. A block
  * ends where a record ends. If a read would wait, the whole records that were
  * read before are a block.
  */
@@ -26,7 +26,7 @@ struct fz_blocks {
 	int failed;     /* errno of the last read; 0: none has failed */
 	size_t start;   /* offset of the block in the buffer */
 	size_t cut;     /* offset of the end of the block */
-	/* end of the searched bytes: no separator is between it and `cut` */
+	/* offset of the end of the bytes after `cut` that have no separator */
 	size_t scanned;
 	uint64_t n; /* number of records in the block */
 	struct fz_buf buf;

@@ -29,8 +29,8 @@ int fz_cpus_parse_max(const char *text);
 /*
  * Move `pid`, a child that was just forked, to the processor that follows this
  * one after `n` others. Later the kernel may move it again. Without this, the
- * kernel puts two children that are born within a millisecond on one processor,
- * and corrects that late. Failure is ignored.
+ * kernel puts two children that are forked within a millisecond on one
+ * processor, and moves one of them only much later. Failure is ignored.
  */
 void fz_cpus_spread(pid_t pid, unsigned n);
 

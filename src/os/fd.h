@@ -37,9 +37,9 @@ int fz_fd_close_others(int *keep, size_t n);
 /*
  * Mark `fd` for the next fz_fd_close_private(); fz_fd_close() and
  * fz_fd_clear_private() remove the mark. A parent marks its pipe ends to each
- * child, so that a later child closes all of them in few calls. With `helped`,
- * in a child without threads, a helper closes them if they are many: some
- * microseconds later, in parallel. 0, or -1 and `err`.
+ * child, so that a later child closes all of them in few calls. `helped` is
+ * only for a child without threads: if there are many marked descriptors, a
+ * helper closes them some microseconds later, in parallel. 0, or -1 and `err`.
  */
 int fz_fd_make_private(int fd, struct fz_err *err);
 void fz_fd_clear_private(int fd);

@@ -15,9 +15,9 @@
 #include "os/process.h"
 
 /*
- * Minimum number of private descriptors that a helper closes. To start the
- * helper takes as long as to close 300, and some of its work delays this
- * process.
+ * Minimum number of private descriptors that a helper closes. The start of the
+ * helper takes as long as to close 300 descriptors, and some of its work delays
+ * this process.
  */
 enum { PRIVATE_MANY = 500 };
 
@@ -160,7 +160,7 @@ hold_table(void *left)
 	return 0;
 }
 
-/* The stack of the helper; a process has one in its life. */
+/* The stack of the helper; a process starts at most one helper. */
 static char helper_stack[8192] __attribute__((aligned(64)));
 
 /* Start the helper, with all signals blocked. False if that failed. */

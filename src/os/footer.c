@@ -7,7 +7,7 @@
 
 #include "os/fd.h"
 
-/* Control sequences; for those with a count, the last letter. */
+/* Control sequences; of a sequence with a count, the last letter. */
 #define ERASE_ROW "\033[K" /* erases to the right of the cursor */
 #define ERASE_BELOW "\033[J"
 enum { UP = 'A', DOWN = 'B', INSERT_ROWS = 'L' };
@@ -119,8 +119,8 @@ put_fresh_row(struct fz_footer *f, unsigned columns)
 	if (f->fresh)
 		return;
 	/*
-	 * Spaces in the number of columns wrap into the next row, unless the
-	 * cursor is at the start of a row.
+	 * `columns` spaces wrap into the next row, unless the cursor is at the
+	 * start of a row.
 	 */
 	for (unsigned i = 0; i < columns; i++)
 		put(f, " ");

@@ -61,7 +61,7 @@ void fz_loop_free(struct fz_loop *loop);
 int fz_loop_watch(struct fz_loop *loop, struct fz_watch *watch, int fd,
     unsigned events, struct fz_err *err);
 
-/* Change the events of a watch. Setting the same ones costs nothing. */
+/* Change the events of a watch. A call that changes nothing is cheap. */
 int fz_loop_rewatch(struct fz_loop *loop, struct fz_watch *watch,
     unsigned events, struct fz_err *err);
 
@@ -127,7 +127,7 @@ void fz_loop_arm_fd(struct fz_loop *loop, int64_t at_ns);
  */
 void fz_loop_busy(struct fz_loop *loop, bool more);
 
-/* The number of these busy processes. */
+/* The number of busy processes that fz_loop_busy() has counted. */
 unsigned fz_loop_nbusy(const struct fz_loop *loop);
 
 /*

@@ -66,8 +66,8 @@ fz_pollfd_arm(const struct fz_pollfd *pollfd, int64_t at_ns)
 		return;
 	if (at_ns != FZ_CLOCK_NEVER) {
 		/*
-		 * A delay, not a time, because the clock of the loop may skip
-		 * time.
+		 * Set a delay and not a time, because the clock of the loop may
+		 * skip time.
 		 */
 		delay_ns = at_ns > 0 ? at_ns - fz_clock_ns() : 0;
 		delay_ns = delay_ns > 0 ? delay_ns : 1;

@@ -179,8 +179,8 @@ fz_proc_ask(struct fz_proc *proc)
 }
 
 /*
- * Wait until the child, which was asked to end itself, has done so. False if it
- * is still alive when the time for that is over.
+ * Wait until the child, which was asked to end itself, is dead. False if the
+ * child is still alive at `force_ns`.
  */
 static bool
 ends_itself(const struct fz_proc *proc)

@@ -137,8 +137,8 @@ void fz_proc_terminate(const struct fz_proc *proc);
  * crashed, except those without FZ_PROC_MARK in their environment. Returns 1
  * and fills `death` if it is reaped (`proc` is then empty), 0 if it is alive.
  * The child counts as reaped, too, if other code has reaped it, or if the
- * kernel has because this process ignores SIGCHLD. Before Linux 6.15 its exit
- * code is then unknown.
+ * kernel has reaped it because this process ignores SIGCHLD. Then the exit code
+ * is unknown before Linux 6.15.
  */
 int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
 

@@ -17,7 +17,10 @@
 struct birth {
 	pid_t parent;
 	bool alone; /* the parent has a single thread */
-	/* a pipe; its end says that the parent has a pidfd. -1: none */
+	/*
+	 * A pipe, on which end of file means that the parent has a pidfd. -1:
+	 * there is none.
+	 */
 	int watched[2];
 };
 
@@ -52,8 +55,9 @@ bool fz_proc_reap_killed(pid_t which, int64_t ns);
  * this process now if it is a subreaper, as the command is. The processes in
  * the child's group were killed already. The other descendants are searched for
  * if the child `died` and so could not end them itself. fz_proc_reap_late()
- * reaps those that die late. fz_proc_forget_late(): a new child has the number
- * of a process or a group that is gone, so forget that number.
+ * reaps those that die late. fz_proc_forget_late(): the new child `pid` reuses
+ * the number of a process or a group that is gone, so forget what was noted for
+ * that number.
  */
 void fz_proc_end_orphans(pid_t pid, bool died);
 void fz_proc_forget_late(pid_t pid);

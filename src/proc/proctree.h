@@ -58,11 +58,11 @@ struct fz_proctree_search {
  * themselves and all processes below them. With `all`, reap zombies that had
  * left the session of this process.
  *
- * Make passes over /proc until one finds nothing. After `until_ns` go on only
- * if the last pass has found new processes, and for two seconds in all. Returns
- * whether the last pass has found a process, which may still be alive: then
- * call it again. fz_proctree_reap_workers() handles only the workers. Not
- * async-signal-safe; keeps errno.
+ * Make passes over /proc until one finds nothing. After `until_ns`, make
+ * another pass only if the last one has found new processes, for two seconds in
+ * all at most. Returns whether the last pass has found a process, which may
+ * still be alive: then call it again. fz_proctree_reap_workers() handles only
+ * the workers. Not async-signal-safe; keeps errno.
  */
 bool fz_proctree_kill_orphans(const struct fz_proctree_search *search);
 

@@ -35,7 +35,7 @@ void fz_arena_free(struct fz_arena *arena);
 
 /*
  * A slice number that was never used before, for the next child. After four
- * million of them fz_arena_alloc() fails in the slice.
+ * million numbers there are none left, and fz_arena_alloc() fails in the child.
  */
 uint32_t fz_arena_next_slice(struct fz_arena *arena);
 

@@ -39,8 +39,8 @@ head_size(uint32_t nblocks)
 
 /*
  * Twice the memory of the machine, because free blocks lie between used ones.
- * In a process with a limit of address space, most of that is left to the
- * script.
+ * In a process with a limit of address space, a quarter of the limit at most,
+ * so that the rest is left to the script.
  */
 static size_t
 wanted_size(void)

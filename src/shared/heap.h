@@ -70,7 +70,7 @@ struct fz_membership {
 	/* set between fz_heap_acquire() and fz_heap_release() */
 	bool acquired;
 	uint32_t number; /* number of the member; 0: it has not joined */
-	uint32_t owner;  /* the same, also before it shares; 0: none */
+	uint32_t owner;  /* number under which it owns blocks; 0: none */
 	/* generation of the process that has joined: a forked child has not */
 	uint32_t generation;
 	unsigned char *small; /* the block for its small objects; NULL: none */
@@ -84,16 +84,16 @@ struct fz_membership {
 
 /*
  * An engine acquires the heap at its start, whether or not the heap is open,
- * and releases it at its end, which frees those of its objects that were not
- * sent. The last release in a process closes the heap.
+ * and releases it at its end. The release frees the objects of the engine that
+ * were not sent. The last release in a process closes the heap.
  */
 void fz_heap_acquire(struct fz_membership *own);
 void fz_heap_release(struct fz_membership *own);
 
 /*
- * Become a member, unless this instance is one already. In a forked child it is
- * not one yet. Opens the heap. Returns the number of the member, or 0 and fills
- * `err`.
+ * Become a member, unless this instance is one already. In a forked child the
+ * instance is not yet a member. Opens the heap. Returns the number of the
+ * member, or 0 and fills `err`.
  */
 uint32_t fz_heap_join(struct fz_membership *own, struct fz_err *err);
 
@@ -191,7 +191,7 @@ void *fz_heap_new(
 void *fz_heap_new_quiet(
     struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err);
 
-/* Whether any process has made such an object. */
+/* Whether any process has made an object by fz_heap_new_quiet(). */
 bool fz_heap_has_quiet(void);
 
 /*

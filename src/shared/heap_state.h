@@ -35,9 +35,8 @@
 #define COLD UINT32_C(0)
 #define WARM UINT32_C(0x7fffffff)
 #define SMALL UINT32_C(0x7ffffffe)
-#define GENERATIONS                                              \
-	UINT32_C(0x7fffe) /* members are smaller than the others \
-			   */
+/* with this limit the number of each member is below SMALL and WARM */
+#define GENERATIONS UINT32_C(0x7fffe)
 
 enum { PLACE_BITS = 12, NSMALL = (64 << 10) / 256 };
 
@@ -165,7 +164,7 @@ uint32_t fz_heap_enter(struct fz_membership *own, struct fz_err *err);
 int fz_heap_init_lock(pthread_mutex_t *mutex);
 
 /*
- * Lock such a mutex, even if its last owner died: the data that it guards is
+ * Lock a robust mutex, even if its last owner died: the data that it guards is
  * always consistent.
  */
 int fz_heap_lock(pthread_mutex_t *mutex, bool wait);

@@ -15,17 +15,19 @@ struct fz_arena;
 
 struct fz_idle {
 	unsigned long turnover; /* sum of both turnover counters at since_ns */
-	/* time since which it is unchanged; 0: unknown */
+	/* time since which `turnover` is unchanged; 0: unknown */
 	int64_t since_ns;
 };
 
 /*
  * The time until which the kept memory may stay: a second after it was last
- * used. FZ_CLOCK_NEVER if next to nothing is kept. `arena` may be NULL.
+ * used. FZ_CLOCK_NEVER if little is kept. `arena` may be NULL.
  */
 int64_t fz_idle_until(struct fz_idle *idle, const struct fz_arena *arena);
 
-/* Return the kept memory to the system if that time has come. */
+/*
+ * Return the kept memory to the system if the time of fz_idle_until() has come.
+ */
 void fz_idle_trim(struct fz_idle *idle, struct fz_arena *arena);
 
 #endif

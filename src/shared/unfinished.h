@@ -35,8 +35,8 @@ struct fz_unfinished {
 
 /*
  * The counter of the member `self`. If memory is allocated for it, the object
- * owns that memory. The caller holds a lock until it has added to the counter.
- * NULL and `err` if there is no memory.
+ * owns that memory. The caller holds a lock until fz_unfinished_add() has
+ * returned. NULL and `err` if there is no memory.
  */
 _Atomic uint64_t *fz_unfinished_counter(struct fz_unfinished *unfinished,
     struct fz_object *object, uint32_t self, struct fz_err *err);

@@ -35,9 +35,9 @@ uint32_t fz_waiter_take(struct fz_membership *own);
 void fz_waiter_give_back(struct fz_membership *own, uint32_t waiter);
 
 /*
- * Begin a wait for the object `name`. `tickets` counts waits, so that a waiter
- * with a lower number began earlier. False if the waiter waits for an object
- * already.
+ * Begin a wait for the object `name`. `number` counts the waits, so that a
+ * waiter with a lower number began earlier. False if the waiter waits for an
+ * object already.
  */
 bool fz_waiter_begin(uint32_t waiter, uint32_t name, uint32_t number);
 

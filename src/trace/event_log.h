@@ -71,8 +71,8 @@ void fz_event_log_describe(const struct fz_event_log *log,
     const struct fz_failure *failure);
 
 /*
- * Where the caller sets the next event: in memory of the trace, so that
- * fz_event_log_add() need not copy the event, or else in `own`.
+ * The memory in which the caller sets the next event: memory of the trace, so
+ * that fz_event_log_add() need not copy the event, or else `own`.
  */
 struct fz_job_event *fz_event_log_room(
     const struct fz_event_log *log, struct fz_job_event *own);
@@ -84,7 +84,7 @@ struct fz_job_event *fz_event_log_room(
 void fz_event_log_add(struct fz_event_log *log,
     const struct fz_job_event *event, const struct fz_failure *failure);
 
-/* The same, but the trace does not get the event. */
+/* As fz_event_log_add(), but the trace does not get the event. */
 void fz_event_log_tell(
     struct fz_event_log *log, const struct fz_job_event *event);
 

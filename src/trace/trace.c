@@ -384,7 +384,7 @@ add_block(struct fz_trace *t)
 	return 0;
 }
 
-/* Make room for a record behind the last one. 0, or -1: there is none. */
+/* Make room for another record. 0, or -1: there is none. */
 static int
 make_room(struct fz_trace *t)
 {

@@ -53,7 +53,7 @@ struct fz_trace_name {
 	const char *stage; /* name of its stage; NULL: none */
 	const char *name;
 	/*
-	 * The stage and the name as members of an object, each behind a comma.
+	 * The stage and the name as members of an object, each after a comma.
 	 * They are made with the name, so that a line reads this struct alone.
 	 */
 	size_t len;
@@ -97,9 +97,8 @@ struct fz_job_event *fz_trace_room(struct fz_trace *trace);
 
 /*
  * Record the end of an attempt. The caller sets the name of the record, which
- * is one of `names`. NULL if the record is lost, and counted as lost, because
- * there is no memory, or because this is a forked child and the file belongs to
- * the parent.
+ * is one of `names`. NULL if the record is lost: either there is no memory,
+ * which the trace counts, or the trace belongs to the parent of this process.
  */
 struct fz_job_event *fz_trace_add(struct fz_trace *trace,
     const struct fz_job_event *event, struct fz_trace_names *names);

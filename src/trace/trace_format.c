@@ -81,8 +81,8 @@ copy_digits(unsigned char *p, const struct fz_trace_digits *digits)
 }
 
 /*
- * Keep the digits of `v`, which are from `from` to `p`. Copies some bytes
- * behind `p`, too, because a copy of fixed size is quick. Returns `p`.
+ * Keep the digits of `v`, which are from `from` to `p`. Copies some bytes after
+ * `p`, too, because a copy of fixed size is quick. Returns `p`.
  */
 static inline unsigned char *
 keep_digits(struct fz_trace_digits *digits, uint64_t v,

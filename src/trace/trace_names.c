@@ -69,7 +69,7 @@ fz_trace_names_unref(struct fz_trace_names *names)
 	free(names);
 }
 
-/* A copy of `len` bytes with a zero behind them; NULL if there is no memory. */
+/* A copy of `len` bytes and a NUL; NULL if there is no memory. */
 static char *
 keep(struct fz_trace_names *names, const void *bytes, size_t len)
 {

@@ -354,8 +354,8 @@ fz_cells_refresh(lua_State *L, int cells, uint64_t version)
 	for (uint32_t n = 0; n < c->n; n++) {
 		if (!c->list[n].used)
 			continue;
-		if (!c->forked) /* so that cells of the first workers are never
-				   freed */
+		/* cells of the first workers are never freed */
+		if (!c->forked)
 			c->list[n].nrecords++;
 		lua_rawgeti(L, top + 3, (lua_Integer)n + 1);
 		lua_getupvalue(L, -1, 1);

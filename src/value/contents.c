@@ -430,7 +430,7 @@ fz_contents_sum(struct fz_contents *c, lua_State *L, int idx, int found)
 	lua_settop(L, w.due);
 	for (lua_Integer i = 1; i <= w.ndue; i++) {
 		lua_rawgeti(L, w.due, i);
-		lua_pushnil(L); /* so that visited tables can be collected */
+		lua_pushnil(L); /* let the collector free the visited table */
 		lua_rawseti(L, w.due, i);
 		add_contents(&w);
 		lua_settop(L, w.due);

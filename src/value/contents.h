@@ -43,8 +43,8 @@ void fz_contents_init(struct fz_contents *c);
 void fz_contents_fini(struct fz_contents *c, lua_State *L);
 
 /*
- * Drop the list of modules, because some may have been loaded since. Needed
- * before sums that are noted; a comparison may use the list of the noted sum.
+ * Drop the list of modules, because some may have been loaded since. Call it
+ * before a sum that is noted; a comparison may use the list of the noted sum.
  */
 void fz_contents_begin(struct fz_contents *c, lua_State *L,
     void (*met)(lua_State *L, void *ctx), void *ctx);

@@ -9,9 +9,9 @@
 
 /*
  * Push the metatable `name` as luaL_newmetatable() does, but store it in the
- * registry only at the end, so that no incomplete one stays if memory runs out.
- * True: it is new, and the caller fills it before fz_luserdata_end(). [-0, +1,
- * m]
+ * registry only at the end, so that no incomplete metatable stays there if
+ * memory runs out. True: it is new, and the caller fills it before
+ * fz_luserdata_end(). [-0, +1, m]
  */
 bool fz_luserdata_begin(lua_State *L, const char *name);
 /* The metatable on top is whole. [-0, +0, m] */

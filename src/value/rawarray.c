@@ -221,7 +221,10 @@ learn_rest(const struct samples *s, struct fz_rawarray *raw)
 	return false;
 }
 
-/* Learn from the four samples on top: four[1] = field. */
+/*
+ * Learn the tag of tables: store the sample `field` in element 1 of `four`. The
+ * four samples are on top.
+ */
 static bool
 learn_table_tag(lua_State *L, const struct samples *s, struct fz_rawarray *raw)
 {

@@ -47,7 +47,7 @@ settle(const struct fz_worker *worker, uint32_t next)
 		link->ops->settle(link, next);
 }
 
-/* Number the job and put it behind the others. */
+/* Number the job and append it to the queue. */
 static void
 queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 {
