@@ -45,9 +45,9 @@ fz_le64_load(const unsigned char *p)
 struct fz_buf;
 
 /*
- * The memory behind a buffer. `resize` provides room for at least `need` bytes
- * in total, keeps the first `len` bytes, sets `data` and `cap` and returns 0;
- * on failure it changes nothing and returns -1. `release` frees the memory.
+ * The memory of a buffer. `resize` provides room for at least `need` bytes in
+ * total, keeps the first `len` bytes, sets `data` and `cap` and returns 0; on
+ * failure it changes nothing and returns -1. `release` frees the memory.
  */
 struct fz_buf_store {
 	int (*resize)(struct fz_buf *buf, size_t need);

@@ -31,8 +31,8 @@ enum {
 	BUS_SHORT_MAX = 1024,
 	BUS_NKEY_LEN = 56,
 	/*
-	 * Interval of pings. A connection that breaks without a sign counts as
-	 * lost after two of them.
+	 * Interval of pings. A connection counts as lost after two pings
+	 * without an answer.
 	 */
 	BUS_PING_MS = 10000,
 	BUS_NSUBS = 2,

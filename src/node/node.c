@@ -22,7 +22,7 @@
 #include "wire/child_stream.h"
 #include "wire/wire.h"
 
-/* Time that the worker has to end itself once the input has ended. */
+/* Time that the worker has to end itself after the end of the input. */
 #define NODE_LEAVE_NS FZ_CLOCK_SECOND
 /* Interval of empty output, see show_life() */
 #define NODE_LIFE_NS (5 * FZ_CLOCK_SECOND)
@@ -49,9 +49,9 @@ struct transit {
 struct node {
 	const struct fz_node_opts *opts;
 	struct fz_proc proc;
-	int link;        /* the socket to the worker; -1 once it has ended */
+	int link;        /* the socket to the worker; -1 after its end */
 	int worker_link; /* the worker's end, until it runs */
-	int printed[2];  /* pipes of its output; -1 once they have ended */
+	int printed[2];  /* pipes of its output; -1 after their end */
 	int worker_files[2];
 	int signals; /* a signalfd for SIGTERM */
 	bool leaves; /* the first SIGTERM has come */
@@ -424,7 +424,7 @@ reads_calls(const struct node *n)
 }
 
 /*
- * Set the events to poll for. Read from the worker only once the parent has all
+ * Set the events to poll for. Read from the worker only when the parent has all
  * earlier bytes.
  */
 static void

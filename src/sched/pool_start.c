@@ -100,7 +100,7 @@ serve(void *ctx, struct fz_port *port)
 		fz_slots_enter(slots, &lineage);
 	/* the parent gives this worker the same number: fz_pool_start() */
 	port->number = pool->lowest + 1;
-	/* the next job of such a worker rarely follows at once */
+	/* a worker of such a pool rarely gets its next job at once */
 	if (pool->opts.spread)
 		fz_port_sleep_at_once(port);
 	status = pool->opts.main(pool->opts.main_ctx, port);

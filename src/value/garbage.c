@@ -5,7 +5,7 @@
 #include "proc/proc.h"
 #include "value/luserdata.h"
 
-/* KiB of a heap that is so small that a copy is cheap. */
+/* KiB of a heap below which a copy of the heap is cheap. */
 enum { GARBAGE_HEAP = 32 << 10 };
 /* KiB that a child allocates before its first collection. */
 enum { GARBAGE_FIRST = 32 << 10 };

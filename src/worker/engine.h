@@ -80,9 +80,7 @@ int fz_engine_init(struct fz_engine *engine, fz_engine_output output,
     void *output_ctx, struct fz_err *err);
 void fz_engine_fini(struct fz_engine *engine);
 
-/*
- * After a child was reaped: reap its former descendants once they are dead.
- */
+/* After a child was reaped: reap its former descendants when they are dead. */
 void fz_engine_reap_late(struct fz_engine *engine);
 
 /* The arena, made at first use; NULL if the kernel refuses one. */

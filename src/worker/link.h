@@ -79,7 +79,7 @@ struct fz_link_ops {
 	 * NULL: there is no such process.
 	 */
 	const char *(*cause)(const struct fz_link *link);
-	/* Called in the parent once the worker runs. */
+	/* Called in the parent after the start of the worker. */
 	void (*forked)(struct fz_link *link);
 	/* Append an argument to the frame; a failure is noted in `unsent`. */
 	void (*put)(struct fz_link *link, struct fz_blob *blob);
@@ -187,7 +187,7 @@ struct fz_link *fz_link_open(const struct fz_link_ops *ops,
 /* In the worker, before it closes private descriptors: see fz_fd_lower(). */
 void fz_link_lower_ends(struct fz_link *link);
 
-/* Called in the parent once the worker runs. */
+/* Called in the parent after the start of the worker. */
 void fz_link_forked(struct fz_link *link);
 
 /*

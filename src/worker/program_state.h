@@ -12,9 +12,7 @@ struct fz_program_report {
 	int status;        /* status of waitpid() */
 };
 
-/*
- * The pipes of a program while it is started; -1 once another owner has them.
- */
+/* The pipes of a program while it is started; -1: another owner has the end. */
 struct fz_program_pipes {
 	const struct fz_program_opts *opts;
 	const char *name; /* name of the program, for error messages */

@@ -213,15 +213,18 @@ struct fz_worker {
 	 * while the worker computes
 	 */
 	bool ahead;
-	bool leaving;   /* the worker is dismissed and ends by itself */
-	bool retiring;  /* dismiss it once idle: it damaged shared memory, or
-			   its node leaves */
+	bool leaving; /* the worker is dismissed and ends by itself */
+	/*
+	 * dismiss it when it is idle: it damaged shared memory, or its node
+	 * leaves
+	 */
+	bool retiring;
 	bool unreached; /* the worker did not join its node */
 	/* the worker died by itself before it started a job */
 	bool failed_start;
 	/* the reason that the worker reported; NONE: unknown */
 	struct fz_err start_err;
-	struct fz_death death; /* how the worker ended, once it is dead */
+	struct fz_death death; /* how the worker ended; set at its death */
 	/*
 	 * version of each entry; set by the sender of functions or kept values
 	 */
@@ -309,7 +312,7 @@ void fz_worker_peek(struct fz_worker *worker);
 
 /*
  * Kill the worker and all its descendants. A job that runs fails with `kind`
- * and `text`. `dead` is called in a later turn, once the worker is reaped.
+ * and `text`. `dead` is called in a later turn, after the worker was reaped.
  */
 void fz_worker_kill(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);

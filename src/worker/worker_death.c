@@ -383,8 +383,8 @@ time_out(struct fz_worker_pipes *p, const char *what)
 /*
  * The worker has not begun its head in time, perhaps because it is stopped. All
  * its jobs are taken back, so that none of them begins before the kill. The
- * head fails, and the jobs after it are returned, now or once the worker is
- * dead.
+ * head fails, and the jobs after it are returned, now or after the death of the
+ * worker.
  */
 static void
 time_out_head(struct fz_worker_pipes *p)

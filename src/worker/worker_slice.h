@@ -2,7 +2,7 @@
  * worker_slice.h - the values that a worker has put into its slice of the
  * arena.
  *
- * Blobs may outlive the worker: the slice is dropped once the worker is dead
+ * Blobs may outlive the worker: the slice is dropped when the worker is dead
  * and the last blob is freed.
  */
 #ifndef FZ_WORKER_SLICE_H

@@ -22,7 +22,7 @@
 #define WORKER_JOIN_NS (10 * FZ_CLOCK_SECOND)
 
 /*
- * The pipes for the output of a new worker; -1 once they are closed or have
+ * The pipes for the output of a new worker; -1: the end is closed or has
  * another owner.
  */
 struct ends {
