@@ -20,7 +20,7 @@ local C_LAYERS = {
     "cgroup", "cpus", "memory", "usage", "jobserver", "lines", "blocks", "spin", "loop", "stdio"},
   {dir = "proc/", "proctree", "children", "death", "spawn",
     "proc proc_child proc_late proc_spawn proc_state", "start"},
-  {dir = "cache/", "sqlite", "zstd"},
+  {dir = "cache/", "library", "sqlite", "zstd"},
   {dir = "shared/", "extent", "memfd", "arena arena_state", "arena_buf", "arena_mapping", "ref",
     "eventcount heap heap_state", "lock", "waiter", "barrier", "condition", "endpoint", "event",
     "heap_blocks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",

@@ -16,39 +16,25 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "cache/library.h"
 
 #define LIBRARY "libsqlite3.so.0"
 #define PACKAGE "libsqlite3-0"
-
-/* Store the address of a function in `*field`. False: it is missing. */
-static bool
-find(void *library, const char *name, void *field)
-{
-	void *function = dlsym(library, name);
-
-	memcpy(field, &function, sizeof(function));
-	return function != NULL;
-}
 
 static int
 load(struct fz_sqlite *s, struct fz_err *err)
 {
 	bool whole = true;
 
-	s->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+	s->library = fz_library_load(LIBRARY, PACKAGE, err);
 	if (s->library == NULL)
-		return fz_err_set(err, FZ_ERR_ERROR,
-		    "%s cannot be loaded (install the package %s)", LIBRARY,
-		    PACKAGE);
+		return -1;
 #define FIND(name) \
-	whole = find(s->library, "sqlite3_" #name, &s->name) && whole;
+	whole =    \
+	    fz_library_find(s->library, "sqlite3_" #name, &s->name) && whole;
 	FZ_SQLITE_FUNCTIONS(FIND)
 #undef FIND
-	if (!whole)
-		return fz_err_set(err, FZ_ERR_ERROR,
-		    "%s lacks functions (install a newer package %s)", LIBRARY,
-		    PACKAGE);
-	return 0;
+	return whole ? 0 : fz_library_refuse(LIBRARY, PACKAGE, err);
 }
 
 static int
