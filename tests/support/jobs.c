@@ -29,13 +29,18 @@ bulk_size(void)
 	return on_valgrind() ? (size_t)4 << 20 : (size_t)64 << 20;
 }
 
+static void
+nap_until(int64_t until_ns, useconds_t step_us)
+{
+	while (fz_clock_ns() < until_ns)
+		usleep(step_us);
+}
+
 void
 nap(uint64_t ms)
 {
-	int64_t until = fz_clock_ns() + (int64_t)ms * FZ_CLOCK_MS;
-
-	while (fz_clock_ns() < until)
-		usleep((useconds_t)(ms < 5 ? 50 : 1000));
+	nap_until(
+	    fz_clock_ns() + (int64_t)ms * FZ_CLOCK_MS, ms < 5 ? 50 : 1000);
 }
 
 void
@@ -132,8 +137,10 @@ static bool
 job_sleep(struct at_work *w)
 {
 	uint64_t ms = next_number(w->port, w->call);
+	int64_t until_ns = fz_clock_ns() + (int64_t)ms * FZ_CLOCK_MS;
 
-	nap(ms);
+	atomic_fetch_add(&w->shared->sleeping, 1);
+	nap_until(until_ns, ms < 5 ? 50 : 1000);
 	put_number(w->port, ms);
 	return true;
 }

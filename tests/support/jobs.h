@@ -53,7 +53,8 @@ enum start_mode {
 
 struct shared {
 	_Atomic int births, running, peak, kills, leaves;
-	_Atomic int deaf; /* workers that block or ignore signals */
+	_Atomic int deaf;     /* workers that block or ignore signals */
+	_Atomic int sleeping; /* JOB_SLEEPs whose end is a fixed time */
 	_Atomic int calls[JOB_NJOBS];
 	enum start_mode mode;
 };

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -51,8 +52,8 @@ pass_seconds(int64_t n)
 }
 
 /*
- * Send the jobs, and wait until the worker sleeps. Replies that stay in the
- * mailbox are not taken.
+ * Send the jobs, and wait until the worker sleeps until a fixed time. Replies
+ * that stay in the mailbox are not taken.
  */
 static void
 await_sleep(struct world *w)
@@ -60,7 +61,7 @@ await_sleep(struct world *w)
 	int64_t until = in_ms(PATIENCE_MS);
 
 	fz_loop_turn(w->engine.loop, 0, NULL);
-	while (atomic_load(&w->shared->calls[JOB_SLEEP]) == 0) {
+	while (atomic_load(&w->shared->sleeping) == 0) {
 		assert_true(fz_clock_ns() < until);
 		usleep(100);
 	}
@@ -143,18 +144,31 @@ static void
 test_worker_a_timeout_holds_after_a_recall(void **state)
 {
 	struct world *w = *state;
-	struct task t = { .job.timeout_ns = 100 * FZ_CLOCK_MS }, u = { 0 };
+	struct task t = { .job.timeout_ns = 1000 * FZ_CLOCK_SECOND }, u = { 0 };
 	struct keeper k;
 
+	fz_clock_share();
 	keeper_start(w, &k);
-	task_send_number(&k, &t, JOB_SLEEP, 60000);
+	task_send_number(&k, &t, JOB_SLEEP, 10000000);
 	task_send_number(&k, &u, JOB_ADD, 1);
-	wait_for_calls(w, JOB_SLEEP, 1);
+	await_sleep(w);
 	fz_worker_recall(k.worker);
 	fz_worker_recall(k.worker);
+	pass_seconds(1001);
 	assert_true(keeper_dies(w, &k));
 	assert_task_failed(&t, FZ_ERR_TIMEOUT);
 	assert_task_returned(&u);
+}
+
+/* Stop a child, and wait until it has stopped. */
+static void
+stop(pid_t pid)
+{
+	siginfo_t info;
+
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(
+	    waitid(P_PID, (id_t)pid, &info, WSTOPPED | WNOWAIT), 0);
 }
 
 /* A worker that does not read, and one that is stopped and has jobs. */
@@ -173,7 +187,7 @@ test_worker_a_timeout_holds_for_a_job_that_is_not_begun(void **state)
 			task_send_number(&k, &u, JOB_ADD, 7);
 			assert_true(keeper_settle(w, &k));
 			assert_task_done(w, &u, 7);
-			kill(k.worker->pid, SIGSTOP);
+			stop(k.worker->pid);
 		}
 		task_send_number(&k, &t, JOB_ADD, 1);
 		task_send_number(&k, &u, JOB_ADD, 2);
