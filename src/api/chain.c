@@ -18,7 +18,7 @@ push_library(lua_State *L, const char *name)
 	lua_remove(L, -2);
 }
 
-/* Push the list of the names in "A, B". */
+/* Push a list of the names in a text such as "A, B". */
 static void
 push_names(lua_State *L, const char *names)
 {

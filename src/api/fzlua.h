@@ -156,7 +156,7 @@ FZLUA_API int fzlua_new(lua_State **L, const struct fzlua_options *options);
 FZLUA_API void fzlua_close(lua_State *L);
 
 /*
- * Wait until all tasks have ended, and all processes that are not daemons, as
+ * Wait for the end of all tasks, and of all processes that are not daemons, as
  * the command does at the end of a script. [-0, +(0|1), -]
  */
 FZLUA_API int fzlua_finish(lua_State *L);
@@ -200,8 +200,8 @@ FZLUA_API int fzlua_spawn(lua_State *L, int nargs, void *tag);
 
 /*
  * Fetch the next task that has ended. FZLUA_NONE: none, nothing is pushed.
- * Otherwise sets *tag, and returns and pushes what fzlua_call() would have.
- * [-0, +(nresults|0|1), -]
+ * Otherwise sets *tag, and returns and pushes the same as fzlua_call(). [-0,
+ * +(nresults|0|1), -]
  */
 FZLUA_API int fzlua_next(lua_State *L, int nresults, void **tag);
 

@@ -55,7 +55,7 @@ fzlua_set_forks(lua_State *L, fzlua_forks forks, void *ctx)
 	own->ctx = ctx;
 }
 
-/* Number of fields of the core table: it need not grow. */
+/* Number of fields for which the core table has room from the start. */
 enum { CORE_FIELDS = 128 };
 
 /*

@@ -84,8 +84,8 @@ to_statement(lua_State *L, struct ldatabase *ld)
 	stmt = lua_touserdata(L, -1);
 	if (stmt == NULL) {
 		/*
-		 * Add the key to the table first: between the creation of the
-		 * statement and its place in the table no error may occur.
+		 * Add the key to the table first: then storing the statement
+		 * needs no memory, so that it cannot leak.
 		 */
 		lua_pushvalue(L, 2);
 		lua_pushboolean(L, 0);

@@ -51,8 +51,8 @@ watch(struct ldescriptor *d, unsigned wanted, struct fz_err *err)
 }
 
 /*
- * The event has come. A descriptor that was hung up is ready for all wanted
- * events.
+ * A wanted event has occurred. A descriptor that was hung up is ready for all
+ * wanted events.
  */
 static void
 descriptor_ready(struct fz_watch *w, unsigned events)

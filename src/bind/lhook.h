@@ -13,7 +13,8 @@
 #include <lua.h>
 
 /*
- * The hooks that concern a wait; compared to see whether a handler has set one.
+ * The hooks that concern a wait. The wait compares them to notice that a
+ * handler has set one.
  */
 struct fz_lhook {
 	lua_Hook own, main;

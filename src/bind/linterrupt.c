@@ -9,8 +9,8 @@
 #include "value/lerror.h"
 
 /*
- * Maximum number of instructions of fzlua's modules before an interrupt is
- * raised among them: about 10 ms.
+ * Maximum number of instructions of fzlua's modules for which the error of an
+ * interrupt is put off: about 10 ms.
  */
 enum { INSTRUCTIONS_MAX = 100000 };
 

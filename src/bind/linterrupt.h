@@ -37,7 +37,7 @@ struct fz_linterrupt {
  */
 void fz_linterrupt(struct fz_linterrupt *interrupt);
 
-/* Raise the error if it is pending. [-0, +0, e] */
+/* Raise the error of an interrupt that is pending. [-0, +0, e] */
 void fz_linterrupt_check(lua_State *L, struct fz_linterrupt *interrupt);
 
 /* Note that `thread` runs from now on. Returns the thread that ran before. */

@@ -19,7 +19,7 @@ check_time(struct fz_llimit *limit)
 		limit->over = true;
 }
 
-/* Whether the stretch may allocate that many more bytes. */
+/* Whether the stretch may allocate `more` bytes more. */
 static bool
 allows(struct fz_llimit *limit, int64_t more)
 {
@@ -115,7 +115,7 @@ fz_llimit_check(lua_State *L, struct fz_llimit *limit)
 /*
  * A thread that was made during a stretch keeps the hook, so that it is checked
  * in later stretches. The count is rarely changed, because lua_sethook() visits
- * all calls.
+ * all calls on the stack.
  */
 static void
 limit_hook(lua_State *L, lua_Debug *ar)

@@ -29,7 +29,7 @@ struct fz_llimit {
 	struct fz_llimits most;
 	struct fz_loop *loop;
 	bool on;   /* a limited stretch runs */
-	bool over; /* a limit is exceeded; until the next stretch begins */
+	bool over; /* the last stretch has exceeded a limit */
 	/* deadline of the stretch; number of instructions that are left */
 	int64_t deadline_ns, instructions;
 	struct fz_timer timer; /* ends a wait at the deadline */
@@ -69,7 +69,8 @@ void fz_llimit_end(
 bool fz_llimit_is_set(const struct fz_llimit *limit);
 
 /*
- * In a stretch: limit another thread, which the caller runs, too. [-0, +0, -]
+ * In a stretch: apply its limits to another thread, which the caller runs. [-0,
+ * +0, -]
  */
 void fz_llimit_follow(struct fz_llimit *limit, lua_State *L);
 

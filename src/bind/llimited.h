@@ -12,7 +12,8 @@
 #include <lua.h>
 
 /*
- * Replace the functions; again if code has put the originals back. [-0, +0, e]
+ * Replace the functions. A later call replaces those that code has put back.
+ * [-0, +0, e]
  */
 void fz_llimited_install(lua_State *L);
 

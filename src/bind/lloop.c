@@ -249,7 +249,7 @@ turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 		fz_loop_arm(loop, &ll->rest, rest_ns);
 	ll->turning = L;
 	ll->before = fz_lhook_get(L, ll->interrupt.main);
-	/* A signal may have come since Lua code ran. */
+	/* A signal may have come since Lua code last ran. */
 	fz_lhook_run(L, ll->interrupt.main);
 	if (fz_loop_turn(loop, until_ns, &err) < 0)
 		fz_lerror_raise(L, &err);
@@ -404,7 +404,10 @@ load_wait(lua_State *L)
 	lua_getglobal(L, "require");
 	lua_pushliteral(L, "fzlua.wait");
 	if (lua_pcall(L, 1, 0, 0) != LUA_OK)
-		/* drop the error: the wait goes on, and tries again */
+		/*
+		 * drop the error: the wait goes on, and a later turn loads the
+		 * module
+		 */
 		lua_pop(L, 1);
 }
 
@@ -459,9 +462,9 @@ fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what)
 
 /*
  * on_wake(f): f(what) is called if objects change during a wait in C, and to
- * run tasks. It returns the time of core.now() of its next call, or nil. If
- * `what` is not nil, the caller waits for that without a timeout, and f raises
- * an error if nothing can end the wait.
+ * run tasks. It returns the time, as core.now() counts, at which it must be
+ * called next, or nil. If `what` is not nil, the caller waits for that without
+ * a timeout, and f raises an error if nothing can end the wait.
  */
 static int
 loop_on_wake(lua_State *L)

@@ -124,8 +124,7 @@ void fz_lloop_check(lua_State *L);
 uint32_t *fz_lloop_works_for(lua_State *L);
 
 /*
- * Open: core.turn, .on_wake, .poll, .wake_count, .changed, .now, .cpu_count,
- * .random_seed, .pid, .check_free.
+ * Open: core.turn, .on_wake, .poll, .wake_count, .changed, .pid, .check_free.
  * [-0, +0, e]
  */
 int fz_lloop_open(lua_State *L);

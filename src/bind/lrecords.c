@@ -250,7 +250,10 @@ records_take(lua_State *L)
 	return 1;
 }
 
-/* records:position(index) -> number of the current record of the worker */
+/*
+ * records:position(index) -> number of the record that a worker has reached in
+ * the block with this position
+ */
 static int
 records_position(lua_State *L)
 {

@@ -13,9 +13,9 @@
 #define PASSED_TYPE "fzlua.Passed"
 
 /*
- * A userdata on the stack of a function that resumes a coroutine. The first
- * wait of the coroutine that is passed on pushes it. It closes the coroutine if
- * the task is closed during a wait.
+ * A userdata on the stack of a function that resumes a coroutine. The function
+ * pushes it before it passes on the first wait of the coroutine. It closes the
+ * coroutine if the task is closed during a wait.
  */
 struct passed {
 	lua_State *co; /* NULL: no wait suspends the coroutine */
@@ -227,7 +227,8 @@ pass_on(lua_State *L, lua_State *co, int at, lua_KFunction continued)
 }
 
 /*
- * Resume `co`. Returns whether it is in a wait, which the caller must pass on.
+ * Resume `co`. Returns whether `co` is in a wait, which the caller must pass
+ * on.
  */
 static inline bool
 waits_after(lua_State *L, lua_State *co, int nargs, int at, int *n)

@@ -14,7 +14,10 @@
 
 #include "base/list.h"
 
-/* An object with functions to run in this process: a run with jobs = 0. */
+/*
+ * An object with functions to run in this process: a run or a batch with jobs =
+ * 0.
+ */
 struct fz_local {
 	/* Run one function, if any is ready; returns whether it did. */
 	int (*work)(lua_State *L, struct fz_local *local);

@@ -30,7 +30,8 @@ struct fz_account {
 
 /*
  * The accounts in which a process counts its tokens: its own, then those of its
- * ancestors. In private memory, because a worker may overwrite shared memory.
+ * ancestors. They are kept in private memory, because a worker may overwrite
+ * shared memory.
  */
 struct fz_lineage {
 	struct fz_account *account;

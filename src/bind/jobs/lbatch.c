@@ -79,7 +79,10 @@ batch_start(lua_State *L)
 	return 0;
 }
 
-/* Append the index of a first item, and a number of items, to the list at 4. */
+/*
+ * Append a range of items to the list at 4: the index of the first, their
+ * number.
+ */
 static void
 note_range(lua_State *L, uint64_t first, uint64_t n)
 {
@@ -125,7 +128,10 @@ batch_take(lua_State *L)
 	return 0;
 }
 
-/* batch:know(item, bytes): before the start, items in order */
+/*
+ * batch:know(item, bytes): set the recorded result of an item; called before
+ * the start, in the order of the items
+ */
 static int
 batch_know(lua_State *L)
 {
@@ -136,7 +142,7 @@ batch_know(lua_State *L)
 	return 0;
 }
 
-/* batch:first_error() -> nil | index: item of the first error taken */
+/* batch:first_error() -> nil | index of the item whose error was taken first */
 static int
 batch_first_error(lua_State *L)
 {

@@ -202,8 +202,8 @@ fz_lbatch_new(lua_State *L)
 	read_options(L, 4, lb, &opts);
 	fz_lbatch_read_limits(L, 4, &opts);
 	/*
-	 * The seed of an item is this seed + its index: mix the seed, so that
-	 * batches differ.
+	 * The seed of an item is this seed + the index of the item. Mix this
+	 * seed, so that the items of batches with similar seeds differ.
 	 */
 	opts.seed = fz_seed_mix(opts.seed, 0);
 	use_raw_results(L, lb, &opts);
@@ -247,7 +247,7 @@ fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb, int idx)
 		fz_lbatch_end(L, lb, idx);
 }
 
-/* (batch) -> whether an item was called in this process */
+/* (batch) -> whether the function was called for an item in this process */
 static int
 call_next(lua_State *L)
 {

@@ -50,7 +50,7 @@ struct fz_lbatch {
 	bool growing;            /* items are added after the start */
 	uint64_t mask; /* item i is element ((i - 1) & mask) + 1 of the list */
 	size_t added;  /* bytes of the last added item */
-	lua_Integer first_error; /* item of the first error taken, 0: none */
+	lua_Integer first_error; /* item whose error was taken first; 0: none */
 	/* maximum number of items to encode together next: twice as many as
 	 * last time */
 	uint32_t together;

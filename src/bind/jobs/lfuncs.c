@@ -16,9 +16,9 @@
 enum { LFUNCS_SMALL = 64 << 10 };
 
 /*
- * The two tables of a pool. A record (cells.h) has the state of a function and
- * its upvalues when the function got its entry. Without `compares` there are no
- * records.
+ * The two tables of a pool. A record (cells.h) has the state that a function
+ * and its upvalues had when the function got its entry. Without `compares`
+ * there are no records.
  *
  *   table  key           value
  *   tables function      entry + 1

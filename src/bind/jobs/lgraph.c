@@ -43,7 +43,7 @@ check_number(lua_State *L, int idx, lua_Integer lowest)
 	return (uint32_t)n;
 }
 
-/* The number of a node of the graph, from 0, at index 2. */
+/* The node at index 2, as a number from 0. */
 static uint32_t
 check_node(lua_State *L, const struct fz_graph *graph)
 {

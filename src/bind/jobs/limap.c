@@ -40,9 +40,10 @@ enum {
 /* User values of an imap. */
 enum {
 	IMAP_BATCH = FZ_LWINDOW_ERRORS + 1,
-	IMAP_ITEMS,  /* by index: the items; for an encoded item, its size */
+	/* the items by index; the size in place of an encoded item */
+	IMAP_ITEMS,
 	IMAP_VALUES, /* by index: the results */
-	/* if unordered, by index: the number of the result's item */
+	/* by index: the number of the result's item; not used if ordered */
 	IMAP_ORDER,
 	IMAP_KNOWN, /* the encoded result of the next item, or nil */
 	IMAP_NUSER = IMAP_KNOWN
@@ -190,7 +191,7 @@ enum {
 	STORE_ITEMS,
 	STORE_VALUES,
 	STORE_ORDER,
-	STORE_MADE, /* the argument of gather() */
+	STORE_MADE, /* the list `made` of gather() */
 	STORE_N = 4
 };
 
@@ -243,7 +244,9 @@ store_result(lua_State *L, struct limap *li, uint64_t number, bool ok)
 	lua_rawseti(L, STORE_VALUES, index_of(li, at));
 }
 
-/* A string, number or boolean: it can be encoded later. */
+/*
+ * Whether a value of this type can be encoded later, because it cannot change.
+ */
 static bool
 is_plain(int type)
 {

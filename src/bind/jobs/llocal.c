@@ -28,8 +28,8 @@
 #include "worker/worker.h"
 
 /*
- * The taken node or item cannot be called, because of the error on top. It
- * fails as in a worker that has no memory.
+ * Let the taken node or item fail with the error on top, because it cannot be
+ * called.
  */
 static void
 fail_taken(lua_State *L, struct fz_llocal *ll, int status)
@@ -357,7 +357,8 @@ arm_hook(lua_State *thread, struct local_call *c)
 }
 
 /*
- * The state of this process that is restored after a call in place of a worker.
+ * The state of this process that is restored after a call which it makes in
+ * place of a worker.
  */
 struct visit {
 	struct fz_linterrupt *interrupt;
@@ -396,8 +397,8 @@ leave_directory(struct visit *v)
 
 /*
  * Prepare the call `c` with the functions of the pool on top. Returns the
- * thread for it. Everything that may raise is done here, before any state is
- * changed.
+ * thread for the call. Everything that may raise is done here, before any state
+ * is changed.
  */
 static lua_State *
 enter(lua_State *L, struct fz_llocal *ll, struct local_call *c, struct visit *v)

@@ -38,8 +38,8 @@ struct fz_llocal_taken {
 };
 
 /*
- * A part of a userdata whose functions are called in this process, one in each
- * turn of the loop.
+ * Part of a userdata that has functions to call in this process: one is called
+ * in each turn of the loop.
  */
 struct fz_llocal {
 	struct fz_local local;
@@ -70,7 +70,7 @@ void fz_llocal_stop(lua_State *L, struct fz_llocal *ll);
  * end to the run. If the node is a map, the function is called for the next
  * element of its list. The list of pools is at index `pools`. Values are
  * encoded as for a worker; a timeout is checked every 10,000 instructions; the
- * state of math.random is kept. [-0, +?, m]
+ * script's state of math.random is restored. [-0, +?, m]
  */
 void fz_llocal_call(lua_State *L, struct fz_llocal *ll, int pools,
     struct fz_run *run, const struct fz_graph *graph, uint32_t node);
@@ -83,7 +83,7 @@ struct fz_llocal_item {
 	uint32_t kind, func;
 	uint64_t seed; /* seed of the batch */
 	int64_t timeout_ns;
-	/* kept values, with FZ_WIRE_KEPT; and their version */
+	/* with FZ_WIRE_KEPT: the kept values and their version */
 	struct fz_blob *const *kept;
 	uint32_t nkept;
 	uint64_t version;

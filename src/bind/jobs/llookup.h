@@ -14,7 +14,7 @@ struct fz_llookup {
 	struct fz_flow *flow;
 	struct fz_engine *engine;
 	const struct fz_graph *graph;
-	struct fz_arena_buf *buf; /* buffer for a value from outside */
+	struct fz_arena_buf *buf; /* buffer for a recorded value */
 };
 
 /* How the methods get these parts; raises if the object is closed. */

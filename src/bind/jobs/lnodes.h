@@ -12,7 +12,7 @@ struct fz_nodes;
  */
 struct fz_nodes *fz_lnodes_find(lua_State *L, int idx);
 
-/* Open: set core.nodes in the core table at the top. [-0, +0, m] */
+/* Open: core.nodes, .check_engine. The core table is on top. [-0, +0, m] */
 int fz_lnodes_open(lua_State *L);
 
 #endif

@@ -57,7 +57,10 @@ void fz_lpool_new_thread(lua_State *L, int idx);
  */
 void fz_lpool_fill_first(lua_State *L, int idx);
 
-/* The state of the pool's init in this process. Callers set it. */
+/*
+ * The state of the pool's init in this process. The functions that call others
+ * change it.
+ */
 struct fz_lpool_init {
 	bool needed;   /* init has not run */
 	int directory; /* directory that init changed to, or -1; owned by the
@@ -65,7 +68,10 @@ struct fz_lpool_init {
 };
 struct fz_lpool_init *fz_lpool_init(lua_State *L, int idx);
 
-/* Open: core.pool. The core table is on top. [-0, +0, e] */
+/*
+ * Open: core.pool, .worker_number, .note_item. The core table is on top. [-0,
+ * +0, e]
+ */
 int fz_lpool_open(lua_State *L);
 
 #endif

@@ -31,8 +31,8 @@
 #define PROCESS_TYPE "fzlua.ProcessHandle"
 
 /*
- * The exit status, as in Python, if other code has reaped a process that has
- * not returned results.
+ * The exit status, the same as in Python, of a process without results that
+ * other code has reaped.
  */
 enum { PROCESS_UNKNOWN = 255 };
 
@@ -159,7 +159,9 @@ push_thread(lua_State *L, int nargs)
 	return thread;
 }
 
-/* A fork inherits the slots that this process shares, and has an account. */
+/*
+ * A fork inherits the slots that this process shares; its port has an account.
+ */
 static int
 forked_main(void *ctx, struct fz_port *port)
 {
@@ -268,7 +270,7 @@ process_pid(lua_State *L)
 	return 1;
 }
 
-/* process:done() -> boolean: whether it has ended */
+/* process:done() -> whether the process has ended */
 static int
 process_done(lua_State *L)
 {
@@ -276,7 +278,7 @@ process_done(lua_State *L)
 	return 1;
 }
 
-/* process:answered() -> boolean: whether result() has a result or an error */
+/* process:answered() -> whether result() has a result or an error */
 static int
 process_answered(lua_State *L)
 {
@@ -295,7 +297,7 @@ process_exitcode(lua_State *L)
 		return 0;
 	if (lp->death.signal != 0)
 		code = -lp->death.signal;
-	else if (code < 0) /* other code of this process has reaped it */
+	else if (code < 0) /* other code has reaped the process */
 		code = lp->answer == RESULT ? 0 : PROCESS_UNKNOWN;
 	lua_pushinteger(L, code);
 	return 1;
@@ -312,7 +314,7 @@ process_terminate(lua_State *L)
 	return 0;
 }
 
-/* process:kill(): with all its descendants */
+/* process:kill(): end the process and all its descendants */
 static int
 process_kill(lua_State *L)
 {

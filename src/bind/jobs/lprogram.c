@@ -158,7 +158,7 @@ program_id(lua_State *L)
 	return 1;
 }
 
-/* program:ready() -> boolean: done, hungry, or with bytes for take() */
+/* program:ready() -> whether it is done, hungry, or has bytes for take() */
 static int
 program_ready(lua_State *L)
 {

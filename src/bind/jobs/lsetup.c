@@ -20,7 +20,7 @@
 #include "value/registered.h"
 #include "wire/blob.h"
 
-/* Memory that must be freed if an error is raised. */
+/* A setup under construction, with memory that must be freed after an error. */
 struct encoding {
 	/* NULL: all functions are in the setup */
 	struct fz_batch_pool *batches;
@@ -163,7 +163,7 @@ encode_process(lua_State *L)
 
 /*
  * (error) -> error: a message handler for the values of a process. It adds to
- * the error which value it is about.
+ * the message which value the error is about.
  */
 static int
 name_value(lua_State *L)

@@ -196,8 +196,8 @@ stream_new(lua_State *L)
 }
 
 /*
- * stream:limits(node, timeout, retries, backoff, memory, retry_if): before any
- * item
+ * stream:limits(node, timeout, retries, backoff, memory, retry_if): called
+ * before the first item
  */
 static int
 stream_limits(lua_State *L)

@@ -309,8 +309,8 @@ trace_get(lua_State *L)
 }
 
 /*
- * trace:span() -> the time of the first start or queueing of a call, the time
- * of the last end of a call; nil if there are no records
+ * trace:span() -> the time at which the first call was queued or started, the
+ * time at which the last one ended; nil if there are no records
  */
 static int
 trace_span(lua_State *L)

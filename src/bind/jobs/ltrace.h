@@ -17,7 +17,10 @@ struct fz_trace_names;
 struct fz_trace *fz_ltrace_read(
     lua_State *L, int idx, struct fz_trace_names **names);
 
-/* Open: core.trace. */
+/*
+ * Open: core.trace, .trace_names, .lock_file. The core table is on top. [-0,
+ * +0, e]
+ */
 int fz_ltrace_open(lua_State *L);
 
 #endif

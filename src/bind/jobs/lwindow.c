@@ -6,8 +6,8 @@
 #include "bind/open.h"
 
 /*
- * The time for which a window of results should last. If a window lasts for
- * less, its limit is doubled.
+ * If a whole window of results is returned in less than this time, its limit is
+ * doubled.
  */
 #define WINDOW_WORK_NS (5 * FZ_CLOCK_MS)
 /* A source is slow if a call of it takes longer. */
@@ -20,7 +20,9 @@
 enum {
 	WINDOW_ITEMS =
 	    1024, /* maximum number of items of a window that sizes itself */
-	/* maximum number of bytes of the values in such a window */
+	/*
+	 * maximum number of bytes of the values in a window that sizes itself
+	 */
 	WINDOW_BYTES = 8 << 20,
 	/*
 	 * a window with this limit or more is read again when a quarter is free

@@ -5,8 +5,8 @@
  *   nreturned <= results that are ready <= nread <= nreturned + limit
  *
  * Items are numbered from 1 in the order of the source. The limit is given, or
- * the window sizes itself: the limit is doubled while a window full of results
- * lasts for less than some milliseconds.
+ * the window sizes itself: the limit is doubled as long as a window full of
+ * results is returned within a few milliseconds.
  */
 #ifndef FZ_LWINDOW_H
 #define FZ_LWINDOW_H
@@ -61,9 +61,9 @@ struct fz_lwindow {
 	unsigned ncalls;   /* calls of advance() that have not returned */
 	bool ended;        /* the source is not read any more */
 	bool closed;       /* nothing is returned any more */
-	/* start of read(), and of the call for the last item */
+	/* start of read(), start of the last call of the source */
 	int64_t began_ns, called_ns;
-	/* time at which `marked` results were returned */
+	/* time at which the number of returned results was `marked` */
 	int64_t marked_ns;
 	uint64_t marked;
 };

@@ -165,7 +165,10 @@ leave_scratch(lua_State *L, struct message *m)
 	m->borrowed = NULL;
 }
 
-/* (value, message) -> nothing | a wait with its copy, if the queue is full */
+/*
+ * (value, message) -> nothing | a wait with a copy of the message, if the queue
+ * is full
+ */
 static int
 put_protected(lua_State *L)
 {

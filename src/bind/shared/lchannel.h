@@ -35,7 +35,7 @@ struct fz_lchannel {
 typedef int (*fz_lchannel_then)(lua_State *L, enum fz_queue_state state);
 
 /*
- * Put the value at index 2 if there is room, until `until_ns`, and end with
+ * Put the value at index 2, waiting for room until `until_ns`, and end with
  * `then`: FZ_QUEUE_DONE, _WAIT (no room in time) or _CLOSED. Raises an error if
  * the value cannot be sent, memory is short, or the wait is interrupted;
  * nothing is put then. A return value for a C function. [-0, +n, e]
@@ -44,7 +44,7 @@ int fz_lchannel_put(lua_State *L, const struct fz_lchannel *channel,
     int64_t until_ns, fz_lchannel_then then);
 
 /*
- * Take an item if there is one, until `until_ns`, push its value and end with
+ * Take an item, waiting for one until `until_ns`, push its value and end with
  * `then`: FZ_QUEUE_DONE, or _WAIT or _CLOSED and no value. An item that cannot
  * be decoded is lost, and its error raised; an item for which there is no
  * memory stays. A return value for a C function. [-0, +n, e]

@@ -42,8 +42,8 @@ rests(const void *engine, pid_t pid)
 }
 
 /*
- * Whether the parent of this process, or another child of that parent, may have
- * an object that this process uses, without being a member yet.
+ * Whether the parent of this process, or another child of that parent, is not
+ * yet a member but may have an object that this process uses.
  */
 static bool
 parent_may_share(const struct fz_lshared *shared, uint32_t self)

@@ -26,10 +26,12 @@ struct fz_lshared {
 	struct fz_membership *membership; /* the membership of the engine */
 	struct fz_lhandle_class classes[FZ_LHANDLE_NTYPES];
 	struct fz_pipes pipes;
-	struct fz_spin spin;                /* for all waits */
+	/* shared by all waits of this state */
+	struct fz_spin spin;
 	struct fz_lshared_scratch *scratch; /* NULL: not used yet */
-	struct fz_lhandle_stored *storing;  /* innermost recorder; NULL: none */
-	struct fz_lheld held;               /* locks that tasks hold */
+	/* innermost message under construction; NULL: none */
+	struct fz_lhandle_stored *storing;
+	struct fz_lheld held; /* locks that tasks hold */
 	/*
 	 * this process, or an ancestor before the fork, has sent a handle as a
 	 * value

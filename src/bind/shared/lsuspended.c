@@ -38,7 +38,7 @@ struct waits {
 	struct fz_list buckets[NBUCKETS];
 	struct fz_list woken;
 	unsigned nlists, n;
-	unsigned ntimed; /* number of the `n` tasks that wait with a timeout */
+	unsigned ntimed; /* how many of the `n` tasks wait with a timeout */
 	uint64_t nbegun; /* number of waits so far */
 	/* number of forks from the first process to this one */
 	unsigned forks;

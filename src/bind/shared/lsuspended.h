@@ -53,7 +53,10 @@ void fz_lsuspended_end(struct fz_lsuspended *s, bool more);
 void fz_lsuspended_begin_check(lua_State *L);
 unsigned fz_lsuspended_ntries(lua_State *L);
 
-/* Open: core.waits_try, .waits_woken, .waits_count, .wait_what. [-0, +0, e] */
+/*
+ * Open: core.waits_try, .waits_woken, .waits_count, .wait_what, .is_working,
+ * .is_idle. [-0, +0, e]
+ */
 int fz_lsuspended_open(lua_State *L);
 
 #endif
