@@ -100,9 +100,10 @@ enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_EXTRA, ITEMS_N, ITEMS_TOP = ITEMS_N };
 enum { ITEMS_KEPT = 16 };
 
 /*
- * Push the function and the elements of the item on top, a table; their number
- * is its field n or its length. Returns that number. The field stays on the
- * stack below them, because a pop for each item would cost time.
+ * Push the function and the elements of the table on top, which is an item. The
+ * number of elements is the table's field n or its length. Returns that number.
+ * The field stays on the stack below them, because a pop for each item would
+ * cost time.
  */
 static int
 push_elements(lua_State *L)

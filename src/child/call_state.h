@@ -37,7 +37,7 @@ struct fz_child_calls {
 	bool plain;            /* send the error without its cause */
 	bool gone;             /* the receiver of the results is gone */
 	bool apart;            /* the items could not be decoded together */
-	unsigned nkept;        /* results on the stack */
+	unsigned nkept;        /* number of results on the stack */
 	/*
 	 * the kept values that each call gets: index of the first one, and
 	 * their number

@@ -78,9 +78,9 @@ count_memory(lua_State *L, struct memory *m)
 }
 
 /*
- * Whether earlier calls have left no more than the call may use. Garbage
- * counts, because its collection costs as much as a new worker. The first call
- * always runs.
+ * Whether earlier calls have left no more memory in use than this call may
+ * have. Garbage counts, because its collection costs as much as a new worker.
+ * The first call always runs.
  */
 static bool
 has_memory(const struct fz_call *call)

@@ -9,7 +9,8 @@
 /*
  * Catch SIGINT until the state is closed, unless the command was started with
  * SIGINT ignored (nohup, "&"). The handler sets the debug hook of the running
- * coroutine, which it knows by fz_ltask_follow_coroutines(). [-0, +0, e]
+ * coroutine, which coroutine.resume notes after fz_ltask_follow_coroutines().
+ * [-0, +0, e]
  */
 void fz_interrupt_catch(lua_State *L);
 
@@ -20,8 +21,8 @@ void fz_interrupt_catch(lua_State *L);
 int fz_interrupt_catch_next(lua_State *L);
 
 /*
- * Set whether a second Ctrl-C, before the error of the first is raised, does
- * not end the process.
+ * Set whether a second Ctrl-C leaves the process alive if the error of the
+ * first is not raised yet.
  */
 void fz_interrupt_only_raise(bool only);
 

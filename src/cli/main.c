@@ -223,7 +223,7 @@ run(lua_State *L)
 	lua_call(L, 0, 1);
 	lua_setglobal(L, "fz");
 	fz_ltask_follow_coroutines(L);
-	fz_proc_adopt(); /* no other code of this process forks */
+	fz_proc_adopt(); /* this process has no other children */
 	fz_make_join(L);
 	fz_print_wrap(L);
 	fz_interrupt_catch(L);

@@ -4,7 +4,7 @@
 
 #include <lua.h>
 
-/* Look for make's pipe. Call it before the process opens descriptors. */
+/* Find make's pipe. Call it before the process opens descriptors. */
 void fz_make_find(void);
 
 /*

@@ -4,8 +4,8 @@
  *
  * print, io.write and file:write behave as those of the Lua library. Each calls
  * the original function, unless progress lines or the prompt are on the
- * terminal that it writes to. Before os.execute runs another program, both are
- * removed.
+ * terminal that it writes to. Before os.execute runs another program, the
+ * progress lines and the prompt are removed.
  */
 #ifndef FZ_PRINT_H
 #define FZ_PRINT_H

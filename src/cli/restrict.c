@@ -12,7 +12,10 @@
 #include "value/allowed.h"
 #include "value/bytecode.h"
 
-/* Modules of the library that submitters send, whose functions only compute. */
+/*
+ * Modules of the library whose functions submitters send. These functions only
+ * compute.
+ */
 static const char *const sent_modules[] = { "fzlua.folding", "fzlua.nodes" };
 
 /* Allow the function that is in the setup of each worker. */

@@ -86,8 +86,8 @@ int fz_lcodec_encode(lua_State *L);
 int fz_lcodec_decode(lua_State *L);
 
 /*
- * Open: set core.pack, .unpack, .encode, .decode, .register_class and
- * .register_value in the core table at the top. [-0, +0, m]
+ * Open: set core.pack, .unpack, .encode, .decode, .register_class,
+ * .register_value and .classes in the core table at the top. [-0, +0, m]
  */
 int fz_lcodec_open(lua_State *L);
 

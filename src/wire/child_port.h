@@ -125,7 +125,7 @@ struct fz_call {
 	 * 1 for a job
 	 */
 	uint32_t nitems;
-	uint64_t item; /* index in the list of the current item of a chunk */
+	uint64_t item; /* index of the current item of a chunk in the list */
 	uint64_t seed;
 	/* limit of the worker's memory in bytes; 0: none */
 	uint64_t memory;
@@ -233,7 +233,7 @@ void fz_port_store_used(struct fz_port *port, unsigned char *p);
 int fz_port_note(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
     uint32_t number, struct fz_err *err);
 
-/* Write the replies that wait to the parent. 0, or -1 and `err`. */
+/* Write the waiting replies to the parent. 0, or -1 and `err`. */
 int fz_port_flush(struct fz_port *port, struct fz_err *err);
 
 #endif

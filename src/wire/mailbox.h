@@ -184,10 +184,9 @@ bool fz_mailbox_read(
     const struct fz_mailbox *mailbox, uint64_t *word, uint64_t *seal);
 
 /*
- * In the parent: append the replies that are finished and not written to
- * `frames`. The last one has the flag FZ_WIRE_GROWS if items may be added to
- * it. Returns 1; 0 if there are none or no memory; -1 if they were
- * overwritten.
+ * In the parent: append to `frames` the replies that are finished and not
+ * written. The last reply has the flag FZ_WIRE_GROWS if items may be added to
+ * it. Returns 1; 0 if there are none or no memory; -1 if they were overwritten.
  */
 int fz_mailbox_peek(const struct fz_mailbox *mailbox, struct fz_buf *frames);
 

@@ -121,7 +121,7 @@ enum fz_wire_kind {
 };
 
 #define FZ_WIRE_HEADER 16
-/* The longest body. */
+/* maximum length of a body in bytes */
 #define FZ_WIRE_MAX ((uint64_t)1 << 40)
 
 struct fz_frame {

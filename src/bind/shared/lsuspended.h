@@ -25,9 +25,10 @@ struct fz_lsuspended {
 	struct fz_list link; /* in its list, or in the list of woken tasks */
 	struct fz_lsuspended_list *list; /* NULL: not suspended */
 	struct fz_timer timer;           /* fires at the end of the timeout */
-	const char *what;                /* what it waits for, for messages */
+	/* what the task waits for, for messages */
+	const char *what;
 	bool timed;                      /* the wait has a timeout */
-	bool late; /* it was woken for a check that is made from time to time */
+	bool late; /* the task was woken for a regular check */
 };
 
 /*
