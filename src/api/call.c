@@ -116,13 +116,6 @@ call(lua_State *L, int nargs, int nresults)
 	return fz_lerror_is(L, -1) ? fzlua_status_of(L) : replace_error(L);
 }
 
-/* (): raises the error of the exceeded limit */
-static int
-raise_over(lua_State *L)
-{
-	return fz_llimit_raise(L, fz_lloop_limit(L));
-}
-
 /*
  * Call with limits. Check them again after the call, because a C function may
  * return although it has exceeded them.
@@ -142,7 +135,7 @@ limited_call(lua_State *L, int nargs, int nresults)
 	if (!fz_llimit_was_over(limit, &hook) || status == FZLUA_TIMEOUT)
 		return status;
 	lua_settop(L, top);
-	lua_pushcfunction(L, raise_over);
+	lua_pushcfunction(L, fz_llimit_raise);
 	return call(L, 0, 0);
 }
 

@@ -196,9 +196,9 @@ fz_llimit_was_over(
 }
 
 int
-fz_llimit_raise(lua_State *L, const struct fz_llimit *limit)
+fz_llimit_raise(lua_State *L)
 {
-	fail(L, limit);
+	fail(L, fz_lloop_limit(L));
 	return 0;
 }
 

@@ -77,13 +77,12 @@ void fz_llimit_follow(struct fz_llimit *limit, lua_State *L);
 /* In a stretch that has exceeded a limit: raise the error. [-0, +0, e] */
 void fz_llimit_refuse(lua_State *L, const struct fz_llimit *limit);
 
-/*
- * After a stretch: whether it has exceeded a limit of time or instructions;
- * raise the error for that.
- */
+/* After a stretch: whether it has exceeded a limit of time or instructions. */
 bool fz_llimit_was_over(
     const struct fz_llimit *limit, const struct fz_llimit_hook *before);
-int fz_llimit_raise(lua_State *L, const struct fz_llimit *limit);
+
+/* (): raises the error of the limit that the last stretch has exceeded. */
+int fz_llimit_raise(lua_State *L);
 
 /* In a wait: raise the error if the time is over. [-0, +0, e] */
 void fz_llimit_check(lua_State *L, struct fz_llimit *limit);

@@ -422,19 +422,12 @@ push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
 	return 2;
 }
 
-/* (): raises the error of the exceeded limit */
-static int
-raise_over(lua_State *L)
-{
-	return fz_llimit_raise(L, fz_lloop_limit(L));
-}
-
 /* Push the error of a task that has returned, but has exceeded a limit. */
 static int
 push_over(lua_State *L)
 {
 	lua_pushboolean(L, 0);
-	lua_pushcfunction(L, raise_over);
+	lua_pushcfunction(L, fz_llimit_raise);
 	lua_pcall(L, 0, 0, 0);
 	return 2;
 }

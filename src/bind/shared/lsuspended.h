@@ -27,8 +27,8 @@ struct fz_lsuspended {
 	struct fz_timer timer;           /* fires at the end of the timeout */
 	/* what the task waits for, for messages */
 	const char *what;
-	bool timed;                      /* the wait has a timeout */
-	bool late; /* the task was woken for a regular check */
+	bool timed; /* the wait has a timeout */
+	bool late;  /* the task was woken for a regular check */
 };
 
 /*
