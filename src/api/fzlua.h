@@ -6,22 +6,22 @@
  * fzlua_set_output() and fzlua_set_log(). Several states of a process may have
  * the library open, each in a thread of its own: one thread at a time uses a
  * state. A state does not know objects and workers of another state. A worker
- * is a fork of the thread that uses its state. Workers end with the process,
- * even if it is killed. In a child that the host forks, a state is usable,
- * without the tasks and calls of the parent.
+ * is a fork of the thread that uses its state or, with "spawn", a program.
+ * Workers end with the process, even if it is killed. In a child that the host
+ * forks, a state is usable, without the tasks and calls of the parent.
  *
  * As in Lua's own interface, values are passed on the stack of a lua_State, and
  * a comment such as [-1, +2, e] says how many values a function pops and
  * pushes, and whether it raises errors of Lua ("e") or none ("-"). Functions
  * that run code of scripts return a status. If it is not FZLUA_OK, they push
- * one value in place of their results: an error object of Lua's type fz.Error,
- * a table with the fields kind, message, traceback and others, whose text
- * luaL_tolstring() gives. The stack must have one free place for it.
+ * one value in place of their results: an fz.Error, which is a table with the
+ * fields kind, message, traceback and others. luaL_tolstring() makes its text.
+ * The stack must have one free place for it.
  *
- * The status FZLUA_IN_USE is the exception: another thread is in a function
- * that returns a status, with the same state. Nothing was done then, popped or
- * pushed, and this thread must not touch the state. It is a help to find a
- * mistake, not a lock: two threads outside of these functions are not noticed.
+ * The status FZLUA_IN_USE means that another thread is in a function that
+ * returns a status, with the same state. Then nothing was done, popped or
+ * pushed, and this thread must not touch the state. The status helps to find a
+ * mistake, but is no lock: a thread outside of these functions is not noticed.
  */
 #ifndef FZLUA_H
 #define FZLUA_H
@@ -141,8 +141,8 @@ struct fzlua_options {
 };
 
 /*
- * Make a state with Lua's standard libraries and this one, whose table is the
- * global `fz`, as for a script of the fzlua command. `options` may be NULL.
+ * Make a state with Lua's standard libraries and this library, whose table is
+ * the global `fz`, as for a script of the fzlua command. `options` may be NULL.
  * *L is NULL if there is no memory for it; after any other failure it is a
  * state with the error on top. Close it with fzlua_close() in either case.
  */

@@ -104,7 +104,7 @@ lua_State *fz_child_prepare(lua_State *L, int funcs, int init, int list);
 /*
  * Make the call on thread `L` and send its results, or its error as a table
  * (message, traceback, cause, result) with a kind. Returns that kind, or
- * FZ_ERR_NONE. Never raises. Clears `call->init` once init has run.
+ * FZ_ERR_NONE. Never raises. Clears `call->init` after init has run.
  */
 enum fz_err_kind fz_child_call(
     lua_State *L, struct fz_child_call *call, const struct fz_child_io *io);

@@ -52,8 +52,8 @@ struct fz_slot_line {
 bool fz_slot_line_check(struct fz_slot_line *line);
 
 /*
- * fz_slot_line_want(): ask for a slot. fz_slot_line_stop(): do not wait for it
- * any more.
+ * fz_slot_line_want(): ask for a slot. fz_slot_line_stop(): stop waiting for
+ * it.
  */
 void fz_slot_line_want(struct fz_slot_line *line);
 void fz_slot_line_stop(struct fz_slot_line *line);

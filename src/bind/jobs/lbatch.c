@@ -277,7 +277,7 @@ fz_lbatch_is_done(const void *ctx)
 
 /*
  * batch:wait_alone() -> boolean: wait until the batch is done; false: this
- * process calls the items
+ * process makes the calls
  */
 static int
 batch_wait_alone(lua_State *L)

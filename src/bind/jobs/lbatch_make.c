@@ -22,7 +22,7 @@
 
 /*
  * Minimum number of results for which the layout of tables is learned. Fewer
- * results take less time than that.
+ * results take less time than learning it.
  */
 enum { LEARN_MIN = 1000 };
 

@@ -75,7 +75,7 @@ check_imap(lua_State *L)
 	return li;
 }
 
-/* The index, from 1, in a ring for number `at`. */
+/* The index, from 1, of number `at` in a ring. */
 static lua_Integer
 index_of(const struct limap *li, uint64_t at)
 {

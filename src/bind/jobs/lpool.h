@@ -57,10 +57,7 @@ void fz_lpool_new_thread(lua_State *L, int idx);
  */
 void fz_lpool_fill_first(lua_State *L, int idx);
 
-/*
- * The state of the pool's init in this process. The functions that call others
- * change it.
- */
+/* The state of the pool's init in this process; llocal.c changes it. */
 struct fz_lpool_init {
 	bool needed;   /* init has not run */
 	int directory; /* directory that init changed to, or -1; owned by the

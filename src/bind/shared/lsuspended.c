@@ -251,8 +251,8 @@ fz_lsuspended_ntries(lua_State *L)
 
 /*
  * waits_try([late]): wake tasks, because shared objects have changed. With
- * `late` wake one task of each list, which also checks for deaths; waits
- * outside of tasks then do so, too
+ * `late`: wake one task of each list, which also checks for deaths; waits
+ * outside of tasks check, too
  */
 static int
 waits_try(lua_State *L)

@@ -40,9 +40,8 @@ void fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
     struct fz_eventcount *at, uint32_t seq, int64_t until_ns, bool again);
 
 /*
- * End the wait, also of a task that was closed. `more`: wake the next task of
- * the list, so that it tries. That task is also woken if this one was woken and
- * did not try.
+ * End the wait, also of a task that was closed. The next task of the list is
+ * woken if `more` is set, or if this task was woken and did not try.
  */
 void fz_lsuspended_end(struct fz_lsuspended *s, bool more);
 
