@@ -173,13 +173,6 @@ fail_call(struct fz_lease *l, const char *what, int code)
 	fail(l, text);
 }
 
-/* Whether a call has failed with `errno` because the process has ended. */
-static bool
-has_ended(void)
-{
-	return errno == EPIPE || errno == ECONNRESET;
-}
-
 static void
 end_in(struct fz_lease *l)
 {
@@ -227,7 +220,7 @@ read_all(
 
 		if (n < 0 && errno == EAGAIN)
 			return 1;
-		if (n < 0 && !has_ended())
+		if (n < 0 && !fz_fd_peer_closed())
 			return -errno;
 		if (n <= 0)
 			return 0;
@@ -297,7 +290,7 @@ write_stream(struct fz_lease *l)
 			    l->out, l->pending.data + l->written, left);
 		if (n < 0 && l->out != -1 && errno == EAGAIN)
 			break;
-		if (n < 0 && l->out != -1 && !has_ended()) {
+		if (n < 0 && l->out != -1 && !fz_fd_peer_closed()) {
 			fail_call(l, "cannot write", errno);
 			return;
 		}

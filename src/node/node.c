@@ -79,13 +79,6 @@ fail(struct node *n, const char *what, int code)
 		    n->why, sizeof(n->why), "%s: %s", what, strerror(code));
 }
 
-/* Whether a stream has failed with `errno` because its other end is closed. */
-static bool
-has_ended(void)
-{
-	return errno == EPIPE || errno == ECONNRESET;
-}
-
 static void
 drop(struct transit *t)
 {
@@ -331,7 +324,7 @@ take_calls(struct node *n)
 	got = fz_fd_read(STDIN_FILENO, room, NODE_READ);
 	if (got > 0)
 		n->calls.buf.len += (size_t)got;
-	else if (got == 0 || has_ended())
+	else if (got == 0 || fz_fd_peer_closed())
 		end_input(n);
 	else if (errno != EAGAIN)
 		fail(n, "it cannot read the calls", errno);
@@ -368,7 +361,7 @@ write_calls(struct node *n)
 {
 	if (ncalls(n) != 0 && write_some(n->link, &n->calls, ncalls(n)) != 0) {
 		/* If the worker has closed its end, its death follows. */
-		if (!has_ended())
+		if (!fz_fd_peer_closed())
 			fail(n, "it cannot write to the worker", errno);
 		n->calls.written += ncalls(n);
 	}
@@ -386,7 +379,7 @@ lose_output(struct node *n)
 {
 	int code = errno;
 
-	if (!has_ended()) {
+	if (!fz_fd_peer_closed()) {
 		fail(n, "it cannot write to its output", code);
 		fprintf(stderr, "the process of a worker cannot write: %s\n",
 		    strerror(code));

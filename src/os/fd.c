@@ -354,3 +354,9 @@ fz_fd_write_all(int fd, const void *bytes, size_t n)
 	}
 	return 0;
 }
+
+bool
+fz_fd_peer_closed(void)
+{
+	return errno == EPIPE || errno == ECONNRESET;
+}

@@ -93,4 +93,7 @@ ssize_t fz_fd_write(int fd, const void *bytes, size_t n);
  */
 int fz_fd_write_all(int fd, const void *bytes, size_t n);
 
+/* Whether `errno` means that the other end of a pipe or socket is closed. */
+bool fz_fd_peer_closed(void);
+
 #endif
