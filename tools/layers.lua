@@ -40,7 +40,7 @@ local C_LAYERS = {
     "pool pool_nodes pool_start pool_state", "dispatch", "graph", "limits", "retry",
     "batch batch_state", "batch_chunk", "batch_producer", "batch_results", "batch_pool",
     "run run_flow run_lookup run_map run_producer run_state run_step run_undecided", "stream"},
-  {dir = "value/", lua = true, "bytecode", "refmap", "upvalue", "lstate", "luserdata", "byname",
+  {dir = "value/", lua = true, "bytecode", "upvalue", "lstate", "luserdata", "refmap", "byname",
     "handle", "lerror", "allowed", "rawarray", "registered", "contents", "cells cells_state",
     "garbage", "cells_note", "cells_value", "ltext", "ltraceback"},
   {dir = "codec/", lua = true, "format", "scalar", "path", "encode_writer", "encode_string",

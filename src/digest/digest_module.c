@@ -12,7 +12,6 @@
 #include "digest/digest_state.h"
 #include "value/byname.h"
 #include "value/lerror.h"
-#include "value/luserdata.h"
 #include "value/refmap.h"
 #include "value/registered.h"
 
@@ -80,21 +79,12 @@ fz_digest_note_class(struct fz_digest *d)
 	note(d);
 }
 
-static int
-loaded_gc(lua_State *L)
-{
-	fz_refmap_fini(lua_touserdata(L, 1), L);
-	return 0;
-}
-
 /* Push the addresses of all loaded modules. */
 static struct fz_refmap *
 push_addresses(lua_State *L)
 {
-	struct fz_refmap *map = lua_newuserdatauv(L, sizeof(*map), 0);
+	struct fz_refmap *map = fz_refmap_push(L);
 
-	fz_refmap_init(map);
-	fz_luserdata_finalize(L, loaded_gc);
 	if (fz_byname_add_modules(L, map) != 0)
 		fz_lerror_nomem(L, "a digest");
 	return map;

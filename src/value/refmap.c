@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "value/luserdata.h"
+
 enum { REFMAP_FIRST = 128, REFMAP_KEEP = 4096, REFMAP_IDLE_MAX = 32 };
 
 void
@@ -21,6 +23,23 @@ fz_refmap_fini(struct fz_refmap *map, lua_State *L)
 		alloc(
 		    ud, map->entries, map->capacity * sizeof(*map->entries), 0);
 	fz_refmap_init(map);
+}
+
+static int
+map_gc(lua_State *L)
+{
+	fz_refmap_fini(lua_touserdata(L, 1), L);
+	return 0;
+}
+
+struct fz_refmap *
+fz_refmap_push(lua_State *L)
+{
+	struct fz_refmap *map = lua_newuserdatauv(L, sizeof(*map), 0);
+
+	fz_refmap_init(map);
+	fz_luserdata_finalize(L, map_gc);
+	return map;
 }
 
 void

@@ -38,6 +38,11 @@ struct fz_refmap {
 /* Initialise an empty map, without memory. */
 void fz_refmap_init(struct fz_refmap *map);
 
+/*
+ * Push an empty map, a userdata that frees the memory of the map. [-0, +1, m]
+ */
+struct fz_refmap *fz_refmap_push(lua_State *L);
+
 /* Free the memory by the allocator of `L`; the map is empty and usable. */
 void fz_refmap_fini(struct fz_refmap *map, lua_State *L);
 

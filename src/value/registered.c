@@ -22,18 +22,10 @@ objects(lua_State *L)
 	return fz_luserdata_kept(L, &objects_key);
 }
 
-static int
-objects_gc(lua_State *L)
-{
-	fz_refmap_fini(lua_touserdata(L, 1), L);
-	return 0;
-}
-
 static void
 new_objects(lua_State *L)
 {
-	fz_refmap_init(lua_newuserdatauv(L, sizeof(struct fz_refmap), 0));
-	fz_luserdata_finalize(L, objects_gc);
+	fz_refmap_push(L);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &objects_key);
 }
 
