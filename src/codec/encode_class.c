@@ -56,7 +56,6 @@ put_packed(struct fz_encoder *e, int idx, const struct fz_path *at)
 	e->level--;
 }
 
-/* Whether the table at `t` contains a function. */
 static bool
 has_function(lua_State *L, int t)
 {

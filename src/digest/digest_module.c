@@ -236,7 +236,6 @@ put_module(struct fz_digest *d, void *ctx)
 	fz_digest_rest(d, 0);
 }
 
-/* Write the contents of the class. */
 static void
 put_class(struct fz_digest *d, void *ctx)
 {

@@ -63,8 +63,8 @@ short fz_gateway_events(const struct fz_gateway *g, int index);
 
 /*
  * Wait until an event, or until `until_ns`. Returns the time. `*stalled_ns` is
- * set to the time for which this process did not run before, and so could not
- * hear its peers; 0 if it ran.
+ * set to the time in which this process did not run, and so did not hear its
+ * peers; 0 if it ran.
  */
 int64_t fz_gateway_wait(
     struct fz_gateway *g, int64_t until_ns, int64_t *stalled_ns);

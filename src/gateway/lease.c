@@ -18,7 +18,6 @@ enum {
 	LEASE_SMALL = 8 << 10
 };
 
-/* A packet of the stream. */
 struct fz_sent_packet {
 	struct fz_sent_packet *next;
 	unsigned type;

@@ -63,7 +63,7 @@ start(const struct fz_node_process_opts *opts, pid_t *pid,
 	for (size_t i = 0; i < n; i++)
 		argv[i] = (char *)(uintptr_t)words[i];
 	/*
-	 * Block signals: one that comes before the program handles it would end
+	 * Block SIGTERM: before the program handles the signal, it would end
 	 * the program.
 	 */
 	sigemptyset(&spawn.blocked);

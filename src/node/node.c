@@ -111,7 +111,6 @@ open_signals(void)
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* The main function of the worker. */
 static int
 worker_main(void *ctx, const struct fz_err *failed)
 {
@@ -398,7 +397,7 @@ write_out(struct node *n)
 		rc = write_some(STDOUT_FILENO, t, t->buf.len - t->written);
 	if (rc != 0)
 		lose_output(n);
-	/* The failure of a buffer must stay. */
+	/* A failure of the buffer must stay set: works() checks it. */
 	if (n->mute || (t->written == t->buf.len && !t->buf.failed))
 		drop(t);
 }

@@ -41,8 +41,9 @@ struct fz_node_jobs {
 	uint32_t came, answered, announced;
 	/* why replies of the worker are lost, an error code; 0: none is lost */
 	int error;
-	int64_t pause_ns; /* from one check for starts to the next one */
-	int64_t check_ns; /* the next check; FZ_CLOCK_NEVER: none is needed */
+	int64_t pause_ns; /* time between two checks for starts */
+	/* time of the next check; FZ_CLOCK_NEVER: none is needed */
+	int64_t check_ns;
 };
 
 /*
@@ -56,8 +57,9 @@ int fz_node_jobs_init(
 void fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame);
 
 /*
- * Read replies from `fd` and pass them on. Returns 1; 0 at their end, if they
- * are no replies, or with `error`; -1 if there are none now.
+ * Read replies from `fd` and pass them on. Returns 1; 0 at the end of the
+ * replies, if the bytes are no replies, or if `error` is set; -1 if there are
+ * none now.
  */
 int fz_node_jobs_read(struct fz_node_jobs *jobs, int fd);
 

@@ -27,7 +27,7 @@
  */
 enum { NODE_FAILED_MAX = 3 };
 
-/* A new engine is a line here, and a word in find_engine(). */
+/* To add an engine, add a line here and a word in find_engine(). */
 static const struct fz_nodes_ops *const engines[] = { &fz_ssh_nodes,
 	&fz_nats_nodes };
 

@@ -1,14 +1,13 @@
 /*
  * nodes.h - the machines on which the workers of an engine URL run.
  *
- *	ssh://HOST[:SLOTS],...
- *	nats://HOST[:PORT][/TEAM]	see nats_nodes.h
+ * 	ssh://HOST[:SLOTS],...
+ * 	nats://HOST[:PORT][/TEAM]	see nats_nodes.h
  *
  * A worker on a node is a link_stream to a program: the ssh command, which
- * starts `fzlua --worker` there (node.h), or fzlua-nats, whose process on the
- * node starts it.
- * Pools choose the node of each job by the slots that are free, and know
- * nothing else of the engine.
+ * starts `fzlua --worker` there (node.h), or fzlua-nats, whose gateway on the
+ * node starts that command. Pools choose the node of each job by the slots that
+ * are free, and know nothing else of the engine.
  */
 #ifndef FZ_NODES_H
 #define FZ_NODES_H

@@ -90,7 +90,7 @@ medium_resize(void *block, size_t size)
 
 /*
  * Bytes allocated for a block of `size` bytes: four sizes for each power of
- * two, and whole huge pages if the last one is more than half used.
+ * two, and whole huge pages if the last huge page is more than half used.
  */
 static size_t
 block_bytes(size_t size)

@@ -8,10 +8,10 @@
  * object in the engine, because signal handlers, fork handlers, fz_fd_close()
  * and the references in the shared heap reach it without one.
  *
- * The comment of each field says why it is safe with several threads. "Before
- * the threads": a program writes it once at its start, before it starts a
- * thread. "In a child": a forked child writes it while it is set up and has one
- * thread.
+ * The comment of each field says why it is safe with several threads. "Written
+ * before the threads": a program writes it once at its start, before it starts
+ * a thread. "Written in a child": a forked child writes it while it is set up
+ * and has one thread. "Under `lock`": only with `lock` held.
  */
 #ifndef FZ_PROCESS_H
 #define FZ_PROCESS_H
@@ -62,7 +62,7 @@ struct fz_process_heap {
 	 * inherited it and were not forked by the library. NULL: not mapped.
 	 */
 	_Atomic uint32_t *nforeign;
-	_Atomic int64_t reclaim_ns; /* when to reclaim again */
+	_Atomic int64_t reclaim_ns; /* time of the next reclaim */
 };
 
 /*
@@ -91,12 +91,15 @@ struct fz_process {
 	/*
 	 * A number that is different in each child that is forked after the
 	 * fork handlers were installed. An object that holds another number is
-	 * therefore an inherited copy. In a child.
+	 * therefore an inherited copy. Written in a child.
 	 */
 	uint32_t generation;
 	struct fz_list foreign; /* list of fz_foreign_fork; under `lock` */
-	/* For proc: the process is a subreaper while it has children. */
-	bool adopts;      /* before the threads */
+	/*
+	 * For proc: the process is a subreaper while it has children. Written
+	 * before the threads.
+	 */
+	bool adopts;
 	size_t nunreaped; /* number of children; under `lock` */
 	/*
 	 * Processes, and process groups of dead children, that were killed and
@@ -113,23 +116,27 @@ struct fz_process {
 	pid_t late_parents[FZ_PROCESS_LATE];
 	size_t nlate_parents;
 	/*
-	 * The process that forked this one; 0: another program started it. In a
-	 * child; its signal handlers read it.
+	 * The process that forked this one; 0: another program started it.
+	 * Written in a child, whose signal handlers read it.
 	 */
 	pid_t parent;
-	/* number of fz_proc_fork() calls above this process; in a child */
+	/* number of forked ancestors; written in a child */
 	unsigned depth;
-	bool catches_exit; /* a handler of exit() is installed; in a child */
-	char mark[40]; /* environment entry FZ_PROC_MARK, "" for none; before
-			  the threads, and in a child */
+	/* a handler of exit() is installed; written in a child */
+	bool catches_exit;
+	/*
+	 * The environment entry FZ_PROC_MARK; "": none. Written before the
+	 * threads, and in a child.
+	 */
+	char mark[40];
 	/*
 	 * The soft limit of descriptors before it was raised; rlim_max is 0
-	 * until then. Before the threads.
+	 * until then. Written before the threads.
 	 */
 	struct rlimit old_fd_limit;
 	/*
 	 * The path of the fzlua command if this process runs it, to start
-	 * workers that are programs; else NULL. Before the threads.
+	 * workers that are programs; else NULL. Written before the threads.
 	 */
 	const char *program;
 	struct fz_process_heap heap;
@@ -137,7 +144,7 @@ struct fz_process {
 	/* number of words up to the last one that had a bit */
 	_Atomic int nprivate;
 	_Atomic uint64_t private_fds[FZ_PROCESS_FDS / 64];
-	/* `private_fds` has the bits of the parent. In a child. */
+	/* `private_fds` has the bits of the parent; written in a child */
 	bool inherits_private;
 };
 

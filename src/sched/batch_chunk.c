@@ -11,7 +11,7 @@
 #include "wire/wire.h"
 #include "worker/engine.h"
 
-/* Chunks of fewer items get no result buffer. */
+/* minimum number of items of a chunk that gets a result buffer */
 enum { BATCH_RAW_MIN = 256 };
 
 static const struct fz_err another_failed = { FZ_ERR_CANCELLED, 0,

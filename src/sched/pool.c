@@ -252,7 +252,7 @@ fz_pool_close(struct fz_pool *pool)
 	pool->closed = true;
 	for (struct fz_worker *w = pool->busy, *next; w != NULL; w = next) {
 		next = w->next;
-		/* a worker that was dismissed while it was busy */
+		/* the worker was dismissed while it was busy */
 		if (w->leaving) {
 			fz_pool_unlink(w);
 			link_worker(&pool->idle, w);

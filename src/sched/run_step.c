@@ -128,7 +128,7 @@ fz_step_ready(struct fz_step *step)
 	step->job.measured = run->flow->events.trace != NULL;
 	if (step->job.measured) {
 		step->job.queued_ns = run->flow->events.now_ns;
-		/* forget the time of the attempt before */
+		/* forget the time of the previous attempt */
 		if (step->attempts != 0)
 			step->job.used.started_ns = 0;
 	}

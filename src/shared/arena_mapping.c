@@ -20,7 +20,6 @@
 #define OWN_MIN (UINT64_C(1) << 28)
 #define MAPPING_SIZE (UINT64_C(1) << 33)
 
-/* Map a range of the arena's file with mmap(). */
 static void *
 map_file(const struct fz_arena *arena, void *at, size_t len, int prot,
     int flags, uint64_t offset)

@@ -76,7 +76,6 @@ fz_unfinished_add(_Atomic uint64_t *counter, uint32_t self)
 	} while (!atomic_compare_exchange_weak(counter, &before, after));
 }
 
-/* The number of counters. */
 static uint32_t
 count_counters(struct fz_unfinished *unfinished)
 {

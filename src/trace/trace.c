@@ -213,8 +213,8 @@ in_child(struct fz_fork_hook *hook)
 }
 
 /*
- * Empty the file. Fails if another run writes to it, because their lines would
- * mix.
+ * Empty the file. Fails if another run writes to the file, because the lines of
+ * both runs would mix.
  */
 static int
 claim_file(const struct fz_trace *t, struct fz_err *err)
@@ -313,7 +313,7 @@ fz_trace_unref(struct fz_trace *t)
 	free(t);
 }
 
-/* Drop the older half of the records that are kept, which is whole blocks. */
+/* Drop the older half of the records that are kept, in whole blocks. */
 static void
 drop_old(struct fz_trace *t)
 {

@@ -384,7 +384,6 @@ add_pairs(struct walk *w, int t, lua_Integer n, lua_Integer seen)
 	}
 }
 
-/* Add the contents of the table at the top. */
 static void
 add_contents(struct walk *w)
 {

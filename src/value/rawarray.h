@@ -67,8 +67,8 @@ bool fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L);
 
 /*
  * Copy up to `n` values into a table, the first as element `first`. Returns the
- * number of copied values. It is less than `n` if the array part ends before,
- * or at a value that is not plain, which only a faulty worker writes. Each call
+ * number of copied values. It is less than `n` if the array part ends earlier,
+ * or if a value is not plain, which only a faulty worker writes. Each call
  * reads the address of the array part, because the part may have moved since
  * the last call.
  */

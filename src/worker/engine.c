@@ -28,9 +28,8 @@ in_child(struct fz_fork_hook *hook)
 	struct fz_engine *engine =
 	    FZ_CONTAINER_OF(hook, struct fz_engine, hook);
 
-	while (
-	    /* the parent's waiters check these changes */
-	    fz_change_take(engine) != 0)
+	/* drop the parent's changes, which its own waiters check */
+	while (fz_change_take(engine) != 0)
 		continue;
 	engine->replied = NULL;
 	fz_list_init(&engine->resting); /* the parent's workers */

@@ -201,7 +201,10 @@ void fz_link_write(struct fz_link *link);
 /* Read once into `wire`, like fz_wire_fill(). */
 ptrdiff_t fz_link_fill(struct fz_link *link);
 
-/* Send nothing after this, so that the worker reads the end of its calls. */
+/*
+ * Close the direction to the worker, which reads end of file after its last
+ * call.
+ */
 void fz_link_finish(struct fz_link *link);
 
 /* Close an end that has failed or has ended, and report that. */

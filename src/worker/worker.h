@@ -327,7 +327,7 @@ void fz_worker_terminate(struct fz_worker *worker);
 void fz_worker_end(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);
 
-/* Let an idle worker end by itself: it reads the end of its calls. */
+/* Let an idle worker end by itself: it reads end of file in place of a call. */
 void fz_worker_dismiss(struct fz_worker *worker);
 
 /*
@@ -341,8 +341,8 @@ void fz_worker_flush(struct fz_worker *worker);
 
 /*
  * Note whether the worker rests: it is idle in its pool, or its job is to serve
- * other processes. A resting worker does nothing by itself, so that no wait can
- * end because of it.
+ * other processes. A resting worker does nothing by itself, so that it ends no
+ * wait of this process.
  */
 void fz_worker_rest(struct fz_worker *worker, bool rests);
 bool fz_worker_rests(const struct fz_worker *worker);

@@ -131,7 +131,10 @@ struct fz_job *fz_worker_answer_head(struct fz_worker *w, uint32_t n);
 unsigned fz_worker_return(
     struct fz_worker_pipes *p, uint32_t from, uint32_t end);
 
-/* Report the worker as idle if the last of `n` items was its last job. */
+/*
+ * Report the worker as idle if `n` items have been answered and it has no job
+ * left.
+ */
 void fz_worker_report_idle(struct fz_worker_pipes *p, unsigned n);
 
 /*
