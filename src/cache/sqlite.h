@@ -7,8 +7,9 @@
  *
  * A process that was forked with an open database must not use the library for
  * it, nor close it: closing would write to the file of the parent. All
- * functions here refuse that. The child must not open that file either: it has
- * no locks on it, but its copy of the library's memory says that it has.
+ * functions here refuse that. The child must not open that file either: the
+ * child has no locks on the file, but its copy of the library's memory says
+ * that it has.
  */
 #ifndef FZ_SQLITE_H
 #define FZ_SQLITE_H

@@ -134,10 +134,10 @@ keep_cell(struct fz_encoder *e, int f, int i)
 
 /*
  * Write upvalue `i` of the function at `f`, a cell of the record: its number
- * and version. The value follows unless all receivers have it. A small value
- * always follows, because workers that are forked later may inherit another
- * version. In place of a table that all receivers have, a byte says whether
- * this is its first occurrence in the message.
+ * and version. The value follows if it is small, or if a receiver lacks it. A
+ * small value is sent in any case, because workers that are forked later may
+ * inherit another version. In place of a table that all receivers have, a byte
+ * says whether this is its first occurrence in the message.
  */
 static void
 put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,

@@ -120,8 +120,8 @@ push_list(lua_State *L, int t, lua_Integer n)
 }
 
 /*
- * Push key number `index` of the list; if there is no list, the value at this
- * stack index.
+ * Push key number `index` of the list; if there is no list, the value at stack
+ * index `index`.
  */
 static void
 push_key(lua_State *L, int list, int index)

@@ -63,7 +63,7 @@ fz_beat_send(struct fz_gateway *g)
 	}
 }
 
-/* Close a lease of the sender that does not exist here any more. */
+/* Close a lease that the sender still has and this gateway has not. */
 static void
 close_unknown(struct fz_gateway *g, const char *to, uint32_t lease)
 {

@@ -30,7 +30,7 @@ struct fz_lease {
 	char peer[FZ_PACKET_ID + 1];
 	bool opened;
 	/*
-	 * descriptors from which packets are read, and to which they are
+	 * descriptors from which the stream is read, and to which it is
 	 * written; -1: ended
 	 */
 	int in, out;

@@ -23,7 +23,10 @@ fz_node_jobs_init(
 	return 0;
 }
 
-/* One above the last number of a job or of a reply; `otherwise` for others. */
+/*
+ * One above the last number of a job or of a reply; `otherwise` for other
+ * frames.
+ */
 static uint32_t
 end_of(const struct fz_frame *frame, uint32_t otherwise)
 {
@@ -51,8 +54,9 @@ end_of(const struct fz_frame *frame, uint32_t otherwise)
 }
 
 /*
- * One above the item that started last. If a function of the worker has
- * overwritten the claim, the first unanswered item counts as started.
+ * One above the number of the item that started last. If a function of the
+ * worker has overwritten the claim, the first unanswered item counts as
+ * started.
  */
 static uint32_t
 started(const struct fz_node_jobs *jobs)
@@ -119,7 +123,7 @@ fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame)
 
 /*
  * Pass on a frame of the worker. 0, or -1 if there is no memory; then all later
- * ones are lost, too, because replies have no gaps.
+ * frames are lost, too, because replies have no gaps.
  */
 static int
 pass_on(struct fz_node_jobs *jobs, const struct fz_frame *frame)
@@ -174,7 +178,10 @@ fz_node_jobs_read(struct fz_node_jobs *jobs, int fd)
 	return rc == 0;
 }
 
-/* Pass on the new replies in `frames`, which begins at byte `from` of all. */
+/*
+ * Pass on the new replies in `frames`, which begins at byte `from` of all
+ * replies.
+ */
 static void
 pass_copies(
     struct fz_node_jobs *jobs, const struct fz_buf *frames, uint64_t from)

@@ -104,7 +104,7 @@ struct fz_nodes *fz_nodes_find(struct fz_nodes **known, const char *url,
 
 /*
  * fz_nodes_add(): add an empty node; NULL if there is no memory.
- * fz_nodes_drop_last(): drop the last one.
+ * fz_nodes_drop_last(): drop the last node.
  */
 struct fz_node *fz_nodes_add(struct fz_nodes *nodes);
 void fz_nodes_drop_last(struct fz_nodes *nodes);

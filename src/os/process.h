@@ -120,7 +120,7 @@ struct fz_process {
 	 * Written in a child, whose signal handlers read it.
 	 */
 	pid_t parent;
-	/* number of forked ancestors; written in a child */
+	/* depth below the first process; written in a child */
 	unsigned depth;
 	/* a handler of exit() is installed; written in a child */
 	bool catches_exit;

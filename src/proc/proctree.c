@@ -242,7 +242,7 @@ visit_below(int proc, const char *name, void *ctx)
 
 /*
  * Whether /proc shows the pid namespace of this process: after the start of a
- * new one it may still show the old one.
+ * new namespace, /proc may still show the old one.
  */
 static bool
 proc_is_ours(void)
@@ -480,9 +480,10 @@ was_in_exec(int proc, const char *name)
 
 /*
  * Whether the process, a child of this one now, was started by a worker that is
- * dead. Its environment has the pid of that worker, or the pid of this process
- * or 0 if this process started it. If `all` is set, any other pid is that of a
- * dead worker: the parent of that worker reaped it, and has died since.
+ * dead. Its environment has the pid of that worker. If this process started it,
+ * the environment has the pid of this process, or 0. If `all` is set, any other
+ * pid is that of a dead worker: the parent of that worker reaped it, and has
+ * died since.
  */
 static enum mark
 mark_of(int proc, const char *name, const struct fz_proctree_search *search)

@@ -31,8 +31,8 @@
 enum {
 	DISPATCH_AHEAD_JOBS = 512, /* maximum number of jobs at one worker */
 	/*
-	 * maximum number of bytes of the frames of these jobs; a pipe holds 64
-	 * KiB
+	 * maximum number of bytes of the frames of the jobs at one worker; a
+	 * pipe holds 64 KiB
 	 */
 	DISPATCH_AHEAD_BYTES = 48 << 10,
 	/* maximum number of jobs while the time of a job is unknown */

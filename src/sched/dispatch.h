@@ -117,7 +117,7 @@ int fz_dispatcher_init(struct fz_dispatcher *d, struct fz_engine *engine,
 void fz_dispatcher_fini(struct fz_dispatcher *d);
 
 /*
- * Start or stop the use of the pools. When it stops, no job may be at a worker.
+ * Start or stop the use of the pools. At the stop, no job may be at a worker.
  * 0, or -1 and `err`.
  */
 int fz_dispatcher_join(struct fz_dispatcher *d, struct fz_err *err);

@@ -89,7 +89,7 @@ void fz_pool_unlink(struct fz_worker *w);
 
 /*
  * Start no worker for a while; the pool continues with its living workers. 0,
- * or -1 if there is no memory: then no timer makes it start one again.
+ * or -1 if there is no memory for the timer that ends the pause.
  */
 int fz_pool_pause_starts(struct fz_pool *pool);
 

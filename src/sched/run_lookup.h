@@ -1,11 +1,11 @@
 /*
  * run_lookup.h - nodes whose values may be known already.
  *
- * Before such a node runs, its caller is asked, by a change of the run, for
- * values from an earlier run. Values that the node makes itself are kept until
- * the caller has recorded them, and the run is not done before that. The same
- * holds for the elements of a map: the caller answers for all of them when it
- * is asked for the map.
+ * Before such a node runs, a change of the run asks the caller for values from
+ * an earlier run. Values that the node makes itself are kept until the caller
+ * has recorded them, and the run is not done before that. The same holds for
+ * the elements of a map: the caller answers for all of them when it is asked
+ * for the map.
  *
  * Runs of a flow are identified by their items; the run of an invoke has item
  * 0.

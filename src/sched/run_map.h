@@ -49,8 +49,8 @@ struct fz_map_list {
  */
 struct fz_map_ops {
 	/*
-	 * Set `n`, `reader` and `raw_size` of a list; `sliced`: it needs a
-	 * reader. 0, or -1 and `failure`.
+	 * Set `n`, `reader` and `raw_size` of a list; `sliced`: the list needs
+	 * a reader. 0, or -1 and `failure`.
 	 */
 	int (*open)(void *ctx, struct fz_map_list *list, bool sliced,
 	    struct fz_failure *failure);

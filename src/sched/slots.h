@@ -75,7 +75,7 @@ int fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err);
 struct fz_slots *fz_slots_for(
     const struct fz_engine *engine, struct fz_slots *own);
 
-/* Acquire a slot. False: `waiter` is notified once, when one may be free. */
+/* Acquire a slot. False: `waiter` is notified once, when a slot may be free. */
 bool fz_slots_take(struct fz_slots *slots, struct fz_slots_waiter *waiter);
 
 /* Whether fz_slots_take() may succeed. */
@@ -130,7 +130,7 @@ struct fz_slots *fz_slots_of_parent(struct fz_engine *engine, unsigned n,
 
 /*
  * Write back the tokens of this process and its descendants, because these
- * processes end. Safe in a signal handler.
+ * processes are about to end. Safe in a signal handler.
  */
 void fz_slots_leave(struct fz_slots *slots);
 

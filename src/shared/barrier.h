@@ -7,8 +7,9 @@
  *
  * Each waiter gets its outcome at its own place, so that the outcome is
  * unaffected if the barrier is reset or used again before the waiter wakes. One
- * store of the state decides each change. If the process is killed before it
- * has notified the waiters, the next process that locks the barrier does so.
+ * store of the state decides each change. If a process is killed after that
+ * store and before it has notified the waiters, the next process that locks the
+ * barrier notifies them.
  */
 #ifndef FZ_BARRIER_H
 #define FZ_BARRIER_H
@@ -76,7 +77,7 @@ enum fz_waiter_state fz_barrier_leave(
 
 /*
  * Make all waits fail. After fz_barrier_abort() the barrier is broken, after
- * fz_barrier_reset() it is as new.
+ * fz_barrier_reset() it is like a new one.
  */
 void fz_barrier_abort(struct fz_barrier *b, uint32_t self);
 void fz_barrier_reset(struct fz_barrier *b, uint32_t self);

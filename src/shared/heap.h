@@ -38,7 +38,8 @@ struct fz_err;
 
 /*
  * Map the heap, unless this process has done so or has inherited it. Call it
- * before the first fork, so that all processes share one. 0, or -1 and `err`.
+ * before the first fork, so that all processes share one heap. 0, or -1 and
+ * `err`.
  */
 int fz_heap_open(struct fz_err *err);
 
@@ -186,7 +187,7 @@ void *fz_heap_new(
 
 /*
  * As fz_heap_new(), for an object without handles. Such an object does not make
- * the instance one that shares: fz_heap_is_alone() ignores the instance.
+ * the instance a member that shares: fz_heap_is_alone() ignores the instance.
  */
 void *fz_heap_new_quiet(
     struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err);

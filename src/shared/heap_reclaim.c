@@ -34,8 +34,8 @@ is_unreachable(const struct fz_object *object, uint32_t maker)
 }
 
 /*
- * Free the small objects of a dead member in a block, and the block if it is
- * empty then.
+ * Free the small objects of a dead member in a block; free the block, too, if
+ * no object is left in it.
  */
 static void
 reclaim_small(uint32_t i, uint32_t member)

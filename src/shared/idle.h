@@ -1,10 +1,10 @@
 /*
- * idle.h - returns memory that is kept for reuse after a second of idleness.
+ * idle.h - after a second of idleness, returns memory that is kept for reuse.
  *
  * That memory is in the free blocks of the allocator (alloc.h) and in the free
- * extents of the own slice of an arena (arena.h). A process that is about to
- * wait does so until fz_idle_until() at most, and calls fz_idle_trim() if
- * nothing has happened by then.
+ * extents of the own slice of an arena (arena.h). A process waits until
+ * fz_idle_until() at most, and calls fz_idle_trim() if nothing has happened by
+ * then.
  */
 #ifndef FZ_IDLE_H
 #define FZ_IDLE_H

@@ -21,8 +21,8 @@ fz_memfd_new(const char *name, unsigned flags, struct fz_err *err)
 	int fd;
 
 	/*
-	 * Check the limit of file sizes first: to grow a file beyond it raises
-	 * a signal.
+	 * Check the limit of file sizes first: a file that grows beyond the
+	 * limit raises a signal.
 	 */
 	if (getrlimit(RLIMIT_FSIZE, &limit) == -1 ||
 	    limit.rlim_cur != RLIM_INFINITY)

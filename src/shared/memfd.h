@@ -17,7 +17,7 @@ int fz_memfd_new(const char *name, unsigned flags, struct fz_err *err);
 /*
  * Reserve memory for whole pages of a mapping, so that a write there cannot
  * fault. Kernels that cannot do this by address use `fd`, the mapped file, at
- * `offset`; -1: this kernel can. 0, or -1 and errno.
+ * `offset`. `fd` is -1 if this kernel can. 0, or -1 and errno.
  */
 int fz_memfd_reserve(void *at, size_t len, int fd, off_t offset);
 

@@ -64,8 +64,8 @@ void fz_pipes_init(struct fz_pipes *own, struct fz_membership *membership,
 
 /*
  * The number of this instance as a member; call it before a use of a pipe. The
- * first call in a forked child registers the ends that it has inherited. 0 and
- * `err` if it cannot become a member.
+ * first call in a forked child registers the inherited ends. 0 and `err` if
+ * this instance cannot become a member.
  */
 uint32_t fz_pipes_self(struct fz_pipes *own, struct fz_err *err);
 
@@ -87,8 +87,8 @@ void fz_pipe_forget(struct fz_pipes *own, const struct fz_pipe *pipe);
 
 /*
  * fz_pipe_give(): note that the next child will use the end.
- * fz_pipe_give_none(): it will use no end. Returns whether this process has
- * handles of any pipe.
+ * fz_pipe_give_none(): note that the next child will use no end. Returns
+ * whether this process has handles of any pipe.
  */
 void fz_pipe_give(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 bool fz_pipe_give_none(struct fz_pipes *own);

@@ -63,8 +63,8 @@ struct fz_queue {
 };
 
 /*
- * Initialise a queue in `object` whose memory is all zero. `max` 0: any number
- * of items.
+ * Initialise a queue in `object`. The memory of the queue is all zero. `max` 0:
+ * any number of items.
  */
 void fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max);
 

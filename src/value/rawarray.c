@@ -345,8 +345,8 @@ test_whole(lua_State *L, const struct fz_rawarray *raw)
 }
 
 /*
- * Whether the numbers in element `i` of the list at `list` are all its
- * contents.
+ * Whether element `i` of the list at `list` has as many elements as
+ * fz_rawarray_tuple() finds. The element is on top.
  */
 static bool
 test_arguments(

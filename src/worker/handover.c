@@ -35,7 +35,8 @@ hold_until(const struct fz_awaited *awaited)
 
 /*
  * The follower of a worker; NULL if unknown. If any worker was freed after the
- * follower was noted, it counts as unknown, because it may be the freed worker.
+ * follower was noted, the follower counts as unknown, because it may be the
+ * freed worker.
  */
 static struct fz_worker *
 follower_of(const struct fz_worker *worker)

@@ -8,11 +8,11 @@
  * - While one worker is busy, on another processor than its parent, the parent
  *   does not yield its processor for some microseconds.
  * - In a chain the next stage gets its call soon after the reply of the stage
- *   before. So each worker has a follower: the one that became busy after its
- *   last reply. When a worker replies to its last call, and no other worker is
- *   busy, its follower is notified (`expect` in link.h) before the reply is
- *   read. The follower then does not yield its processor for some microseconds,
- *   which are lost if the guess was wrong.
+ *   before. So each worker has a follower: the worker that became busy after
+ *   the last reply of this one. When a worker replies to its last call, and no
+ *   other worker is busy, its follower is notified (`expect` in link.h) before
+ *   the reply is read. The follower then does not yield its processor for some
+ *   microseconds, which are lost if the guess was wrong.
  */
 #ifndef FZ_HANDOVER_H
 #define FZ_HANDOVER_H

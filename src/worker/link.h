@@ -75,7 +75,7 @@ struct fz_link_ops {
 	/* How a worker on a node has ended. False if that is unknown. */
 	bool (*death)(const struct fz_link *link, struct fz_death *death);
 	/*
-	 * Why the process on its node has ended the worker; "": it has not.
+	 * Why the process on the node has ended the worker; "": it has not.
 	 * NULL: there is no such process.
 	 */
 	const char *(*cause)(const struct fz_link *link);
@@ -84,8 +84,8 @@ struct fz_link_ops {
 	/* Append an argument to the frame; a failure is noted in `unsent`. */
 	void (*put)(struct fz_link *link, struct fz_blob *blob);
 	/*
-	 * A blob for a value of a reply that is in the arena. NULL and `err` on
-	 * failure.
+	 * A blob for a value of a reply; the value is in the arena. NULL and
+	 * `err` on failure.
 	 */
 	struct fz_blob *(*blob)(struct fz_link *link, uint64_t offset,
 	    size_t len, struct fz_err *err);
@@ -107,13 +107,13 @@ struct fz_link_ops {
 	 */
 	bool (*started)(const struct fz_link *link, uint32_t *started);
 	/*
-	 * The time at which the worker started that item or, if the item has no
-	 * timeout, its chunk.
+	 * The time at which the worker started its last item or, if the item
+	 * has no timeout, the chunk of the item.
 	 */
 	int64_t (*started_at)(const struct fz_link *link);
 	/*
-	 * Whether the worker waits for a slot of its node. NULL: it has no
-	 * node.
+	 * Whether the worker waits for a slot of its node. NULL: the worker has
+	 * no node.
 	 */
 	bool (*waits)(const struct fz_link *link);
 	/*

@@ -19,8 +19,8 @@
 #include "worker/link.h"
 
 /*
- * The longest pause within a frame; after it the rest is not expected any more.
- * Keepalives of the connection notice earlier that it is broken.
+ * Maximum pause within a frame. After it, the rest of the frame is not expected
+ * any more. Keepalives notice a broken connection earlier.
  */
 #define STREAM_PAUSE_NS (10 * FZ_CLOCK_SECOND)
 

@@ -195,8 +195,8 @@ lose_input(struct fz_program *program, int code)
 
 /*
  * Handle the end of a write: all bytes are written, or the program reads no
- * more (`written` is false). While it waits for more input, the end of the pipe
- * is the only event.
+ * more (`written` is false). While there is no input to write, the end of the
+ * pipe is the only event.
  */
 static void
 input_written(struct fz_program *program, bool written)

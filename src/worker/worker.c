@@ -78,7 +78,10 @@ queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 	}
 }
 
-/* Append the parts of the job's frame that starts at `start`, and queue it. */
+/*
+ * Append the parts to the job's frame, which starts at `start`, and queue the
+ * job.
+ */
 static int
 send_job(struct fz_worker *worker, struct fz_job *job, size_t start,
     struct fz_blob *const *parts, uint32_t nparts, struct fz_err *err)

@@ -256,7 +256,7 @@ int fz_worker_send(struct fz_worker *worker, struct fz_job *job,
 
 /*
  * Send a chunk of `job->nitems` items; `parts` contain the items in the form of
- * its kind. Otherwise like fz_worker_send().
+ * `chunk->kind`. Otherwise like fz_worker_send().
  */
 int fz_worker_send_chunk(struct fz_worker *worker, struct fz_job *job,
     const struct fz_worker_chunk *chunk, struct fz_blob *const *parts,
@@ -276,7 +276,7 @@ void fz_worker_write(struct fz_worker *worker);
 
 /*
  * Let `job` be the work of a new worker from its fork on: no frame is sent, and
- * its main function replies to call number 0 without fz_port_next().
+ * the worker's main function replies to call number 0 without fz_port_next().
  */
 void fz_worker_begin(struct fz_worker *worker, struct fz_job *job);
 
@@ -289,7 +289,7 @@ int fz_worker_send_func(struct fz_worker *worker, uint32_t number,
 
 /*
  * Send the worker `n` values to keep in `entry` for the calls of later chunks.
- * If `n` is 0, it drops the values in that entry. 0, or -1 and `err`.
+ * If `n` is 0, the worker drops the values in that entry. 0, or -1 and `err`.
  */
 int fz_worker_keep(struct fz_worker *worker, uint32_t entry,
     struct fz_blob *const *values, uint32_t n, struct fz_err *err);

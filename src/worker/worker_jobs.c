@@ -186,7 +186,10 @@ return_items(struct fz_worker *w, struct fz_job *job, uint32_t from)
 	return n;
 }
 
-/* Dequeue the jobs from `at` on that are below `end`. Returns their list. */
+/*
+ * Dequeue the jobs from `at` on whose numbers are below `end`. Returns their
+ * list.
+ */
 static struct fz_job *
 dequeue(struct fz_worker *w, struct fz_job **at, uint32_t end)
 {

@@ -473,8 +473,8 @@ is_answered(const struct fz_worker *w, uint32_t n)
 }
 
 /*
- * Whether a frame that grows has the last results of a job, but not yet what
- * they have used, which the worker adds next.
+ * Whether a frame that grows has the last results of a job, but not yet their
+ * usage, which the worker adds next.
  */
 static bool
 lacks_used(const struct fz_worker *w, const struct reply_items *c)

@@ -167,8 +167,8 @@ leaving(void *ctx)
 /*
  * Let the program share the slots of this process. If its tokens cannot be
  * counted, it shares the slots anyway, but the tokens that it holds when it is
- * killed are lost until the next fz_slots_resize(). Returns whether it must
- * inherit the pipe from this process.
+ * killed are lost until the next fz_slots_resize(). Returns whether the program
+ * must inherit the pipe from this process.
  */
 static bool
 lend_slots(struct fz_worker_pipes *p, struct fz_child_spawned *spawned)

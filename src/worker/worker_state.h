@@ -1,7 +1,8 @@
 /*
  * worker_state.h - the private part of a worker: worker_spawn.c starts it,
  * worker.c sends jobs, worker_jobs.c counts what is answered and recalls jobs,
- * worker_replies.c reads replies, worker_death.c handles timeouts and its end.
+ * worker_replies.c reads replies, worker_death.c handles timeouts and the end
+ * of the worker.
  */
 #ifndef FZ_WORKER_STATE_H
 #define FZ_WORKER_STATE_H
