@@ -63,9 +63,9 @@ bool fz_lloop_hold(lua_State *L, bool held);
 void fz_lloop_check_free(lua_State *L);
 
 /*
- * The descriptor for the poll of a host; -1 and errno if it cannot be made. It
- * is ready from `at_ns` on, see fz_loop_arm_fd(). If the engine is freed,
- * nothing is done. [-0, +0, -]
+ * fz_lloop_fd(): the descriptor for the poll of a host; -1 and errno if it
+ * cannot be made. fz_lloop_arm_fd(): make it ready from `at_ns` on, see
+ * fz_loop_arm_fd(); does nothing if the engine is freed. [-0, +0, -]
  */
 int fz_lloop_fd(lua_State *L);
 void fz_lloop_arm_fd(lua_State *L, int64_t at_ns);

@@ -14,8 +14,8 @@
 
 /*
  * A userdata on the stack of a function that resumes a coroutine. The function
- * pushes it before it passes on the first wait of the coroutine. It closes the
- * coroutine if the task is closed during a wait.
+ * pushes it before it passes on the first wait of the coroutine. The userdata
+ * closes the coroutine if the task is closed during a wait.
  */
 struct passed {
 	lua_State *co; /* NULL: no wait suspends the coroutine */
@@ -28,8 +28,8 @@ struct passed {
 static const char passed_key;
 
 /*
- * The coroutines. They are valid also in finalizers, because the loop is freed
- * after those.
+ * The coroutines. They are valid also in finalizers, which run before the loop
+ * is freed.
  */
 static struct fz_ltasks *
 tasks_of(lua_State *L)

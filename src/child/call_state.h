@@ -55,7 +55,10 @@ struct fz_child_calls {
  */
 int fz_child_push_part(lua_State *L, struct fz_child_calls *c, int cells);
 
-/* Push a table of the kept values of `entry`; n is their number. [-0, +1, e] */
+/*
+ * Push a table of the kept values of `entry`; its field n is their number. [-0,
+ * +1, e]
+ */
 void fz_child_push_kept(lua_State *L, uint32_t entry);
 
 /* Push a function of the list; decodes it at its first call. [-0, +1, e] */

@@ -62,8 +62,7 @@ struct fz_program_account *fz_account_new(struct fz_membership *own,
 /*
  * Before a fork: if any process has started a program, make the account of this
  * process in the heap. Programs below the child count their tokens in this
- * account. Without this call a descendant makes the account, which is never
- * freed then.
+ * account. An account that a descendant has to make is never freed.
  */
 void fz_account_share(
     struct fz_membership *own, const struct fz_lineage *lineage);

@@ -224,8 +224,8 @@ void fz_port_put(struct fz_port *port);
 int fz_port_send(struct fz_port *port, struct fz_err *err);
 
 /*
- * Store the usage of the current item of a measured FZ_WIRE_STEP, FZ_WIRE_USED
- * bytes, before its value.
+ * Of a measured FZ_WIRE_STEP: store the usage of the current item at `p`,
+ * before its value. These are FZ_WIRE_USED bytes.
  */
 void fz_port_store_used(struct fz_port *port, unsigned char *p);
 

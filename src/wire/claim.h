@@ -23,8 +23,8 @@
 #include <stdint.h>
 
 /*
- * In memory that the worker and its parent share. fz_claim_word() makes the
- * words.
+ * The claim is in memory that the worker and its parent share. fz_claim_word()
+ * makes the words.
  */
 struct fz_claim {
 	/* set by the worker: 1 + number of the item that it started last */

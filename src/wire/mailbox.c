@@ -223,7 +223,7 @@ clear_head(unsigned char *at)
 }
 
 /*
- * Copy the replies that `word` covers to `copy`. False if their seal is wrong.
+ * Copy to `copy` the replies that `word` covers. False if their seal is wrong.
  */
 static bool
 copy_sealed(const struct fz_mailbox *mailbox, uint64_t word, uint64_t seal,

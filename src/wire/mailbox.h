@@ -163,10 +163,10 @@ fz_mailbox_seal(uint64_t word, uint64_t sum)
 }
 
 /*
- * In the worker: publish `word`, the next one after the last, for bytes with
- * the sum `sum`. The seal overwrites that of the word before the last. So it
- * must not be stored before the last word is stored: until then the parent may
- * read the word before the last.
+ * In the worker: publish `word`, which follows the last word, for bytes with
+ * the sum `sum`. The seal of `word` overwrites that of the word before the
+ * last. So the seal must not be stored before the last word is stored: until
+ * then the parent may read the word before the last.
  */
 static inline void
 fz_mailbox_show(struct fz_mailbox *mailbox, uint64_t word, uint64_t sum)

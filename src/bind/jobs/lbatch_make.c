@@ -143,7 +143,7 @@ fz_lbatch_init_buf(struct fz_lbatch *lb, bool local)
 }
 
 /*
- * The options of fz_lbatch_new() at `idx`, without its limits; the pool is
+ * Read the options of fz_lbatch_new() at `idx`, except the limits. The pool is
  * at 1.
  */
 static void

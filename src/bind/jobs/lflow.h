@@ -36,8 +36,8 @@ void fz_lflow_set_element(
     lua_State *L, const struct fz_run *run, uint32_t node);
 
 /*
- * Push the node, the index and the error of an element of a map; Lua decides
- * about its retry. [-0, +3, m]
+ * Push the node of an element of a map, its item (0 in a run), and the error of
+ * the element. Lua decides about the retry. [-0, +3, m]
  */
 void fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
     const struct fz_run_element *element);

@@ -386,9 +386,9 @@ imap_know(lua_State *L)
 }
 
 /*
- * imap:gather([made]): store the results that have come; append to the list
- * `made`, whose length is in its field n, the number and the value of each
- * result that was not known
+ * imap:gather([made]): store the results that have come. The number and the
+ * value of each result that was not known are appended to the list `made`,
+ * whose field n is its length.
  */
 static int
 imap_gather(lua_State *L)

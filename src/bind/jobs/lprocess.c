@@ -31,8 +31,8 @@
 #define PROCESS_TYPE "fzlua.ProcessHandle"
 
 /*
- * The exit status, the same as in Python, of a process without results that
- * other code has reaped.
+ * The exit status, the same as in Python, if other code has reaped the process
+ * and there are no results.
  */
 enum { PROCESS_UNKNOWN = 255 };
 

@@ -16,8 +16,8 @@
 #define PROGRAM_TYPE "fzlua.Program"
 
 /*
- * User values. The input must stay alive while the program may read it, and the
- * options while the names of files in them are used.
+ * User values. The input must stay alive while the program may read it; the
+ * options, while their file names are used.
  */
 enum { PROGRAM_INPUT = 1, PROGRAM_OPTIONS, PROGRAM_NUSER = PROGRAM_OPTIONS };
 

@@ -367,8 +367,8 @@ run_failed(lua_State *L)
 }
 
 /*
- * run:undecided() -> nil | node | node, 0, Error: the retry of the node, or of
- * an element of a map, waits for run:decide()
+ * run:undecided() -> nil | node | node, 0, Error of an element of its map: the
+ * retry of the node or the element waits for run:decide()
  */
 static int
 run_undecided(lua_State *L)

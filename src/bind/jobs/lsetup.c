@@ -188,9 +188,9 @@ name_value(lua_State *L)
 }
 
 /*
- * Call the function below its `nargs` arguments on top, and return the bytes
- * that it has put into `e->out`. `handler` is that of lua_pcall(). [-(nargs+1),
- * +0, -]
+ * Call the function that is below its `nargs` arguments on the stack, and
+ * return the bytes that it has put into `e->out`. `handler` is that of
+ * lua_pcall(). [-(nargs+1), +0, -]
  */
 static struct fz_blob *
 encode(lua_State *L, struct encoding *e, int nargs, int handler,

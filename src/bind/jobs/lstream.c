@@ -111,8 +111,8 @@ static const struct fz_llocal_ops local_ops = { stream_next, is_ready,
 	stream_close };
 
 /*
- * Add the names and values of the list at `list`, whose elements are { name=,
- * value= }, to the table on top. Returns their number.
+ * Read the list at `list`, whose elements are { name=, value= }. Appends the
+ * names to the table on top, and stores the values. Returns their number.
  */
 static uint32_t
 add_values(lua_State *L, int list, uint32_t *values, uint32_t nvalues)

@@ -2,11 +2,11 @@
  * lhandle.h - a userdata for an object of the shared heap.
  *
  * A forked process inherits the handle, and a message carries the name of the
- * object. The object is freed when its creator has collected the handle and all
- * children that were forked before that have ended. An object that was sent in
- * a message stays allocated until the run ends, because any process may still
- * receive it. In that case `idle` of its class may free memory that the object
- * does not need.
+ * object. The object is freed when its creator has collected the handle and
+ * every child that was forked in the meantime has ended. An object that was
+ * sent in a message stays allocated until the run ends, because any process may
+ * still receive it. In that case `idle` of its class may free memory that the
+ * object does not need.
  */
 #ifndef FZ_LHANDLE_H
 #define FZ_LHANDLE_H
