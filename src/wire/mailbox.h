@@ -58,7 +58,10 @@ struct fz_mailbox {
 	_Atomic uint32_t cpu;
 	/* 1: a reply that is too big for out[] is being written */
 	_Atomic uint32_t writing;
-	/* length of the reason in out[] why the worker cannot start; or 0 */
+	/*
+	 * length of the text in out[] that says why the worker cannot start; or
+	 * 0
+	 */
 	_Atomic uint32_t nwhy;
 	_Atomic uint32_t epoch; /* number of times that out[] was emptied */
 	_Atomic uint64_t open;  /* as fz_mailbox_open_word() encodes it */
