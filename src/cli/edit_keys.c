@@ -119,7 +119,6 @@ paste(EditLine *el, int c)
 	return result;
 }
 
-/* Move the cursor to `place`. */
 static unsigned char
 move_to(EditLine *el, const wchar_t *place)
 {

@@ -76,7 +76,10 @@ print(lua_State *L)
 	return 0;
 }
 
-/* Print what `original` would write to `file`, above the progress lines. */
+/*
+ * Print what `original` would write to `file`, above the progress lines and the
+ * prompt.
+ */
 static int
 write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
 {
@@ -111,7 +114,10 @@ write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
 	return original(L);
 }
 
-/* The file at `idx` if progress lines are on its terminal, else NULL. */
+/*
+ * The file at `idx` if progress lines or the prompt are on its terminal, else
+ * NULL.
+ */
 static luaL_Stream *
 covered_file(lua_State *L, int idx)
 {

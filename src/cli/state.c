@@ -45,7 +45,6 @@ warn_off(void *ud, const char *message, int more)
 	handle_control(ud, message, more);
 }
 
-/* Write the next piece of a warning. */
 static void
 warn_more(void *ud, const char *message, int more)
 {

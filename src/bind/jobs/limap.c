@@ -426,7 +426,6 @@ push_number(lua_State *L, const struct limap *li, lua_Integer at)
 	}
 }
 
-/* Take the next result. */
 static int
 take(lua_State *L, struct fz_lwindow *w)
 {

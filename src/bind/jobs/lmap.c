@@ -233,7 +233,6 @@ seek(
 	return 0;
 }
 
-/* Append the values of a result. */
 static int
 put_values(
     struct joining *j, const struct fz_batch_result *result, struct fz_err *err)

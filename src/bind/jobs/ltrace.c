@@ -246,7 +246,6 @@ set_string(lua_State *L, const char *name, const char *text)
 	lua_setfield(L, -2, name);
 }
 
-/* Push nanoseconds as seconds. */
 static void
 push_time(lua_State *L, int64_t ns)
 {
