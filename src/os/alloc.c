@@ -61,7 +61,7 @@ static uintptr_t known_end;
 static void
 on_heap_growth(uintptr_t block)
 {
-	uintptr_t end = (uintptr_t)sbrk(0), from;
+	uintptr_t end = (uintptr_t)sbrk(0);
 
 	if (known_end == 0) {
 		known_end = end + GROWTH_STEP;
@@ -72,9 +72,9 @@ on_heap_growth(uintptr_t block)
 		return;
 	mallopt(M_TOP_PAD, GROWTH_STEP);
 	mallopt(M_TRIM_THRESHOLD, 2 * GROWTH_STEP);
-	from = round_up(known_end, HUGE_PAGE);
-	if (from < end)
-		madvise((void *)from, end - from, MADV_HUGEPAGE);
+	/* From the end of the last growth, so that no huge page is left out. */
+	if (known_end < end)
+		madvise((void *)known_end, end - known_end, MADV_HUGEPAGE);
 	known_end = end;
 }
 
