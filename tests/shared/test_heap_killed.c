@@ -215,7 +215,9 @@ test_heap_is_whole_after_kills_at_any_instruction(void **state)
 	for (int i = 0; i < 3; i++)
 		pids[i] = start_member(busy_child, ++n);
 	srand(1);
-	for (int i = 0; i < 300; i++) {
+	/* Goes on if the children had little time. */
+	for (int i = 0; i < 300 || (report->rounds <= 100 && report->bad == 0);
+	     i++) {
 		struct timespec ts = { 0, 1000 * (rand() % 12000) };
 
 		nanosleep(&ts, NULL);
@@ -225,8 +227,7 @@ test_heap_is_whole_after_kills_at_any_instruction(void **state)
 	for (int i = 0; i < 3; i++)
 		kill_member(pids[i]);
 	assert_int_equal(report->bad, 0);
-	assert_true(report->rounds > 100);
-	until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
+	until = fz_clock_ns() + 60 * FZ_CLOCK_SECOND;
 	while (!all_free() && fz_clock_ns() < until) {
 		fz_heap_give_back(fz_heap_alloc(join(), 1, NULL));
 		heap_test_nap(50);

@@ -149,7 +149,8 @@ test_rawarray_copy_writes_only_tags_that_it_has_checked(void **state)
 	for (int i = 0; i < 64; i++)
 		shared_values[i].tag = raw->integer;
 	assert_int_equal(pthread_create(&thread, NULL, scribble, NULL), 0);
-	for (int i = 0; i < 1000000; i++) {
+	/* Goes on while the other thread stands still after a bad tag. */
+	for (int i = 0; i < 1000000 || nwhole == 0; i++) {
 		list[40].tag = raw->nil;
 		nwhole +=
 		    fz_rawarray_copy(raw, table, 1, shared_values, 64) == 64;
@@ -158,7 +159,6 @@ test_rawarray_copy_writes_only_tags_that_it_has_checked(void **state)
 	}
 	atomic_store(&copied, true);
 	assert_int_equal(pthread_join(thread, NULL), 0);
-	assert_true(nwhole > 0);
 	lua_settop(L, 0);
 }
 
