@@ -58,7 +58,7 @@ local C_LAYERS = {
     "llock",
     "lnumber", "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember",
     "lpipe", "lqueue", "lsemaphore", "lvalue"},
-  {dir = "bind/jobs/", lua = true, "lblob", "lfailure", "lfuncs", "llimits",
+  {dir = "bind/jobs/", lua = true, "lblob", "lresults", "lfailure", "lfuncs", "llimits",
     "lslots", "ltrace", "lprogress", "lsetup", "lnodes", "lpool",
     "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
     "lbatch_results", "lwindow", "limap", "lcall", "lgraph", "lflow", "lmap", "llookup", "lprocess",

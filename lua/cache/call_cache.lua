@@ -22,6 +22,8 @@ local CallCache = {}
 CallCache.__index = CallCache
 CallCache.__name = "fzlua.CallCache"
 
+local call_key = core.call_key
+
 local TOGETHER <const> = 512 -- number of nodes or elements that are looked up together
 
 ---@class fzlua.CachedItem
@@ -33,15 +35,18 @@ local TOGETHER <const> = 512 -- number of nodes or elements that are looked up t
 ---@field call fzlua.Call what the calls of all elements have in common
 ---@field keys table<integer, string> by index, of those that are not recorded
 
----Whether the results of a node are recorded, by its options and those of the whole run.
----@param node fzlua.Node
+---A function that returns whether the results of a node are recorded, by the options of the node
+---and those of the whole run.
 ---@param options table
----@return boolean
-function CallCache.wants(node, options)
-  local own = node.cache
-  if own == nil then own = options.cache end
-  if own == nil then own = options.resume end
-  return own and true or false
+---@return fun(node: fzlua.Node): any
+function CallCache.wants(options)
+  local all = options.cache
+  if all == nil then all = options.resume end
+  return function(node)
+    local own = node.cache
+    if own == nil then return all end
+    return own
+  end
 end
 
 local function any_of(nodes, wants)
@@ -58,7 +63,7 @@ end
 ---@param options table of the whole run
 ---@return fzlua.CallCache|nil
 function CallCache.new(plan, states, options)
-  local function wants(node) return CallCache.wants(node, options) end
+  local wants = CallCache.wants(options)
   local store = any_of(plan.nodes, wants) and Store.acquire(Store.path_of(options))
   if not store then return nil end
   local ok, keys = pcall(CallKeys.new, plan, states, options.given_seed, wants)
@@ -79,9 +84,7 @@ function CallCache:attach(work, input)
   for _, need in ipairs(input and self.plan.needs or {}) do
     self._inputs[need.value] = input[need.name]
   end
-  for id in ipairs(self.plan.nodes) do
-    if self.keys:has(id) then work:look_up(id) end
-  end
+  work:look_up(self.keys.bases)
 end
 
 local function item_of(self, item)
@@ -99,30 +102,25 @@ local function read(self, item, value)
   return select(2, self._work:value_of(item, value))
 end
 
--- Compute the digest of input number `i` of a node, which is not in `known`. Returns nil if the
--- input has none.
-local function input_digest(self, item, node, i, known)
+-- Compute the digest of input number `i` of a node, and keep it in `known`. False: it has none.
+local function add_digest(self, item, node, i, known)
   local value = node.values[i]
   local digest, why = self.keys:digest(known, value, function() return read(self, item, value) end)
-  if digest then return digest end
+  if digest then return true end
   Store.warn(CallKeys.name(node), ("input %s: %s"):format(node.inputs[i], why))
+  return false
 end
 
--- The digests of the inputs of a node; nil if an input has none. `known` has the digests of values
+-- The key of the call of a node; false if an input has no digest. `known` has the digests of values
 -- of the item.
-local function input_digests(self, item, node, known)
-  local digests, values = {}, node.values
-  for i = 1, #values do
-    digests[i] = known[values[i]] or input_digest(self, item, node, i, known)
-    if not digests[i] then return nil end
+local function key_of(self, item, node, known)
+  local base, number = self.keys.bases[node.id], self.keys:by_item() and item or nil
+  local key, missing = call_key(base, node.values, known, number)
+  while not key do
+    if not add_digest(self, item, node, missing, known) then return false end
+    key, missing = call_key(base, node.values, known, number)
   end
-  return digests
-end
-
-local function set_digests(self, item, node, digests)
-  local known, first = item_of(self, item).digests, node.first
-  known[first] = digests[1]
-  for i = 2, #digests do known[first + i - 1] = digests[i] end
+  return key
 end
 
 -- The list of a map as the run will read it, and its length; nothing if it cannot be read.
@@ -143,55 +141,68 @@ local function answer_elements(self, item, node, call)
     for i = from, last do
       local why
       keys[i], why = self.keys:element(base, list[i], i)
-      wanted[#wanted + 1] = keys[i]
+      wanted[#wanted + 1] = keys[i] or false
       if why then Store.warn(base.name, ("element %d: %s"):format(i, why)) end
     end
     local found = self._store:find_all(wanted, 1, function() return base.name end)
-    for i = from, last do
-      local recorded = found[keys[i]]
-      if recorded then
-        self._work:know(item, node.id, i, recorded.values[1])
-        keys[i] = nil
+    for k, place in ipairs(found.places) do
+      if place then
+        self._work:know(item, node.id, from + k - 1, found.results, place)
+        keys[from + k - 1] = nil
       end
     end
+    if found.results then found.results:close() end
   end
 end
 
--- Answer for one node. Without a key its call cannot be recorded.
-local function answer(self, item, node, key, inputs, recorded)
-  if recorded then
-    set_digests(self, item, node, recorded.digests)
-    return self._work:found(item, node.id, recorded.values)
-  end
+-- Answer for a node that is not recorded. Without a key its call cannot be recorded.
+local function answer_new(self, item, node, key)
   if key then
+    local state, inputs = item_of(self, item), {}
+    for i, value in ipairs(node.values) do inputs[i] = state.digests[value] end
     local call = self.keys:call(node, inputs, key)
-    item_of(self, item).calls[node.id] = call
+    state.calls[node.id] = call
     if node.map then answer_elements(self, item, node, call) end
   end
   self._work:not_found(item, node.id)
 end
 
--- Answer for the nodes in a list of items and nodes, whose calls are looked up together.
-local function answer_all(self, asked)
-  local inputs, key_of, node_of, counts, keys = {}, {}, {}, {}, {}
-  local nodes, call_keys = self.plan.nodes, self.keys
+-- Answer for the nodes that are recorded.
+local function answer_recorded(self, asked, found)
+  local places, digests, nodes = found.places, found.digests, self.plan.nodes
   local last, known -- the item before, and its digests
-  for k = 1, #asked, 2 do
-    local item, id = asked[k], asked[k + 1]
-    if item ~= last then last, known = item, item_of(self, item).digests end
-    local digests = input_digests(self, item, nodes[id], known)
-    if digests then
-      local key = call_keys:key(id, digests, item)
-      inputs[k], key_of[k], keys[#keys + 1] = digests, key, key
-      node_of[key], counts[key] = nodes[id], #nodes[id].outputs
+  for k = 1, #places do
+    local place = places[k]
+    if place then
+      local item, node = asked[2 * k - 1], nodes[asked[2 * k]]
+      if item ~= last then last, known = item, item_of(self, item).digests end
+      local first = node.first
+      known[first] = digests[place]
+      for i = 1, #node.outputs - 1 do known[first + i] = digests[place + i] end
     end
   end
-  local work, found = self._work, self._store:find_all(keys, counts,
-    function(key) return CallKeys.name(node_of[key]) end)
-  for k = 1, #asked, 2 do
-    local key = key_of[k]
-    answer(self, asked[k], nodes[asked[k + 1]], key, inputs[k], key and found[key])
+  self._work:found(asked, places, found.results)
+  found.results:close()
+end
+
+-- Answer for the nodes in a list of items and nodes, whose calls are looked up together.
+local function answer_all(self, asked)
+  local keys, counts, nodes, work = {}, {}, self.plan.nodes, self._work
+  local last, known -- the item before, and its digests
+  for k = 1, #asked // 2 do
+    local item, node = asked[2 * k - 1], nodes[asked[2 * k]]
+    if item ~= last then last, known = item, item_of(self, item).digests end
+    keys[k], counts[k] = key_of(self, item, node, known), #node.outputs
+  end
+  local found = self._store:find_all(keys, counts,
+    function(k) return CallKeys.name(nodes[asked[2 * k]]) end)
+  if self._work ~= work then return end
+  if found.results then answer_recorded(self, asked, found) end
+  for k = 1, #asked // 2 do
     if self._work ~= work then return end
+    if not found.places[k] then
+      answer_new(self, asked[2 * k - 1], nodes[asked[2 * k]], keys[k])
+    end
   end
 end
 

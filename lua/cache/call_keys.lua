@@ -8,6 +8,7 @@ local core = require "fzlua.core"
 
 ---@class fzlua.CallKeys
 ---@field why table<integer, string> node -> why it cannot be recorded
+---@field bases table<integer, string> node -> the part that the keys of its calls have in common
 local CallKeys = {}
 CallKeys.__index = CallKeys
 CallKeys.__name = "fzlua.CallKeys"
@@ -44,34 +45,33 @@ local function key_of(self, base, digests, number)
   return core.hash(base .. digests .. (self._seed and number and ("j"):pack(number) or ""))
 end
 
--- The digest of a function with the init of its stage, which sets upvalues. `known` has the digests
--- with this init by function, because many nodes may share a function.
+-- The digest of a function with the init of its stage, which sets upvalues; nil and the reason if it
+-- has none. `known` has what is known with this init, because many nodes may share a function.
 local function digest_of(self, f, init, known)
-  local of = known[f]
-  if of then return of end
-  local ok, digest = pcall(core.digest_in, self._session, f, init)
-  of = ok and { digest = digest, plain = {} } or { why = reason(digest) }
-  known[f] = of
-  return of
-end
-
--- Whether the calls of a node differ from those of others by function and number of outputs only.
-local function is_plain(self, node)
-  return not (self._seed or node.map or node.registration.limits.version)
+  local digest = known.digests[f]
+  if digest or known.why[f] then return digest, known.why[f] end
+  local ok
+  ok, digest = pcall(core.digest_in, self._session, f, init)
+  if not ok then
+    known.why[f] = reason(digest)
+    return nil, known.why[f]
+  end
+  known.digests[f] = digest
+  return digest
 end
 
 -- Set the digest of the function of a node, and the part that the keys of its calls have in common.
 local function add_function(self, node, init, known)
-  local id, of, n = node.id, digest_of(self, node.registration.f, init, known), #node.outputs
-  if of.why then
-    self.why[id] = of.why
-    return
-  end
-  self._funcs[id] = of.digest
-  local plain = is_plain(self, node) and of.plain
-  local base = plain and plain[n] or common(self, "fzlua call", node)
-  self._bases[id] = base
-  if plain then plain[n] = base end
+  local registration, id = node.registration, node.id
+  local f = registration.f
+  local digest, why = digest_of(self, f, init, known)
+  self._funcs[id], self.why[id] = digest, why
+  if why then return end
+  -- The calls of most nodes differ from those of others by their function only.
+  local plain = not (self._seed or node.map or node.outputs[2] or registration.limits.version)
+  local base = plain and known.bases[f] or common(self, "fzlua call", node)
+  self.bases[id] = base
+  if plain then known.bases[f] = base end
 end
 
 ---The keys of the nodes of a plan for which wants(node) is true.
@@ -82,26 +82,20 @@ end
 ---@return fzlua.CallKeys
 function CallKeys.new(plan, states, seed, wants)
   local self = setmetatable({
-    why = {}, any = false, _plan = plan, _seed = seed, _session = {}, _funcs = {}, _bases = {},
+    why = {}, _plan = plan, _seed = seed, _session = {}, _funcs = {}, bases = {},
   }, CallKeys)
   local known = {} -- by init
   self._session[true] = {} -- tables that several functions hold are digested once
   for _, node in ipairs(plan.nodes) do
     if wants(node) then
-      self.any = true
       local init = states[node.layer].options.init or false
-      known[init] = known[init] or {}
+      known[init] = known[init] or { digests = {}, bases = {}, why = {} }
       add_function(self, node, init or nil, known[init])
     end
   end
   self._session[true] = nil -- the tables may change from now on
   return self
 end
-
----Whether the calls of a node can be recorded.
----@param id integer
----@return boolean
-function CallKeys:has(id) return self._funcs[id] ~= nil end
 
 ---The digests of all recorded functions of a layer, with which its workers must have been forked.
 ---@param layer integer
@@ -135,9 +129,12 @@ end
 ---@param item? integer of a stream
 ---@return string
 function CallKeys:key(id, inputs, item)
-  local digests = inputs[2] and table.concat(inputs) or inputs[1] or ""
-  return key_of(self, self._bases[id], digests, item or 0)
+  return key_of(self, self.bases[id], table.concat(inputs), item or 0)
 end
+
+---Whether the key of a call depends on the item of the stream.
+---@return boolean
+function CallKeys:by_item() return self._seed ~= nil end
 
 ---The call of a node whose inputs have digests.
 ---@param node fzlua.Node

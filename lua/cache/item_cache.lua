@@ -73,36 +73,39 @@ end
 function ItemCache:find(number, ...)
   local key = key_of(self, number, ...)
   if not key then return nil end
-  local recorded = self._store:find(key, self._base)
-  if not recorded then
+  local found = self._store:find(key, self._base)
+  if not found then
     self._keys[number] = key
     return nil
   end
-  return recorded.values[1]
+  local results <close> = found.results
+  return results:bytes(found.places[1])
 end
 
----Call know(number, encoded) for each element of a list whose result is recorded, in their order.
+-- The same as ItemCache:recall() for some elements.
+local function recall(self, list, from, last, know)
+  local keys = {}
+  for i = from, last do keys[#keys + 1] = key_of(self, i, list[i]) or false end
+  local found = self._store:find_all(keys, 1, function() return self._base.name end)
+  for k, key in ipairs(keys) do
+    local number, place = from + k - 1, found.places[k]
+    if place then
+      know(number, found.results, place)
+    else
+      self._keys[number] = key or nil
+    end
+  end
+  if found.results then found.results:close() end
+end
+
+---Call know(number, results, place) for each element of a list whose result is recorded, in their
+---order.
 ---@param list table
 ---@param n integer
----@param know fun(number: integer, bytes: string)
+---@param know fun(number: integer, results: userdata, place: integer)
 function ItemCache:recall(list, n, know)
   for from = 1, n, TOGETHER do
-    local keys, last = {}, math.min(from + TOGETHER - 1, n)
-    local numbers = {}
-    for i = from, last do
-      local key = key_of(self, i, list[i])
-      if key then
-        keys[#keys + 1], numbers[#keys + 1] = key, i
-      end
-    end
-    local found = self._store:find_all(keys, 1, function() return self._base.name end)
-    for k, key in ipairs(keys) do
-      if found[key] then
-        know(numbers[k], found[key].values[1])
-      else
-        self._keys[numbers[k]] = key
-      end
-    end
+    recall(self, list, from, math.min(from + TOGETHER - 1, n), know)
   end
   self._store:flush()
 end

@@ -27,8 +27,8 @@ local VERSION <const> = 1
 local PATIENCE <const> = 5 -- seconds to wait for another process
 local LONGEST <const> = 0.05 -- maximum time in seconds that a transaction stays open
 local COMPRESSED <const> = 64 * 1024 -- bytes from which on a value is compressed
-local LIMIT <const> = 1 << 30 -- limit in bytes if FZLUA_CACHE_SIZE is not set
 local TOGETHER <const> = 64 -- number of calls that are read by one statement
+local LIMIT <const> = 1 << 30 -- limit in bytes if FZLUA_CACHE_SIZE is not set
 local USES <const> = 1 << 20 -- maximum number of uses that are noted together
 local LATE <const> = 8 -- number of runs after which a use is noted again, unless the file is large
 local PAGES <const> = 32 << 20 -- bytes of the file that are kept in memory
@@ -312,18 +312,6 @@ local function compress(self, bytes)
   return bytes, 0
 end
 
--- The encoded value of a row of results. Raises if it is not what was stored.
-local function expand(self, sum, raw, bytes)
-  if core.hash(bytes) ~= sum then error("its bytes have changed", 0) end
-  if raw ~= 0 then
-    self._zstd = self._zstd or core.zstd()
-    bytes = self._zstd:expand(bytes, raw) or error("it cannot be decompressed", 0)
-  end
-  -- The file may come from elsewhere, and must not contain code.
-  if Store.has_functions(bytes) then error("it contains functions", 0) end
-  return bytes
-end
-
 local function remove(self, key)
   self._db:run("DELETE FROM calls WHERE key = ?", key)
   self._db:run("DELETE FROM results WHERE key = ?", key)
@@ -349,106 +337,73 @@ local function shrink(self, size)
   return removed
 end
 
--- Whether all files in the recorded values are as they were.
-local function files_are_same(values, digests)
-  for i, bytes in ipairs(values) do
-    local ok, digest = pcall(core.digest_in, {}, core.decode(bytes))
-    if not ok or digest ~= digests[i] then return false end
-  end
-  return true
-end
-
 -- Rows of the results of calls, with the files and the tick of the call.
 local READ <const> = [[SELECT key, files, tick, i, digest, sum, raw, bytes FROM calls
   LEFT JOIN results USING (key) WHERE key IN (%s)]]
 local READ_ONE <const> = READ:format "?"
 local READ_MANY <const> = READ:format(("?"):rep(TOGETHER, ", "))
 
--- The value of a row, after checks; nil and the reason if it cannot be read.
-local function value_of(self, row)
-  local bytes = row[8]
-  if not row[4] then return nil, "it is incomplete" end
-  if row[7] == 0 and core.hash(bytes) == row[6] and not Store.has_functions(bytes) then
-    return bytes
-  end
-  local ok, value = pcall(expand, self, row[6], row[7], bytes)
-  if ok then return value end
-  return nil, text_of(value)
-end
-
--- Add a row to the calls; a call that cannot be read has `why`.
-local function add_row(self, row, calls)
-  local key, i, call = row[1], row[4], calls[row[1]]
-  local value, why = value_of(self, row)
-  if not call then
-    call = { values = { value }, digests = { row[5] }, files = row[2] ~= 0, tick = row[3] }
-    calls[key] = call
-    if i == 1 then
-      call.why = why
-      return
-    end
-    call.values[1], call.digests[1] = nil, nil
-  end
-  if why then call.why = why end
-  if i then call.values[i], call.digests[i] = value, row[5] end
-end
-
--- Read the calls with the keys from one place in the list to another.
-local function read_calls(self, keys, from, to, calls)
-  local rows
-  if from == to then
-    rows = self._db:run(READ_ONE, keys[from])
-  elseif to - from + 1 == TOGETHER then
-    rows = self._db:run(READ_MANY, table.unpack(keys, from, to))
-  else
-    local many = table.move(keys, from, to, 1, {})
-    for i = #many + 1, TOGETHER do many[i] = many[1] end
-    rows = self._db:run(READ_MANY, table.unpack(many))
-  end
-  for _, row in ipairs(rows) do add_row(self, row, calls) end
-end
-
 -- Read calls in one transaction, which flush() ends.
-local function read_all(self, keys)
-  local calls = {}
-  if keys[2] and not (self._began or self._reading) then
+local function read_calls(self, keys, counts)
+  if #keys > 1 and not (self._began or self._reading) then
     self._db:run "BEGIN"
     self._reading = true
   end
-  for i = 1, #keys, TOGETHER do
-    read_calls(self, keys, i, math.min(i + TOGETHER - 1, #keys), calls)
+  local now = not self.read_only and tick_of(self)
+  local since = now and (self._exact and now or now - LATE + 1) or 0
+  return self._db:results(keys[2] == nil and READ_ONE or READ_MANY, keys, counts, since, self._used)
+end
+
+-- Whether all files in the recorded values are as they were.
+local function files_are_same(found, first, n)
+  for i = first, first + n - 1 do
+    local ok, digest = pcall(core.digest_in, {}, core.decode(found.results:bytes(i)))
+    if Error.is(digest, "interrupted") then error(digest, 0) end
+    if not ok or digest ~= found.digests[i] then return false end
   end
-  return calls
+  return true
 end
 
--- Note that a call was used in this run, whose number is `now`.
-local function use(self, key, tick, now)
-  if now > tick and (self._exact or now - tick >= LATE) then self._used[#self._used + 1] = key end
+-- Note that a call was used in this run.
+local function use(self, key, tick)
+  local now = self._tick
+  if now and now > tick and (self._exact or now - tick >= LATE) then
+    self._used[#self._used + 1] = key
+  end
 end
 
----@class fzlua.RecordedCall
----@field values string[] encoded
+-- Decide about call number `k`, which cannot be read, or has files in its values.
+local function check_odd(self, found, k, what, key, n, name)
+  if type(what) == "string" then
+    self._broken[key] = true
+    log.warn("the cache %s: the result of %s cannot be read, so that it is computed anew: %s",
+      self.path, name, what)
+  elseif files_are_same(found, found.places[k], n) then
+    use(self, key, what)
+  else
+    found.places[k] = false
+  end
+end
+
+---@class fzlua.RecordedCalls
+---@field results userdata|false the encoded values; false: none
+---@field places table<integer, integer|false> for each key the number of its first value; false:
+---the call is not recorded
 ---@field digests string[] of the values
 
----The recorded calls with these keys, which count as used.
----@param keys string[]
----@param counts integer|table<string, integer> how many results each must have, also by key
----@param name_of fun(key: string): string the name of the function, for messages
----@return table<string, fzlua.RecordedCall>
+---The recorded calls with these keys, which count as used. A key may be false. The caller closes
+---the results, which may take much memory.
+---@param keys (string|false)[]
+---@param counts integer|integer[] how many results each must have
+---@param name_of fun(k: integer): string the name of the function, for messages
+---@return fzlua.RecordedCalls
 function Store:find_all(keys, counts, name_of)
-  local found, read = {}, keys[1] and try(self, read_all, keys) or {}
-  local now = next(read) and not self.read_only and try(self, tick_of)
-  for key, call in next, read do
-    local n = math.type(counts) and counts or counts[key]
-    local why = call.why or #call.values ~= n and "it is incomplete"
-    if why then
-      self._broken[key] = true
-      log.warn("the cache %s: the result of %s cannot be read, so that it is computed anew: %s",
-        self.path, name_of(key), why)
-    elseif not call.files or files_are_same(call.values, call.digests) then
-      found[key] = call
-      if now then use(self, key, call.tick, now) end
-    end
+  local results, places, digests, odd
+  if keys[1] ~= nil then results, places, digests, odd = try(self, read_calls, keys, counts) end
+  local found = { results = results or false, places = places or {}, digests = digests or {} }
+  for k = 1, odd and #keys or 0 do
+    local n = math.type(counts) and counts or counts[k]
+    if odd[k] then check_odd(self, found, k, odd[k], keys[k], n, name_of(k)) end
   end
   return found
 end
@@ -456,9 +411,10 @@ end
 ---The recorded results of a call.
 ---@param key string
 ---@param call fzlua.Call
----@return fzlua.RecordedCall|nil
+---@return fzlua.RecordedCalls|nil nil if it is not recorded
 function Store:find(key, call)
-  return self:find_all({ key }, call.n, function() return call.name end)[key]
+  local found = self:find_all({ key }, call.n, function() return call.name end)
+  return found.places[1] and found or nil
 end
 
 -- A table of the failures by the name of the function: the key of the call that failed in this run,

@@ -52,16 +52,16 @@ local function elements_text(keys, store, plan, node, call, values)
   local ok, n = pcall(Mapping.length, list)
   if not ok or n == 0 then return "" end
   local base, wanted, count = keys:elements(node, call), {}, 0
-  for i = 1, n do wanted[#wanted + 1] = keys:element(base, list[i], i) end
+  for i = 1, n do wanted[i] = keys:element(base, list[i], i) or false end
   local found = store:find_all(wanted, 1, function() return base.name end)
-  for _, key in ipairs(wanted) do count = count + (found[key] and 1 or 0) end
+  for _, place in ipairs(found.places) do count = count + (place and 1 or 0) end
   store:flush()
   return ("; %d of %d elements are recorded"):format(count, n)
 end
 
 -- Decide about one node, after the nodes that make its inputs. Returns action and reason.
 local function decide(keys, store, plan, node, values)
-  if not CallCache.wants(node, keys.options) then return "run", "it is not recorded" end
+  if not keys.wants(node) then return "run", "it is not recorded" end
   if keys.why[node.id] then return "run", "it cannot be recorded: " .. keys.why[node.id] end
   local inputs = {}
   for i, value in ipairs(node.values) do
@@ -119,13 +119,14 @@ end
 function dry_run.rows(pipeline, plan, values, given)
   local options = Invocation.options(given, pipeline:_defaults_of(plan))
   local store = open_store(Store.path_of(options))
+  local wants = CallCache.wants(options)
   local keys = CallKeys.new(plan, pipeline:_states(), options.given_seed,
-    function(node) return store and CallCache.wants(node, options) end)
-  keys.options, keys.digests = options, {}
+    function(node) return store and wants(node) end)
+  keys.wants, keys.digests = wants, {}
   local rows = {}
   each_node(plan, function(node)
     local action, why = "run", "new"
-    if store or not CallCache.wants(node, options) then
+    if store or not wants(node) then
       action, why = decide(keys, store, plan, node, values)
     end
     rows[node.id] = { action, CallKeys.name(node), why }

@@ -149,7 +149,9 @@ function Mapping.start(pool, kind, f, list, options)
     _events = BatchEvents.new(batch, options.progress, n), _closed = false, _cache = cache or false,
   }, Mapping)
   self._shown = Mapping.show(n, batch, options)
-  if cache then cache:recall(list, n, function(i, bytes) batch:know(i, bytes) end) end
+  if cache then
+    cache:recall(list, n, function(i, results, place) batch:know(i, results, place) end)
+  end
   batch:start()
   return self
 end

@@ -76,7 +76,7 @@ open_core(lua_State *L)
 		fz_larray_open, fz_llock_open, fz_lqueue_open, fz_lpipe_open,
 		fz_lsemaphore_open, fz_levent_open, fz_lmember_open,
 		fz_lcondition_open, fz_lbarrier_open, fz_ldatabase_open,
-		fz_ldescriptor_open, fz_lblocks_open, fz_lrecords_open };
+		fz_lresults_open, fz_ldescriptor_open, fz_lblocks_open, fz_lrecords_open };
 
 	lua_createtable(L, 0, CORE_FIELDS);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)

@@ -1,4 +1,4 @@
-#include "bind/open.h"
+#include "bind/ldatabase.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -9,32 +9,24 @@
 
 #include "base/err.h"
 #include "base/hash.h"
-#include "cache/sqlite.h"
-#include "cache/zstd.h"
+#include "bind/open.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"
 
-#define DATABASE_TYPE "fzlua.Database"
 #define ZSTD_TYPE "fzlua.Zstd"
 
-/* The user value is a table of the compiled statements by their texts. */
-struct ldatabase {
-	struct fz_sqlite s;
-};
-
-static struct ldatabase *
-check_database(lua_State *L)
+struct fz_ldatabase *
+fz_ldatabase_check(lua_State *L)
 {
-	struct ldatabase *ld = luaL_checkudata(L, 1, DATABASE_TYPE);
+	struct fz_ldatabase *ld = luaL_checkudata(L, 1, FZ_LDATABASE_TYPE);
 
 	if (!fz_sqlite_is_open(&ld->s))
 		fz_lerror_fail(L, FZ_ERR_CLOSED, "the database is closed");
 	return ld;
 }
 
-/* Raise an error with the code of SQLite in the field `code`. */
-static int
-raise(lua_State *L, const struct fz_err *err)
+int
+fz_ldatabase_raise(lua_State *L, const struct fz_err *err)
 {
 	fz_lerror_push(L, err->kind, err->text);
 	lua_pushinteger(L, err->code);
@@ -54,24 +46,23 @@ database_new(lua_State *L)
 	lua_Number seconds = luaL_checknumber(L, 2);
 	int mode = luaL_checkoption(L, 3, "create", modes);
 	struct fz_err err = { 0 };
-	struct ldatabase *ld;
+	struct fz_ldatabase *ld;
 
 	luaL_argcheck(L, 0 <= seconds && seconds < 1e6, 2, "out of range");
 	ld = lua_newuserdatauv(L, sizeof(*ld), 1);
 	/* if the following fails, __gc finds a closed database */
 	memset(ld, 0, sizeof(*ld));
-	luaL_setmetatable(L, DATABASE_TYPE);
+	luaL_setmetatable(L, FZ_LDATABASE_TYPE);
 	lua_newtable(L);
 	lua_setiuservalue(L, -2, 1);
 	if (fz_sqlite_open(&ld->s, path, (enum fz_sqlite_mode)mode,
 		(int)(seconds * 1e3), &err) != 0)
-		return raise(L, &err);
+		return fz_ldatabase_raise(L, &err);
 	return 1;
 }
 
-/* The compiled statement of the text at index 2. */
-static sqlite3_stmt *
-to_statement(lua_State *L, struct ldatabase *ld)
+sqlite3_stmt *
+fz_ldatabase_statement(lua_State *L, struct fz_ldatabase *ld)
 {
 	const char *sql = luaL_checkstring(L, 2);
 	struct fz_err err = { 0 };
@@ -92,7 +83,7 @@ to_statement(lua_State *L, struct ldatabase *ld)
 		lua_rawset(L, -4);
 		stmt = fz_sqlite_prepare(&ld->s, sql, &err);
 		if (stmt == NULL)
-			raise(L, &err);
+			fz_ldatabase_raise(L, &err);
 		lua_pushvalue(L, 2);
 		lua_pushlightuserdata(L, stmt);
 		lua_rawset(L, -4);
@@ -143,7 +134,7 @@ bind_all(lua_State *L, const struct fz_sqlite *s, sqlite3_stmt *stmt)
 		fz_err_set(&err, FZ_ERR_ERROR, "%s", s->errstr(rc));
 		err.code = rc;
 		s->clear_bindings(stmt);
-		raise(L, &err);
+		fz_ldatabase_raise(L, &err);
 	}
 }
 
@@ -208,11 +199,11 @@ run_body(lua_State *L)
 static int
 database_run(lua_State *L)
 {
-	const struct ldatabase *ld = check_database(L);
+	const struct fz_ldatabase *ld = fz_ldatabase_check(L);
 	struct running r = { .s = &ld->s };
 	int status;
 
-	r.stmt = to_statement(L, check_database(L));
+	r.stmt = fz_ldatabase_statement(L, fz_ldatabase_check(L));
 	bind_all(L, r.s, r.stmt);
 	lua_pushcfunction(L, run_body);
 	lua_pushlightuserdata(L, &r);
@@ -222,7 +213,7 @@ database_run(lua_State *L)
 	if (status != LUA_OK)
 		return lua_error(L);
 	if (r.failed)
-		return raise(L, &r.err);
+		return fz_ldatabase_raise(L, &r.err);
 	lua_pushinteger(L, r.s->changes(r.s->db));
 	return 2;
 }
@@ -231,7 +222,7 @@ database_run(lua_State *L)
 static int
 database_close(lua_State *L)
 {
-	struct ldatabase *ld = luaL_checkudata(L, 1, DATABASE_TYPE);
+	struct fz_ldatabase *ld = luaL_checkudata(L, 1, FZ_LDATABASE_TYPE);
 
 	if (fz_sqlite_is_open(&ld->s) &&
 	    lua_getiuservalue(L, 1, 1) == LUA_TTABLE) {
@@ -239,6 +230,7 @@ database_close(lua_State *L)
 			ld->s.finalize(lua_touserdata(L, -1));
 	}
 	fz_sqlite_close(&ld->s);
+	fz_zstd_fini(&ld->z);
 	return 0;
 }
 
@@ -274,36 +266,6 @@ zstd_compress(lua_State *L)
 	out = luaL_buffinitsize(L, &b, room);
 	n = lz->z.compress(out, room, bytes, len, 3);
 	if (lz->z.is_error(n))
-		return 0;
-	luaL_pushresultsize(&b, n);
-	return 1;
-}
-
-/*
- * zstd:expand(string, size) -> string | nil if the result does not have this
- * size
- */
-static int
-zstd_expand(lua_State *L)
-{
-	const struct lzstd *lz = luaL_checkudata(L, 1, ZSTD_TYPE);
-	size_t len, n, size;
-	const char *bytes = luaL_checklstring(L, 2, &len);
-	lua_Integer wanted = luaL_checkinteger(L, 3);
-	luaL_Buffer b;
-	char *out;
-
-	/*
-	 * Do not allocate a size that the format cannot reach: more than 2^17
-	 * times the size of the compressed bytes.
-	 */
-	luaL_argcheck(L, wanted >= 0, 3, "out of range");
-	if ((lua_Unsigned)wanted >> 17 > len)
-		return 0;
-	size = (size_t)wanted;
-	out = luaL_buffinitsize(L, &b, size);
-	n = lz->z.expand(out, size, bytes, len);
-	if (lz->z.is_error(n) || n != size)
 		return 0;
 	luaL_pushresultsize(&b, n);
 	return 1;
@@ -371,7 +333,6 @@ static const luaL_Reg database_metamethods[] = {
 
 static const luaL_Reg zstd_methods[] = {
 	{ "compress", zstd_compress },
-	{ "expand", zstd_expand },
 	{ NULL, NULL },
 };
 
@@ -393,7 +354,7 @@ int
 fz_ldatabase_open(lua_State *L)
 {
 	fz_luserdata_class(
-	    L, DATABASE_TYPE, database_methods, database_metamethods);
+	    L, FZ_LDATABASE_TYPE, database_methods, database_metamethods);
 	fz_luserdata_class(L, ZSTD_TYPE, zstd_methods, zstd_metamethods);
 	luaL_setfuncs(L, functions, 0);
 	return 0;

@@ -26,6 +26,8 @@ int fz_lrun_open(lua_State *L);     /* runs of graphs */
 int fz_lwindow_open(lua_State *L);  /* items between a source and a loop */
 int fz_limap_open(lua_State *L);    /* items of an imap */
 int fz_lstream_open(lua_State *L);  /* many runs of one graph */
+/* results of recorded calls; opened after databases */
+int fz_lresults_open(lua_State *L);
 
 /* bind/shared/ */
 int fz_larray_open(lua_State *L); /* numbers of one type */

@@ -16,7 +16,9 @@ fz_zstd_init(struct fz_zstd *z, struct fz_err *err)
 		return -1;
 	if (fz_library_find(z->library, "ZSTD_compress", &z->compress) &&
 	    fz_library_find(z->library, "ZSTD_compressBound", &z->bound) &&
-	    fz_library_find(z->library, "ZSTD_decompress", &z->expand) &&
+	    fz_library_find(z->library, "ZSTD_createDCtx", &z->make_context) &&
+	    fz_library_find(z->library, "ZSTD_decompressDCtx", &z->expand) &&
+	    fz_library_find(z->library, "ZSTD_freeDCtx", &z->free_context) &&
 	    fz_library_find(z->library, "ZSTD_isError", &z->is_error))
 		return 0;
 	fz_zstd_fini(z);
@@ -26,7 +28,31 @@ fz_zstd_init(struct fz_zstd *z, struct fz_err *err)
 void
 fz_zstd_fini(struct fz_zstd *z)
 {
+	if (z->context != NULL)
+		z->free_context(z->context);
 	if (z->library != NULL)
 		dlclose(z->library);
+	z->context = NULL;
 	z->library = NULL;
+}
+
+bool
+fz_zstd_reaches(size_t len, size_t size)
+{
+	/* A block of at most 128 KiB takes at least one byte. */
+	return size >> 17 <= len;
+}
+
+bool
+fz_zstd_expand(
+    struct fz_zstd *z, void *out, size_t size, const void *bytes, size_t len)
+{
+	size_t n;
+
+	if (z->context == NULL)
+		z->context = z->make_context();
+	if (z->context == NULL)
+		return false;
+	n = z->expand(z->context, out, size, bytes, len);
+	return !z->is_error(n) && n == size;
 }

@@ -473,19 +473,57 @@ digest_gc(lua_State *L)
 	return 0;
 }
 
+/* The key of the state that a session keeps for its next digest. */
+static const char kept_state;
+
+/* Push a state without memory, for the session at that index. */
+static struct fz_digest *
+push_new_state(lua_State *L, int session)
+{
+	struct fz_digest *d = lua_newuserdatauv(L, sizeof(*d), 0);
+
+	d->busy = false;
+	fz_refmap_init(&d->scope.map);
+	fz_buf_init(&d->code);
+	fz_luserdata_finalize(L, digest_gc);
+	if (session != 0) {
+		lua_pushvalue(L, -1);
+		lua_rawsetp(L, session, &kept_state);
+	}
+	return d;
+}
+
+/*
+ * Push the state of the session, or a new one if that of the session is in use,
+ * or an error has ended its last digest.
+ */
+static struct fz_digest *
+push_state(lua_State *L, int session)
+{
+	struct fz_digest *d;
+
+	if (session == 0)
+		return push_new_state(L, 0);
+	lua_rawgetp(L, session, &kept_state);
+	d = lua_touserdata(L, -1);
+	if (d != NULL && !d->busy)
+		return d;
+	lua_pop(L, 1);
+	return push_new_state(L, session);
+}
+
 void
-fz_digest_with(lua_State *L, struct fz_hash *hash, int modules,
+fz_digest_with(lua_State *L, struct fz_hash *hash, int session, int modules,
     void (*body)(struct fz_digest *d, void *ctx), void *ctx)
 {
 	int top = lua_gettop(L);
 	struct fz_digest *d;
 
 	luaL_checkstack(L, 20, "no stack left for a digest");
-	d = lua_newuserdatauv(L, sizeof(*d), 0);
-	*d = (struct fz_digest){ .L = L, .hash = hash, .modules = modules };
-	fz_refmap_init(&d->scope.map);
-	fz_buf_init(&d->code);
-	fz_luserdata_finalize(L, digest_gc);
+	d = push_state(L, session);
+	*d = (struct fz_digest){ .L = L, .hash = hash, .session = session,
+		.modules = modules, .scope.map = d->scope.map,
+		.code = d->code, .busy = true };
 	d->registered = fz_registered_objects(L);
 	lua_pushglobaltable(L);
 	d->globals = lua_topointer(L, -1);
@@ -496,13 +534,14 @@ fz_digest_with(lua_State *L, struct fz_hash *hash, int modules,
 	d->ranges = top + 4;
 	lua_settop(L, d->ranges);
 	body(d, ctx);
-	fz_refmap_fini(&d->scope.map, L);
-	fz_buf_fini(&d->code);
+	fz_refmap_clear(&d->scope.map, L);
+	fz_buf_clear(&d->code);
+	d->busy = false;
 	lua_settop(L, top);
 }
 
 struct values {
-	int first, n, session;
+	int first, n;
 };
 
 static void
@@ -511,25 +550,25 @@ put_values(struct fz_digest *d, void *ctx)
 	const struct values *values = ctx;
 	const struct fz_path root = { NULL, FZ_PATH_ROOT, 0, 0, NULL };
 
-	d->session = values->session;
 	for (d->value = 1; d->value <= values->n; d->value++)
 		fz_digest_value(d, values->first + d->value - 1, &root);
 	fz_digest_rest(d, 0);
 	fz_digest_tag(d, FZ_DIGEST_END);
 	d->value = 0;
-	fz_digest_modules(d, values->session);
+	fz_digest_modules(d);
 }
 
 void
 fz_digest(lua_State *L, int first, int n, int session,
     unsigned char out[FZ_HASH_BYTES])
 {
-	struct values values = { first, n, session };
+	struct values values = { first, n };
 	struct fz_hash hash;
 
 	fz_hash_init(&hash);
-	lua_newtable(L);
-	fz_digest_with(L, &hash, lua_gettop(L), put_values, &values);
+	lua_pushnil(L);
+	fz_digest_with(
+	    L, &hash, session, lua_gettop(L), put_values, &values);
 	lua_pop(L, 1);
 	fz_hash_end(&hash, out);
 }

@@ -43,6 +43,10 @@ note(struct fz_digest *d)
 	lua_State *L = d->L;
 	int name = lua_gettop(L);
 
+	if (lua_isnil(L, d->modules)) {
+		lua_newtable(L);
+		lua_replace(L, d->modules);
+	}
 	lua_pushvalue(L, name);
 	if (lua_rawget(L, d->modules) == LUA_TNIL) {
 		lua_pushvalue(L, name);
@@ -267,9 +271,9 @@ read_module(lua_State *L)
 	memcpy(copy, lua_tostring(L, 1), len + 1);
 	fz_hash_init(&hash);
 	if (copy[0] == CLASS)
-		fz_digest_with(L, &hash, 2, put_class, copy + 1);
+		fz_digest_with(L, &hash, 0, 2, put_class, copy + 1);
 	else
-		fz_digest_with(L, &hash, 2, put_module, copy);
+		fz_digest_with(L, &hash, 0, 2, put_module, copy);
 	fz_hash_end(&hash, out);
 	lua_pushlstring(L, (const char *)out, sizeof(out));
 	lua_rawseti(L, 2, 0);
@@ -313,19 +317,19 @@ push_module(lua_State *L, int session, int name)
 }
 
 void
-fz_digest_modules(struct fz_digest *d, int session)
+fz_digest_modules(struct fz_digest *d)
 {
 	const struct fz_path root = { NULL, FZ_PATH_ROOT, 0, 0, NULL };
 	lua_State *L = d->L;
 	int top = lua_gettop(L), all = top + 1, name = top + 2, own = top + 3;
 
-	if (lua_rawlen(L, d->modules) == 0)
+	if (lua_isnil(L, d->modules))
 		return;
 	luaL_checkstack(L, 20, NULL);
 	lua_newtable(L); /* name -> hash of the module itself */
 	for (lua_Integer i = 1; lua_rawgeti(L, d->modules, i) == LUA_TSTRING;
 	     i++) {
-		push_module(L, session, name);
+		push_module(L, d->session, name);
 		for (lua_Integer k = 1; lua_rawgeti(L, own, k) == LUA_TSTRING;
 		     k++)
 			fz_digest_note_module(d);

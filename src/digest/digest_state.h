@@ -81,11 +81,15 @@ struct fz_digest {
 	 */
 	int later, kept;
 	lua_Integer nlater, nkept;
-	/* stack index of the list and set of modules and classes to add */
+	/*
+	 * stack index of the list and set of modules and classes to add; nil:
+	 * none yet
+	 */
 	int modules;
 	int ranges; /* stack index of the list of ranges of equal entries */
 	lua_Integer nranges;
-	int session;                   /* stack index of the session; 0: none */
+	int session; /* stack index of the session; 0: none */
+	bool busy;   /* between begin and end of a digest */
 	struct fz_digest_use *uses;    /* uses of tables apart */
 	struct fz_digest_apart *apart; /* the table apart that is being read */
 };
@@ -185,13 +189,14 @@ void fz_digest_note_class(struct fz_digest *d);
 bool fz_digest_is_module(struct fz_digest *d, const void *p);
 
 /* Write all noted modules and classes, and those that these use. */
-void fz_digest_modules(struct fz_digest *d, int session);
+void fz_digest_modules(struct fz_digest *d);
 
 /*
- * Of digest.c: call `body` with a new state that writes into `hash`. Its list
- * of modules is at `modules`. [-0, +0, e]
+ * Of digest.c: call `body` with a state that writes into `hash`. Its list of
+ * modules is at `modules`. The session at that index keeps the state; 0: none
+ * does. [-0, +0, e]
  */
-void fz_digest_with(lua_State *L, struct fz_hash *hash, int modules,
-    void (*body)(struct fz_digest *d, void *ctx), void *ctx);
+void fz_digest_with(lua_State *L, struct fz_hash *hash, int session,
+    int modules, void (*body)(struct fz_digest *d, void *ctx), void *ctx);
 
 #endif

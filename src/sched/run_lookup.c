@@ -140,7 +140,7 @@ asked_step(const struct fz_flow *flow, struct fz_lookup_at at)
 
 void
 fz_lookup_found(struct fz_flow *flow, struct fz_lookup_at at,
-    struct fz_blob **values, uint32_t n)
+    struct fz_blob *const *values, uint32_t n)
 {
 	struct fz_step *step = NULL;
 

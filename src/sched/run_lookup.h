@@ -52,7 +52,7 @@ uint32_t fz_lookup_asked(
  * ignored.
  */
 void fz_lookup_found(struct fz_flow *flow, struct fz_lookup_at at,
-    struct fz_blob **values, uint32_t n);
+    struct fz_blob *const *values, uint32_t n);
 
 /* Answer that the values are not known, so that the node runs. */
 void fz_lookup_not_found(struct fz_flow *flow, struct fz_lookup_at at);

@@ -437,7 +437,7 @@ fz_step_failed(struct fz_step *step, struct fz_failure *failure)
 }
 
 void
-fz_step_found(struct fz_step *step, struct fz_blob **values)
+fz_step_found(struct fz_step *step, struct fz_blob *const *values)
 {
 	const struct fz_graph_node *node = fz_step_node(step);
 

@@ -27,7 +27,7 @@ const struct fz_graph_node *fz_step_node(const struct fz_step *step);
 void fz_step_ready(struct fz_step *step);
 
 /* End the step with these values, without a call. Takes the references. */
-void fz_step_found(struct fz_step *step, struct fz_blob **values);
+void fz_step_found(struct fz_step *step, struct fz_blob *const *values);
 
 /*
  * Handle the end of an attempt, with values or a failure. These functions take

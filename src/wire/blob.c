@@ -28,7 +28,7 @@ fz_blob_new(const void *bytes, size_t len, struct fz_err *err)
 {
 	struct fz_blob *blob = make(len, len, err);
 
-	if (blob != NULL && len != 0)
+	if (blob != NULL && bytes != NULL && len != 0)
 		memcpy(blob->bytes, bytes, len);
 	return blob;
 }

@@ -26,7 +26,10 @@ struct fz_blob {
 	unsigned char bytes[]; /* empty if in_arena */
 };
 
-/* A copy of `len` bytes with one reference. NULL and `err` on failure. */
+/*
+ * A copy of `len` bytes with one reference; if `bytes` is NULL, the caller fills
+ * it. NULL and `err` on failure.
+ */
 struct fz_blob *fz_blob_new(const void *bytes, size_t len, struct fz_err *err);
 
 /*

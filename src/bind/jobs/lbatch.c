@@ -7,6 +7,7 @@
 #include "bind/jobs/lbatch_state.h"
 #include "bind/jobs/lfailure.h"
 #include "bind/jobs/lprogress.h"
+#include "bind/jobs/lresults.h"
 #include "bind/lloop.h"
 #include "sched/batch.h"
 #include "trace/job_event.h"
@@ -129,16 +130,19 @@ batch_take(lua_State *L)
 }
 
 /*
- * batch:know(item, bytes): set the recorded result of an item; called before
- * the start, in the order of the items
+ * batch:know(item, results, i): set the recorded result of an item, which is
+ * value number `i` of the results; called before the start, in the order of the
+ * items
  */
 static int
 batch_know(lua_State *L)
 {
 	struct fz_lbatch *lb = check_batch(L);
+	uint64_t item = (uint64_t)luaL_checkinteger(L, 2);
+	lua_Integer i = luaL_checkinteger(L, 4);
 
 	fz_lloop_check_free(L);
-	fz_lbatch_know(L, lb, (uint64_t)luaL_checkinteger(L, 2), 3);
+	fz_lbatch_know(L, lb, item, *fz_lresults_refs(L, 3, i, 1));
 	return 0;
 }
 

@@ -14,15 +14,27 @@
 #include "worker/worker.h"
 
 void
-fz_lbatch_know(lua_State *L, struct fz_lbatch *lb, uint64_t item, int bytes)
+fz_lbatch_know(lua_State *L, struct fz_lbatch *lb, uint64_t item,
+    struct fz_blob *blob)
+{
+	struct fz_err err = { 0 };
+
+	if (fz_batch_know(lb->batch, item, blob, &err) != 0)
+		fz_lerror_raise(L, &err);
+}
+
+void
+fz_lbatch_know_bytes(
+    lua_State *L, struct fz_lbatch *lb, uint64_t item, int bytes)
 {
 	size_t len;
 	const char *at = luaL_checklstring(L, bytes, &len);
 	struct fz_err err = { 0 };
 	struct fz_blob *blob = fz_blob_new(at, len, &err);
 
-	if (blob == NULL || fz_batch_know(lb->batch, item, blob, &err) != 0)
+	if (blob == NULL)
 		fz_lerror_raise(L, &err);
+	fz_lbatch_know(L, lb, item, blob);
 }
 
 void

@@ -100,10 +100,14 @@ void fz_lbatch_make(
 int fz_lbatch_new(lua_State *L);
 
 /*
- * Set the known result of an item, which is in the encoded string at `bytes`:
- * see fz_batch_know(). [-0, +0, e]
+ * Set the known result of an item, whose reference is taken: see
+ * fz_batch_know(). [-0, +0, e]
  */
-void fz_lbatch_know(
+void fz_lbatch_know(lua_State *L, struct fz_lbatch *lb, uint64_t item,
+    struct fz_blob *blob);
+
+/* The same for the encoded string at `bytes`. [-0, +0, e] */
+void fz_lbatch_know_bytes(
     lua_State *L, struct fz_lbatch *lb, uint64_t item, int bytes);
 
 /* Start the batch at `idx`. [-0, +0, e] */

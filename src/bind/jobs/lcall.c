@@ -145,7 +145,7 @@ known_call(lua_State *L)
 	lb = fz_lbatch_push(L, 1);
 	lb->kind = FZ_WIRE_CALL;
 	fz_lbatch_make(L, lb, &opts);
-	fz_lbatch_know(L, lb, 1, 3);
+	fz_lbatch_know_bytes(L, lb, 1, 3);
 	fz_batch_end(lb->batch);
 	fz_lbatch_start(L, lb, 4, 1);
 	lua_settop(L, 4);

@@ -305,7 +305,7 @@ put_known(lua_State *L, struct limap *li)
 
 	if (known) {
 		send_list(L, li, number - 1);
-		fz_lbatch_know(L, li->lb, number, lua_gettop(L));
+		fz_lbatch_know_bytes(L, li->lb, number, lua_gettop(L));
 		li->nsent = number;
 		lua_pushnil(L);
 		lua_setiuservalue(L, 1, IMAP_KNOWN);

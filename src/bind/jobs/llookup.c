@@ -1,11 +1,13 @@
 #include "bind/jobs/llookup.h"
 
+#include <stdbool.h>
+
 #include <lauxlib.h>
 
-#include "base/buf.h"
 #include "base/err.h"
 #include "bind/jobs/lblob.h"
 #include "bind/jobs/lflow.h"
+#include "bind/jobs/lresults.h"
 #include "bind/lloop.h"
 #include "sched/graph.h"
 #include "sched/run.h"
@@ -25,27 +27,37 @@ open(lua_State *L)
 	return ops->open(L);
 }
 
-/* The item and the node at the indexes 2 and 3. */
+/* The item at index `idx`, and the node after it. */
 static struct fz_lookup_at
-check_at(lua_State *L, const struct fz_llookup *l)
+check_at(lua_State *L, const struct fz_llookup *l, int idx)
 {
 	struct fz_lookup_at at;
 
-	at.item = (uint64_t)luaL_checkinteger(L, 2);
-	at.node = fz_lflow_number(L, 3, fz_graph_nnodes(l->graph));
+	at.item = (uint64_t)luaL_checkinteger(L, idx);
+	at.node = fz_lflow_number(L, idx + 1, fz_graph_nnodes(l->graph));
 	return at;
 }
 
-/* look_up(node): ask for recorded values of `node` before it runs */
+/*
+ * look_up(nodes): ask for the recorded values of these nodes, which are the
+ * keys of the table, before they run
+ */
 static int
 look_up(lua_State *L)
 {
 	struct fz_llookup l = open(L);
-	uint32_t node = fz_lflow_number(L, 2, fz_graph_nnodes(l.graph));
+	uint32_t n = fz_graph_nnodes(l.graph);
 	struct fz_err err = { 0 };
 
-	if (fz_lookup_want(l.flow, node, &err) != 0)
-		return fz_lerror_raise(L, &err);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	for (uint32_t node = 0; node < n; node++) {
+		bool wanted =
+		    lua_rawgeti(L, 2, (lua_Integer)node + 1) != LUA_TNIL;
+
+		lua_pop(L, 1);
+		if (wanted && fz_lookup_want(l.flow, node, &err) != 0)
+			return fz_lerror_raise(L, &err);
+	}
 	return 0;
 }
 
@@ -102,56 +114,38 @@ value_of(lua_State *L)
 	return 2;
 }
 
-/* Make a blob of the encoded value at `idx`. [-0, +0, e] */
-static struct fz_blob *
-to_blob(lua_State *L, const struct fz_llookup *l, int idx, struct fz_err *err)
-{
-	struct fz_buf *buf = &l->buf->buf;
-	size_t len;
-	const char *bytes = lua_tolstring(L, idx, &len);
-
-	fz_buf_clear(buf);
-	fz_buf_put(buf, bytes, len);
-	if (buf->failed) {
-		fz_buf_clear(buf);
-		fz_err_nomem(err, "a recorded value");
-		return NULL;
-	}
-	return fz_lblob_take(l->engine, l->buf, err);
-}
-
-/* found(item, node, { bytes, ... }), with as many values as the node makes */
+/*
+ * found({ item, node, item, node ... }, places, results): the values of node
+ * number k are in the results from number places[k] on; false: they are not
+ */
 static int
 found(lua_State *L)
 {
 	struct fz_llookup l = open(L);
-	struct fz_lookup_at at = check_at(L, &l);
-	uint32_t n = fz_graph_get(l.graph, at.node)->nvalues, made = 0;
-	struct fz_err err = { 0 };
-	struct fz_blob **blobs;
+	lua_Integer n;
 
 	fz_lloop_check_free(L);
-	luaL_checktype(L, 4, LUA_TTABLE);
-	luaL_argcheck(L, lua_rawlen(L, 4) == n, 4, "wrong number of values");
-	blobs = lua_newuserdatauv(L, (n + 1) * sizeof(struct fz_blob *), 0);
-	for (; made < n; made++) {
-		lua_rawgeti(L, 4, (lua_Integer)made + 1);
-		blobs[made] = lua_type(L, -1) == LUA_TSTRING
-				  ? to_blob(L, &l, lua_gettop(L), &err)
-				  : NULL;
-		lua_pop(L, 1);
-		if (blobs[made] == NULL)
-			break;
+	luaL_checktype(L, 2, LUA_TTABLE);
+	luaL_checktype(L, 3, LUA_TTABLE);
+	lua_settop(L, 4);
+	n = (lua_Integer)lua_rawlen(L, 3);
+	for (lua_Integer k = 1; k <= n; k++) {
+		struct fz_lookup_at at;
+		uint32_t nvalues;
+
+		if (lua_rawgeti(L, 3, k) == LUA_TNUMBER) {
+			lua_rawgeti(L, 2, 2 * k - 1);
+			lua_rawgeti(L, 2, 2 * k);
+			at = check_at(L, &l, 6);
+			nvalues = fz_graph_get(l.graph, at.node)->nvalues;
+			fz_lookup_found(l.flow, at,
+			    fz_lresults_refs(
+				L, 4, lua_tointeger(L, 5), nvalues),
+			    nvalues);
+		}
+		lua_settop(L, 4);
 	}
-	fz_buf_fini(&l.buf->buf);
-	if (made == n) {
-		fz_lookup_found(l.flow, at, blobs, n);
-		return 0;
-	}
-	fz_blob_unref_all(blobs, made);
-	if (err.kind == FZ_ERR_NONE)
-		return luaL_argerror(L, 4, "strings expected");
-	return fz_lerror_raise(L, &err);
+	return 0;
 }
 
 /* not_found(item, node) */
@@ -161,27 +155,25 @@ not_found(lua_State *L)
 	struct fz_llookup l = open(L);
 
 	fz_lloop_check_free(L);
-	fz_lookup_not_found(l.flow, check_at(L, &l));
+	fz_lookup_not_found(l.flow, check_at(L, &l, 2));
 	return 0;
 }
 
 /*
- * know(item, node, element, bytes): the result of an element; called before
- * not_found(), in the order of the elements
+ * know(item, node, element, results, i): value number `i` of the results is the
+ * result of an element; called before not_found(), in the order of the elements
  */
 static int
 know(lua_State *L)
 {
 	struct fz_llookup l = open(L);
-	struct fz_lookup_at at = check_at(L, &l);
+	struct fz_lookup_at at = check_at(L, &l, 2);
 	uint64_t element = (uint64_t)luaL_checkinteger(L, 4);
+	lua_Integer i = luaL_checkinteger(L, 6);
 	struct fz_err err = { 0 };
-	size_t len;
-	const char *bytes = luaL_checklstring(L, 5, &len);
-	struct fz_blob *blob = fz_blob_new(bytes, len, &err);
 
-	if (blob == NULL ||
-	    fz_lookup_know(l.flow, at, element, blob, &err) != 0)
+	if (fz_lookup_know(
+		l.flow, at, element, *fz_lresults_refs(L, 5, i, 1), &err) != 0)
 		return fz_lerror_raise(L, &err);
 	return 0;
 }

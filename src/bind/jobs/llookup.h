@@ -4,7 +4,6 @@
 
 #include <lua.h>
 
-struct fz_arena_buf;
 struct fz_engine;
 struct fz_flow;
 struct fz_graph;
@@ -14,7 +13,6 @@ struct fz_llookup {
 	struct fz_flow *flow;
 	struct fz_engine *engine;
 	const struct fz_graph *graph;
-	struct fz_arena_buf *buf; /* buffer for a recorded value */
 };
 
 /* How the methods get these parts; raises if the object is closed. */

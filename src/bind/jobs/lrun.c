@@ -509,8 +509,8 @@ open_lookup(lua_State *L)
 {
 	struct lrun *lr = check_run(L);
 
-	return (struct fz_llookup){ fz_run_flow(lr->run), lr->engine, lr->graph,
-		&lr->buf };
+	return (struct fz_llookup){ fz_run_flow(lr->run), lr->engine,
+		lr->graph };
 }
 
 static const struct fz_llookup_ops lookup_ops = { open_lookup };

@@ -629,7 +629,7 @@ open_lookup(lua_State *L)
 	struct lstream *ls = check_stream(L);
 
 	return (struct fz_llookup){ fz_stream_flow(ls->stream), ls->engine,
-		ls->graph, &ls->buf };
+		ls->graph };
 }
 
 static const struct fz_llookup_ops lookup_ops = { open_lookup };

@@ -1,0 +1,562 @@
+#include "bind/jobs/lresults.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lauxlib.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "bind/jobs/lblob.h"
+#include "bind/ldatabase.h"
+#include "bind/lloop.h"
+#include "bind/open.h"
+#include "codec/format.h"
+#include "shared/arena.h"
+#include "value/lerror.h"
+#include "value/luserdata.h"
+#include "wire/blob.h"
+#include "worker/engine.h"
+
+#define RESULTS_TYPE "fzlua.Results"
+
+struct lresults {
+	struct fz_engine *engine;
+	lua_Integer n;
+	struct fz_blob *values[]; /* NULL: none */
+};
+
+/* The columns of a row of results(). */
+enum { KEY, FILES, TICK, INDEX, DIGEST, SUM, RAW, BYTES, NCOLUMNS };
+
+/* The arguments of results(), its results, and where they are on the stack. */
+enum {
+	A_DATABASE = 1,
+	A_SQL,
+	A_KEYS,
+	A_COUNTS,
+	A_SINCE,
+	A_USED,
+	CALLS, /* memory for the calls */
+	R_RESULTS,
+	R_PLACES,
+	R_DIGESTS,
+	R_ODD
+};
+
+static const char incomplete[] = "it is incomplete";
+
+/* A call that is read. */
+struct call {
+	const char *key; /* in the list of keys; NULL: it has none */
+	size_t len;
+	lua_Integer first; /* number of its first value, from 0 */
+	lua_Integer count; /* number of values that it must have */
+	lua_Integer seen;  /* number of values that were read */
+	lua_Integer tick;
+	bool there, has_files;
+	const char *why; /* why it cannot be read; NULL: it can */
+};
+
+struct reading {
+	struct fz_ldatabase *ld;
+	sqlite3_stmt *stmt;
+	struct lresults *results;
+	lua_Integer ncalls;
+	struct call *calls;
+	struct call **sorted; /* the calls with a key, by key */
+	int nsorted;
+	lua_Integer since; /* number of the oldest run that need not be noted */
+	lua_Integer nused; /* length of the list of keys to note */
+	struct fz_err err;
+};
+
+static const void *
+column(const struct reading *r, int i, size_t *len)
+{
+	const void *bytes = r->ld->s.column_blob(r->stmt, i);
+
+	*len = bytes != NULL ? (size_t)r->ld->s.column_bytes(r->stmt, i) : 0;
+	return bytes != NULL ? bytes : "";
+}
+
+/*
+ * A blob for `len` bytes, and where they go. Large values are in the arena, as
+ * those of workers. NULL, and the error.
+ */
+static struct fz_blob *
+make_blob(struct reading *r, size_t len, void **at)
+{
+	struct fz_engine *engine = r->results->engine;
+	struct fz_arena *arena =
+	    len > FZ_ENGINE_BULK ? fz_engine_arena(engine) : NULL;
+	struct fz_blob *blob;
+	uint64_t offset;
+
+	*at = arena != NULL ? fz_arena_alloc(arena, len, &offset, &r->err)
+			    : NULL;
+	if (*at != NULL)
+		return fz_engine_blob(engine, offset, len, &r->err);
+	blob = fz_blob_new(NULL, len, &r->err);
+	if (blob != NULL)
+		*at = blob->bytes;
+	return blob;
+}
+
+/*
+ * Expand a value. NULL, and either `*why` or an error. The size is from the
+ * file, which may come from elsewhere.
+ */
+static struct fz_blob *
+expand(struct reading *r, const void *bytes, size_t len, lua_Integer size,
+    void **at, const char **why)
+{
+	struct fz_zstd *z = &r->ld->z;
+	struct fz_blob *blob;
+
+	if (z->library == NULL && fz_zstd_init(z, &r->err) != 0) {
+		*why = r->err.text;
+		return NULL;
+	}
+	*why = "it cannot be decompressed";
+	if (size < 0 || !fz_zstd_reaches(len, (size_t)size))
+		return NULL;
+	blob = make_blob(r, (size_t)size, at);
+	if (blob == NULL) {
+		*why = NULL;
+		return NULL;
+	}
+	if (fz_zstd_expand(z, *at, (size_t)size, bytes, len)) {
+		*why = NULL;
+		return blob;
+	}
+	fz_blob_unref(blob);
+	return NULL;
+}
+
+/* The file may come from elsewhere, and must not contain code. */
+static bool
+has_functions(const unsigned char *bytes, size_t len)
+{
+	return len < 2 || (bytes[1] & FZ_FORMAT_HAS_FUNCTIONS) != 0;
+}
+
+/* The value of the row. NULL, and either `*why` or an error. */
+static struct fz_blob *
+read_value(struct reading *r, const char **why)
+{
+	size_t len, nsum;
+	const void *bytes = column(r, BYTES, &len), *sum;
+	lua_Integer raw = r->ld->s.column_int64(r->stmt, RAW);
+	unsigned char hash[FZ_HASH_BYTES];
+	struct fz_blob *blob;
+	void *at;
+
+	sum = column(r, SUM, &nsum);
+	fz_hash_bytes(bytes, len, hash);
+	if (nsum != sizeof(hash) || memcmp(hash, sum, nsum) != 0) {
+		*why = "its bytes have changed";
+		return NULL;
+	}
+	if (raw != 0) {
+		blob = expand(r, bytes, len, raw, &at, why);
+	} else {
+		blob = make_blob(r, len, &at);
+		if (blob != NULL)
+			memcpy(at, bytes, len);
+	}
+	if (blob == NULL || !has_functions(at, blob->len))
+		return blob;
+	*why = "it contains functions";
+	fz_blob_unref(blob);
+	return NULL;
+}
+
+/* Read a row of the call. */
+static void
+read_row(lua_State *L, struct reading *r, struct call *call)
+{
+	const struct fz_sqlite *s = &r->ld->s;
+	lua_Integer i = s->column_int64(r->stmt, INDEX), at = call->first + i;
+	struct fz_blob **value;
+	const char *why = NULL;
+	const void *digest;
+	size_t len;
+
+	call->there = true;
+	call->has_files = s->column_int64(r->stmt, FILES) != 0;
+	call->tick = s->column_int64(r->stmt, TICK);
+	if (i < 1 || i > call->count) { /* 0 if there is no value */
+		call->why = incomplete;
+		return;
+	}
+	value = &r->results->values[at - 1];
+	if (*value != NULL)
+		return; /* the index of the file is damaged */
+	*value = read_value(r, &why);
+	if (*value == NULL && why == NULL)
+		fz_lerror_raise(L, &r->err);
+	if (*value == NULL)
+		call->why = why;
+	digest = column(r, DIGEST, &len);
+	lua_pushlstring(L, digest, len);
+	lua_rawseti(L, R_DIGESTS, at);
+	call->seen++;
+}
+
+static int
+compare(const struct call *a, const struct call *b)
+{
+	if (a->len != b->len)
+		return a->len < b->len ? -1 : 1;
+	return memcmp(a->key, b->key, a->len);
+}
+
+static int
+compare_calls(const void *a, const void *b)
+{
+	return compare(
+	    *(struct call *const *)a, *(struct call *const *)b);
+}
+
+/* The first call with the key of the row; NULL: there is none. */
+static struct call *
+call_of_row(const struct reading *r)
+{
+	struct call wanted = { .key = NULL };
+	int low = 0, high = r->nsorted;
+
+	wanted.key = column(r, KEY, &wanted.len);
+	while (low < high) {
+		int middle = low + (high - low) / 2;
+
+		if (compare(r->sorted[middle], &wanted) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == r->nsorted || compare(r->sorted[low], &wanted) != 0)
+		return NULL;
+	return r->sorted[low];
+}
+
+/*
+ * Read the calls from number `from` on of the sorted ones, as many as the
+ * statement has parameters. The last ones are repeated if there are fewer.
+ */
+static void
+read_some(lua_State *L, struct reading *r, int from, int nparameters)
+{
+	const struct fz_sqlite *s = &r->ld->s;
+	int rc = SQLITE_OK;
+
+	for (int i = 0; i < nparameters && rc == SQLITE_OK; i++) {
+		int k = from + i < r->nsorted ? from + i : r->nsorted - 1;
+
+		rc = s->bind_blob64(r->stmt, i + 1, r->sorted[k]->key,
+		    r->sorted[k]->len, SQLITE_STATIC);
+	}
+	if (rc != SQLITE_OK) {
+		fz_err_set(&r->err, FZ_ERR_ERROR, "%s", s->errstr(rc));
+		r->err.code = rc;
+		fz_ldatabase_raise(L, &r->err);
+	}
+	while ((rc = fz_sqlite_step(s, r->stmt, &r->err)) == 1) {
+		struct call *call = call_of_row(r);
+
+		if (call != NULL)
+			read_row(L, r, call);
+	}
+	if (rc != 0)
+		fz_ldatabase_raise(L, &r->err);
+	s->reset(r->stmt);
+}
+
+/* Set odd[k] to the value on top. [-1] */
+static void
+set_odd(lua_State *L, lua_Integer k)
+{
+	if (lua_isnil(L, R_ODD)) {
+		lua_newtable(L);
+		lua_replace(L, R_ODD);
+	}
+	lua_rawseti(L, R_ODD, k);
+}
+
+/* Push the results of call number `k`, of which all rows were read. */
+static void
+end_call(lua_State *L, struct reading *r, const struct call *call,
+    lua_Integer k)
+{
+	const char *why = call->why;
+
+	if (call->there && why == NULL && call->seen != call->count)
+		why = incomplete;
+	if (call->there && why == NULL)
+		lua_pushinteger(L, call->first + 1);
+	else
+		lua_pushboolean(L, 0);
+	lua_rawseti(L, R_PLACES, k);
+	if (why != NULL) {
+		lua_pushstring(L, why);
+		set_odd(L, k);
+	} else if (call->there && call->has_files) {
+		lua_pushinteger(L, call->tick);
+		set_odd(L, k);
+	} else if (call->there && call->tick < r->since) {
+		lua_rawgeti(L, A_KEYS, k);
+		lua_rawseti(L, A_USED, ++r->nused);
+	}
+}
+
+/* The number of values of call number `k`. */
+static lua_Integer
+count_of(lua_State *L, lua_Integer k)
+{
+	lua_Integer count;
+
+	if (lua_isinteger(L, A_COUNTS))
+		return lua_tointeger(L, A_COUNTS);
+	lua_rawgeti(L, A_COUNTS, k);
+	count = lua_tointeger(L, -1);
+	lua_pop(L, 1);
+	return count;
+}
+
+/*
+ * (the stack of results(), reading): protected, so that the statement is reset
+ * after an error
+ */
+static int
+read_calls(lua_State *L)
+{
+	struct reading *r = lua_touserdata(L, -1);
+	int nparameters = r->ld->s.bind_parameter_count(r->stmt);
+
+	lua_settop(L, R_ODD);
+	luaL_checkstack(L, 10, NULL);
+	for (int i = 0; i < r->nsorted; i += nparameters)
+		read_some(L, r, i, nparameters);
+	/* Only the first of several calls with one key was read. */
+	for (int i = 1; i < r->nsorted; i++) {
+		if (compare(r->sorted[i - 1], r->sorted[i]) == 0)
+			*r->sorted[i] = *r->sorted[i - 1];
+	}
+	for (lua_Integer k = 1; k <= r->ncalls; k++)
+		end_call(L, r, &r->calls[k - 1], k);
+	return 4;
+}
+
+/* Push an object with room for all values, of `n` calls. */
+static lua_Integer
+push_results(lua_State *L, struct reading *r)
+{
+	lua_Integer sum = 0;
+	struct lresults *results;
+
+	for (lua_Integer k = 1; k <= r->ncalls; k++) {
+		lua_Integer count = count_of(L, k);
+
+		luaL_argcheck(L, 0 <= count && count < 1 << 24, A_COUNTS,
+		    "out of range");
+		r->calls[k - 1].first = sum;
+		r->calls[k - 1].count = count;
+		sum += count;
+	}
+	results = lua_newuserdatauv(L,
+	    sizeof(*results) + (size_t)sum * sizeof(struct fz_blob *), 0);
+	memset(results->values, 0, (size_t)sum * sizeof(struct fz_blob *));
+	results->engine = fz_lloop_engine(L);
+	results->n = sum;
+	luaL_setmetatable(L, RESULTS_TYPE);
+	r->results = results;
+	return sum;
+}
+
+/* Push the memory for all calls, and sort those that have a key. */
+static void
+push_calls(lua_State *L, struct reading *r)
+{
+	lua_Unsigned n = lua_rawlen(L, A_KEYS);
+	size_t size = sizeof(*r->calls) + sizeof(struct call *);
+
+	luaL_argcheck(L, n < 1 << 24, A_KEYS, "too many keys");
+	r->ncalls = (lua_Integer)n;
+	r->calls = lua_newuserdatauv(L, n * size, 0);
+	r->sorted = (void *)(r->calls + n);
+	for (lua_Unsigned k = 0; k < n; k++) {
+		struct call *call = &r->calls[k];
+
+		memset(call, 0, sizeof(*call));
+		lua_rawgeti(L, A_KEYS, (lua_Integer)k + 1);
+		if (lua_type(L, -1) == LUA_TSTRING) {
+			call->key = lua_tolstring(L, -1, &call->len);
+			r->sorted[r->nsorted++] = call;
+		}
+		lua_pop(L, 1);
+	}
+	qsort(r->sorted, (size_t)r->nsorted, sizeof(struct call *),
+	    compare_calls);
+}
+
+/*
+ * database:results(sql, keys, counts, since, used) -> results, places, digests,
+ * odd
+ *
+ * Read the calls with these keys, each of which has `counts` values, or
+ * counts[k]; a key may be false. The parameters of the statement are keys.
+ * places[k] is the number of the first value of call number k in the results,
+ * and of its digest; false: it is not recorded. `odd` is nil or a table with the
+ * reason why call number k cannot be read, or with the run that used it last if
+ * there are files in its values. The keys of all other calls that were last used
+ * before the run `since` are appended to `used`.
+ */
+static int
+database_results(lua_State *L)
+{
+	struct reading r = { .ld = fz_ldatabase_check(L) };
+	lua_Integer nvalues;
+	int status;
+
+	luaL_checktype(L, A_KEYS, LUA_TTABLE);
+	if (!lua_isinteger(L, A_COUNTS))
+		luaL_checktype(L, A_COUNTS, LUA_TTABLE);
+	r.since = luaL_checkinteger(L, A_SINCE);
+	luaL_checktype(L, A_USED, LUA_TTABLE);
+	lua_settop(L, A_USED);
+	r.nused = (lua_Integer)lua_rawlen(L, A_USED);
+	r.stmt = fz_ldatabase_statement(L, r.ld);
+	luaL_argcheck(L, r.ld->s.column_count(r.stmt) == NCOLUMNS &&
+		r.ld->s.bind_parameter_count(r.stmt) > 0,
+	    A_SQL, "another statement expected");
+	push_calls(L, &r);
+	nvalues = push_results(L, &r);
+	lua_createtable(L, (int)r.ncalls, 0);
+	lua_createtable(L, (int)nvalues, 0);
+	lua_pushnil(L);
+	lua_pushcfunction(L, read_calls);
+	lua_insert(L, 1);
+	lua_pushlightuserdata(L, &r);
+	status = lua_pcall(L, R_ODD + 1, 4, 0);
+	r.ld->s.reset(r.stmt);
+	r.ld->s.clear_bindings(r.stmt);
+	return status == LUA_OK ? 4 : lua_error(L);
+}
+
+/* The results at `idx`, which have `n` values from number `i` on. */
+static const struct lresults *
+check_results(lua_State *L, int idx, lua_Integer i, uint32_t n)
+{
+	const struct lresults *results = luaL_checkudata(L, idx, RESULTS_TYPE);
+	bool there = 0 < i && i <= results->n && n <= results->n - i + 1;
+
+	for (uint32_t k = 0; there && k < n; k++)
+		there = results->values[i - 1 + k] != NULL;
+	luaL_argcheck(L, there, idx, "no such value");
+	return results;
+}
+
+struct fz_blob *const *
+fz_lresults_refs(lua_State *L, int idx, lua_Integer i, uint32_t n)
+{
+	struct fz_blob *const *values =
+	    &check_results(L, idx, i, n)->values[i - 1];
+
+	for (uint32_t k = 0; k < n; k++)
+		fz_blob_ref(values[k]);
+	return values;
+}
+
+/* results:bytes(i) -> the encoded value */
+static int
+results_bytes(lua_State *L)
+{
+	lua_Integer i = luaL_checkinteger(L, 2);
+	const struct lresults *results = check_results(L, 1, i, 1);
+
+	if (fz_lblob_push_bytes(L, results->engine, results->values[i - 1]) !=
+	    LUA_OK)
+		return lua_error(L);
+	return 1;
+}
+
+/* results:close(): free the values; idempotent */
+static int
+results_close(lua_State *L)
+{
+	struct lresults *results = luaL_checkudata(L, 1, RESULTS_TYPE);
+
+	for (lua_Integer i = 0; i < results->n; i++)
+		fz_blob_unref(results->values[i]);
+	results->n = 0;
+	return 0;
+}
+
+/*
+ * call_key(base, values, digests [, number]) -> 16 bytes | nil, i
+ *
+ * The key of a call: the hash of `base`, the digests of its inputs, which are
+ * digests[values[i]], and of a number. nil: value number i has no digest.
+ */
+static int
+call_key(lua_State *L)
+{
+	size_t len;
+	const char *bytes = luaL_checklstring(L, 1, &len);
+	unsigned char out[FZ_HASH_BYTES], number[8];
+	struct fz_hash hash;
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	luaL_checktype(L, 3, LUA_TTABLE);
+	lua_settop(L, 4);
+	fz_hash_init(&hash);
+	fz_hash_add(&hash, bytes, len);
+	for (lua_Integer i = 1; lua_rawgeti(L, 2, i) != LUA_TNIL; i++) {
+		if (lua_rawget(L, 3) != LUA_TSTRING) {
+			lua_pushnil(L);
+			lua_pushinteger(L, i);
+			return 2;
+		}
+		bytes = lua_tolstring(L, -1, &len);
+		fz_hash_add(&hash, bytes, len);
+		lua_settop(L, 4);
+	}
+	if (!lua_isnil(L, 4)) {
+		fz_le64_store(number, (uint64_t)luaL_checkinteger(L, 4));
+		fz_hash_add(&hash, number, sizeof(number));
+	}
+	fz_hash_end(&hash, out);
+	lua_pushlstring(L, (const char *)out, sizeof(out));
+	return 1;
+}
+
+static const luaL_Reg methods[] = {
+	{ "bytes", results_bytes },
+	{ "close", results_close },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg metamethods[] = {
+	{ "__gc", results_close },
+	{ "__close", results_close },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg functions[] = {
+	{ "call_key", call_key },
+	{ NULL, NULL },
+};
+
+int
+fz_lresults_open(lua_State *L)
+{
+	fz_luserdata_class(L, RESULTS_TYPE, methods, metamethods);
+	luaL_getmetatable(L, FZ_LDATABASE_TYPE);
+	lua_getfield(L, -1, "__index");
+	lua_pushcfunction(L, database_results);
+	lua_setfield(L, -2, "results");
+	lua_pop(L, 2);
+	luaL_setfuncs(L, functions, 0);
+	return 0;
+}

@@ -1,0 +1,30 @@
+/* ldatabase.h - databases as userdata, for the bindings that read from them. */
+#ifndef FZ_LDATABASE_H
+#define FZ_LDATABASE_H
+
+#include <lua.h>
+
+#include "base/buf.h"
+#include "cache/sqlite.h"
+#include "cache/zstd.h"
+
+struct fz_err;
+
+#define FZ_LDATABASE_TYPE "fzlua.Database"
+
+/* The user value is a table of the compiled statements by their texts. */
+struct fz_ldatabase {
+	struct fz_sqlite s;
+	struct fz_zstd z; /* loaded when a value is expanded */
+};
+
+/* The open database at index 1; raises if it is closed. [-0, +0, e] */
+struct fz_ldatabase *fz_ldatabase_check(lua_State *L);
+
+/* The compiled statement of the text at index 2. [-0, +0, e] */
+sqlite3_stmt *fz_ldatabase_statement(lua_State *L, struct fz_ldatabase *ld);
+
+/* Raise an error with the code of SQLite in the field `code`. */
+int fz_ldatabase_raise(lua_State *L, const struct fz_err *err);
+
+#endif
