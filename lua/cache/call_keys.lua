@@ -45,8 +45,8 @@ local function key_of(self, base, digests, number)
   return core.hash(base .. digests .. (self._seed and number and ("j"):pack(number) or ""))
 end
 
--- The digest of a function with the init of its stage, which sets upvalues; nil and the reason if it
--- has none. `known` has what is known with this init, because many nodes may share a function.
+-- The digest of a function with the init of its stage, which sets upvalues; nil and the reason if
+-- it has none. `known` has what is known with this init, because many nodes may share a function.
 local function digest_of(self, f, init, known)
   local digest = known.digests[f]
   if digest or known.why[f] then return digest, known.why[f] end

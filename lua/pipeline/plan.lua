@@ -15,7 +15,6 @@ local NONE <const> = {}
 ---@field stage string|nil name of the stage
 ---@field outputs string[]
 ---@field inputs string[]
----@field from integer[] for each input the layer that makes it; 0: an input of the chain
 ---@field values integer[] for each input the number of its value in the engine
 ---@field first integer number of the first output's value in the engine
 ---@field registration table
@@ -102,8 +101,8 @@ local function add_node(self, registration, func, layer, stage, defaults)
   local id, first = self.graph:node(#self.pools, func, #registration.outputs)
   local node = {
     id = id, layer = layer, stage = stage, outputs = registration.outputs,
-    inputs = registration.inputs, from = {}, values = {}, first = first,
-    registration = registration, map = registration.map, cache = registration.limits.cache,
+    inputs = registration.inputs, values = false, first = first, registration = registration,
+    map = registration.map, cache = registration.limits.cache,
   }
   if node.cache == nil then node.cache = defaults.cache end
   self.caches = self.caches or node.cache == true
@@ -116,15 +115,16 @@ local function add_node(self, registration, func, layer, stage, defaults)
   return node
 end
 
--- Connect a node whose values are known.
-local function feed(self, node)
-  self.graph:feed(node.id, node.values)
+-- Connect a node to the values that it reads.
+local function feed(self, node, values)
+  node.values = values
+  self.graph:feed(node.id, values)
   local optional = node.registration.optional
   for k, name in ipairs(optional and node.inputs or NONE) do
     if optional[name] then self.graph:optional(node.id, k) end
   end
   for _, need in ipairs(node.map and self.needs or NONE) do
-    need.is_list = need.is_list or need.value == node.values[1]
+    need.is_list = need.is_list or need.value == values[1]
   end
 end
 
@@ -189,25 +189,21 @@ end
 ---@return fzlua.Plan
 function Plan.of_chain(stages, wanted)
   local self = new()
-  local live, from = {}, {} -- name -> value; name -> layer that makes it
+  local live = {} -- name -> value
   local wall -- the last stage that does not pass inputs
-  for number, stage in ipairs(stages) do
+  for _, stage in ipairs(stages) do
     local layer, nodes = add_layer(self, stage.registry, stage.name, stage.options, wanted)
     for _, node in ipairs(nodes) do
+      local values = {}
       for i, name in ipairs(node.inputs) do
         local value = live[name]
         if not value and wall then blocked(node, name, wall) end
-        node.values[i] = value or input(self, name, node)
-        node.from[i] = from[name] or 0
+        values[i] = value or input(self, name, node)
       end
-      feed(self, node)
+      feed(self, node, values)
     end
-    if not stage.pass_input then
-      live, from, wall, layer.passes = {}, {}, stage.name, false
-    end
-    for _, made in ipairs(layer.made) do
-      live[made.name], from[made.name] = made.value, number
-    end
+    if not stage.pass_input then live, wall, layer.passes = {}, stage.name, false end
+    for _, made in ipairs(layer.made) do live[made.name] = made.value end
   end
   self.passes = wall == nil
   add_final(self, live)
@@ -250,12 +246,9 @@ function Plan.of_dag(registry, wanted)
   local value_of = {}
   for _, made in ipairs(layer.made) do value_of[made.name] = made.value end
   for _, node in ipairs(nodes) do
-    for i, name in ipairs(node.inputs) do
-      local value = value_of[name]
-      node.values[i] = value or input(self, name, node)
-      node.from[i] = value and 1 or 0
-    end
-    feed(self, node)
+    local values = {}
+    for i, name in ipairs(node.inputs) do values[i] = value_of[name] or input(self, name, node) end
+    feed(self, node, values)
   end
   local cycle = self.graph:cycle()
   if cycle then
@@ -340,6 +333,14 @@ function Plan:check_outputs(values)
   for name in pairs(self.only) do
     if not made[name] and values[name] == nil then no_output(name) end
   end
+end
+
+---The number of the layer that makes a value; 0: it is an input of the chain.
+---@param value integer
+---@return integer
+function Plan:layer_of(value)
+  local maker = self.maker[value]
+  return maker and self.nodes[maker].layer or 0
 end
 
 ---The numbers of the values that a run keeps.

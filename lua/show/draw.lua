@@ -87,8 +87,8 @@ function draw.as_table(plan)
     for i = 1, math.max(#node.inputs, 1) do
       rows[#rows + 1] = {
         stage_id = node.layer - 1, stage_name = node.stage, output = output,
-        prev_stage_id = node.from[i] and node.from[i] - 1, inputs = node.inputs[i],
-        func = function_name(node),
+        prev_stage_id = node.values[i] and plan:layer_of(node.values[i]) - 1,
+        inputs = node.inputs[i], func = function_name(node),
       }
     end
   end)
@@ -126,7 +126,7 @@ function draw.edge_table(plan)
     if seen[node] then return end
     seen[node] = true
     for i, name in ipairs(node.inputs) do
-      edge(node.from[i] - 1, name, node.layer - 1, function_name(node))
+      edge(plan:layer_of(node.values[i]) - 1, name, node.layer - 1, function_name(node))
     end
   end)
   return rows
@@ -138,7 +138,7 @@ local function readers(plan)
   for _, node in ipairs(plan.nodes) do
     local reader = (node.stage and node.stage .. "." or "") .. node.outputs[1]
     for i, name in ipairs(node.inputs) do
-      if node.from[i] == 0 then
+      if plan:layer_of(node.values[i]) == 0 then
         lists[name] = lists[name] and lists[name] .. ", " .. reader or reader
       end
     end
@@ -200,7 +200,7 @@ local function elements(plan, states)
       local from = (states or not maker) and "v" .. value or "f" .. maker
       local optional = node.registration.optional
       edges[#edges + 1] = {
-        from, "f" .. node.id, dashed = node.layer - node.from[i] > 1,
+        from, "f" .. node.id, dashed = node.layer - plan:layer_of(value) > 1,
         optional = maker and optional and optional[node.inputs[i]],
       }
     end

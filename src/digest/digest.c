@@ -558,6 +558,28 @@ put_values(struct fz_digest *d, void *ctx)
 	fz_digest_modules(d);
 }
 
+static bool
+are_scalars(lua_State *L, int first, int n)
+{
+	for (int i = first; i < first + n; i++) {
+		if (lua_type(L, i) > LUA_TSTRING)
+			return false;
+	}
+	return true;
+}
+
+/* Write values that are no objects, which needs no memory. */
+static void
+put_scalars(lua_State *L, struct fz_hash *hash, int first, int n)
+{
+	const struct fz_path root = { NULL, FZ_PATH_ROOT, 0, 0, NULL };
+	struct fz_digest d = { .L = L, .hash = hash };
+
+	for (d.value = 1; d.value <= n; d.value++)
+		fz_digest_value(&d, first + d.value - 1, &root);
+	fz_digest_tag(&d, FZ_DIGEST_END);
+}
+
 void
 fz_digest(lua_State *L, int first, int n, int session,
     unsigned char out[FZ_HASH_BYTES])
@@ -566,6 +588,11 @@ fz_digest(lua_State *L, int first, int n, int session,
 	struct fz_hash hash;
 
 	fz_hash_init(&hash);
+	if (are_scalars(L, first, n)) {
+		put_scalars(L, &hash, first, n);
+		fz_hash_end(&hash, out);
+		return;
+	}
 	lua_pushnil(L);
 	fz_digest_with(
 	    L, &hash, session, lua_gettop(L), put_values, &values);

@@ -119,12 +119,13 @@ graph_feed(lua_State *L)
 	struct fz_graph *graph = check_open(L);
 	uint32_t node = check_node(L, graph);
 	lua_Unsigned n = lua_rawlen(L, 3);
+	uint32_t few[32], *values = few;
 	struct fz_err err = { 0 };
-	uint32_t *values;
 
 	luaL_checktype(L, 3, LUA_TTABLE);
 	luaL_argcheck(L, n <= GRAPH_MAX, 3, "too many inputs");
-	values = lua_newuserdatauv(L, n * sizeof(*values) + 1, 0);
+	if (n > sizeof(few) / sizeof(few[0]))
+		values = lua_newuserdatauv(L, n * sizeof(*values), 0);
 	for (lua_Unsigned i = 0; i < n; i++) {
 		lua_rawgeti(L, 3, (lua_Integer)i + 1);
 		values[i] = check_number(L, -1, 1) - 1;
