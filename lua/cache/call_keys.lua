@@ -45,33 +45,38 @@ local function key_of(self, base, digests, number)
   return core.hash(base .. digests .. (self._seed and number and ("j"):pack(number) or ""))
 end
 
--- The digest of a function with the init of its stage, which sets upvalues; nil and the reason if
--- it has none. `known` has what is known with this init, because many nodes may share a function.
-local function digest_of(self, f, init, known)
-  local digest = known.digests[f]
-  if digest or known.why[f] then return digest, known.why[f] end
-  local ok
-  ok, digest = pcall(core.digest_in, self._session, f, init)
-  if not ok then
-    known.why[f] = reason(digest)
-    return nil, known.why[f]
+-- Set the digest of the function of a node, and of the init of its stage, which sets upvalues.
+local function add_digest(self, id, f, init)
+  local ok, digest = pcall(core.digest_in, self._session, f, init)
+  if ok then
+    self._funcs[id] = digest
+  else
+    self.why[id] = reason(digest)
   end
-  known.digests[f] = digest
-  return digest
 end
 
--- Set the digest of the function of a node, and the part that the keys of its calls have in common.
-local function add_function(self, node, init, known)
-  local registration, id = node.registration, node.id
-  local f = registration.f
-  local digest, why = digest_of(self, f, init, known)
-  self._funcs[id], self.why[id] = digest, why
-  if why then return end
-  -- The calls of most nodes differ from those of others by their function only.
-  local plain = not (self._seed or node.map or node.outputs[2] or registration.limits.version)
-  local base = plain and known.bases[f] or common(self, "fzlua call", node)
-  self.bases[id] = base
-  if plain then known.bases[f] = base end
+-- Whether the calls of a node differ from those of other nodes by their function only.
+local function is_plain(self, node)
+  return not (self._seed or node.map or node.outputs[2] or node.registration.limits.version)
+end
+
+-- Add a node. `known` is a table of the first nodes by their functions, because many nodes may share
+-- a function.
+local function add_node(self, node, init, known)
+  local id, f, funcs, bases = node.id, node.registration.f, self._funcs, self.bases
+  local first = known[f]
+  if first then
+    funcs[id], self.why[id] = funcs[first], self.why[first]
+  else
+    known[f] = id
+    add_digest(self, id, f, init)
+  end
+  if not funcs[id] then return end
+  if first and is_plain(self, node) and is_plain(self, self._plan.nodes[first]) then
+    bases[id] = bases[first]
+  else
+    bases[id] = common(self, "fzlua call", node)
+  end
 end
 
 ---The keys of the nodes of a plan for which wants(node) is true.
@@ -89,8 +94,8 @@ function CallKeys.new(plan, states, seed, wants)
   for _, node in ipairs(plan.nodes) do
     if wants(node) then
       local init = states[node.layer].options.init or false
-      known[init] = known[init] or { digests = {}, bases = {}, why = {} }
-      add_function(self, node, init or nil, known[init])
+      known[init] = known[init] or {}
+      add_node(self, node, init or nil, known[init])
     end
   end
   self._session[true] = nil -- the tables may change from now on

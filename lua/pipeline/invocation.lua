@@ -421,7 +421,8 @@ end
 
 ---@class fzlua.Results the results of a run, read value by value
 ---@field run userdata
----@field decoded table<integer, any> values read before; several stages may pass one on
+---@field decoded table<integer, any>|false values read before, if several stages are read that may
+---pass one on
 ---@field errors table<string, fz.Error> by output
 ---@field keeps boolean whether a value that cannot be read fails only its output
 
@@ -438,13 +439,14 @@ end
 -- Read the value `value` of output `name`; returns false if there is none. Even a complete result
 -- may be unreadable, if the __fzunpack of its class raises.
 local function read_value(self, results, value, name)
-  if results.decoded[value] ~= nil then return true, results.decoded[value] end
+  local before = results.decoded
+  if before and before[value] ~= nil then return true, before[value] end
   local ok, there, decoded = pcall(results.run.value, results.run, value)
   if ok and not there and results.keeps then
     ok, there, decoded = pcall(read_partial, self, results.run, self.plan.maker[value])
   end
   if ok then
-    results.decoded[value] = decoded
+    if before then before[value] = decoded end
     return there, decoded
   end
   local e = there
@@ -498,7 +500,8 @@ local function collect(self, run, errors)
     if failure or keeps or run:failed() then collect_errors(self, errors) end
     if failure then return failure end
   end
-  local results = { run = run, decoded = {}, errors = errors, keeps = keeps }
+  local results =
+    { run = run, decoded = options.keep == "all" and {}, errors = errors, keeps = keeps }
   local output = collect_output(self, results)
   if options.keep == "all" then self.layers = collect_layers(self, results) end
   return nil, output

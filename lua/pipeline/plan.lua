@@ -142,7 +142,7 @@ local function add_layer(self, registry, stage, defaults, wanted)
   local number = #self.layers + 1
   local registrations, nodes = registry:list(), {}
   self.layers[number] = layer
-  if not any_wanted(registrations, wanted) then return layer, nodes end
+  if not any_wanted(registrations, wanted) then return layer, nodes, {} end
   local pool = { layer = number, stage = stage, funcs = {} }
   self.pools[#self.pools + 1] = pool
   local value_of = {}
@@ -160,7 +160,7 @@ local function add_layer(self, registry, stage, defaults, wanted)
     local value = value_of[name]
     if value then layer.made[#layer.made + 1] = { name = name, value = value } end
   end
-  return layer, nodes
+  return layer, nodes, value_of
 end
 
 local function blocked(node, name, by)
@@ -242,9 +242,7 @@ end
 ---@return fzlua.Plan
 function Plan.of_dag(registry, wanted)
   local self = new()
-  local layer, nodes = add_layer(self, registry, nil, {}, wanted)
-  local value_of = {}
-  for _, made in ipairs(layer.made) do value_of[made.name] = made.value end
+  local _, nodes, value_of = add_layer(self, registry, nil, {}, wanted)
   for _, node in ipairs(nodes) do
     local values = {}
     for i, name in ipairs(node.inputs) do values[i] = value_of[name] or input(self, name, node) end
