@@ -97,8 +97,12 @@ local function accept_all(server)
   fz.group(function(connections)
     while true do
       fz.wait_fd(server:getfd(), "r")
-      local client = server:accept()
-      if client then connections:spawn(serve, client) end
+      local client, why = server:accept()
+      if client then
+        connections:spawn(serve, client)
+      elseif why ~= "timeout" then -- too many open files: the client waits until some are closed
+        fz.sleep(0.1)
+      end
     end
   end)
 end

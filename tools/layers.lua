@@ -34,7 +34,8 @@ local C_LAYERS = {
     "worker_rest"},
   -- The gateway is a program beside the command: nothing else includes these.
   {dir = "gateway/", "packet", "strings", "server_name", "refusal", "bus", "gateway",
-    "lease node_slots", "beat", "connection", "node_process", "relay", "serve", "submit", "main"},
+    "lease node_slots", "beat", "connection", "node_process", "relay", "listener",
+    "serve", "submit", "main"},
   {dir = "trace/", "job_event", "trace trace_format trace_names", "event_log"},
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env",
     "pool pool_nodes pool_start pool_state", "dispatch", "graph", "limits", "retry",

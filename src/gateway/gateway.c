@@ -1,8 +1,10 @@
 #define _GNU_SOURCE /* getrandom */
 #include "gateway/gateway.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "base/vec.h"
 
@@ -11,6 +13,8 @@
  * processor.
  */
 #define GATEWAY_STALL_NS (FZ_CLOCK_SECOND / 2)
+/* Pause after a failed wait, in nanoseconds. */
+#define GATEWAY_PAUSE (10 * FZ_CLOCK_MS)
 
 int
 fz_gateway_init(struct fz_gateway *g)
@@ -90,6 +94,10 @@ fz_gateway_wait(struct fz_gateway *g, int64_t until_ns, int64_t *stalled_ns)
 	if (poll(g->pfd, g->npfd, fz_clock_poll_ms(now_ns, until_ns)) < 0) {
 		for (size_t i = 0; i < g->npfd; i++)
 			g->pfd[i].revents = 0;
+		if (errno != EINTR) /* no memory: do not try without end */
+			nanosleep(
+			    &(struct timespec){ .tv_nsec = GATEWAY_PAUSE },
+			    NULL);
 	}
 	g->turn_ns = fz_clock_ns();
 	late_ns = g->turn_ns - (until_ns > now_ns ? until_ns : now_ns);

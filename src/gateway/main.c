@@ -20,6 +20,7 @@
 #include "gateway/relay.h"
 #include "gateway/serve.h"
 #include "gateway/submit.h"
+#include "os/fd.h"
 
 /*
  * Close the outputs, so that no file of the script, such as a pipe of its
@@ -46,12 +47,13 @@ main(int argc, char **argv)
 	 */
 	unsetenv("FZLUA_ENGINE");
 	unsetenv("FZLUA_ENGINE_CREDS");
+	if (argc == 4 && strcmp(argv[1], "--relay") == 0)
+		return fz_relay_main(argv[2], argv[3]);
+	fz_fd_raise_limit(); /* each lease has three descriptors */
 	if (argc == 2 && strcmp(argv[1], "--submit") == 0) {
 		leave_output();
 		return fz_gateway_submit(STDIN_FILENO);
 	}
-	if (argc == 4 && strcmp(argv[1], "--relay") == 0)
-		return fz_relay_main(argv[2], argv[3]);
 	if (argc == 3 && strcmp(argv[1], "--serve") == 0)
 		return fz_gateway_serve(atoi(argv[2]));
 	fputs("fzlua-nats is a part of fzlua: see fzlua --help, --engine\n",

@@ -49,6 +49,23 @@ send_request(int conn, const char *id)
 	return sendmsg(conn, &message, MSG_NOSIGNAL) >= 0 ? 0 : -1;
 }
 
+/*
+ * The descriptors that a message brought. Returns their number; the kernel
+ * passes on fewer than were sent if this process has too many.
+ */
+static size_t
+take_descriptors(struct msghdr *message, int fds[FZ_RELAY_NFDS])
+{
+	struct cmsghdr *header = CMSG_FIRSTHDR(message);
+	size_t len;
+
+	if (header == NULL || header->cmsg_type != SCM_RIGHTS)
+		return 0;
+	len = header->cmsg_len - CMSG_LEN(0);
+	memcpy(fds, CMSG_DATA(header), len);
+	return len / sizeof(int);
+}
+
 int
 fz_relay_receive(int conn, char *id, size_t room, int fds[FZ_RELAY_NFDS])
 {
@@ -58,15 +75,18 @@ fz_relay_receive(int conn, char *id, size_t room, int fds[FZ_RELAY_NFDS])
 		.msg_iovlen = 1,
 		.msg_control = control.bytes,
 		.msg_controllen = sizeof(control.bytes) };
-	ssize_t n = recvmsg(conn, &message, MSG_CMSG_CLOEXEC);
-	struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	ssize_t n = recvmsg(conn, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	size_t nfds = n >= 0 ? take_descriptors(&message, fds) : 0;
 
-	if (header == NULL || header->cmsg_type != SCM_RIGHTS ||
-	    header->cmsg_len != CMSG_LEN(FZ_RELAY_NFDS * sizeof(int)))
-		return -1;
-	id[n] = '\0';
-	memcpy(fds, CMSG_DATA(header), FZ_RELAY_NFDS * sizeof(int));
-	return 0;
+	if (n > 0 && nfds == FZ_RELAY_NFDS) {
+		id[n] = '\0';
+		return 0;
+	}
+	if (n >= 0)
+		errno = EPROTO;
+	for (size_t i = 0; i < nfds; i++)
+		fz_fd_close(&fds[i]);
+	return -1;
 }
 
 int

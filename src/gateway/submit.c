@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* accept4, struct ucred */
 #include "gateway/submit.h"
 
 #include <errno.h>
@@ -14,6 +13,7 @@
 #include "gateway/connection.h"
 #include "gateway/gateway.h"
 #include "gateway/lease.h"
+#include "gateway/listener.h"
 #include "gateway/relay.h"
 #include "gateway/strings.h"
 #include "node/nats_url.h"
@@ -57,7 +57,8 @@ struct peer {
 struct submit {
 	struct fz_gateway g;
 	const char *identity;
-	int control, listener;
+	int control;
+	struct fz_listener listener;
 	struct fz_list peers;
 	bool listed; /* the list was sent to the script */
 	int64_t list_ns;
@@ -248,51 +249,23 @@ open_leases(struct submit *s)
 	}
 }
 
-static bool
-is_own_user(int conn)
-{
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
-
-	return getsockopt(conn, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 &&
-	       cred.uid == geteuid();
-}
-
-/* End a relay, and send it the reason. */
+/* Open a lease for a relay. */
 static void
-refuse_relay(int conn)
+take_relay(struct submit *s, struct fz_relay_request *r)
 {
-	static const char why[] = "the gateway of the script cannot serve it";
-
-	send(conn, why, sizeof(why) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-	close(conn);
-}
-
-/* Accept a relay, which sends its request at once. */
-static void
-accept_relay(struct submit *s)
-{
-	int conn = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
-	int fds[FZ_RELAY_NFDS] = { -1, -1 };
-	struct pollfd pfd = { .fd = conn, .events = POLLIN };
-	char id[FZ_PACKET_ID + 1];
 	struct fz_lease *l = NULL;
 
-	if (conn == -1)
-		return;
-	if (is_own_user(conn) && poll(&pfd, 1, 1000) == 1 &&
-	    fz_relay_receive(conn, id, sizeof(id), fds) == 0 &&
-	    fz_fd_nonblock(fds[0], NULL) == 0 &&
-	    fz_fd_nonblock(fds[1], NULL) == 0)
-		l = fz_lease_new(&s->g, id, fds[0], fds[1]);
+	if (fz_fd_nonblock(r->fds[0], NULL) == 0 &&
+	    fz_fd_nonblock(r->fds[1], NULL) == 0)
+		l = fz_lease_new(&s->g, r->id, r->fds[0], r->fds[1]);
 	if (l != NULL) {
-		l->conn = conn;
+		l->conn = r->conn;
 		open_lease(s, l);
 		return;
 	}
-	fz_fd_close(&fds[0]);
-	fz_fd_close(&fds[1]);
-	refuse_relay(conn);
+	fz_fd_close(&r->fds[0]);
+	fz_fd_close(&r->fds[1]);
+	fz_listener_refuse(r->conn);
 }
 
 /* End the relay, and send it the reason if there is one. */
@@ -487,13 +460,14 @@ static int
 turn(struct submit *s)
 {
 	int64_t until_ns = s->g.beat_ns, now_ns, stalled_ns;
-	int control, listener;
+	struct fz_relay_request request;
+	int control;
 
 	if (!s->listed && s->list_ns < until_ns)
 		until_ns = s->list_ns;
 	fz_gateway_begin(&s->g);
 	control = fz_gateway_add(&s->g, s->control, POLLIN);
-	listener = fz_gateway_add(&s->g, s->listener, POLLIN);
+	until_ns = fz_listener_poll(&s->listener, &s->g, until_ns);
 	fz_gateway_add_bus(&s->g);
 	poll_leases(s);
 	now_ns = fz_gateway_wait(&s->g, until_ns, &stalled_ns);
@@ -505,24 +479,11 @@ turn(struct submit *s)
 	check_connection(s, now_ns);
 	check_peers(s, now_ns, stalled_ns);
 	check_leases(s, now_ns, stalled_ns);
-	if (fz_gateway_events(&s->g, listener) != 0)
-		accept_relay(s);
+	if (fz_listener_work(&s->listener, &s->g, &request))
+		take_relay(s, &request);
 	if (fz_gateway_events(&s->g, control) != 0)
 		return -1;
 	return s->listed || now_ns < s->list_ns ? 0 : end_list(s);
-}
-
-static int
-listen_at(struct submit *s, const char *name)
-{
-	struct sockaddr_un address;
-	socklen_t len = fz_relay_address(&address, name);
-
-	s->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (s->listener == -1 ||
-	    bind(s->listener, (struct sockaddr *)&address, len) != 0)
-		return -1;
-	return listen(s->listener, SOMAXCONN);
 }
 
 /* End all leases with the script, and notify the nodes. */
@@ -542,7 +503,7 @@ leave(struct submit *s)
 		fz_list_remove(peer);
 		free(peer);
 	}
-	fz_fd_close(&s->listener);
+	fz_listener_close(&s->listener);
 	fz_bus_close(s->g.bus);
 	free(s->g.pfd);
 }
@@ -567,7 +528,7 @@ start(struct submit *s, char setup[SUBMIT_SETUP_MAX])
 	}
 	s->g.creds = fz_strings_next(&strings);
 	s->identity = fz_strings_next(&strings);
-	if (listen_at(s, fz_strings_next(&strings)) != 0) {
+	if (fz_listener_open(&s->listener, fz_strings_next(&strings)) != 0) {
 		fz_err_sys(
 		    &err, errno, "the gateway to NATS cannot make its socket");
 		fail(s, err.text);
@@ -584,7 +545,7 @@ int
 fz_gateway_submit(int fd)
 {
 	char setup[SUBMIT_SETUP_MAX];
-	struct submit s = { .control = fd, .listener = -1 };
+	struct submit s = { .control = fd, .listener = FZ_LISTENER_INIT };
 
 	fz_list_init(&s.peers);
 	if (fz_gateway_init(&s.g) != 0)

@@ -158,6 +158,18 @@ fz_fd_restore_limit(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+void
+fz_fd_raise_limit_again(void)
+{
+	struct rlimit limit;
+
+	if (fz_process.old_fd_limit.rlim_max == 0 ||
+	    getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 ssize_t
 fz_fd_read(int fd, void *bytes, size_t n)
 {

@@ -55,11 +55,12 @@ void fz_fd_lower(int *fd);
 
 /*
  * Raise the soft limit of descriptors to the hard one, and restore it before
- * another program is executed. fz_fd_restore_limit() does nothing if the limit
- * was not raised.
+ * another program is executed; if this process goes on, raise it again. The
+ * last two do nothing if the limit was not raised.
  */
 void fz_fd_raise_limit(void);
 void fz_fd_restore_limit(void);
+void fz_fd_raise_limit_again(void);
 
 /* Close *fd unless it is -1, make it -1, keep errno. */
 void fz_fd_close(int *fd);

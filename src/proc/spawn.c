@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "os/fd.h"
+
 static int
 set_attributes(posix_spawnattr_t *attr, const struct fz_spawn *spawn)
 {
@@ -19,6 +21,23 @@ set_attributes(posix_spawnattr_t *attr, const struct fz_spawn *spawn)
 	posix_spawnattr_setsigmask(attr, &spawn->blocked);
 	sigfillset(&set);
 	return posix_spawnattr_setsigdefault(attr, &set);
+}
+
+/*
+ * The program gets the limit of descriptors that this process got. The actions
+ * exist already, because they must not have numbers beyond the limit.
+ */
+static int
+start(pid_t *pid, const struct fz_spawn *spawn,
+    const posix_spawn_file_actions_t *files, const posix_spawnattr_t *attr)
+{
+	int code;
+
+	fz_fd_restore_limit();
+	code = posix_spawnp(pid, spawn->path, files, attr, spawn->argv,
+	    spawn->environ_ != NULL ? spawn->environ_ : environ);
+	fz_fd_raise_limit_again();
+	return code;
 }
 
 int
@@ -37,9 +56,7 @@ fz_spawn_start(pid_t *pid, const struct fz_spawn *spawn)
 	if (code == 0)
 		code = set_attributes(&attr, spawn);
 	if (code == 0)
-		code =
-		    posix_spawnp(pid, spawn->path, &files, &attr, spawn->argv,
-			spawn->environ_ != NULL ? spawn->environ_ : environ);
+		code = start(pid, spawn, &files, &attr);
 	posix_spawnattr_destroy(&attr);
 out:
 	posix_spawn_file_actions_destroy(&files);

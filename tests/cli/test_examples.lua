@@ -123,6 +123,38 @@ for _, jobs in ipairs(JOBS) do
   end
 end
 
+-- More connections than the server has descriptors: it waits without processor time until some are
+-- closed.
+local CONNECTIONS <const> = [[
+local socket = require "socket"
+local function ticks()
+  local stat <close> = io.open(("/proc/%s/stat"):format(arg[2]))
+  local user, system = stat:read "a":match("%) %a" .. (" %-?%d+"):rep(10) .. " (%d+) (%d+)")
+  return user + system
+end
+local clients = {}
+for i = 1, 60 do clients[i] = assert(socket.connect("127.0.0.1", tonumber(arg[1]))) end
+socket.sleep(0.5)
+local before = ticks()
+socket.sleep(1)
+if ticks() - before > 40 then print "it spins" end
+for i = 1, 59 do clients[i]:close() end
+clients[60]:send "GET /primes/10 HTTP/1.1\r\n\r\n"
+print((clients[60]:receive "*a":gsub("\r\n.*\r\n\r\n", ": ")))
+]]
+
+if pcall(require, "socket") then
+  tests.httpd_waits_for_descriptors = function()
+    local out = t.shell(([[
+out=$(mktemp); (ulimit -n 40; exec env --default-signal=INT "$FZLUA" -j0 examples/httpd.lua) >$out & server=$!
+until_true grep -q http $out; "$FZLUA" %s $(sed 's/.*://' $out) $server
+kill -INT $server; wait $server; rm $out
+]]):format(t.file(CONNECTIONS)))
+    t.match(out, "200 OK: 4\n")
+    assert(not out:find "spins", out)
+  end
+end
+
 -- A request that takes long, one of which only a part is sent, and garbage do not keep the others
 -- from being answered.
 local REQUESTS <const> = [[

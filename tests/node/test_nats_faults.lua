@@ -250,6 +250,51 @@ for _, what in ipairs { "$script", "$gateway", "$script $gateway" } do
   end
 end
 
+-- A gateway with limits of descriptors, as `ulimit` has them: LIMITS of both gateways. The program
+-- for the relays is the same; each of them needs few.
+local LIMITED <const> = [[
+gateway=${FZLUA_NATS:-$FZLUA-nats}
+printf '#!/bin/sh\nulimit %%s; exec %%s "$@"\n' "$LIMITS" $gateway >$dir/limited
+chmod +x $dir/limited; export FZLUA_NATS=$dir/limited
+# ticks: the processor time of the gateway of $script
+ticks() { for p in $(cat /proc/$script/task/$script/children); do
+  grep -qaz -e --submit /proc/$p/cmdline && awk '{ print $14 + $15 }' /proc/$p/stat; done; }
+]]
+
+tests["a gateway has as many descriptors as the hard limit allows"] = function()
+  local out = run("LIMITS='-Sn 24';" .. LIMITED .. [[
+    node one 16; script out %s; wait $script; cat $dir/out
+  ]], t.file [[
+    local list = {}
+    for i = 1, 16 do list[i] = i end
+    list = fz.map(function()
+      os.execute "sleep 0.5"
+      return fz.exec{"sh", "-c", "ulimit -n"}.stdout
+    end, list)
+    print(#list, list[1])
+  ]])
+  t.equal(out, "16\t24\n\n")
+end
+
+tests["a gateway without descriptors makes relays wait, and does not spin"] = function()
+  local out = run([[
+    node one 16;]] .. "LIMITS='-n 28';" .. LIMITED .. [[
+    script out %s $dir/ran; until_true test -s $dir/ran; sleep 1; before=$(ticks); sleep 2
+    after=$(ticks); test $((after - before)) -lt 50 || echo spins $before $after
+    : >$dir/ran.go; wait $script; cat $dir/out
+  ]], t.file [[
+    local list, ran, sum = {}, arg[1], 0
+    for i = 1, 16 do list[i] = i end
+    for _, x in ipairs(fz.map(function(x)
+      io.open(ran, "a"):write "x":close()
+      while not io.open(ran .. ".go") do os.execute "sleep 0.05" end
+      return x
+    end, list)) do sum = sum + x end
+    print(sum)
+  ]])
+  t.equal(out, "136\n")
+end
+
 tests["a slow loop gets all results in order"] = function()
   local out = run([[node one 2; script out %s; wait $script; cat $dir/out]], t.file [[
     local n, list = 0, {}

@@ -301,7 +301,9 @@ test_fd_limit_is_raised_and_restored(void **state)
 	limit = before;
 	limit.rlim_cur = 250;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	fz_fd_restore_limit(); /* no effect: the limit was not raised */
+	/* no effect: the limit was not raised */
+	fz_fd_restore_limit();
+	fz_fd_raise_limit_again();
 	getrlimit(RLIMIT_NOFILE, &limit);
 	assert_int_equal(limit.rlim_cur, 250);
 	fz_fd_raise_limit();
@@ -310,6 +312,9 @@ test_fd_limit_is_raised_and_restored(void **state)
 	fz_fd_restore_limit();
 	getrlimit(RLIMIT_NOFILE, &limit);
 	assert_int_equal(limit.rlim_cur, 250);
+	fz_fd_raise_limit_again();
+	getrlimit(RLIMIT_NOFILE, &limit);
+	assert_true(limit.rlim_cur == before.rlim_max);
 	setrlimit(RLIMIT_NOFILE, &before);
 }
 

@@ -302,4 +302,11 @@ print(limit(), fz.map(limit, { 1 })[1], fz.exec({ "sh", "-c", "ulimit -n" }).std
   t.equal(out, "900\t900\t300\n\n")
 end
 
+tests["a program that a spawned worker starts has the limit of the shell, too"] = function()
+  local out = t.shell [[ulimit -Sn 300; ulimit -Hn 900; "$FZLUA" -e '
+local pool <close> = fz.pool{workers = 1, start = "spawn"}
+print(pool:apply(function() return fz.exec{"sh", "-c", "ulimit -n"}.stdout end))']]
+  t.equal(out, "300\n\n")
+end
+
 return tests
