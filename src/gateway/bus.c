@@ -302,11 +302,7 @@ open_connection(struct fz_bus *bus, const struct fz_nats_url *url,
 	natsStatus s;
 
 	fz_server_name_limit_wait();
-	/*
-	 * Check the name only before the first connection, for which `err` is
-	 * set.
-	 */
-	if (err != NULL && fz_server_name_check(url->host, err) != 0)
+	if (fz_server_name_check(url->host, err) != 0)
 		return -1;
 	s = natsOptions_Create(&options);
 	if (s == NATS_OK)
