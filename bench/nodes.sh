@@ -7,9 +7,15 @@ PATH=$PATH:/usr/sbin
 dir=$(mktemp -d /tmp/fzlua-bench-XXXXXX); pids=
 end() { kill $pids 2>/dev/null; wait; rm -r "$dir"; }
 trap end EXIT
-port=$((20000 + $$ % 20000)); url=nats://127.0.0.1:$port
-nats-server -a 127.0.0.1 -p $port -l "$dir/log" & pids=$!
-until grep -q 'Server is ready' "$dir/log" 2>/dev/null; do sleep 0.05; done
+# server_on PORT: false if it cannot listen there
+server_on() {
+  url=nats://127.0.0.1:$1; : >"$dir/log"
+  nats-server -a 127.0.0.1 -p $1 -l "$dir/log" & pids=$!
+  until grep -q 'Server is ready' "$dir/log"; do kill -0 $pids 2>/dev/null || return; sleep 0.05; done
+}
+# below the ports that the kernel gives to connections: one of these could take it
+port=$((10000 + $$ % 10000))
+server_on $port || server_on $((port + 1)) || server_on $((port + 2)) || { cat "$dir/log"; exit 1; }
 "$FZLUA" --worker --engine $url/bench -j1 --name one 2>"$dir/one" & pids="$pids $!"
 until grep -q joined "$dir/one" 2>/dev/null; do sleep 0.05; done
 
