@@ -39,7 +39,10 @@ enum {
 	/* reads in a row; libnats reads 32 KiB each time */
 	BUS_READS_MAX = 32,
 	/* number of unwritten bytes above which streams wait */
-	BUS_UNSENT_MAX = 1 << 20
+	BUS_UNSENT_MAX = 1 << 20,
+	/* maximum number of messages that are freed together, and of bytes */
+	BUS_SPENT_MAX = 64,
+	BUS_SPENT_BYTES = 64 << 10
 };
 
 /* Time to write the remaining bytes at the end. */
@@ -62,6 +65,9 @@ struct fz_bus {
 	int wake; /* an eventfd */
 	/* the message of the packet that fz_bus_next() returned last */
 	natsMsg *taken;
+	/* messages that are not needed any more: see spend() */
+	natsMsg *spent[BUS_SPENT_MAX];
+	int nspent, nspent_bytes;
 	/* guards the fields below, which threads of libnats also use */
 	pthread_mutex_t lock;
 	int socket;  /* -1: none is polled */
@@ -527,10 +533,35 @@ next_absence(struct fz_bus *bus)
 	return msg;
 }
 
+static void
+free_spent(struct fz_bus *bus)
+{
+	while (bus->nspent > 0)
+		natsMsg_Destroy(bus->spent[--bus->nspent]);
+	bus->nspent_bytes = 0;
+}
+
+/*
+ * Free messages only when they are many. A thread of libnats frees them, and is
+ * woken for each one that comes while it sleeps, which would cost more time
+ * than all else that is done for a short message.
+ */
+static void
+spend(struct fz_bus *bus)
+{
+	if (bus->taken == NULL)
+		return;
+	bus->nspent_bytes += natsMsg_GetDataLength(bus->taken);
+	bus->spent[bus->nspent++] = bus->taken;
+	bus->taken = NULL;
+	if (bus->nspent == BUS_SPENT_MAX || bus->nspent_bytes > BUS_SPENT_BYTES)
+		free_spent(bus);
+}
+
 bool
 fz_bus_next(struct fz_bus *bus, struct fz_packet *packet)
 {
-	natsMsg_Destroy(bus->taken);
+	spend(bus);
 	bus->taken = next_absence(bus);
 	for (int i = 0; i < BUS_NSUBS && bus->taken == NULL; i++) {
 		if (natsSubscription_NextMsg(&bus->taken, bus->subs[i], 0) !=
@@ -582,6 +613,7 @@ fz_bus_close(struct fz_bus *bus)
 	 * free the messages now, while libnats still has the objects that this
 	 * needs
 	 */
+	free_spent(bus);
 	do {
 		natsMsg_Destroy(bus->taken);
 		bus->taken = next_absence(bus);
