@@ -37,9 +37,7 @@ local NONE <const> = {}
 ---@field passes boolean whether inputs that no function makes leave the last stage
 ---@field defaults table|false merged options of the chain and its stages; false before the first
 ---invoke
----@field trace_names userdata|false of the nodes; false before the first trace
----@field _names string[]|false names of the nodes for a trace; false before the first trace
----@field _stages table<integer, string>|nil stages of the nodes with a stage, in a chain
+---@field _names userdata|false names of the nodes for a trace; false before the first trace
 ---@field only table<string, boolean>|nil of a narrowed plan: the outputs that it keeps
 ---@field narrowed table<string, fzlua.Plan> plans for some outputs, by the outputs
 local Plan = {}
@@ -50,7 +48,7 @@ local function new()
   return setmetatable({
     graph = core.graph(), nodes = {}, maker = {}, needs = {}, layers = {}, pools = {},
     limits = {}, asks = false, caches = false, final = {}, passes = true, defaults = false,
-    narrowed = {}, trace_names = false, _names = command_line.trace and {} or false,
+    narrowed = {}, _names = command_line.trace and core.trace_names() or false,
     _inputs = {}, _kept = {}, _made = false,
   }, Plan)
 end
@@ -83,19 +81,6 @@ local function add_limits(self, id, registration, defaults)
   self.asks = self.asks or own.retry_if ~= nil
 end
 
--- The name of a node in a trace: its outputs.
-local function name_of(node)
-  local outputs = node.outputs
-  return #outputs == 1 and outputs[1] or table.concat(outputs, ",")
-end
-
-local function add_name(self, id, node)
-  self._names[id] = name_of(node)
-  if not node.stage then return end
-  self._stages = self._stages or {}
-  self._stages[id] = node.stage
-end
-
 -- Add the node of one function, number `func` of the last pool.
 local function add_node(self, registration, func, layer, stage, defaults)
   local id, first = self.graph:node(#self.pools, func, #registration.outputs)
@@ -109,7 +94,7 @@ local function add_node(self, registration, func, layer, stage, defaults)
   if node.map then self.graph:map(id) end
   self.nodes[id] = node
   -- With a trace, each node is named now, while it is in the processor's cache.
-  if self._names then add_name(self, id, node) end
+  if self._names then self._names:add(node.outputs, stage) end
   for k = 1, #registration.outputs do self.maker[first + k - 1] = id end
   add_limits(self, id, registration, defaults)
   return node
@@ -285,14 +270,15 @@ local function add_makers(self, wanted, value)
   end
 end
 
----The names of the nodes in a trace, and their stages.
----@return string[] names, table<integer, string>|nil stages
+---The names of the nodes in a trace.
+---@return userdata
 function Plan:names()
   if not self._names then
-    self._names = {}
-    for id, node in ipairs(self.nodes) do add_name(self, id, node) end
+    local names = core.trace_names()
+    for _, node in ipairs(self.nodes) do names:add(node.outputs, node.stage) end
+    self._names = names
   end
-  return self._names, self._stages
+  return self._names
 end
 
 ---The plan that runs only the functions that some outputs need, and keeps only these outputs.

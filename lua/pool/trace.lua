@@ -56,17 +56,11 @@ function Trace.open(options)
     _jobs = 0, _title = options.title or script_name(), _version = options.version }, Trace)
 end
 
--- The names of the functions of a plan, by node.
-local function names_of(plan)
-  plan.trace_names = plan.trace_names or core.trace_names(plan:names())
-  return plan.trace_names
-end
-
 local NONE <const> = {} -- what all nodes without makers share
 
--- The graph of a plan, without what would keep functions alive.
-local function graph_of(plan, options)
-  local nodes, maker_of, last_reader, names = {}, plan.maker, {}, plan:names()
+-- The nodes of a plan for the explanation, without what would keep functions alive.
+local function nodes_of(plan)
+  local nodes, maker_of, last_reader = {}, plan.maker, {}
   for i, node in ipairs(plan.nodes) do
     local before, values = NONE, node.values
     for k = 1, #values do
@@ -77,18 +71,32 @@ local function graph_of(plan, options)
         before[#before + 1] = maker
       end
     end
-    nodes[i] = { stage = node.stage, name = names[i], layer = node.layer, before = before,
-      map = node.map or nil }
+    nodes[i] = { stage = node.stage, name = table.concat(node.outputs, ","), before = before }
   end
-  return { nodes = nodes, staged = nodes[1] ~= nil and nodes[1].stage ~= nil,
-    window = options.limit or nil, is_window_fixed = options.inflight ~= nil }
+  return nodes
+end
+
+-- The graph of a plan: for the page, the engine's graph with its names; for the explanation, a
+-- list of nodes.
+local function graph_of(self, plan, options)
+  local graph = { window = options.limit or nil, is_window_fixed = options.inflight ~= nil }
+  if self._explains then graph.nodes = nodes_of(plan) end
+  if not self._report then return graph end
+  graph.graph, graph.names = plan.graph, plan:names()
+  if plan.nodes[1] and plan.nodes[1].stage then
+    graph.layers = {}
+    for i, pool in ipairs(plan.pools) do graph.layers[i] = pool.layer end
+  end
+  return graph
 end
 
 local function add_plan(self, plan, options)
   if not (self._report or self._explains) or self._known[plan] then return end
   self._known[plan] = true
   self._jobs = math.max(self._jobs, options.jobs or 0)
-  if #self._plans < PLANS_MAX then self._plans[#self._plans + 1] = graph_of(plan, options) end
+  if #self._plans < PLANS_MAX then
+    self._plans[#self._plans + 1] = graph_of(self, plan, options)
+  end
 end
 
 -- The trace of this run alone, if its options ask for one.
@@ -109,7 +117,7 @@ function Trace.start(plan, options)
   local trace = own or options.trace or nil
   if trace then add_plan(trace, plan, options) end
   options.trace = trace and trace._records or nil
-  options.trace_names = trace and names_of(plan) or nil
+  options.trace_names = trace and plan:names() or nil
   return own
 end
 
@@ -142,7 +150,7 @@ function Trace.of_call(what, f)
   local trace = command_line.trace
   if not trace then return nil end
   local label = Trace.label(what, f)
-  calls[label] = calls[label] or core.trace_names { label }
+  calls[label] = calls[label] or core.trace_names(label)
   return trace._records, calls[label]
 end
 
@@ -168,7 +176,7 @@ function Trace:source()
   local names = {}
   for label in pairs(calls) do names[label] = true end
   if self._jobs > 0 then facts[#facts + 1] = { "Functions at once", tostring(self._jobs) } end
-  return { records = self, plans = self._plans, call_names = names, environment = facts,
+  return { records = self, page_records = self._records, plans = self._plans, call_names = names, environment = facts,
     title = self._title, jobs = self._jobs, changes = rawget(self, "_changes") }
 end
 
@@ -198,23 +206,6 @@ function Trace:close()
   if self._explains then done = explain(self) and done end
   if self._report then done = write_report(self) and done end
   return done and true or false
-end
-
----The time of the first record and the end of the last one; nil if there are no records.
----@return number|nil began, number|nil ended
-function Trace:span()
-  return self._records:span()
-end
-
----Read a record into the table `e`, with the fields event, stage, name, n, pid, node, sent,
----received, peak, and in whole microseconds cpu, `length` and `at`, which is the start since
----`began`. Unknown numbers are 0, but for `pid`.
----@param i integer
----@param began number from span()
----@param e table
----@return table e
-function Trace:read(i, began, e)
-  return self._records:read(i, began, e)
 end
 
 function Trace:__len()

@@ -4,7 +4,6 @@
 -- so that no name can end the element; the script sets all names as text.
 
 local core = require "fzlua.core"
-local json = require "fzlua.json"
 local page_body = require "fzlua.page_body"
 local page_script = require "fzlua.page_script"
 local page_style = require "fzlua.page_style"
@@ -36,9 +35,7 @@ local PAGE <const> = [[
 ---@param source fzlua.RunSource
 ---@return string
 function run_report.text(source)
-  local data = run_data.page(run_data.collect(source), source)
-  local text = json.encode(data):gsub("<", "\\u003c")
-  return PAGE:format(page_style, page_body, text, page_script)
+  return PAGE:format(page_style, page_body, run_data.text(source), page_script)
 end
 
 ---Whether the file can be written. If it did not exist, it is empty afterwards.

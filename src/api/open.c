@@ -72,6 +72,7 @@ open_core(lua_State *L)
 		fz_lgraph_open, fz_lslots_open, fz_lnodes_open, fz_ltrace_open,
 		fz_lpool_open, fz_lprocess_open, fz_lrun_open, fz_lstream_open,
 		fz_lbatch_open, fz_lwindow_open, fz_limap_open, fz_lcall_open,
+		fz_lpage_open,
 		fz_lprogram_open, fz_lshared_open, fz_lvalue_open,
 		fz_larray_open, fz_llock_open, fz_lqueue_open, fz_lpipe_open,
 		fz_lsemaphore_open, fz_levent_open, fz_lmember_open,

@@ -25,6 +25,7 @@ int fz_lprogram_open(lua_State *L); /* external programs */
 int fz_lrun_open(lua_State *L);     /* runs of graphs */
 int fz_lwindow_open(lua_State *L);  /* items between a source and a loop */
 int fz_limap_open(lua_State *L);    /* items of an imap */
+int fz_lpage_open(lua_State *L);    /* the data of the page of a run */
 int fz_lstream_open(lua_State *L);  /* many runs of one graph */
 /* results of recorded calls; opened after databases */
 int fz_lresults_open(lua_State *L);

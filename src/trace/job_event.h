@@ -20,6 +20,7 @@ enum fz_job_event_kind {
 
 struct fz_job_event {
 	enum fz_job_event_kind kind;
+	uint32_t ntext; /* length of `text` in bytes */
 	uint64_t first;  /* number of the node, or index of the first item */
 	uint32_t n;      /* number of items; 1 for a node */
 	pid_t pid;       /* process of the worker; 0: none */
@@ -41,7 +42,10 @@ struct fz_job_event {
 	uint64_t peak_rss;
 	const char *node;           /* node of its worker; NULL: this machine */
 	struct fz_trace_name *name; /* of the node or item; NULL: none */
-	/* text of its error, in a record; NULL: none */
+	/*
+	 * Text of its error, in a record; NULL: none. It may contain zeros, and
+	 * has another one at its end.
+	 */
 	char *text;
 	int16_t err;      /* kind of its error (enum fz_err_kind); 0: none */
 	int16_t signal;   /* signal that ended its worker; 0: none */
@@ -58,6 +62,7 @@ fz_job_event_init(struct fz_job_event *event, enum fz_job_event_kind kind,
     uint64_t first, uint32_t n, pid_t pid)
 {
 	event->kind = kind;
+	event->ntext = 0;
 	event->first = first;
 	event->n = n;
 	event->pid = pid;

@@ -464,11 +464,12 @@ fz_trace_add_error(struct fz_trace *t, struct fz_job_event *record,
 	if (text.len == 0)
 		return;
 	fz_buf_put(&text, "", 1);
-	if (text.failed) {
+	if (text.failed || text.len > UINT32_MAX / 8) {
 		fz_buf_fini(&text);
 		return;
 	}
 	record->text = (char *)text.data;
+	record->ntext = (uint32_t)text.len - 1;
 	t->ntexts++;
 }
 

@@ -46,17 +46,25 @@ struct fz_trace_opts {
 	void *ctx;
 };
 
-enum { FZ_TRACE_SHORT = 40 }; /* maximum number of bytes of short members */
+enum { FZ_TRACE_SHORT = 32 }; /* maximum number of bytes of short members */
 
-/* The name of the node or items of a record. It fills one cache line. */
+/*
+ * The name of the node or items of a record. It fills one cache line. The names
+ * of scripts may contain zeros, so that each has its length.
+ */
 struct fz_trace_name {
 	const char *stage; /* name of its stage; NULL: none */
 	const char *name;
+	uint32_t nstage, nname; /* their lengths in bytes */
 	/*
 	 * The stage and the name as members of an object, each after a comma.
 	 * They are made with the name, so that a line reads this struct alone.
 	 */
-	size_t len;
+	uint32_t len;
+	/* whether it is the name of a call of a map or a pool */
+	uint32_t is_call : 1;
+	/* scratch of a report: number of the function, maybe of another report */
+	uint32_t number : 31;
 	union {
 		char few[FZ_TRACE_SHORT]; /* up to this length */
 		const char *many;
@@ -64,18 +72,31 @@ struct fz_trace_name {
 };
 
 /*
- * A list of `n` names, with one reference. Each name is set once; the list
- * serves many runs. NULL and `err` on failure.
+ * An empty list of names, with one reference. Names are added before the first
+ * run that uses the list; the list serves many runs. NULL and `err` on failure.
  */
-struct fz_trace_names *fz_trace_names_new(size_t n, struct fz_err *err);
+struct fz_trace_names *fz_trace_names_new(struct fz_err *err);
 struct fz_trace_names *fz_trace_names_ref(struct fz_trace_names *names);
 void fz_trace_names_unref(struct fz_trace_names *names); /* may be NULL */
 
-/* Set name `i`, from 0; `stage` may be NULL. 0, or -1 and `err`. */
-int fz_trace_names_set(struct fz_trace_names *names, size_t i,
-    const char *stage, const char *name, struct fz_err *err);
+/* Bytes of a script, which may contain zeros. */
+struct fz_trace_text {
+	const char *bytes; /* NULL: there is no text */
+	size_t len;
+};
 
-/* Name `i`, which must be set before its use; NULL if there is none. */
+/*
+ * Add the next name, of a node; `stage` may have no text. 0, or -1 and `err`.
+ */
+int fz_trace_names_add(struct fz_trace_names *names, struct fz_trace_text stage,
+    struct fz_trace_text name, struct fz_err *err);
+
+/* The list has the name of one call of a map or a pool. */
+void fz_trace_names_set_call(struct fz_trace_names *names);
+
+size_t fz_trace_names_count(const struct fz_trace_names *names);
+
+/* Name `i`, from 0; NULL if there is none. */
 struct fz_trace_name *fz_trace_name(struct fz_trace_names *names, uint64_t i);
 
 /*

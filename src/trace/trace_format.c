@@ -212,6 +212,13 @@ member(unsigned char *p, const char *name, uint64_t v)
 	return v != 0 ? number(text(p, name), v) : p;
 }
 
+bool
+fz_trace_is_cancelled(const struct fz_job_event *event)
+{
+	return event->kind == FZ_JOB_EVENT_FAILED && event->pid == 0 &&
+	       event->err == FZ_ERR_CANCELLED;
+}
+
 const char *
 fz_trace_word(const struct fz_job_event *event)
 {
@@ -221,8 +228,7 @@ fz_trace_word(const struct fz_job_event *event)
 		return "retry";
 	if (event->kind == FZ_JOB_EVENT_CACHED)
 		return "cached";
-	return event->pid == 0 && event->err == FZ_ERR_CANCELLED ? "cancelled"
-								 : "failed";
+	return fz_trace_is_cancelled(event) ? "cancelled" : "failed";
 }
 
 int64_t
@@ -231,13 +237,13 @@ fz_trace_started(const struct fz_job_event *event)
 	return event->ended_ns - event->took_ns * event->n;
 }
 
-/* Append the character at `s`; returns its length in bytes. */
+/* Append the character at `s` of `len` bytes; returns its length in bytes. */
 static size_t
-put_character(struct fz_buf *out, const char *s)
+put_character(struct fz_buf *out, const char *s, size_t len)
 {
 	utf8proc_int32_t c;
-	utf8proc_ssize_t n =
-	    utf8proc_iterate((const utf8proc_uint8_t *)s, -1, &c);
+	utf8proc_ssize_t n = utf8proc_iterate(
+	    (const utf8proc_uint8_t *)s, (utf8proc_ssize_t)len, &c);
 	char escaped[8];
 
 	if (n <= 0) { /* not UTF-8, as JSON must be */
@@ -262,18 +268,19 @@ is_plain(unsigned char c)
 }
 
 void
-fz_trace_put_string(struct fz_buf *out, const char *s)
+fz_trace_put_string(struct fz_buf *out, const char *s, size_t len)
 {
-	fz_buf_put(out, "\"", 1);
-	while (*s != '\0') {
-		size_t n = 0;
+	const char *end = s + len;
 
-		while (is_plain((unsigned char)s[n]))
-			n++;
-		fz_buf_put(out, s, n);
-		s += n;
-		if (*s != '\0')
-			s += put_character(out, s);
+	fz_buf_put(out, "\"", 1);
+	while (s != end) {
+		const char *from = s;
+
+		while (s != end && is_plain((unsigned char)*s))
+			s++;
+		fz_buf_put(out, from, (size_t)(s - from));
+		if (s != end)
+			s += put_character(out, s, (size_t)(end - s));
 	}
 	fz_buf_put(out, "\"", 1);
 }
@@ -351,11 +358,11 @@ end_object(struct fz_buf *out, unsigned char *p, const struct fz_job_event *e,
 	out->len = (size_t)(p - out->data);
 	if (e->node != NULL) {
 		fz_buf_put(out, ",\"node\":", 8);
-		fz_trace_put_string(out, e->node);
+		fz_trace_put_string(out, e->node, strlen(e->node));
 	}
 	if (e->text != NULL) {
 		fz_buf_put(out, ",\"message\":", 11);
-		fz_trace_put_string(out, e->text);
+		fz_trace_put_string(out, e->text, e->ntext);
 	}
 	fz_buf_put(out, end, strlen(end));
 }
@@ -526,12 +533,15 @@ tsv_begin(struct fz_buf *out, struct fz_trace_file *file)
 	fz_buf_put(out, head, sizeof(head) - 1);
 }
 
-/* A name without tabs and newlines. */
+/* A name without tabs, newlines and zeros. */
 static unsigned char *
-command(unsigned char *p, const char *name)
+command(unsigned char *p, const char *name, size_t len)
 {
-	for (; *name != '\0'; name++)
-		*p++ = *name >= 0 && *name < ' ' ? ' ' : (unsigned char)*name;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)name[i];
+
+		*p++ = c < ' ' ? ' ' : c;
+	}
 	return p;
 }
 
@@ -543,7 +553,7 @@ host(unsigned char *p, const char *node)
 	char name[MAX + 1];
 
 	snprintf(name, sizeof(name), "%s", node != NULL ? node : ":");
-	return command(p, name);
+	return command(p, name, strlen(name));
 }
 
 static unsigned char *
@@ -552,8 +562,8 @@ put_command(unsigned char *p, const struct fz_job_event *e)
 	const struct fz_trace_name *name = e->name;
 
 	if (name != NULL && name->stage != NULL)
-		p = text(command(p, name->stage), ".");
-	p = command(p, name != NULL ? name->name : "?");
+		p = text(command(p, name->stage, name->nstage), ".");
+	p = name != NULL ? command(p, name->name, name->nname) : text(p, "?");
 	if (e->item != 0)
 		p = number(text(p, " item "), e->item);
 	if (e->first != 0)
@@ -575,12 +585,10 @@ tsv_event(struct fz_buf *out, struct fz_trace_file *file,
     const struct fz_job_event *e)
 {
 	const struct fz_trace_name *name = e->name;
-	size_t nnames = name != NULL ? strlen(name->name) : 0;
+	size_t nnames = name != NULL ? name->nstage + name->nname : 0;
 	unsigned char *p = NULL;
 	int64_t started_ns = fz_trace_started(e);
 
-	if (name != NULL && name->stage != NULL)
-		nnames += strlen(name->stage);
 	if (has_time(e))
 		p = begin_line(out, nnames);
 	if (p == NULL)

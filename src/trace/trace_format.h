@@ -2,6 +2,7 @@
 #ifndef FZ_TRACE_FORMAT_H
 #define FZ_TRACE_FORMAT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -52,13 +53,16 @@ extern const struct fz_trace_lines fz_trace_lines[];
  */
 const char *fz_trace_word(const struct fz_job_event *event);
 
+/* Whether the attempt was cancelled before it started. */
+bool fz_trace_is_cancelled(const struct fz_job_event *event);
+
 /* The time at which the attempt started, by the clock. */
 int64_t fz_trace_started(const struct fz_job_event *event);
 
 /*
- * Append `text` as a string of JSON, with U+FFFD for each byte that is not
- * UTF-8.
+ * Append the `len` bytes of `text` as a string of JSON, with U+FFFD for each
+ * byte that is not UTF-8.
  */
-void fz_trace_put_string(struct fz_buf *out, const char *text);
+void fz_trace_put_string(struct fz_buf *out, const char *text, size_t len);
 
 #endif

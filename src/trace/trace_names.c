@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/vec.h"
 #include "trace/trace_format.h"
 
 /* Memory for many texts, because malloc would cost more than the texts. */
@@ -15,33 +16,42 @@ struct block {
 	char bytes[];
 };
 
-enum { BLOCK_SIZE = 16 << 10, LINE = sizeof(struct fz_trace_name) };
+enum {
+	BLOCK_SIZE = 16 << 10,
+	LINE = sizeof(struct fz_trace_name),
+	GROUP = 256 /* names whose memory is allocated together */
+};
 
 struct fz_trace_names {
 	unsigned refs;
-	size_t n;
+	size_t n; /* number of names */
 	struct block *blocks;
 	struct fz_buf json; /* for members under construction */
-	unsigned char *memory;
-	struct fz_trace_name *list; /* in `memory`, each in a cache line */
+	/* The memory of GROUP names each. Names never move. */
+	unsigned char **groups;
+	size_t ngroups, groups_cap;
 };
 
+/* Name `i`, which fills one cache line. */
+static struct fz_trace_name *
+name_at(const struct fz_trace_names *names, size_t i)
+{
+	unsigned char *group = names->groups[i / GROUP];
+
+	return (void *)(group + LINE - (uintptr_t)group % LINE +
+			i % GROUP * LINE);
+}
+
 struct fz_trace_names *
-fz_trace_names_new(size_t n, struct fz_err *err)
+fz_trace_names_new(struct fz_err *err)
 {
 	struct fz_trace_names *names = calloc(1, sizeof(*names));
 
-	if (names != NULL)
-		names->memory = calloc(n + 1, LINE);
-	if (names == NULL || names->memory == NULL) {
-		free(names);
+	if (names == NULL) {
 		fz_err_nomem(err, "the names of a trace");
 		return NULL;
 	}
 	names->refs = 1;
-	names->n = n;
-	names->list =
-	    (void *)(names->memory + LINE - (uintptr_t)names->memory % LINE);
 	fz_buf_init(&names->json);
 	return names;
 }
@@ -65,7 +75,9 @@ fz_trace_names_unref(struct fz_trace_names *names)
 		free(block);
 	}
 	fz_buf_fini(&names->json);
-	free(names->memory);
+	while (names->ngroups != 0)
+		free(names->groups[--names->ngroups]);
+	free(names->groups);
 	free(names);
 }
 
@@ -103,10 +115,10 @@ make_members(struct fz_trace_names *names, struct fz_trace_name *name)
 	fz_buf_clear(out);
 	if (name->stage != NULL) {
 		fz_buf_put(out, ",\"stage\":", 9);
-		fz_trace_put_string(out, name->stage);
+		fz_trace_put_string(out, name->stage, name->nstage);
 	}
 	fz_buf_put(out, ",\"name\":", 8);
-	fz_trace_put_string(out, name->name);
+	fz_trace_put_string(out, name->name, name->nname);
 	if (out->failed)
 		return -1;
 	if (out->len <= FZ_TRACE_SHORT)
@@ -115,34 +127,98 @@ make_members(struct fz_trace_names *names, struct fz_trace_name *name)
 		name->members.many = keep(names, out->data, out->len);
 	if (out->len > FZ_TRACE_SHORT && name->members.many == NULL)
 		return -1;
-	name->len = out->len;
+	name->len = (uint32_t)out->len;
 	return 0;
 }
 
-int
-fz_trace_names_set(struct fz_trace_names *names, size_t i, const char *stage,
-    const char *name, struct fz_err *err)
+/* Make room for another name. 0, or -1: there is no memory. */
+static int
+make_room(struct fz_trace_names *names)
 {
-	struct fz_trace_name *at = &names->list[i];
-	const char *before = i > 0 ? names->list[i - 1].stage : NULL;
+	unsigned char **groups;
 
-	if (stage != NULL && before != NULL && strcmp(stage, before) == 0)
-		at->stage = before;
-	else if (stage != NULL)
-		at->stage = keep(names, stage, strlen(stage));
-	at->name = keep(names, name, strlen(name));
-	if (at->name == NULL || (stage != NULL && at->stage == NULL) ||
-	    make_members(names, at) != 0)
-		return fz_err_nomem(err, "the names of a trace");
+	if (names->n < names->ngroups * GROUP)
+		return 0;
+	groups = fz_vec_room(names->groups, &names->groups_cap,
+	    names->ngroups + 1, sizeof(*groups));
+	if (groups == NULL)
+		return -1;
+	names->groups = groups;
+	groups[names->ngroups] = malloc((GROUP + 1) * LINE);
+	if (groups[names->ngroups] == NULL)
+		return -1;
+	names->ngroups++;
 	return 0;
+}
+
+/* The bytes of a stage: those of the name before if it has the same stage. */
+static const char *
+keep_stage(struct fz_trace_names *names, struct fz_trace_text stage)
+{
+	const struct fz_trace_name *before =
+	    names->n != 0 ? name_at(names, names->n - 1) : NULL;
+
+	if (before != NULL && before->stage != NULL &&
+	    before->nstage == stage.len &&
+	    memcmp(before->stage, stage.bytes, stage.len) == 0)
+		return before->stage;
+	return keep(names, stage.bytes, stage.len);
+}
+
+/* Set the name behind the last one. 0, or -1: there is no memory. */
+static int
+set_next(struct fz_trace_names *names, struct fz_trace_text stage,
+    struct fz_trace_text name)
+{
+	struct fz_trace_name *at;
+
+	/* Escapes make six bytes of one. */
+	if (stage.len + name.len > UINT32_MAX / 8 || make_room(names) != 0)
+		return -1;
+	at = name_at(names, names->n);
+	*at = (struct fz_trace_name){ .nstage = (uint32_t)stage.len,
+		.nname = (uint32_t)name.len };
+	if (stage.bytes != NULL) {
+		at->stage = keep_stage(names, stage);
+		if (at->stage == NULL)
+			return -1;
+	}
+	at->name = keep(names, name.bytes, name.len);
+	return at->name != NULL ? make_members(names, at) : -1;
+}
+
+int
+fz_trace_names_add(struct fz_trace_names *names, struct fz_trace_text stage,
+    struct fz_trace_text name, struct fz_err *err)
+{
+	if (set_next(names, stage, name) != 0)
+		return fz_err_nomem(err, "the names of a trace");
+	names->n++;
+	return 0;
+}
+
+void
+fz_trace_names_set_call(struct fz_trace_names *names)
+{
+	for (size_t i = 0; i < names->n; i++)
+		name_at(names, i)->is_call = true;
+}
+
+size_t
+fz_trace_names_count(const struct fz_trace_names *names)
+{
+	return names->n;
 }
 
 struct fz_trace_name *
 fz_trace_name(struct fz_trace_names *names, uint64_t i)
 {
+	struct fz_trace_name *name;
+
 	if (i >= names->n)
 		return NULL;
 	/* The name is rarely in the processor's cache when an attempt ends. */
-	__builtin_prefetch(&names->list[i]);
-	return &names->list[i];
+	name = name_at(names, i);
+	__builtin_prefetch(name);
+	return name;
 }

@@ -1,7 +1,6 @@
 -- The page of a run: its data, its size, names of any kind, files that cannot be written.
 local t = ...
 local json = require "fzlua.json"
-local run_data = require "fzlua.run_data"
 local tests = {}
 
 local function page_name()
@@ -103,53 +102,6 @@ tests["the page names the function that took most time, and the busiest stage"] 
   t.equal(labels, { wide = true, narrow = true, last = true })
 end
 
--- A trace of calls that follow each other. `times` has their microseconds; without `names` all are
--- calls of f.
-local function trace_of(times, names)
-  local at = 0
-  return setmetatable({
-    span = function() return 0, 1 end,
-    read = function(_, i)
-      local e = { event = "done", name = names and names[i] or "f", n = 1, pid = 1, at = at,
-        length = times[i], cpu = 0, sent = 0, received = 0, peak = 0 }
-      at = at + times[i]
-      return e
-    end,
-  }, { __len = function() return #times end, __index = function() return {} end })
-end
-
-local function data_of(times, names)
-  local source = { records = trace_of(times, names), plans = {}, call_names = {}, environment = {},
-    title = "a run" }
-  return run_data.page(run_data.collect(source), source)
-end
-
-tests["quantiles are those of all calls, in whatever order they ended"] = function()
-  local times = {}
-  for i = 1, 100 do times[i] = (i * 37) % 100 + 1 end -- 1 to 100
-  local data = data_of(times)
-  local f, histogram = data.functions[1], data.histograms[1]
-  t.equal({ f.calls, f.total, f.max, f.mean, f.p95 }, { 100, 5050, 100, 50, 95 })
-  t.equal({ histogram.median, histogram.p95 }, { 50, 95 })
-  f = data_of({ 7 }).functions[1]
-  t.equal({ f.calls, f.max, f.p95 }, { 1, 7, 7 })
-  f = data_of({ 7, 7, 7, 9 }).functions[1]
-  t.equal({ f.calls, f.max, f.p95 }, { 4, 9, 9 })
-end
-
-tests["of many functions the page has those that took most time"] = function()
-  local times, names = {}, {}
-  for i = 1, 2000 do times[i], names[i] = (i * 37) % 2000, "f" .. i end
-  local data = data_of(times, names)
-  local list = data.functions
-  t.equal({ #list, list[1].total, list[600].total }, { 600, 1999, 1400 })
-  t.equal({ data.summary.calls, data.summary.most.total }, { 2000, 1999 })
-  t.match(data.notes.functions, "The 600 functions that", "of 2000.")
-  for i = 1, 2000 do times[i] = i < 500 and 3 or 2 end -- most are equal
-  list = data_of(times, names).functions
-  t.equal({ #list, list[499].total, list[500].total }, { 600, 3, 2 })
-end
-
 tests["10,000 functions, and 100,000 elements, are a page below 400 kB"] = function()
   local name = page_name()
   local g <close> = fz.dag()
@@ -179,6 +131,26 @@ tests["a name or an error of any bytes ends no element, and is whole UTF-8"] = f
   local _, scripts = text:gsub("<script", "")
   t.equal({ scripts, utf8.len(text) ~= nil, text:find("<!--", 1, true) }, { 2, true, nil })
   t.match(data.functions[1].name, "</script><script>alert(1)</script>")
+end
+
+tests["names and errors with zeros are whole in a page and in a trace"] = function()
+  local name, trace = page_name(), t.file "" .. ".jsonl"
+  t.files[#t.files + 1] = trace
+  local s = fz.stage "sta\0ge"
+  s:register({ "a\0b", "c" }, {}, function() error("no\0luck", 0) end)
+  local chain <close> = fz.chain { s }
+  chain:invoke({}, { report = name, trace = trace, on_error = "continue" })
+  local record = chain.trace[1]
+  t.equal({ record.stage, record.name }, { "sta\0ge", "a\0b,c" })
+  t.match(record.message, "^no\0luck")
+  local _, data = page(name)
+  t.equal({ data.functions[1].stage, data.functions[1].name }, { "sta\0ge", "a\0b,c" })
+  t.match(data.failures[1].message, "no\0luck")
+  t.equal(data.graphs[1].nodes[1].name, "a\0b,c")
+  local file <close> = assert(io.open(trace))
+  local line = json.decode((file:read "a"):match '[^\n]*"failed"[^\n]*')
+  t.equal({ line.stage, line.name }, { "sta\0ge", "a\0b,c" })
+  t.match(line.message, "^no\0luck")
 end
 
 tests["an error with a megabyte of wrong bytes is cut at once"] = function()

@@ -23,12 +23,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "faults.h"
 #include "os/loop.h"
 #include "trace/job_event.h"
 #include "trace/trace.h"
+#include "wire/blob.h"
+#include "worker/worker.h"
 
 enum { PAGE = 4096, KEPT = 1 << 20 };
 
@@ -38,6 +41,12 @@ struct bench {
 	struct fz_trace_names *names;
 	char path[32];
 };
+
+static struct fz_trace_text
+text(const char *s)
+{
+	return (struct fz_trace_text){ s, s != NULL ? strlen(s) : 0 };
+}
 
 static void
 set_up(struct bench *b, bool file, bool keeps)
@@ -54,9 +63,19 @@ set_up(struct bench *b, bool file, bool keeps)
 	opts.path = file ? b->path : NULL;
 	b->trace = fz_trace_new(&opts, &err);
 	assert_non_null(b->trace);
-	b->names = fz_trace_names_new(1, &err);
-	assert_int_equal(
-	    fz_trace_names_set(b->names, 0, "stage", "name", &err), 0);
+	b->names = fz_trace_names_new(&err);
+	assert_int_equal(fz_trace_names_add(
+			     b->names, text("stage"), text("name"), &err),
+	    0);
+}
+
+/* The text of an error that contains a zero. */
+static void
+put_zero(void *ctx, struct fz_blob *value, struct fz_buf *out)
+{
+	(void)ctx;
+	(void)value;
+	fz_buf_put(out, "a\0b", 3);
 }
 
 /* Open another trace with the same file. NULL and `err` on failure. */
@@ -246,17 +265,55 @@ static void
 test_trace_names_that_are_no_utf8_are_written_as_such(void **state)
 {
 	struct fz_err err = { 0 };
-	struct fz_trace_names *names = fz_trace_names_new(1, &err);
+	struct fz_trace_names *names = fz_trace_names_new(&err);
 
 	(void)state;
 	assert_non_null(names);
-	assert_int_equal(fz_trace_names_set(names, 0, "\xc3\xbc\xff\xc3",
-			     "\xed\xa0\x80\"\n", &err),
+	assert_int_equal(
+	    fz_trace_names_add(names, text("\xc3\xbc\xff\xc3"),
+		text("\xed\xa0\x80\"\n"), &err),
 	    0);
 	assert_string_equal(fz_trace_name(names, 0)->members.many,
 	    ",\"stage\":\"\xc3\xbc\\ufffd\\ufffd\""
 	    ",\"name\":\"\\ufffd\\ufffd\\ufffd\\\"\\u000a\"");
 	fz_trace_names_unref(names);
+}
+
+static void
+test_trace_names_and_errors_may_contain_zeros(void **state)
+{
+	struct fz_failure failure = { .err = { .kind = FZ_ERR_ERROR } };
+	struct fz_trace_opts opts = { .keeps = true, .error_text = put_zero };
+	struct fz_err err = { 0 };
+	struct fz_trace_names *names = fz_trace_names_new(&err);
+	struct fz_job_event event = { .kind = FZ_JOB_EVENT_FAILED, .n = 1 };
+	struct fz_blob *value = fz_blob_new("", 0, &err);
+	struct fz_job_event *record;
+	struct bench b;
+	struct fz_trace *trace;
+
+	(void)state;
+	set_up(&b, false, true);
+	opts.loop = b.loop;
+	trace = fz_trace_new(&opts, &err);
+	assert_true(names != NULL && trace != NULL && value != NULL);
+	assert_int_equal(
+	    fz_trace_names_add(names, (struct fz_trace_text){ "s\0t", 3 },
+		(struct fz_trace_text){ "\0", 1 }, &err),
+	    0);
+	assert_memory_equal(fz_trace_name(names, 0)->members.many,
+	    ",\"stage\":\"s\\u0000t\",\"name\":\"\\u0000\"",
+	    fz_trace_name(names, 0)->len);
+	record = fz_trace_add(trace, &event, names);
+	assert_non_null(record);
+	failure.value = value;
+	fz_trace_add_error(trace, record, &failure);
+	assert_int_equal(record->ntext, 3);
+	assert_memory_equal(record->text, "a\0b", 4);
+	fz_blob_unref(value);
+	fz_trace_unref(trace);
+	fz_trace_names_unref(names);
+	tear_down(&b);
 }
 
 static void
@@ -271,10 +328,12 @@ test_trace_names_without_memory_are_an_error(void **state)
 		struct fz_trace_names *names;
 
 		faults_at(++n);
-		names = fz_trace_names_new(2, &err);
+		names = fz_trace_names_new(&err);
 		made = names != NULL &&
-		       fz_trace_names_set(names, 0, NULL, "a", &err) == 0 &&
-		       fz_trace_names_set(names, 1, "b", "c", &err) == 0;
+		       fz_trace_names_add(
+			   names, text(NULL), text("a"), &err) == 0 &&
+		       fz_trace_names_add(
+			   names, text("b"), text("c"), &err) == 0;
 		fz_trace_names_unref(names);
 	} while (faults_end());
 	assert_true(made);
@@ -432,6 +491,7 @@ main(void)
 		T(test_trace_a_pipe_without_a_reader_is_no_signal),
 		T(test_trace_a_file_is_written_by_one_run),
 		T(test_trace_names_that_are_no_utf8_are_written_as_such),
+		T(test_trace_names_and_errors_may_contain_zeros),
 		T(test_trace_names_without_memory_are_an_error),
 		T(test_trace_lines_have_the_numbers_of_their_events),
 		T(test_trace_a_child_writes_nothing),

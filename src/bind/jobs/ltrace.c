@@ -40,13 +40,19 @@ check_trace(lua_State *L, int idx)
 	return lt;
 }
 
-static struct fz_trace_names *
-check_names(lua_State *L, int idx)
+struct fz_trace_names *
+fz_ltrace_check_names(lua_State *L, int idx)
 {
 	struct fz_trace_names **names = luaL_checkudata(L, idx, NAMES_TYPE);
 
 	luaL_argcheck(L, *names != NULL, idx, "the names were not made");
 	return *names;
+}
+
+struct fz_trace *
+fz_ltrace_check(lua_State *L, int idx)
+{
+	return check_trace(L, idx)->trace;
 }
 
 struct fz_trace *
@@ -59,59 +65,106 @@ fz_ltrace_read(lua_State *L, int idx, struct fz_trace_names **names)
 	if (lua_toboolean(L, -1)) {
 		trace = check_trace(L, -1)->trace;
 		lua_getfield(L, idx, "trace_names");
-		*names = check_names(L, -1);
+		*names = fz_ltrace_check_names(L, -1);
 		lua_pop(L, 1);
 	}
 	lua_pop(L, 1);
 	return trace;
 }
 
-/*
- * Set the names of the `n` nodes from the list at 1, and their stages from the
- * table at 2.
- */
-static void
-set_names(lua_State *L, struct fz_trace_names *names, lua_Integer n)
+/* The string at `idx`; no text if there is none. */
+static struct fz_trace_text
+to_text(lua_State *L, int idx)
 {
-	struct fz_err err = { 0 };
-	bool staged = !lua_isnoneornil(L, 2);
+	struct fz_trace_text text = { NULL, 0 };
 
-	for (lua_Integer i = 1; i <= n; i++) {
-		const char *stage = NULL;
+	if (lua_type(L, idx) == LUA_TSTRING)
+		text.bytes = lua_tolstring(L, idx, &text.len);
+	return text;
+}
 
-		if (staged && lua_rawgeti(L, 2, i) == LUA_TSTRING)
-			stage = lua_tostring(L, -1);
-		lua_rawgeti(L, 1, i);
-		if (fz_trace_names_set(names, (size_t)i - 1, stage,
-			luaL_checkstring(L, -1), &err) != 0)
-			fz_lerror_raise(L, &err);
-		lua_pop(L, staged ? 2 : 1);
+/* Push the strings of the list at `idx`, joined by commas. */
+static void
+push_joined(lua_State *L, int idx)
+{
+	lua_Integer n = (lua_Integer)lua_rawlen(L, idx);
+	luaL_Buffer b;
+
+	if (n == 1) {
+		lua_rawgeti(L, idx, 1);
+		return;
 	}
+	luaL_buffinit(L, &b);
+	for (lua_Integer i = 1; i <= n; i++) {
+		if (i > 1)
+			luaL_addchar(&b, ',');
+		lua_rawgeti(L, idx, i);
+		luaL_addvalue(&b);
+	}
+	luaL_pushresult(&b);
 }
 
 /*
- * trace_names({name, ...}, {[i] = stage} | nil) -> names, by node; a node may
- * have no stage
+ * names:add({output, ...}, stage | nil): add the name of the next node, which
+ * is that of its outputs
+ */
+static int
+names_add(lua_State *L)
+{
+	struct fz_trace_names *names = fz_ltrace_check_names(L, 1);
+	struct fz_err err = { 0 };
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	lua_settop(L, 3);
+	push_joined(L, 2);
+	luaL_checktype(L, 4, LUA_TSTRING);
+	if (fz_trace_names_add(names, to_text(L, 3), to_text(L, 4), &err) != 0)
+		return fz_lerror_raise(L, &err);
+	return 0;
+}
+
+/* names:count() -> number of names */
+static int
+names_count(lua_State *L)
+{
+	lua_pushinteger(
+	    L, (lua_Integer)fz_trace_names_count(fz_ltrace_check_names(L, 1)));
+	return 1;
+}
+
+/* Add the label of a call at index 1. */
+static void
+add_call(lua_State *L, struct fz_trace_names *names)
+{
+	const struct fz_trace_text none = { NULL, 0 };
+	struct fz_err err = { 0 };
+
+	if (fz_trace_names_add(names, none, to_text(L, 1), &err) != 0)
+		fz_lerror_raise(L, &err);
+	fz_trace_names_set_call(names);
+}
+
+/*
+ * trace_names(label | nil) -> names: with the label of a call of a map or a
+ * pool, or empty
  */
 static int
 names_new(lua_State *L)
 {
 	struct fz_trace_names **names;
 	struct fz_err err = { 0 };
-	lua_Integer n;
 
-	lua_settop(L, 2);
-	luaL_checktype(L, 1, LUA_TTABLE);
-	if (!lua_isnil(L, 2))
-		luaL_checktype(L, 2, LUA_TTABLE);
-	n = (lua_Integer)lua_rawlen(L, 1);
+	lua_settop(L, 1);
+	if (!lua_isnil(L, 1))
+		luaL_checktype(L, 1, LUA_TSTRING);
 	names = lua_newuserdatauv(L, sizeof(*names), 0);
 	*names = NULL;
 	luaL_setmetatable(L, NAMES_TYPE);
-	*names = fz_trace_names_new((size_t)n, &err);
+	*names = fz_trace_names_new(&err);
 	if (*names == NULL)
 		return fz_lerror_raise(L, &err);
-	set_names(L, *names, n);
+	if (!lua_isnil(L, 1))
+		add_call(L, *names);
 	return 1;
 }
 
@@ -246,6 +299,17 @@ set_string(lua_State *L, const char *name, const char *text)
 	lua_setfield(L, -2, name);
 }
 
+/* Set a field to `len` bytes. */
+static void
+set_bytes(lua_State *L, const char *name, const char *bytes, size_t len)
+{
+	if (bytes == NULL)
+		return;
+	lua_pushlstring(L, bytes, len);
+	lua_setfield(L, -2, name);
+}
+
+/* Push nanoseconds as seconds. */
 static void
 push_time(lua_State *L, int64_t ns)
 {
@@ -266,8 +330,10 @@ push_record(lua_State *L, const struct ltrace *lt, const struct fz_job_event *e)
 
 	lua_createtable(L, 0, 14);
 	set_string(L, "event", fz_trace_word(e));
-	set_string(L, "stage", name != NULL ? name->stage : NULL);
-	set_string(L, "name", name != NULL ? name->name : NULL);
+	if (name != NULL) {
+		set_bytes(L, "stage", name->stage, name->nstage);
+		set_bytes(L, "name", name->name, name->nname);
+	}
 	set_number(L, "item", e->item);
 	set_number(L, "index", e->first);
 	set_number(L, "n", e->n);
@@ -287,7 +353,7 @@ push_record(lua_State *L, const struct ltrace *lt, const struct fz_job_event *e)
 		return;
 	set_string(L, "error", fz_err_kind_name((enum fz_err_kind)e->err));
 	set_number(L, "signal", (uint64_t)e->signal);
-	set_string(L, "message", e->text);
+	set_bytes(L, "message", e->text, e->ntext);
 	if (e->exitcode >= 0) {
 		lua_pushinteger(L, e->exitcode);
 		lua_setfield(L, -2, "exitcode");
@@ -304,99 +370,6 @@ trace_get(lua_State *L)
 	if (i < 1 || (lua_Unsigned)i > fz_trace_count(lt->trace))
 		return 0;
 	push_record(L, lt, fz_trace_get(lt->trace, (size_t)i - 1));
-	return 1;
-}
-
-/*
- * trace:span() -> the time at which the first call was queued or started, the
- * time at which the last one ended; nil if there are no records
- */
-static int
-trace_span(lua_State *L)
-{
-	const struct ltrace *lt = check_trace(L, 1);
-	size_t n = fz_trace_count(lt->trace);
-	int64_t began_ns = INT64_MAX, ended_ns = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		const struct fz_job_event *e = fz_trace_get(lt->trace, i);
-		int64_t from_ns =
-		    e->queued_ns != 0 ? e->queued_ns : fz_trace_started(e);
-
-		if (from_ns < began_ns)
-			began_ns = from_ns;
-		if (e->ended_ns > ended_ns)
-			ended_ns = e->ended_ns;
-	}
-	if (n == 0)
-		return 0;
-	push_time(L, began_ns + lt->wall_ns);
-	push_time(L, ended_ns + lt->wall_ns);
-	return 2;
-}
-
-/* Nanoseconds as whole microseconds. */
-static int64_t
-micros(int64_t ns)
-{
-	return ns >= 0 ? (ns + 500) / 1000 : -((500 - ns) / 1000);
-}
-
-static void
-put_integer(lua_State *L, const char *name, int64_t v)
-{
-	lua_pushinteger(L, v);
-	lua_setfield(L, 3, name);
-}
-
-/* Set a field of the table at 3; NULL removes it. */
-static void
-put_string(lua_State *L, const char *name, const char *text)
-{
-	lua_pushstring(L, text);
-	lua_setfield(L, 3, name);
-}
-
-/*
- * trace:read(i, began, e) -> e, with the fields of the i-th record that
- * lua/pool/trace.lua lists; times are relative to `began`
- */
-static int
-trace_read(lua_State *L)
-{
-	const struct ltrace *lt = check_trace(L, 1);
-	lua_Integer i = luaL_checkinteger(L, 2);
-	const struct fz_job_event *e;
-	const struct fz_trace_name *name;
-	lua_Number began = luaL_checknumber(L, 3);
-	int64_t from_ns, at, length;
-
-	luaL_checktype(L, 4, LUA_TTABLE);
-	lua_settop(L, 4);
-	lua_remove(L, 3);
-	luaL_argcheck(L, i >= 1 && (size_t)i <= fz_trace_count(lt->trace), 2,
-	    "there is no such record");
-	e = fz_trace_get(lt->trace, (size_t)i - 1);
-	name = e->name;
-	from_ns = (int64_t)(began * (double)FZ_CLOCK_SECOND) - lt->wall_ns;
-	at = micros(fz_trace_started(e) - from_ns);
-	put_string(L, "event", fz_trace_word(e));
-	put_string(L, "stage", name != NULL ? name->stage : NULL);
-	put_string(L, "name", name != NULL ? name->name : NULL);
-	put_string(L, "node", e->node);
-	put_integer(L, "n", e->n);
-	put_integer(L, "at", at);
-	length = micros(e->ended_ns - from_ns) - at;
-	put_integer(L, "length", length > 0 ? length : 0);
-	put_integer(L, "cpu", micros((int64_t)e->cpu_ns));
-	put_integer(L, "sent", (int64_t)e->nsent);
-	put_integer(L, "received", (int64_t)e->nreceived);
-	put_integer(L, "peak", (int64_t)e->peak_rss);
-	if (e->pid != 0)
-		lua_pushinteger(L, e->pid);
-	else
-		lua_pushnil(L);
-	lua_setfield(L, 3, "pid");
 	return 1;
 }
 
@@ -427,14 +400,18 @@ trace_gc(lua_State *L)
 static const luaL_Reg methods[] = {
 	{ "count", trace_count },
 	{ "get", trace_get },
-	{ "read", trace_read },
-	{ "span", trace_span },
 	{ "close", trace_close },
 	{ NULL, NULL },
 };
 
 static const luaL_Reg metamethods[] = {
 	{ "__gc", trace_gc },
+	{ NULL, NULL },
+};
+
+static const luaL_Reg names_methods[] = {
+	{ "add", names_add },
+	{ "count", names_count },
 	{ NULL, NULL },
 };
 
@@ -472,7 +449,7 @@ int
 fz_ltrace_open(lua_State *L)
 {
 	fz_luserdata_class(L, TRACE_TYPE, methods, metamethods);
-	fz_luserdata_class(L, NAMES_TYPE, NULL, names_metamethods);
+	fz_luserdata_class(L, NAMES_TYPE, names_methods, names_metamethods);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

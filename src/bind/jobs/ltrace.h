@@ -17,6 +17,10 @@ struct fz_trace_names;
 struct fz_trace *fz_ltrace_read(
     lua_State *L, int idx, struct fz_trace_names **names);
 
+/* The trace, or the names, at `idx`. [-0, +0, e] */
+struct fz_trace *fz_ltrace_check(lua_State *L, int idx);
+struct fz_trace_names *fz_ltrace_check_names(lua_State *L, int idx);
+
 /*
  * Open: core.trace, .trace_names, .lock_file. The core table is on top. [-0,
  * +0, e]

@@ -1,0 +1,43 @@
+/*
+ * page_text.h - the JSON inside the page of a run.
+ *
+ * "<" is escaped, so that no text can end the element of the page. Failures are
+ * sticky in the buffer.
+ */
+#ifndef FZ_PAGE_TEXT_H
+#define FZ_PAGE_TEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct fz_buf;
+struct fz_trace_name;
+
+/* The maximum lengths in bytes of a name and of a message on the page. */
+enum { FZ_PAGE_NAME = 160, FZ_PAGE_MESSAGE = 3000 };
+
+/* Append JSON as it is. */
+void fz_page_put(struct fz_buf *out, const char *json);
+void fz_page_put_number(struct fz_buf *out, uint64_t v);
+
+/*
+ * Append at most `most` bytes of a text, without quotes, with U+FFFD for each
+ * byte that is not UTF-8. A cut text ends with an ellipsis.
+ */
+void fz_page_put_text(
+    struct fz_buf *out, const char *bytes, size_t len, size_t most);
+
+/* The same as a string with quotes. */
+void fz_page_put_string(
+    struct fz_buf *out, const char *bytes, size_t len, size_t most);
+
+/* Append a member; `key` is what comes before the number: `,"key":`. */
+void fz_page_put_member(struct fz_buf *out, const char *key, uint64_t v);
+
+/* The same, but nothing for 0. */
+void fz_page_put_known(struct fz_buf *out, const char *key, uint64_t v);
+
+/* Append the members `"stage":...,"name":...`; NULL: a name without a text. */
+void fz_page_put_names(struct fz_buf *out, const struct fz_trace_name *name);
+
+#endif

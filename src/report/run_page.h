@@ -1,0 +1,21 @@
+/*
+ * run_page.h - the data of the page of a run, whose size is bounded.
+ *
+ * Surplus data is merged or left out, and a note says so.
+ */
+#ifndef FZ_RUN_PAGE_H
+#define FZ_RUN_PAGE_H
+
+struct fz_buf;
+struct fz_err;
+struct fz_sums;
+
+/*
+ * Append members of an object of JSON: summary, groups, histograms, functions,
+ * workers, slowest, failures, and notes, which is last and still open. 0, or -1
+ * and `err`.
+ */
+int fz_page_put_sums(
+    struct fz_sums *sums, struct fz_buf *out, struct fz_err *err);
+
+#endif

@@ -1,0 +1,129 @@
+/*
+ * run_sums.h - what the functions, groups and workers of a run did, computed
+ * from its trace.
+ *
+ * A group is a stage, a call of a map or a pool, or all nodes of dags. Times
+ * are whole microseconds since the start of the run.
+ */
+#ifndef FZ_RUN_SUMS_H
+#define FZ_RUN_SUMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct fz_err;
+struct fz_trace;
+struct fz_trace_name;
+
+enum {
+	FZ_SUMS_GROUPS = 60,    /* maximum number of groups beside "others" */
+	FZ_SUMS_SLOWEST = 50,   /* maximum number of the slowest calls */
+	FZ_SUMS_FAILURES = 100, /* maximum number of failures that are kept */
+	FZ_SUMS_ROWS = 600      /* maximum number of functions in the table */
+};
+#define FZ_SUMS_NONE UINT32_MAX
+
+struct fz_sums_function {
+	const struct fz_trace_name *name; /* NULL: none */
+	uint32_t group; /* number of its group; FZ_SUMS_NONE: no call */
+	bool is_shown;  /* one of the functions in the table */
+	uint32_t nspans;
+	uint64_t calls, total, max; /* `total` and `max` in microseconds */
+	uint64_t cpu;               /* processor time in microseconds */
+	uint64_t retries, failed, cancelled, cached;
+	uint64_t sent, received, peak; /* bytes */
+};
+
+struct fz_sums_group {
+	const char *name;
+	size_t len; /* length of `name` in bytes */
+	bool is_dag;
+	uint64_t calls, busy;
+};
+
+struct fz_sums_worker {
+	pid_t pid;
+	const char *node; /* NULL: this machine */
+	uint32_t group;   /* that of its first call */
+	bool is_mixed;    /* it has worked for several groups */
+	uint32_t times;   /* index of its times for its last group */
+	int64_t first;    /* start of its first recorded call */
+};
+
+/* The first start and the last end of a worker's calls for a group. */
+struct fz_sums_times {
+	uint32_t worker, group;
+	int64_t from, to;
+};
+
+/* An attempt: one call, or `n` items. */
+struct fz_sums_span {
+	int64_t at, length;
+	uint32_t worker, group, function, n;
+	bool failed;
+};
+
+/* All calls of a run. */
+struct fz_sums_total {
+	uint64_t calls, busy, wall, failed, cancelled, retries, cached, cpu,
+	    sent, received, peak;
+};
+
+struct fz_sums {
+	const struct fz_trace *trace;
+	int64_t began_ns; /* start of the run, by the clock */
+	struct fz_sums_total total;
+	struct fz_sums_function *functions;
+	size_t nfunctions, functions_cap;
+	/* By the hash of a name: number of the function + 1, or 0. */
+	uint32_t *index;
+	size_t index_size; /* a power of two; 0 until the first function */
+	struct fz_sums_group groups[FZ_SUMS_GROUPS + 1];
+	size_t ngroups;
+	struct fz_sums_worker *workers;
+	size_t nworkers, workers_cap;
+	uint32_t *worker_index; /* as `index`, by pid and node */
+	size_t worker_index_size;
+	struct fz_sums_times *times;
+	size_t ntimes, times_cap;
+	struct fz_sums_span *spans; /* in the order of records */
+	size_t nspans, spans_cap;
+	/* Indexes of records. */
+	size_t slowest[4 * FZ_SUMS_SLOWEST];
+	size_t nslowest;
+	int64_t slow_from; /* a call that takes at most this is not one */
+	size_t failures[FZ_SUMS_FAILURES];
+	size_t nfailures; /* of all failures, also those that are not kept */
+	uint32_t most;    /* the function that took most time; or FZ_SUMS_NONE */
+};
+
+/*
+ * Read all records of a trace, which outlives the sums. 0, or -1 and `err`.
+ * Call fz_sums_fini() in either case.
+ */
+int fz_sums_init(
+    struct fz_sums *sums, const struct fz_trace *trace, struct fz_err *err);
+void fz_sums_fini(struct fz_sums *sums);
+
+/* The start and the length of a record, and the time of each of its calls. */
+void fz_sums_when(const struct fz_sums *sums, size_t record, int64_t *at,
+    int64_t *length, int64_t *took);
+
+/* The worker of a record; NULL: it had none. */
+const struct fz_sums_worker *fz_sums_worker_of(
+    const struct fz_sums *sums, size_t record);
+
+/* The function with this name; NULL: it has no records. */
+const struct fz_sums_function *fz_sums_find(
+    const struct fz_sums *sums, const struct fz_trace_name *name);
+
+/*
+ * The most workers at the same time in some elements of `times`: those of
+ * `group`, or all of them for FZ_SUMS_NONE. At least 1; 0 if there is no
+ * memory.
+ */
+size_t fz_sums_at_once(const struct fz_sums *sums, uint32_t group);
+
+#endif
