@@ -10,6 +10,7 @@ local Mapping = require "fzlua.mapping"
 local Store = require "fzlua.store"
 local core = require "fzlua.core"
 local dry_start = require "fzlua.dry_start"
+local literal = require "fzlua.literal"
 local log = require "fzlua.log"
 local report = require "fzlua.report"
 
@@ -129,7 +130,7 @@ function dry_run.rows(pipeline, plan, values, given)
     if store or not wants(node) then
       action, why = decide(keys, store, plan, node, values)
     end
-    rows[node.id] = { action, CallKeys.name(node), why }
+    rows[node.id] = { action, literal.safe(CallKeys.name(node)), literal.safe(why) }
   end)
   if store then store:close() end
   return rows

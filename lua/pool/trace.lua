@@ -56,33 +56,10 @@ function Trace.open(options)
     _jobs = 0, _title = options.title or script_name(), _version = options.version }, Trace)
 end
 
-local NONE <const> = {} -- what all nodes without makers share
-
--- The nodes of a plan for the explanation, without what would keep functions alive.
-local function nodes_of(plan)
-  local nodes, maker_of, last_reader = {}, plan.maker, {}
-  for i, node in ipairs(plan.nodes) do
-    local before, values = NONE, node.values
-    for k = 1, #values do
-      local maker = maker_of[values[k]]
-      if maker and last_reader[maker] ~= i then
-        last_reader[maker] = i
-        if before == NONE then before = {} end
-        before[#before + 1] = maker
-      end
-    end
-    nodes[i] = { stage = node.stage, name = table.concat(node.outputs, ","), before = before }
-  end
-  return nodes
-end
-
--- The graph of a plan: for the page, the engine's graph with its names; for the explanation, a
--- list of nodes.
-local function graph_of(self, plan, options)
-  local graph = { window = options.limit or nil, is_window_fixed = options.inflight ~= nil }
-  if self._explains then graph.nodes = nodes_of(plan) end
-  if not self._report then return graph end
-  graph.graph, graph.names = plan.graph, plan:names()
+-- The engine's graph of a plan, with its names, without what would keep functions alive.
+local function graph_of(plan, options)
+  local graph = { graph = plan.graph, names = plan:names(), window = options.limit or nil,
+    is_window_fixed = options.inflight ~= nil }
   if plan.nodes[1] and plan.nodes[1].stage then
     graph.layers = {}
     for i, pool in ipairs(plan.pools) do graph.layers[i] = pool.layer end
@@ -94,9 +71,7 @@ local function add_plan(self, plan, options)
   if not (self._report or self._explains) or self._known[plan] then return end
   self._known[plan] = true
   self._jobs = math.max(self._jobs, options.jobs or 0)
-  if #self._plans < PLANS_MAX then
-    self._plans[#self._plans + 1] = graph_of(self, plan, options)
-  end
+  if #self._plans < PLANS_MAX then self._plans[#self._plans + 1] = graph_of(plan, options) end
 end
 
 -- The trace of this run alone, if its options ask for one.

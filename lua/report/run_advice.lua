@@ -30,11 +30,25 @@ local function shown(name)
   return #name > 40 and name:sub(1, 37) .. "..." or name
 end
 
+---The nodes of a graph of the engine.
+---@param plan fzlua.RunPlan
+---@return table[] stage, name, `before`: the numbers of the nodes that it needs
+function run_advice.nodes(plan)
+  local nodes = {}
+  for i = 1, plan.names:count() do
+    local name, stage = plan.names:get(i)
+    nodes[i] = { stage = stage, name = name, before = plan.graph:makers(i) }
+  end
+  return nodes
+end
+
 -- The graph's node of each function, by stage and name.
 local function nodes_of(plans)
   local by_key = {}
   for p, plan in ipairs(plans) do
-    for i, node in ipairs(plan.nodes) do
+    local nodes = plan.nodes or run_advice.nodes(plan)
+    plan.nodes = nodes
+    for i, node in ipairs(nodes) do
       local key = (node.stage or "") .. "\0" .. node.name
       by_key[key] = by_key[key] or { plan = p, number = i, before = node.before, plan_of = plan }
     end

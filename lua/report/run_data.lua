@@ -51,11 +51,9 @@ local function cut_changes(rows)
 end
 
 ---@class fzlua.RunPlan the graph of an invoke or a stream
----@field graph userdata|nil of the engine, for the page
----@field names userdata|nil by node, for the page
+---@field graph userdata of the engine
+---@field names userdata by node
 ---@field layers integer[]|nil by pool: the number of its stage; nil: a dag
----@field nodes table[]|nil for the explanation: stage, name, `before`: the numbers of the nodes that
----it needs
 ---@field window integer|nil of a stream: how many items are under way
 ---@field is_window_fixed boolean|nil whether the script has set `window`
 

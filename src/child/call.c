@@ -303,10 +303,11 @@ explain_global(lua_State *L)
 	    strstr(lua_tostring(L, 1), "(global '") == NULL)
 		return;
 	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &spawned_key) != LUA_TNIL) {
-		lua_pushfstring(L,
-		    "%s: a spawned worker has no globals of the script (use a "
-		    "local variable or a module)",
-		    lua_tostring(L, 1));
+		lua_pushvalue(L, 1);
+		lua_pushliteral(L,
+		    ": a spawned worker has no globals of the script (use a "
+		    "local variable or a module)");
+		lua_concat(L, 2);
 		lua_replace(L, 1);
 	}
 	lua_settop(L, 1);

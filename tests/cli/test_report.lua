@@ -142,7 +142,7 @@ tests["names and errors with zeros are whole in a page and in a trace"] = functi
   chain:invoke({}, { report = name, trace = trace, on_error = "continue" })
   local record = chain.trace[1]
   t.equal({ record.stage, record.name }, { "sta\0ge", "a\0b,c" })
-  t.match(record.message, "^no\0luck")
+  t.match(record.message, "no\0luck")
   local _, data = page(name)
   t.equal({ data.functions[1].stage, data.functions[1].name }, { "sta\0ge", "a\0b,c" })
   t.match(data.failures[1].message, "no\0luck")
@@ -150,7 +150,7 @@ tests["names and errors with zeros are whole in a page and in a trace"] = functi
   local file <close> = assert(io.open(trace))
   local line = json.decode((file:read "a"):match '[^\n]*"failed"[^\n]*')
   t.equal({ line.stage, line.name }, { "sta\0ge", "a\0b,c" })
-  t.match(line.message, "^no\0luck")
+  t.match(line.message, "no\0luck")
 end
 
 tests["an error with a megabyte of wrong bytes is cut at once"] = function()

@@ -51,32 +51,6 @@ tests["an invoke has a record of each function, with its times and bytes"] = fun
   t.equal(tostring(chain.trace), "fzlua.Trace (2 events)")
 end
 
-tests["span and read of a trace agree with its records"] = function()
-  local chain <close> = chain_of_two()
-  chain[2].flaky = function() error "no luck" end
-  chain:invoke({ x = 9 }, { trace = true, on_error = "continue" })
-  local trace = chain.trace
-  local began, ended = trace:span()
-  local first, last, e = math.huge, 0, { stage = "of the record before" }
-  for i, record in ipairs(trace) do
-    assert(trace:read(i, began, e) == e)
-    for _, key in ipairs { "event", "stage", "name", "n", "pid", "node" } do
-      t.equal(e[key], record[key])
-    end
-    for _, key in ipairs { "sent", "received", "peak" } do t.equal(e[key], record[key] or 0) end
-    assert(math.abs(e.at - (record.started - began) * 1e6) <= 1)
-    assert(math.abs(e.length - (record.ended - record.started) * 1e6) <= 2)
-    assert(math.abs(e.cpu - (record.cpu or 0) * 1e6) <= 1)
-    first, last = math.min(first, record.queued or record.started), math.max(last, record.ended)
-  end
-  t.equal({ #trace, began, ended }, { 3, first, last })
-  for _, i in ipairs { 0, 4, -1 } do
-    local ok, why = pcall(trace.read, trace, i, began, e)
-    assert(not ok)
-    t.match(why, "no such record")
-  end
-end
-
 tests["the name of a function is all its outputs"] = function()
   local dag <close> = fz.dag()
   dag:add({ "a", "b" }, {}, function() return 1, 2 end)

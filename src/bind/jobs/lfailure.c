@@ -54,11 +54,12 @@ fz_lfailure_push(
 	if (failure->value != NULL && failure->value->len != 0 &&
 	    fz_lblob_decode(L, engine, failure->value) == LUA_OK &&
 	    lua_istable(L, -1)) {
-		lua_getfield(L, -1, "message");
-		if (lua_type(L, -1) == LUA_TSTRING)
-			message = lua_tostring(L, -1);
 		fz_lerror_push(L, failure->err.kind, message);
-		lua_remove(L, -2);
+		/* the text of the script, which may contain zeros */
+		if (lua_getfield(L, -2, "message") == LUA_TSTRING)
+			lua_setfield(L, -2, "message");
+		else
+			lua_pop(L, 1);
 		copy_details(L);
 		lua_remove(L, -2);
 	} else {

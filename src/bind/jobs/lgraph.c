@@ -178,6 +178,28 @@ graph_cycle(lua_State *L)
 	return 1;
 }
 
+/* graph:makers(node) -> { node, ... } that make its inputs, perhaps several */
+static int
+graph_makers(lua_State *L)
+{
+	const struct fz_graph *graph = fz_lgraph_check(L, 1);
+	uint32_t node = check_node(L, graph);
+	const uint32_t *inputs = fz_graph_inputs(graph, node);
+	uint32_t ninputs = fz_graph_get(graph, node)->ninputs;
+	lua_Integer n = 0;
+
+	lua_newtable(L);
+	for (uint32_t i = 0; i < ninputs; i++) {
+		uint32_t maker = fz_graph_maker(graph, inputs[i]);
+
+		if (maker == FZ_GRAPH_NONE)
+			continue;
+		lua_pushinteger(L, (lua_Integer)maker + 1);
+		lua_rawseti(L, -2, ++n);
+	}
+	return 1;
+}
+
 static int
 graph_gc(lua_State *L)
 {
@@ -205,6 +227,7 @@ static const luaL_Reg methods[] = {
 	{ "feed", graph_feed },
 	{ "optional", graph_optional },
 	{ "cycle", graph_cycle },
+	{ "makers", graph_makers },
 	{ NULL, NULL },
 };
 

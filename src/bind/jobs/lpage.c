@@ -63,15 +63,18 @@ put_picture(lua_State *L, struct lpage *page)
 {
 	struct fz_picture picture = { 0 };
 	struct fz_err err = { 0 };
+	struct fz_graph *graph;
 
 	luaL_checktype(L, -1, LUA_TTABLE);
 	lua_getfield(L, -1, "graph");
-	picture.graph = fz_lgraph_check(L, lua_gettop(L));
+	picture.graph = graph = fz_lgraph_check(L, lua_gettop(L));
 	lua_getfield(L, -2, "names");
 	picture.names = fz_ltrace_check_names(L, lua_gettop(L));
 	lua_pop(L, 2); /* the table keeps them */
 	push_layers(L, &picture);
-	if (fz_picture_put(&picture, &page->sums, &page->out, &err) != 0)
+	/* a run that could not start has not done this */
+	if (fz_graph_freeze(graph, &err) != 0 ||
+	    fz_picture_put(&picture, &page->sums, &page->out, &err) != 0)
 		fz_lerror_raise(L, &err);
 	lua_pop(L, 1);
 }

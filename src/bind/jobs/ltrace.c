@@ -123,6 +123,26 @@ names_add(lua_State *L)
 	return 0;
 }
 
+/* names:get(i) -> name, stage | nil */
+static int
+names_get(lua_State *L)
+{
+	struct fz_trace_names *names = fz_ltrace_check_names(L, 1);
+	lua_Integer i = luaL_checkinteger(L, 2);
+	const struct fz_trace_name *name;
+
+	luaL_argcheck(L,
+	    i >= 1 && (size_t)i <= fz_trace_names_count(names), 2,
+	    "there is no such name");
+	name = fz_trace_name(names, (uint64_t)i - 1);
+	lua_pushlstring(L, name->name, name->nname);
+	if (name->stage != NULL)
+		lua_pushlstring(L, name->stage, name->nstage);
+	else
+		lua_pushnil(L);
+	return 2;
+}
+
 /* names:count() -> number of names */
 static int
 names_count(lua_State *L)
@@ -411,6 +431,7 @@ static const luaL_Reg metamethods[] = {
 
 static const luaL_Reg names_methods[] = {
 	{ "add", names_add },
+	{ "get", names_get },
 	{ "count", names_count },
 	{ NULL, NULL },
 };
