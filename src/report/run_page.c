@@ -241,23 +241,6 @@ put_histograms(const struct fz_sums *s, struct fz_buf *out)
 	return 0;
 }
 
-/* A function, to be sorted. */
-struct row {
-	uint64_t total;
-	uint32_t function;
-};
-
-/* More time first, then the order of the first records. */
-static int
-compare_rows(const void *a, const void *b)
-{
-	const struct row *x = a, *y = b;
-
-	if (x->total != y->total)
-		return x->total > y->total ? -1 : 1;
-	return x->function > y->function ? 1 : -1;
-}
-
 static void
 put_function(const struct fz_sums_function *f, uint64_t p95, struct fz_buf *out)
 {
@@ -278,18 +261,18 @@ put_function(const struct fz_sums_function *f, uint64_t p95, struct fz_buf *out)
 
 /* Append the rows. 0, or -1: there is no memory. */
 static int
-put_rows(struct fz_sums *s, const struct row *rows, struct fz_buf *out)
+put_rows(struct fz_sums *s, const struct fz_time *rows, struct fz_buf *out)
 {
 	size_t n = s->nfunctions < FZ_SUMS_ROWS ? s->nfunctions : FZ_SUMS_ROWS;
 	struct fz_times times;
 
 	for (size_t i = 0; i < n; i++)
-		s->functions[rows[i].function].is_shown = true;
+		s->functions[rows[i].key].is_shown = true;
 	if (fz_times_of_functions(&times, s) != 0)
 		return -1;
 	fz_page_put(out, ",\"functions\":[");
 	for (size_t i = 0; i < n; i++) {
-		uint32_t number = rows[i].function;
+		uint32_t number = rows[i].key;
 		const struct fz_sums_function *f = &s->functions[number];
 
 		fz_page_put(out, i == 0 ? "{" : ",{");
@@ -304,19 +287,23 @@ put_rows(struct fz_sums *s, const struct row *rows, struct fz_buf *out)
 	return 0;
 }
 
+/* Append the functions that took most time, in this order. */
 static int
 put_functions(struct fz_sums *s, struct fz_buf *out)
 {
-	struct row *rows = malloc((s->nfunctions + 1) * sizeof(*rows));
-	int status;
+	struct fz_time *rows = malloc((s->nfunctions + 1) * sizeof(*rows));
+	uint64_t most =
+	    s->most != FZ_SUMS_NONE ? s->functions[s->most].total : 0;
+	int status = -1;
 
 	if (rows == NULL)
 		return -1;
+	/* Times less than the most, so that the first ones took most. */
 	for (size_t i = 0; i < s->nfunctions; i++)
-		rows[i] =
-		    (struct row){ s->functions[i].total, (uint32_t)i };
-	qsort(rows, s->nfunctions, sizeof(*rows), compare_rows);
-	status = put_rows(s, rows, out);
+		rows[i] = (struct fz_time){ .key = (uint32_t)i,
+			.took = most - s->functions[i].total };
+	if (fz_times_sort(rows, s->nfunctions) == 0)
+		status = put_rows(s, rows, out);
 	free(rows);
 	return status;
 }

@@ -24,6 +24,12 @@ struct fz_times {
 	size_t n;
 };
 
+/*
+ * Sort a list by times; equal elements keep their order. 0, or -1: there is no
+ * memory.
+ */
+int fz_times_sort(struct fz_time *list, size_t n);
+
 /* All calls, by group. 0, or -1: there is no memory. */
 int fz_times_of_groups(struct fz_times *times, const struct fz_sums *sums);
 
