@@ -13,10 +13,12 @@ local alloc_rows = require "alloc"
 local async_rows = require "async"
 local each_rows = require "each"
 local fold_rows = require "fold"
+local graphs = require "graphs"
 local peers = require "peers"
 local pool_rows = require "pool"
 local shared_rows = require "shared"
 local stream_rows = require "stream"
+local trace_rows = require "trace"
 local clock = limits.clock
 
 local WATCHDOG_S <const> = 120
@@ -104,25 +106,6 @@ end
 
 local MOD <const> = 1000000007
 
--- The DAG that all peers run: node -> list of the nodes it needs. Numbers begin at 0.
-local function shared_dag(n)
-  local x, graph = 42, {}
-  local function below(limit)
-    x = (1664525 * x + 1013904223) & 0xffffffff
-    return (x * limit) >> 32
-  end
-  for i = 0, n - 1 do
-    local deps, seen = {}, {}
-    for _ = 1, math.min(below(4), i) do
-      local j = below(i)
-      if not seen[j] then deps[#deps + 1] = j end
-      seen[j] = true
-    end
-    graph[i] = deps
-  end
-  return graph
-end
-
 local function checksum(n, value)
   local sum = 0
   for i = 0, n - 1 do sum = (sum * 31 + value(i)) % MOD end
@@ -133,12 +116,7 @@ local function measure_dag()
   local n = 10000
   local dag = fz.dag()
   local function add(a, b, c) return ((a or 0) + (b or 0) + (c or 0) + 1) % MOD end
-  local graph = shared_dag(n)
-  for i = 0, n - 1 do
-    local deps = graph[i]
-    for k, j in ipairs(deps) do deps[k] = "n" .. j end
-    dag:add("n" .. i, deps, add)
-  end
+  for i, inputs in ipairs(graphs.shared(n)) do dag:add("n" .. i - 1, inputs, add) end
   local function invoke() dag:invoke({}, { jobs = 2, keep = "all" }) end
   local function fzlua()
     local seconds = timed(invoke)
@@ -317,6 +295,9 @@ end
 for _, row in ipairs(shared_rows(timed, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(async_rows(timed, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(stream_rows(command, here, timed, expect)) do rows[#rows + 1] = row end
+for _, row in ipairs(trace_rows(command, here, build .. "/bench/", expect)) do
+  rows[#rows + 1] = row
+end
 
 local function median(list)
   table.sort(list)

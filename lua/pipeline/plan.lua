@@ -46,9 +46,9 @@ Plan.__name = "fzlua.Plan"
 
 local function new()
   return setmetatable({
-    graph = core.graph(), nodes = {}, maker = {}, needs = {}, layers = {}, pools = {},
+    graph = core.graph(command_line.trace), nodes = {}, maker = {}, needs = {}, layers = {}, pools = {},
     limits = {}, asks = false, caches = false, final = {}, passes = true, defaults = false,
-    narrowed = {}, _names = command_line.trace and core.trace_names() or false,
+    narrowed = {}, _names = false,
     _inputs = {}, _kept = {}, _made = false,
   }, Plan)
 end
@@ -83,7 +83,8 @@ end
 
 -- Add the node of one function, number `func` of the last pool.
 local function add_node(self, registration, func, layer, stage, defaults)
-  local id, first = self.graph:node(#self.pools, func, #registration.outputs)
+  local id, first = self.graph:node(#self.pools, func, #registration.outputs,
+    registration.outputs, stage)
   local node = {
     id = id, layer = layer, stage = stage, outputs = registration.outputs,
     inputs = registration.inputs, values = false, first = first, registration = registration,
@@ -93,8 +94,6 @@ local function add_node(self, registration, func, layer, stage, defaults)
   self.caches = self.caches or node.cache == true
   if node.map then self.graph:map(id) end
   self.nodes[id] = node
-  -- With a trace, each node is named now, while it is in the processor's cache.
-  if self._names then self._names:add(node.outputs, stage) end
   for k = 1, #registration.outputs do self.maker[first + k - 1] = id end
   add_limits(self, id, registration, defaults)
   return node
@@ -273,11 +272,7 @@ end
 ---The names of the nodes in a trace.
 ---@return userdata
 function Plan:names()
-  if not self._names then
-    local names = core.trace_names()
-    for _, node in ipairs(self.nodes) do names:add(node.outputs, node.stage) end
-    self._names = names
-  end
+  self._names = self._names or self.graph:names(self.nodes)
   return self._names
 end
 

@@ -96,6 +96,23 @@ larger_index(size_t *size, size_t n)
 	return calloc(*size, sizeof(uint32_t));
 }
 
+/*
+ * Make room for a function for each record at once, because to make the index
+ * again takes long. Memory that is not used costs nothing.
+ */
+static int
+begin_functions(struct fz_sums *s, size_t nrecords)
+{
+	s->functions = fz_vec_room(s->functions, &s->functions_cap,
+	    nrecords + 1, sizeof(*s->functions));
+	s->index = larger_index(&s->index_size, nrecords / 2 + 1);
+	s->spans = fz_vec_room(
+	    s->spans, &s->spans_cap, nrecords + 1, sizeof(*s->spans));
+	return s->functions != NULL && s->index != NULL && s->spans != NULL
+		   ? 0
+		   : -1;
+}
+
 /* Make room for another function. 0, or -1: there is no memory. */
 static int
 grow_functions(struct fz_sums *s)
@@ -493,6 +510,8 @@ fz_sums_init(
 	s->trace = trace;
 	s->most = FZ_SUMS_NONE;
 	find_span(s);
+	if (begin_functions(s, n) != 0)
+		return fz_err_nomem(err, "the page of a run");
 	for (size_t i = 0; i < n; i++) {
 		if (add_record(s, i) != 0)
 			return fz_err_nomem(err, "the page of a run");

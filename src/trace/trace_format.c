@@ -267,6 +267,16 @@ is_plain(unsigned char c)
 	return c >= ' ' && c < 0x7f && c != '"' && c != '\\';
 }
 
+bool
+fz_trace_is_plain(const char *s, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len && is_plain((unsigned char)s[i]))
+		i++;
+	return i == len;
+}
+
 void
 fz_trace_put_string(struct fz_buf *out, const char *s, size_t len)
 {

@@ -59,6 +59,9 @@ bool fz_trace_is_cancelled(const struct fz_job_event *event);
 /* The time at which the attempt started, by the clock. */
 int64_t fz_trace_started(const struct fz_job_event *event);
 
+/* Whether a string of JSON has the `len` bytes of `text` unchanged. */
+bool fz_trace_is_plain(const char *text, size_t len);
+
 /*
  * Append the `len` bytes of `text` as a string of JSON, with U+FFFD for each
  * byte that is not UTF-8.

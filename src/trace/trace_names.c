@@ -106,12 +106,41 @@ keep(struct fz_trace_names *names, const void *bytes, size_t len)
 	return copy;
 }
 
+/*
+ * Write a short name without escapes at once, because most are. Returns whether
+ * it is one.
+ */
+static bool
+put_plain(struct fz_trace_name *name)
+{
+	size_t nstage = name->stage != NULL ? name->nstage + 11 : 0;
+	char *p = name->members.few;
+
+	if (nstage + name->nname + 10 > FZ_TRACE_SHORT ||
+	    !fz_trace_is_plain(name->name, name->nname) ||
+	    (nstage != 0 && !fz_trace_is_plain(name->stage, name->nstage)))
+		return false;
+	if (nstage != 0) {
+		memcpy(p, ",\"stage\":\"", 10);
+		memcpy(p + 10, name->stage, name->nstage);
+		p[nstage - 1] = '"';
+		p += nstage;
+	}
+	memcpy(p, ",\"name\":\"", 9);
+	memcpy(p + 9, name->name, name->nname);
+	p[9 + name->nname] = '"';
+	name->len = (uint32_t)nstage + name->nname + 10;
+	return true;
+}
+
 /* Make the members of an object for the name. 0, or -1: there is no memory. */
 static int
 make_members(struct fz_trace_names *names, struct fz_trace_name *name)
 {
 	struct fz_buf *out = &names->json;
 
+	if (put_plain(name))
+		return 0;
 	fz_buf_clear(out);
 	if (name->stage != NULL) {
 		fz_buf_put(out, ",\"stage\":", 9);

@@ -3,7 +3,9 @@
 #include <lauxlib.h>
 
 #include "base/err.h"
+#include "bind/jobs/ltrace.h"
 #include "sched/graph.h"
+#include "trace/trace.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"
 
@@ -13,6 +15,7 @@
 
 struct lgraph {
 	struct fz_graph *graph;
+	struct fz_trace_names *names; /* of its nodes; NULL: not wanted yet */
 };
 
 struct fz_graph *
@@ -53,17 +56,22 @@ check_node(lua_State *L, const struct fz_graph *graph)
 	return node;
 }
 
-/* graph() -> graph */
+/* graph(named) -> graph; `named`: keep the names of its nodes */
 static int
 graph_new(lua_State *L)
 {
+	bool named = lua_toboolean(L, 1);
 	struct lgraph *lg = lua_newuserdatauv(L, sizeof(*lg), 0);
 	struct fz_err err = { 0 };
 
-	lg->graph = NULL; /* __gc finds NULL if the creation fails */
+	*lg = (struct lgraph){ 0 }; /* what __gc finds if the creation fails */
 	luaL_setmetatable(L, GRAPH_TYPE);
 	lg->graph = fz_graph_new(&err);
-	return lg->graph != NULL ? 1 : fz_lerror_raise(L, &err);
+	if (named)
+		lg->names = fz_trace_names_new(&err);
+	if (lg->graph == NULL || (named && lg->names == NULL))
+		return fz_lerror_raise(L, &err);
+	return 1;
 }
 
 /* graph:input() -> value */
@@ -80,11 +88,15 @@ graph_input(lua_State *L)
 	return 1;
 }
 
-/* graph:node(pool, func, nvalues) -> node, first value */
+/*
+ * graph:node(pool, func, nvalues, {output, ...}, stage | nil) -> node, first
+ * value
+ */
 static int
 graph_node(lua_State *L)
 {
 	struct fz_graph *graph = check_open(L);
+	const struct lgraph *lg = lua_touserdata(L, 1);
 	uint32_t pool = check_number(L, 2, 1) - 1;
 	uint32_t func = check_number(L, 3, 1) - 1;
 	uint32_t nvalues = check_number(L, 4, 0);
@@ -93,10 +105,42 @@ graph_node(lua_State *L)
 
 	if (node == FZ_GRAPH_NONE)
 		return fz_lerror_raise(L, &err);
+	if (lg->names != NULL)
+		fz_ltrace_add_name(L, lg->names, 5, 6);
 	lua_pushinteger(L, (lua_Integer)node + 1);
 	lua_pushinteger(
 	    L, (lua_Integer)fz_graph_get(graph, node)->first_value + 1);
 	return 2;
+}
+
+/*
+ * graph:names({{outputs = {output, ...}, stage = stage}, ...}) -> names of the
+ * nodes, which are added now if they were not kept before
+ */
+static int
+graph_names(lua_State *L)
+{
+	struct lgraph *lg = luaL_checkudata(L, 1, GRAPH_TYPE);
+	struct fz_trace_names *names = lg->names;
+	lua_Integer n;
+
+	luaL_checktype(L, 2, LUA_TTABLE);
+	lua_settop(L, 2);
+	if (names != NULL) {
+		fz_ltrace_push_names(L, names);
+		return 1;
+	}
+	names = fz_ltrace_push_new_names(L);
+	n = (lua_Integer)lua_rawlen(L, 2);
+	for (lua_Integer i = 1; i <= n; i++) {
+		lua_rawgeti(L, 2, i);
+		lua_getfield(L, -1, "outputs");
+		lua_getfield(L, -2, "stage");
+		fz_ltrace_add_name(L, names, 5, 6);
+		lua_settop(L, 3);
+	}
+	lg->names = fz_trace_names_ref(names);
+	return 1;
 }
 
 /*
@@ -206,7 +250,8 @@ graph_gc(lua_State *L)
 	struct lgraph *lg = luaL_checkudata(L, 1, GRAPH_TYPE);
 
 	fz_graph_free(lg->graph);
-	lg->graph = NULL;
+	fz_trace_names_unref(lg->names);
+	*lg = (struct lgraph){ 0 };
 	return 0;
 }
 
@@ -228,6 +273,7 @@ static const luaL_Reg methods[] = {
 	{ "optional", graph_optional },
 	{ "cycle", graph_cycle },
 	{ "makers", graph_makers },
+	{ "names", graph_names },
 	{ NULL, NULL },
 };
 

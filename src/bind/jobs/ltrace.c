@@ -104,23 +104,28 @@ push_joined(lua_State *L, int idx)
 	luaL_pushresult(&b);
 }
 
-/*
- * names:add({output, ...}, stage | nil): add the name of the next node, which
- * is that of its outputs
- */
-static int
-names_add(lua_State *L)
+void
+fz_ltrace_add_name(
+    lua_State *L, struct fz_trace_names *names, int outputs, int stage)
 {
-	struct fz_trace_names *names = fz_ltrace_check_names(L, 1);
-	struct fz_err err = { 0 };
+	struct fz_err err;
 
-	luaL_checktype(L, 2, LUA_TTABLE);
-	lua_settop(L, 3);
-	push_joined(L, 2);
-	luaL_checktype(L, 4, LUA_TSTRING);
-	if (fz_trace_names_add(names, to_text(L, 3), to_text(L, 4), &err) != 0)
-		return fz_lerror_raise(L, &err);
-	return 0;
+	push_joined(L, outputs);
+	luaL_checktype(L, -1, LUA_TSTRING);
+	if (fz_trace_names_add(
+		names, to_text(L, stage), to_text(L, -1), &err) != 0)
+		fz_lerror_raise(L, &err);
+	lua_pop(L, 1);
+}
+
+void
+fz_ltrace_push_names(lua_State *L, struct fz_trace_names *names)
+{
+	struct fz_trace_names **lnames =
+	    lua_newuserdatauv(L, sizeof(*lnames), 0);
+
+	*lnames = names != NULL ? fz_trace_names_ref(names) : NULL;
+	luaL_setmetatable(L, NAMES_TYPE);
 }
 
 /* names:get(i) -> name, stage | nil */
@@ -152,39 +157,34 @@ names_count(lua_State *L)
 	return 1;
 }
 
-/* Add the label of a call at index 1. */
-static void
-add_call(lua_State *L, struct fz_trace_names *names)
-{
-	const struct fz_trace_text none = { NULL, 0 };
-	struct fz_err err = { 0 };
-
-	if (fz_trace_names_add(names, none, to_text(L, 1), &err) != 0)
-		fz_lerror_raise(L, &err);
-	fz_trace_names_set_call(names);
-}
-
-/*
- * trace_names(label | nil) -> names: with the label of a call of a map or a
- * pool, or empty
- */
-static int
-names_new(lua_State *L)
+struct fz_trace_names *
+fz_ltrace_push_new_names(lua_State *L)
 {
 	struct fz_trace_names **names;
 	struct fz_err err = { 0 };
 
-	lua_settop(L, 1);
-	if (!lua_isnil(L, 1))
-		luaL_checktype(L, 1, LUA_TSTRING);
-	names = lua_newuserdatauv(L, sizeof(*names), 0);
-	*names = NULL;
-	luaL_setmetatable(L, NAMES_TYPE);
+	fz_ltrace_push_names(L, NULL);
+	names = lua_touserdata(L, -1);
 	*names = fz_trace_names_new(&err);
 	if (*names == NULL)
+		fz_lerror_raise(L, &err);
+	return *names;
+}
+
+/* trace_names(label) -> names: the label of a call of a map or a pool */
+static int
+names_new(lua_State *L)
+{
+	const struct fz_trace_text none = { NULL, 0 };
+	struct fz_trace_names *names;
+	struct fz_err err = { 0 };
+
+	lua_settop(L, 1);
+	luaL_checktype(L, 1, LUA_TSTRING);
+	names = fz_ltrace_push_new_names(L);
+	if (fz_trace_names_add(names, none, to_text(L, 1), &err) != 0)
 		return fz_lerror_raise(L, &err);
-	if (!lua_isnil(L, 1))
-		add_call(L, *names);
+	fz_trace_names_set_call(names);
 	return 1;
 }
 
@@ -430,7 +430,6 @@ static const luaL_Reg metamethods[] = {
 };
 
 static const luaL_Reg names_methods[] = {
-	{ "add", names_add },
 	{ "get", names_get },
 	{ "count", names_count },
 	{ NULL, NULL },

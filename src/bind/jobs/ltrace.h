@@ -22,8 +22,21 @@ struct fz_trace *fz_ltrace_check(lua_State *L, int idx);
 struct fz_trace_names *fz_ltrace_check_names(lua_State *L, int idx);
 
 /*
- * Open: core.trace, .trace_names, .lock_file. The core table is on top. [-0,
- * +0, e]
+ * Add the name of a node, which is that of the outputs in the list at
+ * `outputs`; the value at `stage` is a string, or there is no stage. [-0, +0,
+ * e]
+ */
+void fz_ltrace_add_name(
+    lua_State *L, struct fz_trace_names *names, int outputs, int stage);
+
+/* Push a new userdata with a reference to the names. [-0, +1, e] */
+void fz_ltrace_push_names(lua_State *L, struct fz_trace_names *names);
+
+/* Push and return an empty list of names. [-0, +1, e] */
+struct fz_trace_names *fz_ltrace_push_new_names(lua_State *L);
+
+/*
+ * Open: core.trace, .lock_file. The core table is on top. [-0, +0, e]
  */
 int fz_ltrace_open(lua_State *L);
 
