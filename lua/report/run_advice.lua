@@ -104,7 +104,8 @@ local function read(source)
       run.sent, run.received = run.sent + (e.sent or 0), run.received + (e.received or 0)
       run.began, run.ended = min(run.began, e.queued or e.started), max(run.ended, e.ended)
       run.calls[#run.calls + 1] = { e = e, took = took, group = number, before = {}, n = e.n,
-        key = key_of(e.stage, e.name) }
+        key = key_of(e.stage, e.name), cpu = took > 0 and min((e.cpu or 0) / took, 1) or 0 }
+      if e.node then run.is_remote = true end
     end
   end
   sort_by_ends(run.calls)
@@ -230,7 +231,7 @@ end
 local function predict(run, change)
   local workers = {}
   for i, stage in ipairs(run.stages) do workers[i] = stage.n end
-  local settings = { jobs = run.jobs, workers = workers }
+  local settings = { jobs = run.jobs, workers = workers, processors = run.processors }
   for name, value in pairs(change) do settings[name] = value end
   widen(run, settings.jobs // run.jobs)
   local time = simulation.time(run.calls, settings)
@@ -275,6 +276,8 @@ function run_advice.read(source)
   if (source.jobs or 0) == 0 then run.jobs = run.nworkers end
   -- Workers that were replaced do not count: at most `jobs` workers run at a time.
   for _, stage in ipairs(run.stages) do stage.n = min(stage.n, run.jobs) end
+  -- The processors of other machines are unknown.
+  run.processors = not run.is_remote and source.processors or nil
   connect(run, nodes_of(source.plans))
   return run, run.cached
 end

@@ -64,6 +64,8 @@ end
 ---@field call_names table<string, boolean> names of maps and calls of pools
 ---@field environment string[][] names and texts
 ---@field title string
+---@field jobs integer|nil
+---@field processors integer|nil of this machine
 ---@field changes table[]|nil rows of chain:changes()
 
 ---The data of the page, whose size is bounded.

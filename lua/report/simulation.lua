@@ -2,7 +2,9 @@
 --
 -- In the model a call takes as long as it took. It starts as soon as the calls that it needs are
 -- done, one of the `jobs` places is free, and its stage has a free worker. Calls wait in the order
--- of their numbers.
+-- of their numbers. If running calls need more processors than there are, all calls that compute
+-- become slower by the same factor. Their ends have a clock of their own for this, which is slower
+-- than the other one meanwhile.
 
 local simulation = {}
 
@@ -10,11 +12,13 @@ local simulation = {}
 ---@field took number seconds
 ---@field group integer number of its stage
 ---@field before integer[] numbers of the calls that it needs
+---@field cpu number|nil the processors that it needs while it runs, from 0 to 1
 ---@field pause number|nil seconds between the last of these and the call: before a retry
 ---@field from number|nil earliest start in seconds, for a call that is in no graph
 
 ---@class fzlua.SimulatedRun
 ---@field jobs integer calls at once
+---@field processors integer|nil
 ---@field workers table<integer, integer>|nil by stage: the most calls at once
 ---@field faster table<integer, number>|nil by stage: how many times as fast it is
 
@@ -64,6 +68,10 @@ local function connect(calls)
   return missing, users
 end
 
+-- A call that needs less than this part of a processor waits most of its time, and is not slowed
+-- down by others.
+local WAITS <const> = 0.05
+
 ---The seconds from the start of the first call to the end of the last one.
 ---@param calls fzlua.SimulatedCall[]
 ---@param run fzlua.SimulatedRun
@@ -71,15 +79,36 @@ end
 function simulation.time(calls, run)
   local missing, users = connect(calls)
   local ready, waiting, running, busy = {}, {}, {}, {}
-  local now, free = 0, run.jobs
+  local computing = {} -- running calls that compute, by their ends on the slower clock
+  local now, free, slow_now, demand = 0, run.jobs, 0, 0
+  local processors = run.processors or math.huge
   local faster, workers = run.faster or {}, run.workers or {}
   for i, call in ipairs(calls) do
     if missing[i] == 0 then push(ready, call.from or 0, i) end
   end
   local function start(i)
     local group = calls[i].group
+    local took, cpu = calls[i].took / (faster[group] or 1), calls[i].cpu or 0
     free, busy[group] = free - 1, (busy[group] or 0) + 1
-    push(running, now + calls[i].took / (faster[group] or 1), i)
+    if cpu < WAITS then
+      push(running, now + took, i)
+    else
+      demand = demand + cpu
+      push(computing, slow_now + took, i)
+    end
+  end
+  -- The time at which the next running call ends; nil if there is none.
+  local function next_end()
+    local waits, computes = running[1] and running[1][1], nil
+    if computing[1] then
+      computes = now + (computing[1][1] - slow_now) * math.max(demand / processors, 1)
+    end
+    if not waits or computes and computes < waits then return computes, computing end
+    return waits, running
+  end
+  local function advance(to)
+    slow_now = slow_now + (to - now) / math.max(demand / processors, 1)
+    now = to
   end
   local function may_start(i)
     local group = calls[i].group
@@ -103,17 +132,23 @@ function simulation.time(calls, run)
     for group in pairs(waiting) do groups[#groups + 1] = group end
     table.sort(groups, function(a, b) return a > b end)
     for _, group in ipairs(groups) do start_waiting(group) end
-    if not running[1] and not ready[1] then return now end
-    if running[1] and (not ready[1] or running[1][1] <= ready[1][1]) then
-      local ended, i = pop(running)
-      now, free = ended, free + 1
+    local ended, heap = next_end()
+    if not ended and not ready[1] then return now end
+    if ended and (not ready[1] or ended <= ready[1][1]) then
+      advance(ended)
+      local key, i = pop(heap)
+      if heap == computing then
+        slow_now = key -- exactly, so that rounding does not add up
+        demand = computing[1] and demand - calls[i].cpu or 0
+      end
+      free = free + 1
       busy[calls[i].group] = busy[calls[i].group] - 1
       for _, user in ipairs(users[i]) do
         missing[user] = missing[user] - 1
         if missing[user] == 0 then push(ready, now + (calls[user].pause or 0), user) end
       end
     else
-      now = ready[1][1]
+      advance(ready[1][1])
     end
   end
 end

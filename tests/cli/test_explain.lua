@@ -25,6 +25,28 @@ tests["a simulation has places, workers, order and speed"] = function()
   t.equal(simulation.time({}, { jobs = 1 }), 0)
 end
 
+tests["calls that compute share the processors, and calls that wait do not"] = function()
+  local list = calls(8, 1, 1)
+  for _, call in ipairs(list) do call.cpu = 1 end
+  local function time(jobs, processors)
+    return simulation.time(list, { jobs = jobs, processors = processors })
+  end
+  t.equal({ time(1, 2), time(2, 2), time(4, 2), time(8, 2), time(4, 4) }, { 8.0, 4.0, 4.0, 4.0, 2.0 })
+  for _, call in ipairs(list) do call.cpu = 0.25 end -- as in a run of 8 workers on 2 processors
+  t.equal({ time(4, 2), time(8, 2) }, { 2.0, 1.0 })
+  list = calls(16, 1, 1)
+  for _, call in ipairs(list) do call.cpu = 0.25 end
+  t.equal({ time(8, 2), time(16, 2) }, { 2.0, 2.0 })
+  list = calls(4, 1, 1)
+  list[1].cpu, list[2].cpu, list[3].cpu = 1, 1, 1
+  list[4].took = 2 -- it waits for something
+  t.equal({ time(4, 1), time(4, 3) }, { 3.0, 2.0 })
+  -- Two calls compute for 1 s at half speed; then one of them runs alone.
+  list = calls(2, 1, 1)
+  list[1].cpu, list[2].cpu, list[2].took = 1, 1, 3
+  t.equal(time(2, 1), 4.0)
+end
+
 -- The records of a stream of `n` items. A call in stage i sleeps times[i] seconds, one call runs at
 -- a time, and at most `window` items are in the stream at the same time.
 local function recorded(n, times, window)
