@@ -12,6 +12,7 @@ local limits = require "limits"
 local alloc_rows = require "alloc"
 local async_rows = require "async"
 local each_rows = require "each"
+local explain_rows = require "explain"
 local fold_rows = require "fold"
 local graphs = require "graphs"
 local peers = require "peers"
@@ -295,6 +296,7 @@ end
 for _, row in ipairs(shared_rows(timed, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(async_rows(timed, expect)) do rows[#rows + 1] = row end
 for _, row in ipairs(stream_rows(command, here, timed, expect)) do rows[#rows + 1] = row end
+for _, row in ipairs(explain_rows(command, here)) do rows[#rows + 1] = row end
 for _, row in ipairs(trace_rows(command, here, build .. "/bench/", expect)) do
   rows[#rows + 1] = row
 end
@@ -359,7 +361,7 @@ local function run_row(row)
     return FAILED
   end
   local scale, ratio = scales[row.unit], ours / theirs
-  local met = not row.target or ratio <= row.target
+  local met = (not row.target or ratio <= row.target) and ratio >= (row.least or 0)
   print_row(row, ("%.4g"):format(ours * scale), ("%.4g"):format(theirs * scale),
     ("%.2f"):format(ratio), not row.target and "info" or met and "ok" or "MISS")
   return met and OK or MISS

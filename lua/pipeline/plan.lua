@@ -46,7 +46,8 @@ Plan.__name = "fzlua.Plan"
 
 local function new()
   return setmetatable({
-    graph = core.graph(command_line.trace), nodes = {}, maker = {}, needs = {}, layers = {}, pools = {},
+    graph = core.graph(command_line.trace), nodes = {}, maker = {}, needs = {}, layers = {},
+    pools = {},
     limits = {}, asks = false, caches = false, final = {}, passes = true, defaults = false,
     narrowed = {}, _names = false,
     _inputs = {}, _kept = {}, _made = false,

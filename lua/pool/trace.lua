@@ -151,8 +151,9 @@ function Trace:source()
   local names = {}
   for label in pairs(calls) do names[label] = true end
   if self._jobs > 0 then facts[#facts + 1] = { "Functions at once", tostring(self._jobs) } end
-  return { records = self, page_records = self._records, plans = self._plans, call_names = names, environment = facts,
-    title = self._title, jobs = self._jobs, processors = core.cpu_count(), changes = rawget(self, "_changes") }
+  return { records = self, page_records = self._records, plans = self._plans, call_names = names,
+    environment = facts, title = self._title, jobs = self._jobs, processors = core.cpu_count(),
+    changes = rawget(self, "_changes") }
 end
 
 local function write_report(self)

@@ -72,12 +72,12 @@ open_core(lua_State *L)
 		fz_lgraph_open, fz_lslots_open, fz_lnodes_open, fz_ltrace_open,
 		fz_lpool_open, fz_lprocess_open, fz_lrun_open, fz_lstream_open,
 		fz_lbatch_open, fz_lwindow_open, fz_limap_open, fz_lcall_open,
-		fz_lpage_open,
-		fz_lprogram_open, fz_lshared_open, fz_lvalue_open,
-		fz_larray_open, fz_llock_open, fz_lqueue_open, fz_lpipe_open,
-		fz_lsemaphore_open, fz_levent_open, fz_lmember_open,
-		fz_lcondition_open, fz_lbarrier_open, fz_ldatabase_open,
-		fz_lresults_open, fz_ldescriptor_open, fz_lblocks_open, fz_lrecords_open };
+		fz_lpage_open, fz_lprogram_open, fz_lshared_open,
+		fz_lvalue_open, fz_larray_open, fz_llock_open, fz_lqueue_open,
+		fz_lpipe_open, fz_lsemaphore_open, fz_levent_open,
+		fz_lmember_open, fz_lcondition_open, fz_lbarrier_open,
+		fz_ldatabase_open, fz_lresults_open, fz_ldescriptor_open,
+		fz_lblocks_open, fz_lrecords_open };
 
 	lua_createtable(L, 0, CORE_FIELDS);
 	for (size_t i = 0; i < sizeof(openers) / sizeof(openers[0]); i++)

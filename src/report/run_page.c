@@ -164,8 +164,7 @@ put_slowest(const struct fz_sums *s, struct fz_buf *out)
 		fz_sums_when(s, s->slowest[i], &at, &length, &took);
 		fz_page_put_member(
 		    out, i == 0 ? "{\"took\":" : ",{\"took\":", (uint64_t)took);
-		fz_page_put_member(
-		    out, ",\"at\":", at > 0 ? (uint64_t)at : 0);
+		fz_page_put_member(out, ",\"at\":", at > 0 ? (uint64_t)at : 0);
 		fz_page_put(out, ",");
 		put_call(s, s->slowest[i], out);
 		fz_page_put(out, "}");
@@ -193,9 +192,10 @@ put_failures(const struct fz_sums *s, struct fz_buf *out)
 		fz_page_put(out, ",\"event\":\"");
 		fz_page_put(out, fz_trace_word(e));
 		fz_page_put(out, "\",\"error\":\"");
-		fz_page_put(out, e->err != FZ_ERR_NONE
-			? fz_err_kind_name((enum fz_err_kind)e->err)
-			: "error");
+		fz_page_put(
+		    out, e->err != FZ_ERR_NONE
+			     ? fz_err_kind_name((enum fz_err_kind)e->err)
+			     : "error");
 		fz_page_put(out, "\",\"message\":");
 		fz_page_put_string(out, e->text != NULL ? e->text : "",
 		    e->text != NULL ? e->ntext : 0, FZ_PAGE_MESSAGE);
@@ -212,8 +212,8 @@ put_histogram(const struct fz_times *times, uint32_t group, bool is_first,
 	unsigned first, end;
 
 	fz_times_bins(times, group, counts, &first, &end);
-	fz_page_put_member(out,
-	    is_first ? "{\"group\":" : ",{\"group\":", group);
+	fz_page_put_member(
+	    out, is_first ? "{\"group\":" : ",{\"group\":", group);
 	fz_page_put_member(out, ",\"first\":", first);
 	fz_page_put(out, ",\"counts\":[");
 	for (unsigned i = first; i < end; i++)
@@ -313,8 +313,8 @@ put_functions(struct fz_sums *s, struct fz_buf *out)
  * the name of the stage.
  */
 static void
-put_label(const struct fz_sums *s, const struct fz_sums_worker *w,
-    struct fz_buf *out)
+put_label(
+    const struct fz_sums *s, const struct fz_sums_worker *w, struct fz_buf *out)
 {
 	const struct fz_sums_group *group = &s->groups[w->group];
 
@@ -330,8 +330,8 @@ put_label(const struct fz_sums *s, const struct fz_sums_worker *w,
 static void
 put_span(const struct fz_sums_span *span, bool is_first, struct fz_buf *out)
 {
-	fz_page_put_member(out, is_first ? "[" : ",[",
-	    span->at > 0 ? (uint64_t)span->at : 0);
+	fz_page_put_member(
+	    out, is_first ? "[" : ",[", span->at > 0 ? (uint64_t)span->at : 0);
 	fz_page_put_member(out, ",", (uint64_t)span->length);
 	fz_page_put_member(out, ",", span->group);
 	fz_page_put_member(out, ",", span->failed);
@@ -393,8 +393,7 @@ put_notes(const struct fz_sums *s, struct fz_buf *out)
 	fz_page_put(out, "\"");
 	if (s->nfailures <= FZ_SUMS_FAILURES)
 		return;
-	fz_page_put_member(
-	    out, ",\"failures\":\"The first ", FZ_SUMS_FAILURES);
+	fz_page_put_member(out, ",\"failures\":\"The first ", FZ_SUMS_FAILURES);
 	fz_page_put_member(out, " of ", s->nfailures);
 	fz_page_put(out, ".\"");
 }

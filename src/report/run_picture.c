@@ -231,8 +231,7 @@ put_edges(const struct boxes *b, struct fz_buf *out)
 }
 
 static void
-put_picture(
-    struct boxes *b, const struct fz_sums *sums, struct fz_buf *out)
+put_picture(struct boxes *b, const struct fz_sums *sums, struct fz_buf *out)
 {
 	uint32_t steps[FZ_PICTURE_BOXES + 1] = { 0 };
 	const uint32_t *depth = b->column + b->nnodes + 1;

@@ -39,12 +39,11 @@ choose_workers(struct fz_spans *spans, const struct fz_sums *s)
 	struct start *list = malloc((n + 1) * sizeof(*list));
 
 	spans->nworkers = n < FZ_SPANS_WORKERS ? n : FZ_SPANS_WORKERS;
-	spans->workers =
-	    calloc(spans->nworkers + 1, sizeof(*spans->workers));
+	spans->workers = calloc(spans->nworkers + 1, sizeof(*spans->workers));
 	if (list != NULL && spans->workers != NULL) {
 		for (size_t i = 0; i < n; i++)
-			list[i] = (struct start){ s->workers[i].first,
-				(uint32_t)i };
+			list[i] =
+			    (struct start){ s->workers[i].first, (uint32_t)i };
 		qsort(list, n, sizeof(*list), compare_starts);
 		for (size_t i = 0; i < spans->nworkers; i++)
 			spans->workers[i].worker = list[i].worker;

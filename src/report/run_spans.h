@@ -12,7 +12,7 @@ struct fz_sums;
 struct fz_sums_span;
 
 enum {
-	FZ_SPANS_MOST = 4000,   /* maximum number of spans of all workers */
+	FZ_SPANS_MOST = 4000,  /* maximum number of spans of all workers */
 	FZ_SPANS_WORKERS = 200 /* maximum number of workers */
 };
 
@@ -23,9 +23,9 @@ struct fz_spans_worker {
 };
 
 struct fz_spans {
-	struct fz_sums_span *list; /* of each worker: sorted by starts */
+	struct fz_sums_span *list;       /* of each worker: sorted by starts */
 	struct fz_spans_worker *workers; /* sorted by their first starts */
-	size_t nworkers; /* at most FZ_SPANS_WORKERS */
+	size_t nworkers;                 /* at most FZ_SPANS_WORKERS */
 	/* spans less than this many microseconds apart are one; 0: none are */
 	int64_t gap;
 };

@@ -151,9 +151,9 @@ function_of(struct fz_sums *s, struct fz_trace_name *name)
 		return FZ_SUMS_NONE;
 	place = place_of(s, name);
 	if (*place == 0) {
-		s->functions[s->nfunctions++] = (struct fz_sums_function){
-			.name = name, .group = FZ_SUMS_NONE
-		};
+		s->functions[s->nfunctions++] =
+		    (struct fz_sums_function){ .name = name,
+			    .group = FZ_SUMS_NONE };
 		*place = (uint32_t)s->nfunctions;
 	}
 	number = *place - 1;
@@ -248,8 +248,8 @@ grow_workers(struct fz_sums *s)
  * there is no memory. The names of nodes are the same strings in all records.
  */
 static uint32_t
-worker_of(struct fz_sums *s, const struct fz_job_event *e, uint32_t group,
-    int64_t at)
+worker_of(
+    struct fz_sums *s, const struct fz_job_event *e, uint32_t group, int64_t at)
 {
 	uint32_t *place;
 
@@ -257,10 +257,12 @@ worker_of(struct fz_sums *s, const struct fz_job_event *e, uint32_t group,
 		return FZ_SUMS_NONE;
 	place = place_of_worker(s, e->pid, e->node);
 	if (*place == 0) {
-		s->workers[s->nworkers++] = (struct fz_sums_worker){
-			.pid = e->pid, .node = e->node, .group = group,
-			.times = FZ_SUMS_NONE, .first = at
-		};
+		s->workers[s->nworkers++] =
+		    (struct fz_sums_worker){ .pid = e->pid,
+			    .node = e->node,
+			    .group = group,
+			    .times = FZ_SUMS_NONE,
+			    .first = at };
 		*place = (uint32_t)s->nworkers;
 	}
 	return *place - 1;
@@ -281,8 +283,8 @@ find_times(const struct fz_sums *s, uint32_t worker, uint32_t group)
 static int
 add_times(struct fz_sums *s, uint32_t worker, uint32_t group, int64_t at)
 {
-	struct fz_sums_times *list = fz_vec_room(
-	    s->times, &s->times_cap, s->ntimes + 1, sizeof(*list));
+	struct fz_sums_times *list =
+	    fz_vec_room(s->times, &s->times_cap, s->ntimes + 1, sizeof(*list));
 
 	if (list == NULL)
 		return -1;
@@ -303,9 +305,8 @@ note_times(struct fz_sums *s, const struct fz_sums_span *span)
 		bool is_first = w->times == FZ_SUMS_NONE;
 
 		w->is_mixed = !is_first;
-		w->times = is_first
-			       ? FZ_SUMS_NONE
-			       : find_times(s, span->worker, span->group);
+		w->times = is_first ? FZ_SUMS_NONE
+				    : find_times(s, span->worker, span->group);
 		if (w->times == FZ_SUMS_NONE &&
 		    add_times(s, span->worker, span->group, span->at) != 0)
 			return -1;
@@ -361,7 +362,7 @@ compare_slow(const void *a, const void *b)
 static void
 sort_slowest(struct fz_sums *s)
 {
-	struct slow list[4 * FZ_SUMS_SLOWEST];
+	struct slow list[4 * FZ_SUMS_SLOWEST] = { { 0 } };
 	int64_t at, length;
 
 	for (size_t i = 0; i < s->nslowest; i++) {
@@ -388,8 +389,8 @@ note_slow(struct fz_sums *s, size_t record, int64_t took)
 }
 
 static void
-add_usage(struct fz_sums *s, struct fz_sums_function *f,
-    const struct fz_job_event *e)
+add_usage(
+    struct fz_sums *s, struct fz_sums_function *f, const struct fz_job_event *e)
 {
 	uint64_t cpu = (uint64_t)micros((int64_t)e->cpu_ns);
 
@@ -417,8 +418,8 @@ count_span(struct fz_sums *s, const struct fz_sums_span *span, int64_t took)
 	f->total += (uint64_t)span->length;
 	if ((uint64_t)took > f->max)
 		f->max = (uint64_t)took;
-	if (f->total > (s->most != FZ_SUMS_NONE ? s->functions[s->most].total
-						: 0))
+	if (f->total >
+	    (s->most != FZ_SUMS_NONE ? s->functions[s->most].total : 0))
 		s->most = span->function;
 	group->calls += span->n;
 	group->busy += (uint64_t)span->length;
@@ -435,8 +436,8 @@ add_attempt(struct fz_sums *s, size_t i, uint32_t function, bool failed)
 	struct fz_sums_span *list, *span;
 	int64_t took;
 
-	list = fz_vec_room(
-	    s->spans, &s->spans_cap, s->nspans + 1, sizeof(*list));
+	list =
+	    fz_vec_room(s->spans, &s->spans_cap, s->nspans + 1, sizeof(*list));
 	if (list == NULL)
 		return -1;
 	s->spans = list;
@@ -460,8 +461,8 @@ add_attempt(struct fz_sums *s, size_t i, uint32_t function, bool failed)
 
 /* Count an event that is not the end of a successful call. */
 static void
-count_event(struct fz_sums *s, struct fz_sums_function *f,
-    const struct fz_job_event *e)
+count_event(
+    struct fz_sums *s, struct fz_sums_function *f, const struct fz_job_event *e)
 {
 	if (e->kind == FZ_JOB_EVENT_RETRY) {
 		f->retries += e->n;

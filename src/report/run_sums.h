@@ -96,7 +96,7 @@ struct fz_sums {
 	int64_t slow_from; /* a call that takes at most this is not one */
 	size_t failures[FZ_SUMS_FAILURES];
 	size_t nfailures; /* of all failures, also those that are not kept */
-	uint32_t most;    /* the function that took most time; or FZ_SUMS_NONE */
+	uint32_t most; /* the function that took most time; or FZ_SUMS_NONE */
 };
 
 /*

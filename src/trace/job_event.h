@@ -20,7 +20,7 @@ enum fz_job_event_kind {
 
 struct fz_job_event {
 	enum fz_job_event_kind kind;
-	uint32_t ntext; /* length of `text` in bytes */
+	uint32_t ntext;  /* length of `text` in bytes */
 	uint64_t first;  /* number of the node, or index of the first item */
 	uint32_t n;      /* number of items; 1 for a node */
 	pid_t pid;       /* process of the worker; 0: none */

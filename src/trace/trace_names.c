@@ -38,8 +38,8 @@ name_at(const struct fz_trace_names *names, size_t i)
 {
 	unsigned char *group = names->groups[i / GROUP];
 
-	return (void *)(group + LINE - (uintptr_t)group % LINE +
-			i % GROUP * LINE);
+	return (
+	    void *)(group + LINE - (uintptr_t)group % LINE + i % GROUP * LINE);
 }
 
 struct fz_trace_names *

@@ -31,7 +31,8 @@ tests["calls that compute share the processors, and calls that wait do not"] = f
   local function time(jobs, processors)
     return simulation.time(list, { jobs = jobs, processors = processors })
   end
-  t.equal({ time(1, 2), time(2, 2), time(4, 2), time(8, 2), time(4, 4) }, { 8.0, 4.0, 4.0, 4.0, 2.0 })
+  t.equal({ time(1, 2), time(2, 2), time(4, 2), time(8, 2), time(4, 4) },
+    { 8.0, 4.0, 4.0, 4.0, 2.0 })
   for _, call in ipairs(list) do call.cpu = 0.25 end -- as in a run of 8 workers on 2 processors
   t.equal({ time(4, 2), time(8, 2) }, { 2.0, 1.0 })
   list = calls(16, 1, 1)

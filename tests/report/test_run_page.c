@@ -144,7 +144,8 @@ test_run_page_quantiles_are_those_of_all_calls(void **state)
 		       "\"counts\":[1,2,4,8,16,32,37],"
 		       "\"median\":50,\"p95\":95}");
 	assert_has(&b, "\"groups\":[\"dag\"]");
-	assert_has(&b, "\"most\":{\"total\":5050,\"calls\":100,\"name\":\"f\"}");
+	assert_has(
+	    &b, "\"most\":{\"total\":5050,\"calls\":100,\"name\":\"f\"}");
 	assert_int_equal(b.sums.nslowest, FZ_SUMS_SLOWEST);
 	tear_down(&b);
 }
@@ -315,7 +316,10 @@ chain_graph(uint32_t n)
 		uint32_t inputs[] = { value, first };
 
 		assert_int_equal(fz_graph_feed(graph, node, inputs,
-				     i == 0 ? 0 : i < n ? 1 : 2, NULL),
+				     i == 0  ? 0
+				     : i < n ? 1
+					     : 2,
+				     NULL),
 		    0);
 		value = fz_graph_get(graph, node)->first_value;
 		if (i == 0)
@@ -328,14 +332,14 @@ chain_graph(uint32_t n)
 static void
 put_chain(struct bench *b, uint32_t n, const uint32_t *layers)
 {
-	struct fz_picture picture = { .names = b->names, .layers = layers,
-		.npools = 1 };
+	struct fz_picture picture = {
+		.names = b->names, .layers = layers, .npools = 1
+	};
 	struct fz_graph *graph = chain_graph(n);
 
 	picture.graph = graph;
 	assert_int_equal(fz_sums_init(&b->sums, b->trace, NULL), 0);
-	assert_int_equal(
-	    fz_picture_put(&picture, &b->sums, &b->out, NULL), 0);
+	assert_int_equal(fz_picture_put(&picture, &b->sums, &b->out, NULL), 0);
 	fz_buf_put(&b->out, "", 1);
 	fz_graph_free(graph);
 }
@@ -472,8 +476,7 @@ test_run_page_without_memory_is_an_error(void **state)
 		b.sums = (struct fz_sums){ 0 };
 		faults_at(++n);
 		failed = fz_sums_init(&b.sums, b.trace, &err) != 0 ||
-			 fz_picture_put(
-			     &picture, &b.sums, &b.out, &err) != 0 ||
+			 fz_picture_put(&picture, &b.sums, &b.out, &err) != 0 ||
 			 fz_page_put_sums(&b.sums, &b.out, &err) != 0 ||
 			 b.out.failed;
 		nfailed += failed;

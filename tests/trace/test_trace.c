@@ -64,9 +64,8 @@ set_up(struct bench *b, bool file, bool keeps)
 	b->trace = fz_trace_new(&opts, &err);
 	assert_non_null(b->trace);
 	b->names = fz_trace_names_new(&err);
-	assert_int_equal(fz_trace_names_add(
-			     b->names, text("stage"), text("name"), &err),
-	    0);
+	assert_int_equal(
+	    fz_trace_names_add(b->names, text("stage"), text("name"), &err), 0);
 }
 
 /* The text of an error that contains a zero. */
@@ -269,9 +268,8 @@ test_trace_names_that_are_no_utf8_are_written_as_such(void **state)
 
 	(void)state;
 	assert_non_null(names);
-	assert_int_equal(
-	    fz_trace_names_add(names, text("\xc3\xbc\xff\xc3"),
-		text("\xed\xa0\x80\"\n"), &err),
+	assert_int_equal(fz_trace_names_add(names, text("\xc3\xbc\xff\xc3"),
+			     text("\xed\xa0\x80\"\n"), &err),
 	    0);
 	assert_string_equal(fz_trace_name(names, 0)->members.many,
 	    ",\"stage\":\"\xc3\xbc\\ufffd\\ufffd\""
@@ -329,11 +327,11 @@ test_trace_names_without_memory_are_an_error(void **state)
 
 		faults_at(++n);
 		names = fz_trace_names_new(&err);
-		made = names != NULL &&
-		       fz_trace_names_add(
-			   names, text(NULL), text("a"), &err) == 0 &&
-		       fz_trace_names_add(
-			   names, text("b"), text("c"), &err) == 0;
+		made =
+		    names != NULL &&
+		    fz_trace_names_add(names, text(NULL), text("a"), &err) ==
+			0 &&
+		    fz_trace_names_add(names, text("b"), text("c"), &err) == 0;
 		fz_trace_names_unref(names);
 	} while (faults_end());
 	assert_true(made);

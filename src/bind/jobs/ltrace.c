@@ -136,8 +136,7 @@ names_get(lua_State *L)
 	lua_Integer i = luaL_checkinteger(L, 2);
 	const struct fz_trace_name *name;
 
-	luaL_argcheck(L,
-	    i >= 1 && (size_t)i <= fz_trace_names_count(names), 2,
+	luaL_argcheck(L, i >= 1 && (size_t)i <= fz_trace_names_count(names), 2,
 	    "there is no such name");
 	name = fz_trace_name(names, (uint64_t)i - 1);
 	lua_pushlstring(L, name->name, name->nname);

@@ -36,7 +36,8 @@ void fz_ltrace_push_names(lua_State *L, struct fz_trace_names *names);
 struct fz_trace_names *fz_ltrace_push_new_names(lua_State *L);
 
 /*
- * Open: core.trace, .lock_file. The core table is on top. [-0, +0, e]
+ * Open: core.trace, .trace_names, .lock_file. The core table is on top. [-0,
+ * +0, e]
  */
 int fz_ltrace_open(lua_State *L);
 
