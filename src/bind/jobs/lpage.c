@@ -1,10 +1,11 @@
+#include "bind/open.h"
+
 #include <lauxlib.h>
 
 #include "base/buf.h"
 #include "base/err.h"
 #include "bind/jobs/lgraph.h"
 #include "bind/jobs/ltrace.h"
-#include "bind/open.h"
 #include "report/run_page.h"
 #include "report/run_picture.h"
 #include "report/run_sums.h"
