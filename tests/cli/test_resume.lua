@@ -56,6 +56,20 @@ print "goes on"]]
   t.equal({ err, status }, { "fzlua: --dry-run: the script returned no chain\n", 2 })
 end
 
+tests["names and errors with zeros are listed, and an error is whole"] = function()
+  local store, script = new_path(), t.file [[
+local s = fz.stage "st\0age"
+s:register("a\0b", {}, function() return 1 end)
+s:register("c\0", {}, function() error("no\0luck", 0) end)
+return fz.chain { s }]]
+  t.match((run(store, "-n " .. script)), "run       st\\x00age.a\\x00b  it is not recorded\n",
+    "run       st\\x00age.c\\x00   it is not", "2 to run, 0 perhaps, 0 recorded\n")
+  local _, err = run(store, "--resume " .. script)
+  t.match(err, "output c\0: no\0luck\n")
+  t.match((run(store, "-n --resume " .. script)), "it failed: no\\x00luck\n")
+  t.match((run(store, "--resume --cache ls")), "st\\x00age.c\\x00", "failed: no\\x00luck")
+end
+
 tests["--check opens no file for a map"] = function()
   local store, script = new_path(), t.file "fz.map(function(x) return x end, {1}, {resume = true})"
   local _, err, status = run(store, "--check " .. script)

@@ -178,4 +178,16 @@ tests["an error in __fzpack names the input"] = function()
   t.equal(e.input, "A")
 end
 
+tests["a message with zeros is whole, in workers of any kind"] = function()
+  local function fails() error("no\0luck", 0) end
+  for _, start in ipairs { "fork", "spawn" } do
+    local e = t.fails("error", fz.map, fails, { 1 }, { jobs = 1, start = start })
+    t.equal(e.message, "no\0luck")
+    local s = fz.stage { name = "s", start = start }
+    s:register("A", {}, fails)
+    local chain <close> = fz.chain { s }
+    t.equal(t.fails("error", chain.invoke, chain, {}).message, "no\0luck")
+  end
+end
+
 return tests
