@@ -5,7 +5,7 @@
 local EXAMPLES <const> = {
   { "accesslog", 15 }, { "batch", 3 }, { "diamond", 5 }, { "frames", 3 }, { "model", 15 },
   { "packages", 15, "file=examples/data/packages.txt" }, { "primes", 15 }, { "primes_map", 15 },
-  { "progress", 15 }, { "release", 15 },
+  { "release", 15 },
 }
 
 local SECONDS <const> = { ms = 1e-3, s = 1 }

@@ -4,9 +4,9 @@ local limits = require "limits"
 
 -- What the rows measure, as arguments of trace_run.lua.
 local RUNS <const> = {
-  { "dag", "dag", 101 },      -- the 10,000-node DAG, built, compiled and invoked once
-  { "work", "work", 31 },     -- the same, and each node works for about 20 us
-  { "map", "map", 21 },       -- a map of a million integers
+  { "dag", "dag", 81 },   -- the 10,000-node DAG, built, compiled and invoked once
+  { "work", "work", 21 }, -- the same, and each node works for about 20 us
+  { "map", "map", 15 },   -- a map of a million integers
 }
 
 ---@param command string the command under test
