@@ -164,12 +164,22 @@ local function refuse(what)
 end
 
 local REFUSED <const> = { batch = "a map", imap = "an imap", apply = "a call of a pool",
-  call = "a call of a pool" }
+  call = "a call of a pool", exec = "a program" }
 
----Let the script print what its first invoke would run, and end there. A map, a stream or a call of
----a pool before it ends the script with an error.
+-- Refuse processes, but not the server of a manager, which runs no function of the script.
+local function refuse_processes()
+  local start = core.process
+  core.process = function(...)
+    if debug.getinfo(2, "S").source ~= "@fzlua/manager.lua" then refuse "a process" end
+    return start(...)
+  end
+end
+
+---Let the script print what its first invoke would run, and end there. A map, a stream, a call of a
+---pool, a process or a program before it ends the script with an error.
 function dry_run.begin()
   for name, what in pairs(REFUSED) do core[name] = function() refuse(what) end end
+  refuse_processes()
   require "fzlua.stream".new = function() refuse "a stream" end
   CallCache.new = function() return nil end -- so that no file is opened
   require "fzlua.item_cache".new = CallCache.new

@@ -112,8 +112,9 @@ options.list = {
     more = "List the functions of the chain that the script returns, and run nothing: `recorded` \z
       for those whose results are recorded, `perhaps` for those that depend on a value that is \z
       made anew, and `run` for the others, with the reason. If the script runs a chain itself, \z
-      that chain is listed, and the script ends there. A map, a stream or a call of a pool \z
-      cannot be listed, and ends the script with an error." },
+      that chain is listed, and the script ends there. A map, a stream, a call of a pool, \z
+      `fz.process`, `fz.exec` and `fz.run_scripts` cannot be listed, and end the script with an \z
+      error; what Lua's own functions do, such as `os.execute`, is done." },
   { long = "--cache", argument = "WHAT", group = "cache", set = "cache",
     module = "fzlua.recorded", choices = { "ls", "show", "gc", "clear" },
     help = "ls, show NAME, gc or clear recorded results",

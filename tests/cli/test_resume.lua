@@ -76,7 +76,7 @@ tests["--check opens no file for a map"] = function()
   t.equal({ err, status, io.open(store) == nil }, { "", 0, true })
 end
 
-tests["-n runs no maps, streams and calls of pools either, and no code for lines"] = function()
+tests["-n runs no maps, streams, processes and programs either, and no code for lines"] = function()
   local store = new_path()
   for _, case in ipairs {
     { "fz.map(f, {1})", "a map" }, { "pool:map(f, {1})", "a map" },
@@ -84,6 +84,8 @@ tests["-n runs no maps, streams and calls of pools either, and no code for lines
     { "pool:apply_async(f)", "a call" }, { "for _ in pool:imap(f, {1}) do end", "an imap" },
     { "fz.fold(f, {1}, 0, f)", "an? [im]" },
     { "for _ in (s >> fz.stage 'u'):stream({1}) do end", "a stream" },
+    { "fz.process(f, 1):start()", "a process" }, { "fz.exec({'echo', 'ran'})", "a program" },
+    { "fz.run_scripts({'/dev/null'})", "a program" },
   } do
     local script = t.file(([[
 local pool, f = fz.pool(2), function(x) io.stderr:write "ran\n" return x end
@@ -96,6 +98,14 @@ io.stderr:write "went on\n"]]):format(case[1]))
     local pattern = "^fzlua: %-%-dry%-run: " .. case[2] .. "[^\n]* at [^\n]+:4 would run; [^\n]+\n$"
     assert(err:find(pattern), err)
   end
+  local managed = t.file [[
+local m = fz.manager()
+local d = m:dict { a = 1 }
+local s = fz.stage "s"
+s:register("A", {}, function() return d.a end)
+return fz.chain { s }]]
+  t.equal({ run(store, "-n --resume " .. managed) },
+    { "run       s.A  new\n1 to run, 0 perhaps, 0 recorded\n", "", 0 })
   for _, option in ipairs { "-n", "--resume" } do
     local _, err, status = t.shell(("echo a | $FZLUA %s --each 'print(line)'"):format(option))
     t.equal(status, 2)
