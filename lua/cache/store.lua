@@ -98,15 +98,17 @@ local function check_owner(db)
   return true
 end
 
--- Make the tables, unless another process has done so meanwhile.
+-- Make the tables, unless another process has done so meanwhile. Returns whether it made them.
 local function create(db)
   db:run "PRAGMA auto_vacuum = INCREMENTAL"
   db:run "PRAGMA journal_mode = WAL"
   db:run "BEGIN IMMEDIATE"
-  if not check_owner(db) then
+  local made = not check_owner(db)
+  if made then
     for _, sql in ipairs(SCHEMA) do db:run(sql) end
   end
   db:run "COMMIT"
+  return made
 end
 
 -- Make the directory of the file, which version control is to ignore. Returns why it was not made,
@@ -122,10 +124,13 @@ local function make_directory(path)
 end
 
 local function open_database(path, exists, read_only)
+  local emptied = core.is_emptied(path)
   local db = core.database(path, PATIENCE, read_only and "read" or exists and "write" or "create")
   local is_ours = check_owner(db)
   if read_only then return is_ours and db or error("it is empty", 0) end
-  if not is_ours then create(db) end
+  if not is_ours and create(db) and emptied then
+    log.warn("the cache %s is an empty file: what earlier runs recorded in it is lost", path)
+  end
   db:run "PRAGMA journal_mode = WAL"
   db:run "PRAGMA synchronous = NORMAL"
   db:run(("PRAGMA cache_size = -%d"):format(PAGES // 1024))

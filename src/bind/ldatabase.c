@@ -303,6 +303,14 @@ is_read_only(lua_State *L)
 	return 1;
 }
 
+/* is_emptied(path) -> whether the file has lost its bytes */
+static int
+is_emptied(lua_State *L)
+{
+	lua_pushboolean(L, fz_sqlite_is_emptied(luaL_checkstring(L, 1)));
+	return 1;
+}
+
 /*
  * make_directory(path) -> whether it was made, text of the error; no text if
  * the name exists
@@ -346,6 +354,7 @@ static const luaL_Reg functions[] = {
 	{ "zstd", zstd_new },
 	{ "hash", hash },
 	{ "is_read_only", is_read_only },
+	{ "is_emptied", is_emptied },
 	{ "make_directory", make_directory },
 	{ NULL, NULL },
 };

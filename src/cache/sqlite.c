@@ -1,4 +1,4 @@
-/* pthread_sigmask, sigtimedwait and AT_EACCESS are not in C11. */
+/* pthread_sigmask, sigtimedwait, statx and AT_EACCESS are not in C11. */
 #define _GNU_SOURCE
 #include "cache/sqlite.h"
 
@@ -115,6 +115,22 @@ fz_sqlite_is_read_only(const char *path)
 		directory[len] = '\0';
 	}
 	return !may(path, W_OK) || !may(directory, W_OK);
+}
+
+bool
+fz_sqlite_is_emptied(const char *path)
+{
+	enum { RECENT_S = 2 };
+	struct statx st;
+
+	if (statx(AT_FDCWD, path, 0, STATX_BASIC_STATS | STATX_BTIME, &st) !=
+		0 ||
+	    !S_ISREG(st.stx_mode) || st.stx_size != 0)
+		return false;
+	if ((st.stx_mask & STATX_BTIME) == 0)
+		return time(NULL) - st.stx_mtime.tv_sec > RECENT_S;
+	return st.stx_mtime.tv_sec != st.stx_btime.tv_sec ||
+	       st.stx_mtime.tv_nsec != st.stx_btime.tv_nsec;
 }
 
 static int

@@ -79,6 +79,12 @@ int fz_sqlite_open(struct fz_sqlite *s, const char *path,
 bool fz_sqlite_is_read_only(const char *path);
 
 /*
+ * Whether the file has no bytes, but has been written since it was made. A file
+ * that another process is making, or that mktemp has made, has not.
+ */
+bool fz_sqlite_is_emptied(const char *path);
+
+/*
  * Close the database; idempotent. In a forked child the object is only
  * forgotten.
  */

@@ -111,6 +111,23 @@ return fz.chain { s }]]
   end
 end
 
+tests["a file that has lost its bytes is begun anew, with a warning"] = function()
+  local script = [[
+local s = fz.stage "s"
+s:register("A", {}, function() ran "A" return 1 end)
+return fz.chain { s }]]
+  local store = os.tmpname() -- which makes an empty file
+  for _, suffix in ipairs { "", "-wal", "-shm" } do t.files[#t.files + 1] = store .. suffix end
+  t.equal({ run(script, store) }, { "A", "A = 1\n", "", 0 })
+  write(store, "")
+  local ran, out, err, status = run(script, store)
+  t.equal({ ran, out, status }, { "A", "A = 1\n", 0 })
+  t.match(err, ("the cache %s is an empty file: what earlier runs recorded in it is lost\n")
+    :format(store))
+  t.equal(select(2, err:gsub("\n", "")), 1)
+  t.equal({ run(script, store) }, { "", "A = 1\n", "", 0 })
+end
+
 tests["results without their call are replaced"] = function()
   local script = [[
 local s = fz.stage "s"
@@ -284,14 +301,17 @@ end
 -- Call f while the n-th statement of any database fails. Returns whether there were n statements.
 local function with_failure(n, f)
   local methods = debug.getmetatable(core.database(":memory:", 0)).__index
-  local real, count = methods.run, 0
-  methods.run = function(...)
-    count = count + 1
-    if count ~= n then return real(...) end
-    error(fz.Error.new { kind = "error", message = "database or disk is full", code = 13 }, 0)
+  local run_sql, results, count = methods.run, methods.results, 0
+  local function failing(real)
+    return function(...)
+      count = count + 1
+      if count ~= n then return real(...) end
+      error(fz.Error.new { kind = "error", message = "database or disk is full", code = 13 }, 0)
+    end
   end
+  methods.run, methods.results = failing(run_sql), failing(results)
   local ok, e = pcall(f)
-  methods.run = real
+  methods.run, methods.results = run_sql, results
   assert(ok, e)
   return count >= n
 end
