@@ -136,6 +136,44 @@ push_pool(lua_State *L)
 	lua_pushinteger(L, 1);
 }
 
+/*
+ * Push a call whose results are recorded. A file is not used again after an
+ * error, so that each call has a new one.
+ */
+static void
+push_recorded(lua_State *L)
+{
+	host_push_function(L,
+	    "recorded = (recorded or 0) + 1 "
+	    "local store = PATH .. '.db' .. recorded "
+	    "local s = fz.stage { name = 's', workers = 1 } "
+	    "function s.B(A) return A + 1 end "
+	    "function s.C(A) return ('x'):rep(200000) end "
+	    "function s.D(A) return fz.map(tostring, { 1 }, { jobs = 0 }) end "
+	    "local chain = fz.chain { s } "
+	    "chain:invoke({ A = 1 }, { resume = store }) "
+	    "function again(a) "
+	    "local out = chain:invoke({ A = a }, { resume = store }).output "
+	    "assert(#out.C == 200000 and out.D[1] == '1') "
+	    "return out.B end");
+	assert_int_equal(fzlua_call(L, 0, 0), FZLUA_OK);
+	lua_getglobal(L, "again");
+	lua_pushinteger(L, 1);
+}
+
+/* The result is right, and the file is no longer needed. */
+static void
+check_recorded(lua_State *L, int status)
+{
+	if (status == FZLUA_OK)
+		assert_int_equal(lua_tointeger(L, -1), 2);
+	lua_settop(L, 0);
+	host_push_function(L, "for _, suffix in ipairs { '', '-wal', '-shm' } do "
+			      "os.remove(PATH .. '.db' .. recorded .. suffix) "
+			      "end");
+	assert_int_equal(fzlua_call(L, 0, 0), FZLUA_OK);
+}
+
 static void
 push_shared(lua_State *L)
 {
@@ -397,6 +435,7 @@ static const struct scenario scenarios[] = {
 	{ "call of a kept chain", push_kept_chain, run_call, 1, NULL },
 	{ "call of a pool", push_pool, run_call, 1, NULL },
 	{ "call of a process", push_shared, run_call, 1, NULL },
+	{ "recorded results", push_recorded, run_call, 1, check_recorded },
 	{ "dofile", push_nothing, run_dofile, 1, NULL },
 	{ "stage", push_nothing, run_stage, 1, NULL },
 	{ "register", push_stage, run_register, 1, NULL },
@@ -473,6 +512,8 @@ new_state(void)
 	lua_State *L;
 
 	assert_int_equal(fzlua_new(&L, &options), FZLUA_OK);
+	lua_pushstring(L, path);
+	lua_setglobal(L, "PATH");
 	host_push_function(L, "local s = fz.stage { name = 's', workers = 1 } "
 			      "function s.B(A) return A + 1 end "
 			      "kept = fz.chain { s }");

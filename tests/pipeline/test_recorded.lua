@@ -443,4 +443,37 @@ return one >> two]]
   t.equal(ran, "")
 end
 
+tests["many values of all sizes, and calls that are the same, with any number of jobs"] = function()
+  local script = [[
+local function value(i)
+  if i % 50 == 0 then return { i, ("a line of a text "):rep(20000) } end
+  if i % 50 == 1 then return fz.digest(i):rep(10000) end
+  return i % 7 == 0 and { i, list = { i } } or i
+end
+local s, u = fz.stage "s", fz.stage "u"
+for i = 1, 300 do s:register("v" .. i, {}, function() ran "v" return value(i // 2) end) end
+for i = 1, 300, 10 do u:register("d" .. i, "v" .. i, function(v) ran "d" return #fz.pack(v) end) end
+local chain = fz.chain { s, u }
+print(fz.digest(chain:invoke({}, { keep = "all", jobs = tonumber(arg[1]) }).output))]]
+  local store = new_path()
+  local _, out, err = run(script, store, "2")
+  t.equal({ #out, err }, { 33, "" })
+  for _, jobs in ipairs { "4", "1", "0" } do
+    t.equal({ run(script, store, jobs) }, { "", out, "", 0 })
+    local changed = script:gsub("#fz.pack%(v%)", "#fz.pack(v) + " .. jobs + 1)
+    local ran, other = run(changed, store, jobs)
+    local _, wanted = run(changed, new_path(), "2")
+    t.equal({ ran, other }, { ("d"):rep(30), wanted })
+  end
+end
+
+tests["the key of a call is the hash of the digests of its inputs"] = function()
+  local base, digests = core.hash "base", { [3] = core.hash "a", [9] = core.hash "b" }
+  t.equal(core.call_key(base, {}, digests), core.hash(base))
+  t.equal(core.call_key(base, { 9, 3, 9 }, digests),
+    core.hash(base .. digests[9] .. digests[3] .. digests[9]))
+  t.equal(core.call_key(base, { 3 }, digests, 7), core.hash(base .. digests[3] .. ("j"):pack(7)))
+  t.equal({ core.call_key(base, { 3, 4, 9 }, digests) }, { nil, 2 })
+end
+
 return tests
