@@ -28,7 +28,8 @@
 -- With `engine = "nats://HOST:4222/TEAM"` the nodes are the machines that have joined this NATS
 -- server with `fzlua --worker --engine nats://HOST:4222/TEAM -j 8`, here with 8 slots: at most 8
 -- calls run there at once, counting the calls of all scripts that use the node. A call that waits
--- for a slot has not begun, and its timeout does not run yet. `tls://` encrypts, and the
+-- for a slot has not begun, and its timeout does not run yet. Relative names of files begin in the
+-- directory in which the node was started. `tls://` encrypts, and the
 -- certificate of the server must have the name in the URL; plain text to another machine needs
 -- `?insecure` after the URL. A user, password or token is in the URL, `nats://USER:PASSWORD@HOST`.
 -- `--engine-creds FILE`, or the environment variable `FZLUA_ENGINE_CREDS`, names a file of

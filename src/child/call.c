@@ -1,6 +1,10 @@
+#define _POSIX_C_SOURCE 200809L /* getcwd */
 #include "child/call.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <lauxlib.h>
 
@@ -281,14 +285,14 @@ call_body(lua_State *L)
 static const char traceback_key, item_key;
 /*
  * The address of this variable is the registry key of a flag: this worker is a
- * program.
+ * program; true: on a node.
  */
 static const char spawned_key;
 
 void
-fz_child_is_spawned(lua_State *L)
+fz_child_is_spawned(lua_State *L, bool on_node)
 {
-	lua_pushboolean(L, 1);
+	lua_pushboolean(L, on_node);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &spawned_key);
 }
 
@@ -313,6 +317,56 @@ explain_global(lua_State *L)
 	lua_settop(L, 1);
 }
 
+/*
+ * Whether the text is about a missing file whose name is not absolute: "NAME:
+ * No such file or directory" from io.open(), or "cannot open file 'NAME' (No
+ * such file or directory)" from io.lines().
+ */
+static bool
+lacks_relative_file(const char *text)
+{
+	const char *end = strstr(text, strerror(ENOENT)), *name = text;
+
+	if (end == NULL || end - text < 3)
+		return false;
+	if (memcmp(end - 2, " (", 2) == 0) {
+		name = strchr(text, '\'');
+		return name != NULL && name < end && name[1] != '/';
+	}
+	if (memcmp(end - 2, ": ", 2) != 0)
+		return false;
+	/* the name is between the last colons */
+	for (const char *at = text; at < end - 3; at++) {
+		if (at[0] == ':' && at[1] == ' ')
+			name = at + 2;
+	}
+	return *name != '/';
+}
+
+/*
+ * If the message at 1 is about a missing file, add a hint: the same name may be
+ * another file on a node.
+ */
+static void
+explain_file(lua_State *L)
+{
+	char directory[PATH_MAX];
+
+	if (lua_type(L, 1) != LUA_TSTRING ||
+	    !lacks_relative_file(lua_tostring(L, 1)))
+		return;
+	lua_rawgetp(L, LUA_REGISTRYINDEX, &spawned_key);
+	if (lua_toboolean(L, -1) &&
+	    getcwd(directory, sizeof(directory)) != NULL) {
+		lua_pushfstring(L,
+		    "%s (relative names begin in %s on this node: use absolute "
+		    "names, or start the node in the directory of the files)",
+		    lua_tostring(L, 1), directory);
+		lua_replace(L, 1);
+	}
+	lua_settop(L, 1);
+}
+
 int
 fz_child_note_traceback(lua_State *L)
 {
@@ -322,6 +376,7 @@ fz_child_note_traceback(lua_State *L)
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &item_key);
 	lua_settop(L, 1);
 	explain_global(L);
+	explain_file(L);
 	return 1;
 }
 

@@ -87,9 +87,10 @@ void fz_child_enter(lua_State *L, struct fz_random *random);
 
 /*
  * Called in a worker that is a program: errors about globals then mention that
- * it lacks those of the script. [-0, +0, m]
+ * it lacks those of the script. On a node, errors about missing files name the
+ * directory. [-0, +0, m]
  */
-void fz_child_is_spawned(lua_State *L);
+void fz_child_is_spawned(lua_State *L, bool on_node);
 
 /*
  * Create a thread for calls and leave it on top. The table at `funcs` lists the

@@ -22,6 +22,7 @@
 struct setup {
 	struct fz_port *port;
 	struct fz_call call;
+	bool on_node;
 	struct fz_process_home process; /* L is NULL in a worker of a pool */
 };
 
@@ -172,7 +173,7 @@ set_up(lua_State *L)
 	struct setup *s = lua_touserdata(L, 1);
 
 	luaL_checkstack(L, 20, NULL);
-	fz_child_is_spawned(L);
+	fz_child_is_spawned(L, s->on_node);
 	push_setup(L, s);
 	/* a restricted worker has the paths that its owner chose */
 	if (!fz_allowed_is_set(L))
@@ -223,7 +224,7 @@ int
 fz_spawned_main(lua_State *L, int link, const struct fz_node_worker *node)
 {
 	struct fz_port port;
-	struct setup setup = { .port = &port };
+	struct setup setup = { .port = &port, .on_node = node != NULL };
 	struct fz_serve_home home = { 0 };
 	struct fz_err err = { 0 };
 	int rc = fz_child_stream_init(

@@ -77,6 +77,28 @@ tests["a node with --allow runs the functions of its file alone"] = function()
     "allowed:1: neither a digest nor a name")
 end
 
+tests["an error about a missing file names the directory on the node"] = function()
+  local out = run("mkdir $dir/there; cd $dir/there; node one 1; cd ..; " ..
+    '"$FZLUA" --engine $url ' .. t.file [[
+    local function try(f, ...)
+      for _, name in ipairs{...} do print((select(2, pcall(fz.map, f, {name})).message)) end
+    end
+    try(function(name) return assert(io.open(name)) end, "data/x", "/nowhere/x", "a: b")
+    try(function(name) for _ in io.lines(name) do return 1 end end, "data/y")
+    try(error, "No such file or directory")
+  ]])
+  local lines = {}
+  for line in out:gmatch "[^\n]+" do lines[#lines + 1] = line:gsub("^.-lua_%w+:%d+: ", "") end
+  local hint = " %(relative names begin in /tmp/fzlua%-nats%-%w+/there on this node: use absolute "
+    .. "names, or start the node in the directory of the files%)$"
+  for i, text in ipairs { "data/x: No such file or directory", false,
+    "a: b: No such file or directory", "cannot open file 'data/y' %(No such file or directory%)" } do
+    if text then assert(lines[i]:find("^" .. text .. hint), lines[i]) end
+  end
+  t.equal(lines[2], "/nowhere/x: No such file or directory")
+  t.equal(lines[5], "No such file or directory")
+end
+
 tests["a node that is killed is a crash with its name, and another one takes the job"] = function()
   local script = t.file [[
     local f = function(path)
