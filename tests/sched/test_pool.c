@@ -450,6 +450,7 @@ test_pool_may_dismiss_all_idle_workers(void **state)
 	struct pool_task tasks[3];
 	struct pool_user u;
 
+	fz_clock_share();
 	pool_user_init(&u);
 	assert_false(fz_pool_has_idle(pool));
 	fz_pool_dismiss_idle(pool); /* no worker is idle */
@@ -458,7 +459,7 @@ test_pool_may_dismiss_all_idle_workers(void **state)
 
 		assert_non_null(worker);
 		assert_int_equal(pool_user_send(worker, &u, &tasks[i],
-				     i == 0 ? JOB_SLEEP : JOB_ADD, 300),
+				     i == 0 ? JOB_SLEEP : JOB_ADD, 1000000),
 		    0);
 	}
 	assert_false(fz_pool_has_idle(pool));
@@ -470,6 +471,8 @@ test_pool_may_dismiss_all_idle_workers(void **state)
 	while (fz_pool_nworkers(pool) != 1)
 		assert_true(turn_until(w, until));
 	assert_int_equal(atomic_load(&w->shared->leaves), 2);
+	wait_for_sleep(w, 1);
+	pass_seconds(1000);
 	pool_user_wait(w, &u, 3);
 	assert_int_equal(u.ndone, 3);
 	assert_true(fz_pool_has_idle(pool));

@@ -231,14 +231,17 @@ struct diamond {
 	uint32_t in, a, b, c, d, x, y, z;
 };
 
+/* Start a run, and let x go on once a has failed. */
 static void
 start_diamond(struct run_test *p, struct world *w, enum fz_policy policy,
     struct diamond *n)
 {
+	int64_t until = in_ms(PATIENCE_MS);
+
 	run_test_init(p, w, 2, 2);
 	p->opts.policy = policy;
 	n->in = run_test_input(p);
-	/* x sleeps 100 ms, and is the first node that is ready. */
+	/* x sleeps for 1,000 s, and is the first node that is ready. */
 	n->x = run_test_add(p, JOB_SLEEP, n->in, FZ_GRAPH_NONE);
 	n->a = run_test_add(p, JOB_RAISE_LATE, n->in, FZ_GRAPH_NONE);
 	n->b = run_test_after(p, JOB_ADD, n->a);
@@ -247,7 +250,14 @@ start_diamond(struct run_test *p, struct world *w, enum fz_policy policy,
 	    p, JOB_ADD, run_test_value(p, n->b), run_test_value(p, n->c));
 	n->y = run_test_after(p, JOB_ADD, n->x);
 	n->z = run_test_after(p, JOB_ADD, n->y);
-	run_test_begin(p, n->in, 100);
+	fz_clock_share();
+	run_test_begin(p, n->in, 1000000);
+	while (p->ends[n->a] == 0) {
+		assert_true(turn_until(w, until));
+		run_test_take_events(p);
+	}
+	wait_for_sleep(w, 1);
+	pass_seconds(1000);
 }
 
 static void
@@ -283,7 +293,7 @@ test_run_policy_stop_waits_for_running_nodes(void **state)
 	start_diamond(&p, *state, FZ_POLICY_STOP, &n);
 	assert_true(run_test_finishes(&p));
 	assert_a_failed(&p, &n);
-	assert_run_value(&p, n.x, 100);
+	assert_run_value(&p, n.x, 1000000);
 	assert_run_failure(&p, n.y, FZ_ERR_CANCELLED, n.a);
 	assert_run_failure(&p, n.z, FZ_ERR_CANCELLED, n.a);
 	assert_int_equal(atomic_load(&p.w->shared->calls[JOB_ADD]), 0);
@@ -323,9 +333,9 @@ test_run_policy_continue_does_independent_nodes(void **state)
 	start_diamond(&p, *state, FZ_POLICY_CONTINUE, &n);
 	assert_true(run_test_finishes(&p));
 	assert_a_failed(&p, &n);
-	assert_run_value(&p, n.x, 100);
-	assert_run_value(&p, n.y, 100);
-	assert_run_value(&p, n.z, 100);
+	assert_run_value(&p, n.x, 1000000);
+	assert_run_value(&p, n.y, 1000000);
+	assert_run_value(&p, n.z, 1000000);
 	run_test_fini(&p);
 }
 
@@ -355,13 +365,16 @@ test_run_counts_the_nodes_of_each_pool(void **state)
 	from = run_test_value(&p, raises);
 	fz_graph_feed(p.graph, fz_graph_node(p.graph, 1, JOB_ADD, 1, NULL),
 	    &from, 1, NULL);
-	run_test_begin(&p, in, 50);
+	fz_clock_share();
+	run_test_begin(&p, in, 1000000);
 	assert_counts(&p, 0, 0, 0, 0, 2);
 	assert_counts(&p, 1, 0, 0, 0, 0); /* its input is missing */
 	while (fz_run_counts(p.run, 0).running == 0)
 		assert_int_not_equal(
 		    fz_loop_turn(p.w->engine.loop, FZ_CLOCK_NEVER, NULL), -1);
 	assert_counts(&p, 0, 0, 0, 1, 1);
+	wait_for_sleep(p.w, 1);
+	pass_seconds(1000);
 	assert_true(run_test_finishes(&p));
 	assert_counts(&p, 0, 1, 1, 0, 0);
 	assert_counts(&p, 1, 0, 0, 0, 0); /* cancelled */
@@ -466,7 +479,7 @@ test_run_jobs_do_not_wait_behind_a_long_one(void **state)
 {
 	struct run_test p;
 	uint32_t in, ms;
-	int64_t start;
+	int64_t until = in_ms(PATIENCE_MS);
 
 	run_test_init(&p, *state, 2, 2);
 	in = run_test_input(&p);
@@ -478,17 +491,19 @@ test_run_jobs_do_not_wait_behind_a_long_one(void **state)
 		run_test_add(&p, JOB_ADD, in, FZ_GRAPH_NONE);
 	run_test_make(&p);
 	fz_run_set(p.run, in, blob_of_number(1));
-	fz_run_set(p.run, ms, blob_of_number(600));
+	fz_run_set(p.run, ms, blob_of_number(1000000));
+	fz_clock_share();
 	run_test_start(&p);
-	start = fz_clock_ns();
 	for (int n = 0; n < 99;) {
-		assert_true(turn_until(p.w, start + 500 * FZ_CLOCK_MS));
+		assert_true(turn_until(p.w, until));
 		run_test_take_events(&p);
 		n = 0;
 		for (int i = 0; i < 100; i++)
 			n += p.ends[i];
 	}
 	assert_int_equal(p.ends[3], 0);
+	wait_for_sleep(p.w, 1);
+	pass_seconds(1000);
 	assert_true(run_test_finishes(&p));
 	assert_run_ended(&p);
 	run_test_fini(&p);

@@ -34,16 +34,22 @@ test_slots_a_pool_runs_no_more_than_there_are(void **state)
 	for (int i = 0; i < 2; i++)
 		pools[i] = slots_pool(w, 4, slots, serve, w->shared);
 	fz_slots_unref(slots); /* the pools have references */
-	for (int i = 0; i < 2; i++)
-		slots_user_begin(&users[i], pools[i], 12, JOB_COUNT, 30);
-	for (int i = 0; i < 2; i++)
-		pool_user_wait(w, &users[i].counts, 12);
-	assert_int_equal(atomic_load(&w->shared->peak), 3);
-	for (int i = 0; i < 2; i++) {
-		assert_int_equal(users[i].counts.ndone, 12);
-		fz_pool_leave(pools[i], &users[i].counts.user);
-		fz_pool_free(pools[i]);
+	/* A round ends without three at once if workers start slowly. */
+	for (int round = 0; atomic_load(&w->shared->peak) < 3; round++) {
+		assert_true(round < 20);
+		for (int i = 0; i < 2; i++)
+			slots_user_begin(
+			    &users[i], pools[i], 12, JOB_COUNT, 30);
+		for (int i = 0; i < 2; i++)
+			pool_user_wait(w, &users[i].counts, 12);
+		for (int i = 0; i < 2; i++) {
+			assert_int_equal(users[i].counts.ndone, 12);
+			fz_pool_leave(pools[i], &users[i].counts.user);
+		}
 	}
+	assert_int_equal(atomic_load(&w->shared->peak), 3);
+	for (int i = 0; i < 2; i++)
+		fz_pool_free(pools[i]);
 }
 
 static void

@@ -114,7 +114,7 @@ flow_take(struct flow *f)
 static bool
 flow_takes(struct flow *f, uint32_t n)
 {
-	int64_t until = in_ms(20000);
+	int64_t until = in_ms(PATIENCE_MS);
 
 	for (flow_take(f); f->ntaken < n; flow_take(f)) {
 		if (!turn_until(f->p.w, until))
@@ -215,9 +215,9 @@ test_stream_now_makes_a_failure_the_next_result(void **state)
 
 	flow_init(&f, *state, 2, jobs_of, 1);
 	f.p.opts.policy = FZ_POLICY_NOW;
-	f.p.opts.limits.timeout_ns = FZ_CLOCK_SECOND;
+	f.p.opts.limits.timeout_ns = 2 * FZ_CLOCK_SECOND;
 	flow_open(&f, false);
-	flow_add(&f, 300);
+	flow_add(&f, 1);
 	flow_add(&f, 60000);
 	flow_add(&f, 60000);
 	assert_true(flow_takes(&f, 2));
@@ -316,7 +316,7 @@ static void
 test_stream_cancel_waits_until_all_has_ended(void **state)
 {
 	static const enum job jobs_of[] = { JOB_SLEEP, JOB_SLEEP };
-	int64_t until = in_ms(10000);
+	int64_t until = in_ms(PATIENCE_MS);
 	struct flow f;
 
 	flow_init(&f, *state, 3, jobs_of, 2);
@@ -372,7 +372,7 @@ scenario(struct world *w, struct fz_pool *const *pools)
 		    .npools = 2,
 		    .jobs = 2,
 		    .policy = FZ_POLICY_CONTINUE,
-		    .deadline_ns = in_ms(20000),
+		    .deadline_ns = in_ms(PATIENCE_MS),
 		    .events = true,
 		    .limits = { .timeout_ns = FZ_CLOCK_NEVER, .retries = 1 } },
 		false

@@ -100,6 +100,18 @@ wait_for_calls(struct world *w, enum job func, int n)
 	wait_for_count(w, &w->shared->calls[func], n);
 }
 
+void
+wait_for_sleep(struct world *w, int n)
+{
+	wait_for_count(w, &w->shared->sleeping, n);
+}
+
+void
+pass_seconds(int64_t n)
+{
+	fz_clock_skip(-n * FZ_CLOCK_SECOND);
+}
+
 struct fz_blob *
 blob_of_number(uint64_t v)
 {

@@ -40,6 +40,16 @@ void wait_for_count(struct world *w, const _Atomic int *count, int n);
 /* Turn the loop until workers have begun `n` jobs of this kind. */
 void wait_for_calls(struct world *w, enum job func, int n);
 
+/*
+ * Turn the loop until `n` JOB_SLEEPs sleep until a fixed time. If the test has
+ * called fz_clock_share() before it started the workers, pass_seconds() ends
+ * them, however long they sleep and however busy the machine is.
+ */
+void wait_for_sleep(struct world *w, int n);
+
+/* Advance the shared clock, see fz_clock_share(), without a wait. */
+void pass_seconds(int64_t n);
+
 /* Turn the loop once. Returns false if the time `until_ns` has passed. */
 bool turn_until(struct world *w, int64_t until_ns);
 int64_t in_ms(int64_t ms);

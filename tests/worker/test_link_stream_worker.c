@@ -336,15 +336,19 @@ test_link_stream_a_recall_spares_later_jobs(void **state)
 	struct task t[3] = { { .ndone = 0 } };
 	struct keeper k;
 
+	fz_clock_share();
 	assert_non_null(keep(w, &k));
-	task_send_number(&k, &t[0], JOB_SLEEP, 20);
+	task_send_number(&k, &t[0], JOB_SLEEP, 1000000);
 	task_send_number(&k, &t[1], JOB_ADD, 1);
+	wait_for_sleep(w, 1);
 	while (!fz_worker_has_begun(k.worker))
 		assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(fz_worker_recall(k.worker), 0);
 	task_send_number(&k, &t[2], JOB_ADD, 2);
+	fz_worker_write(k.worker);
+	pass_seconds(1000);
 	assert_true(keeper_settle(w, &k));
-	assert_task_done(w, &t[0], 20);
+	assert_task_done(w, &t[0], 1000000);
 	assert_task_returned(&t[1]);
 	assert_task_done(w, &t[2], 2);
 	fz_worker_free(k.worker);

@@ -174,10 +174,12 @@ test_worker_chunk_recall_races_with_its_items(void **state)
 	uint64_t items[ITEMS];
 	static struct chunk b;
 	uint32_t nback = 0, nsplit = 0;
+	int round = 0;
 
 	for (uint32_t i = 0; i < ITEMS; i++)
 		items[i] = ITEM_OF(i % 40 == 20 ? ITEM_SLEEP : ITEM_KEEP, 1);
-	for (int round = 0; round < ROUNDS; round++) {
+	/* Goes on if each recall came too late. */
+	for (; round < ROUNDS || nsplit == 0; round++) {
 		uint32_t back;
 
 		items_forget(k->home->shared, ITEMS + 1);
@@ -198,8 +200,7 @@ test_worker_chunk_recall_races_with_its_items(void **state)
 	}
 	print_message("%u of %u items were taken back, %u chunks in their "
 		      "midst\n",
-	    nback, ROUNDS * ITEMS, nsplit);
-	assert_true(nsplit != 0);
+	    nback, (unsigned)round * ITEMS, nsplit);
 }
 
 static void

@@ -212,11 +212,12 @@ test_worker_recall_takes_back_what_has_not_started(void **state)
 	struct task t = { 0 }, u[3] = { { .ndone = 0 } }, v = { 0 };
 	struct keeper k;
 
+	fz_clock_share();
 	keeper_start(w, &k);
-	task_send_number(&k, &t, JOB_SLEEP, 50);
+	task_send_number(&k, &t, JOB_SLEEP, 1000000);
 	for (int i = 0; i < 3; i++)
 		task_send_number(&k, &u[i], JOB_ADD, 1);
-	wait_for_calls(w, JOB_SLEEP, 1);
+	wait_for_sleep(w, 1);
 	assert_int_equal(fz_worker_recall(k.worker), 3);
 	assert_int_equal(fz_worker_recall(k.worker), 0);
 	assert_int_equal(k.worker->njobs, 1);
@@ -224,8 +225,9 @@ test_worker_recall_takes_back_what_has_not_started(void **state)
 		assert_task_returned(&u[i]);
 	/* The worker does a job that is sent later, but no recalled one. */
 	task_send_number(&k, &v, JOB_ADD, 9);
+	pass_seconds(1000);
 	assert_true(keeper_settle(w, &k));
-	assert_task_done(w, &t, 50);
+	assert_task_done(w, &t, 1000000);
 	assert_task_done(w, &v, 9);
 	assert_int_equal(atomic_load(&w->shared->calls[JOB_ADD]), 1);
 	assert_int_equal(k.nidle, 1);

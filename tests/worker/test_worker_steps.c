@@ -152,13 +152,16 @@ static void
 test_worker_steps_a_timeout_is_of_one(void **state)
 {
 	struct world *w = *state;
-	struct task t[4] = { { .job.timeout_ns = 3 * FZ_CLOCK_SECOND } };
+	struct task t[4] = { { .job.timeout_ns = 50 * FZ_CLOCK_SECOND } };
 	struct keeper k;
 
 	for (int i = 1; i < 4; i++)
 		t[i].job.timeout_ns = t[0].job.timeout_ns;
+	fz_clock_share();
 	keeper_start(w, &k);
 	send_steps(&k, t, JOB_SLEEP, third_is_long, 4);
+	wait_for_sleep(w, 3);
+	pass_seconds(51);
 	assert_true(keeper_dies(w, &k));
 	assert_task_done(w, &t[0], 1);
 	assert_task_done(w, &t[1], 2);
@@ -169,22 +172,24 @@ test_worker_steps_a_timeout_is_of_one(void **state)
 static void
 test_worker_steps_a_recall_returns_what_has_not_started(void **state)
 {
-	static const uint64_t numbers[] = { 1, 100, 3, 4 };
+	static const uint64_t numbers[] = { 1, 1000000, 3, 4 };
 	struct world *w = *state;
 	struct task t[4] = { { .ndone = 0 } }, after = { 0 };
 	struct keeper k;
 
+	fz_clock_share();
 	keeper_start(w, &k);
 	send_steps(&k, t, JOB_SLEEP, numbers, 4);
 	fz_worker_write(k.worker);
-	wait_for_calls(w, JOB_SLEEP, 2);
+	wait_for_sleep(w, 2);
 	assert_int_equal(fz_worker_recall(k.worker), 2);
 	assert_task_returned(&t[2]);
 	assert_task_returned(&t[3]);
 	task_send_number(&k, &after, JOB_ADD, 9);
+	pass_seconds(1000);
 	assert_true(keeper_settle(w, &k));
 	assert_task_done(w, &t[0], 1);
-	assert_task_done(w, &t[1], 100);
+	assert_task_done(w, &t[1], 1000000);
 	assert_task_done(w, &after, 9);
 	assert_int_equal(atomic_load(&w->shared->calls[JOB_SLEEP]), 2);
 	fz_worker_free(k.worker);

@@ -42,16 +42,6 @@ test_worker_a_timeout_ends_the_job(void **state)
 }
 
 /*
- * Advance the clock of this process and of the workers that are forked after
- * fz_clock_share(), without a wait.
- */
-static void
-pass_seconds(int64_t n)
-{
-	fz_clock_skip(-n * FZ_CLOCK_SECOND);
-}
-
-/*
  * Send the jobs, and wait until the worker sleeps until a fixed time. Replies
  * that stay in the mailbox are not taken.
  */
