@@ -458,19 +458,22 @@ end
 
 tests["Ctrl-C in a task, and while all tasks wait, reaches the script"] = function()
   for _, wait in ipairs { "while true do end", "fz.sleep(1000)", "fz.queue():get()" } do
+    local ready = t.file ""
+    os.remove(ready)
     local script = t.file(([[
       local other <close> = fz.process(fz.sleep, 1000):start() -- without it: a deadlock
       local task = fz.spawn(function()
         local _ <close> = setmetatable({}, { __close = function() print "closed" end })
+        io.open(%q, "w"):close()
         %s
       end)
       local ok, e = pcall(fz.await, task)
       print(ok, e.kind)
       task:cancel()
       other:close()
-    ]]):format(wait))
-    local out = t.shell(("timeout --foreground -k 20 -s INT 0.7 env --default-signal=INT "
-      .. '"$FZLUA" %s </dev/null'):format(script))
+    ]]):format(ready, wait))
+    local out = t.shell(([[env --default-signal=INT "$FZLUA" %s </dev/null & pid=$!
+      until_true test -e %s; sleep 0.1; kill -INT $pid; wait $pid]]):format(script, ready))
     t.match(out, "false\tinterrupted\n", "closed\n")
   end
 end
