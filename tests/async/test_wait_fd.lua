@@ -23,17 +23,35 @@ local function descriptor_of(open)
   error "no descriptor was opened"
 end
 
+-- A shell command that ends once the file `go` exists.
+local function await_file(go)
+  return ("until test -e %s; do sleep 0.01; done"):format(go)
+end
+
+-- A name for such a file, which does not exist.
+local function new_name()
+  local go = t.file ""
+  os.remove(go)
+  return go
+end
+
+local function create(go)
+  io.open(go, "w"):close()
+end
+
 -- A pipe from a shell command.
 local function pipe_from(command)
   return descriptor_of(function() return assert(io.popen(command)) end)
 end
 
 tests["a task waits until it can read, and others run"] = function()
-  local fd, pipe = pipe_from "sleep 0.2; echo hello"
+  local go = new_name()
+  local fd, pipe = pipe_from(await_file(go) .. "; echo hello")
   local ticks = 0
   local ticker = fz.spawn(function()
     while true do
       ticks = ticks + 1
+      if ticks == 5 then create(go) end
       fz.sleep(0.01)
     end
   end)
@@ -44,12 +62,13 @@ tests["a task waits until it can read, and others run"] = function()
   ticker:cancel()
   pipe:close()
   t.equal(line, "hello")
-  assert(ticks > 1)
 end
 
 tests["outside of a task it waits as well, and a timeout returns nil"] = function()
-  local fd, pipe = pipe_from "sleep 0.1; echo hello"
+  local go = new_name()
+  local fd, pipe = pipe_from(await_file(go) .. "; echo hello")
   t.equal({ fz.wait_fd(fd, "r", 0.01) }, { nil, "timeout" })
+  create(go)
   t.equal({ fz.wait_fd(fd, "r") }, { true })
   t.equal(pipe:read(), "hello")
   t.equal({ fz.wait_fd(fd, "r") }, { true }) -- EOF counts as ready
@@ -70,13 +89,15 @@ tests["several tasks wait for one descriptor"] = function()
 end
 
 tests["a pipe with room can be written to, and one without it cannot"] = function()
+  local go = new_name()
   local fd, pipe = descriptor_of(function()
-    return assert(io.popen("sleep 0.3; cat >/dev/null", "w"))
+    return assert(io.popen(await_file(go) .. "; cat >/dev/null", "w"))
   end)
   t.equal(fz.wait_fd(fd, "w", DEADLINE), true)
   pipe:setvbuf "no"
   pipe:write(("x"):rep(65536))
   t.equal({ fz.wait_fd(fd, "w", 0.01) }, { nil, "timeout" })
+  create(go)
   t.equal(fz.wait_fd(fd, "w", DEADLINE), true)
   pipe:close()
 end

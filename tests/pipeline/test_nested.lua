@@ -365,7 +365,9 @@ local function under_make(command)
     dir=$(mktemp -d); mkfifo $dir/fifo; exec 9<>$dir/fifo; printf +++ >&9
     export MAKEFLAGS=" -j4 --jobserver-auth=fifo:$dir/fifo"
     (%s) >/dev/null 2>&1 9>&-; status=$?
-    sleep 0.2; n=$(dd bs=9 count=1 iflag=nonblock <&9 2>/dev/null | wc -c); rm -r $dir
+    n=0
+    all() { n=$((n + $(dd bs=9 count=1 iflag=nonblock <&9 2>/dev/null | wc -c))); test $n -ge 3; }
+    until_true all; sleep 0.2; all; rm -r $dir
     echo $status $n]]):format(command))
   return out
 end

@@ -223,7 +223,7 @@ tests["a stopped process is ended by kill and by terminate"] = function()
     os.execute("kill -STOP " .. p.pid)
     t.equal({ p:join(0.05) }, { nil, "timeout" })
     p[method](p)
-    t.equal({ p:join(5) }, { true })
+    t.equal({ p:join(30) }, { true })
     t.equal(p.exitcode, -number)
   end
 end
@@ -439,11 +439,13 @@ end
 tests["a process waits for its own at its end, not for daemons, nor after an error"] = function()
   for _, case in ipairs { "waits", "daemon", "raises" } do
     local waits, daemon, raises = case == "waits", case == "daemon", case == "raises"
-    local path = t.file ""
+    local path, go = t.file "", t.file ""
     os.remove(path)
+    os.remove(go)
     local p <close> = started(function()
       local q = fz.process(function()
-        os.execute(waits and "sleep 0.3" or "sleep 60")
+        local wait = waits and "until test -e %s; do sleep 0.01; done" or "sleep 60"
+        os.execute(wait:format(go))
         io.open(path, "w"):close()
       end)
       q.daemon = daemon
@@ -452,7 +454,10 @@ tests["a process waits for its own at its end, not for daemons, nor after an err
       return "early"
     end)
     if not raises then t.equal(p:result(), "early") end
-    if waits then t.equal(p:is_alive(), true) end
+    if waits then
+      t.equal(p:is_alive(), true)
+      io.open(go, "w"):close()
+    end
     t.equal(p:join(30), true)
     t.equal(exists(path), waits)
     t.equal(p.exitcode, raises and 1 or 0)
