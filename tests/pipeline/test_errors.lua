@@ -136,11 +136,16 @@ end
 
 tests["independent branches: the policy decides what still runs"] = function()
   local path = t.file ""
-  local function build()
+  local seen, options -- the end of "slow" waits until the failure of "bad" was seen
+  local function build(policy)
+    seen = fz.event()
+    options = { jobs = 2, on_error = policy, progress = function(_, _, e)
+      if e.kind == "failed" then seen:set() end
+    end }
     local g = fz.dag()
     g:add("bad", {}, function() error "boom" end)
     g:add("child", "bad", function(x) return x end)
-    g:add("slow", {}, function() os.execute "sleep 0.2" return 1 end)
+    g:add("slow", {}, function() seen:wait(30) return 1 end)
     g:add("after", "slow", function(x)
       io.open(path, "w"):write("ran"):close()
       return x
@@ -148,13 +153,13 @@ tests["independent branches: the policy decides what still runs"] = function()
     return g
   end
   local stop <close> = build()
-  t.fails("error", stop.invoke, stop, {}, { jobs = 2 })
+  t.fails("error", stop.invoke, stop, {}, options)
   t.equal(io.open(path):read "a", "")
-  local now <close> = build()
-  t.fails("error", now.invoke, now, {}, { jobs = 2, on_error = "now" })
+  local now <close> = build "now"
+  t.fails("error", now.invoke, now, {}, options)
   t.equal(io.open(path):read "a", "")
-  local go_on <close> = build()
-  go_on:invoke({}, { jobs = 2, on_error = "continue" })
+  local go_on <close> = build "continue"
+  go_on:invoke({}, options)
   t.equal(go_on.output, { slow = 1, after = 1 })
   t.equal(io.open(path):read "a", "ran")
   t.equal({ go_on.errors.bad.kind, go_on.errors.child.kind }, { "error", "cancelled" })

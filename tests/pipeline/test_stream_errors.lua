@@ -66,10 +66,14 @@ tests["an error in a stage is raised in its turn, with stage, output and index"]
 end
 
 tests["after an error no more items are read, and later functions do not start"] = function()
-  local marks = t.file ""
+  local marks, failed = t.file "", fz.event()
   local chain <close> = chain_with("b", function(x)
-    if x == 1 then error "at once" end
-    os.execute "sleep 0.05"
+    if x == 1 then
+      failed:set()
+      error "at once"
+    end
+    failed:wait(30)
+    os.execute "sleep 0.3" -- time for the error to arrive
     return x
   end)
   chain.stages[3]:register("x", function(x)

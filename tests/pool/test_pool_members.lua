@@ -176,11 +176,11 @@ tests["workers that are idle for long end, with their exit function"] = function
 end
 
 tests["a busy worker is not idle"] = function()
-  local pool <close> = fz.pool { workers = 1, idle = 0.05 }
+  local pool <close> = fz.pool { workers = 1, idle = 0.5 }
   local pids = {}
   for i = 1, 3 do
     pids[i] = pool:apply(function()
-      t.sleep(0.2)
+      t.sleep(0.7)
       return fz.current_process().pid
     end)
   end

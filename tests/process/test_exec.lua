@@ -333,7 +333,7 @@ end
 tests["a script's timeout is its own"] = function()
   local forever = t.file "io.write 'on' io.flush() while true do end"
   local fine = t.file "io.write 'fine'"
-  local limit = SLOW and 20 or 1.5
+  local limit = SLOW and 20 or 4
   local list = fz.run_scripts({ forever, fine }, { timeout = limit, jobs = 2 })
   t.equal(list[1], { signal = 9, timed_out = true, stdout = "on", stderr = "" })
   t.equal(list[2].stdout, "fine")
