@@ -6,20 +6,28 @@ local function signal(p, name)
   t.equal(fz.exec({ "kill", "-" .. name, tostring(p.pid) }).exitcode, 0)
 end
 
+local function state_of(p)
+  local file <close> = assert(io.open(("/proc/%d/stat"):format(p.pid)))
+  return file:read "a":match "%) (%a)"
+end
+
 local function sleep(seconds) fz.exec { "sleep", tostring(seconds) } end
 
--- Returns a process that was stopped while it called f() again and again, at a moment at which it
--- keeps another process from ending probe().
+-- Returns a process that was stopped while it called f() again and again, at a moment at which
+-- probe() runs out of its time.
 local function stop_within(f, probe)
   for i = 1, 100 do
-    local p = fz.process(function() while true do f() end end):start()
+    local begun = fz.event()
+    local p = fz.process(function()
+      f()
+      begun:set()
+      while true do f() end
+    end):start()
+    begun:wait(30)
     sleep(0.01 + i % 7 * 0.0003)
     signal(p, "STOP")
-    local other = fz.process(probe):start()
-    local stuck = other:join(0.3) == nil
-    other:kill()
-    other:join()
-    if stuck then return p end
+    t.until_true(function() return state_of(p) == "T" end)
+    if select(2, probe()) == "timeout" then return p end
     p:kill()
     p:join()
   end
@@ -34,7 +42,7 @@ end
 return {
   ["a put times out while a stopped process holds a lock of the queue"] = function()
     local q = fz.queue()
-    local p = stop_within(function() q:put("x") end, function() q:put("y") end)
+    local p = stop_within(function() q:put("x") end, function() return q:put("y", 0.1) end)
     t.equal({ q:put("z", 0.05) }, { [2] = "timeout" })
     t.equal({ q:put({}, 0.05) }, { [2] = "timeout" })
     go_on(p)
@@ -44,7 +52,7 @@ return {
   ["a get times out while a stopped process holds a lock of the queue"] = function()
     local q = fz.queue()
     for i = 1, 200000 do q:put(i) end
-    local p = stop_within(function() q:put(q:get()) end, function() q:get() end)
+    local p = stop_within(function() q:put(q:get()) end, function() return q:get(0.1) end)
     t.equal({ q:get(0.05) }, { [2] = "timeout" })
     go_on(p)
     t.equal(math.type(q:get(10)), "integer")
@@ -56,20 +64,23 @@ return {
       local pid, p = fz.current_process().pid
       local function signal(name, of) fz.exec { "kill", "-" .. name, tostring(of) } end
       for i = 1, 100 do
-        p = fz.process(function() while true do q:put("x") end end):start()
+        local begun = fz.event()
+        p = fz.process(function() while true do q:put("x") begun:set() end end):start()
+        begun:wait(30)
         fz.exec { "sleep", "0.01" }
         signal("STOP", p.pid)
-        local other = fz.process(function() q:put("y") end):start()
-        local stuck = other:join(0.3) == nil
-        other:kill()
-        if stuck then break end
+        repeat until io.open("/proc/" .. p.pid .. "/stat"):read "a":find "%) T"
+        if select(2, q:put("y", 0.1)) == "timeout" then break end
         p:kill()
       end
-      local killer = fz.process(function()
-        fz.exec { "sleep", "0.2" }
-        signal("INT", pid)
-      end):start()
-      local ok, e = pcall(q.put, q, "z")
+      local killer
+      local ok, e = pcall(function()
+        killer = fz.process(function()
+          fz.exec { "sleep", "0.2" }
+          signal("INT", pid)
+        end):start()
+        q:put "z"
+      end)
       print(ok, e and e.kind)
       p:kill()
       killer:join()
