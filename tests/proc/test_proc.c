@@ -160,7 +160,8 @@ test_proc_death_by_the_cpu_limit_is_reported(void **state)
 	getrlimit(RLIMIT_CPU, &before);
 	getrusage(RUSAGE_SELF, &usage);
 	/* It is the limit of this process, too. */
-	limit.rlim_cur = (rlim_t)usage.ru_utime.tv_sec + 3;
+	limit.rlim_cur =
+	    (rlim_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + 3;
 	limit.rlim_max = before.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_CPU, &limit), 0);
 	forked_start(f, use_cpu_time);

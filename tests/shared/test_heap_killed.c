@@ -61,7 +61,7 @@ test_heap_keeps_what_a_dead_member_had_sent(void **state)
 	assert_non_null(find_reported(report->number));
 	assert_non_null(find_reported(report->other));
 	kill_member(pid);
-	heap_test_nap(200);
+	heap_test_nap(50);
 	fz_heap_reclaim();
 	/* A dead member's objects stay for a time, for its children. */
 	assert_non_null(find_reported(report->number));

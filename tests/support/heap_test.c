@@ -192,7 +192,7 @@ kill_member(pid_t pid)
 void
 await_report(_Atomic uint64_t *what)
 {
-	int64_t until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
+	int64_t until = fz_clock_ns() + 60 * FZ_CLOCK_SECOND;
 
 	while (atomic_load(what) == 0 && fz_clock_ns() < until)
 		heap_test_nap(1);
@@ -213,7 +213,7 @@ start_reporting_member(void (*f)(uint64_t arg), uint64_t arg)
 void
 await_used(size_t used)
 {
-	int64_t until = fz_clock_ns() + 20 * FZ_CLOCK_SECOND;
+	int64_t until = fz_clock_ns() + 60 * FZ_CLOCK_SECOND;
 
 	while (fz_heap_used() != used && fz_clock_ns() < until) {
 		void *block = fz_heap_alloc(join(), 1, NULL);
