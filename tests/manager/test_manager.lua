@@ -237,7 +237,7 @@ tests["objects of classes, handles and proxies of others are values"] = function
     assert(d.lock:acquire())
     d.lock:release()
   end)
-  t.equal({ d.q:get(5), d.v.value, d.q:full() }, { "through", 5, false })
+  t.equal({ d.q:get(30), d.v.value, d.q:full() }, { "through", 5, false })
 end
 
 tests["what the server cannot make is an error, not silence"] = function()

@@ -75,7 +75,7 @@ local function one_lost(f, n, options, most)
   -- Shared objects still work.
   local q, l = fz.queue(), fz.lock()
   q:put(1)
-  t.equal({ q:get(5), l:acquire(5) }, { 1, true })
+  t.equal({ q:get(30), l:acquire(30) }, { 1, true })
   t.equal(fz.map(function(x) return x * 2 end, { 1, 2, 3 }, { jobs = 2 }), { 2, 4, 6, n = 3 })
   return failed
 end

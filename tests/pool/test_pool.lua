@@ -267,7 +267,7 @@ tests["timeout and retries are those of the call, else of the pool"] = function(
     if n < 3 then error "not yet" end
     return n
   end
-  local pool <close> = fz.pool { workers = 1, timeout = 0.2, retries = 2 }
+  local pool <close> = fz.pool { workers = 1, timeout = 0.5, retries = 2 }
   t.equal(pool:apply(third, marks), 3)
   io.open(marks, "w"):close()
   local e = t.fails("error", function()
@@ -276,7 +276,7 @@ tests["timeout and retries are those of the call, else of the pool"] = function(
   t.equal(e.attempt, 2)
   e = t.fails("timeout", pool.apply, pool, function() while true do end end)
   t.equal(e.attempt, 3)
-  local r = pool:apply_async(sleep, { 0.5 }, { timeout = 30 })
+  local r = pool:apply_async(sleep, { 0.8 }, { timeout = 30 })
   t.equal({ r:get() }, {})
 end
 

@@ -21,7 +21,7 @@ local started = t.start
 local function fails(kind, code, f, ...)
   local p <close> = started(f, ...)
   local e = t.fails(kind, p.result, p)
-  t.equal(p:join(5), true)
+  t.equal(p:join(30), true)
   t.equal(p.exitcode, code)
   t.equal(e.pid, p.pid)
   return e, p
@@ -36,7 +36,7 @@ tests["all that f returns arrives, nils and shared tables included"] = function(
   t.equal(r.n, 5)
   t.equal({ r[1], r[2], r[4][1], r[5] }, { 3, nil, { 1 }, nil })
   assert(r[3] == r[4][1])
-  t.equal(table.pack(p:result(1)).n, 5)
+  t.equal(table.pack(p:result(30)).n, 5)
   assert(p:result() == 3 and select(3, p:result()) == r[3])
   t.equal(p:join(), true)
   t.equal(p.exitcode, 0)
@@ -263,7 +263,7 @@ tests["what it has started ends with it"] = function()
       return pid
     end)
     if how ~= "return" then p[how](p) end
-    t.equal(p:join(5), true)
+    t.equal(p:join(30), true)
     t.until_true(function() return not t.is_running(pid) end)
   end
 end
@@ -633,7 +633,7 @@ tests["exit codes are exact in a command that was started with SIGCHLD ignored"]
   local out = t.shell [[env --ignore-signal=CHLD "$FZLUA" -e '
 for _, f in ipairs { function() return 1 end, function() os.exit(3) end } do
   local p = fz.process(f):start()
-  print(p:join(5), p.exitcode, (pcall(p.result, p)))
+  print(p:join(30), p.exitcode, (pcall(p.result, p)))
 end' </dev/null]]
   t.equal(out, "true\t0\ttrue\ntrue\t3\tfalse\n")
 end

@@ -104,7 +104,7 @@ local function is_same(a, b)
   return true
 end
 
-local PATIENCE <const> = 20
+local PATIENCE <const> = 45
 
 -- Wait until f(rows) is true.
 local function wait(self, f, what)

@@ -70,7 +70,7 @@ end
 
 tests["what a program leaves running is named, killed and a failure"] = function()
   local pid = t.file ""
-  local out, status = run_within(1,
+  local out, status = run_within(3,
     ("setsid sleep 77 & echo $! >%s; echo 1 passed, 0 failed # /leaves"):format(pid),
     "(sleep 0.3 &); echo 1 passed, 0 failed # /ends")
   t.match(out, "left running by leaves:\nwatchdog: ", "sleep 77", "\n2 passed, 1 failed\n")
