@@ -13,7 +13,8 @@ local cli = {}
 -- End the trace of the script, if there is one. Returns the exit status, which is that of a failure
 -- if a file that the user asked for is incomplete.
 local function finish_trace()
-  local trace = require "fzlua.defaults".trace
+  local defaults = package.loaded["fzlua.defaults"]
+  local trace = defaults and defaults.trace
   return (not trace or trace:close()) and report.OK or report.FAILED
 end
 
@@ -126,7 +127,7 @@ local function set_up(options, args, host)
   if options.debug_failed then require "fzlua.recorded".debug_failed(options) end
   for name, value in pairs(options.run) do require "fzlua.defaults"[name] = value end
   local prints_other = options.graph or options.inputs or options.module or options.check
-  require "fzlua.defaults".engine_creds = options.engine_creds
+  if options.engine_creds then require "fzlua.defaults".engine_creds = options.engine_creds end
   if options.json and not prints_other then host.divert_output() end
   if options.trace or options.report or options.explain then open_trace(options, args) end
   if options.dry_run then require "fzlua.dry_run".begin() end

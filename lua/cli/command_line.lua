@@ -2,7 +2,7 @@
 --
 -- Wrong use raises an error: see report.misuse.
 --
--- The table of options is loaded only if there is an option, because most scripts have none.
+-- The table of all options is loaded only if there is one that lua5.4 does not have.
 
 local report = require "fzlua.report"
 
@@ -17,6 +17,11 @@ local report = require "fzlua.report"
 local command_line = {}
 
 local function nearest(name, names) return require "fzlua.nearest"(name, names) end
+
+-- The option with this name, or nil.
+local function find(name)
+  return require "fzlua.lua_options".named[name] or require "fzlua.options".named[name]
+end
 
 -- The option that a long name was probably meant for, with its dashes, or nil.
 local function nearest_option(word)
@@ -83,13 +88,13 @@ local function apply(read, option, value, flag)
 end
 
 -- Split one argument into the option's name and the value written in it.
-local function split(argument, named)
+local function split(argument)
   if argument:sub(1, 2) == "--" then
     local flag, value = argument:match "^(%-%-[^=]*)=(.*)$"
     return flag or argument, value
   end
-  local short = named[argument:sub(1, 2)]
-  if short and short.argument and #argument > 2 then
+  local short = #argument > 2 and find(argument:sub(1, 2))
+  if short and short.argument then
     return argument:sub(1, 2), argument:sub(3)
   end
   return argument
@@ -97,9 +102,8 @@ end
 
 -- Read the option args[i]; returns the index of the next argument.
 local function read_option(read, args, i)
-  local named = require "fzlua.options".named
-  local flag, value = split(args[i], named)
-  local option = named[flag]
+  local flag, value = split(args[i])
+  local option = find(flag)
   if not option or value and not option.argument then misuse_unknown(args[i]) end
   if option.argument and not value then
     value = option.default
@@ -153,7 +157,7 @@ function command_line.make_interactive(read)
     report.misuse("%s needs a script: fzlua %s%s pipeline.lua", flag, flag,
       argument and flag ~= "--graph" and " " .. argument or "")
   end
-  apply(read, require "fzlua.options".named["-i"], true, "-i")
+  apply(read, require "fzlua.lua_options".named["-i"], true, "-i")
 end
 
 return command_line

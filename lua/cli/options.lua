@@ -2,7 +2,7 @@
 --
 -- command_line.lua reads the arguments by this table. help.lua makes -h and --help from it, and
 -- tools/options.lua the completions and a part of the man page. A new option needs one entry here,
--- and code that reads its field.
+-- and code that reads its field. The options of lua5.4 are in lua_options.lua.
 --
 -- An entry with `module` replaces the script by require(module).run(options, ...), which returns
 -- the exit status. It is called as a script is, after LUA_INIT, -e and -l: what it raises is
@@ -36,6 +36,8 @@
 ---@field beside string|nil of the group "chain": it can also be used with this module
 ---@field needs string|nil it can only be used with an option of this module
 ---@field module string|nil replaces the script
+
+local lua_options = require "fzlua.lua_options"
 
 local options = {}
 
@@ -202,32 +204,17 @@ options.list = {
   { long = "--allow", argument = "FILE", group = "node", files = true, needs = "fzlua.join",
     help = "run only the functions that FILE lists",
     more = "Run only the functions that FILE lists: see `--digests`." },
-
-  { short = "-e", argument = "STAT", group = "lua", step = "-e", help = "run the string STAT" },
-  { short = "-l", argument = "[G=]MOD", group = "lua", step = "-l",
-    help = "require MOD into the global MOD, or G" },
-  { short = "-i", group = "lua", set = "interactive", implies = "version", module = "fzlua.repl",
-    help = "read and run lines after the script",
-    more = "Read and run lines after the script. A chain that the script returns is the value of \z
-      `_`. It is run before the prompt appears if the command line has inputs, `--input` or \z
-      `--only`." },
-  { short = "-W", group = "lua", step = "-W", help = "turn warnings on" },
-  { short = "-E", group = "lua", set = "no_environment",
-    help = "ignore the environment variables LUA_*" },
-  { short = "-v", long = "--version", group = "lua", set = "version",
-    help = "print the version" },
-
   { short = "-h", group = "help", set = "summary", help = "print this summary" },
   { long = "--help", group = "help", set = "help", help = "the same with examples" },
 }
 
+-- The options of Lua come before the help.
+for _, option in ipairs(lua_options.list) do
+  table.insert(options.list, #options.list - 1, option)
+end
+
 ---The options by their names.
 ---@type table<string, fzlua.Option>
-options.named = {}
-
-for _, option in ipairs(options.list) do
-  if option.short then options.named[option.short] = option end
-  if option.long then options.named[option.long] = option end
-end
+options.named = lua_options.by_name(options.list)
 
 return options

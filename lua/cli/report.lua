@@ -2,7 +2,6 @@
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
-local origin = require "fzlua.origin"
 
 local report = { OK = 0, FAILED = 1, WRONG_USE = 2, INTERRUPTED = 130 }
 
@@ -68,9 +67,16 @@ local function loading_error(e)
   if e:sub(1, #broken) == broken then return (e:gsub("\n%s*", " ")) end
 end
 
+-- The traceback of an error, with the frames of the task that has raised it. Without the module
+-- there was no such task.
+local function extended(e, traceback)
+  local origin = package.loaded["fzlua.origin"]
+  return origin and origin.extend(e, traceback) or traceback
+end
+
 -- The text of an error that has no traceback of its own, with the traceback of the script.
 local function traced(e, text, traceback)
-  traceback = origin.extend(e, traceback)
+  traceback = extended(e, traceback)
   return traceback and text .. "\n" .. traceback or text
 end
 
@@ -85,7 +91,7 @@ function report.traceback(e)
     return traced(e, tostring(e), core.traceback(nil, 2))
   end
   if Error.is(e) then
-    if is_own(e) then e.traceback = origin.extend(e, core.traceback(nil, 2)) end
+    if is_own(e) then e.traceback = extended(e, core.traceback(nil, 2)) end
     return e
   end
   local mt = debug.getmetatable(e)

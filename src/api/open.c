@@ -120,16 +120,25 @@ push_globals(lua_State *L)
 	lua_setfield(L, LUA_REGISTRYINDEX, GLOBALS);
 }
 
+/* The embedded module of this name, or NULL. */
+static const struct fz_module *
+find_module(const char *name)
+{
+	const struct fz_module *m = fz_modules;
+
+	while (m->name != NULL && strcmp(m->name, name) != 0)
+		m++;
+	return m->name != NULL ? m : NULL;
+}
+
 /* Load an embedded module; its name is the first argument. */
 static int
 load_module(lua_State *L)
 {
 	const char *name = luaL_checkstring(L, 1);
-	const struct fz_module *m = fz_modules;
+	const struct fz_module *m = find_module(name);
 
-	while (m->name != NULL && strcmp(m->name, name) != 0)
-		m++;
-	if (m->name == NULL)
+	if (m == NULL)
 		return luaL_error(L, "no module '%s' in fzlua", name);
 	if (luaL_loadbufferx(L, (const char *)m->bytes, m->len, name, "b") !=
 	    LUA_OK)
@@ -153,6 +162,44 @@ is_module(lua_State *L)
 	       strcmp(lua_tostring(L, 1), "fzlua") == 0;
 }
 
+/* __index of package.preload */
+static int
+preload_index(lua_State *L)
+{
+	if (lua_type(L, 2) == LUA_TSTRING &&
+	    find_module(lua_tostring(L, 2)) != NULL)
+		lua_pushcfunction(L, load_module);
+	else
+		lua_pushnil(L);
+	return 1;
+}
+
+/*
+ * Let require() find the embedded modules by the table on top. A field for each
+ * would take as long as two modules take to load. If the table has a metatable,
+ * the modules get fields nevertheless.
+ */
+static void
+preload_modules(lua_State *L)
+{
+	if (!lua_getmetatable(L, -1)) {
+		lua_createtable(L, 0, 1);
+		lua_pushcfunction(L, preload_index);
+		lua_setfield(L, -2, "__index");
+		lua_setmetatable(L, -2);
+		return;
+	}
+	lua_getfield(L, -1, "__index");
+	if (lua_tocfunction(L, -1) != preload_index) {
+		for (const struct fz_module *m = fz_modules; m->name != NULL;
+		     m++) {
+			lua_pushcfunction(L, load_module);
+			lua_setfield(L, -4, m->name);
+		}
+	}
+	lua_pop(L, 2);
+}
+
 int
 luaopen_fzlua(lua_State *L)
 {
@@ -164,10 +211,7 @@ luaopen_fzlua(lua_State *L)
 	lua_pushboolean(L, module);
 	lua_pushcclosure(L, open_core, 1);
 	lua_setfield(L, -2, "fzlua.core");
-	for (const struct fz_module *m = fz_modules; m->name != NULL; m++) {
-		lua_pushcfunction(L, load_module);
-		lua_setfield(L, -2, m->name);
-	}
+	preload_modules(L);
 	lua_pop(L, 1);
 	lua_getglobal(L, "require");
 	lua_pushliteral(L, "fzlua");

@@ -77,10 +77,11 @@ arm_rest(struct fz_pool *pool, int64_t since_ns)
 	    fz_clock_after(since_ns, pool->opts.idle_ns));
 }
 
+/* `at` is where in the list of idle workers `w` is inserted. */
 static void
-link_idle(struct fz_pool *pool, struct fz_worker *w)
+link_idle(struct fz_pool *pool, struct fz_worker **at, struct fz_worker *w)
 {
-	link_worker(&pool->idle, w);
+	link_worker(at, w);
 	fz_worker_rest(w, true);
 	if (pool->opts.idle_ns == 0)
 		return;
@@ -146,7 +147,7 @@ worker_idle(void *ctx, struct fz_worker *w)
 		dismiss(pool, w);
 	} else {
 		fz_pool_unlink(w);
-		link_idle(pool, w);
+		link_idle(pool, &pool->idle, w);
 	}
 	give_slot(pool, w);
 	fz_pool_notify(pool, w);
@@ -453,6 +454,8 @@ fz_pool_dismiss_idle(struct fz_pool *pool)
 int
 fz_pool_prefork(struct fz_pool *pool, struct fz_err *err)
 {
+	/* the first call goes to the worker that has had most time to start */
+	struct fz_worker **at = &pool->idle;
 	bool first = true;
 
 	own(pool);
@@ -464,7 +467,8 @@ fz_pool_prefork(struct fz_pool *pool, struct fz_err *err)
 		if (w == NULL)
 			return pool->nworkers != 0 ? 0 : -1;
 		first = false;
-		link_idle(pool, w);
+		link_idle(pool, at, w);
+		at = &w->next;
 	}
 	return 0;
 }
