@@ -47,20 +47,19 @@ function AsyncResult:settle(ok, ...)
   end
 end
 
--- Wait for the results of the call and return them; raises its error.
+-- Wait for the results of the call and return them; raises the call's error.
 function AsyncResult:get(timeout)
   if timeout ~= nil then check.seconds(timeout, 1, "result:get") end
   return self:await(timeout)
 end
 
----The same as get(), because every future has this method.
+---The same as get(): every future has a method await().
 ---@param timeout? number
 function AsyncResult:await(timeout)
   check_owner(self)
   return Future.await(self, timeout)
 end
 
--- Wait until the call is done.
 function AsyncResult:wait(timeout)
   if timeout ~= nil then check.seconds(timeout, 1, "result:wait") end
   check_owner(self)
@@ -68,7 +67,6 @@ function AsyncResult:wait(timeout)
   return wait.until_done(self, timeout)
 end
 
--- Whether the call is done.
 function AsyncResult:ready()
   check_owner(self)
   if not self:done() then wait.until_done(self, 0) end

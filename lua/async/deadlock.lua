@@ -6,9 +6,9 @@ local scheduler = require "fzlua.scheduler"
 
 local deadlock = {}
 
--- The last result of core.waits_count() when all waits for shared objects were tried while no other
--- process could change the objects; nil if they were not tried. A task that only tries its wait
--- again does not change this number.
+-- The third result of core.waits_count() when all waits for shared objects were tried, while no
+-- other process could change the objects; nil if they were not tried. This result does not grow
+-- when a task only tries its wait again.
 local tried = nil
 
 -- Set of the servers that this process has started. They cannot end a wait unless they have
@@ -55,8 +55,8 @@ local function message(object)
   return table.concat(lines)
 end
 
----Add a server, a process that only serves requests. The engine does not count its process as one
----that may end a wait (process:serve), so that server:rests() must be checked.
+---Add a server, a process that only serves requests. The engine does not count a server among the
+---processes that may end a wait (process:serve), so that server:rests() must be checked.
 ---@param server table server:rests() is false while it may do more than wait for the next request
 function deadlock.add_server(server)
   servers[server] = true
@@ -85,14 +85,15 @@ local function others_may_wake(object)
   return true
 end
 
----Called when a wait outside of tasks begins: earlier tries do not count for it.
+---Called when a wait outside of tasks begins: tries before this wait do not count.
 function deadlock.begin()
   tried = nil
 end
 
 ---Raise an error if nothing can end a wait. The caller waits outside of tasks and without a
----timeout, no task is ready, and none waits until a time.
----@param object table|string the object that it waits for, or the description of a shared object
+---timeout. No task is ready, and no task waits until a time.
+---@param object table|string the object that the caller waits for, or the description of a shared
+---object
 ---@param is_working fun(): boolean whether the engine does work that ends a wait
 function deadlock.check(object, is_working)
   if is_working() or others_may_wake(object) then return end

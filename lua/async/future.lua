@@ -84,7 +84,7 @@ end
 function Future:_set_result(...)
   if select("#", ...) == 1 then
     self._value = (...)
-  else -- first, because there may be no memory; then nothing has changed
+  else -- store first: a lack of memory must change nothing
     self._values = table.pack(...)
   end
   return self:_set_packed()
@@ -98,7 +98,7 @@ function Future:_set_error(e)
   if not self._awaited then note_unawaited(self, e) end
 end
 
--- Raise unless the future is pending, and the script is to settle it.
+-- Raise if the future is done, or if the script does not settle it.
 local function check_settable(self, method)
   check_self(self, method)
   if self._state then Error.raise("error", "the future already has a result or an error") end

@@ -1,7 +1,7 @@
 --- group.lua - fz.group: tasks that end together.
 --
--- The function that gets the group is a task as well, so that an error of a member ends it while it
--- waits.
+-- The function that gets the group is a task as well, so that an error of a member ends this
+-- function while it waits.
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"

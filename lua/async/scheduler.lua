@@ -39,7 +39,7 @@ core.on_fork(function()
   current, interrupted = nil, nil
 end)
 
----The task that runs; nil outside of tasks. A wait may nevertheless be unable to suspend it.
+---The task that runs, even if it cannot be suspended; nil outside of tasks.
 ---@return table|nil
 function scheduler.current()
   return current

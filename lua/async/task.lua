@@ -85,7 +85,8 @@ function task.spawn(f, ...)
   return self
 end
 
----Make f a task that runs for the caller, which waits for it. Both own the same locks.
+---Make f a task that runs for the caller. The caller waits for the task, and both own the same
+---locks.
 ---@param f function
 ---@return fzlua.Task
 function task.spawn_for_caller(f, ...)

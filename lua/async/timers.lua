@@ -44,7 +44,7 @@ end
 function Timers:add(task, at)
   local n = self.n + 1
   task._at = at
-  self[n] = task -- first, because there may be no memory; then nothing has changed
+  self[n] = task -- store first: a lack of memory must change nothing
   self.n = n
   rise(self, n, task)
 end

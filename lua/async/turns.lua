@@ -1,7 +1,7 @@
 --- turns.lua - calls of one object that run one after the other, in the order of their starts.
 --
 -- Each call has a turn. The current turn and the waiting ones are in a list of waiters.lua. A turn
--- is itself the list of the task that waits for it.
+-- is also a list of waiters: it holds the task that waits for the turn.
 
 local scheduler = require "fzlua.scheduler"
 local wait = require "fzlua.wait"
@@ -14,7 +14,7 @@ local Turn = { is_list = true, what = "the calls before it" }
 Turn.__index = Turn
 
 ---@param list table all turns of the object
----@return fzlua.Turn behind all others; to be closed
+---@return fzlua.Turn after all others; to be closed
 function turns.add(list)
   -- Set the fields of lists and waiters now, because a table that grows later is slow.
   local turn = setmetatable({

@@ -30,7 +30,7 @@ local any = { _first = false, _last = false }
 local ticker_id, ticks
 
 -- The id whose change is handled now, and a list of the ids whose handlers ran out of memory and
--- are called again. The list has room for 8 ids, so that to add one needs no memory.
+-- are called again. The list has room for 8 ids, so that adding an id needs no memory.
 local handled, again = nil, { 0, 0, 0, 0, 0, 0, 0, 0 }
 for i = 1, 8 do again[i] = nil end
 
@@ -48,7 +48,8 @@ function wait.watch(id, watcher)
   firm[id] = watcher
 end
 
----The same, but the watch does not keep the watcher alive, and ends when it is collected.
+---Like watch(), but the watch does not keep the watcher alive, and ends when the watcher is
+---collected.
 ---@param id integer
 ---@param watcher table
 function wait.watch_loosely(id, watcher)
@@ -224,7 +225,7 @@ local function wait_in_loop(object, timeout)
   end
 end
 
----What an object has in its field `_pumping` while the caller runs callbacks that belong to it.
+---The value of an object's field `_pumping` while the caller runs the object's callbacks.
 ---@return table|true
 function wait.pumper() return current() or true end
 
@@ -268,8 +269,8 @@ end
 
 ---One turn for a host with a loop of its own: handle what has changed and run ready tasks.
 ---@param timeout number seconds to wait at most if nothing is ready
----@return number|nil at time of core.now() at which the next turn is due, 0: at once; nil: once the
----engine's descriptor is readable
+---@return number|nil at time of core.now() at which the next turn is due, 0: at once; nil: when the
+---engine's descriptor becomes readable
 function wait.step(timeout)
   local seen = core.wake_count()
   pump()

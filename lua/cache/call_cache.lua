@@ -1,8 +1,8 @@
 --- call_cache.lua - recorded results for the calls of one invoke or stream.
 --
--- When the inputs of a node are there, the run asks whether its results are recorded. If they are
--- not, the node runs, and the run keeps its results until they are recorded here. A result is in
--- the file before the end of its node is reported. A map is recorded as a whole, and by its
+-- When the inputs of a node are there, the run asks whether the node's results are recorded. If
+-- not, the node runs, and the run keeps the results until this module has recorded them. A result
+-- is in the file before the end of its node is reported. A map is recorded as a whole, and by its
 -- elements, so that only the new elements of a list that has grown are computed.
 --
 -- A call is identified by its item (the place in a stream, or 0 in an invoke) and its node.
@@ -76,7 +76,7 @@ function CallCache.new(plan, states, options)
     CallCache)
 end
 
----Ask for the nodes of a run or a stream that has not started.
+---Before the start of a run or a stream: make it ask for the results of its nodes.
 ---@param work userdata
 ---@param input table|nil the inputs by name, of a run
 function CallCache:attach(work, input)
@@ -287,7 +287,7 @@ function CallCache:fail(id, e, item)
   if item > 0 then self._store:flush() end
 end
 
----Drop the state of an item of a stream, which has ended.
+---Drop the state of an item that has ended, in a stream.
 ---@param item integer
 function CallCache:forget(item) self._items[item] = nil end
 

@@ -40,7 +40,7 @@ local function common(self, what, node)
 end
 
 -- The key for digests, which have a fixed length. If there is a seed, the key also depends on the
--- number, because the random numbers of the call do.
+-- number, because the random numbers of the call depend on it.
 local function key_of(self, base, digests, number)
   return core.hash(base .. digests .. (self._seed and number and ("j"):pack(number) or ""))
 end
@@ -128,7 +128,7 @@ function CallKeys:digest(digests, value, read)
   return digest
 end
 
----The key of a call of a node whose inputs have digests.
+---The key of a node's call, by the digests of its inputs.
 ---@param id integer
 ---@param inputs string[]
 ---@param item? integer of a stream

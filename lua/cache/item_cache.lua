@@ -33,7 +33,7 @@ end
 ---@field init function|nil of the workers
 ---@field call string the call, as the user writes it
 
----The cache of a map or a call; nil if its options ask for none, or if it cannot be used.
+---The cache of a map or a call; nil if the options ask for no cache, or if its file cannot be used.
 ---@param options fzlua.ItemCacheOptions
 ---@param f function
 ---@param kind "map"|"starmap"|"call"
@@ -110,7 +110,7 @@ function ItemCache:recall(list, n, know)
   self._store:flush()
 end
 
----Record the result of an item that was not found; written by flush().
+---Record the result of an item that was not found. flush() writes it to the file.
 ---@param number integer
 ---@param ... any one value, or the results of a call
 function ItemCache:record(number, ...)

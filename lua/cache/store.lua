@@ -1,7 +1,7 @@
 --- store.lua - the file with the recorded results of calls: a database of SQLite.
 --
--- Only the process that opened it uses it: see cache/sqlite.h. A problem with the file never fails
--- a run: it is logged once, and nothing more is read from the file or written to it.
+-- Only the process that opened the file uses it: see cache/sqlite.h. A problem with the file never
+-- fails a run: it is logged once, and nothing more is read from the file or written to it.
 --
 --   calls     one row for each call, by its key; `tick` is the number of the run that used it last
 --   results   one row for each value of a call: its digest, the hash of the stored bytes, and the
@@ -16,7 +16,7 @@ local log = require "fzlua.log"
 
 ---@class fzlua.Store
 ---@field path string
----@field limit integer most bytes of all results
+---@field limit integer maximum number of bytes of all results
 ---@field read_only boolean whether nothing is recorded
 local Store = {}
 Store.__index = Store
@@ -35,7 +35,7 @@ local PAGES <const> = 32 << 20 -- bytes of the file that are kept in memory
 local ROW <const> = 256 -- bytes that a call takes beside its values, approximately
 local ENOENT <const> = 2 -- the code of io.open where there is no such file
 local CORRUPT <const> = 11 -- SQLITE_CORRUPT, the code of an error
-local FUNCTIONS <const> = 2 -- bit in the second byte of an encoded value: it contains functions
+local FUNCTIONS <const> = 2 -- bit in the second byte of an encoded value that contains functions
 
 -- Why a value with functions is not recorded.
 Store.FUNCTIONS = "a function is among its values"
@@ -84,7 +84,8 @@ end
 
 local function number_of(db, sql) return db:run(sql)[1][1] end
 
--- Raise unless the file is ours and not newer. A new file is not a database yet.
+-- Raise if the file belongs to another program or to a newer fzlua. Returns whether the database
+-- has tables: a new file has none.
 local function check_owner(db)
   local version = number_of(db, "PRAGMA user_version")
   if number_of(db, "SELECT count(*) FROM sqlite_master") == 0 then return false end
@@ -167,7 +168,7 @@ local function refusal(path)
   if not size then os.remove(path) end
 end
 
--- Whether there is a file, be it one that cannot be read.
+-- Whether the file exists, even if it cannot be read.
 local function is_there(path)
   local stream <close>, _, code = io.open(path)
   return stream ~= nil or code ~= ENOENT
@@ -176,7 +177,7 @@ end
 ---Open the file, or make it. If the file may not be written, its results are used, and none are
 ---recorded. Raises a string.
 ---@param path string
----@param exists? boolean whether it must be there
+---@param exists? boolean whether the file must exist
 ---@return fzlua.Store
 function Store.open(path, exists)
   if exists and not is_there(path) then error("there is no cache " .. path, 0) end
@@ -267,8 +268,8 @@ local function begin(self)
   self._began = core.now()
 end
 
--- Note which recorded calls were used. In the order of the keys, so that each page of the file is
--- changed once, and not with each key on it.
+-- Note which recorded calls were used, in the order of their keys, so that each page of the file is
+-- changed once, and not again for each key.
 local function write_uses(self)
   local used = self._used
   self._used = {}
@@ -298,7 +299,7 @@ local function tick_of(self)
   return self._tick
 end
 
----Whether an encoded value contains functions or modules; then it is not recorded.
+---Whether an encoded value contains functions or modules. Such a value is not recorded.
 ---@param bytes string
 ---@return boolean
 function Store.has_functions(bytes) return #bytes < 2 or bytes:byte(2) & FUNCTIONS ~= 0 end
@@ -423,8 +424,8 @@ function Store:find(key, call)
 end
 
 -- A table of the failures by the name of the function: the key of the call that failed in this run,
--- or true if the call is not known. A failure is removed when the call with the key succeeds; if it
--- is true, when any call of the function succeeds.
+-- or true if the call is not known. A failure with a key is removed when the call with this key
+-- succeeds, any other when a call of the function succeeds.
 local function failures_of(self)
   if not self._failures then
     self._failures = {}
@@ -483,7 +484,7 @@ end
 ---@field inputs string[] their digests
 ---@field files boolean whether its values name files
 
----Record the results of a call; written by flush().
+---Record the results of a call. flush() writes them to the file.
 ---@param call fzlua.Call
 ---@param values string[] encoded
 ---@param digests string[]
@@ -554,7 +555,7 @@ local function read_last(self, name)
   }
 end
 
----The recorded call of a function whose results were used last.
+---Of the recorded calls of a function, the one whose results were used last.
 ---@param name string
 ---@return fzlua.Call|nil
 function Store:last(name) return try(self, read_last, name) end
@@ -587,8 +588,8 @@ function Store:failures(name)
       = '.' || CAST(?1 AS TEXT) ORDER BY name]], name)
 end
 
----Remove the results beyond a size that were used least recently, and return the space to the
----filesystem.
+---Remove the least recently used results until the others take at most `size` bytes, and return the
+---space to the filesystem.
 ---@param size integer
 ---@return integer removed calls
 function Store:collect(size)

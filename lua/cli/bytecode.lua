@@ -2,7 +2,7 @@
 --
 -- It reads what string.dump() writes, the format and the instructions of Lua 5.4. A global is a
 -- field of the upvalue that is the table of globals: GETTABUP and SETTABUP with a constant. It does
--- not find accesses through another variable, such as _G.x, nor names behind the 256th constant.
+-- not find accesses through another variable, such as _G.x, nor names after the 256th constant.
 
 local bytecode = {}
 

@@ -10,16 +10,16 @@ local script = require "fzlua.script"
 
 local cli = {}
 
--- End the trace of the script, if there is one. Returns the exit status, which is that of a failure
--- if a file that the user asked for is incomplete.
+-- End the trace of the script, if there is one. Returns the exit status: a failure if a file that
+-- the user asked for is incomplete.
 local function finish_trace()
   local defaults = package.loaded["fzlua.defaults"]
   local trace = defaults and defaults.trace
   return (not trace or trace:close()) and report.OK or report.FAILED
 end
 
--- Wait for all work and tasks that the script started. Modules that it did not use are not loaded
--- for this. Returns the exit status of the end of the trace.
+-- Wait for all work and tasks that the script started. Modules that the script did not use are not
+-- loaded for this. Returns the exit status of the end of the trace.
 local function finish_work()
   local wait = package.loaded["fzlua.wait"]
   if wait then wait.drain() end
@@ -30,13 +30,13 @@ local function finish_work()
   return finish_trace()
 end
 
--- The status of a run whose own status is the first one.
+-- The exit status: that of the script if it has failed, else that of the end of its work.
 local function joined_status(status, at_end)
   return status == report.OK and at_end or status
 end
 
--- Run the pipeline that the script returned, and wait for all work that it started. Returns the
--- exit status.
+-- Run the pipeline that the script returned, and wait for all work that the script started. Returns
+-- the exit status.
 local function finish_script(options, args, host, result)
   local returned = require "fzlua.returned"
   local arguments, status = script.arguments(options, args), report.OK

@@ -9,7 +9,7 @@ local report = require "fzlua.report"
 ---@class fzlua.CommandLine the fields `set` of options.lua, and:
 ---@field run table<string, any> options of all invokes, checked and converted
 ---@field steps string[][] name and text of -e, -l and -W, in their order
----@field first integer index of the first argument behind the options
+---@field first integer index of the first argument after the options
 ---@field script integer|nil index of the script, if there is one
 ---@field is_input boolean whether the script is standard input
 ---@field module string|nil replaces the script: see options.lua

@@ -87,7 +87,8 @@ local function decide(keys, store, plan, node, values)
   return "recorded", ""
 end
 
--- Call visit(node) for all nodes in their order, but for each node after the makers of its inputs.
+-- Call visit(node) for all nodes. The makers of a node's inputs come before the node; apart from
+-- that, the nodes come in their order.
 local function each_node(plan, visit)
   local seen = {}
   local function go(id)
@@ -101,7 +102,8 @@ local function each_node(plan, visit)
   for id in ipairs(plan.nodes) do go(id) end
 end
 
--- The store of the results; nil if there is none yet, or with a warning if it cannot be used.
+-- The store of the results; nil if there is none yet. If the store cannot be used, a warning is
+-- logged, and nil is returned.
 local function open_store(path)
   local ok, store = pcall(Store.open, path, true)
   if ok then return store end

@@ -1,8 +1,8 @@
 --- dry_start.lua - lets a script run up to the first call that would start a worker.
 --
--- For --check. The functions of the core that start processes, or that call functions in this
--- process for -j0, are replaced by functions that raise. The arguments of the call are kept. A wait
--- without a timeout is refused, too, because nothing runs that could end it.
+-- --check needs this. The functions of the core that start processes, or that call functions in
+-- this process for -j0, are replaced by functions that raise. The arguments of the call are kept. A
+-- wait without a timeout is refused, too, because nothing runs that could end it.
 
 local core = require "fzlua.core"
 local scheduler = require "fzlua.scheduler"

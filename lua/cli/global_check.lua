@@ -25,7 +25,8 @@ function GlobalCheck.new(findings)
   return setmetatable({ _findings = findings, _declared = {}, _visited = {} }, GlobalCheck)
 end
 
----Treat the globals that `f` sets as declared; with `inner` also those that functions in it set.
+---Treat the globals that `f` sets as declared; with `inner`, also the globals that functions inside
+---`f` set.
 ---@param f function|nil
 ---@param inner? boolean
 function GlobalCheck:declare(f, inner)

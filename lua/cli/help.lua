@@ -12,8 +12,8 @@ usage: fzlua [options] [script [args]]
 local SHORT_USAGE <const> =
   "usage: fzlua [options] [script [args]]  or  --each CODE | --fold CODE [FILE...]\n"
 
----The groups in their order, each with its heading. If `line` is set, -h shows the names of the
----options in one line, with these words behind them; if it is false, no line.
+---The groups in their order, each with its heading. If `line` is a text, -h shows only the names of
+---the options, in one line that ends in this text. If `line` is false, -h does not show the group.
 help.groups = {
   { name = "run", heading = "How functions run" },
   { name = "chain", heading = "If the script returns a chain" },

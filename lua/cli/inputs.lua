@@ -37,7 +37,7 @@ local function read_object(path)
 end
 
 -- The number that `text` stands for, or nil. A text such as 007 or the hash 123e4567 is not a
--- number here, because the number as text would differ from it.
+-- number here, because the number would be printed as another text.
 local function number_of(text)
   local number = tonumber(text)
   local is_finite = number and number - number == 0

@@ -51,7 +51,7 @@ local function normal(name)
   return (name:lower():gsub(":", "."))
 end
 
--- The entry with this whole name, then the entries with this last part; that of `fz` comes first.
+-- The entry with this whole name, then the entries with this last part, first the entry of `fz`.
 local function matches(name)
   if not entries then read() end
   local wanted, list, whole = normal(name), {}, nil

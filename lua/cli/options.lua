@@ -8,13 +8,13 @@
 -- the exit status. It is called as a script is, after LUA_INIT, -e and -l: what it raises is
 -- reported, Ctrl-C raises in it, and the command waits for its work and tasks afterwards.
 --
---   fzlua.records: run(options, files, host), with all arguments behind the options. The fields
+--   fzlua.records: run(options, files, host), with all arguments after the options. The fields
 --     are each or fold (the code), null, unordered and json (true or nil). What `run` has of jobs,
 --     timeout, retries, on_error, seed, progress and quiet is in fzlua.defaults, too.
 --   fzlua.nodes: run(), which prints a table.
---   fzlua.digests: run(options, arguments), with all arguments behind the options.
+--   fzlua.digests: run(options, arguments), with all arguments after the options.
 --   fzlua.join: run(), which says how a node is started; the command joins before it runs Lua.
---   fzlua.recorded: run(options, arguments), with all arguments behind the options.
+--   fzlua.recorded: run(options, arguments), with all arguments after the options.
 --   fzlua.repl: run(options, arguments, host, ...), after the script and with what it returned.
 --     The version has been printed. It also runs if there is no script and standard input is a
 --     terminal.
@@ -23,7 +23,8 @@
 ---@field short string|nil "-j"
 ---@field long string|nil "--timeout"
 ---@field argument string|nil the value's name; nil: it has none
----@field default string|nil the value if it is missing; a given one is then written behind "="
+---@field default string|nil the value that a missing value means; a given value is then written
+---after "="
 ---@field choices string[]|nil the possible values
 ---@field files boolean|nil whether the value is the name of a file
 ---@field group string

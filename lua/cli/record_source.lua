@@ -1,9 +1,9 @@
 --- record_source.lua - the blocks of records that --each and --fold send to workers.
 --
 -- A block is a piece of one file that ends where a record ends. The first blocks have one record,
--- and later ones as many as take BLOCK_SECONDS, so that slow records are spread over all workers,
--- and many quick records are sent in one message. A block of a pipe has the bytes that are there,
--- because more bytes may arrive late.
+-- and later blocks have as many records as take BLOCK_SECONDS, so that slow records are spread over
+-- all workers, and many quick records are sent in one message. A block of a pipe has the bytes that
+-- are there, because more bytes may arrive late.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"

@@ -49,8 +49,8 @@ local function silent(f, sums)
 end
 
 -- The first loop: evaluate the expression for one record. If its value is a function, continue with
--- a loop that calls the function, else with `loop`. For --fold this is the loop for CODE as a
--- statement; nil if CODE is not a statement.
+-- a loop that calls the function, else with `loop`. For --fold, `loop` runs CODE as a statement,
+-- and is nil if CODE is not a statement.
 local function probing(self, value_of, loop)
   return function()
     local line, n = self.step()
@@ -70,9 +70,9 @@ local function probing(self, value_of, loop)
   end
 end
 
--- Compile CODE in a template. The caller has compiled CODE alone, so that it cannot close a bracket
--- or a block of the template. A newline follows only CODE that ends in a comment, because errors
--- could then have the position of the new line.
+-- Compile CODE in a template. The caller has compiled CODE alone, and so knows that CODE does not
+-- close a bracket or a block of the template. A newline follows only CODE that ends in a comment,
+-- because errors could then have the position of the new line.
 local function fill(template, code, name)
   local function filled(text)
     return (template:gsub("%%s", function() return text end))
@@ -122,8 +122,8 @@ local function compile(self, options)
   return self.loop ~= nil, message
 end
 
--- Handle the failure of the current record: repeat it, or note the failure. Returns whether to
--- continue.
+-- Handle the failure of the current record: repeat the record, or note the failure. Returns whether
+-- to continue.
 local function handle(self, failures, e)
   if Error.is(e) and FATAL[e.kind] then error(e, 0) end
   local at = self.records:at()
@@ -148,7 +148,7 @@ end
 
 ---Call CODE for the records of a block.
 ---@param text string the block
----@param n integer number of the record before it
+---@param n integer number of the record before the block
 ---@param position integer where the number of the current record is shared
 ---@return {[1]: string|table, [2]: number, [3]: table[]} result output or sums, seconds, failures
 function Worker:call(text, n, position)

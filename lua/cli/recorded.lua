@@ -84,7 +84,7 @@ local ACTIONS <const> = {
   clear = function(store) return removed(store:clear()) end,
 }
 
--- Refuse what would be ignored: an option behind the arguments, above all.
+-- Refuse surplus arguments, such as options after the arguments, because they would be ignored.
 local function check_count(what, arguments)
   local surplus = arguments[what == "show" and 2 or 1]
   if not surplus then return end

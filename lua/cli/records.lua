@@ -17,7 +17,7 @@ local records = {}
 
 local BLOCKS_PER_WORKER <const> = 4 -- number of blocks that are read and not yet printed
 
--- Part of the timeout of one record that a block should take.
+-- The time that a block should take, as a part of the timeout of one record.
 local TIMEOUT_SHARE <const> = 1 / 4
 
 -- Index of the shared position for a block that is run again.
@@ -43,7 +43,7 @@ local function fail(self, fmt, ...)
   return not self.stopped
 end
 
--- Report that record number `at` of a block has failed for good.
+-- Report that record number `at` of a block has failed, and is not tried again.
 local function fail_record(self, block, at, attempt, message)
   self.failed = self.failed + 1
   local attempts = attempt > 1 and ("attempt %d: "):format(attempt) or ""
@@ -106,7 +106,8 @@ function recover(self, block, e, attempt)
   return run_again(self, source:part(block, at + 1, block.records), 1)
 end
 
--- The next block with an index for its position, and its number.
+-- The arguments for the next block: its text, the number of records before it, and the index of its
+-- shared position.
 local function send(self)
   if self.stopped then return nil end
   local block, number = self.source:next()
@@ -203,7 +204,7 @@ end
 
 ---Call CODE for all records, and print the results.
 ---@param options fzlua.CommandLine
----@param files string[] names; "-" is standard input, as is no name
+---@param files string[] names; "-", or an empty list, means standard input
 ---@param host table output_failed: see cli/output.h
 ---@return integer status exit status
 function records.run(options, files, host)

@@ -277,7 +277,7 @@ end
 function Session:trace(e)
   local text, traceback = text_of(e)
   self.last_trace = debug.traceback(text .. (traceback and "\n" .. traceback or ""), 2)
-    :gsub("\n\t%[C%]: in [^\n]*call_steps'.*$", "") -- the frames of this file
+    :gsub("\n\t%[C%]: in [^\n]*call_steps'.*$", "") -- remove the frames of this file
   return { e = e, text = text, frames = user_frames(traceback or core.traceback("", 2)) }
 end
 

@@ -53,7 +53,7 @@ end
 -- The name of the module that -l is loading; or false.
 local loading = false
 
----Note that -l loads this module now; false: it has loaded it.
+---Note that -l loads this module now; false: -l has loaded its module.
 ---@param name string|false
 function report.set_loading(name)
   loading = name

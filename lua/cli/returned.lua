@@ -107,7 +107,7 @@ function returned.run(pipeline, options, arguments, restore_output)
   local plan = plan_of(pipeline, only, values)
   if options.inputs then return outputs.print_inputs(plan, values) end
   check_inputs(pipeline, plan, given, values)
-  options.run.outputs, options.run.quiet = only, nil -- fzlua.defaults has the latter, too
+  options.run.outputs, options.run.quiet = only, nil -- fzlua.defaults has `quiet`, too
   if options.dry_run then
     return require "fzlua.dry_run".print(pipeline, plan, values, options.run)
   end

@@ -60,7 +60,7 @@ function script.set_arg(args, index)
   _G.arg = list
 end
 
----The arguments after the script; without one, those after the options.
+---The arguments after the script; without a script, the arguments after the options.
 ---@param options fzlua.CommandLine
 ---@param args string[]
 ---@return string[]

@@ -74,7 +74,6 @@ local function check_missing(self, pipeline, plan, values, severity)
   end
 end
 
--- Find inputs that no function reads.
 local function check_unread(self, pipeline, given)
   local errors, warnings = require "fzlua.inputs".unread(pipeline:_plan_of(), given)
   for _, text in ipairs(errors) do self._findings:add("error", text) end
@@ -100,7 +99,6 @@ local function check_inputs(self, pipeline, plan, values)
   end
 end
 
--- Check the functions of all stages.
 local function check_functions(self, pipeline)
   local states = pipeline:_states()
   for _, state in ipairs(states) do self._globals:declare(state.options.init, true) end

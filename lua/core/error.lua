@@ -44,7 +44,7 @@ local function others_text(others)
   return "\nalso failed: " .. table.concat(parts, "; ")
 end
 
--- The message of a graph error is complete, because it did not happen in a call.
+-- The message of a graph error is complete, because the error did not happen in a call.
 function Error:__tostring()
   local message = tostring(self.message or self.kind or "error")
   if self.kind ~= "graph" then

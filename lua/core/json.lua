@@ -11,14 +11,15 @@ local concat, math_type = table.concat, math.type
 
 local json = {}
 
--- Most nested lists and objects.
+-- Maximum depth of nested lists and objects.
 local DEPTH_MAX <const> = 2048
 
 -- The class, which fzlua.lua registers. dkjson and rapidjson read its field `__jsontype`.
 local Object = core.classes()["fzlua.Object"]
 
 -- The greatest length of a list in which any number of elements may be missing. In a longer list at
--- most half of them may be, so that a table with one large key is not written as a million nulls.
+-- most half of the elements may be missing, so that a table with one large key is not written as a
+-- million nulls.
 local HOLES_MAX <const> = 1000
 
 -- The length of a table that is a list; nil if it is none. A list has only keys from 1 up, and its

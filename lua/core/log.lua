@@ -51,8 +51,8 @@ local function message(fmt, ...)
   return ok and text or unformatted(text_of(text), fmt, ...)
 end
 
--- The name of this process in the log. For a worker it is its number in its pool, because its pid
--- follows anyway.
+-- The name of this process in the log. A worker is named by its number in its pool, because the log
+-- shows its pid anyway.
 local function name_of(own)
   return own.name:find "^Worker%-" and own.worker and "Worker-" .. own.worker or own.name
 end

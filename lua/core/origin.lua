@@ -5,8 +5,8 @@
 
 local origin = {}
 
--- The last error that was raised again, and its traceback. The table is weak, so that it does not
--- keep them alive.
+-- The last error that was raised again, and its traceback. The table is weak, so that it keeps
+-- neither of them alive.
 local last = setmetatable({ error = nil, traceback = nil }, { __mode = "v" })
 
 ---Note that a waiter raises `e` next.

@@ -1,7 +1,7 @@
---- host.lua - what a C host calls that embeds the library: see src/api/fzlua.h.
+--- host.lua - the functions that a C host of the library calls: see src/api/fzlua.h.
 --
--- The host starts tasks, each with a tag, steps the loop from its own, and fetches what the tasks
--- have returned, in the order of their ends.
+-- The host starts tasks, each with a tag, steps the library's loop from its own loop, and fetches
+-- what the tasks have returned, in the order of their ends.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -14,7 +14,7 @@ local host = {}
 -- Lua's message for a lack of memory, which string.rep, table.concat and the like raise
 local NO_MEMORY <const> = "not enough memory"
 
--- A task that the host has started: it waits for the task's end.
+-- A task that the host has started, and a waiter for the end of this task.
 local Started = {}
 Started.__index = Started
 
@@ -81,8 +81,8 @@ function host.spawn(tag, f, ...)
   waiters.add(started.future, started)
 end
 
--- Remove the task that was fetched. It is removed last, because a lack of memory before must not
--- lose its results.
+-- Remove the task that was fetched. It is removed last, so that a lack of memory before that does
+-- not lose its results.
 local function fetched(...)
   first, nended = first._behind or nil, nended - 1
   if not first then last = nil end

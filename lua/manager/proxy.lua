@@ -169,7 +169,7 @@ function Proxy:__len()
   return ask(self, self[CLASS].length)
 end
 
----Iterate over the contents that the table has at the start of the loop; over a list in order.
+---Iterate over the contents that the table has at the start of the loop; a list in its order.
 function Proxy:__pairs()
   local all, at = ask(self, "all"), -1
   return function()

@@ -50,7 +50,7 @@ function dag:add(output, inputs, f, options) end
 
 ---Add a function that is called for each element of a list, see [stage:map](#stagemap).
 ---@param output string
----@param inputs string|string[] the list, then what each call gets behind its element
+---@param inputs string|string[] the list, then what each call gets after its element
 ---@param f fun(element: any, ...): any
 ---@param options? fzlua.FunctionOptions for each element
 ---@return function f the same function

@@ -30,7 +30,7 @@ local fz = {}
 ---@return fzlua.Results results
 function fz.map(f, list, options) end
 
----The same with `f(table.unpack(element))`.
+---As `fz.map`, but call `f(table.unpack(element))`.
 ---
 ---```lua
 ---print(fz.starmap(math.max, {{1, 5}, {4, 2}})[2]) --> 4

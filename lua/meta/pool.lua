@@ -133,7 +133,7 @@ function pool:apply_async(f, args, options) end
 ---@return fzlua.Results results
 function pool:map(f, list, options) end
 
----The same with `f(table.unpack(element))`.
+---As `pool:map`, but call `f(table.unpack(element))`.
 ---@param f function
 ---@param list table[]
 ---@param options? fzlua.MapOptions
@@ -175,7 +175,7 @@ function pool:starmap_async(f, list, options) end
 ---first result; with `on_error = "continue"`, for a failed item, `i, nil, err`
 function pool:imap(f, source, options) end
 
----The same in the order in which results arrive.
+---As `pool:imap`, but return results in the order in which they arrive.
 ---@param f function
 ---@param source table|function
 ---@param options? fzlua.ImapOptions

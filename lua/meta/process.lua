@@ -8,7 +8,7 @@
 ---@class fzlua
 local fz = {}
 
----Make a process that calls `f(...)` once it is started.
+---Make a process that calls `f(...)` after its start.
 ---
 ---```lua
 ---local p <close> = fz.process(function(a, b) return a + b end, 1, 2):start()

@@ -21,7 +21,7 @@ function fz.progress(source, options) end
 
 ---The event that a function in the option `progress` gets: it is called in the script's process as
 ---`f(done, total, event)`. `done` and `total` count the functions of a run, the elements of a list,
----or the items of a stream. Once the list of a map in a run is known, its elements are counted
+---or the items of a stream. After the list of a map in a run is known, its elements are counted
 ---instead of the map. The last call has `done == total`. If `f` raises an error, the error is
 ---logged and `f` is not called again. Each attempt has one `start` and one end; a call that never
 ---ran has only the end.

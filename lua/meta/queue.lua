@@ -17,7 +17,8 @@ local fz = {}
 ---                 --> 2
 ---                 --> 3
 ---```
----@param maxsize? integer most items in the queue: `put` waits while it is full. Default: no limit
+---@param maxsize? integer maximum number of items in the queue: `put` waits while the queue is
+---full. Default: no limit
 ---@return fzlua.Queue queue
 function fz.queue(maxsize) end
 

@@ -68,9 +68,9 @@ function stage:register(output, inputs, f, options) end
 ---Register a function that is called for each element of a list, each call a job of its own. The
 ---output is the list of the first results, with its length as `n`.
 ---
----If an element fails for good, its error has the place in the list as `index`. With `on_error =
----"continue"` the other elements are called; the output is then a list with nil for the failed ones
----and their errors in `errors`, and functions that read it are not run.
+---If an element fails in its last attempt, its error has the place in the list as `index`. With
+---`on_error = "continue"` the other elements are called; the output is then a list with nil for the
+---failed ones and their errors in `errors`, and functions that read it are not run.
 ---
 ---```lua
 ---local s = fz.stage "s"
@@ -79,7 +79,7 @@ function stage:register(output, inputs, f, options) end
 ---print(squares.n, squares[1], squares[2], squares[3]) --> 3 11 14 19
 ---```
 ---@param output string
----@param inputs? string|string[] the list, then what each call gets behind its element. Default: a
+---@param inputs? string|string[] the list, then what each call gets after its element. Default: a
 ---list with the name of the output
 ---@param f fun(element: any, ...): any
 ---@param options? fzlua.FunctionOptions for each element
@@ -90,7 +90,7 @@ function stage:map(output, inputs, f, options) end
 ---Call one function in this process with values of `stage.input`, for tests and debugging. If no
 ---function makes `name`, the input of that name is returned.
 ---@param name string an output
----@param ... any further arguments behind the inputs
+---@param ... any further arguments after the inputs
 ---@return any value the output, which is also in `stage.output`
 function stage:invoke(name, ...) end
 

@@ -22,7 +22,7 @@ end
 
 local methods = Pipeline.methods()
 
--- Add a node. It replaces one with the same output that was in a run.
+-- Add a node. It replaces a node with the same output that has been in a run.
 function methods:add(output, ...)
   if getmetatable(self) ~= Dag then check.no_self("dag", "add") end
   local outputs, inputs, f, limits = Registry.parse("add", output, ...)

@@ -283,7 +283,7 @@ local function handle(self)
 end
 
 -- Pass all events to the progress function, which may cancel the run, or wait: what happens
--- meanwhile is handled before the next event. Once the list of a map is known its elements count
+-- meanwhile is handled before the next event. After the list of a map is known, its elements count
 -- instead of the map.
 local function report_events(self)
   local run = self.run
@@ -337,8 +337,8 @@ local function where(node)
   return node.stage and ("%s.%s"):format(node.stage, node.outputs[1]) or node.outputs[1]
 end
 
--- A new error of the node; nil if it has a result. For a cancelled node the engine returns the
--- failed node that it was waiting for, or because of which the run stopped.
+-- A new error of the node; nil if it has a result. For a cancelled node, the engine sets the field
+-- `because` to the failed node for which the node waited, or which stopped the run.
 local function error_of(self, id)
   local e = self.run:error(id)
   if e then set_index(e) end

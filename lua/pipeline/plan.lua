@@ -67,7 +67,7 @@ local function input(self, name, node)
 end
 
 local function add_limits(self, id, registration, defaults)
-  if not (next(registration.limits) or next(defaults)) then return end -- most functions have none
+  if not (next(registration.limits) or next(defaults)) then return end -- most have no limits
   local own
   for _, name in ipairs(check.LIMITS) do
     local value = registration.limits[name]

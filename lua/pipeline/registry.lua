@@ -95,7 +95,7 @@ local function described(f)
 end
 
 ---Raise if an output already has a function that was registered since the last plan, and so has
----never run: it would be replaced without a message. At the prompt this is allowed.
+---never run: the function would be replaced without a message. At the prompt this is allowed.
 ---@param outputs string[]
 ---@param f function
 function Registry:check_new(outputs, f)

@@ -45,7 +45,7 @@ local function find(self, registry, workers, engine, code)
 end
 
 ---Get the pool of a registry. A new one is made if the registry or `code` has changed, or if the
----pool has fewer workers or another engine. Return the entry with release().
+---pool has fewer workers or another engine. The caller returns the entry with release().
 ---@param registry fzlua.Registry
 ---@param workers integer
 ---@param funcs function[]
@@ -76,7 +76,7 @@ function StagePools.release(entry)
   if entry.retired and entry.users == 0 then entry.pool:close() end
 end
 
----End all workers once no invoke uses them.
+---End all workers, each as soon as no invoke uses it.
 function StagePools:close()
   local entries = self._entries
   self._entries = {}

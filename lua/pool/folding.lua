@@ -1,5 +1,4 @@
---- folding.lua - a fold over many items: a range of items in each call, whose results are merged
---- here.
+--- folding.lua - a fold over many items: workers fold ranges, and this module merges the results.
 --
 -- A worker folds a range from a copy of the first accumulator, so that a range can be repeated by
 -- another worker. Ranges grow until one takes about RANGE_SECONDS, because the result of each range
@@ -94,14 +93,14 @@ local function name_item(e, range)
   return e
 end
 
----The option retry_if for ranges: errors that it gets have the index of the item.
+---The option retry_if for ranges: `f` gets errors with the index of the item.
 ---@param f nil|fun(e: fz.Error): boolean
 ---@return nil|fun(e: fz.Error): boolean
 function Folding:retry_if(f)
   return f and function(e) return f(name_item(e, self.ranges[e.index])) end
 end
 
----The option progress for ranges: the events that it gets are those of items.
+---The option progress for ranges: `f` gets the events of items.
 ---@param f nil|boolean|fun(done: integer, total: integer?, event: table)
 ---@return false|fun(done: integer, total: integer?, event: table)
 function Folding:progress(f)

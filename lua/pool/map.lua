@@ -40,7 +40,7 @@ function map.map(f, list, options)
   return run("map", "fz.map", f, list, options)
 end
 
--- The same with f(table.unpack(element)).
+-- As map(), but call f(table.unpack(element)).
 function map.starmap(f, list, options)
   return run("starmap", "fz.starmap", f, list, options)
 end

@@ -16,7 +16,7 @@ local Mapping = {}
 Mapping.__index = Mapping
 Mapping.__name = "fzlua.Mapping"
 
--- Elements that a Lua table can have.
+-- Maximum number of elements of a Lua table.
 local LENGTH_MAX = 0x7fffffff
 
 -- Raise for a table without elements that was probably not meant as a list.

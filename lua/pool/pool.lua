@@ -195,8 +195,8 @@ local function record(cache, ...)
   return ...
 end
 
--- The cache for a call of `f`, for which the pool or the call has the option `cache`; --resume is
--- not enough, because a script may make the same call again to see what has changed.
+-- The cache for a call of `f`, if the pool or the call has the option `cache`. --resume is not
+-- enough, because a script may make the same call again to see what has changed.
 local function cache_of(self, what, f, options)
   local wanted = options.cache
   if wanted == nil then wanted = self._options.cache end
@@ -291,7 +291,7 @@ local function report_progress(self, result)
   result:settle(false, e)
 end
 
----Report progress of the batch `id`, and its end; called by wait.lua after a change of it.
+---Report progress of the batch `id`, and its end; called by wait.lua after a change of the batch.
 ---@param id integer
 function Pool:pump(id)
   local result = self._results[id]
@@ -344,7 +344,7 @@ function Pool:map(f, list, options)
   return start_map(self, "pool:map", "map", f, list, options, check.MAP):wait()
 end
 
--- The same with f(table.unpack(element)).
+-- As pool:map(), but call f(table.unpack(element)).
 function Pool:starmap(f, list, options)
   return start_map(self, "pool:starmap", "starmap", f, list, options, check.MAP):wait()
 end
@@ -373,7 +373,7 @@ function Pool:imap(f, ...)
   return imap(self, "pool:imap", f, true, ...)
 end
 
--- The same in the order in which results arrive.
+-- As pool:imap(), but in the order in which results arrive.
 function Pool:imap_unordered(f, ...)
   return imap(self, "pool:imap_unordered", f, false, ...)
 end

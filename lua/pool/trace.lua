@@ -12,16 +12,16 @@ local log = require "fzlua.log"
 
 ---@class fzlua.Trace a list of records, see fzlua.TraceEvent
 ---@field _records userdata
----@field _pid integer of the process that made it: a fork of it writes nothing
+---@field _pid integer of the process that made the trace: a fork of this process writes nothing
 ---@field _report string|nil the name of a page to write at the end
 ---@field _explains boolean|nil whether to print what bounded the run at the end
 ---@field _plans fzlua.RunPlan[] graphs for the page and the explanation
 ---@field _known table<fzlua.Plan, boolean> plans whose graph is in `_plans`
----@field _jobs integer the most functions at once of a run
+---@field _jobs integer the maximum number of functions that a run executes at once
 ---@field _changes table[]|nil what each stage of the last chain did to the values
 local Trace = { __name = "fzlua.Trace", __fzpack = false } -- cannot be sent
 
--- Most graphs that are kept for a page.
+-- Maximum number of graphs that are kept for a page.
 local PLANS_MAX <const> = 20
 
 ---@class fzlua.TraceOptions
@@ -144,7 +144,7 @@ local function environment(self)
   return facts
 end
 
----What the page of the run and its explanation are made of.
+---The data for the page of the run, and for its explanation.
 ---@return fzlua.RunSource
 function Trace:source()
   local facts = environment(self)

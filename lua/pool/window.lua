@@ -68,8 +68,8 @@ function Reader:finish(ok, e)
   wait.wake(window)
 end
 
----Called by scheduler.lua when the source waits: sends the items that it has returned, or ends it
----if the loop was left meanwhile.
+---Called by scheduler.lua when the source waits: sends the items that the source has returned. Ends
+---the reader if the loop was left meanwhile.
 function Reader:paused()
   local window = self._of.window
   if not window or window._closed then return waiters.end_task(self) end
@@ -195,7 +195,8 @@ local function wait_for_result(self)
   until is_settled(self) or self._failed or not self._items:starves()
 end
 
--- Return the result that the iterator has taken, which is an error, or else the next one.
+-- Return the result in `...`, which the iterator has taken and which is an error; without
+-- arguments, return the next result.
 local function advance(self, ...)
   if ... then return return_result(self, ...) end
   if self._shown then require "fzlua.progress".poll() end
@@ -234,7 +235,8 @@ function Window.whole() end
 ---The value to return for a result.
 function Window.complete(_, _, value) return value end
 
--- End the reader. If the source itself closes the window, it ends when it waits or returns.
+-- End the reader. If the source itself closes the window, the reader ends when the source waits or
+-- returns.
 local function end_reader(self)
   local reader = self._reader
   self._reader = false

@@ -113,7 +113,6 @@ local function frame(name, path)
   return function() process.enter(name, path) end, function() process.finish() end
 end
 
--- Start the process.
 function methods:start()
   check_own(self, "start")
   if self._closed then Error.raise("closed", "%s is closed", self._name) end
@@ -133,7 +132,6 @@ function methods:start()
   return self
 end
 
--- Wait until the process has ended.
 function methods:join(timeout)
   check_timeout(timeout, "join")
   local handle = check_started(self, "join")
@@ -142,13 +140,11 @@ function methods:join(timeout)
   return ok, why
 end
 
--- Whether the process is running.
 function methods:is_alive()
   check_own(self, "is_alive")
   return self._handle and self.exitcode == nil
 end
 
--- Send the process SIGTERM.
 function methods:terminate()
   check_started(self, "terminate"):terminate()
 end
@@ -250,7 +246,7 @@ function Process:__tostring()
   return ("%s (%s, %s)"):format(Process.__name, self._name, how)
 end
 
--- A process that calls f(...) once it is started.
+-- A process that calls f(...) after its start.
 function process.new(f, ...)
   check.type(f, "function", 1, "fz.process")
   made.used = true

@@ -53,7 +53,7 @@ function ProgramIO.new(program, options)
   return self
 end
 
----Whether the program has ended, wrote, or waits for input; called by wait.lua.
+---Whether the program has ended, has written output, or waits for input; called by wait.lua.
 ---@return boolean
 function ProgramIO:done()
   return self.program:ready()

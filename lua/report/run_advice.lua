@@ -114,8 +114,8 @@ local function read(source)
   return run
 end
 
--- The last call that had ended when this one was queued, because the script made one call after the
--- other; nil if none had. All elements of a list were queued with the first one.
+-- The last call that had ended when this one was queued: the script may have waited for it. Returns
+-- nil if no call had ended. All elements of a list were queued with the first one.
 local function previous(run, call, first_of)
   local e = call.e
   if e.index and e.index > 1 and first_of[call.key] then return first_of[call.key][1] end
@@ -130,7 +130,7 @@ local function previous(run, call, first_of)
 end
 
 -- The stream of a call. The entries of a stream are its calls that need no other call of their
--- item. Such a call waits until the item that is `window` places before its own is done.
+-- item. Such a call waits until the item that is `window` places before its own item is done.
 local function stream_of(streams, plan, call)
   local stream = streams[plan]
   -- The chain has streamed another source before.
@@ -175,7 +175,7 @@ local function connect(run, nodes)
   run.streams = streams
 end
 
--- Let the items of streams enter as if windows were this many times as large.
+-- Let the items of streams enter as if all windows were `factor` times as large.
 local function widen(run, factor)
   for _, stream in ipairs(run.streams) do
     local window = stream.plan.window * (stream.plan.is_window_fixed and 1 or factor)
@@ -294,7 +294,7 @@ local function add_stages(lines, run, wall)
   end
 end
 
--- Add the cost of small calls beside their own work.
+-- Add the time that small calls take beyond their own work.
 local function add_chunks(lines, run)
   for _, s in ipairs(run.stages) do
     local each, idle = s.busy / s.calls, max(s.busy - s.cpu, 0) / s.calls

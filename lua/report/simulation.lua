@@ -19,8 +19,8 @@ local simulation = {}
 ---@class fzlua.SimulatedRun
 ---@field jobs integer calls at once
 ---@field processors integer|nil
----@field workers table<integer, integer>|nil by stage: the most calls at once
----@field faster table<integer, number>|nil by stage: how many times as fast it is
+---@field workers table<integer, integer>|nil by stage: the maximum number of calls at once
+---@field faster table<integer, number>|nil by stage: the factor by which its calls are faster
 
 -- A heap of numbers, ordered by their keys.
 local function push(heap, key, value)

@@ -26,7 +26,7 @@ end
 -- The order by time; ends come before starts.
 local function earlier(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end
 
----The most workers at the same time; at least 1.
+---The maximum number of workers that ran at the same time; at least 1.
 ---@param workers table as note() fills it
 ---@return integer
 function worker_times.most_at_once(workers)

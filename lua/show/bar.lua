@@ -110,7 +110,7 @@ local function plain_elapsed(line)
 end
 
 -- The fields in the order in which they are shown: `text` on a terminal, where the widths are kept,
--- `plain` in the log. Those of the highest rank are dropped first.
+-- `plain` in the log. Fields of the highest rank are dropped first.
 local FIELDS = {
   { rank = 2, text = count, plain = count },
   { rank = 1, text = percent, plain = plain_percent },

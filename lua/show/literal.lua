@@ -169,10 +169,10 @@ end
 
 ---@class fzlua.LiteralLimits
 ---@field width integer|nil columns of a line
----@field depth integer|nil most nested tables
----@field entries integer|nil most entries of all tables together
----@field keys integer|nil most keys of a table that are read and sorted
----@field bytes integer|nil most bytes of each string
+---@field depth integer|nil maximum depth of nested tables
+---@field entries integer|nil maximum number of entries of all tables together
+---@field keys integer|nil maximum number of keys of a table that are read and sorted
+---@field bytes integer|nil maximum number of bytes of each string
 ---@field paint nil|fun(kind: string, text: string): string adds colours to a value of this type
 
 local function new_state(limits)
@@ -192,7 +192,7 @@ function literal.of(value, limits)
   return text_of(read(state, "", value), state.width)
 end
 
----The same for a message, with tighter limits.
+---A value as text for a message, with tighter limits than of().
 ---@param value any
 ---@return string
 function literal.brief(value)

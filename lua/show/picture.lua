@@ -60,7 +60,7 @@ local function call_texts(plan)
   return layers
 end
 
--- Append the texts behind a label, in lines of at most `columns`.
+-- Append the texts after a label, in lines of at most `columns`.
 local function add_row(lines, label, texts, columns)
   local line, width = label, core.text_width(label)
   for i, text in ipairs(texts) do

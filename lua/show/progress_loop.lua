@@ -62,7 +62,6 @@ local function is_callable(source)
   return type(source) == "function" or (getmetatable(source) or {}).__call ~= nil
 end
 
--- Show the progress of a loop.
 function progress_loop.loop(source, ...)
   local state, control, closing, options
   if select("#", ...) <= 1 then

@@ -93,7 +93,7 @@ function value.text(v, columns)
   return literal.of(v, limits(columns))
 end
 
----All results of a chunk: in one line if each takes one.
+---All results of a chunk: in one line if each takes only one line.
 ---@param columns integer
 ---@param ... any
 ---@return string
