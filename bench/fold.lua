@@ -27,7 +27,7 @@ return function(command, here, scratch, expect)
     end
   end
 
-  -- The most memory that folding takes, in bytes.
+  -- The peak memory of folding, in bytes.
   local function peak(path)
     local pipe <close> = assert(io.popen(("'%s' -j2 '%smemory.lua' fold '%s'"):format(command,
       here, path)))

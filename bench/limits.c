@@ -3,8 +3,8 @@
  *
  * It is a module for the fzlua command, so that a limit is measured in the same
  * process, with the same allocator and heap, as fzlua's own time. Times are in
- * seconds. The garbage collector is stopped during the measurement, so that
- * a limit is the least time that the work can take.
+ * seconds. The garbage collector is stopped during the measurement, so that a
+ * limit is the minimum time for the work.
  */
 
 /* pipe2, sched_setaffinity and posix_spawnp are not in plain C11. */

@@ -46,7 +46,7 @@ local function long_list()
   return list
 end
 
--- It reads the whole group, and makes no garbage, which would count as memory.
+-- Reads the whole group, and makes no garbage, because garbage would count as memory.
 local function heaviest(group)
   local best = group[1]
   for _, item in ipairs(group) do

@@ -150,7 +150,7 @@ return function(command, here, timed, expect)
     return n * 7 % 10 < 5 and 2 / 11 or 20 / 11
   end
 
-  -- The most memory, in bytes, of a script that streams `n` items.
+  -- The peak memory, in bytes, of a script that streams `n` items.
   local function peak(n)
     local pipe <close> = assert(io.popen(("'%s' '%smemory.lua' stream %d"):format(command, here,
       n)))

@@ -10,7 +10,7 @@
 local fz = require "fzlua"
 
 local PAUSE <const> = 0.1 -- seconds between two reads that find nothing
-local PIECE <const> = 1 << 20 -- most bytes of a read
+local PIECE <const> = 1 << 20 -- maximum number of bytes of a read
 local HEAD <const> = 64 -- bytes at the start of a log, which differ from those of the next log
 
 local path = arg[1]

@@ -3,8 +3,8 @@
 --   fzlua examples/cluster/mandelbrot.lua                         on this machine
 --   fzlua --engine URL examples/cluster/mandelbrot.lua            on the nodes of an engine
 --
--- The script does not know which: it prints the same. Arguments: width, height, the most
--- steps for a point.
+-- The script does not know which: it prints the same. Arguments: width, height, the maximum number
+-- of steps for a point.
 
 local fz = require "fzlua"
 

@@ -1,7 +1,6 @@
 /*
- * What programs that were built with an older header rely on: the layout of the
- * public structs, the numbers of the statuses, and that a smaller `size` is
- * accepted.
+ * Programs that were built with an older header rely on the layout of the
+ * public structs, on the numbers of the statuses, and on a smaller `size`.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -100,7 +99,7 @@ fail_output(void *ctx, int fd, const char *bytes, size_t len)
 	return 5;
 }
 
-/* A struct that ends after the allocator: members behind it are not read. */
+/* A struct that ends after the allocator: members after it are not read. */
 static void
 test_smaller_options_are_accepted(void **state)
 {

@@ -29,7 +29,7 @@
 
 void *__real_realloc(void *p, size_t n);
 
-/* Lua's own allocations do not fail: test_host.c has those. */
+/* Lua's own allocations do not fail here; they fail in test_host.c. */
 static void *
 lua_alloc(void *ctx, void *block, size_t old_size, size_t size)
 {

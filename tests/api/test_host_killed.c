@@ -27,7 +27,7 @@ enum { NTHREADS = 2, NCHILDREN = 6 }; /* children of each state */
 
 /*
  * All processes of the host, and the programs that they run, have the writing
- * end of this pipe open: it ends when the last of them has ended.
+ * end of this pipe open: a reader gets EOF when the last of them has ended.
  */
 static int alive[2];
 
@@ -38,7 +38,7 @@ report(lua_State *L)
 	return write(alive[1], "", 1) == 1 ? 0 : luaL_error(L, "write");
 }
 
-/* Each thread posts it when its children have started. */
+/* Posted by each thread when its children have started. */
 static sem_t started;
 
 /*

@@ -159,7 +159,9 @@ test_instances_work_in_turn_in_one_thread(void **state)
 	lua_close(b);
 }
 
-/* Each has an open pool while the other one forks workers, or is closed. */
+/*
+ * Each instance has an open pool while the other one forks workers or closes.
+ */
 static void
 test_instances_keep_their_workers_when_another_closes(void **state)
 {
@@ -179,7 +181,9 @@ test_instances_keep_their_workers_when_another_closes(void **state)
 	lua_close(a);
 }
 
-/* The end of one releases none of the other's locks, queues and children. */
+/*
+ * The end of one instance leaves the locks, queues and children of the other.
+ */
 static void
 test_instances_are_different_members(void **state)
 {
@@ -251,8 +255,8 @@ struct thread {
 static pthread_barrier_t opened, closed;
 
 /*
- * Under the sanitizer a thread holds it while it may fork or allocate, see
- * sanitized.h. Otherwise it is not used.
+ * Under the sanitizer a thread locks this mutex while it may fork or allocate,
+ * see sanitized.h. Without a sanitizer the mutex is not used.
  */
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 

@@ -89,7 +89,7 @@ teardown(void **state)
 	return 0;
 }
 
-/* Run a statement without rows. 0, or -1 and `err`. */
+/* Run a statement without rows. Returns 0, or -1 and `err`. */
 static int
 run(const struct fz_sqlite *s, const char *sql, struct fz_err *err)
 {

@@ -183,7 +183,7 @@ test_random_leaves_a_replaced_generator_alone(void **state)
 		fz_random_find(L, &r);
 		assert_null(r.state);
 		assert_int_equal(lua_gettop(L), 0);
-		fz_random_seed(&r, 1); /* no effect, nor of the next two */
+		fz_random_seed(&r, 1); /* these three have no effect */
 		fz_random_save(&r);
 		fz_random_restore(&r);
 		lua_close(L);
@@ -266,7 +266,9 @@ test_random_a_call_does_not_change_the_numbers_of_the_next(void **state)
 		"for i = 1, 1000 do math.random() end", "math.randomseed(1)",
 		"math.randomseed(0x243f6a8885a308d3, 0) math.random()",
 		"math.randomseed()" };
-	/* With the last three, a word of the state is 0 or that of pi. */
+	/*
+	 * With the last three seeds, a word of the state is 0 or a word of pi.
+	 */
 	static const uint64_t seeds[] = { 0, 1, 42, UINT64_MAX,
 		UINT64_C(0x61c8864680b583eb), UINT64_C(0x3a873e4d800c0486),
 		UINT64_C(0xf8573a3f0dca4d2c) };

@@ -155,8 +155,8 @@ kill -INT $server; wait $server; rm $out
   end
 end
 
--- A request that takes long, one of which only a part is sent, and garbage do not keep the others
--- from being answered.
+-- Other requests are answered although one request takes long, one is sent only in part, and one is
+-- garbage.
 local REQUESTS <const> = [[
 local socket = require "socket"
 local function send(text)
@@ -211,7 +211,7 @@ if not has_nodes then
   print("test_examples: the cluster is skipped: no " .. missing)
 end
 
--- Run shell commands in the repository, where nothing may be left of them.
+-- Run shell commands, which may leave no process. Returns their output.
 local function check_cluster(commands, ...)
   local mark = t.mark()
   local out, err, status = t.shell(("MARK=%s; export MARK FZLUA; unset FZLUA_ENGINE\n"):format(mark)

@@ -421,8 +421,8 @@ static const char plain_value[] =
 
 /*
  * (out, value, weak): encode the value while a collection is due. Returns
- * whether it collects the first element of `weak` afterwards, and whether that
- * was still there before.
+ * whether it collects the first element of `weak` afterwards, and whether the
+ * element was still there before.
  */
 static int
 call_encode_in_debt(lua_State *L)
@@ -431,7 +431,7 @@ call_encode_in_debt(lua_State *L)
 
 	lua_gc(L, LUA_GCGEN, 0, 0);
 	lua_gc(L, LUA_GCSTOP);
-	lua_newtable(L); /* to grow; growth alone does not run the collector */
+	lua_newtable(L); /* the table that grows below */
 	lua_newtable(L);
 	lua_rawseti(L, 3, 1);
 	lua_gc(L, LUA_GCRESTART);
@@ -459,8 +459,8 @@ test_codec_first_pass_lets_no_collector_run(void **state)
 	lua_setglobal(L, "null");
 	assert_int_equal(luaL_dostring(L, plain_value), LUA_OK);
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(
-		    encode(h), LUA_OK); /* makes what the state keeps */
+		/* The first call makes what the state keeps. */
+		assert_int_equal(encode(h), LUA_OK);
 		fz_buf_clear(&h->out);
 		lua_pushcfunction(L, call_encode_in_debt);
 		lua_pushlightuserdata(L, &h->out);

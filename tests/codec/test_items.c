@@ -156,7 +156,7 @@ test_items_small_values_come_back(void **state)
 		assert_int_equal(push_item(h, &items), LUA_OK);
 		assert_int_equal(fz_reader_left(&items), 0);
 		assert_true(is_same(h->L, 1, 2));
-		/* fz_items_push_number() gives the same, or does nothing. */
+		/* fz_items_push_number() pushes the same value, or nothing. */
 		fz_reader_init(&items, bytes, sizeof(bytes));
 		pushed = fz_items_push_number(h->L, &items);
 		assert_int_equal(items.p - bytes, pushed ? len : 0);
@@ -165,7 +165,7 @@ test_items_small_values_come_back(void **state)
 			assert_true(is_same(h->L, 1, 3));
 		if (len > 2 && lua_type(h->L, 1) == LUA_TNUMBER)
 			assert_true(pushed);
-		/* It does not read beyond the end. */
+		/* fz_items_push_number() does not read beyond the end. */
 		fz_reader_init(&items, bytes, 8);
 		assert_false(fz_items_push_number(h->L, &items));
 		lua_settop(h->L, 0);
@@ -314,7 +314,10 @@ test_items_cut_short_are_refused(void **state)
 		assert_int_equal(
 		    known, tag <= FZ_FORMAT_FLOAT || tag == FZ_FORMAT_ITEM);
 		for (size_t len = 0; len < whole; len++) {
-			/* A block of its size, so that ASan sees its end. */
+			/*
+			 * A block of the item's size, so that ASan sees its
+			 * end.
+			 */
 			unsigned char *exact = malloc(len + (len == 0));
 
 			memcpy(exact, bytes, len);

@@ -232,7 +232,7 @@ tests["metatables of tables that functions hold count, each table is digested on
   end
   local list = with(class(1))
   local digest = core.digest_in(session, hold(list))
-  list[1].x = 2 -- not seen in the same session, because a script cannot do that during an invoke
+  list[1].x = 2 -- a session does not see this change, which no script can make during an invoke
   t.equal(core.digest_in(session, hold(list)), digest)
   assert(core.digest_in({}, hold(list)) ~= digest)
   _G._G_late = nil

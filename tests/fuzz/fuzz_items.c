@@ -1,5 +1,6 @@
 /*
- * fuzz_items.c - read arbitrary bytes as results of items, as fuzz_codec.c.
+ * fuzz_items.c - a target and a command like fuzz_codec.c: read arbitrary bytes
+ * as results of items.
  *
  * It also calls abort() if skipping an item, pushing it, and pushing it as
  * a number disagree on the end or the value of the item.

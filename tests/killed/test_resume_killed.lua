@@ -10,7 +10,7 @@ local read, write = recorded.read, recorded.write
 local tests = {}
 
 local KILLS <const> = tonumber(os.getenv "FZLUA_KILLS") or 3
-local TRIES <const> = 40 -- after so many kills a run may end
+local TRIES <const> = 40 -- number of kills after which a run may end
 
 -- A function notes its name in LOG when it begins; the name of a call is in ENDS when its end was
 -- reported.

@@ -212,7 +212,7 @@ tests["proxies in proxies are the same tables, cycles too"] = function()
   assert(copy.self == copy and copy.b[2] == copy and copy.b[3] == 3)
   a.keys = { [b] = "list" }
   t.equal(a.keys[b], "list")
-  -- A dict made of a proxy is another one.
+  -- A dict that is made from a proxy is another dict.
   local c = m:dict(a)
   c.only = 1
   t.equal({ a.only, c.b == b, #m:list(b) }, { nil, true, 3 })

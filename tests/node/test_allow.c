@@ -2,7 +2,7 @@
  * The file of --allow; memory runs out on demand.
  * wrap: malloc calloc realloc
  */
-#define _POSIX_C_SOURCE 200809L /* mkstemp */
+#define _POSIX_C_SOURCE 200809L /* for mkstemp */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

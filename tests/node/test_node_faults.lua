@@ -27,7 +27,7 @@ print(table.concat(list, " "))
 local RESULT <const> = "2 4 6 8 10 600000 3004 1002 2003 3004"
 
 -- try ROLE N: run the script while the N-th call of ROLE fails, and print a line for what is wrong.
--- $dir/out and err are of the script, log of the node, fault names the call.
+-- In $dir, the script writes out and err, the node writes log, and fault names the call.
 local TRY <const> = [[
 export FZLUA_WORKER_COMMAND=$FZLUA ASAN_OPTIONS="$ASAN_OPTIONS:log_path=$dir/asan"
 left() { grep -lz "^MARK=$MARK\$" /proc/[0-9]*/environ; }
@@ -76,8 +76,9 @@ start_node() { :; }
 end_node() { :; }
 ]]
 
--- Let every `step`-th call fail of the processes that have the word `role` in their command line;
--- `role`+ are forks of them.
+-- Add a test that runs the script again and again, each time with another call that fails: every
+-- `step`-th call of the processes that have the word `role` in their command line. If `role` ends
+-- in a +, these are the calls of their forks.
 local function add(name, engine, role, step)
   tests[name] = function()
     local wanted, first, last, each =

@@ -176,7 +176,7 @@ expect_nothing(const struct ends *e)
 	assert_int_equal(e->at, e->out.len);
 }
 
-/* Check, as at the time of the next check. */
+/* Make the next check now, as if its time had come. */
 static void
 check(struct ends *e)
 {
@@ -414,7 +414,7 @@ test_node_jobs_survive_an_overwritten_mailbox(void **state)
 	send_recall(e, 2); /* no answer: the worker may start later jobs */
 	expect_nothing(e);
 	check(e);
-	expect(e, FZ_WIRE_STARTED, 0); /* the job that overwrote it */
+	expect(e, FZ_WIRE_STARTED, 0); /* the job that overwrote the mailbox */
 	fz_node_jobs_end(&e->jobs);
 	expect_nothing(e);
 }

@@ -138,8 +138,8 @@ test_cwd_reported_moves_cost_only_the_calls_that_move(void **state)
 	go_to("/");
 	fz_cwd_return();
 	fz_cwd_return();
-	assert_int_equal(
-	    ncalls, 2); /* to open the directory, and to change back */
+	/* One call opens the directory, and one changes back. */
+	assert_int_equal(ncalls, 2);
 	fz_cwd_leave(&cwd);
 	assert_int_equal(ncalls, 2);
 }

@@ -55,9 +55,8 @@ __wrap_pwritev2(int fd, const struct iovec *pieces, int n, off_t at, int flags)
 
 static int failing_cmd; /* the command of fcntl() that fails */
 static bool pipes_fail;
-static int interruptions; /* so many calls fail with EINTR */
-static size_t
-    write_limit; /* maximum number of bytes of one write; 0: no limit */
+static int interruptions;  /* number of calls that fail with EINTR */
+static size_t write_limit; /* maximum bytes of one write; 0: no limit */
 
 int
 __wrap_pipe2(int fd[2], int flags)

@@ -38,7 +38,7 @@ struct thing {
 	unsigned events;
 	struct thing *other; /* a call unwatches, disarms or defers it */
 	int64_t again_ns;    /* delay for arming the timer again; 0: do not */
-	bool always;         /* the timer does so every time, and not once */
+	bool always;         /* the timer is armed again every time */
 };
 
 static int order[MANY]; /* times of the timers that fired, in ns mod 1000 */
@@ -564,7 +564,7 @@ test_loop_spins_for_the_one_busy_process(void **state)
 	fz_loop_await(loop, &second);
 	fz_loop_unawait(loop, &first);
 	assert_true(holds(loop));
-	fz_loop_busy(loop, true); /* a second one may need the processor */
+	fz_loop_busy(loop, true); /* a second process is busy */
 	assert_int_equal(holds_of_turn(loop), 0);
 	fz_loop_busy(loop, false);
 	fz_loop_unawait(loop, &second);

@@ -1,5 +1,5 @@
 /* Streams of a parent in its child: see os/stdio.h. */
-/* O_PATH and open_memstream. */
+/* O_PATH and open_memstream are not in C11. */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>

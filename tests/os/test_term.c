@@ -1,5 +1,5 @@
 /* Properties of a terminal: its size, its cursor, its foreground process. */
-#define _GNU_SOURCE /* posix_openpt */
+#define _GNU_SOURCE /* for posix_openpt */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -13,7 +13,8 @@ local function note(log, what)
   file:write(("%.9f %s\n"):format(fz.now(), what))
 end
 
--- Returns the most functions that ran at the same time, and the number that ended.
+-- Returns the maximum number of functions that ran at the same time, and the number of functions
+-- that ended.
 local function peak(log)
   local rows, now, most, n = {}, 0, 0, 0
   for line in io.lines(log) do

@@ -129,8 +129,8 @@ tests["the window: no more than inflight items are read and not returned"] = fun
   end
 end
 
--- Run a stream of `n` items without the option `inflight`. Returns the most items that were read,
--- but not yet returned, at any time.
+-- Run a stream of `n` items without the option `inflight`. Returns the maximum number of items that
+-- were read and not yet returned.
 local function most_read(chain, n, jobs)
   local source, read = counter(n)
   local returned, most = 0, 0

@@ -197,7 +197,7 @@ tests["a timeout around a source, a stage or a loop that hangs ends the stream"]
       t.equal({ ok, why, case[2].closed() }, { nil, "timeout", 1 })
     end
     assert(fz.now() - start < 30, "a sleep was not ended")
-  end, { "script", "generator" }) -- with_timeout makes a task for each of them
+  end, { "script", "generator" }) -- not `task`, because with_timeout makes a task of `run`
 end
 
 tests["Ctrl-C in the source or in the loop ends the stream, and closes the source"] = function()

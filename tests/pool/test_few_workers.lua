@@ -4,8 +4,8 @@ local t = ...
 local tests = {}
 
 -- Run the code `main` again and again, each time with more descriptors. The first time there are
--- too few for a worker. It must end with "ok", or with errors that say so, and must not use the
--- processor while it waits.
+-- too few for a worker. The code must end with "ok", or with errors about open files, and must not
+-- use the processor while it waits.
 local function with_few_descriptors(main)
   local script = t.file([[
 local fz = require "fzlua"
@@ -17,7 +17,7 @@ local function check(done, failed)
     assert(e.kind == "timeout" or e.kind == "error" and tostring(e):find "Too many open files",
       tostring(e))
   end
-  if none then os.exit(0) end -- no worker could start at some time, so that calls have this error
+  if none then os.exit(0) end -- at some time no worker could start
   assert(fz.now() - start >= 0.6 and os.clock() - cpu < 0.4, "it did not wait quietly")
 end
 local function endless() while true do end end

@@ -121,7 +121,7 @@ tests["overwritten results come by the pipe, and their worker leaves"] = functio
   end
   local function f(i)
     if i % 10 == 6 then
-      -- The results of the items before are after the head of the mailbox.
+      -- The results of earlier items follow the head of the mailbox.
       for _, mailbox in ipairs(mailboxes()) do overwrite(mailbox.at + 256, ("\0"):rep(4096)) end
       os.execute "sleep 0.05" -- gives the parent time to look for results
     end

@@ -488,7 +488,7 @@ tests["short elements first, long ones last: all workers get of them"] = functio
   local pool <close> = fz.pool(2)
   local from = fz.now()
   pool:map(function(seconds) os.execute("sleep " .. seconds) end, { 0.1, 0.1, 0.1, 0.1 })
-  local serial = fz.now() - from -- time of four long ones on two workers, at the present load
+  local serial = fz.now() - from -- time of four long elements on two workers, at the present load
   -- Several tries, because a busy machine may delay a worker in one of them.
   local most, longest, took
   for _ = 1, 5 do

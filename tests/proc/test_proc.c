@@ -147,7 +147,7 @@ use_cpu_time(void *ctx, const struct fz_err *failed)
 	return 0;
 }
 
-/* At the soft limit; at the hard limit the report is the same, of SIGKILL. */
+/* A death by SIGXCPU names the limit; a death by SIGKILL says "perhaps". */
 static void
 test_proc_death_by_the_cpu_limit_is_reported(void **state)
 {
@@ -159,7 +159,7 @@ test_proc_death_by_the_cpu_limit_is_reported(void **state)
 
 	getrlimit(RLIMIT_CPU, &before);
 	getrusage(RUSAGE_SELF, &usage);
-	/* It is the limit of this process, too. */
+	/* This limit holds for this process, too. */
 	limit.rlim_cur =
 	    (rlim_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + 3;
 	limit.rlim_max = before.rlim_max;
@@ -181,7 +181,9 @@ test_proc_death_by_the_cpu_limit_is_reported(void **state)
 int __real_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 
-/* So many ioctl() return no exit status, as just before a process is dead. */
+/*
+ * Number of ioctl() calls that return no exit status, as just before a death.
+ */
 static int nearly;
 
 int
@@ -209,7 +211,7 @@ tells_exit_of_reaped(void)
 	struct utsname name;
 	int major = 0, minor = 0;
 
-	/* It is Linux 6.15 or newer. Valgrind does not support this ioctl(). */
+	/* Linux 6.15 and newer do. Valgrind does not support this ioctl(). */
 	return getenv("FZLUA_VALGRIND") == NULL && uname(&name) == 0 &&
 	       sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
 	       (major > 6 || (major == 6 && minor >= 15));

@@ -30,7 +30,7 @@
 int __real_kill(pid_t pid, int sig);
 int __wrap_kill(pid_t pid, int sig);
 
-/* Wait until the process has ended. Unless it is killed, it sleeps longer. */
+/* Wait for the end of a process that sleeps longer unless it is killed. */
 static void
 assert_goes(pid_t pid)
 {

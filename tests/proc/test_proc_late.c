@@ -426,7 +426,7 @@ leave_in_group_and_die(void *ctx, const struct fz_err *failed)
 	return 0;
 }
 
-/* The worker reaps its own dead worker, but ends no program of that. */
+/* The worker reaps its own dead worker, but leaves its program alive. */
 static int
 reap_a_leaver(void *ctx, const struct fz_err *failed)
 {
@@ -442,7 +442,7 @@ reap_a_leaver(void *ctx, const struct fz_err *failed)
 
 /*
  * A worker is killed after it has reaped its own worker, and before it has
- * ended the program that this one has left.
+ * ended the program that its own worker has left.
  */
 static int
 kill_one_that_has_reaped(struct forked *f, bool program_dies)

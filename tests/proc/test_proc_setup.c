@@ -402,7 +402,7 @@ test_proc_forks_among_threads(void **state)
 	int i;
 
 	if (getenv("FZLUA_VALGRIND") != NULL) {
-		n = 20; /* it runs one thread at a time */
+		n = 20; /* valgrind runs one thread at a time */
 		print_message("under valgrind: %d forks\n", n);
 	}
 	setvbuf(null, buffer, _IOFBF, sizeof(buffer));

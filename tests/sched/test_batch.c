@@ -76,12 +76,11 @@ test_batch_chunks_have_their_size(void **state)
 {
 	static const struct {
 		uint32_t n, chunk, most; /* options of the batch */
-		uint32_t first,
-		    largest; /* sizes of the chunks that were made */
+		uint32_t first, largest; /* sizes of chunks */
 	} cases[] = {
 		{ 100, 7, 0, 7, 7 }, { 100, 1, 0, 1, 1 },
 		{ 100, 1000, 0, 100, 100 },
-		{ 100, 10, 3, 3, 3 },  /* 3 is the most in a chunk */
+		{ 100, 10, 3, 3, 3 },  /* at most 3 items in a chunk */
 		{ 1000, 0, 0, 1, 250 } /* measured; small chunks at the end */
 	};
 

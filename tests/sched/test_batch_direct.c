@@ -54,8 +54,8 @@ test_batch_results_are_stored_raw(void **state)
 {
 	struct batch_world *b = *state;
 
-	b->opts.workers =
-	    1; /* a second one might get a rest without a buffer */
+	/* A second worker might get the rest of a chunk, without a buffer. */
+	b->opts.workers = 1;
 	place_init(b, BATCH_TEST_MAX, 500);
 	batch_test_start(&t);
 	assert_all_items_done(&t);
@@ -71,8 +71,8 @@ test_batch_results_of_an_inherited_list_are_stored_raw(void **state)
 {
 	struct batch_world *b = *state;
 
-	b->opts.workers =
-	    1; /* a second one might get a rest without a buffer */
+	/* A second worker might get the rest of a chunk, without a buffer. */
+	b->opts.workers = 1;
 	place_init(b, 3000, 500);
 	t.opts.kind |= FZ_WIRE_INHERITED;
 	batch_test_start(&t);
@@ -146,8 +146,8 @@ test_batch_has_result_buffers_if_most_results_fit(void **state)
 {
 	struct batch_world *b = *state;
 
-	b->opts.workers =
-	    1; /* a second one might get a rest with a buffer again */
+	/* A second worker might get the rest of a chunk, with a new buffer. */
+	b->opts.workers = 1;
 	place_init(b, BATCH_TEST_MAX, 300);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
 		t.items[i] =
@@ -155,7 +155,7 @@ test_batch_has_result_buffers_if_most_results_fit(void **state)
 	batch_test_start(&t);
 	assert_all_items_done(&t);
 	assert_values(&t);
-	/* The last chunk of 200 items is too small for one. */
+	/* The last chunk has 200 items, too few for a buffer. */
 	assert_int_equal(result_buffers.asked, 16);
 	assert_true(result_buffers.most_done > 256);
 	batch_test_fini(&t);
@@ -167,8 +167,8 @@ test_batch_raw_and_other_results_can_alternate(void **state)
 {
 	struct batch_world *b = *state;
 
-	b->opts.workers =
-	    1; /* a second one might get a rest without a buffer */
+	/* A second worker might get the rest of a chunk, without a buffer. */
+	b->opts.workers = 1;
 	place_init(b, BATCH_TEST_MAX, 1000);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i += 10)
 		t.items[i] = ITEM_OF(ITEM_REPLY, i + 1);
@@ -238,7 +238,7 @@ test_batch_frees_its_result_buffers_however_it_ends(void **state)
 			held = fz_arena_held(b->w->engine.arena);
 	}
 	assert_true(result_buffers.asked > 60);
-	/* A buffer has 16 kB, so that all of them would need more. */
+	/* All buffers together would need more, because each has 16 kB. */
 	assert_true(fz_arena_held(b->w->engine.arena) <= held + (64 << 10));
 }
 

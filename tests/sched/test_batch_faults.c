@@ -98,8 +98,9 @@ all_came(struct batch_test *batch_test, uint64_t ndone, uint64_t nfailed)
 }
 
 /*
- * All kinds of items, a failure, a retry, a function, items that are added.
- * Returns 0, or -1 if something failed for lack of memory or descriptors.
+ * Run all kinds of items, a failure, a retry, a function, and items that are
+ * added later. Returns 0, or -1 if something failed for lack of memory or
+ * descriptors.
  */
 static int
 scenario(struct batch_world *b, bool forks)

@@ -31,7 +31,7 @@ test_batch_items_are_tried_again(void **state)
 {
 	static const struct {
 		enum item_op op;
-		unsigned retries, attempt; /* that failed last; 0: none */
+		unsigned retries, attempt; /* the last that failed; 0: none */
 		enum fz_err_kind kind;
 	} cases[] = {
 		{ ITEM_RAISE_ONCE, 0, 1, FZ_ERR_ERROR },

@@ -50,7 +50,7 @@ struct stream {
 	enum job func;
 	uint64_t arg;
 	unsigned narrived, nbegun, credit;
-	unsigned nway, most; /* under way now, and at most so far */
+	unsigned nway, most; /* under way now; the maximum so far */
 	unsigned ndone, nfailed, nreturned, nstarted;
 	enum fz_err_kind kind;   /* kind of the last failure */
 	struct fz_job *returned; /* to be sent again */
@@ -218,7 +218,7 @@ stream_add(struct stream *owner, unsigned n)
 	fz_producer_wake(&owner->producer);
 }
 
-/* 0, or -1 if there is no memory. */
+/* Returns 0, or -1 if there is no memory. */
 static int
 bench_open(struct bench *b, unsigned max, unsigned max_busy)
 {

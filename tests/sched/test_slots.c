@@ -207,8 +207,8 @@ test_slots_have_the_number_they_were_given(void **state)
 	}
 	assert_int_equal(fz_slots_resize(slots, 3, NULL), 0);
 	assert_true(fz_slots_take(slots, &waiter.waiter));
-	assert_int_equal(
-	    fz_slots_resize(slots, 1, NULL), 0); /* one is in use */
+	/* One slot is in use. */
+	assert_int_equal(fz_slots_resize(slots, 1, NULL), 0);
 	assert_int_equal(slots_free(w, slots), 2);
 	assert_int_equal(fz_slots_resize(slots, 5, NULL), 0);
 	assert_int_equal(slots_free(w, slots), 4);
@@ -259,7 +259,7 @@ test_slots_under_make_are_those_of_make(void **state)
 	slots_make_end(w, &m);
 }
 
-/* The descriptors are closed if it fails, too. */
+/* If the call fails, the descriptors are closed, too. */
 static void
 test_slots_of_make_may_fail(void **state)
 {

@@ -30,9 +30,9 @@
 /* The action of a worker that has workers of its own. */
 enum plan {
 	PLAN_COUNT,    /* run jobs that count how many run */
-	PLAN_DEEPER,   /* the same, one level below */
+	PLAN_DEEPER,   /* run such jobs one level below */
 	PLAN_KILL,     /* die while its own workers run */
-	PLAN_KILL_TOP, /* the same, with jobs one level below its workers */
+	PLAN_KILL_TOP, /* die while workers of its workers run */
 	PLAN_STAY,     /* wait while its own workers run */
 	PLAN_TELL      /* note its environment */
 };

@@ -38,7 +38,7 @@ struct flow {
 	uint64_t numbers[ITEMS_MAX]; /* results by index, which begins with 1 */
 	enum fz_err_kind kinds[ITEMS_MAX]; /* kinds of failures by index */
 	uint32_t ntaken;
-	uint32_t why; /* the last item was skipped */
+	uint32_t why; /* why the last item was skipped */
 };
 
 /* A chain of nodes with these functions; they alternate between two pools. */

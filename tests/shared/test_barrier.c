@@ -173,8 +173,8 @@ test_barrier_is_broken_until_it_is_reset(void **state)
 	start_waiters(s, pids, 1);
 	assert_int_equal(
 	    fz_barrier_arrive(b, self, self, &index), FZ_BARRIER_WAITS);
-	assert_int_equal(
-	    fz_barrier_leave(b, self, self), FZ_WAITER_FAILS); /* a timeout */
+	/* As after a timeout. */
+	assert_int_equal(fz_barrier_leave(b, self, self), FZ_WAITER_FAILS);
 	assert_int_equal(member_wait(pids[0]), BROKEN);
 	assert_true(fz_barrier_is_broken(b, self));
 	assert_int_equal(

@@ -286,7 +286,7 @@ test_condition_passes_on_the_notification_of_a_dead_waiter(void **state)
 	fz_lock_release(&s->lock);
 	assert_int_equal(member_wait(second), 0);
 	usleep(150000);
-	/* The notification of the dead one went to one other waiter only. */
+	/* The notification of the dead waiter went to one other waiter only. */
 	assert_int_equal(atomic_load(&s->notified), 1);
 	notify(s, 1);
 	assert_int_equal(member_wait(third), 1);

@@ -277,7 +277,7 @@ tests["what a dropped pipe has carried is given back"] = function()
     b:close()
     if i % 20 == 0 then collectgarbage() end
   end
-  -- Each pipe keeps 64 KiB. The bytes that it has carried are more than twice that.
+  -- Each pipe keeps 64 KiB, and has carried more than twice as many bytes.
   local bytes = shared_bytes() - before
   assert(bytes < 10 << 20, bytes)
 end

@@ -222,8 +222,8 @@ test_heap_a_small_object_is_freed_with_its_blocks(void **state)
 	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), o);
 	fz_heap_set_owner(blocks, other);
 	fz_heap_free(&this_member, o);
-	assert_int_equal(
-	    fz_heap_used(), (1 << 20) + FZ_HEAP_BLOCK); /* and `other` */
+	/* The blocks of `other`, and the block that has `other` itself. */
+	assert_int_equal(fz_heap_used(), (1 << 20) + FZ_HEAP_BLOCK);
 	assert_ptr_equal(
 	    fz_heap_find(fz_heap_name(other), other->generation, TYPE), other);
 	/* The next object at the same place owns no blocks. */

@@ -147,8 +147,8 @@ test_heap_a_block_without_memory_is_unused(void **state)
 	void *block;
 
 	(void)state;
-	fz_heap_give_back(
-	    fz_heap_alloc(join(), 1, NULL)); /* reserves the owner words */
+	/* The first allocation reserves the owner words. */
+	fz_heap_give_back(fz_heap_alloc(join(), 1, NULL));
 	fz_heap_alloc(join(), 1, NULL);
 	for (unsigned n = 1; n <= 2; n++) {
 		struct fz_err err = { 0 };

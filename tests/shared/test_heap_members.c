@@ -140,8 +140,8 @@ test_heap_a_place_is_used_again_after_a_second(void **state)
 	kill_member(start_reporting_member(joining_child, 0));
 	first = (uint32_t)report->number;
 	place = fz_heap_place(first);
-	kill_member(
-	    start_reporting_member(joining_child, 0)); /* notices the death */
+	/* This member notices the death. */
+	kill_member(start_reporting_member(joining_child, 0));
 	assert_int_not_equal(fz_heap_place((uint32_t)report->number), place);
 	heap_test_nap(1100);
 	pid = start_reporting_member(joining_child, 0);
@@ -282,7 +282,10 @@ test_heap_stays_while_the_thread_that_joined_lives(void **state)
 	fz_heap_release(&this_member); /* its lock must stay mapped */
 	assert_int_not_equal(fz_heap_wake_fd(), -1);
 	fz_heap_acquire(&this_member);
-	/* It is another member, because another thread has the old lock. */
+	/*
+	 * This thread becomes another member, because the old lock has another
+	 * owner.
+	 */
 	assert_int_not_equal(join(), 0);
 	assert_int_not_equal(join(), self);
 	assert_false(fz_heap_alive(self));

@@ -256,8 +256,8 @@ take_and_release(void *ctx)
 	struct shared *s = ctx;
 	enum fz_lock_state how = (enum fz_lock_state)take_it(ctx);
 
-	fz_eventcount_prepare(
-	    &s->lock.waiters, FZ_EVENTCOUNT_SLEEP); /* as if one waited */
+	/* As if a process waited. */
+	fz_eventcount_prepare(&s->lock.waiters, FZ_EVENTCOUNT_SLEEP);
 	fz_lock_release(&s->lock);
 	return (int)how;
 }

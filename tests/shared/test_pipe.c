@@ -161,7 +161,10 @@ test_pipe_end_is_closed_with_its_last_handle(void **state)
 	assert_false(has_ended(pipe));
 	assert_true(fz_pipe_is_connected(&pipes, pipe, 0));
 	fz_pipe_close(&pipes, pipe, 1);
-	/* Without `late` the end is checked once after a process closed it. */
+	/*
+	 * Without `late`, the end is checked only once after a process closed
+	 * it.
+	 */
 	assert_true(fz_pipe_has_ended(&r, false));
 	assert_false(fz_pipe_has_ended(&r, false));
 	assert_true(fz_pipe_has_ended(&r, true));

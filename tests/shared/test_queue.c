@@ -78,8 +78,8 @@ test_queue_works_after_a_compaction(void **state)
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 1; i <= 5; i++)
 			box_put(box, i, lens[round % 3]);
-		fz_queue_compact(
-		    &box->queue, box_self()); /* the queue is not empty */
+		/* The queue is not empty. */
+		fz_queue_compact(&box->queue, box_self());
 		for (unsigned i = 1; i <= 4; i++)
 			assert_int_equal(box_take(box, NULL), i);
 		fz_queue_compact(&box->queue, box_self());
@@ -268,8 +268,10 @@ test_queue_items_taken_are_unfinished(void **state)
 	assert_int_equal(status, 0);
 	assert_false(fz_queue_all_done(&box->queue, true));
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
-	/* The items of the dead child count as done once dead members are
-	 * searched for. */
+	/*
+	 * The items of the dead child count as done after a search for dead
+	 * members.
+	 */
 	assert_false(fz_queue_all_done(&box->queue, false));
 	assert_true(fz_queue_all_done(&box->queue, true));
 	/*

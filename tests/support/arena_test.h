@@ -26,7 +26,7 @@ extern struct arena_faults {
 	size_t mmap_max;     /* longer mappings fail */
 	int populate_error;  /* errno of MADV_POPULATE_WRITE */
 	int allocate_error;  /* errno of fallocate() that allocates */
-	int interruptions;   /* so many of both calls fail with EINTR */
+	int interruptions;   /* number of both calls that fail with EINTR */
 } arena_faults;
 
 /* From now on no call fails. */

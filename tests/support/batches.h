@@ -19,16 +19,16 @@ enum item_op {
 	ITEM_RAISE,
 	ITEM_RAISE_LATE,   /* raise when another item waits at the gate */
 	ITEM_RAISE_ONCE,   /* the first one raises, others as ITEM_KEEP */
-	ITEM_SLEEP,        /* sleep for so many milliseconds */
+	ITEM_SLEEP,        /* sleep for the value, in milliseconds */
 	ITEM_PROBE,        /* return the value of the probe */
 	ITEM_WAIT,         /* wait until the gate is open */
 	ITEM_KILL,         /* kill the worker in this item */
 	ITEM_KILL_ONCE,    /* the first one kills, others as ITEM_KEEP */
-	ITEM_KILL_STORED,  /* kill it when the reply is in the mailbox */
-	ITEM_KILL_HALF,    /* the same, with a part of the reply written */
-	ITEM_KILL_WRITTEN, /* the same, with all written, but not counted */
+	ITEM_KILL_STORED,  /* ITEM_KILL, with the reply in the mailbox */
+	ITEM_KILL_HALF,    /* ITEM_KILL, with a part of the reply written */
+	ITEM_KILL_WRITTEN, /* ITEM_KILL, after a write not counted */
 	ITEM_STORE,        /* store in the result buffer, or as ITEM_KEEP */
-	ITEM_NAP_STORE,    /* the same, after a millisecond */
+	ITEM_NAP_STORE,    /* ITEM_STORE, after a millisecond */
 	ITEM_NOPS
 };
 

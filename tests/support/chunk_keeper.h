@@ -71,7 +71,7 @@ void add_result_buffer(struct chunk_keeper *k, struct chunk *b);
 /* Send the items of `b`. Returns 0, or -1 if there is no memory for it. */
 int send_items(struct chunk_keeper *k, struct chunk *b, const uint64_t *items);
 
-/* The same for `n` items ITEM_KEEP, with values from 0 on. */
+/* Send `n` items ITEM_KEEP, with values from 0 on. */
 void send_kept(struct chunk_keeper *k, struct chunk *b, uint32_t n);
 
 /* Turn the loop until the worker is idle or dead. False: it takes too long. */

@@ -2,7 +2,7 @@
 #ifndef DESCRIPTORS_H
 #define DESCRIPTORS_H
 
-/* The number is compared with others only: it counts the reader's own, too. */
+/* Only differences count, because one descriptor is that of this function. */
 int count_fds(void);
 
 #endif

@@ -18,12 +18,11 @@ extern struct faults {
 	unsigned long calls;   /* calls since faults_at() */
 	unsigned long fail_at; /* number of the call that fails; 0: none */
 	int fork_error;        /* errno of each fork; 0: forks succeed */
-	unsigned odd_every;    /* one of so many reads and writes fails */
+	unsigned odd_every;    /* every n-th read or write fails; 0: none */
 	int odd_error;         /* errno of these reads and writes */
-	size_t
-	    most; /* maximum number of bytes of a read or write; 0: no limit */
-	unsigned long nodd; /* reads and writes that failed */
-	unsigned long nios; /* reads and writes that were counted */
+	size_t most;           /* bytes of a read or write; 0: no limit */
+	unsigned long nodd;    /* reads and writes that failed */
+	unsigned long nios;    /* reads and writes that were counted */
 } faults;
 
 /* The `n`-th call from now on fails; 0: none. */

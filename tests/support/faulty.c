@@ -4,13 +4,13 @@
  * The programs in $(BUILD)/tests/faulty are those of $(BUILD) with this file:
  * the calls of our own code are wrapped, those of libraries are not.
  *
- *	FZLUA_FAULT="ROLE N FILE"
+ * 	FZLUA_FAULT="ROLE N FILE"
  *
  * fails the N-th wrapped call of a process that has the word ROLE in its
- * command line; with a + behind ROLE, of a process that it has forked. The
- * first process that comes so far writes the name of the call to FILE, with
- * the addresses of its callers for addr2line. In the others, and if FILE
- *exists, nothing fails.
+ * command line; with a + after ROLE, the N-th call of a process that it has
+ * forked. The first process that comes so far writes the name of the call to
+ * FILE, with the addresses of its callers for addr2line. In the others, and if
+ * FILE exists, nothing fails.
  *
  * wrap: malloc calloc realloc strdup strndup mmap poll epoll_create1
  * wrap: epoll_ctl epoll_pwait fork pipe2 socketpair socket bind listen

@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* posix_openpt, cfmakeraw */
+#define _GNU_SOURCE /* for posix_openpt, cfmakeraw */
 #include "footer_test.h"
 
 #include <setjmp.h>

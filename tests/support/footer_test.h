@@ -14,9 +14,8 @@ struct terminal {
 	int master, slave;
 };
 
-extern int write_error; /* errno of each write; EAGAIN: of one write */
-extern size_t
-    write_limit; /* maximum number of bytes of one write; 0: no limit */
+extern int write_error;    /* errno of each write; EAGAIN: of one write */
+extern size_t write_limit; /* maximum bytes of one write; 0: no limit */
 
 int terminal_setup(void **state);
 int terminal_teardown(void **state);

@@ -38,18 +38,20 @@ enum call {
 
 extern enum call failing;
 
-extern int interruptions; /* so many waitid() and wait4() fail with EINTR */
+extern int interruptions; /* number of waitid() and wait4() with EINTR */
 
 extern bool hangs_untied; /* children hang before they watch their parent */
 
-extern bool loses_parent; /* children kill their parent before they are set up,
-			     and continue a little later */
+/* Children kill their parent before they are set up, and continue later. */
+extern bool loses_parent;
 
-extern bool kills_parent; /* children kill their parent once they watch it */
+extern bool kills_parent; /* children kill their parent when they watch it */
 
 extern int slow_proc_ms; /* time that each read of a directory takes */
 
-/* The next files /proc/PID/environ that are empty, as during an exec. */
+/*
+ * Number of the next reads of /proc/PID/environ that are empty, as in an exec.
+ */
 extern int empty_environs;
 
 /* A pipe from the child, and the number of descriptors before the test. */

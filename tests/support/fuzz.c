@@ -11,11 +11,12 @@
 #include "lua_state.h"
 
 enum {
-	FUZZ_MULTIPLE =
-	    96, /* maximum number of bytes allocated per byte of input */
-	FUZZ_CONSTANT =
-	    65536,            /* further bytes for errors, classes and growth */
-	FUZZ_ROUNDS = 200000, /* without an argument */
+	/* maximum number of bytes allocated for a byte of input */
+	FUZZ_MULTIPLE = 96,
+	/* further bytes for errors, classes and growth */
+	FUZZ_CONSTANT = 65536,
+	/* number of inputs if the command has no argument */
+	FUZZ_ROUNDS = 200000,
 };
 
 static struct lua_memory fuzz_memory;

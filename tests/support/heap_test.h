@@ -52,7 +52,7 @@ void heap_test_nap(int ms);
 /* Start a child that calls f(arg) and then waits to be killed. */
 pid_t start_member(void (*f)(uint64_t arg), uint64_t arg);
 
-/* The same; returns when the child has reported its number. */
+/* As start_member(), but returns when the child has reported its number. */
 pid_t start_reporting_member(void (*f)(uint64_t arg), uint64_t arg);
 
 void kill_member(pid_t pid);

@@ -18,24 +18,24 @@ enum job {
 	JOB_SEED,          /* return the seed of the job */
 	JOB_BYTES,         /* return as many bytes as the argument says */
 	JOB_RAISE,         /* fail with an error */
-	JOB_RAISE_LATE,    /* the same, when a JOB_SLEEP runs */
+	JOB_RAISE_LATE,    /* fail with an error, when a JOB_SLEEP runs */
 	JOB_CRASH,         /* die of SIGSEGV */
 	JOB_EXIT,          /* exit with the argument as code */
 	JOB_KILL,          /* die of SIGKILL in the job */
-	JOB_KILL_STORED,   /* the same, with the reply in the mailbox */
-	JOB_KILL_HALF,     /* the same, with half of the reply written */
-	JOB_KILL_WRITTEN,  /* the same, with all written, but not counted */
+	JOB_KILL_STORED,   /* JOB_KILL, with the reply in the mailbox */
+	JOB_KILL_HALF,     /* JOB_KILL, with half of the reply written */
+	JOB_KILL_WRITTEN,  /* JOB_KILL, after a write that is not counted */
 	JOB_KILL_BIG_HALF, /* die with half of a big reply written */
 	JOB_GARBAGE,       /* write bytes that are no frame */
-	JOB_REPLY_GARBAGE, /* write a reply and such bytes in one write */
-	JOB_LATE_GARBAGE,  /* write a reply, and 20 ms later such bytes */
+	JOB_REPLY_GARBAGE, /* write a reply and garbage in one write */
+	JOB_LATE_GARBAGE,  /* write a reply, and 20 ms later garbage */
 	JOB_CLOSE_OUT,     /* close the pipe for results, and sleep */
 	JOB_CLOSE_IN,      /* close the pipe for jobs, and sleep */
-	JOB_COUNT,         /* as JOB_SLEEP; count how many of these run */
+	JOB_COUNT,         /* as JOB_SLEEP, but count the running ones */
 	JOB_KILL_ONCE, /* the first one dies of SIGKILL, others as JOB_ADD */
 	JOB_PRINT,     /* print the argument */
 	JOB_TOO_MANY,  /* reply with a count above the number of values */
-	JOB_TOO_FEW,   /* reply with one value less than requested */
+	JOB_TOO_FEW,   /* reply with one value too few */
 	JOB_BLOCK,     /* block all signals, and sleep */
 	JOB_IGNORE,    /* ignore all signals, and sleep */
 	JOB_NJOBS

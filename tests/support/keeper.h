@@ -31,7 +31,9 @@ struct keeper {
 /* Start a worker that serves the jobs of jobs.h. NULL: it could not start. */
 struct fz_worker *keeper_start(struct world *w, struct keeper *k);
 
-/* The same with the `main`, `main_ctx`, `link` and `noun` of `opts`. */
+/*
+ * As keeper_start(), with the `main`, `main_ctx`, `link` and `noun` of `opts`.
+ */
 struct fz_worker *keeper_start_opts(
     struct world *w, struct keeper *k, const struct fz_worker_opts *opts);
 

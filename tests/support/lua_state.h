@@ -1,5 +1,4 @@
-/* lua_state.h - Lua states whose memory is counted, and code that runs there.
- */
+/* lua_state.h - Lua states whose memory is counted, and code for them. */
 #ifndef LUA_STATE_H
 #define LUA_STATE_H
 

@@ -10,12 +10,17 @@ int members_teardown(void **state);
 /* A new member that calls f(ctx), and then exits with what it returns. */
 pid_t member_start(int (*f)(void *ctx), void *ctx);
 
-/* Wait for its end. Returns its exit status, or minus the signal. */
+/*
+ * Wait for the end of a member. Returns its exit status, or minus the signal.
+ */
 int member_wait(pid_t pid);
 
 void member_kill(pid_t pid);
 
-/* A step, at the begin and the end of each wrapped call: it may kill. */
+/*
+ * Count a step, at the begin and at the end of each wrapped call. A process of
+ * member_start_dying() is killed at its last step.
+ */
 void members_step(void);
 
 /* A new member that calls f(ctx), and is killed at its `n`-th step. */

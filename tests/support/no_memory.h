@@ -15,7 +15,7 @@
 #include <stddef.h>
 
 extern bool no_memory;       /* every allocation fails */
-extern int good_mallocs;     /* so many succeed, and then one fails; -1: none */
+extern int good_mallocs;     /* allocations before one fails; -1: none fails */
 extern bool no_memory_stays; /* after the one that fails, all others fail */
 
 /* A lua_Alloc. `ctx` is a size_t that counts the bytes in use. */

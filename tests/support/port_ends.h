@@ -11,13 +11,12 @@
 
 struct port_ends {
 	struct fz_port port;
-	struct fz_arena
-	    *arena; /* in a worker: of its parent, a slice its own */
+	struct fz_arena *arena;         /* arena of the parent */
 	struct fz_mailbox_block *block; /* the block that has the mailbox */
 	struct fz_mailbox *mailbox;
-	int jobs[2], results[2];
-	struct fz_wire_in in; /* of the results */
-	struct fz_buf out;    /* of the jobs */
+	int jobs[2], results[2]; /* pipes */
+	struct fz_wire_in in;    /* reads the frames of results */
+	struct fz_buf out;       /* frames of jobs to write */
 };
 
 int port_ends_setup(void **state);
@@ -45,7 +44,7 @@ void put_item(struct port_ends *e, uint32_t seq, char byte, size_t len);
 void assert_items(const struct fz_frame *frame, uint32_t seq, uint32_t nitems,
     const char *bytes);
 
-/* Values for which the arena has no room are in the pipe. */
+/* Enlarge the pipe, which gets values for which the arena has no room. */
 void make_room(struct port_ends *e);
 
 #endif

@@ -13,7 +13,7 @@ struct process {
 	int64_t waited_ns; /* time ready to run, but without a processor */
 };
 
-/* Starts as zeroes. */
+/* A list of processes; starts as zeroes. */
 struct processes {
 	struct process *list; /* parents first */
 	size_t n, cap;
@@ -22,7 +22,7 @@ struct processes {
 /* Fill `ps` with the process `root` and its descendants. */
 void processes_read(struct processes *ps, pid_t root);
 
-/* The same without `root`. */
+/* Fill `ps` with the descendants of `root`. */
 void processes_read_below(struct processes *ps, pid_t root);
 
 /*

@@ -23,7 +23,7 @@ char *const *program_shell(const char *script);
 
 struct fz_program *program_start(const struct fz_program_opts *opts);
 
-/* Wait at most ten seconds for its end. */
+/* Wait at most ten seconds for the end of the program. */
 struct fz_program_end *program_wait(
     struct world *w, struct fz_program *program);
 

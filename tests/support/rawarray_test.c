@@ -49,7 +49,7 @@ rawarray_run(const struct CMUnitTest *tests, size_t n)
 		print_message("built without rawarray: not run\n");
 		return 0;
 	}
-	unsetenv("FZLUA_RAWARRAY"); /* it may be set, as by make
-				       test-lua-noraw does */
+	/* `make test-lua-noraw` sets this variable. */
+	unsetenv("FZLUA_RAWARRAY");
 	return _cmocka_run_group_tests("rawarray", tests, n, NULL, NULL);
 }

@@ -89,7 +89,9 @@ open_log(const struct program *p)
 	return fd;
 }
 
-/* In the child. Signals get their default actions, also under nohup. */
+/*
+ * In the child: run the command. Signals have default actions, even with nohup.
+ */
 static void
 execute(const struct program *p)
 {
@@ -286,7 +288,7 @@ run(struct program *programs, size_t n, size_t njobs)
 	return names;
 }
 
-/* The runner is the parent of all that ended programs have left. */
+/* The runner is the parent of the processes that ended programs have left. */
 static void
 check_left(void)
 {

@@ -12,7 +12,7 @@
 
 struct slots_waiter {
 	struct fz_slots_waiter waiter;
-	struct fz_slots *takes; /* takes a slot of these if notified; or NULL */
+	struct fz_slots *takes; /* when notified, takes one; NULL: none */
 	int ntold;
 	bool got;
 };
@@ -44,7 +44,7 @@ void slots_make_end(struct world *w, struct slots_make *m);
 /* The number of tokens in the pipe. */
 unsigned slots_left(const struct slots_make *m);
 
-/* The number of free slots: it takes all of them and gives them back. */
+/* Take all free slots, give them back, and return their number. */
 unsigned slots_free(struct world *w, struct fz_slots *slots);
 
 struct fz_pool *slots_pool(struct world *w, unsigned max,

@@ -192,8 +192,8 @@ test_rawarray_tuple_sees_a_few_numbers_and_nothing_else(void **state)
 	assert_int_equal(nseen(L, "{ 1, 2.5 }"), 2);
 	assert_int_equal(nseen(L, "{ 1, 2, 3, 4 }"), 4);
 	assert_int_equal(nseen(L, "{}"), 0);
-	assert_int_equal(
-	    nseen(L, "{ 1, 2, 3 }"), 0); /* may be 4 elements with a nil */
+	/* These may be 4 elements, of which one is nil. */
+	assert_int_equal(nseen(L, "{ 1, 2, 3 }"), 0);
 	assert_int_equal(nseen(L, "{ 1, 2, n = 1 }"), 0);
 	assert_int_equal(nseen(L, "{ 1, nil }"), 0);
 	assert_int_equal(nseen(L, "{ nil, 2 }"), 0);

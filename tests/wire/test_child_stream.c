@@ -227,7 +227,9 @@ test_child_stream_a_recall_ends_a_chunk(void **state)
 	expect_nothing(e);
 }
 
-/* Call items from `seq` on: each is announced once, in order, and then starts.
+/*
+ * Call `n` items from `seq` on: each is announced once, in order, and then
+ * starts.
  */
 static void
 call_all(struct ends *e, uint32_t seq, uint32_t n, bool alone)

@@ -71,8 +71,7 @@ teardown(void **state)
 	return 0;
 }
 
-/* Bring the claim to the state in which all numbers below `next` were answered.
- */
+/* Change the claim as if all numbers below `next` were answered. */
 static void
 answered(struct fz_claim *c, uint32_t next)
 {

@@ -165,7 +165,7 @@ test_port_a_run_stores_what_follows(void **state)
 	put_item(e, 3, 'a', 1);
 	assert_true(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
-	/* This run stores no item: the result of this one is sent, too. */
+	/* This run stores no item, because the fifth result is sent, too. */
 	assert_int_equal(fz_direct_end(&e->port, &call, &run), 0);
 	put_item(e, 4, 'b', 1);
 	assert_true(fz_port_advance(&e->port, &call));

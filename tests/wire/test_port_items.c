@@ -127,7 +127,7 @@ test_port_broken_frames_end_it(void **state)
 {
 	static const struct {
 		enum fz_wire_type type;
-		size_t head; /* least number of bytes in the body */
+		size_t head; /* minimum number of bytes in the body */
 	} kinds[] = { { FZ_WIRE_JOB, 28 }, { FZ_WIRE_CHUNK, 48 },
 		{ FZ_WIRE_FUNC, 4 } };
 	struct fz_call call;

@@ -17,7 +17,7 @@
 #include "port_ends.h"
 #include "wire/child_port.h"
 
-/* In these tests ports spin, because FZLUA_JOBS is not 1 as in others. */
+/* In these tests ports spin, because FZLUA_JOBS is not set. */
 static int
 setup(void **state)
 {

@@ -160,7 +160,7 @@ test_program_a_missing_program_is_reported(void **state)
 	char *words[] = { name, NULL };
 	struct fz_program_opts opts = program_options(w, words);
 
-	if (on_valgrind()) /* it makes vfork() a fork() */
+	if (on_valgrind()) /* valgrind makes vfork() a fork() */
 		skip();
 	assert_not_run(w, &opts, "cannot run '/no/such/program'", ENOENT);
 }

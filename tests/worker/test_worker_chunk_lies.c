@@ -48,7 +48,7 @@ write_frame(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
 /* What a function in the worker may write to the pipe for results. */
 enum lie {
 	LIE_ITEMS,       /* results of items, for a job that is no chunk */
-	LIE_STORED,      /* the same, without a result buffer */
+	LIE_STORED,      /* stored items, but there is no buffer */
 	LIE_AHEAD,       /* a reply to a job that was not sent */
 	LIE_NEXT,        /* a reply to the job after this one */
 	LIE_BEFORE,      /* replies with numbers before the first job */
@@ -61,8 +61,7 @@ enum lie {
 	LIE_HALF,        /* the first bytes of a very long frame */
 	LIE_HALF_OF_TWO, /* a reply, and the first bytes of another one */
 	LIE_GARBAGE,
-	LIE_CLOSED, /* no lie: it closes its pipe, and opens a file in its place
-		     */
+	LIE_CLOSED, /* no lie, but a file in place of the pipe */
 	NLIES
 };
 
@@ -169,7 +168,7 @@ serve_lie(void *ctx, struct fz_port *port)
 	return 0;
 }
 
-/* The functions of chunks, but none for items, because it is a plain job. */
+/* The functions of chunks, but none for items, because the job is no chunk. */
 static const struct fz_job_ops job_ops = { chunk_done, chunk_failed,
 	chunk_returned, chunk_started, NULL };
 

@@ -63,7 +63,7 @@ test_worker_any_call_may_fail(void **state)
 	assert_true(faults_at_each(scenario, *state) > 10);
 }
 
-/* Also if no timer was armed before, and there is no memory for one. */
+/* No timer may have been armed before, and there may be no memory for one. */
 static void
 test_worker_any_call_may_fail_when_it_dies(void **state)
 {
