@@ -1,5 +1,4 @@
-/* hash.h - XXH3 with 128 bits: the same number for the same bytes everywhere.
- */
+/* hash.h - XXH3 with 128 bits: equal bytes have equal numbers everywhere. */
 #ifndef FZ_HASH_H
 #define FZ_HASH_H
 

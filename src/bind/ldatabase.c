@@ -194,8 +194,7 @@ run_body(lua_State *L)
 	return 1;
 }
 
-/* database:run(sql, ...) -> list of rows, each a list; number of changed rows
- */
+/* database:run(sql, ...) -> list of rows (lists), number of changed rows */
 static int
 database_run(lua_State *L)
 {

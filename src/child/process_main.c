@@ -48,8 +48,8 @@ print_error_body(lua_State *L)
 	lua_pushliteral(L, ": ");
 	if (c->phase == FZ_CHILD_PHASE_RESULTS &&
 	    *fz_child_kind_word(L) != '\0') {
-		fz_child_push_result_message(
-		    L, c); /* the message is complete already */
+		/* the message is complete already */
+		fz_child_push_result_message(L, c);
 		traced = false;
 	} else {
 		fz_lerror_text(L, 1);

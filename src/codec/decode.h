@@ -30,9 +30,11 @@ struct fz_decoder {
 	int shared;     /* stack index of fz_cells_new(); 0: none */
 	int strings;    /* stack index: {number + 1 -> string} */
 	int objects;    /* stack index: {number + 1 -> object} */
-	int cells; /* stack index: {function, upvalue index} of each upvalue; at
-		      negative indexes the upvalue number, name and version of
-		      the upvalues to share */
+	/*
+	 * stack index: {function, upvalue index} of each upvalue; at negative
+	 * indexes the upvalue number, name and version of the upvalues to share
+	 */
+	int cells;
 	int later; /* stack index: {postponed tables} */
 	lua_Integer nstrings;
 	lua_Integer nobjects;

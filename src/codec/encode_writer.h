@@ -59,10 +59,13 @@ struct fz_encoder {
 	bool leaves;  /* the message may leave this run: fz_encode_pack() */
 	bool listed;  /* `list` is not empty */
 	uint8_t flags;
-	int list;   /* stack index: {postponed tables}; strings left out of the
-		       buffer at -1, -2, ... */
-	int kept;   /* stack index: {objects kept alive}, in the full pass */
-	int record; /* stack index of the record, see cells.h; 0: none */
+	/*
+	 * stack index: {postponed tables}; strings left out of the buffer at
+	 * -1, -2, ...
+	 */
+	int list;
+	int kept;     /* stack index: {objects kept alive}, in the full pass */
+	int record;   /* stack index of the record, see cells.h; 0: none */
 	uint64_t had; /* all receivers have the cells up to this version */
 	unsigned nsplices;
 	int value;      /* number of the current value, from 1 */

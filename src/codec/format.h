@@ -10,8 +10,8 @@
 
 enum {
 	FZ_FORMAT_VERSION = 1,
-	FZ_FORMAT_ONE_HEAD =
-	    3, /* bytes before the first value if there is only one */
+	/* bytes before the first value if there is only one */
+	FZ_FORMAT_ONE_HEAD = 3,
 
 	/* Flags. */
 	FZ_FORMAT_HAS_REFS = 1,      /* FZ_FORMAT_REF occurs */
@@ -21,8 +21,8 @@ enum {
 
 	/* Limits. */
 	FZ_FORMAT_DEPTH = 190, /* deeper tables are postponed */
-	FZ_FORMAT_NEST =
-	    400, /* maximum depth of nested objects and functions */
+	/* maximum depth of nested objects and functions */
+	FZ_FORMAT_NEST = 400,
 	/* minimum length of a run; fewer numbers are written one by one */
 	FZ_FORMAT_RUN_MIN = 4,
 	FZ_FORMAT_RUN_MAX = 65536, /* maximum number of numbers in a run */

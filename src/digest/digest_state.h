@@ -33,8 +33,8 @@ enum fz_digest_tag {
 	/* precedes a table: its metatable, which has no name */
 	FZ_DIGEST_BARE = 'm',
 	FZ_DIGEST_CLASS = 'C', /* precedes a table: the name of its class */
-	FZ_DIGEST_PACKED =
-	    'P', /* the name of a class, and a value in place of the object */
+	/* the name of a class, and a value in place of the object */
+	FZ_DIGEST_PACKED = 'P',
 	FZ_DIGEST_END = ')',
 	FZ_DIGEST_REF = 'r',
 	FZ_DIGEST_LATER = 'l',
@@ -97,8 +97,8 @@ struct fz_digest {
 enum {
 	/* nesting at which objects are postponed */
 	FZ_DIGEST_DEPTH = 100,
-	FZ_DIGEST_NEST =
-	    8, /* maximum depth of tables that are keys of each other */
+	/* maximum depth of tables that are keys of each other */
+	FZ_DIGEST_NEST = 8,
 };
 
 /* Of digest.c: write a tag; write a tag with a string; write any value. */

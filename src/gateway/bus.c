@@ -23,8 +23,7 @@
 
 enum {
 	BUS_CONNECT_MS = 2000,
-	/* maximum number of bytes of a body; longer packets slow down servers
-	 */
+	/* maximum bytes of a body, because longer ones slow down servers */
 	BUS_BODY_MAX = 512 << 10,
 	/* minimum max_payload of a server: an announcement fits */
 	BUS_BODY_MIN = 512,

@@ -375,8 +375,8 @@ take_report(struct fz_lease *l, const struct fz_packet *p)
 		l->acked = p->arg;
 	if (p->type != FZ_PACKET_AGAIN)
 		return;
-	report(
-	    l, FZ_PACKET_ACK); /* the last acknowledgement may be lost, too */
+	/* the last acknowledgement may be lost, too */
+	report(l, FZ_PACKET_ACK);
 	for (struct fz_sent_packet *kept = l->kept; kept != NULL;
 	     kept = kept->next)
 		send_kept(l, kept);

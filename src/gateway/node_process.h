@@ -1,5 +1,4 @@
-/* node_process.h - the process of a lease on a node: `fzlua --worker VERSION`.
- */
+/* node_process.h - the process of a lease: `fzlua --worker VERSION`. */
 #ifndef FZ_NODE_PROCESS_H
 #define FZ_NODE_PROCESS_H
 

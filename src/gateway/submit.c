@@ -21,8 +21,7 @@
 
 enum {
 	SUBMIT_SETUP_MAX = 8192,
-	/* maximum number of bytes of a field of a node: name, slots and so on
-	 */
+	/* maximum number of bytes of a field of a node, such as its name */
 	SUBMIT_FIELD_MAX = 80,
 	SUBMIT_WHY_MAX = 128,
 	SUBMIT_BODY_MAX =
@@ -49,9 +48,8 @@ struct peer {
 	enum peer_state state;
 	bool told; /* this state was sent to the script */
 	int64_t heard_ns;
-	int64_t
-	    /* time since which the server does not know the node; 0: it does */
-	    absent_ns;
+	/* time since which the server does not know the node; 0: it does */
+	int64_t absent_ns;
 };
 
 struct submit {

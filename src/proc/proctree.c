@@ -103,8 +103,7 @@ next_field(const char *p)
 	return p != NULL ? p + 1 : NULL;
 }
 
-/* Parse "4674 (a name) R 4657 ..."; the name may hold any text, even ") R 1".
- */
+/* Parse "4674 (a name) R 4657 ..."; the name may be any text, even ") R 1". */
 static bool
 parse_status(const char *text, struct status *status)
 {

@@ -11,8 +11,11 @@
 
 struct func {
 	uint64_t version; /* version in which the function was set; 0: never */
-	uint64_t lost;    /* workers of this version or later do not inherit
-			     the function; 0: all workers do */
+	/*
+	 * workers of this version or later do not inherit the function; 0: all
+	 * workers do
+	 */
+	uint64_t lost;
 	struct fz_blob *code;
 };
 

@@ -22,8 +22,7 @@ struct fz_batch_pool;
 struct fz_batch_pool_opts {
 	struct fz_engine *engine;
 	struct fz_pool *pool; /* no other dispatcher uses it */
-	unsigned workers; /* maximum number of workers; 0: the caller calls the
-			     items */
+	unsigned workers; /* maximum number; 0: the caller calls the items */
 	/* an idle worker is dismissed when there is no more work for it */
 	bool once;
 };

@@ -118,8 +118,7 @@ report(struct fz_batch *b, const struct fz_batch_result *result)
 	return true;
 }
 
-/* Add the failure of one item as report() does; takes the value in `failure`.
- */
+/* Add the failure of one item as report() does; takes `failure->value`. */
 static bool
 report_failure(struct fz_batch *b, uint64_t item, struct fz_failure *failure)
 {

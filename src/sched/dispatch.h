@@ -92,8 +92,7 @@ struct fz_dispatcher {
 	struct fz_engine *engine;
 	struct fz_lane *lanes;
 	uint32_t nlanes;
-	/* maximum number of workers busy at once; 0: the caller does the jobs
-	 */
+	/* maximum number of busy workers; 0: the caller does the jobs */
 	unsigned max;
 	unsigned nbusy;
 	/* idle workers are dismissed when there is nothing more to send */

@@ -33,8 +33,7 @@ struct fz_run_opts {
 	/* the pools by number, which outlive the run; the list is copied */
 	struct fz_pool *const *pools;
 	uint32_t npools;
-	/* maximum number of workers busy at once; 0: the caller runs the nodes
-	 */
+	/* maximum number of busy workers; 0: the caller runs the nodes */
 	unsigned jobs;
 	enum fz_policy policy;
 	uint64_t seed;

@@ -347,8 +347,7 @@ hold_names(struct fz_trace *t, struct fz_trace_names *names)
 	return 0;
 }
 
-/* A copy of the name of a node, because the node may be freed before the trace.
- */
+/* A copy of the name of a node, which may be freed before the trace. */
 static const char *
 keep_node(struct fz_trace *t, const char *name)
 {

@@ -71,8 +71,7 @@ number(unsigned char *p, uint64_t v)
 	return p + 2;
 }
 
-/* Write kept digits. A copy of all bytes is quick, because its size is fixed.
- */
+/* Write kept digits, by a copy of a fixed size, because that is quick. */
 static inline unsigned char *
 copy_digits(unsigned char *p, const struct fz_trace_digits *digits)
 {

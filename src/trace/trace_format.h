@@ -27,8 +27,7 @@ struct fz_trace_file {
 	pid_t pid;       /* pid of the process that writes the file */
 	uint64_t nlines; /* attempts written so far */
 	uint64_t nlost;  /* records that were lost because memory ran out */
-	/* Digits are kept, because most lines repeat numbers of lines before.
-	 */
+	/* Digits are kept, because most lines repeat earlier numbers. */
 	uint64_t second_ns;            /* start of a second, since 1970 */
 	struct fz_trace_digits second; /* digits of that second */
 	struct fz_trace_digits ended;  /* end of the attempt written last */
@@ -49,8 +48,7 @@ struct fz_trace_lines {
 /* The formats, by enum fz_trace_format. */
 extern const struct fz_trace_lines fz_trace_lines[];
 
-/* The word for how the attempt ended: "done", "failed", "retry", "cancelled".
- */
+/* How the attempt ended: "done", "failed", "retry" or "cancelled". */
 const char *fz_trace_word(const struct fz_job_event *event);
 
 /* Whether the attempt was cancelled before it started. */

@@ -91,9 +91,12 @@ struct fz_cells_record {
 	uint64_t size;
 	/* number of the upvalues of all functions */
 	uint32_t nups;
-	uint32_t nuses;             /* number of different cells */
-	struct fz_cells_use uses[]; /* sorted by id; after them an index into
-				       `uses` for each upvalue, as uint32_t */
+	uint32_t nuses; /* number of different cells */
+	/*
+	 * sorted by id; after them an index into `uses` for each upvalue, as
+	 * uint32_t
+	 */
+	struct fz_cells_use uses[];
 };
 
 static inline uint32_t *

@@ -11,8 +11,8 @@
 
 enum {
 	SMALL_STRING = 256, /* maximum number of bytes of a small string */
-	SMALL_SIZE =
-	    128, /* maximum number of words in the sum of a small table */
+	/* maximum number of words in the sum of a small table */
+	SMALL_SIZE = 128,
 };
 
 /*

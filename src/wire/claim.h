@@ -56,8 +56,7 @@ fz_claim_is_word(uint64_t word)
  */
 void fz_claim_init(struct fz_claim *claim);
 
-/* In the worker, at its start: let barriers of the parent reach this process.
- */
+/* At the start of a worker: let barriers of the parent reach this process. */
 void fz_claim_enter(void);
 
 /* Whether all words are intact. */

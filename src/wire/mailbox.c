@@ -19,8 +19,7 @@ enum { BLOCK_CELLS = 16, BLOCK_CELLS_MAX = 256 };
 
 struct fz_mailbox_block {
 	unsigned char *base;
-	size_t stride; /* bytes from one mailbox to the next, a multiple of a
-			  page */
+	size_t stride; /* bytes from one mailbox to the next: whole pages */
 	unsigned ncells, ntaken;
 	/* number of mailboxes in use, plus 1 until the block is dropped */
 	unsigned nrefs;

@@ -101,10 +101,10 @@ enum fz_wire_kind {
 	 * wanted
 	 */
 	FZ_WIRE_CALL,
-	FZ_WIRE_MAP, /* each item is the one argument of a call, which has one
-			result */
-	FZ_WIRE_STARMAP, /* each item is a table of arguments of a call, which
-			    has one result */
+	/* each item is the only argument of a call, which has one result */
+	FZ_WIRE_MAP,
+	/* each item is a table of arguments of a call, which has one result */
+	FZ_WIRE_STARMAP,
 	/* each item is a call with its parts, as in a JOB, with one result */
 	FZ_WIRE_STEP,
 	FZ_WIRE_KINDS = 3,  /* mask for the kinds above */

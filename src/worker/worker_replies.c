@@ -505,9 +505,9 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 	if (grows && !all && lacks_used(p->worker, &c))
 		return true;
 	*news += take_reply(p, frame, now_ns);
+	/* usage of later items begins after this */
 	if (grows)
-		p->used_ns =
-		    now_ns; /* usage of later items begins after this */
+		p->used_ns = now_ns;
 	/*
 	 * Note the items that were seen in a growing frame, unless earlier
 	 * items are still on their way.

@@ -9,8 +9,8 @@
 
 struct fz_worker_slice {
 	struct fz_engine *engine;
-	void (*give_back)(
-	    void *ctx, uint64_t offset); /* NULL: the worker is dead */
+	/* NULL: the worker is dead */
+	void (*give_back)(void *ctx, uint64_t offset);
 	void *ctx;
 	uint32_t number;
 	size_t nblobs; /* number of blobs that are not freed */

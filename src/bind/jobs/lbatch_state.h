@@ -1,5 +1,4 @@
-/* lbatch_state.h - shared by the files of core.batch, core.call and core.apply.
- */
+/* lbatch_state.h - common to core.batch, core.call and core.apply. */
 #ifndef FZ_LBATCH_STATE_H
 #define FZ_LBATCH_STATE_H
 

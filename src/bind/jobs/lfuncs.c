@@ -196,8 +196,7 @@ struct encoding {
 	uint64_t had; /* version of cells that all workers have */
 };
 
-/* (encoding, record | nil, function): protected, so that the buffer is freed.
- */
+/* (encoding, record | nil, function): protected, so as to free the buffer. */
 static int
 encode_body(lua_State *L)
 {

@@ -59,9 +59,9 @@ void fz_lpool_fill_first(lua_State *L, int idx);
 
 /* The state of the pool's init in this process; llocal.c changes it. */
 struct fz_lpool_init {
-	bool needed;   /* init has not run */
-	int directory; /* directory that init changed to, or -1; owned by the
-			  pool */
+	bool needed; /* init has not run */
+	/* directory that init changed to, or -1; owned by the pool */
+	int directory;
 };
 struct fz_lpool_init *fz_lpool_init(lua_State *L, int idx);
 

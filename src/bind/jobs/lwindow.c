@@ -18,8 +18,8 @@
 #define WINDOW_HOLD_NS FZ_CLOCK_MS
 
 enum {
-	WINDOW_ITEMS =
-	    1024, /* maximum number of items of a window that sizes itself */
+	/* maximum number of items of a window that sizes itself */
+	WINDOW_ITEMS = 1024,
 	/*
 	 * maximum number of bytes of the values in a window that sizes itself
 	 */
@@ -120,8 +120,7 @@ wants_item(lua_State *L, const struct fz_lwindow *w)
  */
 static const char nil_item;
 
-/* Handle what the source has returned. Returns whether it may be called again.
- */
+/* Handle what the source has returned. Returns whether to call it again. */
 static bool
 take_item(lua_State *L, struct fz_lwindow *w)
 {

@@ -54,9 +54,9 @@ struct fz_lwindow {
 	const char *tag;
 	const struct fz_lwindow_ops *ops;
 	uint64_t nread, nreturned;
-	uint64_t
-	    limit;  /* maximum number of items that are read and not returned */
-	bool fixed; /* the limit never changes */
+	/* maximum number of items that are read and not returned */
+	uint64_t limit;
+	bool fixed;        /* the limit never changes */
 	bool calls_always; /* the iterator calls advance() for each result */
 	unsigned ncalls;   /* calls of advance() that have not returned */
 	bool ended;        /* the source is not read any more */

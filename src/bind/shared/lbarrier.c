@@ -74,8 +74,8 @@ try_arrive(struct fz_lwait *wait, bool late)
 	if (w->arrival != FZ_BARRIER_WAITS)
 		fz_waiter_give_back(w->own, w->waiter);
 	if (w->arrival == FZ_BARRIER_INSIDE && w->barrier->task != w->own->task)
-		w->arrival =
-		    FZ_BARRIER_LATER; /* another task runs the action */
+		/* another task runs the action */
+		w->arrival = FZ_BARRIER_LATER;
 	return w->arrival != FZ_BARRIER_LATER;
 }
 
