@@ -83,7 +83,7 @@ local function measure_invoke()
 end
 
 -- New processes for every sample on both sides: this time depends on the cores on which the kernel
--- runs them, so that each sample must get its own choice.
+-- runs them, so that the kernel must choose anew for each sample.
 local function measure_roundtrip()
   local n = 2000
   local function next_number(x) return x + 1 end

@@ -99,7 +99,7 @@ function ways.fold(path)
   return fz.fold(add, fz.chunks(path), empty(), merge)
 end
 
--- Keys in the order of their counts. Equal ones are in the order of their letters.
+-- Keys in the order of their counts. Keys with equal counts are in the order of their letters.
 local function most_frequent(counts)
   local keys = {}
   for key in pairs(counts) do keys[#keys + 1] = key end

@@ -38,7 +38,7 @@ local function may_succeed(e)
   return e.kind ~= "timeout" and not is_malformed
 end
 
--- Read the files; before the next attempt on one, see whether its download has ended.
+-- Read the files. Before another attempt on a file, check whether its download has ended.
 local function read_all(paths)
   local attempts = {}
   local function follow(_, _, event)

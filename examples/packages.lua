@@ -103,8 +103,9 @@ local function tally(list)
   return counts
 end
 
--- Packages by number, in order of their names, and for each the numbers of those it needs: of
--- alternatives the first that is there, for a virtual package its first provider.
+-- The names of the packages, sorted, and for each package the numbers of the packages that it
+-- needs. Of alternatives only the first one that exists counts. A virtual package stands for its
+-- first provider.
 local function graph_of(relations)
   local names, stanza_of, number = {}, {}, {}
   for i, name in ipairs(relations.Package) do
@@ -139,8 +140,8 @@ local function graph_of(relations)
 end
 
 -- Packages that need each other in a circle, as libc6 and libgcc-s1 do, are one knot (a strongly
--- connected component, found by Tarjan's algorithm). Returns the knots, lists of numbers, each
--- after those it needs, and for each package its knot.
+-- connected component, found by Tarjan's algorithm). Returns the knots, each after the knots that
+-- it needs, and for each package its knot. A knot is a list of numbers.
 local function knots_of(needs)
   local knots, knot_of = {}, {}
   local seen, low, open, clock = {}, {}, {}, 0

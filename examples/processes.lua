@@ -68,8 +68,7 @@ for _, f in ipairs {
   print(ok, e.kind, e.kind == "error" and e.cause.code or e.message)
 end
 
--- A process may start others and waits for them before it ends. Its result is there before their
--- end.
+-- A process may start others and waits for them before it ends. Its result arrives before they end.
 local p <close> = fz.process(function()
   fz.process(function()
     os.execute "sleep 0.1"

@@ -40,7 +40,7 @@ local function add(name)
   end
 end
 
--- A worker does not end at an empty list while another has work, because that may add more.
+-- A worker does not end at an empty list while another has work, because that worker may add more.
 local function work()
   local done = 0
   while count.open > 0 do
