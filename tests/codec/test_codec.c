@@ -16,14 +16,8 @@
 #include "base/buf.h"
 #include "codec/codec.h"
 #include "codec/format.h"
-#include "lua_state.h"
+#include "codec_test.h"
 #include "value/lerror.h"
-
-struct host {
-	struct lua_memory memory;
-	lua_State *L;
-	struct fz_buf out;
-};
 
 static const char rich_value[] =
     "local function class(name, mt)\n"
@@ -47,31 +41,6 @@ static const char rich_value[] =
     "return t\n";
 
 static int
-setup(void **state)
-{
-	struct host *h = calloc(1, sizeof(*h));
-
-	assert_non_null(h);
-	h->L = lua_state_with_codec(&h->memory);
-	fz_buf_init(&h->out);
-	*state = h;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct host *h = *state;
-
-	h->memory.left = -1;
-	lua_close(h->L);
-	fz_buf_fini(&h->out);
-	assert_int_equal(h->memory.used, 0);
-	free(h);
-	return 0;
-}
-
-static int
 call_encode(lua_State *L)
 {
 	struct fz_buf *out = lua_touserdata(L, 1);
@@ -82,7 +51,7 @@ call_encode(lua_State *L)
 
 /* Encode the value on top. Returns the status of the call. */
 static int
-encode(struct host *h)
+encode(struct codec_test *h)
 {
 	fz_buf_clear(&h->out);
 	lua_pushcfunction(h->L, call_encode);
@@ -108,7 +77,7 @@ call_decode(lua_State *L)
 }
 
 static int
-decode(struct host *h, const void *p, size_t len, bool functions)
+decode(struct codec_test *h, const void *p, size_t len, bool functions)
 {
 	struct bytes b = { p, len, functions };
 
@@ -129,7 +98,8 @@ assert_error(lua_State *L, const char *kind, const char *text)
 }
 
 static void
-assert_bad(struct host *h, const char *bytes, size_t len, const char *text)
+assert_bad(
+    struct codec_test *h, const char *bytes, size_t len, const char *text)
 {
 	assert_int_equal(decode(h, bytes, len, false), LUA_ERRRUN);
 	assert_error(h->L, "error", text);
@@ -140,7 +110,7 @@ static void
 test_codec_one_scalar_has_the_bytes_of_any_message(void **state)
 {
 	static const lua_Number floats[] = { 0.5, -1e300, HUGE_VAL };
-	struct host *h = *state;
+	struct codec_test *h = *state;
 	struct fz_buf other = FZ_BUF_INIT;
 
 	lua_pushnil(h->L);
@@ -173,7 +143,7 @@ test_codec_one_scalar_has_the_bytes_of_any_message(void **state)
 static void
 test_codec_appends_to_what_is_there(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	fz_buf_put(&h->out, "head", 4);
 	lua_pushinteger(h->L, 5);
@@ -192,7 +162,7 @@ test_codec_appends_to_what_is_there(void **state)
 static void
 test_codec_counts_are_not_believed(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 	char nested[4096];
 	size_t n = 3;
 
@@ -214,7 +184,7 @@ test_codec_counts_are_not_believed(void **state)
 static void
 test_codec_refuses_bad_bytes(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	assert_bad(h, "\1\0\1\xdf", 4, "an unknown tag");
 	assert_bad(h, "\1\0\1\xe0", 4, "no such string");
@@ -242,7 +212,7 @@ test_codec_refuses_bad_bytes(void **state)
 static void
 test_codec_refuses_levels_beyond_the_limit(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 	static char levels[3 + 4 * 1000];
 
 	memcpy(levels, "\1\0\1", 3);
@@ -276,7 +246,7 @@ static void
 test_codec_buffers_without_room_are_memory_errors(void **state)
 {
 	static const struct fz_buf_store store = { fail_resize, free_data };
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	h->out.store = &store;
 	assert_int_equal(luaL_dostring(h->L, rich_value), LUA_OK);
@@ -293,7 +263,7 @@ test_codec_buffers_without_room_are_memory_errors(void **state)
 
 /* Call `step` while each allocation fails in turn, until a call succeeds. */
 static void
-fail_each(struct host *h, bool once, int (*step)(struct host *))
+fail_each(struct codec_test *h, bool once, int (*step)(struct codec_test *))
 {
 	int top = lua_gettop(h->L);
 	int rc = LUA_ERRMEM;
@@ -314,7 +284,7 @@ fail_each(struct host *h, bool once, int (*step)(struct host *))
 }
 
 static int
-decode_out(struct host *h)
+decode_out(struct codec_test *h)
 {
 	return decode(h, h->out.data, h->out.len, true);
 }
@@ -322,7 +292,7 @@ decode_out(struct host *h)
 static void
 test_codec_every_allocation_may_fail(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	assert_int_equal(luaL_dostring(h->L, rich_value), LUA_OK);
 	fail_each(h, false, encode);
@@ -338,7 +308,7 @@ test_codec_every_allocation_may_fail(void **state)
 static void
 test_codec_pack_leaks_nothing_when_it_fails(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	assert_int_equal(
 	    luaL_dostring(h->L,
@@ -366,7 +336,7 @@ static const char long_strings[] =
     "return t\n";
 
 static int
-pack(struct host *h)
+pack(struct codec_test *h)
 {
 	lua_getglobal(h->L, "core");
 	lua_getfield(h->L, -1, "pack");
@@ -377,7 +347,7 @@ pack(struct host *h)
 static void
 test_codec_pack_gives_the_bytes_of_encode(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 	size_t len;
 	const char *bytes;
 
@@ -399,7 +369,7 @@ test_codec_pack_gives_the_bytes_of_encode(void **state)
 static void
 test_codec_small_messages_allocate_nothing(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	lua_createtable(h->L, 1, 0);
 	assert_int_equal(encode(h), LUA_OK);
@@ -452,7 +422,7 @@ call_encode_in_debt(lua_State *L)
 static void
 test_codec_first_pass_lets_no_collector_run(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 	lua_State *L = h->L;
 
 	lua_pushlightuserdata(L, NULL);
@@ -479,7 +449,7 @@ test_codec_first_pass_lets_no_collector_run(void **state)
 static void
 test_lerror_text_survives_any_value(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 	lua_State *L = h->L;
 
 	assert_int_equal(
@@ -505,7 +475,9 @@ test_lerror_text_survives_any_value(void **state)
 int
 main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)                       \
+	cmocka_unit_test_setup_teardown( \
+	    name, codec_test_setup, codec_test_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_codec_appends_to_what_is_there),
 		TEST(test_codec_one_scalar_has_the_bytes_of_any_message),

@@ -16,43 +16,12 @@
 #include "codec/codec.h"
 #include "codec/format.h"
 #include "codec/items.h"
-#include "lua_state.h"
+#include "codec_test.h"
 #include "value/lerror.h"
-
-/* A state whose allocations fail on demand. */
-struct host {
-	lua_State *L;
-	struct lua_memory memory;
-	struct fz_buf out;
-};
-
-static int
-setup(void **state)
-{
-	struct host *h = calloc(1, sizeof(*h));
-
-	assert_non_null(h);
-	h->L = lua_state_with_codec(&h->memory);
-	fz_buf_init(&h->out);
-	*state = h;
-	return 0;
-}
-
-static int
-teardown(void **state)
-{
-	struct host *h = *state;
-
-	h->memory.left = -1;
-	lua_close(h->L);
-	fz_buf_fini(&h->out);
-	free(h);
-	return 0;
-}
 
 /* Push the value of an expression. */
 static void
-push(struct host *h, const char *expression)
+push(struct codec_test *h, const char *expression)
 {
 	lua_pushfstring(h->L, "return %s", expression);
 	assert_int_equal(luaL_dostring(h->L, lua_tostring(h->L, -1)), LUA_OK);
@@ -82,7 +51,7 @@ push_body(lua_State *L)
 
 /* Push the next item. Returns the status of the call. */
 static int
-push_item(struct host *h, struct fz_reader *items)
+push_item(struct codec_test *h, struct fz_reader *items)
 {
 	lua_pushcfunction(h->L, push_body);
 	lua_pushlightuserdata(h->L, items);
@@ -90,7 +59,8 @@ push_item(struct host *h, struct fz_reader *items)
 }
 
 static void
-assert_raises(struct host *h, const void *bytes, size_t len, const char *text)
+assert_raises(
+    struct codec_test *h, const void *bytes, size_t len, const char *text)
 {
 	struct fz_reader items;
 
@@ -137,7 +107,7 @@ test_items_small_values_come_back(void **state)
 		{ "'a\\0b'", 4 },
 		{ "('x'):rep(63)", 64 },
 	};
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		unsigned char bytes[2 * FZ_ITEMS_SMALL] = { 0 };
@@ -178,7 +148,7 @@ test_items_other_values_are_no_small_ones(void **state)
 	static const char *const values[] = { "('x'):rep(64)", "{}", "print",
 		"function() end", "coroutine.create(print)", "io.stdout" };
 	unsigned char bytes[FZ_ITEMS_SMALL];
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
 		push(h, values[i]);
@@ -189,7 +159,7 @@ test_items_other_values_are_no_small_ones(void **state)
 
 /* Append the `n` values from index 1 on as an item that is a message. */
 static void
-put_message(struct host *h, int n)
+put_message(struct codec_test *h, int n)
 {
 	size_t at = h->out.len;
 
@@ -204,7 +174,7 @@ put_message(struct host *h, int n)
 static void
 test_items_of_all_sizes_follow_each_other(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 	struct fz_reader items;
 
 	for (int i = 0; i < 100; i++) {
@@ -241,7 +211,7 @@ test_items_of_all_sizes_follow_each_other(void **state)
 static void
 test_items_a_message_has_one_value(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	for (int n = 0; n <= 2; n++) {
 		fz_buf_clear(&h->out);
@@ -262,7 +232,7 @@ push_message_body(lua_State *L)
 
 /* Push all values of the next item. Returns the status of the call. */
 static int
-push_message(struct host *h, const void *bytes, size_t len)
+push_message(struct codec_test *h, const void *bytes, size_t len)
 {
 	struct fz_reader items;
 
@@ -276,7 +246,7 @@ push_message(struct host *h, const void *bytes, size_t len)
 static void
 test_items_a_message_may_be_taken_with_all_its_values(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	for (int n = 0; n <= 3; n++) {
 		fz_buf_clear(&h->out);
@@ -299,7 +269,7 @@ test_items_a_message_may_be_taken_with_all_its_values(void **state)
 static void
 test_items_cut_short_are_refused(void **state)
 {
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	for (unsigned tag = 0; tag < 256; tag++) {
 		unsigned char bytes[FZ_ITEMS_SMALL] = { (unsigned char)tag };
@@ -340,7 +310,7 @@ test_items_lengths_are_not_believed(void **state)
 {
 	static const uint32_t lengths[] = { 1, 100, INT32_MAX, UINT32_MAX };
 	unsigned char bytes[FZ_ITEMS_HEAD];
-	struct host *h = *state;
+	struct codec_test *h = *state;
 	struct fz_reader items;
 
 	for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++) {
@@ -362,7 +332,7 @@ test_items_without_memory_raise(void **state)
 {
 	static const char *const values[] = { "('x'):rep(63)",
 		"{ 1, { x = ('y'):rep(100) } }" };
-	struct host *h = *state;
+	struct codec_test *h = *state;
 
 	for (size_t i = 0; i < 2; i++) {
 		int status, nfailed = 0;
@@ -394,7 +364,9 @@ test_items_without_memory_raise(void **state)
 	}
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)                       \
+	cmocka_unit_test_setup_teardown( \
+	    name, codec_test_setup, codec_test_teardown)
 
 int
 main(void)
