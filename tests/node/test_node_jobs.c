@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "base/err.h"
+#include "calls.h"
 #include "faults.h"
 #include "node/node_jobs.h"
 #include "os/fd.h"
@@ -54,10 +55,7 @@ teardown(void **state)
 {
 	struct ends *e = *state;
 
-	fz_wire_in_fini(&e->port.wire);
-	fz_buf_fini(&e->port.frame);
-	fz_buf_fini(&e->port.value.buf);
-	fz_mailbox_own_free(e->port.own);
+	port_fini(&e->port);
 	fz_node_jobs_fini(&e->jobs);
 	fz_buf_fini(&e->out);
 	fz_fd_close(&e->fd[0]);
@@ -68,45 +66,32 @@ teardown(void **state)
 
 /* Pass a frame of the parent to the process on the node, and to the worker. */
 static void
-pass(struct ends *e, const struct fz_buf *buf)
+pass(struct ends *e, struct fz_buf *buf)
 {
 	struct fz_frame frame;
 
 	assert_int_equal(fz_wire_head(buf->data, buf->len, 12, &frame), 1);
 	fz_node_jobs_take(&e->jobs, &frame);
 	assert_int_equal(fz_fd_write_all(e->fd[0], buf->data, buf->len), 0);
+	fz_buf_fini(buf);
 }
 
 static void
 send_job(struct ends *e, uint32_t seq)
 {
 	struct fz_buf buf = FZ_BUF_INIT;
-	size_t start = fz_wire_begin(&buf, FZ_WIRE_JOB, 0, seq);
 
-	for (int i = 0; i < 3; i++)
-		fz_buf_put_u32(&buf, 0); /* func, nargs, nvalues */
-	fz_buf_put_u64(&buf, 0);
-	fz_buf_put_u64(&buf, 0);
-	fz_wire_end(&buf, start);
+	put_plain_job(&buf, seq);
 	pass(e, &buf);
-	fz_buf_fini(&buf);
 }
 
 static void
 send_chunk(struct ends *e, uint32_t seq, uint32_t n)
 {
 	struct fz_buf buf = FZ_BUF_INIT;
-	size_t start = fz_wire_begin(&buf, FZ_WIRE_CHUNK, 0, seq);
 
-	fz_buf_put_u32(&buf, 0);
-	fz_buf_put_u32(&buf, FZ_WIRE_CALL);
-	fz_buf_put_u32(&buf, n);
-	fz_buf_put_u32(&buf, 0);
-	for (int i = 0; i < 4; i++) /* first, seed, memory, result buffer */
-		fz_buf_put_u64(&buf, 0);
-	fz_wire_end(&buf, start);
+	put_plain_chunk(&buf, seq, n, 0);
 	pass(e, &buf);
-	fz_buf_fini(&buf);
 }
 
 static void
@@ -114,9 +99,8 @@ send_recall(struct ends *e, uint32_t seq)
 {
 	struct fz_buf buf = FZ_BUF_INIT;
 
-	fz_wire_end(&buf, fz_wire_begin(&buf, FZ_WIRE_RECALL, 0, seq));
+	put_plain_recall(&buf, seq);
 	pass(e, &buf);
-	fz_buf_fini(&buf);
 }
 
 static void

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "calls.h"
 #include "os/fd.h"
 #include "shared/arena.h"
 #include "wire/child_items.h"
@@ -45,13 +46,10 @@ port_ends_teardown(void **state)
 {
 	struct port_ends *e = *state;
 
-	fz_wire_in_fini(&e->port.wire);
-	fz_buf_fini(&e->port.frame);
-	fz_buf_fini(&e->port.value.buf);
+	port_fini(&e->port);
 	fz_wire_in_fini(&e->in);
 	fz_buf_fini(&e->out);
 	fz_arena_free(e->arena);
-	fz_mailbox_own_free(e->port.own);
 	fz_mailbox_free(e->mailbox, e->block);
 	fz_mailbox_block_drop(e->block);
 	for (int i = 0; i < 2; i++) {

@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "calls.h"
 #include "faults.h"
 #include "os/fd.h"
 #include "wire/child_port.h"
@@ -53,10 +54,7 @@ teardown(void **state)
 {
 	struct ends *e = *state;
 
-	fz_wire_in_fini(&e->port.wire);
-	fz_buf_fini(&e->port.frame);
-	fz_buf_fini(&e->port.value.buf);
-	fz_mailbox_own_free(e->port.own);
+	port_fini(&e->port);
 	munmap(e->port.mailbox, sizeof(*e->port.mailbox));
 	fz_buf_fini(&e->out);
 	fz_wire_in_fini(&e->in);
@@ -64,44 +62,6 @@ teardown(void **state)
 	fz_fd_close(&e->fd[1]);
 	free(e);
 	return 0;
-}
-
-static void
-put_job(struct ends *e, uint32_t seq)
-{
-	size_t start = fz_wire_begin(&e->out, FZ_WIRE_JOB, 0, seq);
-
-	for (int i = 0; i < 3; i++)
-		fz_buf_put_u32(&e->out, 0); /* func, nargs, nvalues */
-	fz_buf_put_u64(&e->out, 0);
-	fz_buf_put_u64(&e->out, 0);
-	fz_wire_end(&e->out, start);
-}
-
-/* Append a chunk of calls; the part of item i is the number i. */
-static void
-put_chunk(struct ends *e, uint32_t seq, uint32_t n, unsigned flags)
-{
-	size_t start = fz_wire_begin(&e->out, FZ_WIRE_CHUNK, flags, seq);
-	unsigned char number[8];
-
-	fz_buf_put_u32(&e->out, 0);
-	fz_buf_put_u32(&e->out, FZ_WIRE_CALL);
-	fz_buf_put_u32(&e->out, n);
-	fz_buf_put_u32(&e->out, n);
-	for (int i = 0; i < 4; i++) /* first, seed, memory, result buffer */
-		fz_buf_put_u64(&e->out, 0);
-	for (uint32_t i = 0; i < n; i++) {
-		fz_le64_store(number, i);
-		fz_wire_put_bytes(&e->out, number, sizeof(number));
-	}
-	fz_wire_end(&e->out, start);
-}
-
-static void
-put_recall(struct ends *e, uint32_t seq)
-{
-	fz_wire_end(&e->out, fz_wire_begin(&e->out, FZ_WIRE_RECALL, 0, seq));
 }
 
 static void
@@ -156,8 +116,8 @@ test_child_stream_announces_a_job_before_it_starts(void **state)
 {
 	struct ends *e = *state;
 
-	put_job(e, 0);
-	put_job(e, 1);
+	put_plain_job(&e->out, 0);
+	put_plain_job(&e->out, 1);
 	write_all(e);
 	assert_int_equal(next(e), 1);
 	expect(e, FZ_WIRE_STARTED, 0, 1);
@@ -181,10 +141,10 @@ test_child_stream_answers_a_recall_before_it_starts(void **state)
 {
 	struct ends *e = *state;
 
-	put_job(e, 0);
-	put_chunk(e, 1, 3, 0);
-	put_recall(e, 4);
-	put_job(e, 4);
+	put_plain_job(&e->out, 0);
+	put_plain_chunk(&e->out, 1, 3, 0);
+	put_plain_recall(&e->out, 4);
+	put_plain_job(&e->out, 4);
 	end_calls(e);
 	assert_int_equal(next(e), 1);
 	assert_int_equal(e->call.seq, 4);
@@ -199,10 +159,10 @@ test_child_stream_answers_a_recall_when_idle(void **state)
 {
 	struct ends *e = *state;
 
-	put_job(e, 0);
+	put_plain_job(&e->out, 0);
 	write_all(e);
 	assert_int_equal(next(e), 1);
-	put_recall(e, 1);
+	put_plain_recall(&e->out, 1);
 	end_calls(e);
 	assert_int_equal(next(e), 0);
 	expect(e, FZ_WIRE_STARTED, 0, 1);
@@ -215,10 +175,10 @@ test_child_stream_a_recall_ends_a_chunk(void **state)
 {
 	struct ends *e = *state;
 
-	put_chunk(e, 0, 10, 0);
+	put_plain_chunk(&e->out, 0, 10, 0);
 	write_all(e);
 	assert_int_equal(next(e), 1);
-	put_recall(e, 10);
+	put_plain_recall(&e->out, 10);
 	end_calls(e);
 	assert_false(fz_port_advance(&e->port, &e->call));
 	assert_int_equal(next(e), 0);
@@ -261,7 +221,7 @@ test_child_stream_announces_all_items_of_a_chunk(void **state)
 {
 	struct ends *e = *state;
 
-	put_chunk(e, 0, 5000, 0);
+	put_plain_chunk(&e->out, 0, 5000, 0);
 	write_all(e);
 	assert_int_equal(next(e), 1);
 	call_all(e, 0, 5000, false);
@@ -275,7 +235,7 @@ test_child_stream_announces_items_with_a_timeout_alone(void **state)
 {
 	struct ends *e = *state;
 
-	put_chunk(e, 0, 100, FZ_WIRE_TIMED);
+	put_plain_chunk(&e->out, 0, 100, FZ_WIRE_TIMED);
 	write_all(e);
 	assert_int_equal(next(e), 1);
 	call_all(e, 0, 100, true);
@@ -289,7 +249,7 @@ test_child_stream_numbers_may_wrap(void **state)
 
 	e->port.permit.floor = e->port.permit.end = seq;
 	fz_claim_permit(&e->port.mailbox->claim, seq);
-	put_chunk(e, seq, 1000, 0);
+	put_plain_chunk(&e->out, seq, 1000, 0);
 	write_all(e);
 	assert_int_equal(next(e), 1);
 	call_all(e, seq, 1000, false);
@@ -304,7 +264,7 @@ test_child_stream_arguments_stay_while_more_comes(void **state)
 	const void *bytes;
 	size_t len;
 
-	put_chunk(e, 0, N, FZ_WIRE_TIMED);
+	put_plain_chunk(&e->out, 0, N, FZ_WIRE_TIMED);
 	write_all(e);
 	assert_int_equal(next(e), 1);
 	for (uint32_t i = 0;; i++) {
@@ -314,7 +274,7 @@ test_child_stream_arguments_stay_while_more_comes(void **state)
 		assert_int_equal(len, 8);
 		assert_int_equal(fz_le64_load(bytes), i);
 		fz_port_release(&e->port);
-		put_chunk(e, N + 4 * i, 4, 0);
+		put_plain_chunk(&e->out, N + 4 * i, 4, 0);
 		write_all(e);
 		if (!fz_port_advance(&e->port, &e->call))
 			break;
@@ -354,7 +314,7 @@ test_child_stream_results_go_into_frames(void **state)
 	const char big[200000] = "big";
 	struct fz_frame frame;
 
-	put_job(e, 0);
+	put_plain_job(&e->out, 0);
 	write_all(e);
 	assert_int_equal(next(e), 1);
 	fz_port_begin(&e->port, &e->call, FZ_WIRE_RESULT, 1);
@@ -378,7 +338,7 @@ test_child_stream_ends_with_its_parent(void **state)
 	struct fz_err err = { 0 };
 
 	signal(SIGPIPE, SIG_IGN);
-	put_job(e, 0);
+	put_plain_job(&e->out, 0);
 	write_all(e);
 	fz_fd_close(&e->fd[0]);
 	/* The worker cannot announce the job, because the peer has closed. */
@@ -392,9 +352,9 @@ test_child_stream_short_reads_change_nothing(void **state)
 	struct ends *e = *state;
 
 	/* Only a few frames: a socket has no room for many short writes. */
-	put_chunk(e, 0, 5, FZ_WIRE_TIMED);
-	put_recall(e, 5);
-	put_job(e, 5);
+	put_plain_chunk(&e->out, 0, 5, FZ_WIRE_TIMED);
+	put_plain_recall(&e->out, 5);
+	put_plain_job(&e->out, 5);
 	end_calls(e);
 	faults_at(0);
 	faults.most = 1;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "calls.h"
 #include "os/fd.h"
 #include "wire/child_items.h"
 #include "wire/child_port.h"
@@ -54,10 +55,7 @@ teardown(void **state)
 	struct ends *e = *state;
 
 	fz_link_free(e->link);
-	fz_mailbox_own_free(e->port.own);
-	fz_wire_in_fini(&e->port.wire);
-	fz_buf_fini(&e->port.frame);
-	fz_buf_fini(&e->port.value.buf);
+	port_fini(&e->port);
 	fz_buf_fini(&e->seen);
 	*state = e->w;
 	free(e);
