@@ -29,45 +29,45 @@
 #include "proc/death.h"
 #include "proc/proc.h"
 
+/* Wait until a signal ends this process. */
+static _Noreturn void
+wait_for_a_signal(void)
+{
+	for (;;)
+		pause();
+}
+
+/* Start a program without the pipe of `f`, in a new session or in this one. */
+static pid_t
+start_program(const struct forked *f, bool session, const char *command)
+{
+	pid_t pid = __real_fork();
+
+	if (pid != 0)
+		return pid;
+	if (session)
+		setsid();
+	fcntl(f->ends[1], F_SETFD, FD_CLOEXEC);
+	execl("/bin/sh", "sh", "-c", command, NULL);
+	_exit(99);
+}
+
 static int
 leave_a_program(void *ctx, const struct fz_err *failed)
 {
-	static char sleep_[] = "sleep", seconds[] = "77";
-	char *const argv[] = { sleep_, seconds, NULL };
-	struct forked *f = ctx;
-	pid_t pid = __real_fork();
-
 	(void)failed;
-	if (pid == 0) {
-		setsid();
-		fcntl(f->ends[1], F_SETFD, FD_CLOEXEC);
-		execvp(argv[0], argv);
-		_exit(99);
-	}
-	forked_tell_number(f, pid);
-	while (pause() == -1)
-		;
-	return 0;
+	forked_tell_number(ctx, start_program(ctx, true, "exec sleep 77"));
+	wait_for_a_signal();
 }
 
 /* The worker starts a program that has a child. */
 static int
 leave_two_programs(void *ctx, const struct fz_err *failed)
 {
-	struct forked *f = ctx;
-	pid_t pid = __real_fork();
-
 	(void)failed;
-	if (pid == 0) {
-		setsid();
-		fcntl(f->ends[1], F_SETFD, FD_CLOEXEC);
-		execl("/bin/sh", "sh", "-c", "sleep 77 & exec sleep 78", NULL);
-		_exit(99);
-	}
-	forked_tell_number(f, pid);
-	while (pause() == -1)
-		;
-	return 0;
+	forked_tell_number(
+	    ctx, start_program(ctx, true, "sleep 77 & exec sleep 78"));
+	wait_for_a_signal();
 }
 
 static bool
@@ -107,13 +107,26 @@ reap_all_late(void)
 	return waitpid(-1, NULL, WNOHANG) == -1;
 }
 
+/*
+ * Reap the child, and all that it has left. Returns how many of the checks have
+ * failed.
+ */
+static int
+reap_all(struct forked *f)
+{
+	struct fz_death death;
+	int failures = 0;
+
+	failures += fz_proc_reap(&f->proc, true, &death) != 1;
+	return failures + !reap_all_late();
+}
+
 /* Returns how many of the checks have failed. */
 static int
 crash_a_child(struct forked *f)
 {
 	static char big[100 << 10];
 	char name[16];
-	struct fz_death death;
 	int failures = 0;
 	pid_t pid;
 
@@ -129,8 +142,7 @@ crash_a_child(struct forked *f)
 	pid = forked_hear_pid(f);
 	wait_for_program(pid, "sleep");
 	kill(f->proc.pid, SIGKILL);
-	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	failures += !reap_all_late(); /* slow on a busy machine */
+	failures += reap_all(f);
 	failures += !forked_is_gone(pid);
 	return failures + is_subreaper();
 }
@@ -155,7 +167,6 @@ only_child_of(pid_t pid)
 static int
 crash_a_child_with_two_programs(struct forked *f)
 {
-	struct fz_death death;
 	int failures = 0;
 	pid_t programs[2];
 
@@ -165,8 +176,7 @@ crash_a_child_with_two_programs(struct forked *f)
 	wait_for_program(programs[0], "sleep");
 	programs[1] = only_child_of(programs[0]);
 	kill(f->proc.pid, SIGKILL);
-	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	failures += !reap_all_late();
+	failures += reap_all(f);
 	for (int i = 0; i < 2; i++)
 		failures += !forked_is_gone(programs[i]);
 	return failures + is_subreaper();
@@ -226,14 +236,10 @@ leave_in_group(void *ctx, const struct fz_err *failed)
 	pid_t pid = __real_fork();
 
 	(void)failed;
-	if (pid == 0) {
-		while (pause() == -1)
-			;
-	}
+	if (pid == 0)
+		wait_for_a_signal();
 	forked_tell_number(ctx, pid);
-	while (pause() == -1)
-		;
-	return 0;
+	wait_for_a_signal();
 }
 
 /*
@@ -295,9 +301,7 @@ wait_to_be_killed(void *ctx, const struct fz_err *failed)
 {
 	(void)failed;
 	forked_tell_number(ctx, getpid());
-	while (pause() == -1)
-		;
-	return 0;
+	wait_for_a_signal();
 }
 
 static int
@@ -322,8 +326,7 @@ start_one_with(fz_proc_main entry, void *ctx, const struct fz_err *failed)
 	if (failed != NULL ||
 	    fz_proc_fork(&proc, &as_parent, entry, ctx, &err) != 0)
 		_exit(99);
-	for (;;)
-		pause();
+	wait_for_a_signal();
 }
 
 static int
@@ -358,8 +361,6 @@ hold_a_worker_of_a_worker(struct forked *f)
 static int
 kill_two_levels(struct forked *f)
 {
-	struct fz_death death;
-	int failures = 0;
 	pid_t workers[2];
 
 	fz_proc_adopt();
@@ -369,8 +370,7 @@ kill_two_levels(struct forked *f)
 	for (int i = 0; i < 2; i++)
 		kill(workers[i], SIGKILL);
 	kill(f->proc.pid, SIGKILL);
-	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	return failures + !reap_all_late();
+	return reap_all(f);
 }
 
 /* The function that the worker of start_a_leaver() runs. */
@@ -389,7 +389,6 @@ start_a_leaver(void *ctx, const struct fz_err *failed)
 static int
 kill_a_leaver_and_its_parent(struct forked *f)
 {
-	struct fz_death death;
 	int failures = 0;
 	pid_t left, worker;
 
@@ -402,8 +401,7 @@ kill_a_leaver_and_its_parent(struct forked *f)
 	kill(f->proc.pid, SIGSTOP);
 	kill(worker, SIGKILL);
 	kill(f->proc.pid, SIGKILL);
-	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	failures += !reap_all_late();
+	failures += reap_all(f);
 	return failures + !forked_is_gone(left);
 }
 
@@ -411,17 +409,11 @@ kill_a_leaver_and_its_parent(struct forked *f)
 static int
 leave_in_group_and_die(void *ctx, const struct fz_err *failed)
 {
-	struct forked *f = ctx;
-	pid_t pid = __real_fork();
+	pid_t pid = start_program(ctx, false, "exec sleep 77");
 
 	(void)failed;
-	if (pid == 0) {
-		fcntl(f->ends[1], F_SETFD, FD_CLOEXEC);
-		execlp("sleep", "sleep", "77", NULL);
-		_exit(99);
-	}
 	wait_for_program(pid, "sleep");
-	forked_tell_number(f, pid);
+	forked_tell_number(ctx, pid);
 	raise(SIGKILL);
 	return 0;
 }
@@ -447,7 +439,6 @@ reap_a_leaver(void *ctx, const struct fz_err *failed)
 static int
 kill_one_that_has_reaped(struct forked *f, bool program_dies)
 {
-	struct fz_death death;
 	int failures = 0;
 	pid_t numbers[2], left;
 
@@ -460,8 +451,7 @@ kill_one_that_has_reaped(struct forked *f, bool program_dies)
 	while (program_dies && !forked_is_gone(left))
 		forked_nap(1);
 	kill(f->proc.pid, SIGKILL);
-	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	failures += !reap_all_late();
+	failures += reap_all(f);
 	return failures + !forked_is_gone(left);
 }
 
@@ -488,13 +478,9 @@ start_a_killer(void *ctx, const struct fz_err *failed)
 static int
 kill_the_parent_of_a_new_worker(struct forked *f)
 {
-	struct fz_death death;
-	int failures = 0;
-
 	fz_proc_adopt();
 	forked_start(f, start_a_killer);
-	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	return failures + !reap_all_late();
+	return reap_all(f);
 }
 
 static int
@@ -512,17 +498,13 @@ spawn_a_program(void *ctx, const struct fz_err *failed)
 	    fz_proc_spawn(&proc, &as_parent, &program, &err) != 0)
 		_exit(99);
 	forked_tell_number(ctx, proc.pid);
-	while (pause() == -1)
-		;
-	return 0;
+	wait_for_a_signal();
 }
 
 /* The program has ended before it could call itself a worker. */
 static int
 kill_the_parent_of_a_dead_program(struct forked *f)
 {
-	struct fz_death death;
-	int failures = 0;
 	pid_t pid;
 
 	fz_proc_adopt();
@@ -531,8 +513,7 @@ kill_the_parent_of_a_dead_program(struct forked *f)
 	while (!forked_is_gone(pid))
 		forked_nap(1);
 	kill(f->proc.pid, SIGKILL);
-	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	return failures + !reap_all_late();
+	return reap_all(f);
 }
 
 /* The worker leaves a process that dies slowly, because of its memory. */
@@ -554,9 +535,7 @@ leave_a_big_process(void *ctx, const struct fz_err *failed)
 			big[i] = 1;
 		forked_tell_number(ctx, getpid());
 	}
-	while (pause() == -1)
-		;
-	return 0;
+	wait_for_a_signal();
 }
 
 static void
@@ -579,8 +558,6 @@ wait_until_without_memory(pid_t pid)
 static int
 kill_a_big_process_and_its_parent(struct forked *f)
 {
-	struct fz_death death;
-	int failures = 0;
 	pid_t pid;
 
 	fz_proc_adopt();
@@ -589,8 +566,7 @@ kill_a_big_process_and_its_parent(struct forked *f)
 	kill(pid, SIGKILL);
 	wait_until_without_memory(pid);
 	kill(f->proc.pid, SIGKILL);
-	failures += fz_proc_reap(&f->proc, true, &death) != 1;
-	return failures + !reap_all_late();
+	return reap_all(f);
 }
 
 static void

@@ -127,6 +127,16 @@ put_item(struct port_ends *e, uint32_t seq, char byte, size_t len)
 }
 
 void
+drop_item(struct port_ends *e, uint32_t seq)
+{
+	struct fz_call call = { .seq = seq };
+	unsigned char *room = fz_port_item(&e->port, &call, NULL);
+
+	assert_non_null(room);
+	memset(room, 'x', FZ_PORT_ITEM);
+}
+
+void
 assert_items(const struct fz_frame *frame, uint32_t seq, uint32_t nitems,
     const char *bytes)
 {

@@ -41,6 +41,9 @@ void put_chunk(
 /* Send the result of an item: `len` bytes, all of them `byte`. */
 void put_item(struct port_ends *e, uint32_t seq, char byte, size_t len);
 
+/* Write to the room for the result of an item, but do not send it. */
+void drop_item(struct port_ends *e, uint32_t seq);
+
 void assert_items(const struct fz_frame *frame, uint32_t seq, uint32_t nitems,
     const char *bytes);
 

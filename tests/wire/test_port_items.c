@@ -204,16 +204,14 @@ static void
 test_port_an_item_that_is_given_up_does_not_count(void **state)
 {
 	struct port_ends *e = *state;
-	struct fz_call call = { .seq = 0 };
 	struct fz_frame frame;
 
-	memset(fz_port_item(&e->port, &call, NULL), 'x', FZ_PORT_ITEM);
+	drop_item(e, 0);
 	assert_int_equal(fz_mailbox_open(e->mailbox).nitems, 0);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	assert_int_equal(atomic_load(&e->mailbox->epoch), 0);
 	put_item(e, 0, 'a', 2);
-	call.seq = 1;
-	memset(fz_port_item(&e->port, &call, NULL), 'x', FZ_PORT_ITEM);
+	drop_item(e, 1);
 	put_item(e, 1, 'b', 2);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
