@@ -13,29 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/err.h"
 #include "no_memory.h"
 #include "os/blocks.h"
 #include "os/fd.h"
-
-ssize_t __real_read(int fd, void *bytes, size_t n);
-ssize_t __wrap_read(int fd, void *bytes, size_t n);
-
-static int read_error;
-static size_t read_limit;
-
-ssize_t
-__wrap_read(int fd, void *bytes, size_t n)
-{
-	if (read_error != 0) {
-		errno = read_error;
-		return -1;
-	}
-	return __real_read(
-	    fd, bytes, read_limit != 0 && n > read_limit ? read_limit : n);
-}
+#include "reads.h"
 
 /* A reader of blocks from a pipe, and the write end of the pipe. */
 struct input {
@@ -66,8 +49,8 @@ teardown(void **state)
 {
 	struct input *input = *state;
 
-	read_error = 0;
-	read_limit = 0;
+	reads.error = 0;
+	reads.most = 0;
 	fz_blocks_close(&input->blocks);
 	fz_blocks_close(&input->blocks);
 	fz_fd_close(&input->out);
@@ -146,7 +129,7 @@ test_blocks_of_short_reads_are_the_same(void **state)
 {
 	struct input *input = *state;
 
-	read_limit = 1;
+	reads.most = 1;
 	put(input, "first\nsecond\nthird");
 	fz_fd_close(&input->out);
 	expect(input, 6, 100, "first\n", 1);
@@ -162,11 +145,11 @@ test_blocks_before_a_failed_read_are_passed_on(void **state)
 	struct fz_err err = { 0 };
 
 	put(input, "a\nb");
-	read_limit = 3;
+	reads.most = 3;
 	expect(input, 100, 100, "a\n", 1);
 	put(input, "c\nd");
 	expect(input, 2, 1, "bc\n", 1);
-	read_error = EIO;
+	reads.error = EIO;
 	put(input, "more");
 	assert_int_equal(
 	    fz_blocks_read(&input->blocks, 100, 100, &err), FZ_BLOCKS_FAILED);
@@ -180,7 +163,7 @@ test_blocks_records_before_the_failure_come_first(void **state)
 
 	put(input, "a\nb\n");
 	expect(input, 100, 1, "a\n", 1);
-	read_error = EIO;
+	reads.error = EIO;
 	put(input, "c\n");
 	expect(input, 100, 100, "b\n", 1);
 	expect_result(input, FZ_BLOCKS_FAILED);

@@ -12,30 +12,12 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/err.h"
 #include "no_memory.h"
 #include "os/fd.h"
 #include "os/lines.h"
-
-ssize_t __real_read(int fd, void *bytes, size_t n);
-ssize_t __wrap_read(int fd, void *bytes, size_t n);
-
-static int read_error;
-static size_t read_limit;
-ssize_t
-__wrap_read(int fd, void *bytes, size_t n)
-{
-	if (read_error != 0) {
-		errno = read_error;
-		if (read_error == EINTR)
-			read_error = 0;
-		return -1;
-	}
-	return __real_read(
-	    fd, bytes, read_limit != 0 && n > read_limit ? read_limit : n);
-}
+#include "reads.h"
 
 /* The text that was passed on, with '|' after each piece. */
 struct relay {
@@ -79,8 +61,8 @@ teardown(void **state)
 {
 	struct relay *relay = *state;
 
-	read_error = 0;
-	read_limit = 0;
+	reads.error = 0;
+	reads.most = 0;
 	fz_lines_free(relay->lines);
 	fz_fd_close(&relay->in);
 	free(relay);
@@ -127,8 +109,8 @@ test_lines_short_and_interrupted_reads_change_nothing(void **state)
 {
 	struct relay *relay = *state;
 
-	read_limit = 2;
-	read_error = EINTR;
+	reads.most = 2;
+	reads.error = EINTR;
 	put(relay, "one\ntwo\n\nx");
 	assert_int_equal(fz_lines_pump(relay->lines, NULL), 1);
 	assert_string_equal(relay->got, "one\n|two\n|\n|");
@@ -179,7 +161,7 @@ test_lines_failures_are_reported(void **state)
 	assert_null(fz_lines_new(0, collect, NULL, &err));
 	assert_int_equal(err.code, ENOMEM);
 	no_memory = false;
-	read_error = EIO;
+	reads.error = EIO;
 	assert_int_equal(fz_lines_pump(relay->lines, &err), -1);
 	assert_int_equal(err.code, EIO);
 }

@@ -179,10 +179,7 @@ any_call_may_fail(struct batch_world *b, bool forks, int least)
 	unsigned long n = 0;
 	bool came;
 
-	/* No arena, because valgrind would search the whole slice of each
-	 * worker that kills itself. */
-	if (on_valgrind())
-		b->w->engine.arena_tried = true;
+	world_spare_valgrind(b->w);
 	do {
 		faults_at(++n);
 		rc = scenario(b, forks);

@@ -319,10 +319,7 @@ test_run_any_call_may_fail(void **state)
 	int rc, nfailed = 0;
 	bool came;
 
-	/* No arena, because valgrind would search the whole slice of each
-	 * worker that kills itself. */
-	if (on_valgrind())
-		w->engine.arena_tried = true;
+	world_spare_valgrind(w);
 
 	do {
 		struct fz_pool *pool = run_test_pool(w, 2);

@@ -436,10 +436,7 @@ test_stream_any_call_may_fail(void **state)
 	int rc, nfailed = 0;
 	bool came;
 
-	/* Without this, valgrind would search the whole slice of each worker
-	 * that kills itself. */
-	if (on_valgrind())
-		w->engine.arena_tried = true;
+	world_spare_valgrind(w);
 	do {
 		struct fz_pool *pools[] = { run_test_pool(w, 2),
 			run_test_pool(w, 2) };

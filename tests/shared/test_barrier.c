@@ -19,32 +19,16 @@
 #include "members.h"
 #include "shared/barrier.h"
 #include "this_member.h"
+#include "waiter_steps.h"
 
-bool __real_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
-bool __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 bool __real_fz_waiter_next(
     struct fz_waiter *w, uint32_t name, enum fz_waiter_state state);
 bool __wrap_fz_waiter_next(
     struct fz_waiter *w, uint32_t name, enum fz_waiter_state state);
-bool __real_fz_waiter_notify(
-    const struct fz_waiter *w, enum fz_waiter_state state);
-bool __wrap_fz_waiter_notify(
-    const struct fz_waiter *w, enum fz_waiter_state state);
 void __real_fz_eventcount_notify_contended(
     struct fz_eventcount *ec, uint32_t n);
 void __wrap_fz_eventcount_notify_contended(
     struct fz_eventcount *ec, uint32_t n);
-
-bool
-__wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number)
-{
-	bool began;
-
-	members_step();
-	began = __real_fz_waiter_begin(self, name, number);
-	members_step();
-	return began;
-}
 
 bool
 __wrap_fz_waiter_next(
@@ -52,17 +36,6 @@ __wrap_fz_waiter_next(
 {
 	members_step();
 	return __real_fz_waiter_next(w, name, state);
-}
-
-bool
-__wrap_fz_waiter_notify(const struct fz_waiter *w, enum fz_waiter_state state)
-{
-	bool notified;
-
-	members_step();
-	notified = __real_fz_waiter_notify(w, state);
-	members_step();
-	return notified;
 }
 
 void

@@ -22,28 +22,12 @@
 #include "shared/lock.h"
 #include "shared/waiter.h"
 #include "this_member.h"
+#include "waiter_steps.h"
 
-bool __real_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
-bool __wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number);
 enum fz_waiter_state __real_fz_waiter_end(uint32_t self);
 enum fz_waiter_state __wrap_fz_waiter_end(uint32_t self);
-bool __real_fz_waiter_notify(
-    const struct fz_waiter *w, enum fz_waiter_state state);
-bool __wrap_fz_waiter_notify(
-    const struct fz_waiter *w, enum fz_waiter_state state);
 bool __real_fz_heap_alive(uint32_t member);
 bool __wrap_fz_heap_alive(uint32_t member);
-
-bool
-__wrap_fz_waiter_begin(uint32_t self, uint32_t name, uint32_t number)
-{
-	bool began;
-
-	members_step();
-	began = __real_fz_waiter_begin(self, name, number);
-	members_step();
-	return began;
-}
 
 enum fz_waiter_state
 __wrap_fz_waiter_end(uint32_t self)
@@ -54,17 +38,6 @@ __wrap_fz_waiter_end(uint32_t self)
 	state = __real_fz_waiter_end(self);
 	members_step();
 	return state;
-}
-
-bool
-__wrap_fz_waiter_notify(const struct fz_waiter *w, enum fz_waiter_state state)
-{
-	bool notified;
-
-	members_step();
-	notified = __real_fz_waiter_notify(w, state);
-	members_step();
-	return notified;
 }
 
 bool

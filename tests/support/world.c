@@ -84,6 +84,13 @@ in_ms(int64_t ms)
 }
 
 void
+world_spare_valgrind(struct world *w)
+{
+	if (on_valgrind())
+		w->engine.arena_tried = true;
+}
+
+void
 wait_for_count(struct world *w, const _Atomic int *count, int n)
 {
 	int64_t until = in_ms(PATIENCE_MS);

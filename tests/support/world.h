@@ -34,6 +34,12 @@ void assert_no_children(void);
  */
 enum { PATIENCE_MS = 60000 };
 
+/*
+ * Under valgrind, make no arena: valgrind would search the whole slice of each
+ * worker that kills itself.
+ */
+void world_spare_valgrind(struct world *w);
+
 /* Turn the loop until processes have counted to `n`. */
 void wait_for_count(struct world *w, const _Atomic int *count, int n);
 
