@@ -65,11 +65,10 @@ local function quote(text)
   return "'" .. text:gsub("'", "'\\''") .. "'"
 end
 
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "a"
-  file:close()
-  return text
+---The bytes of a file.
+function t.read(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return file:read "a"
 end
 
 -- Names of temporary files. A test fails if it leaves one of these files.
@@ -146,7 +145,7 @@ function t.shell(command)
   local out, err = t.file "", t.file ""
   local _, how, code = os.execute(("FZLUA=%s env --default-signal sh -c %s >%s 2>%s"):format(
     quote(t.fzlua), quote(SHELL .. "(" .. command .. "\n)"), quote(out), quote(err)))
-  local wrote, complained = read(out), read(err)
+  local wrote, complained = t.read(out), t.read(err)
   os.remove(out) -- here, because a worker may be killed before its end
   os.remove(err)
   return wrote, complained, how == "signal" and 128 + code or code
@@ -211,7 +210,8 @@ end
 ---Wait until these processes sleep, which means that they wait. Their next step must be a wait.
 function t.until_asleep(list)
   for _, p in ipairs(list) do
-    t.until_true(function() return read(("/proc/%d/stat"):format(p.pid)):match "%) (%a)" == "S" end)
+    local path = ("/proc/%d/stat"):format(p.pid)
+    t.until_true(function() return t.read(path):match "%) (%a)" == "S" end)
   end
   t.sleep(0.02)
 end
@@ -288,12 +288,12 @@ function t.in_this_process()
   return setmetatable({}, { __close = function() defaults.jobs = nil end })
 end
 
-local pid = read("/proc/self/stat"):match "^%d+"
+local pid = t.read("/proc/self/stat"):match "^%d+"
 
 ---@return string children of this process and their names, "": it has none
 function t.children()
   local list = {}
-  for child in read(("/proc/%s/task/%s/children"):format(pid, pid)):gmatch "%d+" do
+  for child in t.read(("/proc/%s/task/%s/children"):format(pid, pid)):gmatch "%d+" do
     local file <close> = io.open(("/proc/%s/comm"):format(child))
     list[#list + 1] = child .. " " .. (file and file:read() or "?")
   end
@@ -303,7 +303,7 @@ end
 ---@return integer number of open descriptors
 function t.descriptors()
   local n = 0
-  for fd = 0, tonumber(read("/proc/self/status"):match "FDSize:%s*(%d+)") - 1 do
+  for fd = 0, tonumber(t.read("/proc/self/status"):match "FDSize:%s*(%d+)") - 1 do
     local file <close> = io.open("/proc/self/fdinfo/" .. fd)
     if file then n = n + 1 end
   end

@@ -36,18 +36,13 @@ local EXAMPLES = { -- name, arguments
 }
 if pcall(require, "luasql.sqlite3") then EXAMPLES[#EXAMPLES + 1] = {"sqlite", ""} end
 
-local function contents(path)
-  local file <close> = assert(io.open(path, "rb"))
-  return file:read("a")
-end
-
 -- Standard output of a shell command; raises with its standard error unless it exits with 0.
 local function run(command)
   local errors = os.tmpname()
   local pipe = assert(io.popen(("timeout 240 %s 2>%s </dev/null"):format(command, errors)))
   local output = pipe:read("a")
   local ok, how, code = pipe:close()
-  local said = contents(errors)
+  local said = t.read(errors)
   os.remove(errors)
   assert(ok, ("%s: %s %s\n%s"):format(command, how, code, said))
   return output
@@ -73,7 +68,7 @@ for _, example in ipairs(EXAMPLES) do
   for _, jobs in ipairs(JOBS) do
     tests[("%s_prints_what_is_expected_at_j%d"):format(name, jobs)] = function()
       local got = run(("%s -j%d examples/%s.lua %s"):format(t.fzlua, jobs, name, arguments))
-      local expected = contents(("examples/%s.expected"):format(name))
+      local expected = t.read(("examples/%s.expected"):format(name))
       assert(got == expected, difference(expected, got))
     end
   end
@@ -91,7 +86,7 @@ end() { kill -INT $pid; wait $pid; echo "exit status $?"; }
 local function check_until_sigint(name, script)
   local mark, output = t.mark(), t.file ""
   local out, err, status = t.shell(UNTIL_SIGINT:format(output, mark) .. script)
-  local got, expected = contents(output) .. out, contents(("examples/%s.expected"):format(name))
+  local got, expected = t.read(output) .. out, t.read(("examples/%s.expected"):format(name))
   got = got:gsub("127%.0%.0%.1:%d+", "127.0.0.1:PORT")
   assert(got == expected, difference(expected, got))
   t.equal({ err, status }, { "", 0 })
@@ -196,7 +191,7 @@ end
 for _, jobs in ipairs(JOBS) do
   tests[("cluster_prints_what_is_expected_at_j%d"):format(jobs)] = function()
     local got = run(("%s -j%d examples/cluster/mandelbrot.lua"):format(t.fzlua, jobs))
-    local expected = contents "examples/cluster/mandelbrot.expected"
+    local expected = t.read "examples/cluster/mandelbrot.expected"
     assert(got == expected, difference(expected, got))
   end
 end
@@ -266,7 +261,7 @@ end or nil
 -- The script of the page, with a program in place of srun that runs the command after the options.
 -- The real srun keeps bytes without a newline unless it has --unbuffered.
 tests.cluster_uses_srun_in_place_of_ssh = has_engines and function()
-  local page = contents "examples/cluster/README.md"
+  local page = t.read "examples/cluster/README.md"
   local script = page:match "%$ cat srun%-as%-ssh\n(.-)%s+%$ FZLUA_SSH"
   check_cluster(([[
     dir=$(mktemp -d /tmp/fzlua-slurm-XXXXXX)
@@ -288,7 +283,7 @@ end
 -- The output of each example that examples/README.md shows, by the example's name.
 local function shown_outputs()
   local shown = {}
-  local readme = contents "examples/README.md"
+  local readme = t.read "examples/README.md"
   for name, block in readme:gmatch "%*%*%[([%w_]+)%.lua%][^\n]*\n\n```\n(.-)```\n" do
     shown[name] = block
   end
@@ -299,7 +294,7 @@ tests.readme_of_examples_shows_the_output_of_each_example = function()
   local shown = shown_outputs()
   for path in t.shell "ls examples/*.lua":gmatch "%S+" do
     local name = path:match "([%w_]+)%.lua"
-    local expected = contents(("examples/%s.expected"):format(name))
+    local expected = t.read(("examples/%s.expected"):format(name))
     assert(shown[name], "examples/README.md lacks " .. path)
     assert(is_shown_by(expected, shown[name]), "examples/README.md: other output of " .. path)
     shown[name] = nil

@@ -9,14 +9,9 @@ local function page_name()
   return name
 end
 
-local function read(name)
-  local file <close> = assert(io.open(name))
-  return file:read "a"
-end
-
 -- The text of a page and its data.
 local function page(name)
-  local text = read(name)
+  local text = t.read(name)
   local data = text:match '<script type="application/json" id="data">(.-)</script>'
   return text, json.decode(data)
 end

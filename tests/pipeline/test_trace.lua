@@ -12,11 +12,6 @@ local function name_of(format)
   return name
 end
 
-local function read(name)
-  local file <close> = assert(io.open(name))
-  return file:read "a"
-end
-
 -- The records with these fields, in the order of time.
 local function find(trace, wanted)
   local list = {}
@@ -231,7 +226,7 @@ tests["a failure has its message and traceback"] = function()
   t.match(a.message, 'no "such"\nthing', "stack traceback", "test_trace.lua")
   t.equal(#find(g.trace, { name = "a", event = "retry", message = a.message }), 1)
   t.match(find(g.trace, { name = "m", event = "failed", index = 2 })[1].message, "code = 7")
-  t.match(read(name), [[no \"such\"\u000athing]])
+  t.match(t.read(name), [[no \"such\"\u000athing]])
   for line in io.lines(name) do
     local e = json.decode(line)
     if e.name == "a" then t.equal(e.message, a.message) end
@@ -308,7 +303,7 @@ tests["a .json file is an array of Chrome's events"] = function()
   local name = name_of "json"
   local chain <close> = chain_of_two()
   chain:invoke({ x = 1 }, { trace = name })
-  local list = json.decode(read(name))
+  local list = json.decode(t.read(name))
   t.equal(#list, 3)
   local a = list[1]
   t.equal({ a.ph, a.name, a.stage, a.tid, a.args.event },
@@ -345,7 +340,7 @@ tests["a .json file follows the schema of trace events, with all kinds of calls"
   g:add("after", { "gone" }, function() end)
   g:map("m", "list", function(x) return x end)
   g:invoke({ list = t.numbers(1000) }, { trace = name, on_error = "continue", jobs = 2 })
-  local text = read(name)
+  local text = t.read(name)
   local events, words, items = json.decode(text), {}, 0
   t.equal(utf8.len(text) ~= nil, true)
   for _, e in ipairs(events) do

@@ -24,11 +24,6 @@ local function collector()
   return function(line) lines[#lines + 1] = line end, lines
 end
 
-local function read(name)
-  local file <close> = assert(io.open(name, "rb"))
-  return file:read "a"
-end
-
 tests["an iterator gives the input piece by piece"] = function()
   t.equal(fz.exec({ "cat" }, { stdin = each { "a\n", "", "b", "\n" } }).stdout, "a\nb\n")
   t.equal(fz.exec({ "cat" }, { stdin = each {} }).stdout, "")
@@ -140,11 +135,11 @@ tests["files are input and output"] = function()
   local input, output = t.file "b\na\n", t.file "longer than what comes"
   local ended = fz.exec({ "sort" }, { stdin = { file = input }, stdout = { file = output } })
   t.equal(ended, { exitcode = 0, stderr = "" })
-  t.equal(read(output), "a\nb\n")
+  t.equal(t.read(output), "a\nb\n")
   sh("echo out; echo err >&2; echo out", { stdout = { file = output }, stderr = { file = output } })
-  t.equal(read(output), "out\nerr\nout\n")
+  t.equal(t.read(output), "out\nerr\nout\n")
   sh("echo only >&2", { stderr = { file = output }, cwd = "/" })
-  t.equal(read(output), "only\n")
+  t.equal(t.read(output), "only\n")
 end
 
 tests["a file that cannot be opened is named"] = function()
