@@ -7,6 +7,16 @@ local tests = {}
 
 local function open(options) return Terminal.prompt(t, options) end
 
+-- The command at its prompt, started by a shell.
+local function open_in_shell()
+  local terminal = Terminal.open(t, { command = "sh", env = "NO_COLOR=1 PS1=shell: ENV=" })
+  terminal:until_row "^shell:"
+  terminal:type '"$FZLUA"'
+  terminal:key "Enter"
+  terminal:until_row "^>$"
+  return terminal
+end
+
 tests["an input of several lines is one entry of the history"] = function()
   local terminal <close> = open()
   terminal:type "for i = 1, 2 do"
@@ -189,11 +199,7 @@ tests["a killed worker is replaced while the prompt waits"] = function()
 end
 
 tests["Ctrl-Z stops the prompt, and fg continues it"] = function()
-  local terminal <close> = Terminal.open(t, { command = "sh", env = "NO_COLOR=1 PS1=shell: ENV=" })
-  terminal:until_row "^shell:"
-  terminal:type '"$FZLUA"'
-  terminal:key "Enter"
-  terminal:until_row "^>$"
+  local terminal <close> = open_in_shell()
   terminal:type "1 + "
   terminal:expect { "> 1 +" }
   terminal:key "C-z"
@@ -208,11 +214,7 @@ tests["Ctrl-Z stops the prompt, and fg continues it"] = function()
 end
 
 tests["the terminal has its modes while code runs, and after a signal"] = function()
-  local terminal <close> = Terminal.open(t, { command = "sh", env = "NO_COLOR=1 PS1=shell: ENV=" })
-  terminal:until_row "^shell:"
-  terminal:type '"$FZLUA"'
-  terminal:key "Enter"
-  terminal:until_row "^>$"
+  local terminal <close> = open_in_shell()
   terminal:type "name = io.read()"
   terminal:key "Enter"
   terminal:type "somebody"

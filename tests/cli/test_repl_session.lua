@@ -7,6 +7,12 @@ local tests = {}
 
 local function open(options) return Terminal.prompt(t, options) end
 
+-- An empty directory in a list, which is removed at the end of the scope.
+local function new_home()
+  return setmetatable({ Terminal.new_home(t) },
+    { __close = function(self) Terminal.remove_home(t, self[1]) end })
+end
+
 tests[":help shows the commands, and entries of the manual"] = function()
   local terminal <close> = open { rows = 60 }
   terminal:type ":help"
@@ -64,8 +70,7 @@ tests[":edit says why its temporary file cannot be written"] = function()
 end
 
 tests["the history is kept, and sessions share it"] = function()
-  local home <close> = setmetatable({ Terminal.new_home(t) },
-    { __close = function(self) Terminal.remove_home(t, self[1]) end })
+  local home <close> = new_home()
   do
     local first <close> = open { home = home[1] }
     first:run("'of the first'", '"of the first"')
@@ -127,8 +132,7 @@ function repl.run(options, arguments, host, ...)
 end]]
 
 tests["inputs of a file are not kept in the history"] = function()
-  local home <close> = setmetatable({ Terminal.new_home(t) },
-    { __close = function(self) Terminal.remove_home(t, self[1]) end })
+  local home <close> = new_home()
   local out, err, status = t.shell(("echo 'x = 1' | XDG_STATE_HOME=%s \"$FZLUA\" -i; ls %s")
     :format(home[1], home[1]))
   t.equal({ err, status }, { "", 0 })
@@ -136,8 +140,7 @@ tests["inputs of a file are not kept in the history"] = function()
 end
 
 tests["sessions that write at the same moment lose and tear nothing"] = function()
-  local home <close> = setmetatable({ Terminal.new_home(t) },
-    { __close = function(self) Terminal.remove_home(t, self[1]) end })
+  local home <close> = new_home()
   local path, n = home[1] .. "/fzlua/history", t.rounds(300)
   local sessions = { numbered_inputs(1, n), numbered_inputs(2, n) }
   t.shell("mkdir " .. home[1] .. "/fzlua")

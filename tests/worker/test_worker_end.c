@@ -121,6 +121,16 @@ test_worker_terminate_is_a_crash_by_sigterm(void **state)
 	assert_task_failed(&t, FZ_ERR_CRASH);
 }
 
+/* Start a worker that runs the job of `t`, while that of `u` waits. */
+static void
+start_two(struct world *w, struct keeper *k, struct task *t, struct task *u)
+{
+	keeper_start(w, k);
+	task_send_number(k, t, JOB_SLEEP, 60000);
+	task_send_number(k, u, JOB_ADD, 1);
+	wait_for_calls(w, JOB_SLEEP, 1);
+}
+
 static void
 test_worker_kill_gives_the_reason(void **state)
 {
@@ -128,10 +138,7 @@ test_worker_kill_gives_the_reason(void **state)
 	struct task t = { 0 }, u = { 0 };
 	struct keeper k;
 
-	keeper_start(w, &k);
-	task_send_number(&k, &t, JOB_SLEEP, 60000);
-	task_send_number(&k, &u, JOB_ADD, 1);
-	wait_for_calls(w, JOB_SLEEP, 1);
+	start_two(w, &k, &t, &u);
 	fz_worker_kill(k.worker, FZ_ERR_INTERRUPTED, "because");
 	fz_worker_kill(k.worker, FZ_ERR_CRASH, "later ones count not");
 	assert_int_equal(t.nfailed, 0);
@@ -195,10 +202,7 @@ test_worker_end_returns_when_all_jobs_have_ended(void **state)
 	struct task t = { 0 }, u = { 0 };
 	struct keeper k;
 
-	keeper_start(w, &k);
-	task_send_number(&k, &t, JOB_SLEEP, 60000);
-	task_send_number(&k, &u, JOB_ADD, 1);
-	wait_for_calls(w, JOB_SLEEP, 1);
+	start_two(w, &k, &t, &u);
 	fz_worker_end(k.worker, FZ_ERR_CANCELLED, "stop");
 	assert_int_equal(k.ndead, 1);
 	assert_task_failed(&t, FZ_ERR_CANCELLED);
