@@ -254,6 +254,6 @@ main(void)
 		cmocka_unit_test(test_host_spawn_refuses_another_method),
 	};
 
-	alarm(120);
+	alarm(600);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

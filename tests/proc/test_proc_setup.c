@@ -146,7 +146,7 @@ session_main(struct forked *f, const char *name)
 	char text[32];
 	int tty;
 
-	alarm(30);
+	alarm(120);
 	if (setsid() == -1)
 		return 1;
 	tty = open(name, O_RDWR); /* becomes the terminal of the session */

@@ -131,7 +131,7 @@ child_main(int in, int out)
 	char bytes[65536];
 	size_t len;
 
-	alarm(120);
+	alarm(300);
 	move_heap(CHILD_AT);
 	L = new_state();
 	while (read_all(in, &len, sizeof(len)) && read_all(in, bytes, len)) {
@@ -291,7 +291,7 @@ run(void **state, const char *code)
 {
 	lua_State *L = *state;
 
-	alarm(120);
+	alarm(300);
 	if (luaL_dostring(L, code) != LUA_OK)
 		fail_msg("%s", luaL_tolstring(L, -1, NULL));
 	check_heap();
