@@ -210,7 +210,7 @@ tests["a notification is not lost to a waiter that dies when woken"] = function(
 end
 
 tests["waiters learn that the holder of the lock died"] = function()
-  local c, n = fz.condition(), fz.value("i", 0)
+  local c, n, notified = fz.condition(), fz.value("i", 0), fz.event()
   local procs = { waiter(c, n), waiting(c, n, function()
     return c:wait_for(function() return n.value > 2 end)
   end), waiting(c, n, function()
@@ -220,9 +220,10 @@ tests["waiters learn that the holder of the lock died"] = function()
   local holder <close> = fz.process(function()
     c:acquire()
     c:notify_all()
+    notified:set()
     os.execute "sleep 60"
   end):start()
-  t.until_true(function() return not is_free(c) end)
+  t.equal(notified:wait(30), true)
   os.execute "sleep 0.4"
   holder:kill()
   local how = {}
