@@ -252,6 +252,9 @@ end
 tests["Ctrl-C in a wait breaks it"] = function()
   local out = t.interrupt [[
     local b = fz.barrier(2)
+    local other = fz.process(fz.sleep, 60) -- could end the wait: without it, it is a deadlock
+    other.daemon = true
+    other:start()
     ready()
     local ok, e = pcall(b.wait, b)
     print(ok, e.kind, b.broken)

@@ -253,6 +253,9 @@ tests["Ctrl-C in a wait acquires the lock first, and the next wait works"] = fun
     local c = fz.condition()
     c:acquire()
     c:acquire()
+    local other = fz.process(fz.sleep, 60) -- could end the wait: without it, it is a deadlock
+    other.daemon = true
+    other:start()
     ready()
     local ok, e = pcall(c.wait, c)
     print(ok, e.kind)

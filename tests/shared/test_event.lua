@@ -111,6 +111,9 @@ end
 tests["Ctrl-C ends a wait"] = function()
   local out = t.interrupt [[
     local e = fz.event()
+    local other = fz.process(fz.sleep, 60) -- could end the wait: without it, it is a deadlock
+    other.daemon = true
+    other:start()
     ready()
     local ok, err = pcall(e.wait, e)
     print(ok, err.kind, e:wait(0))
