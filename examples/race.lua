@@ -28,7 +28,7 @@ local function sh(script) return { "sh", "-c", script } end
 local start = fz.now()
 local winner, output = race {
   sh "sleep 60; echo mirror one",
-  sh "sleep 0.3; echo mirror two",
+  sh "sleep 1; echo mirror two",
   sh "exit 3",
   sh "sleep 61; echo mirror four",
 }
