@@ -60,8 +60,8 @@ local function is_plain(self, node)
   return not (self._seed or node.map or node.outputs[2] or node.registration.limits.version)
 end
 
--- Add a node. `known` is a table of the first nodes by their functions, because many nodes may share
--- a function.
+-- Add a node. `known` is a table of the first nodes by their functions, because many nodes may
+-- share a function.
 local function add_node(self, node, init, known)
   local id, f, funcs, bases = node.id, node.registration.f, self._funcs, self.bases
   local first = known[f]

@@ -193,7 +193,7 @@ function Store.open(path, exists)
   return setmetatable({
     path = path, limit = size_limit(), read_only = read_only, _db = db, _began = false,
     _reading = false, _total = false, _tick = false, _exact = false, _used = {}, _broken = {},
-    _failures = false, _zstd = nil, _users = 0,
+    _failures = false, _zstd = nil, _users = 0, _id = core.file_id(path), _has_recorded = false,
   }, Store)
 end
 
@@ -470,7 +470,7 @@ local function write_call(self, call, values, digests)
     self._db:run("DELETE FROM failures WHERE name = CAST(? AS TEXT)", call.name)
     self._failures[call.name] = nil
   end
-  self._total = self._total + size
+  self._total, self._has_recorded = self._total + size, true
 end
 
 ---@class fzlua.Call
@@ -617,6 +617,10 @@ function Store:close()
     if self._used[1] then try(self, write_uses) end
     try(self, flush)
     if self._db then self._db:close() end
+    if self._has_recorded and core.file_id(self.path) ~= self._id then
+      log.warn("the cache %s was removed or replaced: what this run has recorded in it is lost",
+        self.path)
+    end
   end
   self._db = nil
 end

@@ -31,8 +31,9 @@
 -- were used least recently are removed. If the file cannot be used, because it is damaged or the
 -- disk is full, that is logged once, and the run goes on without it. If the file or its directory
 -- may not be written, the results in it are used and none are recorded, and that is logged once,
--- too. A recorded result that cannot be read is computed anew. A file that has lost all its bytes is
--- begun anew, with a warning.
+-- too. A recorded result that cannot be read is computed anew. A file that has lost all its bytes
+-- is begun anew, with a warning. If the file is removed during a run, a warning says that its
+-- results are lost.
 --
 -- A file from elsewhere cannot bring code: recorded values with functions or modules are not read.
 --

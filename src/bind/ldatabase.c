@@ -302,6 +302,21 @@ is_read_only(lua_State *L)
 	return 1;
 }
 
+/*
+ * file_id(path) -> nil | text that no other file has while this one exists
+ */
+static int
+file_id(lua_State *L)
+{
+	struct stat st;
+
+	if (stat(luaL_checkstring(L, 1), &st) != 0)
+		return 0;
+	lua_pushfstring(L, "%I:%I", (LUAI_UACINT)st.st_dev,
+	    (LUAI_UACINT)st.st_ino);
+	return 1;
+}
+
 /* is_emptied(path) -> whether the file has lost its bytes */
 static int
 is_emptied(lua_State *L)
@@ -353,6 +368,7 @@ static const luaL_Reg functions[] = {
 	{ "zstd", zstd_new },
 	{ "hash", hash },
 	{ "is_read_only", is_read_only },
+	{ "file_id", file_id },
 	{ "is_emptied", is_emptied },
 	{ "make_directory", make_directory },
 	{ NULL, NULL },
