@@ -2,9 +2,9 @@
 #include "gateway/bus.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +64,7 @@ struct fz_bus {
 	int wake; /* an eventfd */
 	/* the message of the packet that fz_bus_next() returned last */
 	natsMsg *taken;
+	char absent_id[FZ_PACKET_ID + 1]; /* body of a packet ABSENT */
 	/* messages that are not needed any more: see spend() */
 	natsMsg *spent[BUS_SPENT_MAX];
 	int nspent, nspent_bytes;
@@ -447,6 +448,24 @@ fz_bus_send(struct fz_bus *bus, const char *to, const struct fz_packet *header,
 	    bus->nc, subject, bytes, (int)(FZ_PACKET_HEADER + len));
 }
 
+/*
+ * The server sends its answer to this subject if nothing receives the packet:
+ * PREFIX.ID.TO, with -LEASE-SEQ for a packet of a stream.
+ */
+void
+fz_bus_send_stream(struct fz_bus *bus, const char *to, uint32_t lease,
+    const struct fz_packet *header, unsigned char *bytes, size_t len)
+{
+	char subject[FZ_NATS_TEAM_MAX + 64], reply[FZ_NATS_TEAM_MAX + 96];
+
+	snprintf(subject, sizeof(subject), "%s%s", bus->prefix, to);
+	snprintf(reply, sizeof(reply), "%s%s.%s-%" PRIx32 "-%" PRIx32,
+	    bus->prefix, bus->id, to, lease, header->seq);
+	fz_packet_write(bytes, header);
+	natsConnection_PublishRequest(
+	    bus->nc, subject, reply, bytes, (int)(FZ_PACKET_HEADER + len));
+}
+
 /* Write a short packet at `bytes`. Returns its length. */
 static size_t
 write_short(const struct fz_bus *bus,
@@ -493,23 +512,33 @@ fz_bus_send_all(struct fz_bus *bus, enum fz_bus_role role,
 	fz_bus_send_short(bus, role_names[role], header, body, len);
 }
 
+/* Read what the server has answered to a packet: see fz_bus_send_stream(). */
 static void
-read_message(const struct fz_bus *bus, struct fz_packet *packet)
+read_absence(struct fz_bus *bus, const char *subject, struct fz_packet *packet)
 {
-	const char *subject = natsMsg_GetSubject(bus->taken);
-	size_t len = strlen(subject);
+	const char *name = strrchr(subject, '.');
 
+	*packet = (struct fz_packet){ 0 };
+	if (name == NULL || strlen(name) <= FZ_PACKET_ID)
+		return;
+	name++;
+	memcpy(bus->absent_id, name, FZ_PACKET_ID);
+	sscanf(name + FZ_PACKET_ID, "-%" SCNx32 "-%" SCNx32, &packet->lease,
+	    &packet->seq);
+	packet->type = FZ_PACKET_ABSENT;
+	packet->body = (const unsigned char *)bus->absent_id;
+	packet->len = sizeof(bus->absent_id);
+}
+
+static void
+read_message(struct fz_bus *bus, struct fz_packet *packet)
+{
 	if (!natsMsg_IsNoResponders(bus->taken)) {
 		fz_packet_read(packet, natsMsg_GetData(bus->taken),
 		    (size_t)natsMsg_GetDataLength(bus->taken));
 		return;
 	}
-	*packet = (struct fz_packet){ 0 };
-	if (len < FZ_PACKET_ID)
-		return;
-	packet->type = FZ_PACKET_ABSENT;
-	packet->body = (const unsigned char *)subject + len - FZ_PACKET_ID;
-	packet->len = FZ_PACKET_ID + 1;
+	read_absence(bus, natsMsg_GetSubject(bus->taken), packet);
 }
 
 /* The next message about an absent gateway; NULL if there is none. */

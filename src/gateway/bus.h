@@ -57,6 +57,13 @@ size_t fz_bus_body_max(const struct fz_bus *bus);
 void fz_bus_send(struct fz_bus *bus, const char *to,
     const struct fz_packet *header, unsigned char *bytes, size_t len);
 
+/*
+ * As fz_bus_send(), for a packet of the stream of `lease` here. If there is no
+ * such gateway, a FZ_PACKET_ABSENT comes back that names the packet.
+ */
+void fz_bus_send_stream(struct fz_bus *bus, const char *to, uint32_t lease,
+    const struct fz_packet *header, unsigned char *bytes, size_t len);
+
 /* As fz_bus_send(), for a short `body`, which is copied. */
 void fz_bus_send_short(struct fz_bus *bus, const char *to,
     const struct fz_packet *header, const void *body, size_t len);

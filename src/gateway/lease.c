@@ -90,15 +90,22 @@ fz_lease_ask(struct fz_lease *l)
 }
 
 static void
-send_kept(const struct fz_lease *l, struct fz_sent_packet *kept)
+send_kept(const struct fz_lease *l, struct fz_sent_packet *kept, bool again)
 {
 	struct fz_packet p = {
 		.type = kept->type, .lease = l->peer_id, .seq = kept->seq
 	};
+	struct fz_bus *bus = l->gateway->bus;
 
-	if (l->gateway->bus != NULL)
-		fz_bus_send(
-		    l->gateway->bus, l->peer, &p, kept->bytes, kept->len);
+	/*
+	 * A packet that is sent again may have been received before, so that
+	 * the server's answer to it would say nothing.
+	 */
+	if (bus != NULL && l->conn != -1 && !again)
+		fz_bus_send_stream(
+		    bus, l->peer, l->id, &p, kept->bytes, kept->len);
+	else if (bus != NULL)
+		fz_bus_send(bus, l->peer, &p, kept->bytes, kept->len);
 }
 
 /*
@@ -122,7 +129,7 @@ send_new(
 	l->sent += (uint32_t)len;
 	*l->kept_tail = kept;
 	l->kept_tail = &kept->next;
-	send_kept(l, kept);
+	send_kept(l, kept, false);
 }
 
 /* Free the packets below `seq`, because the peer has them. */
@@ -379,14 +386,22 @@ take_report(struct fz_lease *l, const struct fz_packet *p)
 	report(l, FZ_PACKET_ACK);
 	for (struct fz_sent_packet *kept = l->kept; kept != NULL;
 	     kept = kept->next)
-		send_kept(l, kept);
+		send_kept(l, kept, true);
+}
+
+/* The peer lives. */
+static void
+hear(struct fz_lease *l)
+{
+	l->heard_ns = l->gateway->turn_ns;
+	l->absent_ns = 0;
+	l->has_lost = false;
 }
 
 void
 fz_lease_take(struct fz_lease *l, const struct fz_packet *p)
 {
-	l->heard_ns = l->gateway->turn_ns;
-	l->absent_ns = 0;
+	hear(l);
 	switch (p->type) {
 	case FZ_PACKET_OPENED:
 		fz_lease_opened(l, p->arg);
@@ -420,8 +435,7 @@ void
 fz_lease_heard(
     struct fz_lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked)
 {
-	l->heard_ns = l->gateway->turn_ns;
-	l->absent_ns = 0;
+	hear(l);
 	if ((int32_t)(seq - l->got_seq) > 0)
 		/*
 		 * a packet is missing: ask for it, because packets keep their
@@ -430,6 +444,26 @@ fz_lease_heard(
 		fz_lease_ask(l);
 	else if (kept_seq != l->got_seq || acked != l->passed)
 		report(l, FZ_PACKET_ACK);
+}
+
+void
+fz_lease_lose(struct fz_lease *l, uint32_t seq)
+{
+	if (!l->has_lost || (int32_t)(seq - l->lost_seq) < 0)
+		l->lost_seq = seq;
+	l->has_lost = true;
+}
+
+bool
+fz_lease_has_lost(const struct fz_lease *l, uint32_t *reached)
+{
+	*reached = l->sent;
+	for (const struct fz_sent_packet *kept = l->kept; kept != NULL;
+	     kept = kept->next) {
+		if ((int32_t)(kept->seq - l->lost_seq) >= 0)
+			*reached -= (uint32_t)kept->len;
+	}
+	return l->has_lost;
 }
 
 void

@@ -54,6 +54,12 @@ struct fz_lease {
 	int64_t heard_ns; /* time at which the peer was last heard */
 	/* time since which the server does not know the peer; 0: it does */
 	int64_t absent_ns;
+	/*
+	 * of a submitter: the server had no receiver for the packets from
+	 * `lost_seq` on, and the peer was not heard since then
+	 */
+	bool has_lost;
+	uint32_t lost_seq;
 	/* of a submitter: the socket to the relay; else -1 */
 	int conn;
 	pid_t pid;               /* of a node: the process; else 0 */
@@ -90,6 +96,15 @@ uint32_t fz_lease_kept_seq(const struct fz_lease *l);
  */
 void fz_lease_heard(
     struct fz_lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked);
+
+/* The server had no receiver for the packet `seq` when it came first. */
+void fz_lease_lose(struct fz_lease *l, uint32_t seq);
+
+/*
+ * Whether the peer never got the last bytes of the stream. Then `*reached` is
+ * set to the number of bytes before them, modulo 2^32.
+ */
+bool fz_lease_has_lost(const struct fz_lease *l, uint32_t *reached);
 
 /* Ask for missing packets, after a new connection. */
 void fz_lease_ask(struct fz_lease *l);

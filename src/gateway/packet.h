@@ -48,7 +48,11 @@ enum fz_packet_type {
 	FZ_PACKET_ACK,
 	FZ_PACKET_AGAIN,
 	FZ_PACKET_CLOSE,
-	/* From the server: there is no gateway with the id in the body. */
+	/*
+	 * From the server: there is no gateway with the id in the body. `lease`
+	 * and `seq` are of the packet that was not delivered; `lease` is 0 if
+	 * it was of no stream.
+	 */
 	FZ_PACKET_ABSENT
 };
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "node/nodes.h"
 #include "os/fd.h"
 
 union control {
@@ -89,13 +90,28 @@ fz_relay_receive(int conn, char *id, size_t room, int fds[FZ_RELAY_NFDS])
 	return -1;
 }
 
+/* Print the reason, below a line with the number that follows it, if any. */
+static void
+print_reason(char text[FZ_RELAY_TEXT_MAX + 1], size_t len)
+{
+	size_t end;
+
+	text[len] = '\0';
+	end = strlen(text) + 1;
+	if (end < len)
+		fprintf(
+		    stderr, "%c%s\n%s\n", FZ_NODES_REACHED, text + end, text);
+	else
+		fprintf(stderr, "%s\n", text);
+}
+
 int
 fz_relay_main(const char *name, const char *id)
 {
 	struct sockaddr_un address;
 	socklen_t len = fz_relay_address(&address, name);
 	int conn = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	char why[FZ_RELAY_TEXT_MAX];
+	char why[FZ_RELAY_TEXT_MAX + 1];
 	ssize_t n;
 
 	if (conn == -1 ||
@@ -110,11 +126,11 @@ fz_relay_main(const char *name, const char *id)
 	 */
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
-	n = fz_fd_read(conn, why, sizeof(why));
+	n = fz_fd_read(conn, why, FZ_RELAY_TEXT_MAX);
 	if (n == 1) /* the lease ended in good order */
 		return EXIT_SUCCESS;
 	if (n > 1)
-		fprintf(stderr, "%.*s\n", (int)n, why);
+		print_reason(why, (size_t)n);
 	else if (n < 0)
 		fprintf(stderr, "the gateway to NATS does not serve it: %s\n",
 		    strerror(errno));

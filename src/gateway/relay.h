@@ -17,7 +17,7 @@
  * Number of descriptors that come with the request, and room for the text of an
  * error.
  */
-enum { FZ_RELAY_NFDS = 2, FZ_RELAY_TEXT_MAX = 160 };
+enum { FZ_RELAY_NFDS = 2, FZ_RELAY_TEXT_MAX = 192 };
 
 int fz_relay_main(const char *name, const char *id);
 

@@ -1,6 +1,7 @@
 #include "gateway/submit.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -179,11 +180,15 @@ note_node(struct submit *s, const struct fz_packet *p)
  * there.
  */
 static void
-note_absent(struct submit *s, const char *id)
+note_absent(struct submit *s, const struct fz_packet *p)
 {
+	const char *id = (const char *)p->body;
 	struct peer *peer = find_peer(s, id);
+	struct fz_lease *l = fz_lease_find(&s->g, p->lease);
 
 	fz_beat_absent(&s->g, id);
+	if (l != NULL)
+		fz_lease_lose(l, p->seq);
 	if (peer == NULL)
 		return;
 	if (peer->absent_ns == 0)
@@ -204,7 +209,7 @@ take_packets(struct submit *s)
 		else if (p.type == FZ_PACKET_BEAT)
 			fz_beat_take(&s->g, &p);
 		else if (p.type == FZ_PACKET_ABSENT)
-			note_absent(s, (const char *)p.body);
+			note_absent(s, &p);
 		else if (p.type > FZ_PACKET_OPEN &&
 			 (l = fz_lease_find(&s->g, p.lease)) != NULL)
 			fz_lease_take(l, &p);
@@ -266,20 +271,25 @@ take_relay(struct submit *s, struct fz_relay_request *r)
 	fz_listener_refuse(r->conn);
 }
 
-/* End the relay, and send it the reason if there is one. */
+/*
+ * End the relay, and send it the reason if there is one, and which bytes have
+ * not reached the node.
+ */
 static void
 end_relay(const struct fz_lease *l)
 {
-	const char *why = l->why;
-	size_t len = strlen(why);
+	char text[FZ_RELAY_TEXT_MAX];
+	uint32_t reached;
+	int len = 1;
 
-	if (len < 2) {
-		why = "\n";
-		len = 1;
-	}
-	if (len > FZ_RELAY_TEXT_MAX)
-		len = FZ_RELAY_TEXT_MAX;
-	send(l->conn, why, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	snprintf(text, sizeof(text), "%s", strlen(l->why) < 2 ? "\n" : l->why);
+	if (strlen(l->why) >= 2)
+		len = (int)strlen(text) + 1;
+	if (len > 1 && fz_lease_has_lost(l, &reached))
+		len += snprintf(text + len, sizeof(text) - (size_t)len,
+			   "%" PRIu32, reached) +
+		       1;
+	send(l->conn, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static void

@@ -18,6 +18,13 @@
 
 #include "base/err.h"
 
+/*
+ * First character of a line that the command of a node may print before it
+ * ends. A number follows: how many bytes of its input, modulo 2^32, can have
+ * come to the node at most. So calls behind them have not begun.
+ */
+#define FZ_NODES_REACHED '\x01'
+
 struct fz_node {
 	char *name;     /* name in the URL, without the slots */
 	unsigned slots; /* number of jobs that run there at once */

@@ -169,6 +169,7 @@ fz_link_end_frame(struct fz_link *link, size_t start, struct fz_err *err)
 		link->unsent.len = start;
 		return fz_err_nomem(err, "a job to be sent");
 	}
+	link->nput += (uint32_t)(link->unsent.len - start);
 	fz_loop_defer(loop_of(link), &link->flush);
 	return 0;
 }

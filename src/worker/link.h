@@ -164,6 +164,7 @@ struct fz_link {
 	struct fz_wire_in wire; /* replies that were not processed */
 	struct fz_defer flush;  /* writes `unsent` */
 	uint32_t next_seq;      /* number of the next item to send */
+	uint32_t nput;          /* bytes of all frames, modulo 2^32 */
 	/* account of the worker; NULL: none is shared */
 	struct fz_account *account;
 	int worker_in, worker_out; /* the worker's ends until it is forked */

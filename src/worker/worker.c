@@ -67,6 +67,7 @@ queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 	*worker->tail = job;
 	worker->tail = &job->next;
 	job->nbytes = nbytes;
+	job->end = link->nput;
 	worker->nbytes += nbytes;
 	if (worker->njobs++ == 0) {
 		if (!fz_worker_rests(worker))

@@ -96,6 +96,7 @@ struct fz_job {
 	uint32_t nitems;
 	uint32_t ndone; /* number of items that are answered */
 	size_t nbytes;  /* bytes of its frame */
+	uint32_t end;   /* bytes of the link up to there, modulo 2^32 */
 	/* memory for its raw results; NULL: none */
 	struct fz_blob *result_buffer;
 	uint64_t seed;

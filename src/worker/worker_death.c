@@ -127,6 +127,17 @@ read_start_error(struct fz_worker_pipes *p, const struct fz_death *death)
 }
 
 /*
+ * Whether it is known that the job has not come to the node, so that it has not
+ * begun there.
+ */
+static bool
+is_unreached(const struct fz_worker_pipes *p, const struct fz_job *job)
+{
+	return p->output.has_reached &&
+	       (int32_t)(job->end - p->output.reached) > 0;
+}
+
+/*
  * Find how the worker ended. If the worker is on a node and its end was not
  * reported, only the end of the program that connects it is known.
  */
@@ -134,6 +145,7 @@ static void
 find_death(struct fz_worker_pipes *p, const struct fz_death *death)
 {
 	struct fz_death *known = &p->worker->death;
+	const struct fz_job *head = p->worker->head;
 
 	if (p->link->ops->death == NULL ||
 	    !p->link->ops->death(p->link, known)) {
@@ -145,8 +157,9 @@ find_death(struct fz_worker_pipes *p, const struct fz_death *death)
 		 * would end one node after another, and a job that must not be
 		 * tried again could run twice.
 		 */
-		if (p->node_lost && !p->output.holds)
-			p->head_begun = true;
+		p->head_begun = p->head_begun ||
+				(p->node_lost && !p->output.holds &&
+				    head != NULL && !is_unreached(p, head));
 	}
 }
 
@@ -178,7 +191,7 @@ suspect_jobs(const struct fz_worker_pipes *p)
 	struct fz_job *job = p->worker->head;
 
 	for (; job != NULL && p->node_lost && !p->output.holds; job = job->next)
-		job->alone = true;
+		job->alone = job->alone || !is_unreached(p, job);
 }
 
 /* The worker is reaped: take the replies that it left, then end its jobs. */

@@ -4,9 +4,11 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/container.h"
+#include "node/nodes.h"
 #include "os/fd.h"
 #include "os/lines.h"
 
@@ -22,12 +24,19 @@ fz_worker_output_init(struct fz_worker_output *output, struct fz_engine *engine)
 		};
 }
 
-/* Keep the last line of `bytes`, which consist of whole lines. */
+/*
+ * Keep the last line of `bytes`, which consist of whole lines, and what the first
+ * one says.
+ */
 static void
 hold(struct fz_worker_output *output, const char *bytes, size_t len)
 {
 	const char *line;
 
+	if (bytes[0] == FZ_NODES_REACHED) {
+		output->has_reached = true;
+		output->reached = (uint32_t)strtoul(bytes + 1, NULL, 10);
+	}
 	while (len > 0 && strchr("\r\n", bytes[len - 1]) != NULL)
 		len--;
 	if (len == 0)

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "os/loop.h"
@@ -32,6 +33,9 @@ struct fz_worker_output {
 	/* set during a call that adds lines of the worker on its node */
 	bool adding;
 	char said[FZ_ERR_TEXT_MAX]; /* last line of that program */
+	/* the number of a line FZ_NODES_REACHED, see nodes.h */
+	bool has_reached;
+	uint32_t reached;
 };
 
 /* Initialise without open pipes. End with fz_worker_output_fini(). */

@@ -37,6 +37,9 @@ struct fz_bus {
 	struct message *queue;
 	unsigned n;
 	unsigned nprobes;
+	unsigned
+	    nstream; /* packets of a stream, each sent for the first time */
+	uint32_t stream_lease, stream_seq; /* of the last one */
 };
 
 struct end {
@@ -124,6 +127,16 @@ fz_bus_send(struct fz_bus *bus, const char *to, const struct fz_packet *header,
 	assert_true(bus->n++ < QUEUE_MAX);
 	m->len = FZ_PACKET_HEADER + len;
 	memcpy(m->bytes, bytes, m->len);
+}
+
+void
+fz_bus_send_stream(struct fz_bus *bus, const char *to, uint32_t lease,
+    const struct fz_packet *header, unsigned char *bytes, size_t len)
+{
+	bus->nstream++;
+	bus->stream_lease = lease;
+	bus->stream_seq = header->seq;
+	fz_bus_send(bus, to, header, bytes, len);
 }
 
 void
@@ -442,6 +455,48 @@ test_beat_is_one_packet_for_each_peer(void **state)
 		fz_lease_free(more[i]);
 }
 
+/* Send `n` bytes as one packet, whose number must be `seq`. */
+static void
+send_stream(struct end *end, size_t n, uint32_t seq)
+{
+	int64_t stalled_ns;
+
+	assert_int_equal(write(end->user, end->sent, n), (ssize_t)n);
+	fz_gateway_begin(&end->g);
+	fz_lease_poll(end->lease);
+	fz_gateway_wait(&end->g, fz_clock_ns() + FZ_CLOCK_SECOND, &stalled_ns);
+	fz_lease_work(end->lease);
+	assert_int_equal(end->bus.nstream, seq + 1);
+	assert_int_equal(end->bus.stream_lease, end->lease->id);
+	assert_int_equal(end->bus.stream_seq, seq);
+}
+
+static void
+test_lease_knows_what_has_not_reached_its_peer(void **state)
+{
+	struct world *w = *state;
+	struct fz_lease *l = w->a.lease;
+	struct fz_packet again = { .type = FZ_PACKET_AGAIN, .seq = 1 };
+	uint32_t reached;
+
+	l->conn = dup(w->a.user); /* a submitter */
+	send_stream(&w->a, 100, 0);
+	assert_false(fz_lease_has_lost(l, &reached));
+	send_stream(&w->a, 50, 1);
+	send_stream(&w->a, 20, 2);
+	fz_lease_lose(l, 1);
+	fz_lease_lose(l, 2);
+	assert_true(fz_lease_has_lost(l, &reached));
+	assert_int_equal(reached, 100);
+	/* The peer is there again, and may get each packet that is sent now. */
+	fz_lease_take(l, &again);
+	assert_false(fz_lease_has_lost(l, &reached));
+	assert_int_equal(w->a.bus.nstream, 3);
+	fz_lease_lose(l, 2);
+	fz_lease_heard(l, 3, 0, 0);
+	assert_false(fz_lease_has_lost(l, &reached));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -458,6 +513,7 @@ main(void)
 		TEST(test_beat_waits_for_a_peer_that_connects_again),
 		TEST(test_beat_does_not_count_time_that_it_was_stopped),
 		TEST(test_beat_is_one_packet_for_each_peer),
+		TEST(test_lease_knows_what_has_not_reached_its_peer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

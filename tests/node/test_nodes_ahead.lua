@@ -214,4 +214,53 @@ for kind, expected in pairs { calls = "50 crash 3", map = "50 ", stream = "50 " 
   end
 end
 
+-- Until the file $DIR/go exists, the program passes on all bytes to and from the node. Then it makes
+-- $DIR/stopped. Once $DIR/sent exists, it ends, and prints how many bytes have come to the node, or
+-- $REACHED.
+local LOST <const> = [[
+for word; do host=$command command=$word; done
+test $host = lost || exec setsid -w sh -c "$command"
+test ! -e $DIR/go || exit 1
+exec 4<&0
+{ tee $DIR/passed <&4 & echo $! >$DIR/tee; wait; } | setsid -w sh -c "$command" |
+    { cat <&5 & echo $! >$DIR/cat; wait; } 5<&0 &
+until test -e $DIR/go; do sleep 0.02; done
+for name in cat tee; do
+  pid=$(cat $DIR/$name); kill $pid; while kill -0 $pid; do sleep 0.02; done 2>/dev/null
+done
+: >$DIR/stopped
+until test -e $DIR/sent; do sleep 0.02; done
+printf '\001%s\nit was cut off\n' ${REACHED:-$(wc -c <$DIR/passed)} >&2
+exit 1
+]]
+
+tests["a job without retries that has not come to a lost node goes to another one"] = function()
+  local function try(reached)
+    return (t.shell(([[
+      DIR=$(mktemp -d /tmp/fzlua-lost-XXXXXX) FZLUA_SSH='sh %s' FZLUA_WORKER_COMMAND=$FZLUA; %s
+      export DIR FZLUA_SSH FZLUA_WORKER_COMMAND
+      "$FZLUA" --engine ssh://lost:1,other:1 %s $DIR; rm -r $DIR
+    ]]):format(t.file(LOST), reached, t.file [[
+      local dir = arg[1]
+      local function make(name) io.open(dir .. "/" .. name, "w"):close() end
+      local pool <close> = fz.pool(1)
+      pool:apply(function() end)
+      make "go"
+      while not io.open(dir .. "/stopped") do fz.sleep(0.02) end
+      local calls = {}
+      for i = 1, 3 do calls[i] = pool:apply_async(function(x) return x end, {i}) end
+      fz.sleep(0.05)
+      make "sent"
+      for i = 1, 3 do
+        local ok, e = pcall(calls[i].get, calls[i])
+        print(ok and e or e.kind, ok and "" or e.message)
+      end
+    ]])))
+  end
+  t.equal(try "", "1\t\n2\t\n3\t\n")
+  -- The first one may have begun if it has come there.
+  t.equal(try "export REACHED=1000000",
+    "crash\tnode lost is lost: it was cut off\n2\t\n3\t\n")
+end
+
 return tests
