@@ -357,7 +357,8 @@ local function read_calls(self, keys, counts)
   end
   local now = not self.read_only and tick_of(self)
   local since = now and (self._exact and now or now - LATE + 1) or 0
-  return self._db:results(keys[2] == nil and READ_ONE or READ_MANY, keys, counts, since, self._used)
+  return core.results(self._db, keys[2] == nil and READ_ONE or READ_MANY, keys, counts, since,
+    self._used)
 end
 
 -- Whether all files in the recorded values are as they were.

@@ -17,6 +17,8 @@
 
 #define BLOCKS_TYPE "fzlua.Blocks"
 
+static const struct fz_luserdata_class blocks_class;
+
 static struct fz_blocks *
 check_blocks(lua_State *L)
 {
@@ -106,7 +108,7 @@ blocks_new(lua_State *L)
 	struct fz_err err = { 0 };
 
 	*b = (struct fz_blocks){ .fd = -1 };
-	luaL_setmetatable(L, BLOCKS_TYPE);
+	fz_luserdata_set(L, &blocks_class);
 	if (fz_blocks_open(b, path, separator[0], &err) != 0)
 		return fz_lerror_raise(L, &err);
 	return 1;
@@ -125,10 +127,13 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class blocks_class = {
+	.name = BLOCKS_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 int
 fz_lblocks_open(lua_State *L)
 {
-	fz_luserdata_class(L, BLOCKS_TYPE, methods, metamethods);
 	lua_pushcfunction(L, blocks_new);
 	lua_setfield(L, -2, "blocks");
 	lua_pushcfunction(L, blocks_check);

@@ -15,6 +15,8 @@
 
 #define ZSTD_TYPE "fzlua.Zstd"
 
+static const struct fz_luserdata_class database_class, zstd_class;
+
 struct fz_ldatabase *
 fz_ldatabase_check(lua_State *L)
 {
@@ -52,7 +54,7 @@ database_new(lua_State *L)
 	ld = lua_newuserdatauv(L, sizeof(*ld), 1);
 	/* if the following fails, __gc finds a closed database */
 	memset(ld, 0, sizeof(*ld));
-	luaL_setmetatable(L, FZ_LDATABASE_TYPE);
+	fz_luserdata_set(L, &database_class);
 	lua_newtable(L);
 	lua_setiuservalue(L, -2, 1);
 	if (fz_sqlite_open(&ld->s, path, (enum fz_sqlite_mode)mode,
@@ -245,7 +247,7 @@ zstd_new(lua_State *L)
 	struct fz_err err = { 0 };
 
 	memset(lz, 0, sizeof(*lz));
-	luaL_setmetatable(L, ZSTD_TYPE);
+	fz_luserdata_set(L, &zstd_class);
 	if (fz_zstd_init(&lz->z, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	return 1;
@@ -312,8 +314,8 @@ file_id(lua_State *L)
 
 	if (stat(luaL_checkstring(L, 1), &st) != 0)
 		return 0;
-	lua_pushfstring(L, "%I:%I", (LUAI_UACINT)st.st_dev,
-	    (LUAI_UACINT)st.st_ino);
+	lua_pushfstring(
+	    L, "%I:%I", (LUAI_UACINT)st.st_dev, (LUAI_UACINT)st.st_ino);
 	return 1;
 }
 
@@ -353,6 +355,11 @@ static const luaL_Reg database_metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class database_class = { .name =
+							      FZ_LDATABASE_TYPE,
+	.methods = database_methods,
+	.metamethods = database_metamethods };
+
 static const luaL_Reg zstd_methods[] = {
 	{ "compress", zstd_compress },
 	{ NULL, NULL },
@@ -362,6 +369,10 @@ static const luaL_Reg zstd_metamethods[] = {
 	{ "__gc", zstd_gc },
 	{ NULL, NULL },
 };
+
+static const struct fz_luserdata_class zstd_class = { .name = ZSTD_TYPE,
+	.methods = zstd_methods,
+	.metamethods = zstd_metamethods };
 
 static const luaL_Reg functions[] = {
 	{ "database", database_new },
@@ -377,9 +388,6 @@ static const luaL_Reg functions[] = {
 int
 fz_ldatabase_open(lua_State *L)
 {
-	fz_luserdata_class(
-	    L, FZ_LDATABASE_TYPE, database_methods, database_metamethods);
-	fz_luserdata_class(L, ZSTD_TYPE, zstd_methods, zstd_metamethods);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

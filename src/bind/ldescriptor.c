@@ -15,6 +15,8 @@
 
 #define DESCRIPTOR_TYPE "fzlua.Descriptor"
 
+static const struct fz_luserdata_class descriptor_class;
+
 /* A descriptor of the script for which tasks wait. */
 struct ldescriptor {
 	/* the watch; its fd is -1 while no event is wanted */
@@ -160,7 +162,7 @@ descriptor_new(lua_State *L)
 	d->fd = (int)fd;
 	d->watch = (struct fz_watch){ .fd = -1, .ready = descriptor_ready };
 	d->hook.in_child = in_child;
-	luaL_setmetatable(L, DESCRIPTOR_TYPE);
+	fz_luserdata_set(L, &descriptor_class);
 	d->loop = engine->loop;
 	fz_change_init(&d->change, engine);
 	fz_loop_hook(d->loop, &d->hook);
@@ -180,10 +182,13 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class descriptor_class = {
+	.name = DESCRIPTOR_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 int
 fz_ldescriptor_open(lua_State *L)
 {
-	fz_luserdata_class(L, DESCRIPTOR_TYPE, methods, metamethods);
 	lua_pushcfunction(L, descriptor_new);
 	lua_setfield(L, -2, "descriptor");
 	return 0;

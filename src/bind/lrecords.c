@@ -28,6 +28,8 @@
 
 #define RECORDS_TYPE "fzlua.Records"
 
+static const struct fz_luserdata_class records_class;
+
 enum {
 	OUT_KEPT = 4 << 20, /* bytes of the output buffer that are kept */
 	BLOCKS_MAX = 1 << 20
@@ -328,7 +330,7 @@ records_new(lua_State *L)
 		.encodes = !lua_isnil(L, 5),
 		.decodes = !lua_isnil(L, 5) };
 	fz_buf_init(&r->out);
-	luaL_setmetatable(L, RECORDS_TYPE);
+	fz_luserdata_set(L, &records_class);
 	lua_pushvalue(L, 4);
 	lua_setiuservalue(L, -2, RECORDS_ENCODE);
 	lua_pushvalue(L, 5);
@@ -355,10 +357,13 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class records_class = {
+	.name = RECORDS_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 int
 fz_lrecords_open(lua_State *L)
 {
-	fz_luserdata_class(L, RECORDS_TYPE, methods, metamethods);
 	lua_pushcfunction(L, records_new);
 	lua_setfield(L, -2, "records");
 	return 0;

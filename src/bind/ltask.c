@@ -12,6 +12,8 @@
 
 #define PASSED_TYPE "fzlua.Passed"
 
+static const struct fz_luserdata_class passed_class;
+
 /*
  * A userdata on the stack of a function that resumes a coroutine. The function
  * pushes it before it passes on the first wait of the coroutine. The userdata
@@ -216,7 +218,7 @@ pass_on(lua_State *L, lua_State *co, int at, lua_KFunction continued)
 		luaL_checkstack(L, 3, NULL);
 		passed = lua_newuserdatauv(L, sizeof(*passed), 0);
 		passed->co = NULL;
-		luaL_setmetatable(L, PASSED_TYPE);
+		fz_luserdata_set(L, &passed_class);
 		lua_toclose(L, -1);
 		at = lua_gettop(L);
 		lua_pushvalue(L, at - 1);
@@ -537,6 +539,9 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class passed_class = { .name = PASSED_TYPE,
+	.metamethods = metamethods };
+
 int
 fz_ltask_open(lua_State *L)
 {
@@ -544,6 +549,5 @@ fz_ltask_open(lua_State *L)
 	luaL_setfuncs(L, functions, 1);
 	lua_newtable(L);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, &passed_key);
-	fz_luserdata_class(L, PASSED_TYPE, NULL, metamethods);
 	return 0;
 }

@@ -18,6 +18,8 @@
 
 #define TICKER_TYPE "fzlua.Ticker"
 
+static const struct fz_luserdata_class ticker_class;
+
 /* A timer; core.changed() reports its end. */
 struct ticker {
 	struct fz_engine *engine;
@@ -79,7 +81,7 @@ ticker_new(lua_State *L)
 	t->engine = engine;
 	t->timer.fired = fired;
 	fz_change_init(&t->change, engine);
-	luaL_setmetatable(L, TICKER_TYPE);
+	fz_luserdata_set(L, &ticker_class);
 	return 1;
 }
 
@@ -151,10 +153,13 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class ticker_class = {
+	.name = TICKER_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 int
 fz_lterm_open(lua_State *L)
 {
-	fz_luserdata_class(L, TICKER_TYPE, methods, metamethods);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

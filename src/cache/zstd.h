@@ -35,7 +35,7 @@ void fz_zstd_fini(struct fz_zstd *z);
 bool fz_zstd_reaches(size_t len, size_t size);
 
 /* Expand a value that has `size` bytes. False: it is another value. */
-bool fz_zstd_expand(struct fz_zstd *z, void *out, size_t size,
-    const void *bytes, size_t len);
+bool fz_zstd_expand(
+    struct fz_zstd *z, void *out, size_t size, const void *bytes, size_t len);
 
 #endif

@@ -376,6 +376,10 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class editor_class = {
+	.name = EDITOR_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 int
 fz_edit_new(lua_State *L)
 {
@@ -386,10 +390,9 @@ fz_edit_new(lua_State *L)
 	luaL_checktype(L, 1, LUA_TTABLE);
 	if (!is_terminal())
 		return 0;
-	fz_luserdata_class(L, EDITOR_TYPE, methods, metamethods);
 	e = lua_newuserdatauv(L, sizeof(*e), 0);
 	memset(e, 0, sizeof(*e));
-	luaL_setmetatable(L, EDITOR_TYPE);
+	fz_luserdata_set(L, &editor_class);
 	lua_pushvalue(L, 1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, e);
 	e->sink = fz_lloop_sink(L);

@@ -521,9 +521,13 @@ fz_digest_with(lua_State *L, struct fz_hash *hash, int session, int modules,
 
 	luaL_checkstack(L, 20, "no stack left for a digest");
 	d = push_state(L, session);
-	*d = (struct fz_digest){ .L = L, .hash = hash, .session = session,
-		.modules = modules, .scope.map = d->scope.map,
-		.code = d->code, .busy = true };
+	*d = (struct fz_digest){ .L = L,
+		.hash = hash,
+		.session = session,
+		.modules = modules,
+		.scope.map = d->scope.map,
+		.code = d->code,
+		.busy = true };
 	d->registered = fz_registered_objects(L);
 	lua_pushglobaltable(L);
 	d->globals = lua_topointer(L, -1);
@@ -594,8 +598,7 @@ fz_digest(lua_State *L, int first, int n, int session,
 		return;
 	}
 	lua_pushnil(L);
-	fz_digest_with(
-	    L, &hash, session, lua_gettop(L), put_values, &values);
+	fz_digest_with(L, &hash, session, lua_gettop(L), put_values, &values);
 	lua_pop(L, 1);
 	fz_hash_end(&hash, out);
 }

@@ -88,8 +88,8 @@ struct fz_digest {
 	int modules;
 	int ranges; /* stack index of the list of ranges of equal entries */
 	lua_Integer nranges;
-	int session; /* stack index of the session; 0: none */
-	bool busy;   /* between begin and end of a digest */
+	int session;                   /* stack index of the session; 0: none */
+	bool busy;                     /* between begin and end of a digest */
 	struct fz_digest_use *uses;    /* uses of tables apart */
 	struct fz_digest_apart *apart; /* the table apart that is being read */
 };

@@ -9,8 +9,8 @@ enum { FZ_SERVER_NAME_MAX = 256 };
 
 /*
  * When this thread resolves names, wait at most 3 s for a DNS server that does
- * not answer, instead of 10 s and more. Call it before each connection: it reads
- * resolv.conf, which glibc does not reload after this.
+ * not answer, instead of 10 s and more. Call it before each connection: it
+ * reads resolv.conf, which glibc does not reload after this.
  */
 void fz_server_name_limit_wait(void);
 

@@ -21,30 +21,23 @@ fz_luserdata_end(lua_State *L, const char *name)
 	lua_setfield(L, LUA_REGISTRYINDEX, name);
 }
 
-static void
-new_library(lua_State *L, const luaL_Reg *functions)
-{
-	int n = 0;
-
-	while (functions[n].name != NULL)
-		n++;
-	lua_createtable(L, 0, n);
-	luaL_setfuncs(L, functions, 0);
-}
-
 void
-fz_luserdata_class(lua_State *L, const char *name, const luaL_Reg *methods,
-    const luaL_Reg *metamethods)
+fz_luserdata_set(lua_State *L, const struct fz_luserdata_class *class)
 {
-	if (fz_luserdata_begin(L, name)) {
-		luaL_setfuncs(L, metamethods, 0);
-		if (methods != NULL) {
-			new_library(L, methods);
+	if (fz_luserdata_begin(L, class->name)) {
+		luaL_checkstack(L, 4, NULL);
+		if (class->metamethods != NULL)
+			luaL_setfuncs(L, class->metamethods, 0);
+		if (class->methods != NULL) {
+			lua_newtable(L);
+			luaL_setfuncs(L, class->methods, 0);
+			if (class->add_methods != NULL)
+				class->add_methods(L);
 			lua_setfield(L, -2, "__index");
 		}
-		fz_luserdata_end(L, name);
+		fz_luserdata_end(L, class->name);
 	}
-	lua_pop(L, 1);
+	lua_setmetatable(L, -2);
 }
 
 void

@@ -17,12 +17,19 @@ bool fz_luserdata_begin(lua_State *L, const char *name);
 /* The metatable on top is whole. [-0, +0, m] */
 void fz_luserdata_end(lua_State *L, const char *name);
 
+/* A class of userdata. Each table of functions may be NULL. */
+struct fz_luserdata_class {
+	const char *name;
+	const luaL_Reg *methods, *metamethods;
+	/* adds further methods to the table on top [-0, +0, m] */
+	void (*add_methods)(lua_State *L);
+};
+
 /*
- * Make the metatable `name` unless it exists; `methods` may be NULL. [-0, +0,
- * m]
+ * Set the metatable of the userdata on top. It is made for the first object of
+ * the class, because most scripts use few classes. [-0, +0, m]
  */
-void fz_luserdata_class(lua_State *L, const char *name, const luaL_Reg *methods,
-    const luaL_Reg *metamethods);
+void fz_luserdata_set(lua_State *L, const struct fz_luserdata_class *class);
 
 /* Set a metatable for the object on top that has only this __gc. [-0, +0, m] */
 void fz_luserdata_finalize(lua_State *L, lua_CFunction gc);

@@ -27,8 +27,8 @@ struct fz_blob {
 };
 
 /*
- * A copy of `len` bytes with one reference; if `bytes` is NULL, the caller fills
- * it. NULL and `err` on failure.
+ * A copy of `len` bytes with one reference; if `bytes` is NULL, the caller
+ * fills it. NULL and `err` on failure.
  */
 struct fz_blob *fz_blob_new(const void *bytes, size_t len, struct fz_err *err);
 

@@ -25,8 +25,8 @@ fz_worker_output_init(struct fz_worker_output *output, struct fz_engine *engine)
 }
 
 /*
- * Keep the last line of `bytes`, which consist of whole lines, and what the first
- * one says.
+ * Keep the last line of `bytes`, which consist of whole lines, and what the
+ * first one says.
  */
 static void
 hold(struct fz_worker_output *output, const char *bytes, size_t len)

@@ -168,9 +168,10 @@ check_recorded(lua_State *L, int status)
 	if (status == FZLUA_OK)
 		assert_int_equal(lua_tointeger(L, -1), 2);
 	lua_settop(L, 0);
-	host_push_function(L, "for _, suffix in ipairs { '', '-wal', '-shm' } do "
-			      "os.remove(PATH .. '.db' .. recorded .. suffix) "
-			      "end");
+	host_push_function(L,
+	    "for _, suffix in ipairs { '', '-wal', '-shm' } do "
+	    "os.remove(PATH .. '.db' .. recorded .. suffix) "
+	    "end");
 	assert_int_equal(fzlua_call(L, 0, 0), FZLUA_OK);
 }
 

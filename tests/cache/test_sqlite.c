@@ -169,7 +169,8 @@ test_sqlite_refuses_a_library_without_a_function(void **state)
 		assert_non_null(strstr(err.text, "a newer package"));
 		assert_false(fz_sqlite_is_open(&s));
 	}
-	for (size_t i = 0; i < sizeof(zstd_names) / sizeof(zstd_names[0]); i++) {
+	for (size_t i = 0; i < sizeof(zstd_names) / sizeof(zstd_names[0]);
+	     i++) {
 		missing = zstd_names[i];
 		assert_int_equal(fz_zstd_init(&z, &err), -1);
 		assert_non_null(strstr(err.text, "libzstd"));

@@ -381,6 +381,10 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+const struct fz_luserdata_class fz_lbatch_class = {
+	.name = FZ_LBATCH_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 static const luaL_Reg functions[] = {
 	{ "batch", fz_lbatch_new },
 	{ NULL, NULL },
@@ -389,7 +393,6 @@ static const luaL_Reg functions[] = {
 int
 fz_lbatch_open(lua_State *L)
 {
-	fz_luserdata_class(L, FZ_LBATCH_TYPE, methods, metamethods);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

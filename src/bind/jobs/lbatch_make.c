@@ -16,6 +16,7 @@
 #include "sched/pool.h"
 #include "value/garbage.h"
 #include "value/lerror.h"
+#include "value/luserdata.h"
 #include "value/rawarray.h"
 #include "wire/wire.h"
 #include "worker/engine.h"
@@ -63,7 +64,7 @@ fz_lbatch_push(lua_State *L, int pool)
 	lb->together = 1;
 	lb->mask = UINT64_MAX;
 	lb->engine = fz_lloop_engine(L);
-	luaL_setmetatable(L, FZ_LBATCH_TYPE);
+	fz_luserdata_set(L, &fz_lbatch_class);
 	lua_pushvalue(L, pool);
 	lua_setiuservalue(L, -2, FZ_LBATCH_POOL);
 	return lb;

@@ -14,8 +14,8 @@
 #include "worker/worker.h"
 
 void
-fz_lbatch_know(lua_State *L, struct fz_lbatch *lb, uint64_t item,
-    struct fz_blob *blob)
+fz_lbatch_know(
+    lua_State *L, struct fz_lbatch *lb, uint64_t item, struct fz_blob *blob)
 {
 	struct fz_err err = { 0 };
 

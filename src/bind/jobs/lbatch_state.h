@@ -11,11 +11,13 @@
 #include "bind/jobs/llocal.h"
 #include "sched/batch.h"
 #include "shared/arena.h"
+#include "value/luserdata.h"
 
 struct fz_lfuncs;
 struct fz_rawarray;
 
 #define FZ_LBATCH_TYPE "fzlua.Batch"
+extern const struct fz_luserdata_class fz_lbatch_class;
 
 /* User values of a batch: objects that it keeps alive. */
 enum {
@@ -102,8 +104,8 @@ int fz_lbatch_new(lua_State *L);
  * Set the known result of an item, whose reference is taken: see
  * fz_batch_know(). [-0, +0, e]
  */
-void fz_lbatch_know(lua_State *L, struct fz_lbatch *lb, uint64_t item,
-    struct fz_blob *blob);
+void fz_lbatch_know(
+    lua_State *L, struct fz_lbatch *lb, uint64_t item, struct fz_blob *blob);
 
 /* The same for the encoded string at `bytes`. [-0, +0, e] */
 void fz_lbatch_know_bytes(

@@ -10,6 +10,8 @@
 #include "value/luserdata.h"
 
 #define GRAPH_TYPE "fzlua.Graph"
+
+static const struct fz_luserdata_class graph_class;
 /* Node, value and pool numbers fit an int with room to spare. */
 #define GRAPH_MAX 0x3fffffff
 
@@ -65,7 +67,7 @@ graph_new(lua_State *L)
 	struct fz_err err = { 0 };
 
 	*lg = (struct lgraph){ 0 }; /* what __gc finds if the creation fails */
-	luaL_setmetatable(L, GRAPH_TYPE);
+	fz_luserdata_set(L, &graph_class);
 	lg->graph = fz_graph_new(&err);
 	if (named)
 		lg->names = fz_trace_names_new(&err);
@@ -283,10 +285,13 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class graph_class = {
+	.name = GRAPH_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 int
 fz_lgraph_open(lua_State *L)
 {
-	fz_luserdata_class(L, GRAPH_TYPE, methods, metamethods);
 	lua_pushcfunction(L, graph_new);
 	lua_setfield(L, -2, "graph");
 	return 0;

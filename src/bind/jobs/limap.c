@@ -30,6 +30,8 @@
 
 #define IMAP_TYPE "fzlua.ImapItems"
 
+static const struct fz_luserdata_class imap_class;
+
 enum {
 	IMAP_SIZE = 1024,        /* minimum size of the rings */
 	IMAP_SIZE_MAX = 1 << 20, /* maximum size of the rings */
@@ -129,7 +131,7 @@ push_imap(lua_State *L)
 	li->mask = n - 1;
 	if (li->window.limit > n)
 		li->window.limit = n;
-	luaL_setmetatable(L, IMAP_TYPE);
+	fz_luserdata_set(L, &imap_class);
 	lua_pushvalue(L, 3);
 	lua_setiuservalue(L, -2, IMAP_ITEMS);
 	lua_createtable(L, IMAP_SIZE, 0);
@@ -455,20 +457,25 @@ take(lua_State *L, struct fz_lwindow *w)
 static const struct fz_lwindow_ops imap_ops = { ready, has_room, put, send,
 	take };
 
+static const luaL_Reg methods[] = {
+	{ "gather", imap_gather },
+	{ "know", imap_know },
+	{ NULL, NULL },
+};
+
+static void
+add_methods(lua_State *L)
+{
+	luaL_setfuncs(L, fz_lwindow_methods, 0);
+}
+
+static const struct fz_luserdata_class imap_class = {
+	.name = IMAP_TYPE, .methods = methods, .add_methods = add_methods
+};
+
 int
 fz_limap_open(lua_State *L)
 {
-	if (fz_luserdata_begin(L, IMAP_TYPE)) {
-		lua_newtable(L);
-		luaL_setfuncs(L, fz_lwindow_methods, 0);
-		lua_pushcfunction(L, imap_gather);
-		lua_setfield(L, -2, "gather");
-		lua_pushcfunction(L, imap_know);
-		lua_setfield(L, -2, "know");
-		lua_setfield(L, -2, "__index");
-		fz_luserdata_end(L, IMAP_TYPE);
-	}
-	lua_pop(L, 1);
 	lua_pushcfunction(L, imap_new);
 	lua_setfield(L, -2, "imap");
 	return 0;

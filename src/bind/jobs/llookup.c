@@ -252,11 +252,8 @@ static const luaL_Reg methods[] = {
 };
 
 void
-fz_llookup_add(lua_State *L, const char *name, const struct fz_llookup_ops *ops)
+fz_llookup_add(lua_State *L, const struct fz_llookup_ops *ops)
 {
-	luaL_getmetatable(L, name);
-	lua_getfield(L, -1, "__index");
 	lua_pushlightuserdata(L, (void *)(uintptr_t)ops);
 	luaL_setfuncs(L, methods, 1);
-	lua_pop(L, 2);
 }

@@ -20,8 +20,7 @@ struct fz_llookup_ops {
 	struct fz_llookup (*open)(lua_State *L);
 };
 
-/* Add the methods to the class `name`. `ops` is static. [-0, +0, m] */
-void fz_llookup_add(
-    lua_State *L, const char *name, const struct fz_llookup_ops *ops);
+/* Add the methods to the table on top. `ops` is static. [-0, +0, m] */
+void fz_llookup_add(lua_State *L, const struct fz_llookup_ops *ops);
 
 #endif

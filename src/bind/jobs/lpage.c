@@ -15,6 +15,8 @@
 
 #define PAGE_TYPE "fzlua.RunPage"
 
+static const struct fz_luserdata_class page_class;
+
 /* The memory of a page, which an error of Lua frees, too. */
 struct lpage {
 	struct fz_sums sums;
@@ -113,7 +115,7 @@ run_page(lua_State *L)
 	page = lua_newuserdatauv(L, sizeof(*page), 0);
 	*page = (struct lpage){ 0 };
 	fz_buf_init(&page->out);
-	luaL_setmetatable(L, PAGE_TYPE);
+	fz_luserdata_set(L, &page_class);
 	if (fz_sums_init(&page->sums, trace, &err) != 0)
 		return fz_lerror_raise(L, &err);
 	put_pictures(L, page);
@@ -140,10 +142,12 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class page_class = { .name = PAGE_TYPE,
+	.metamethods = metamethods };
+
 int
 fz_lpage_open(lua_State *L)
 {
-	fz_luserdata_class(L, PAGE_TYPE, NULL, metamethods);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

@@ -26,6 +26,8 @@
 #include "worker/engine.h"
 
 #define POOL_TYPE "fzlua.Pool"
+
+static const struct fz_luserdata_class pool_class;
 #define POOL_MAX 65536
 
 /* User values of a pool. */
@@ -260,7 +262,7 @@ push_pool(lua_State *L)
 	lp->once = fz_llimits_flag(L, 1, "once");
 	lp->garbage = fz_garbage_open(L);
 	lp->init = (struct fz_lpool_init){ true, -1 };
-	luaL_setmetatable(L, POOL_TYPE);
+	fz_luserdata_set(L, &pool_class);
 	lua_getfield(L, 1, "funcs");
 	luaL_checktype(L, -1, LUA_TTABLE);
 	lua_setiuservalue(L, -2, POOL_FUNCS);
@@ -502,10 +504,13 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class pool_class = {
+	.name = POOL_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 int
 fz_lpool_open(lua_State *L)
 {
-	fz_luserdata_class(L, POOL_TYPE, methods, metamethods);
 	lua_pushcfunction(L, pool_new);
 	lua_setfield(L, -2, "pool");
 	lua_pushcfunction(L, fz_serve_number);

@@ -30,6 +30,8 @@
 
 #define PROCESS_TYPE "fzlua.ProcessHandle"
 
+static const struct fz_luserdata_class process_class;
+
 /*
  * The exit status, the same as in Python, if other code has reaped the process
  * and there are no results.
@@ -253,7 +255,7 @@ process_new(lua_State *L)
 	lp->engine = fz_lloop_engine(L);
 	fz_change_init(&lp->change, lp->engine);
 	lp->generation = fz_process.generation;
-	luaL_setmetatable(L, PROCESS_TYPE);
+	fz_luserdata_set(L, &process_class);
 	home.L = push_thread(L, nargs);
 	home.aged = fz_garbage_age(fz_garbage_open(L), L, true);
 	if (start(lp, &home, &err) != 0)
@@ -417,10 +419,13 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class process_class = {
+	.name = PROCESS_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 int
 fz_lprocess_open(lua_State *L)
 {
-	fz_luserdata_class(L, PROCESS_TYPE, methods, metamethods);
 	lua_pushcfunction(L, process_new);
 	lua_setfield(L, -2, "process");
 	return 0;

@@ -15,6 +15,8 @@
 
 #define PROGRAM_TYPE "fzlua.Program"
 
+static const struct fz_luserdata_class program_class;
+
 /*
  * User values. The input must stay alive while the program may read it; the
  * options, while their file names are used.
@@ -143,7 +145,7 @@ program_new(lua_State *L)
 	opts.engine = fz_lloop_engine(L);
 	lp = lua_newuserdatauv(L, sizeof(*lp), PROGRAM_NUSER);
 	lp->program = NULL; /* __gc finds NULL if the start fails */
-	luaL_setmetatable(L, PROGRAM_TYPE);
+	fz_luserdata_set(L, &program_class);
 	lua_pushvalue(L, -2);
 	lua_setiuservalue(L, -2, PROGRAM_INPUT);
 	lp->program = fz_program_new(&opts, &err);
@@ -311,10 +313,13 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class program_class = {
+	.name = PROGRAM_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 int
 fz_lprogram_open(lua_State *L)
 {
-	fz_luserdata_class(L, PROGRAM_TYPE, methods, metamethods);
 	lua_pushcfunction(L, program_new);
 	lua_setfield(L, -2, "exec");
 	lua_pushcfunction(L, program_executable);

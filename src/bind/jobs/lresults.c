@@ -21,6 +21,8 @@
 
 #define RESULTS_TYPE "fzlua.Results"
 
+static const struct fz_luserdata_class results_class;
+
 struct lresults {
 	struct fz_engine *engine;
 	lua_Integer n;
@@ -94,8 +96,8 @@ make_blob(struct reading *r, size_t len, void **at)
 	struct fz_blob *blob;
 	uint64_t offset;
 
-	*at = arena != NULL ? fz_arena_alloc(arena, len, &offset, &r->err)
-			    : NULL;
+	*at =
+	    arena != NULL ? fz_arena_alloc(arena, len, &offset, &r->err) : NULL;
 	if (*at != NULL)
 		return fz_engine_blob(engine, offset, len, &r->err);
 	blob = fz_blob_new(NULL, len, &r->err);
@@ -216,8 +218,7 @@ compare(const struct call *a, const struct call *b)
 static int
 compare_calls(const void *a, const void *b)
 {
-	return compare(
-	    *(struct call *const *)a, *(struct call *const *)b);
+	return compare(*(struct call *const *)a, *(struct call *const *)b);
 }
 
 /* The first call with the key of the row; NULL: there is none. */
@@ -286,8 +287,8 @@ set_odd(lua_State *L, lua_Integer k)
 
 /* Push the results of call number `k`, of which all rows were read. */
 static void
-end_call(lua_State *L, struct reading *r, const struct call *call,
-    lua_Integer k)
+end_call(
+    lua_State *L, struct reading *r, const struct call *call, lua_Integer k)
 {
 	const char *why = call->why;
 
@@ -358,18 +359,18 @@ push_results(lua_State *L, struct reading *r)
 	for (lua_Integer k = 1; k <= r->ncalls; k++) {
 		lua_Integer count = count_of(L, k);
 
-		luaL_argcheck(L, 0 <= count && count < 1 << 24, A_COUNTS,
-		    "out of range");
+		luaL_argcheck(
+		    L, 0 <= count && count < 1 << 24, A_COUNTS, "out of range");
 		r->calls[k - 1].first = sum;
 		r->calls[k - 1].count = count;
 		sum += count;
 	}
-	results = lua_newuserdatauv(L,
-	    sizeof(*results) + (size_t)sum * sizeof(struct fz_blob *), 0);
+	results = lua_newuserdatauv(
+	    L, sizeof(*results) + (size_t)sum * sizeof(struct fz_blob *), 0);
 	memset(results->values, 0, (size_t)sum * sizeof(struct fz_blob *));
 	results->engine = fz_lloop_engine(L);
 	results->n = sum;
-	luaL_setmetatable(L, RESULTS_TYPE);
+	fz_luserdata_set(L, &results_class);
 	r->results = results;
 	return sum;
 }
@@ -401,19 +402,19 @@ push_calls(lua_State *L, struct reading *r)
 }
 
 /*
- * database:results(sql, keys, counts, since, used) -> results, places, digests,
- * odd
+ * results(database, sql, keys, counts, since, used) -> results, places,
+ * digests, odd
  *
  * Read the calls with these keys, each of which has `counts` values, or
  * counts[k]; a key may be false. The parameters of the statement are keys.
  * places[k] is the number of the first value of call number k in the results,
- * and of its digest; false: it is not recorded. `odd` is nil or a table with the
- * reason why call number k cannot be read, or with the run that used it last if
- * there are files in its values. The keys of all other calls that were last used
- * before the run `since` are appended to `used`.
+ * and of its digest; false: it is not recorded. `odd` is nil or a table with
+ * the reason why call number k cannot be read, or with the run that used it
+ * last if there are files in its values. The keys of all other calls that were
+ * last used before the run `since` are appended to `used`.
  */
 static int
-database_results(lua_State *L)
+results_new(lua_State *L)
 {
 	struct reading r = { .ld = fz_ldatabase_check(L) };
 	lua_Integer nvalues;
@@ -427,7 +428,8 @@ database_results(lua_State *L)
 	lua_settop(L, A_USED);
 	r.nused = (lua_Integer)lua_rawlen(L, A_USED);
 	r.stmt = fz_ldatabase_statement(L, r.ld);
-	luaL_argcheck(L, r.ld->s.column_count(r.stmt) == NCOLUMNS &&
+	luaL_argcheck(L,
+	    r.ld->s.column_count(r.stmt) == NCOLUMNS &&
 		r.ld->s.bind_parameter_count(r.stmt) > 0,
 	    A_SQL, "another statement expected");
 	push_calls(L, &r);
@@ -543,20 +545,19 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class results_class = {
+	.name = RESULTS_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 static const luaL_Reg functions[] = {
 	{ "call_key", call_key },
+	{ "results", results_new },
 	{ NULL, NULL },
 };
 
 int
 fz_lresults_open(lua_State *L)
 {
-	fz_luserdata_class(L, RESULTS_TYPE, methods, metamethods);
-	luaL_getmetatable(L, FZ_LDATABASE_TYPE);
-	lua_getfield(L, -1, "__index");
-	lua_pushcfunction(L, database_results);
-	lua_setfield(L, -2, "results");
-	lua_pop(L, 2);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

@@ -30,6 +30,8 @@
 
 #define RUN_TYPE "fzlua.Run"
 
+static const struct fz_luserdata_class run_class;
+
 /* User values of a run, so that these objects stay alive. */
 enum { RUN_GRAPH = 1, RUN_POOLS, RUN_THREAD, RUN_NUSER = RUN_THREAD };
 
@@ -110,7 +112,7 @@ run_new(lua_State *L)
 	fz_arena_buf_init(&lr->buf,
 	    opts.jobs != 0 ? fz_engine_arena(lr->engine) : NULL,
 	    FZ_ENGINE_BULK);
-	luaL_setmetatable(L, RUN_TYPE);
+	fz_luserdata_set(L, &run_class);
 	lua_pushvalue(L, 1);
 	lua_setiuservalue(L, -2, RUN_GRAPH);
 	lua_pushvalue(L, 2);
@@ -509,17 +511,26 @@ open_lookup(lua_State *L)
 {
 	struct lrun *lr = check_run(L);
 
-	return (struct fz_llookup){ fz_run_flow(lr->run), lr->engine,
-		lr->graph };
+	return (
+	    struct fz_llookup){ fz_run_flow(lr->run), lr->engine, lr->graph };
 }
 
 static const struct fz_llookup_ops lookup_ops = { open_lookup };
 
+static void
+add_methods(lua_State *L)
+{
+	fz_llookup_add(L, &lookup_ops);
+}
+
+static const struct fz_luserdata_class run_class = { .name = RUN_TYPE,
+	.methods = methods,
+	.metamethods = metamethods,
+	.add_methods = add_methods };
+
 int
 fz_lrun_open(lua_State *L)
 {
-	fz_luserdata_class(L, RUN_TYPE, methods, metamethods);
-	fz_llookup_add(L, RUN_TYPE, &lookup_ops);
 	lua_pushcfunction(L, run_new);
 	lua_setfield(L, -2, "run");
 	return 0;

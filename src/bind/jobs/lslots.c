@@ -9,6 +9,8 @@
 #include "value/luserdata.h"
 
 #define SLOTS_TYPE "fzlua.Slots"
+
+static const struct fz_luserdata_class slots_class;
 #define SLOTS_MAX 65536
 
 struct lslots {
@@ -36,7 +38,7 @@ slots_new(lua_State *L)
 
 	luaL_argcheck(L, 0 <= n && n <= SLOTS_MAX, 1, "out of range");
 	ls->slots = NULL; /* __gc finds NULL if the creation fails */
-	luaL_setmetatable(L, SLOTS_TYPE);
+	fz_luserdata_set(L, &slots_class);
 	ls->slots = fz_slots_new(fz_lloop_engine(L), &err);
 	if (ls->slots == NULL ||
 	    (n != 0 && fz_slots_resize(ls->slots, (unsigned)n, &err) != 0))
@@ -89,10 +91,13 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class slots_class = {
+	.name = SLOTS_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 int
 fz_lslots_open(lua_State *L)
 {
-	fz_luserdata_class(L, SLOTS_TYPE, methods, metamethods);
 	lua_pushcfunction(L, slots_new);
 	lua_setfield(L, -2, "slots");
 	return 0;

@@ -29,6 +29,8 @@
 
 #define STREAM_TYPE "fzlua.StreamRuns"
 
+static const struct fz_luserdata_class stream_class;
+
 /* User values of a stream. */
 enum {
 	STREAM_GRAPH = FZ_LWINDOW_ERRORS + 1,
@@ -158,7 +160,7 @@ push_stream(lua_State *L, struct fz_run_opts *opts, size_t nvalues)
 	fz_arena_buf_init(&ls->buf,
 	    opts->jobs != 0 ? fz_engine_arena(ls->engine) : NULL,
 	    FZ_ENGINE_BULK);
-	luaL_setmetatable(L, STREAM_TYPE);
+	fz_luserdata_set(L, &stream_class);
 	lua_pushvalue(L, 1);
 	lua_setiuservalue(L, -2, STREAM_GRAPH);
 	lua_pushvalue(L, 2);
@@ -634,19 +636,22 @@ open_lookup(lua_State *L)
 
 static const struct fz_llookup_ops lookup_ops = { open_lookup };
 
+static void
+add_methods(lua_State *L)
+{
+	luaL_setfuncs(L, fz_lwindow_methods, 0);
+	luaL_setfuncs(L, methods, 0); /* instead of some of these */
+	fz_llookup_add(L, &lookup_ops);
+}
+
+static const struct fz_luserdata_class stream_class = { .name = STREAM_TYPE,
+	.methods = methods,
+	.metamethods = metamethods,
+	.add_methods = add_methods };
+
 int
 fz_lstream_open(lua_State *L)
 {
-	if (fz_luserdata_begin(L, STREAM_TYPE)) {
-		luaL_setfuncs(L, metamethods, 0);
-		lua_newtable(L);
-		luaL_setfuncs(L, fz_lwindow_methods, 0);
-		luaL_setfuncs(L, methods, 0);
-		lua_setfield(L, -2, "__index");
-		fz_luserdata_end(L, STREAM_TYPE);
-	}
-	lua_pop(L, 1);
-	fz_llookup_add(L, STREAM_TYPE, &lookup_ops);
 	lua_pushcfunction(L, stream_new);
 	lua_setfield(L, -2, "stream");
 	return 0;

@@ -24,6 +24,8 @@
 #define TRACE_TYPE "fzlua.TraceRecords"
 #define NAMES_TYPE "fzlua.TraceNames"
 
+static const struct fz_luserdata_class trace_class, names_class;
+
 struct ltrace {
 	struct fz_trace *trace; /* NULL if it could not be made */
 	/* added to a time of the clock to get the time since 1970 */
@@ -125,7 +127,7 @@ fz_ltrace_push_names(lua_State *L, struct fz_trace_names *names)
 	    lua_newuserdatauv(L, sizeof(*lnames), 0);
 
 	*lnames = names != NULL ? fz_trace_names_ref(names) : NULL;
-	luaL_setmetatable(L, NAMES_TYPE);
+	fz_luserdata_set(L, &names_class);
 }
 
 /* names:get(i) -> name, stage | nil */
@@ -277,7 +279,7 @@ trace_new(lua_State *L)
 	struct fz_err err = { 0 };
 
 	*lt = (struct ltrace){ 0 };
-	luaL_setmetatable(L, TRACE_TYPE);
+	fz_luserdata_set(L, &trace_class);
 	lt->L = lua_newthread(L);
 	lua_setiuservalue(L, -2, 1);
 	opts.error_text = error_text;
@@ -428,6 +430,10 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class trace_class = {
+	.name = TRACE_TYPE, .methods = methods, .metamethods = metamethods
+};
+
 static const luaL_Reg names_methods[] = {
 	{ "get", names_get },
 	{ "count", names_count },
@@ -438,6 +444,10 @@ static const luaL_Reg names_metamethods[] = {
 	{ "__gc", names_gc },
 	{ NULL, NULL },
 };
+
+static const struct fz_luserdata_class names_class = { .name = NAMES_TYPE,
+	.methods = names_methods,
+	.metamethods = names_metamethods };
 
 /*
  * lock_file(file) -> whether this process has the lock of the file. Waits while
@@ -467,8 +477,6 @@ static const luaL_Reg functions[] = {
 int
 fz_ltrace_open(lua_State *L)
 {
-	fz_luserdata_class(L, TRACE_TYPE, methods, metamethods);
-	fz_luserdata_class(L, NAMES_TYPE, names_methods, names_metamethods);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

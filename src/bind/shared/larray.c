@@ -227,12 +227,14 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
-static const struct fz_lhandle_class class = { .name = "fzlua.Array" };
+static const struct fz_lhandle_class class = {
+	.name = "fzlua.Array", .methods = methods, .metamethods = metamethods
+};
 
 int
 fz_larray_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_ARRAY, &class, methods, metamethods);
+	fz_lhandle_class(L, FZ_LHANDLE_ARRAY, &class);
 	lua_pushcfunction(L, array_new);
 	lua_setfield(L, -2, "array");
 	return 0;

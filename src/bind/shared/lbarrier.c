@@ -309,12 +309,14 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
-static const struct fz_lhandle_class class = { .name = BARRIER_TYPE };
+static const struct fz_lhandle_class class = {
+	.name = BARRIER_TYPE, .methods = methods, .metamethods = metamethods
+};
 
 int
 fz_lbarrier_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_BARRIER, &class, methods, metamethods);
+	fz_lhandle_class(L, FZ_LHANDLE_BARRIER, &class);
 	lua_pushcfunction(L, barrier_new);
 	lua_setfield(L, -2, "barrier");
 	return 0;

@@ -436,13 +436,14 @@ static const luaL_Reg methods[] = {
 	{ NULL, NULL },
 };
 
-static const struct fz_lhandle_class class = { .name = "fzlua.Condition",
-	.load = load };
+static const struct fz_lhandle_class class = {
+	.name = "fzlua.Condition", .methods = methods, .load = load
+};
 
 int
 fz_lcondition_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_CONDITION, &class, methods, NULL);
+	fz_lhandle_class(L, FZ_LHANDLE_CONDITION, &class);
 	lua_pushcfunction(L, condition_new);
 	lua_setfield(L, -2, "condition");
 	return 0;

@@ -109,12 +109,13 @@ static const luaL_Reg methods[] = {
 	{ NULL, NULL },
 };
 
-static const struct fz_lhandle_class class = { .name = "fzlua.Event" };
+static const struct fz_lhandle_class class = { .name = "fzlua.Event",
+	.methods = methods };
 
 int
 fz_levent_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_EVENT, &class, methods, NULL);
+	fz_lhandle_class(L, FZ_LHANDLE_EVENT, &class);
 	lua_pushcfunction(L, event_new);
 	lua_setfield(L, -2, "event");
 	return 0;

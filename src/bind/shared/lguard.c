@@ -7,6 +7,8 @@
 
 #define GUARD_TYPE "fzlua.Guard"
 
+static const struct fz_luserdata_class guard_class;
+
 /* Push a guard. Its user value keeps the object alive. */
 static struct fz_lguard *
 new_guard(lua_State *L, void *of)
@@ -14,7 +16,7 @@ new_guard(lua_State *L, void *of)
 	struct fz_lguard *guard = lua_newuserdatauv(L, sizeof(*guard), 1);
 
 	*guard = (struct fz_lguard){ .of = of };
-	luaL_setmetatable(L, GUARD_TYPE);
+	fz_luserdata_set(L, &guard_class);
 	lua_pushvalue(L, 1);
 	lua_setiuservalue(L, -2, 1);
 	guard->shared = fz_lshared(L);
@@ -128,9 +130,6 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
-int
-fz_lguard_open(lua_State *L)
-{
-	fz_luserdata_class(L, GUARD_TYPE, methods, metamethods);
-	return 0;
-}
+static const struct fz_luserdata_class guard_class = {
+	.name = GUARD_TYPE, .methods = methods, .metamethods = metamethods
+};

@@ -55,7 +55,4 @@ struct fz_lguard *fz_lguard_enter(lua_State *L);
  */
 int fz_lguard_with(lua_State *L, fz_lguard_acquire acquire, void *of);
 
-/* Open: the class of guards. [-0, +0, e] */
-int fz_lguard_open(lua_State *L);
-
 #endif

@@ -185,26 +185,30 @@ static const luaL_Reg defaults[] = {
 
 void
 fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
-    const struct fz_lhandle_class *class, const luaL_Reg *methods,
-    const luaL_Reg *metamethods)
+    const struct fz_lhandle_class *class)
 {
-	int top = lua_gettop(L);
-
 	fz_handle_bind(&binding);
 	fz_lshared(L)->classes[type] = *class;
+}
+
+/* Set the metatable of the handle on top; make it for the first handle. */
+static void
+set_metatable(lua_State *L, const struct fz_lhandle_class *class)
+{
 	if (fz_luserdata_begin(L, class->name)) {
+		luaL_checkstack(L, 4, NULL);
 		luaL_setfuncs(L, defaults, 0);
 		lua_newtable(L);
-		luaL_setfuncs(L, methods, 0);
+		luaL_setfuncs(L, class->methods, 0);
 		lua_pushvalue(L, -1);
 		lua_setfield(L, -3, "__index");
-		if (metamethods != NULL)
-			luaL_setfuncs(L, metamethods, 1);
+		if (class->metamethods != NULL)
+			luaL_setfuncs(L, class->metamethods, 1);
 		else
 			lua_pop(L, 1);
 		fz_luserdata_end(L, class->name);
 	}
-	lua_settop(L, top);
+	lua_setmetatable(L, -2);
 }
 
 static void
@@ -226,7 +230,7 @@ push(lua_State *L, struct fz_lshared *shared, enum fz_lhandle_type type,
 		.shared = shared,
 		.type = type,
 		.side = side };
-	luaL_setmetatable(L, class_of(handle)->name);
+	set_metatable(L, class_of(handle));
 	if (object != NULL)
 		set_object(handle, object);
 	return handle;

@@ -50,6 +50,12 @@ struct fz_lhandle {
 struct fz_lhandle_class {
 	/* name of the metatable; NULL: there is no such class */
 	const char *name;
+	/*
+	 * Methods and metamethods, or NULL. The table of the methods is an
+	 * upvalue of all metamethods. __index, __gc, __eq and __tostring have
+	 * defaults; another __gc must end with fz_lhandle_drop().
+	 */
+	const luaL_Reg *methods, *metamethods;
 	/* Completes the handle on top, which came in a message. [-0, +0, e] */
 	void (*load)(lua_State *L, struct fz_lhandle *handle);
 	/*
@@ -64,15 +70,9 @@ struct fz_lhandle_class {
 	void (*idle)(void *object, uint32_t self);
 };
 
-/*
- * Make the metatable of a class: methods and metamethods (or NULL). The table
- * of the methods is an upvalue of all metamethods. __index, __gc, __eq and
- * __tostring have defaults; another __gc must end with fz_lhandle_drop().
- * Called once for each type, at opening. [-0, +0, m]
- */
+/* Called once for each type, at opening. [-0, +0, m] */
 void fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
-    const struct fz_lhandle_class *class, const luaL_Reg *methods,
-    const luaL_Reg *metamethods);
+    const struct fz_lhandle_class *class);
 
 /* Push the handle of a new object of `size` bytes. [-0, +1, e] */
 void *fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size);

@@ -400,15 +400,16 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
-static const struct fz_lhandle_class class = { .name = "fzlua.Lock" };
+static const struct fz_lhandle_class class = {
+	.name = "fzlua.Lock", .methods = methods, .metamethods = metamethods
+};
 
 int
 fz_llock_open(lua_State *L)
 {
-	fz_lguard_open(L);
 	fz_lheld_open(L);
 	fz_lwait_open(L);
-	fz_lhandle_class(L, FZ_LHANDLE_LOCK, &class, methods, metamethods);
+	fz_lhandle_class(L, FZ_LHANDLE_LOCK, &class);
 	lua_pushcfunction(L, lock_new);
 	lua_setfield(L, -2, "lock");
 	lua_pushcfunction(L, rlock_new);

@@ -292,14 +292,17 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
-static const struct fz_lhandle_class class = {
-	.name = PIPE_TYPE, .load = load, .stored = count_sent, .idle = compact
-};
+static const struct fz_lhandle_class class = { .name = PIPE_TYPE,
+	.methods = methods,
+	.metamethods = metamethods,
+	.load = load,
+	.stored = count_sent,
+	.idle = compact };
 
 int
 fz_lpipe_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_PIPE, &class, methods, metamethods);
+	fz_lhandle_class(L, FZ_LHANDLE_PIPE, &class);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

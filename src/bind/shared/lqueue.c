@@ -261,13 +261,14 @@ static const luaL_Reg methods[] = {
 	{ NULL, NULL },
 };
 
-static const struct fz_lhandle_class class = { .name = QUEUE_TYPE,
-	.idle = idle };
+static const struct fz_lhandle_class class = {
+	.name = QUEUE_TYPE, .methods = methods, .idle = idle
+};
 
 int
 fz_lqueue_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_QUEUE, &class, methods, NULL);
+	fz_lhandle_class(L, FZ_LHANDLE_QUEUE, &class);
 	luaL_setfuncs(L, functions, 0);
 	return 0;
 }

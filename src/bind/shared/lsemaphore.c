@@ -178,12 +178,13 @@ static const luaL_Reg methods[] = {
 	{ NULL, NULL },
 };
 
-static const struct fz_lhandle_class class = { .name = "fzlua.Semaphore" };
+static const struct fz_lhandle_class class = { .name = "fzlua.Semaphore",
+	.methods = methods };
 
 int
 fz_lsemaphore_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_SEMAPHORE, &class, methods, NULL);
+	fz_lhandle_class(L, FZ_LHANDLE_SEMAPHORE, &class);
 	lua_pushcfunction(L, semaphore_new);
 	lua_setfield(L, -2, "semaphore");
 	lua_pushcfunction(L, bounded_semaphore_new);

@@ -177,12 +177,14 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
-static const struct fz_lhandle_class class = { .name = "fzlua.Value" };
+static const struct fz_lhandle_class class = {
+	.name = "fzlua.Value", .methods = methods, .metamethods = metamethods
+};
 
 int
 fz_lvalue_open(lua_State *L)
 {
-	fz_lhandle_class(L, FZ_LHANDLE_VALUE, &class, methods, metamethods);
+	fz_lhandle_class(L, FZ_LHANDLE_VALUE, &class);
 	lua_pushcfunction(L, value_new);
 	lua_setfield(L, -2, "value");
 	return 0;

@@ -15,6 +15,8 @@
 
 #define WAIT_TYPE "fzlua.Wait"
 
+static const struct fz_luserdata_class wait_class;
+
 enum { LWAIT_TRIES = 5 };
 
 /* Time between two checks whether anything can end a wait. */
@@ -261,7 +263,7 @@ push_wait(lua_State *L, size_t size)
 	luaL_checkstack(L, 5, NULL);
 	pushed = lua_newuserdatauv(L, sizeof(*pushed) + size, 0);
 	memset(pushed, 0, sizeof(*pushed) + size);
-	luaL_setmetatable(L, WAIT_TYPE);
+	fz_luserdata_set(L, &wait_class);
 	wait = (struct fz_lwait *)pushed->wait;
 	wait->state = PENDING;
 	wait->self = fz_lshared_member(fz_lshared(L));
@@ -370,9 +372,11 @@ static const luaL_Reg metamethods[] = {
 	{ NULL, NULL },
 };
 
+static const struct fz_luserdata_class wait_class = { .name = WAIT_TYPE,
+	.metamethods = metamethods };
+
 int
 fz_lwait_open(lua_State *L)
 {
-	fz_luserdata_class(L, WAIT_TYPE, NULL, metamethods);
 	return fz_lsuspended_open(L);
 }
