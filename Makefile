@@ -75,9 +75,11 @@ say = $(if $(V),,@printf '  %-5s %s\n' $1 $(or $2,$@);)
 COMMAND := $(sort $(wildcard src/cli/*.c))
 GATEWAY := $(sort $(wildcard src/gateway/*.c))
 SRC     := $(filter-out $(COMMAND) $(GATEWAY),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
-# Modules, and texts that are modules as well.
-MODULES := $(filter-out lua/meta/%,$(sort $(wildcard lua/*.lua lua/*/*.lua))) doc/reference.md \
-	$(sort $(wildcard lua/report/page_*))
+# Modules, and texts that are modules as well. Those that each start loads are adjacent, so that
+# they are on few pages.
+STARTED := lua/fzlua.lua lua/core/error.lua $(patsubst %,lua/cli/%.lua,cli command_line lua_options report script)
+MODULES := $(STARTED) $(filter-out lua/meta/% $(STARTED),$(sort $(wildcard lua/*.lua lua/*/*.lua))) \
+	doc/reference.md $(sort $(wildcard lua/report/page_*))
 TESTS_C := $(sort $(wildcard tests/test_*.c tests/*/test_*.c))
 TESTS_LUA ?= $(wildcard tests/killed/test_*.lua) \
 	$(sort $(filter-out tests/killed/% tests/package/%,$(wildcard tests/test_*.lua tests/*/test_*.lua)))

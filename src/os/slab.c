@@ -334,6 +334,27 @@ take_blocks(struct span *span)
 	return blocks;
 }
 
+/*
+ * For a class without spans: take a block of a class whose blocks are somewhat
+ * larger, so that a process with few blocks has fewer pages that are nearly
+ * empty. NULL if that class needs a new page, too. fz_slab_free() finds the
+ * class by the span.
+ */
+static struct fz_slab_block *
+borrow(unsigned number)
+{
+	unsigned larger = number < 16 ? number | 1 : number | 3;
+	struct fz_slab_block *block = fz_slab_lists[larger];
+
+	if (larger == number)
+		return NULL;
+	if (block == NULL)
+		return classes[larger].current == NULL ? fz_slab_refill(larger)
+						       : NULL;
+	fz_slab_lists[larger] = block->next;
+	return block;
+}
+
 void *
 fz_slab_refill(unsigned number)
 {
@@ -341,6 +362,9 @@ fz_slab_refill(unsigned number)
 	struct fz_slab_block *block = NULL;
 	struct fz_list *oldest;
 
+	if (class->current == NULL && fz_list_first(&class->spans) == NULL &&
+	    (block = borrow(number)) != NULL)
+		return block;
 	while (class->current == NULL ||
 	       (block = take_blocks(class->current)) == NULL) {
 		if (class->current != NULL)

@@ -3,7 +3,7 @@
  *
  * A region is an aligned mapping of FZ_SLAB_REGION bytes, cut into spans. A
  * span holds blocks of one size class and has a free list of its own; blocks
- * have no headers.
+ * have no headers. A class without spans first uses blocks of a larger one.
  *
  * In a forked child the inherited spans are full: the child allocates from new
  * regions, because each write to an inherited page copies it. A span from which

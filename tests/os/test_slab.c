@@ -330,6 +330,49 @@ test_slab_a_child_may_free_all_that_it_inherited(void **state)
 	free_each(1, 2);
 }
 
+static uintptr_t
+page_of(const void *at)
+{
+	return (uintptr_t)at >> 12;
+}
+
+/* A child has no spans of its own at first. */
+static int
+few_blocks(void)
+{
+	unsigned char *small, *large, *more[4096 / 48 + 1];
+
+	small = fz_slab_alloc(48);
+	large = fz_slab_alloc(64);
+	if (small == NULL || large == NULL || page_of(small) != page_of(large))
+		return 1;
+	memset(small, 1, 48);
+	memset(large, 2, 64);
+	/* once the page is full, each size has its own */
+	for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
+		more[i] = fz_slab_alloc(48);
+		if (more[i] == NULL)
+			return 2;
+		memset(more[i], 3, 48);
+	}
+	if (page_of(more[sizeof(more) / sizeof(more[0]) - 1]) == page_of(large))
+		return 3;
+	for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++)
+		fz_slab_free(more[i]);
+	if (!is_whole(small, 48, 1) || !is_whole(large, 64, 2))
+		return 4;
+	fz_slab_free(small);
+	fz_slab_free(large);
+	return 0;
+}
+
+static void
+test_slab_few_blocks_of_two_sizes_share_a_page(void **state)
+{
+	(void)state;
+	assert_int_equal(run_child(few_blocks), 0);
+}
+
 int
 main(void)
 {
@@ -345,6 +388,8 @@ main(void)
 		cmocka_unit_test(test_slab_a_child_reuses_what_it_freed),
 		cmocka_unit_test(
 		    test_slab_a_child_may_free_all_that_it_inherited),
+		cmocka_unit_test(
+		    test_slab_few_blocks_of_two_sizes_share_a_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
