@@ -18,7 +18,8 @@
 
 enum {
 	LOOP_POLLED = 64,
-	LOOP_ROUNDS = 16, /* rounds of deferred calls in one turn */
+	LOOP_ROUNDS = 16,   /* rounds of deferred calls in one turn */
+	LOOP_BRIEF_MS = 20, /* see sleep_until_ready() */
 };
 
 struct fz_loop {
@@ -466,13 +467,11 @@ epoll_poll(struct fz_loop *loop, int ms, const sigset_t *signals)
  * wait, because a signal that came between them would not end the wait.
  */
 static int
-sleep_until_ready(struct fz_loop *loop, int ms)
+sleep_guarded(struct fz_loop *loop, int ms)
 {
 	sigset_t all, before;
 	int n, code;
 
-	if (ms == 0 || loop->may_sleep == NULL)
-		return epoll_poll(loop, ms, NULL);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	if (!loop->may_sleep(loop->may_sleep_ctx))
@@ -482,6 +481,26 @@ sleep_until_ready(struct fz_loop *loop, int ms)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	errno = code;
 	return n;
+}
+
+/*
+ * The first LOOP_BRIEF_MS of a sleep are not guarded, because to block signals
+ * and to unblock them takes a third of the time of a short sleep. A signal
+ * between the check and the wait ends the sleep after that time.
+ */
+static int
+sleep_until_ready(struct fz_loop *loop, int ms)
+{
+	int brief = ms < 0 || ms > LOOP_BRIEF_MS ? LOOP_BRIEF_MS : ms, n;
+
+	if (ms == 0 || loop->may_sleep == NULL)
+		return epoll_poll(loop, ms, NULL);
+	if (!loop->may_sleep(loop->may_sleep_ctx))
+		brief = ms = 0;
+	n = epoll_poll(loop, brief, NULL);
+	if (n != 0 || brief == ms)
+		return n;
+	return sleep_guarded(loop, ms < 0 ? ms : ms - brief);
 }
 
 /* Whether to poll again before the sleep. */
@@ -513,9 +532,7 @@ wait_ready(struct fz_loop *loop, int64_t until_ns, struct fz_err *err)
 		loop->npolled = epoll_poll(loop, 0, NULL);
 	if (loop->npolled != 0)
 		fz_spin_paid(&loop->spin);
-	else if (ms != 0 && fz_spin_shares(&loop->spin))
-		loop->npolled = epoll_poll(loop, 0, NULL);
-	if (loop->npolled == 0)
+	else
 		loop->npolled = sleep_until_ready(loop, ms);
 	if (loop->npolled >= 0)
 		return 0;

@@ -100,9 +100,9 @@ void fz_loop_unhook(struct fz_fork_hook *hook);
 int fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 
 /*
- * Call may_sleep(ctx) with all signals blocked before each wait of a turn. If
- * it returns false, because a signal handler has left something to do, the turn
- * does not wait. A signal that comes after the call ends the wait.
+ * Call may_sleep(ctx) before each wait of a turn. If it returns false, because
+ * a signal handler has left something to do, the turn does not wait. A signal
+ * that comes after the call ends the wait, at the latest after 20 ms.
  */
 void fz_loop_may_sleep(
     struct fz_loop *loop, bool (*may_sleep)(void *ctx), void *ctx);

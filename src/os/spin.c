@@ -43,12 +43,6 @@ begin(struct fz_spin *spin, int64_t now)
 }
 
 bool
-fz_spin_shares(const struct fz_spin *spin)
-{
-	return spin->nbusy != 0 && count_cpus() == 1;
-}
-
-bool
 fz_spin_again(struct fz_spin *spin)
 {
 	int64_t now = fz_clock_ns();

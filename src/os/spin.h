@@ -39,13 +39,6 @@ struct fz_spin {
 bool fz_spin_again(struct fz_spin *spin);
 
 /*
- * Whether the waiter and the processes at work share the only processor. Then a
- * process that the waiter has woken may run, and cause the event, before the
- * waiter continues.
- */
-bool fz_spin_shares(const struct fz_spin *spin);
-
-/*
  * The awaited event is some microseconds away, and its cause does not need this
  * processor: do not yield it before `until_ns`; 0: yield it.
  */

@@ -10,7 +10,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -51,9 +50,10 @@ int __wrap_epoll_pwait(
     int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals);
 
 /*
- * The number of the wait just before which a signal comes; 0: none. A wait
- * without a timeout always gets the signal, because on a busy machine a short
- * sleep may end before its wait, so that the number is never reached.
+ * The number of the wait just before which a signal comes; 0: none. A long wait
+ * always gets the signal, because on a busy machine a short sleep may end
+ * before its wait, so that the number is never reached. A long sleep has two
+ * waits, the first of which is short.
  */
 static unsigned long interrupted_sleep, nsleeps;
 
@@ -62,7 +62,7 @@ __wrap_epoll_pwait(
     int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals)
 {
 	if (ms != 0 && interrupted_sleep != 0 &&
-	    (++nsleeps == interrupted_sleep || ms == INT_MAX))
+	    (++nsleeps == interrupted_sleep || ms > 1000))
 		raise(SIGINT);
 	return __real_epoll_pwait(ep, events, n, ms, signals);
 }
@@ -185,7 +185,7 @@ sleeps_end(lua_State *L, const char *code)
 {
 	hook_mask = LUA_MASKCOUNT;
 	interrupted_state = L;
-	for (unsigned long n = 1; n <= 3; n++) {
+	for (unsigned long n = 1; n <= 4; n++) {
 		interrupted_sleep = n;
 		nsleeps = 0;
 		alarm(HANGS_S);
