@@ -377,12 +377,20 @@ fz_lloop_is_working(lua_State *L, unsigned nidle)
 	return is_working(ll, nidle);
 }
 
+/*
+ * Shared objects have changed. Without tasks the caller of the turn is the only
+ * waiter, and checks its own condition.
+ */
 static void
 heap_woke(struct fz_watch *watch, unsigned events)
 {
+	struct lloop *ll = FZ_CONTAINER_OF(watch, struct lloop, heap_watch);
+
 	(void)events;
-	fz_changed(
-	    &FZ_CONTAINER_OF(watch, struct lloop, heap_watch)->heap_change);
+	if (ll->tasks.live != 0)
+		fz_changed(&ll->heap_change);
+	else
+		ll->engine.wake_count++;
 }
 
 void
@@ -456,7 +464,8 @@ fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what)
 	if (ll->engine.wake_count != count)
 		until_ns = 0;
 	turn(L, ll, at_ns < until_ns ? at_ns : until_ns);
-	if (ll->tasks.live == 0 && ll->engine.wake_count != count)
+	if (ll->tasks.live == 0 && ll->engine.wake_count != count &&
+	    fz_list_first(&ll->engine.changed) != NULL)
 		call_on_wake(L, NULL);
 }
 

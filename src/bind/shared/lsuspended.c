@@ -208,7 +208,7 @@ fz_lsuspended_end(struct fz_lsuspended *s, bool more)
 static void
 wake_lists(struct waits *w, bool late)
 {
-	for (int i = 0; i < NBUCKETS; i++) {
+	for (int i = 0; i < NBUCKETS && w->nlists != 0; i++) {
 		struct fz_list *head = &w->buckets[i];
 
 		for (struct fz_list *l = head->next; l != head; l = l->next) {
