@@ -71,6 +71,7 @@ try_once(struct fz_lwait *wait)
 	int64_t now_ns = fz_clock_ns();
 	bool late = now_ns >= wait->late_ns;
 
+	wait->now_ns = now_ns;
 	if (wait->class->try(wait, late))
 		return DONE;
 	if (late)
@@ -94,12 +95,12 @@ sleep_at(lua_State *L, struct fz_lwait *wait, uint32_t seq)
 }
 
 static void
-begin_check(lua_State *L, struct fz_lwait *wait, int64_t now_ns)
+begin_check(lua_State *L, struct fz_lwait *wait)
 {
 	fz_lsuspended_begin_check(L);
 	wait->ntries = fz_lsuspended_ntries(L);
 	wait->pause_ns = FZ_EVENTCOUNT_CHECK_NS;
-	wait->check_ns = fz_clock_after(now_ns, wait->pause_ns);
+	wait->check_ns = fz_clock_after(wait->now_ns, wait->pause_ns);
 }
 
 /*
@@ -110,19 +111,16 @@ begin_check(lua_State *L, struct fz_lwait *wait, int64_t now_ns)
 static bool
 is_check_due(lua_State *L, struct fz_lwait *wait)
 {
-	int64_t now_ns;
-
 	if (wait->until_ns != FZ_CLOCK_NEVER)
 		return false;
-	now_ns = fz_clock_ns();
 	if (wait->pause_ns == 0)
-		begin_check(L, wait, now_ns);
+		begin_check(L, wait);
 	if (fz_lloop_tasks(L)->live != 0)
 		return true;
-	if (now_ns < wait->check_ns)
+	if (wait->now_ns < wait->check_ns)
 		return false;
 	wait->pause_ns = earlier(2 * wait->pause_ns, LWAIT_PAUSE_NS);
-	wait->check_ns = fz_clock_after(now_ns, wait->pause_ns);
+	wait->check_ns = fz_clock_after(wait->now_ns, wait->pause_ns);
 	return true;
 }
 
@@ -144,8 +142,7 @@ prepare_next_check(lua_State *L, struct fz_lwait *wait)
 static void
 turn_loop(lua_State *L, const struct fz_lwait *wait, const char *what)
 {
-	int64_t check_ns =
-	    fz_clock_after(fz_clock_ns(), FZ_EVENTCOUNT_CHECK_NS);
+	int64_t check_ns = fz_clock_after(wait->now_ns, FZ_EVENTCOUNT_CHECK_NS);
 
 	fz_lloop_turn(L, earlier(wait->until_ns, check_ns), what);
 }

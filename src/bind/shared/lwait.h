@@ -58,6 +58,7 @@ struct fz_lwait {
 	/* index of this struct on the Lua stack; 0: it is on the C stack */
 	int index;
 	uint32_t self;   /* the member that waits */
+	int64_t now_ns;  /* time of the last try that was not a spin */
 	int64_t late_ns; /* time of the next try() with `late` */
 	/*
 	 * The time of the next check whether anything can end the wait, and the
