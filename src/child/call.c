@@ -80,7 +80,8 @@ push_arguments(lua_State *L, struct fz_child_calls *c)
 {
 	for (uint32_t i = 0; i < c->what->nargs; i++) {
 		if (fz_child_push_part(L, c, 0) != 1)
-			luaL_error(L, "an argument is not one value");
+			luaL_error(
+			    L, "an argument is not exactly one Lua value");
 	}
 }
 
@@ -201,7 +202,7 @@ decode_kept(lua_State *L, uint32_t entry)
 		lua_rawgeti(L, encoded, i);
 		bytes = lua_tolstring(L, -1, &len);
 		if (fz_codec_decode(L, bytes, len, FZ_CODEC_RUN) != 1)
-			luaL_error(L, "an input is not one value");
+			luaL_error(L, "an input is not exactly one Lua value");
 		lua_rawseti(L, encoded + 1, i);
 		lua_pop(L, 1);
 	}

@@ -49,7 +49,7 @@ fz_decode_varint(struct fz_decoder *d)
 	uint64_t n = fz_reader_varint(&d->in);
 
 	if (d->in.failed)
-		fz_decode_refuse(d, "bad count");
+		fz_decode_refuse(d, "a damaged count");
 	return n;
 }
 
@@ -96,9 +96,9 @@ static void
 get_definition(struct fz_decoder *d)
 {
 	if (!(d->flags & FZ_FORMAT_HAS_STRINGS))
-		fz_decode_refuse(d, "bad flags");
+		fz_decode_refuse(d, "a tag that the flags do not allow");
 	if (!is_literal(next_tag(d)))
-		fz_decode_refuse(d, "bad string");
+		fz_decode_refuse(d, "a definition without a string");
 	fz_decode_value(d);
 	lua_pushvalue(d->L, -1);
 	lua_rawseti(d->L, d->strings, ++d->nstrings);
@@ -111,7 +111,7 @@ fz_decode_name(struct fz_decoder *d)
 
 	if (!is_literal(tag) && tag < FZ_FORMAT_SREF5 &&
 	    (tag < FZ_FORMAT_DEF || tag > FZ_FORMAT_SREF32))
-		fz_decode_refuse(d, "bad name");
+		fz_decode_refuse(d, "a name that is no string");
 	fz_decode_value(d);
 }
 
@@ -244,7 +244,7 @@ get_key(struct fz_decoder *d)
 		return;
 	if (lua_isnil(d->L, -1) ||
 	    (lua_type(d->L, -1) == LUA_TNUMBER && !lua_rawequal(d->L, -1, -1)))
-		fz_decode_refuse(d, "bad key");
+		fz_decode_refuse(d, "a key that is nil or NaN");
 }
 
 /* Read the contents of the table on top. */
@@ -298,7 +298,7 @@ get_class(struct fz_decoder *d)
 	lua_remove(d->L, -2);
 	tag = fz_decode_u8(d);
 	if (tag != FZ_FORMAT_TABLE && tag != FZ_FORMAT_TABLE_WIDE)
-		fz_decode_refuse(d, "bad class");
+		fz_decode_refuse(d, "an object of a class that is no table");
 	return tag;
 }
 
@@ -320,7 +320,7 @@ promise_table(struct fz_decoder *d)
 	lua_State *L = d->L;
 
 	if (!(d->flags & FZ_FORMAT_HAS_LATER))
-		fz_decode_refuse(d, "bad flags");
+		fz_decode_refuse(d, "a tag that the flags do not allow");
 	if (++d->due > fz_reader_left(&d->in) / FZ_FORMAT_BODY_MIN)
 		fz_decode_refuse(d, "a body beyond the end");
 	lua_newtable(L);
@@ -345,7 +345,7 @@ fz_decode_later(struct fz_decoder *d, lua_Integer mark)
 			lua_setmetatable(L, -2);
 		}
 		if (tag != FZ_FORMAT_TABLE && tag != FZ_FORMAT_TABLE_WIDE)
-			fz_decode_refuse(d, "bad body");
+			fz_decode_refuse(d, "a body that is no table");
 		get_contents(d, get_header(d, tag));
 		lua_pop(L, 1);
 	}
@@ -388,7 +388,8 @@ get_inner_message(struct fz_decoder *d)
 	inner.level++;
 	fz_reader_init(&inner.in, fz_decode_take(d, len), len);
 	if (get_message(&inner) != 1)
-		fz_decode_refuse(d, "not one value");
+		fz_decode_refuse(
+		    d, "an inner message without exactly one value");
 	d->level--;
 }
 

@@ -17,7 +17,7 @@ need_functions(const struct fz_decoder *d)
 	if (d->trust < FZ_CODEC_FUNCTIONS)
 		fz_decode_refuse(d, "functions are not allowed");
 	if (!(d->flags & FZ_FORMAT_HAS_FUNCTIONS))
-		fz_decode_refuse(d, "bad flags");
+		fz_decode_refuse(d, "a tag that the flags do not allow");
 }
 
 #define EARLIER "before the worker is started, or in its init"
@@ -305,7 +305,7 @@ get_cell_value(struct fz_decoder *d)
 		lua_error(L);
 	number_upvalue(d, f, 1);
 	if (!take_upvalue_tag(d, &kept))
-		fz_decode_refuse(d, "bad upvalue");
+		fz_decode_refuse(d, "a cell that is no upvalue");
 	get_cell(d, f, 1, kept);
 	lua_getupvalue(L, f, 1);
 	lua_replace(L, f);
@@ -358,7 +358,8 @@ fz_decode_function(struct fz_decoder *d)
 	lua_pushvalue(L, -1);
 	lua_getinfo(L, ">u", &ar);
 	if (fz_decode_u8(d) != ar.nups)
-		fz_decode_refuse(d, "bad function");
+		fz_decode_refuse(
+		    d, "a function with a wrong number of upvalues");
 	get_upvalues(d, lua_gettop(L), ar.nups);
 	d->level--;
 }

@@ -188,22 +188,25 @@ test_codec_refuses_bad_bytes(void **state)
 
 	assert_bad(h, "\1\0\1\xdf", 4, "an unknown tag");
 	assert_bad(h, "\1\0\1\xe0", 4, "no such string");
-	assert_bad(h, "\1\4\1\xcb\xcb\x81x", 7, "bad string");
-	assert_bad(h, "\1\0\1\xcb\x81x", 6, "bad flags");
+	assert_bad(
+	    h, "\1\4\1\xcb\xcb\x81x", 7, "a definition without a string");
+	assert_bad(
+	    h, "\1\0\1\xcb\x81x", 6, "a tag that the flags do not allow");
 	assert_bad(h, "\1\0\1\xd6\0", 5, "no such object");
 	assert_bad(h, "\1\1\1\xd6\0", 5, "no such object");
-	assert_bad(h, "\1\0\1\xd5\xce\0\0", 7, "bad flags");
-	assert_bad(h, "\1\010\1\xd5\xce", 5, "a body beyond the end");
-	assert_bad(h, "\1\010\1\xd5\1\1\1", 7, "bad body");
-	assert_bad(h, "\1\0\1\xce\0\1\xc0\1", 8, "bad key");
 	assert_bad(
-	    h, "\1\0\1\xce\0\1\xc7\0\0\0\0\0\0\xf8\x7f\1", 16, "bad key");
-	assert_bad(h, "\1\0\1\xd7\1\xce\0\0", 8, "bad name");
+	    h, "\1\0\1\xd5\xce\0\0", 7, "a tag that the flags do not allow");
+	assert_bad(h, "\1\010\1\xd5\xce", 5, "a body beyond the end");
+	assert_bad(h, "\1\010\1\xd5\1\1\1", 7, "a body that is no table");
+	assert_bad(h, "\1\0\1\xce\0\1\xc0\1", 8, "a key that is nil or NaN");
+	assert_bad(h, "\1\0\1\xce\0\1\xc7\0\0\0\0\0\0\xf8\x7f\1", 16,
+	    "a key that is nil or NaN");
+	assert_bad(h, "\1\0\1\xd7\1\xce\0\0", 8, "a name that is no string");
 	assert_bad(h, "\1\0\1\xd8\x81x\1", 7, "not registered here");
 	assert_bad(h, "\1\0\1\xdd\3", 5, "shared objects are not allowed");
 	assert_bad(h, "\1\0\1\xdd\5\x81x", 7, "value 'x' is not registered");
 	assert_bad(h, "\1\0\1\xdd\6\x81x", 7, "class 'x' is not registered");
-	assert_bad(h, "\1\0\1\xdd\5\1", 6, "bad name");
+	assert_bad(h, "\1\0\1\xdd\5\1", 6, "a name that is no string");
 	assert_bad(h, "\1\0\1\xdd\7", 5, "an unknown code of an object");
 	assert_bad(h, "\1\2\1\xdb\x81x", 6, "not allowed");
 	assert_bad(h, "\1\2\1\xdc", 4, "not allowed");

@@ -305,9 +305,9 @@ decode(lua_State *L)
 		return 1;
 	}
 	n = fz_codec_decode(L, taken->blocks, taken->len, FZ_CODEC_RUN);
-	return n == 1
-		   ? 1
-		   : luaL_error(L, "the item is damaged: it is not one value");
+	return n == 1 ? 1
+		      : luaL_error(L, "the item is damaged: it is not exactly "
+				      "one Lua value");
 }
 
 /* Push the value of a message. Its __fzunpack may take other items. */
