@@ -77,8 +77,8 @@ fz_ldatabase_statement(lua_State *L, struct fz_ldatabase *ld)
 	stmt = lua_touserdata(L, -1);
 	if (stmt == NULL) {
 		/*
-		 * Add the key to the table first: then storing the statement
-		 * needs no memory, so that it cannot leak.
+		 * Add the key to the table first: storing the statement then
+		 * needs no memory, so the statement cannot leak.
 		 */
 		lua_pushvalue(L, 2);
 		lua_pushboolean(L, 0);

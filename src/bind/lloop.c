@@ -55,9 +55,8 @@ struct lloop {
 	struct fz_garbage *garbage;
 	struct fz_lsink sink;
 	struct fz_lforks forks;
-	/* The thread in which the loop turns, and the hooks before the turn. */
-	lua_State *turning;
-	struct fz_lhook before;
+	lua_State *turning;     /* the Lua thread that turns the loop */
+	struct fz_lhook before; /* the hooks that were set before the turn */
 	/* the member that waits for the work of this process; 0: none */
 	uint32_t works_for;
 	/* generation of the process that used the loop last */

@@ -18,8 +18,8 @@
 
 /*
  * The loop over the records of a block in a worker. step() appends the result
- * for one record to the output and returns the next record, so that a record
- * costs one call from Lua.
+ * for one record to the output and returns the next record, so a record costs
+ * one call from Lua.
  *
  * The object is made before the workers are forked. The number of the current
  * record of each block is in memory that the workers share with their parent,
@@ -181,8 +181,9 @@ records_stepper(lua_State *L)
 }
 
 /*
- * records:open(block, n, position): begin a block. `n` records come before it;
- * its position is shared at the index `position`.
+ * records:open(block, n, position): begin a block. `n` records precede the
+ * block. The number of its current record is stored at index `position` of the
+ * shared memory.
  */
 static int
 records_open(lua_State *L)

@@ -20,7 +20,8 @@ static const struct fz_luserdata_class passed_class;
  * closes the coroutine if the task is closed during a wait.
  */
 struct passed {
-	lua_State *co; /* NULL: no wait suspends the coroutine */
+	/* the coroutine, while a wait may suspend it; else NULL */
+	lua_State *co;
 };
 
 /*
@@ -168,7 +169,7 @@ set_passed(lua_State *L, struct passed *passed, lua_State *co)
 	passed->co = co;
 }
 
-/* Whether a task waits in `co`, so that no other task may resume it. */
+/* Whether a task waits in `co`, so no other task may resume it. */
 static bool
 is_passed(lua_State *L, const lua_State *co)
 {

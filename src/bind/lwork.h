@@ -2,8 +2,8 @@
  * lwork.h - the functions that run in this process, and their order.
  *
  * These are functions of runs and batches with jobs = 0; the loop runs one in
- * each turn. A function may wait, and turns the loop meanwhile, so that other
- * functions run inside it.
+ * each turn. A function that waits turns the loop, so other functions may run
+ * inside it.
  */
 #ifndef FZ_LWORK_H
 #define FZ_LWORK_H

@@ -27,7 +27,7 @@ void fz_random_find(lua_State *L, struct fz_random *random);
 /*
  * Make the next numbers depend on `seed` alone. Lua's generator, xoshiro256**,
  * computes its first number from state[1], the second from words 0 to 2, the
- * third from words 0, 1 and 3, so that similar words give similar numbers.
+ * third from words 0, 1 and 3, so similar words give similar numbers.
  */
 static inline void
 fz_random_seed(const struct fz_random *random, uint64_t seed)

@@ -77,7 +77,7 @@ static const char last_key;
 static int ending = -1;
 
 /*
- * The finalizer of the first object that got one, so that it runs after all
+ * This is the finalizer of the first object that got one, so it runs after all
  * others.
  */
 static int

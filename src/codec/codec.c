@@ -130,8 +130,7 @@ put_passes(struct fz_encoder *e, int first, int n)
 
 	start_pass(e);
 	/*
-	 * The first pass calls no Lua code, so that longjmp() skips no frame of
-	 * Lua.
+	 * The first pass calls no Lua code, so longjmp() skips no frame of Lua.
 	 */
 	switch (setjmp(e->first_pass)) {
 	case 0:

@@ -14,8 +14,8 @@
 
 /*
  * The decoder does not trust its input. Each element takes at least one byte,
- * so that the element counts of all tables together cannot exceed the length of
- * the message.
+ * so the element counts of all tables together cannot exceed the length of the
+ * message.
  */
 struct fz_decoder {
 	lua_State *L;

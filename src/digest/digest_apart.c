@@ -12,7 +12,7 @@
  * many functions. If it is plain, with all tables inside, and shares no table
  * with the values before it, its own digest stands for it, and the session
  * keeps this digest for the next function. Whether a table is apart follows
- * only from the values, so that the digest of the function is the same with and
+ * only from the values, so the digest of the function is the same with and
  * without a session.
  *
  * Metatables without a name are outside of the table, because their functions

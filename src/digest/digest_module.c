@@ -248,7 +248,7 @@ put_class(struct fz_digest *d, void *ctx)
 
 	lua_pushstring(L, ctx);
 	if (!fz_registered_metatable(L, -1))
-		return; /* it has lost the name meanwhile */
+		return; /* no class is registered under this name any more */
 	fz_digest_keep(d, lua_gettop(L));
 	fz_digest_contents(d, lua_gettop(L), &root);
 	fz_digest_rest(d, 0);

@@ -7,7 +7,8 @@
 
 #include "value/luserdata.h"
 
-enum { KEYS_FEW = 8 }; /* keys that need no list */
+/* maximum number of keys that are sorted on the C stack, without a list */
+enum { KEYS_FEW = 8 };
 
 /* The order of keys: by these types, then by their values. */
 enum kind { KEY_BOOLEAN, KEY_INTEGER, KEY_FLOAT, KEY_STRING, KEY_OBJECT };

@@ -42,8 +42,8 @@ void fz_beat_absent(struct fz_gateway *g, const char *id);
 void fz_beat_connected(struct fz_gateway *g);
 
 /*
- * End the leases whose other end is lost. This process did not run for
- * `stalled_ns`, so that it heard no peer in that time.
+ * End the leases whose other end is lost. This process was stopped for
+ * `stalled_ns` and heard no peer in that time.
  */
 void fz_beat_check(struct fz_gateway *g, int64_t now_ns, int64_t stalled_ns);
 

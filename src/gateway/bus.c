@@ -116,7 +116,7 @@ read_wanted(void *ctx, bool add)
 
 /*
  * A thread of libnats may call this for a ping. The ping can wait for the next
- * turn, so that no wake-up is needed.
+ * turn, so no wake-up is needed.
  */
 static natsStatus
 write_wanted(void *ctx, bool add)

@@ -147,8 +147,8 @@ drop_kept(struct fz_lease *l, uint32_t seq)
 }
 
 /*
- * End the direction to the process. A socket has two descriptors here, so that
- * only a shutdown ends one direction.
+ * End the direction to the process. This process has two descriptors of a
+ * socket, so only a shutdown ends one direction.
  */
 static void
 end_out(struct fz_lease *l)
@@ -214,8 +214,8 @@ fz_lease_poll(struct fz_lease *l)
 
 /*
  * Read until `room` bytes have come or nothing is left to read. One read of a
- * socket returns only the bytes of one write, so that more may be there.
- * Returns 0 at the end of the stream, or a negative error code.
+ * socket returns only the bytes of one write, so more may be there. Returns 0
+ * at the end of the stream, or a negative error code.
  */
 static int
 read_all(

@@ -370,8 +370,8 @@ write_calls(struct node *n)
 }
 
 /*
- * The output may end within a frame, so that no other frame can follow. The
- * reason goes to standard error, which the parent, or a log, may get.
+ * The output may end within a frame, so no other frame can follow. The reason
+ * goes to standard error, which the parent, or a log, may get.
  */
 static void
 lose_output(struct node *n)

@@ -49,8 +49,8 @@ round_up(size_t size, size_t step)
 
 /*
  * Bytes by which the heap of malloc grows before it gets huge pages. A fork
- * copies one entry per page, so that huge pages make the fork faster if the
- * heap is long; a small script would not fill one huge page.
+ * copies one entry per page, so huge pages make the fork faster if the heap is
+ * long; a small script would not fill one huge page.
  */
 #define GROWTH_STEP ((size_t)8 << 20)
 
@@ -245,8 +245,8 @@ move_block(void *block, size_t old_size, size_t size)
 }
 
 /*
- * Copy whole units: each block consists of such units, so that this is a loop
- * of few instructions.
+ * Copy whole units: each block consists of such units, so this is a loop of few
+ * instructions.
  */
 static void
 copy_units(void *to, const void *from, size_t size)

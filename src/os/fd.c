@@ -24,8 +24,8 @@
 
 /*
  * Bytes that one call reads or writes at most. A pipe holds no more. Valgrind
- * checks all requested bytes even if few arrive, so that a long frame would
- * take quadratic time.
+ * checks all requested bytes even if few arrive, so a long frame would take
+ * quadratic time.
  */
 #define TRANSFER_MAX ((size_t)1 << 20)
 #define TEXT_STEP ((size_t)4096)

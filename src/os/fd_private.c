@@ -149,8 +149,8 @@ first_of_last(int last)
 
 /*
  * The helper ends when the process no longer uses this table of descriptors.
- * The helper and the process use one errno, so that the helper makes only calls
- * that cannot fail.
+ * The helper shares the errno of the thread that starts it. Therefore it makes
+ * only calls that cannot fail.
  */
 static int
 hold_table(void *left)
@@ -182,8 +182,8 @@ start_helper(atomic_bool *left)
 
 /*
  * Let a helper close the private descriptors at the end of the table. The
- * helper is a thread that libc does not know, so that this process still counts
- * as one without threads and needs no locks.
+ * helper is a thread that libc does not know. Therefore this process still
+ * counts as one without threads, and libc takes no locks.
  *
  * The helper and this process share one table of descriptors until this process
  * gets a copy of it, without these descriptors. The kernel closes them when the

@@ -177,9 +177,9 @@ fz_jobserver_room(int fd)
 	int bytes = fcntl(fd, F_GETPIPE_SZ);
 
 	/*
-	 * A page that is read in part takes no new bytes, so that one page less
-	 * is usable. Older kernels give a user with too many pipes a single
-	 * page. In such a pipe there may be no room to write a token back.
+	 * A page that is read in part takes no new bytes, so one page less is
+	 * usable. Older kernels give a user with too many pipes a single page.
+	 * In such a pipe there may be no room to write a token back.
 	 */
 	return bytes >= 2 * PIPE_PAGE ? (unsigned)bytes / 2 : 0;
 }

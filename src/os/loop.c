@@ -145,8 +145,8 @@ release_all(struct fz_loop *loop)
 
 	loop->generation = fz_process.generation;
 	/*
-	 * Close the set before a watch is removed: the set is shared, so that
-	 * the removal would affect the parent, too.
+	 * Close the set before a watch is removed: the set is shared, so the
+	 * removal would affect the parent, too.
 	 */
 	fz_pollfd_close(&loop->pollfd);
 	fz_fd_close(&loop->epfd);
@@ -309,8 +309,8 @@ fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch)
 		return;
 	/*
 	 * If the descriptor was closed before, a child that is being forked may
-	 * still have a copy, so that the set would still report it. A new set
-	 * does not.
+	 * still have a copy, so the set would still report it. A new set does
+	 * not.
 	 */
 	if (loop->epfd != -1 &&
 	    epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, NULL) != 0)

@@ -2,8 +2,8 @@
  * pollfd.h - one descriptor that is readable if a loop has something to do.
  *
  * A host polls it in a loop of its own. The descriptor is an epoll set that
- * contains the loop's epoll set and a timer, so that its number stays the same
- * if the loop opens a new set.
+ * contains the loop's epoll set and a timer, so its number stays the same if
+ * the loop opens a new set.
  */
 #ifndef FZ_POLLFD_H
 #define FZ_POLLFD_H

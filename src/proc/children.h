@@ -52,8 +52,8 @@ void fz_children_resumed(struct fz_children *children);
 
 /*
  * fz_children_add(): count a child that was forked. fz_children_count(): count
- * a child that was started as a program; it inherits nothing, so that no hook
- * is called. fz_children_drop(): forget a child that was reaped.
+ * a child that was started as a program; it inherits nothing, so no hook is
+ * called. fz_children_drop(): forget a child that was reaped.
  */
 void fz_children_add(struct fz_children *children, pid_t pid);
 void fz_children_count(struct fz_children *children, pid_t pid);

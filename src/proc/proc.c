@@ -152,7 +152,7 @@ is_dead(pid_t pid, int flags)
 	return info.si_pid == pid;
 }
 
-/* Whether the child blocks DEATH_SIGNAL, so that asking it is useless. */
+/* Whether the child blocks DEATH_SIGNAL, so it is useless to ask it. */
 static bool
 blocks_death_signal(pid_t pid)
 {
@@ -240,7 +240,7 @@ void
 fz_proc_terminate(const struct fz_proc *proc)
 {
 	/*
-	 * An unreaped child keeps its pid, so that the signals reach no other
+	 * An unreaped child keeps its pid, so the signals reach no other
 	 * process.
 	 */
 	if (proc->pid <= 0 || is_dead(proc->pid, WNOHANG) == -1)
@@ -352,9 +352,9 @@ ask_exit(int pidfd, int *status)
 }
 
 /*
- * Ask the pidfd of a child that other code has reaped how it ended, and kill
- * its group. Does nothing if the process is alive: then its parent is another
- * process.
+ * waitpid() does not know the child: ask its pidfd how it ended, and kill its
+ * group. Does nothing if the child is alive: this process is then a fork of the
+ * process that started the child.
  */
 static void
 ask_pidfd(const struct fz_proc *proc, struct fz_death *death)

@@ -89,7 +89,7 @@ struct fz_proc_program {
 /*
  * Start a program in a process of its own. It ignores no signal; all signals
  * are blocked in a program that `enters`, else none. No code of this process
- * runs in the child, so that this is safe whatever other threads of a host do.
+ * runs in the child, so the call is safe whatever other threads of a host do.
  * 0, or -1 and `err`, also if there is no such program.
  */
 int fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,

@@ -96,7 +96,7 @@ end_all(void)
  * Handles DEATH_SIGNAL, which the parent sends, and SIGCONT, which the kernel
  * sends when the parent dies. SIGCONT was chosen because it alone wakes a
  * stopped process and discards a pending stop. The kernel also sends SIGCONT if
- * only the thread that forked this process ends, so that the handler checks the
+ * only the thread that forked this process ends, so the handler checks the
  * parent. The handler interrupts the user's code anywhere, in a loop or in
  * system().
  */

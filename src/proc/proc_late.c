@@ -78,7 +78,7 @@ note_killed(pid_t which)
  * Reap workers of dead workers later. If a worker is being forked when its
  * parent dies, the worker may still be in the group of the parent and have no
  * name yet. It sets its name and leaves the group before it notices the death,
- * so that it is found by its name later.
+ * so it is found by its name later.
  */
 static void
 note_workers(void)

@@ -126,8 +126,8 @@ fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	*proc = (struct fz_proc){ .pidfd = -1 };
 	/*
 	 * All signals are blocked until fz_proc_enter() has set their actions,
-	 * so that fz_proc_kill() needs force until then. The child is in the
-	 * group of this process until then, too: see fz_proc_fork().
+	 * so fz_proc_kill() needs force until then. The child is in the group
+	 * of this process until then, too: see fz_proc_fork().
 	 */
 	sigemptyset(&spawn.blocked);
 	if (program->enters)

@@ -43,9 +43,9 @@ struct fz_proctree_search {
 	/* Called for a killed child that is still alive at `until_ns`. */
 	void (*killed_late)(pid_t pid);
 	/*
-	 * Called for a reaped worker of a dead worker, after the rest of its
-	 * group was killed. If the worker was killed, too, it may have left
-	 * other processes.
+	 * Called when a worker whose parent was a dead worker is reaped and its
+	 * group is killed. If `pid` was itself killed, it may have left other
+	 * processes.
 	 */
 	void (*worker_died)(pid_t pid);
 };

@@ -73,7 +73,7 @@ struct fz_sums_total {
 
 struct fz_sums {
 	const struct fz_trace *trace;
-	int64_t began_ns; /* start of the run, by the clock */
+	int64_t began_ns; /* fz_clock_ns() at the start of the run */
 	struct fz_sums_total total;
 	struct fz_sums_function *functions;
 	size_t nfunctions, functions_cap;

@@ -171,8 +171,8 @@ const struct fz_failure *fz_batch_whole(const struct fz_batch *batch);
 struct fz_batch_counts fz_batch_counts(const struct fz_batch *batch);
 
 /*
- * Of the items that wait for fz_batch_decide(), because limits.ask is set, the
- * one that failed first; 0 if there is none. The batch still owns `*failure`.
+ * The item that failed first among those that wait for fz_batch_decide(),
+ * because limits.ask is set; 0 if none waits. The batch still owns `*failure`.
  */
 uint64_t fz_batch_undecided(
     const struct fz_batch *batch, const struct fz_failure **failure);

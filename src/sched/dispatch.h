@@ -137,7 +137,7 @@ void fz_producer_init(struct fz_producer *producer,
 
 /*
  * Dispatch soon: the producer may have a job to send, or one of its jobs has
- * ended, so that a worker has room for another.
+ * ended, so a worker has room for another.
  */
 void fz_producer_wake(struct fz_producer *producer);
 

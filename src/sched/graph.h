@@ -3,8 +3,8 @@
  * make.
  *
  * A value is made by one node or comes from outside. Nodes, values and pools
- * are numbered from 0; a graph is built, frozen, and never changed again,
- * so that any number of runs may use it.
+ * are numbered from 0; a graph is built, frozen, and never changed again, so
+ * any number of runs may use it.
  */
 #ifndef FZ_GRAPH_H
 #define FZ_GRAPH_H

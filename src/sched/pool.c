@@ -92,10 +92,10 @@ link_idle(struct fz_pool *pool, struct fz_worker **at, struct fz_worker *w)
 
 /*
  * Call `freed` of all clients, because `w` is free or, if it is NULL, because a
- * worker may be free. The clients dispatch in the order of these calls, so that
- * the oldest one with a job gets the worker. If the owner of `w` came first,
- * other clients might wait for ever. An owner that has not joined the pool is
- * called last.
+ * worker may be free. The clients dispatch in the order of these calls, so the
+ * oldest one with a job gets the worker. If the owner of `w` came first, other
+ * clients might wait for ever. An owner that has not joined the pool is called
+ * last.
  */
 void
 fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w)

@@ -109,7 +109,7 @@ unsigned fz_pool_nworkers(const struct fz_pool *pool);
 /* Whether fz_pool_take() could return a worker now. */
 bool fz_pool_has_free(const struct fz_pool *pool);
 
-/* Whether there is an idle worker, so that no new one is needed. */
+/* Whether there is an idle worker, so no new one is needed. */
 bool fz_pool_has_idle(const struct fz_pool *pool);
 
 /*

@@ -75,7 +75,10 @@ struct fz_ready_list {
 	uint64_t nsent; /* number of steps that workers have */
 	/* numbers of steps of the pool that are done, and that have failed */
 	uint64_t ndone, nfailed;
-	/* further elements of ended maps: done, failed */
+	/*
+	 * elements of maps that have ended, which `ndone` and `nfailed` do not
+	 * count
+	 */
 	struct fz_run_elements more;
 };
 

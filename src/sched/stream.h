@@ -98,7 +98,7 @@ struct fz_run *fz_stream_take(struct fz_stream *stream);
 void fz_stream_release(struct fz_run *run);
 
 /*
- * Whether a failed item has stopped the stream, so that no more items should be
+ * Whether a failed item has stopped the stream, so no more items should be
  * read.
  */
 bool fz_stream_is_stopped(const struct fz_stream *stream);

@@ -2,7 +2,7 @@
  * eventcount.h - processes wait here until shared memory has changed.
  *
  * A waiter calls prepare, checks its condition, and only then commits to the
- * sleep. A process that changes the condition notifies afterwards, so that no
+ * sleep. A process that changes the condition notifies afterwards, so no
  * wake-up is missed. But a process may be killed between its change and the
  * notification, or after it was woken and before it has done its work. So every
  * waiter checks again after FZ_EVENTCOUNT_CHECK_NS. If each notification wakes

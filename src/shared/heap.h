@@ -163,7 +163,7 @@ void fz_heap_free_seat(struct fz_membership *own, uint32_t number);
 struct fz_object {
 	_Atomic uint32_t type; /* 0: a free small object */
 	uint32_t generation;   /* differs for each object */
-	/* the object was sent as a value, so that any process may receive it */
+	/* the object was sent as a value, so any process may receive it */
 	_Atomic uint32_t sent;
 	uint32_t maker; /* the member that created it */
 	/*

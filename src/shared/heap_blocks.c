@@ -226,8 +226,9 @@ void
 fz_heap_set_owner(void *blocks, struct fz_object *object)
 {
 	/*
-	 * Set `owns` before the owner, so that fz_heap_free() searches for the
-	 * blocks.
+	 * Set `owns` first. If this process is killed between the two stores,
+	 * fz_heap_free() only searches in vain. In the other order it would
+	 * leak the blocks.
 	 */
 	if (object != blocks && !atomic_load(&object->owns))
 		atomic_store(&object->owns, 1);

@@ -122,9 +122,9 @@ struct fz_pipe_receiver {
 };
 
 /*
- * Whether the other end is over, so that no item follows those in the queue.
- * The check visits all members. Without `late` it is therefore made only after
- * a process has closed that end.
+ * Whether the other end is over, so no item follows those in the queue. The
+ * check visits all members. Without `late` it is therefore made only after a
+ * process has closed that end.
  */
 bool fz_pipe_has_ended(struct fz_pipe_receiver *r, bool late);
 

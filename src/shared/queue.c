@@ -120,8 +120,10 @@ acquire_contended(struct fz_lock *lock, uint32_t self)
 }
 
 /*
- * Acquire a lock, also one of a dead process, because the queue is consistent
- * at any time. False if the owner was stopped, or gets no processor.
+ * Acquire the lock of a queue. The lock of a dead owner is acquired, too,
+ * because the queue is consistent at any time. Returns false after
+ * FZ_EVENTCOUNT_CHECK_NS if the owner is alive but was stopped or gets no
+ * processor.
  */
 static inline bool
 acquire(struct fz_lock *lock, uint32_t self)

@@ -1,8 +1,8 @@
 /*
  * ref.h - references from one object of the shared heap to another.
  *
- * A process may map the heap at any address, so that nothing in it holds an
- * address: a reference is an offset from the start of the heap.
+ * A process may map the heap at any address, so nothing in it holds an address:
+ * a reference is an offset from the start of the heap.
  */
 #ifndef FZ_REF_H
 #define FZ_REF_H

@@ -50,7 +50,7 @@ enum { FZ_TRACE_SHORT = 32 }; /* maximum number of bytes of short members */
 
 /*
  * The name of the node or items of a record. It fills one cache line. The names
- * of scripts may contain zeros, so that each has its length.
+ * of scripts may contain zeros, so each has its length.
  */
 struct fz_trace_name {
 	const char *stage; /* name of its stage; NULL: none */

@@ -146,8 +146,8 @@ begin_second(struct fz_trace_file *file, uint64_t wall_ns)
 }
 
 /*
- * Write the whole seconds since 1970 of a time of the clock; sets `rest` to the
- * remaining nanoseconds.
+ * Write the whole seconds since 1970 of a time of fz_clock_ns(); sets `rest` to
+ * the remaining nanoseconds.
  */
 static inline unsigned char *
 second(unsigned char *p, struct fz_trace_file *file, int64_t ns, uint32_t *rest)
@@ -161,7 +161,7 @@ second(unsigned char *p, struct fz_trace_file *file, int64_t ns, uint32_t *rest)
 	return copy_digits(p, &file->second);
 }
 
-/* A time of the clock in seconds since 1970, with six decimals. */
+/* Write a time of fz_clock_ns() in seconds since 1970, with six decimals. */
 static unsigned char *
 seconds(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 {
@@ -171,7 +171,10 @@ seconds(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 	return fraction(p, rest);
 }
 
-/* A time of the clock in microseconds since 1970, with three decimals. */
+/*
+ * Write a time of fz_clock_ns() in microseconds since 1970, with three
+ * decimals.
+ */
 static unsigned char *
 wall_micros(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 {
@@ -184,7 +187,7 @@ wall_micros(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 	return three_digits(p, rest % 1000);
 }
 
-/* A time of the clock in seconds since 1970, with three decimals. */
+/* Write a time of fz_clock_ns() in seconds since 1970, with three decimals. */
 static unsigned char *
 wall_millis(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 {
@@ -542,7 +545,7 @@ tsv_begin(struct fz_buf *out, struct fz_trace_file *file)
 	fz_buf_put(out, head, sizeof(head) - 1);
 }
 
-/* A name without tabs, newlines and zeros. */
+/* Write a name, with a space for each control character. */
 static unsigned char *
 command(unsigned char *p, const char *name, size_t len)
 {

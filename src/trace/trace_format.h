@@ -22,7 +22,7 @@ enum { FZ_TRACE_WORKERS = 4 };
 
 /* The state that the lines of one trace share. */
 struct fz_trace_file {
-	/* added to a time of the clock to get the time since 1970 */
+	/* added to a time of fz_clock_ns() to get the time since 1970 */
 	int64_t wall_ns;
 	pid_t pid;       /* pid of the process that writes the file */
 	uint64_t nlines; /* attempts written so far */
@@ -54,7 +54,7 @@ const char *fz_trace_word(const struct fz_job_event *event);
 /* Whether the attempt was cancelled before it started. */
 bool fz_trace_is_cancelled(const struct fz_job_event *event);
 
-/* The time at which the attempt started, by the clock. */
+/* The fz_clock_ns() at which the attempt started. */
 int64_t fz_trace_started(const struct fz_job_event *event);
 
 /* Whether a string of JSON has the `len` bytes of `text` unchanged. */

@@ -53,10 +53,7 @@ void fz_cells_new(lua_State *L);
  */
 void fz_cells_note(lua_State *L, int cells, int f, uint64_t version);
 
-/*
- * Whether the record has no cells, so that nothing in it can change. [-0, +0,
- * -]
- */
+/* Whether the record has no cells, so nothing in it can change. [-0, +0, -] */
 bool fz_cells_is_bare(lua_State *L, int record);
 
 /* The approximate size of a message with all values, in bytes. [-0, +0, -] */

@@ -154,7 +154,7 @@ struct fz_cells_context {
 /*
  * Pop the value on top and note it as the value of the cell. True if it differs
  * from the value noted before. Pushes the list of the objects in the value that
- * its sum knows by address, or nil. [-1, +1, m]
+ * its contents sum (value/contents.h) knows by address, or nil. [-1, +1, m]
  */
 bool fz_cells_note_value(
     const struct fz_cells_context *context, uint32_t number);

@@ -71,8 +71,8 @@ is_unchanged(lua_State *L, struct fz_cells *c, int notes, uint32_t number)
 }
 
 /*
- * Whether the value can be sent in few bytes; `sum` is its sum if it is a
- * table.
+ * Whether the value can be sent in few bytes; `sum` is the contents sum
+ * (value/contents.h) of the value; used only for a table.
  */
 static bool
 is_small(lua_State *L, int v, const struct fz_contents_sum *sum)

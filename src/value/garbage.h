@@ -28,8 +28,8 @@ struct fz_garbage *fz_garbage_open(lua_State *L);
 bool fz_garbage_age(struct fz_garbage *garbage, lua_State *L, bool collect);
 
 /*
- * The collector is stopped while a big message is decoded, so that a state that
- * only receives would never collect. Before such a message: collect if much was
+ * The collector is stopped while a big message is decoded, so a state that only
+ * receives would never collect. Before such a message: collect if much was
  * decoded since the last collection. Then count the message's `len` bytes. [-0,
  * +0, e]
  */
@@ -38,8 +38,8 @@ void fz_garbage_before_message(lua_State *L, size_t len);
 /*
  * Delay the collector, and with it finalizers, which must not run inside of the
  * engine. The next fz_garbage_catch_up() ends the delay. The collector's debt
- * is kept. LUA_GCSTOP and LUA_GCRESTART would clear it, so that each such pair
- * in a loop would lead to a collection. [-0, +0, -]
+ * is kept. LUA_GCSTOP and LUA_GCRESTART would clear it, so each such pair in a
+ * loop would lead to a collection. [-0, +0, -]
  */
 void fz_garbage_delay(struct fz_garbage *garbage, lua_State *L);
 void fz_garbage_catch_up(struct fz_garbage *garbage, lua_State *L);

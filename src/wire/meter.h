@@ -2,8 +2,8 @@
  * meter.h - measures the time and memory of a worker's calls, in the worker.
  *
  * The end of a call is the start of the next one, unless the worker waits in
- * between, so that a call costs one reading of the clock. The kernel is asked
- * for processor time and memory only from time to time. A short call is charged
+ * between, so a call costs one reading of the clock. The kernel is asked for
+ * processor time and memory only from time to time. A short call is charged
  * with the same share of its time as the calls before the last question.
  */
 #ifndef FZ_METER_H

@@ -31,10 +31,7 @@ fz_slot_receive(int fd, struct fz_slot_message *message)
 	return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 }
 
-/*
- * The gateway is gone, so that no other process shares the slots: close the
- * line.
- */
+/* The gateway is gone and no other process shares the slots: close the line. */
 static void
 lose(struct fz_slot_line *line)
 {

@@ -1,17 +1,17 @@
 /*
  * slot_line.h - a worker on a node asks the node's gateway for a slot.
  *
- * All workers of the node share its slots, also those of different submitters.
- * The line is a SOCK_SEQPACKET pair. The worker asks before it starts a call,
- * and keeps the slot, also while it is idle, until the gateway asks for it:
+ * Workers of different submitters share the slots of the node. The line is a
+ * SOCK_SEQPACKET pair. The worker asks before it starts a call, and keeps the
+ * slot, also while it is idle, until the gateway asks for it:
  *
  * 	worker -> gateway	WANT number	wait for a slot
  * 	gateway -> worker	GRANT number	the worker has a slot
- * 	gateway -> worker	ASK number	another worker waits: return the
- * slot worker -> gateway	DONE number	the worker needs no slot
+ * 	gateway -> worker	ASK number	another worker waits: return it
+ * 	worker -> gateway	DONE number	the worker needs no slot
  *
- * A number belongs to one WANT, so that a message that crosses a DONE is
- * ignored. The end of the line returns the slot, too.
+ * A number belongs to one WANT, so a message that crosses a DONE is ignored.
+ * The end of the line returns the slot, too.
  */
 #ifndef FZ_SLOT_LINE_H
 #define FZ_SLOT_LINE_H

@@ -25,7 +25,7 @@
  * REFUSED  = bytes                     why the worker cannot start; seq: the
  *                                      kind of the error
  * WAITING  = 0 u32                     no slot of the node is free for seq
- * JOINED   = pid u32                   the worker on a node runs (node.h)
+ * JOINED   = pid u32                   a worker on a node has started (node.h)
  * PRINTED  = file u32 | bytes          what the worker has printed
  * DIED     = signal u32 | exitcode u32 | text
  *                                      how the worker has ended, and why the
@@ -77,7 +77,7 @@ enum fz_wire_type {
 	FZ_WIRE_RECALLED, /* the answer to RECALL */
 	FZ_WIRE_REFUSED,  /* why the worker cannot start */
 	FZ_WIRE_WAITING,  /* no slot of the node is free */
-	FZ_WIRE_JOINED,   /* the worker on a node runs */
+	FZ_WIRE_JOINED,   /* a worker on a node has started */
 	FZ_WIRE_PRINTED,  /* output of the worker */
 	FZ_WIRE_DIED,     /* how the worker has ended */
 	FZ_WIRE_LEAVING,  /* the node leaves */
@@ -210,10 +210,10 @@ int fz_wire_scan(const unsigned char **p, const unsigned char *end,
     struct fz_frame *frame, struct fz_err *err);
 
 /*
- * Read the head of a frame of which `have` bytes came at `p`; `body` bytes of
- * the body are wanted, or all if it is shorter. Returns 1; 0 if more bytes are
- * needed; -1 if the bytes are no frame. The rest of `frame->body` may be
- * missing.
+ * Read the head of a frame. `p` points to the first `have` bytes of the frame.
+ * Returns 1 if they contain the head and `body` bytes of the body (the whole
+ * body if that is shorter); 0 if more bytes are needed; -1 if the bytes are no
+ * frame. The rest of `frame->body` may be missing.
  */
 int fz_wire_head(
     const unsigned char *p, size_t have, size_t body, struct fz_frame *frame);

@@ -54,7 +54,7 @@ flush(struct fz_link *link)
 	if (n > 0)
 		link->written += (size_t)n;
 	/*
-	 * This moves the remaining bytes, so that it is not done after each
+	 * This moves the remaining bytes. Therefore it is not done after each
 	 * write.
 	 */
 	if (link->written > link->unsent.len / 2) {

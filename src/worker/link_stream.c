@@ -328,8 +328,8 @@ is_inline(const struct fz_frame *frame)
 
 /*
  * Note that the answered items have started. A node announces each item that
- * takes longer than a moment, so that an item without an announcement took at
- * most that time.
+ * takes longer than a moment, so an item without an announcement took at most
+ * that time.
  */
 static void
 note_answered(struct link_stream *s, const struct fz_frame *frame)

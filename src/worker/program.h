@@ -5,8 +5,8 @@
  *
  * The supervisor is a child as proc.h describes it: it ends with this process,
  * and ends all its descendants when the program has ended. No other process has
- * the pipe of the supervisor's report, so that end of file on this pipe means
- * that the supervisor has ended.
+ * the pipe of the supervisor's report, so end of file on this pipe means that
+ * the supervisor has ended.
  */
 #ifndef FZ_PROGRAM_H
 #define FZ_PROGRAM_H

@@ -342,8 +342,8 @@ void fz_worker_flush(struct fz_worker *worker);
 
 /*
  * Note whether the worker rests: it is idle in its pool, or its job is to serve
- * other processes. A resting worker does nothing by itself, so that it ends no
- * wait of this process.
+ * other processes. A resting worker does nothing by itself, so it ends no wait
+ * of this process.
  */
 void fz_worker_rest(struct fz_worker *worker, bool rests);
 bool fz_worker_rests(const struct fz_worker *worker);

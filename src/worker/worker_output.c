@@ -121,8 +121,8 @@ void
 fz_worker_output_flush(struct fz_worker_output *output)
 {
 	/*
-	 * The program that connects the worker prints whole lines, so that the
-	 * rest of a line belongs to the worker.
+	 * The program that connects the worker prints whole lines, so the rest
+	 * of a line belongs to the worker.
 	 */
 	output->adding = !output->holds;
 	for (int i = FZ_STDIO_OUT; i <= FZ_STDIO_ERR; i++) {

@@ -57,7 +57,7 @@ struct fz_worker_pipes {
 	pid_t pid;
 	/* time at which the worker joined its node; 0: not yet, or no node */
 	int64_t joined_ns;
-	/* the worker sent an impossible reply, so that no more is read */
+	/* the worker sent an impossible reply, so no more is read */
 	bool distrusted;
 	/* why the worker was killed; NONE: it was not */
 	enum fz_err_kind ending;
@@ -70,7 +70,7 @@ struct fz_worker_pipes {
 	/* time until which the worker must end; 0: it was not dismissed */
 	int64_t leave_ns;
 	/*
-	 * The worker is on a node that was lost, so that the known death is
+	 * The worker is on a node that was lost. The known death is therefore
 	 * that of the program that connects the worker.
 	 */
 	bool node_lost;

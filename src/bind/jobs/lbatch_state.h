@@ -65,7 +65,7 @@ struct fz_lbatch {
 	const struct fz_rawarray *raw;
 };
 
-/* Of lbatch_make.c: the batch at `idx`; raises for anything else. */
+/* Return the batch at `idx`; raises if there is none. */
 struct fz_lbatch *fz_lbatch_to(lua_State *L, int idx);
 
 /* Push an empty batch of the pool at `pool`. [-0, +1, m] */

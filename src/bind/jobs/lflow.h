@@ -28,9 +28,9 @@ struct fz_graph *fz_lflow_check(lua_State *L, struct fz_run_opts *opts);
 uint32_t fz_lflow_number(lua_State *L, int idx, uint32_t n);
 
 /*
- * In the error of `node` on top, set the field `element`: the index of the
- * element of a map that has failed; or `list`: the input of a map is not a
- * list. [-0, +0, m]
+ * In the error of `node` on top, set one of two fields if the node is a map:
+ * `element`, the index of the first element that has failed, or `list`, 1 if
+ * the input of the map is not a list. [-0, +0, m]
  */
 void fz_lflow_set_element(
     lua_State *L, const struct fz_run *run, uint32_t node);

@@ -441,7 +441,7 @@ pool_inherits(lua_State *L)
 }
 
 /*
- * pool:begun() -> whether functions were called in this process, so that init
+ * pool:begun() -> whether functions were called in this process; if so, init
  * has run
  */
 static int

@@ -329,8 +329,8 @@ process_kill(lua_State *L)
 }
 
 /*
- * process:serve(): from now on the process only waits for requests, so that no
- * wait of this process can end because of it
+ * process:serve(): from now on the process only waits for requests, so it
+ * cannot end any wait of this process
  */
 static int
 process_serve(lua_State *L)

@@ -274,8 +274,9 @@ run_value(lua_State *L)
 }
 
 /*
- * run:error(node) -> nil | Error; `because`: the failed node that `node`
- * depends on; `element`, `list`: see fz_lflow_set_element()
+ * run:error(node) -> nil | Error. Fields of the error: `because` is the failed
+ * node that `node` depends on; for `element` and `list` see
+ * fz_lflow_set_element().
  */
 static int
 run_error(lua_State *L)

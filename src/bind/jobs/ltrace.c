@@ -28,7 +28,7 @@ static const struct fz_luserdata_class trace_class, names_class;
 
 struct ltrace {
 	struct fz_trace *trace; /* NULL if it could not be made */
-	/* added to a time of the clock to get the time since 1970 */
+	/* added to a time of fz_clock_ns() to get the time since 1970 */
 	int64_t wall_ns;
 	lua_State *L; /* a coroutine to decode errors, kept in the user value */
 };

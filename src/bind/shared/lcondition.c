@@ -162,8 +162,8 @@ lock_again(lua_State *L, struct waiting *w)
 
 /*
  * Pass on a notification that this waiter cannot use. If another task of this
- * process holds the lock, that task may be closing this task, so that a wait
- * for the lock would never end. Then this task ends without the lock.
+ * process holds the lock, that task may be closing this task. A wait for the
+ * lock would then never end, so this task ends without the lock.
  */
 static void
 abandon(lua_State *L, struct fz_lwait *wait)

@@ -70,7 +70,10 @@ check_term(lua_State *L, const struct value *value)
 	return term;
 }
 
-/* After a wait for the lock: the arguments were checked before. */
+/*
+ * Continuation of value_add() after a wait for the lock. The arguments have
+ * been checked.
+ */
 static int
 add_held(lua_State *L)
 {
@@ -141,7 +144,10 @@ set(struct value *value, uint64_t bits)
 	return 0;
 }
 
-/* After a wait for the lock: the arguments were checked before. */
+/*
+ * Continuation of value_newindex() after a wait for the lock. The arguments
+ * have been checked.
+ */
 static int
 set_held(lua_State *L)
 {

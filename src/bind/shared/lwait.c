@@ -105,8 +105,9 @@ begin_check(lua_State *L, struct fz_lwait *wait)
 
 /*
  * Whether to check now whether anything can end the wait. If there are tasks,
- * each call checks, because the check compares their states. Otherwise the
- * pauses between checks grow, because the check may read /proc.
+ * check at each call, because the check compares the waits of the tasks with
+ * those at the last check (lua/async/deadlock.lua). Without tasks the pauses
+ * between checks grow, because the check may read /proc.
  */
 static bool
 is_check_due(lua_State *L, struct fz_lwait *wait)
