@@ -199,9 +199,9 @@ FZLUA_API int fzlua_chain(lua_State *L, int n);
 FZLUA_API int fzlua_spawn(lua_State *L, int nargs, void *tag);
 
 /*
- * Fetch the next task that has ended. FZLUA_NONE: none, nothing is pushed.
- * Otherwise sets *tag, and returns and pushes the same as fzlua_call(). [-0,
- * +(nresults|0|1), -]
+ * Fetch the next task that has ended. Returns FZLUA_NONE, and pushes nothing,
+ * if no task has ended. Otherwise sets *tag, and returns and pushes the same as
+ * fzlua_call(). [-0, +(nresults|0|1), -]
  */
 FZLUA_API int fzlua_next(lua_State *L, int nresults, void **tag);
 
@@ -231,7 +231,7 @@ FZLUA_API int fzlua_step(lua_State *L, double seconds);
  * Limits for scripts that are not trusted to end. They hold for each
  * fzlua_call() and fzlua_dofile(), waits included, and for a task from one wait
  * to the next. A call that uses more time or instructions of Lua ends with
- * FZLUA_TIMEOUT, one that uses more memory with FZLUA_MEMORY, also if the
+ * FZLUA_TIMEOUT, one that uses more memory with FZLUA_MEMORY, even if the
  * script catches errors. The state stays usable. 0: no limit. The limits hold
  * for finalizers and fzlua_close(), too, but not for finalizers that a script
  * has set before the first fzlua_limit(). They do not end a C function that

@@ -193,8 +193,8 @@ fz_reader_u64(struct fz_reader *r)
 }
 
 /*
- * A number of 64 bits in base 128, the low group first. Fails on more than ten
- * bytes and on a larger number.
+ * A number of 64 bits in base 128, the low group first. Fails if the number has
+ * more than ten bytes or more than 64 bits.
  */
 uint64_t fz_reader_varint(struct fz_reader *r);
 

@@ -24,11 +24,10 @@ struct fz_linterrupt {
 	atomic_uint nvisits;
 	lua_State *main;
 	int wake_fd; /* a byte written to it wakes the loop; -1: none */
-	/*
-	 * The innermost running coroutine, and the thread of a call with jobs =
-	 * 0.
-	 */
-	_Atomic(lua_State *) coroutine, local; /* NULL: none */
+	/* the innermost running coroutine; NULL: none runs */
+	_Atomic(lua_State *) coroutine;
+	/* the thread of the running call with jobs = 0; NULL: none runs */
+	_Atomic(lua_State *) local;
 };
 
 /*

@@ -28,10 +28,10 @@ struct fz_llimits {
 struct fz_llimit {
 	struct fz_llimits most;
 	struct fz_loop *loop;
-	bool on;   /* a limited stretch runs */
-	bool over; /* the last stretch has exceeded a limit */
-	/* deadline of the stretch; number of instructions that are left */
-	int64_t deadline_ns, instructions;
+	bool on;               /* a limited stretch runs */
+	bool over;             /* the last stretch has exceeded a limit */
+	int64_t deadline_ns;   /* deadline of the stretch */
+	int64_t instructions;  /* number of instructions that are left */
 	struct fz_timer timer; /* ends a wait at the deadline */
 	lua_Alloc alloc; /* the allocator of the state; NULL: not replaced */
 	void *alloc_ctx;

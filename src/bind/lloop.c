@@ -45,7 +45,10 @@ struct lloop {
 	pid_t main;  /* pid of the process that opened the library */
 	int wake[2]; /* pipe by which an interrupt wakes the loop */
 	struct fz_watch wake_watch;
-	/* the wake_fd of the shared heap; fd is -1 until a caller listens */
+	/*
+	 * watches the wake_fd of the shared heap; its fd is -1 until
+	 * fz_lloop_listen()
+	 */
 	struct fz_watch heap_watch;
 	struct fz_change heap_change;
 	struct fz_fork_hook hook;
@@ -103,7 +106,10 @@ fz_lloop_enter(lua_State *L)
 	enter(L, get(L));
 }
 
-/* A finalizer of the script may run after the finalizer of the loop. */
+/*
+ * The loop of L; raises if it is freed. A finalizer of the script may run after
+ * the finalizer of the loop.
+ */
 static struct lloop *
 check_open(lua_State *L)
 {

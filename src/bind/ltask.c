@@ -31,8 +31,8 @@ struct passed {
 static const char passed_key;
 
 /*
- * The coroutines. They are valid also in finalizers, which run before the loop
- * is freed.
+ * The tasks of this state. Finalizers may use them, too, because finalizers run
+ * before the loop is freed.
  */
 static struct fz_ltasks *
 tasks_of(lua_State *L)
@@ -117,7 +117,9 @@ close_thread(lua_State *co, lua_State *from)
 #endif
 }
 
-/* Close the variables of `co`, whose waits do not yield meanwhile. */
+/*
+ * Close the variables of `co`. Waits of their __close functions do not yield.
+ */
 static int
 close_running(struct fz_ltasks *tasks, lua_State *L, lua_State *co)
 {
@@ -207,8 +209,8 @@ passed_close(lua_State *L)
 }
 
 /*
- * Yield the wait in which `co` has yielded; its value is on top. `at` is the
- * index of the `passed`; 0: none was pushed yet.
+ * Yield the wait in which `co` has yielded; the value of that yield is on top
+ * of L. `at` is the index of the struct passed; 0: it was not pushed yet.
  */
 static int
 pass_on(lua_State *L, lua_State *co, int at, lua_KFunction continued)

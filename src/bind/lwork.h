@@ -14,10 +14,7 @@
 
 #include "base/list.h"
 
-/*
- * An object with functions to run in this process: a run or a batch with jobs =
- * 0.
- */
+/* A run or a batch with jobs = 0, whose functions run in this process. */
 struct fz_local {
 	/* Run one function, if any is ready; returns whether it did. */
 	int (*work)(lua_State *L, struct fz_local *local);
@@ -30,7 +27,7 @@ struct fz_local {
 
 struct fz_lwork {
 	struct fz_list locals; /* objects whose functions run in this process */
-	/* number of their running functions, each inside the one before it */
+	/* number of running functions; each was called inside the one before */
 	unsigned depth;
 };
 

@@ -80,7 +80,8 @@ bool fz_sqlite_is_read_only(const char *path);
 
 /*
  * Whether the file has no bytes, but has been written since it was made. A file
- * that another process is making, or that mktemp has made, has not.
+ * that another process is making, or that mktemp has made, has not been
+ * written.
  */
 bool fz_sqlite_is_emptied(const char *path);
 

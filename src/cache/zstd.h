@@ -34,7 +34,10 @@ void fz_zstd_fini(struct fz_zstd *z);
  */
 bool fz_zstd_reaches(size_t len, size_t size);
 
-/* Expand a value that has `size` bytes. False: it is another value. */
+/*
+ * Expand a value that has `size` bytes. False if the bytes do not expand to a
+ * value of this size, or if there is no memory.
+ */
 bool fz_zstd_expand(
     struct fz_zstd *z, void *out, size_t size, const void *bytes, size_t len);
 

@@ -111,8 +111,8 @@ enum fz_err_kind fz_child_call(
     lua_State *L, struct fz_child_call *call, const struct fz_child_io *io);
 
 /*
- * Keep the next `n` parts in `entry`, encoded until a chunk needs them. `n` is
- * 0: drop the values in the entry. After a failure the entry is empty.
+ * Keep the next `n` parts in `entry`, encoded until a chunk needs them. If `n`
+ * is 0, drop the values in the entry. After a failure the entry is empty.
  * fz_child_kept() returns the `version` of the entry, or 0 if it is empty.
  */
 void fz_child_keep(lua_State *L, const struct fz_child_io *io, uint32_t entry,

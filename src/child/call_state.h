@@ -38,11 +38,8 @@ struct fz_child_calls {
 	bool gone;             /* the receiver of the results is gone */
 	bool apart;            /* the items could not be decoded together */
 	unsigned nkept;        /* number of results on the stack */
-	/*
-	 * the kept values that each call gets: index of the first one, and
-	 * their number
-	 */
-	int extra, nextra;
+	int extra; /* stack index of the first kept value that each call gets */
+	int nextra;       /* number of these values */
 	const void *list; /* the table of items; NULL: use the Lua API */
 	const struct fz_rawarray *raw;
 	bool storing_raw; /* results are being stored raw: see `direct` */

@@ -17,8 +17,8 @@ enum { NENDS = sizeof(ends) / sizeof(ends[0]) };
 
 static volatile sig_atomic_t active, resized, lost;
 static int wake = -1;
-/* modes of the terminal before the editor set its own, and while it edits */
-static struct termios before, edited;
+static struct termios before; /* modes of the terminal before the editor */
+static struct termios edited; /* modes of the terminal during editing */
 static struct sigaction end_before[NENDS], resize_before;
 
 /*

@@ -73,7 +73,10 @@ warn_on(void *ud, const char *message, int more)
  */
 static const char last_key;
 
-/* The exit status if exit_at_end() ends the process; -1: it does not. */
+/*
+ * The exit status with which exit_at_end() ends the process; -1: exit_at_end()
+ * does nothing.
+ */
 static int ending = -1;
 
 /*

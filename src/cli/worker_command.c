@@ -157,7 +157,7 @@ asked_version(void)
 
 /*
  * Whether a submitter has started this process: a submitter passes its version,
- * also through a forced command. Otherwise a person wants the machine to join.
+ * even through a forced command. Otherwise a person wants the machine to join.
  */
 static bool
 is_for_submitter(const struct words *words)

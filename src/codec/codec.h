@@ -32,8 +32,9 @@ enum fz_codec_trust {
  * of the error starts with the path to the value (".rows[3].file: a FILE*
  * cannot be sent"). The path is empty if the value is one of the `n` values
  * itself. The field `value` of the error is the number, from 1, of the value
- * that was being written, also if a __fzpack raised. Raises kind "memory" if
- * `out` fails. After an error the caller drops the bytes appended so far.
+ * that was being written, even if a __fzpack raised the error. Raises kind
+ * "memory" if `out` fails. After an error the caller drops the bytes appended
+ * so far.
  *
  * Calls Lua code: __fzpack, finalizers, and the log if a class is not
  * registered. [-0, +0, e]

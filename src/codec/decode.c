@@ -19,7 +19,10 @@
 enum {
 	/* minimum number of bytes of a message that stops the collector */
 	BIG_MESSAGE = 65536,
-	/* such a message also has at least 1/16 of the bytes of the heap */
+	/*
+	 * such a message must also have at least 1/HEAP_SHARE of the bytes of
+	 * the heap
+	 */
 	HEAP_SHARE = 16,
 	LEVELS_MAX = FZ_FORMAT_NEST + 2,
 	/* minimum length of a run of numbers that are not pushed one by one */

@@ -69,8 +69,8 @@ void fz_decode_name(struct fz_decoder *d);
 void fz_decode_later(struct fz_decoder *d, lua_Integer mark);
 
 /*
- * Of decode_object.c: push the value that follows the tag in the name of the
- * function.
+ * Each function pushes the value that follows one tag. The name of the function
+ * says which tag.
  */
 void fz_decode_packed(struct fz_decoder *d);
 void fz_decode_function(struct fz_decoder *d);

@@ -22,14 +22,14 @@ void fz_encode_pack(lua_State *L, int first, int n, struct fz_buf *out);
 /* The functions below write into the message and may raise. */
 
 /*
- * Of encode.c: write any value; write a value that fz_encode_at() cannot write
- * itself.
+ * fz_encode_value(): write any value. fz_encode_large(): write a value that
+ * fz_encode_at() cannot write itself.
  */
 void fz_encode_value(struct fz_encoder *e, int idx, const struct fz_path *at);
 void fz_encode_large(
     struct fz_encoder *e, int idx, int type, const struct fz_path *at);
 
-/* Of encode_table.c: write the contents of the table at `t`. */
+/* Write the contents of the table at `t`. */
 void fz_encode_contents(struct fz_encoder *e, int t, const struct fz_path *at);
 
 /*
@@ -79,16 +79,12 @@ void fz_encode_plain(
 void fz_encode_later(struct fz_encoder *e, lua_Integer mark);
 
 /*
- * Of encode_class.c: write the object at `idx`, which has a metatable, by the
- * rules of its class. False if it has no class, or if it is a userdata whose
- * class has no __fzpack.
+ * Write the object at `idx`, which has a metatable, by the rules of its class.
+ * False if it has no class, or if it is a userdata whose class has no __fzpack.
  */
 bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_path *at);
 
-/*
- * Of encode_object.c: enter one more C call; the caller decrements `level`
- * afterwards.
- */
+/* Enter one more C call; the caller decrements `level` afterwards. */
 void fz_encode_enter(struct fz_encoder *e, const struct fz_path *at);
 
 /*
@@ -97,7 +93,10 @@ void fz_encode_enter(struct fz_encoder *e, const struct fz_path *at);
  */
 bool fz_encode_root(struct fz_encoder *e, int idx, const struct fz_path *at);
 
-/* Write a userdata; write a function, with its upvalues or by its name. */
+/*
+ * fz_encode_userdata(): write a userdata. fz_encode_function(): write a
+ * function, with its upvalues or by its name.
+ */
 void fz_encode_userdata(
     struct fz_encoder *e, int idx, const struct fz_path *at);
 void fz_encode_function(

@@ -111,7 +111,7 @@ start_run(struct fz_encoder *e, const struct walk *w, size_t *max)
 
 /*
  * Store the numbers from element n + 1 on, `max` at most, up to the first of
- * another type. Returns how many; 0 if the layout of tables is not known.
+ * another type. Returns their number; 0 if the layout of tables is not known.
  */
 static size_t
 put_raw(lua_State *L, const struct walk *w, unsigned char *p, size_t max,

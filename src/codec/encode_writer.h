@@ -92,7 +92,10 @@ struct fz_encoder {
 /* In the full pass: keep the value alive until the end of the message. */
 void fz_encode_keep(struct fz_encoder *e, int idx);
 
-/* End the message, also before an error: the encoder can be used again. */
+/*
+ * End the message. If it is called before an error, too, the encoder can be
+ * used again.
+ */
 void fz_encode_release(struct fz_encoder *e);
 
 /* Raise an error: the value at `at` cannot be sent, or there is no memory. */
@@ -113,7 +116,7 @@ void fz_encode_varint(struct fz_encoder *e, uint64_t v);
 /* Store a varint in 10 bytes at most. Returns its end. */
 unsigned char *fz_encode_store_varint(unsigned char *p, uint64_t v);
 
-/* Of encode_string.c: write the string at `idx`. */
+/* Write the string at `idx`. */
 void fz_encode_string(struct fz_encoder *e, int idx);
 
 /* Make room for `n` more bytes and return their address. */

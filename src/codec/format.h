@@ -28,7 +28,10 @@ enum {
 	FZ_FORMAT_RUN_MAX = 65536, /* maximum number of numbers in a run */
 	FZ_FORMAT_BODY_MIN = 3,    /* bytes of the smallest body */
 
-	/* After FZ_FORMAT_HERE; 0, 1, 2 are standard input, output, error. */
+	/*
+	 * Kinds of objects after FZ_FORMAT_HERE; 0, 1 and 2 are standard input,
+	 * output and error.
+	 */
 	FZ_FORMAT_HERE_HANDLE = 3,    /* u32 type, u32 name, ... */
 	FZ_FORMAT_HERE_NULL = 4,      /* the light userdata NULL */
 	FZ_FORMAT_HERE_VALUE = 5,     /* name of a registered value */

@@ -255,8 +255,8 @@ put_class(struct fz_digest *d, void *ctx)
 }
 
 /*
- * f(name): make the list of what the module, or the class, uses; its own hash
- * is at 0.
+ * f(name): make the list of the modules and classes that this module or class
+ * uses. Index 0 of the list has the hash of the module or class itself.
  */
 static int
 read_module(lua_State *L)

@@ -76,10 +76,8 @@ struct fz_digest {
 	/* number of objects, and of scopes, around the current value */
 	unsigned level, nested;
 	int value; /* number of the current value, from 1 */
-	/*
-	 * stack indexes of lists: postponed objects, and objects to keep alive
-	 */
-	int later, kept;
+	int later; /* stack index of the list of postponed objects */
+	int kept;  /* stack index of the list of objects to keep alive */
 	lua_Integer nlater, nkept;
 	/*
 	 * stack index of the list and set of modules and classes to add; nil:
@@ -101,7 +99,10 @@ enum {
 	FZ_DIGEST_NEST = 8,
 };
 
-/* Of digest.c: write a tag; write a tag with a string; write any value. */
+/*
+ * fz_digest_tag(): write a tag. fz_digest_string(): write a tag with a string.
+ * fz_digest_value(): write any value.
+ */
 void fz_digest_tag(struct fz_digest *d, enum fz_digest_tag tag);
 void fz_digest_string(
     struct fz_digest *d, enum fz_digest_tag tag, const char *s, size_t len);
@@ -134,8 +135,8 @@ void fz_digest_refuse(
     struct fz_digest *d, const char *what, const struct fz_path *at);
 
 /*
- * Of digest_apart.c: write the value at `idx`, which a function holds. If it is
- * a table apart, its own digest is written.
+ * Write the value at `idx`, which a function holds. If it is a table apart, its
+ * own digest is written.
  */
 void fz_digest_held(struct fz_digest *d, int idx, const struct fz_path *at);
 
@@ -152,8 +153,8 @@ bool fz_digest_is_plain(struct fz_digest *d, int idx, int type);
 uint32_t fz_digest_class_apart(struct fz_digest *d, int mt);
 
 /*
- * Of digest.c: whether a table apart may contain a table with the metatable on
- * top. False if the class of such a table writes another value in its place.
+ * Whether a table apart may contain a table with the metatable on top. False if
+ * the class of such a table writes another value in its place.
  */
 bool fz_digest_has_plain_class(struct fz_digest *d, int idx);
 
@@ -167,15 +168,15 @@ bool fz_digest_goes_on(const struct fz_digest *d);
 bool fz_digest_find_apart(
     const struct fz_digest *d, const void *p, uint32_t *number);
 
-/* Of digest_table.c: write the contents of the table at `t`. */
+/* Write the contents of the table at `t`. */
 void fz_digest_table(struct fz_digest *d, int t, const struct fz_path *at);
 
-/* Of digest_function.c: write the Lua function at `f`. */
+/* Write the Lua function at `f`. */
 void fz_digest_function(struct fz_digest *d, int f, const struct fz_path *at);
 
 /*
- * Of digest_module.c: note that a function uses the module whose name is on
- * top, unless it belongs to Lua or to this library. [-1, +0, m]
+ * Note that a function uses the module whose name is on top, unless it belongs
+ * to Lua or to this library. [-1, +0, m]
  */
 void fz_digest_note_module(struct fz_digest *d);
 
@@ -192,9 +193,9 @@ bool fz_digest_is_module(struct fz_digest *d, const void *p);
 void fz_digest_modules(struct fz_digest *d);
 
 /*
- * Of digest.c: call `body` with a state that writes into `hash`. Its list of
- * modules is at `modules`. The session at that index keeps the state; 0: none
- * does. [-0, +0, e]
+ * Call `body` with a state that writes into `hash`. Its list of modules is at
+ * `modules`. The session at that index keeps the state; 0: none does. [-0, +0,
+ * e]
  */
 void fz_digest_with(lua_State *L, struct fz_hash *hash, int session,
     int modules, void (*body)(struct fz_digest *d, void *ctx), void *ctx);

@@ -21,7 +21,7 @@ struct key {
 	const char *s;
 	size_t len;
 	/*
-	 * Of a key that is an object: the digests of the key and of its value.
+	 * the digests of the key and of its value; set if the key is an object
 	 */
 	unsigned char digest[2 * FZ_HASH_BYTES];
 };

@@ -18,11 +18,9 @@
 
 struct fz_lease;
 
-/*
- * Time between two announcements of a node, and the silence after which it is
- * not used.
- */
+/* Time between two announcements of a node. */
 #define FZ_GATEWAY_ANNOUNCE_NS FZ_CLOCK_SECOND
+/* A node that was silent for this time gets no jobs. */
 #define FZ_GATEWAY_SILENCE_NS (3 * FZ_CLOCK_SECOND)
 
 struct fz_gateway {

@@ -52,7 +52,10 @@ struct fz_lease {
 	bool beaten;      /* the lease is in the beat that is being sent */
 	char why[160];    /* why it failed; "": it ended in good order */
 	int64_t heard_ns; /* time at which the peer was last heard */
-	/* time since which the server does not know the peer; 0: it does */
+	/*
+	 * time since which the server has not known the peer; 0: the server
+	 * knows it
+	 */
 	int64_t absent_ns;
 	/*
 	 * of a submitter: the server had no receiver for the packets from
@@ -79,7 +82,7 @@ struct fz_lease *fz_lease_find(const struct fz_gateway *g, uint32_t id);
 /* Both ends exist now: begin to send the bytes that are read. */
 void fz_lease_opened(struct fz_lease *l, uint32_t peer_id);
 
-/* fz_lease_poll(): before each wait. fz_lease_work(): after it. */
+/* Call fz_lease_poll() before each wait, and fz_lease_work() after it. */
 void fz_lease_poll(struct fz_lease *l);
 void fz_lease_work(struct fz_lease *l);
 

@@ -13,7 +13,7 @@
 
 /* Time that a relay has for its request, which it sends at once. */
 #define LISTENER_REQUEST_NS FZ_CLOCK_SECOND
-/* Time after which it is tried again whether there are descriptors. */
+/* Time after which the listener checks again whether descriptors are free. */
 #define LISTENER_REST_NS (FZ_CLOCK_SECOND / 10)
 
 int

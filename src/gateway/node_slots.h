@@ -33,7 +33,10 @@ struct fz_node_slots {
 	uint64_t nturns;
 };
 
-/* fz_node_slots_poll(): before each wait. fz_node_slots_work(): after it. */
+/*
+ * Call fz_node_slots_poll() before each wait, and fz_node_slots_work() after
+ * it.
+ */
 void fz_node_slots_poll(struct fz_gateway *g);
 void fz_node_slots_work(struct fz_gateway *g, struct fz_node_slots *slots);
 

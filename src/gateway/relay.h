@@ -13,11 +13,10 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/*
- * Number of descriptors that come with the request, and room for the text of an
- * error.
- */
-enum { FZ_RELAY_NFDS = 2, FZ_RELAY_TEXT_MAX = 192 };
+enum {
+	FZ_RELAY_NFDS = 2,       /* number of descriptors in a request */
+	FZ_RELAY_TEXT_MAX = 192, /* room for the text of an error */
+};
 
 int fz_relay_main(const char *name, const char *id);
 

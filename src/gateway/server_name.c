@@ -37,7 +37,7 @@ fz_server_name_bare(char name[FZ_SERVER_NAME_MAX], const char *host)
 	    host + start);
 }
 
-/* A query in a thread of its own. The last of both threads frees it. */
+/* A query in a thread of its own. The later of the two threads frees it. */
 struct query {
 	pthread_mutex_t lock;
 	pthread_cond_t ended;

@@ -31,8 +31,9 @@ enum {
 
 /* Silence after which a node counts as gone. */
 #define SUBMIT_GONE_NS FZ_BEAT_HOLD_NS
-/* Time that nodes have for their first answer, and for later ones. */
+/* Time that nodes have for their first answer. */
 #define SUBMIT_FIRST_NS (2 * FZ_CLOCK_SECOND)
+/* Time that nodes have for each later answer. */
 #define SUBMIT_NEXT_NS (FZ_CLOCK_SECOND / 10)
 
 enum peer_state { PEER_READY, PEER_SILENT, PEER_GONE };
@@ -49,7 +50,7 @@ struct peer {
 	enum peer_state state;
 	bool told; /* this state was sent to the script */
 	int64_t heard_ns;
-	/* time since which the server does not know the node; 0: it does */
+	/* time since which the server has not known the node; 0: it knows it */
 	int64_t absent_ns;
 };
 

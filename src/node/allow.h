@@ -3,7 +3,7 @@
  *
  * A line is the SHA-256 of the code of a Lua function, in 64 hexadecimal
  * digits, which any text may follow; or the name of a module, or of its C
- * function, as `os` and `os.time`. `#` begins a comment.
+ * function, such as `os` or `os.time`. `#` begins a comment.
  */
 #ifndef FZ_ALLOW_H
 #define FZ_ALLOW_H

@@ -212,7 +212,8 @@ take_unwritten(struct fz_node_jobs *jobs)
 
 	/*
 	 * Use the copies only if all earlier replies were read, and if no reply
-	 * was written meanwhile. Otherwise the replies come through the socket.
+	 * was written during the copy. Otherwise the replies come through the
+	 * socket.
 	 */
 	if (fz_mailbox_peek(mailbox, &frames) == 1 &&
 	    atomic_load(&mailbox->written) == written &&

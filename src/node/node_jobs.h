@@ -1,13 +1,13 @@
 /*
  * node_jobs.h - what the process on a node knows of the jobs of its worker.
  *
- *	parent === jobs sent ahead ===> this process ===> worker
+ * 	parent === jobs sent ahead ===> this process ===> worker
  *
  * The parent sends several quick jobs ahead, so that the way to the node costs
  * less. This process passes them on, and shares the mailbox of the worker. So
  * it answers a RECALL at once, even while the worker computes. It announces
  * items that take longer than FZ_NODE_JOBS_QUIET_NS. It passes on replies that
- * are finished and not written, also those of a worker that has died.
+ * are finished and not written, even those of a worker that has died.
  */
 #ifndef FZ_NODE_JOBS_H
 #define FZ_NODE_JOBS_H
@@ -32,13 +32,14 @@ struct fz_node_jobs {
 	struct fz_buf *out;       /* frames for the parent */
 	struct fz_wire_in unread; /* the last reply that came in part */
 	uint64_t nread;           /* bytes of replies that were read */
-	/* bytes of replies that were passed on, also from the mailbox */
-	uint64_t npassed;
 	/*
-	 * One above the number of the last item that came, that is answered,
-	 * and that the parent knows to have started.
+	 * bytes of replies that were passed on from the socket or the mailbox
 	 */
-	uint32_t came, answered, announced;
+	uint64_t npassed;
+	uint32_t came;     /* 1 + number of the last item that came */
+	uint32_t answered; /* 1 + number of the last item that is answered */
+	/* 1 + number of the last item that the parent knows to have started */
+	uint32_t announced;
 	/* why replies of the worker are lost, an error code; 0: none is lost */
 	int error;
 	int64_t pause_ns; /* time between two checks for starts */

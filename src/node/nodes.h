@@ -68,11 +68,9 @@ struct fz_nodes {
  * the command ends with that worker.
  */
 struct fz_nodes_ops {
-	/*
-	 * Whether the URL has the scheme of this engine; whether a URL of that
-	 * scheme is valid.
-	 */
+	/* Whether the URL has the scheme of this engine. */
 	bool (*has_scheme)(const char *url);
+	/* Check a URL of that scheme. 0, or -1 and `err`. */
 	int (*check)(const char *url, struct fz_err *err);
 	/*
 	 * Fill the list of nodes->url, with fz_nodes_add(), and nslots, the sum

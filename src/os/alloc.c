@@ -72,7 +72,10 @@ on_heap_growth(uintptr_t block)
 		return;
 	mallopt(M_TOP_PAD, GROWTH_STEP);
 	mallopt(M_TRIM_THRESHOLD, 2 * GROWTH_STEP);
-	/* From the end of the last growth, so that no huge page is left out. */
+	/*
+	 * Start at the end of the last growth, so that no huge page is left
+	 * out.
+	 */
 	if (known_end < end)
 		madvise((void *)known_end, end - known_end, MADV_HUGEPAGE);
 	known_end = end;

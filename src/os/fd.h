@@ -54,9 +54,10 @@ void fz_fd_close_private(bool helped);
 void fz_fd_lower(int *fd);
 
 /*
- * Raise the soft limit of descriptors to the hard one, and restore it before
- * another program is executed; if this process goes on, raise it again. The
- * last two do nothing if the limit was not raised.
+ * fz_fd_raise_limit(): raise the soft limit of descriptors to the hard one.
+ * fz_fd_restore_limit(): restore it before another program is executed.
+ * fz_fd_raise_limit_again(): undo that if this process goes on. The last two do
+ * nothing if the limit was not raised.
  */
 void fz_fd_raise_limit(void);
 void fz_fd_restore_limit(void);

@@ -7,7 +7,9 @@
 
 #include "os/fd.h"
 
-/* Control sequences; of a sequence with a count, the last letter. */
+/*
+ * Control sequences. If a sequence has a count, only its last letter is here.
+ */
 #define ERASE_ROW "\033[K" /* erases to the right of the cursor */
 #define ERASE_BELOW "\033[J"
 enum { UP = 'A', DOWN = 'B', INSERT_ROWS = 'L' };

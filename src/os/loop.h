@@ -2,7 +2,7 @@
  * loop.h - polls the descriptors and deadlines of one lua_State.
  *
  * Watches and timers are embedded in their owners; callbacks must not raise. A
- * turn waits, calls what is ready, and then calls what was deferred meanwhile.
+ * turn waits, calls what is ready, and then calls what was deferred.
  */
 #ifndef FZ_LOOP_H
 #define FZ_LOOP_H

@@ -159,16 +159,17 @@ void fz_process_begin_spawn(void);
 void fz_process_end_spawn(void);
 
 /*
- * Install the fork handlers. In each child, also one that the host forks, the
+ * Install the fork handlers. In each child, even one that the host forks, the
  * locks are then free and the generation is different. 0, or an errno. A second
  * call does nothing.
  */
 int fz_process_watch_forks(void);
 
 /*
- * fz_process_begin_fork(): before the library forks. fz_process_end_fork():
- * after it, in both processes. The fork handler does not count such a child as
- * foreign, because the child sets itself up.
+ * Call fz_process_begin_fork() before the library forks, and
+ * fz_process_end_fork() after it, in both processes. Between the two calls the
+ * fork handler does not count a child as foreign, because the child sets itself
+ * up.
  */
 void fz_process_begin_fork(void);
 void fz_process_end_fork(void);

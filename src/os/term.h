@@ -21,7 +21,7 @@ bool fz_term_has_cursor(int fd);
 bool fz_term_is_same(int fd, int other);
 
 /*
- * Whether this process is in the background of the terminal `fd`, so that the
+ * Whether this process is in the background of the terminal `fd`, because the
  * shell or another program uses it.
  */
 bool fz_term_is_background(int fd);

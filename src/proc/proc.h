@@ -90,7 +90,7 @@ struct fz_proc_program {
  * Start a program in a process of its own. It ignores no signal; all signals
  * are blocked in a program that `enters`, else none. No code of this process
  * runs in the child, so the call is safe whatever other threads of a host do.
- * 0, or -1 and `err`, also if there is no such program.
+ * 0, or -1 and `err`, for example if there is no such program.
  */
 int fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
     const struct fz_proc_program *program, struct fz_err *err);
@@ -108,7 +108,7 @@ bool fz_proc_is_child(void);
 
 /*
  * Ask the child to end itself and all its descendants, as it does when its
- * parent dies. The child does so even if this process is killed meanwhile.
+ * parent dies. The child does so even if this process is killed after the call.
  * Never waits. True: the child will die soon; if it is stuck and still lives
  * FZ_PROC_ASKED_NS later, fz_proc_kill() will not wait for it. False: it is
  * dead, or blocks the signal; call fz_proc_kill().

@@ -26,7 +26,10 @@ struct fz_spans {
 	struct fz_sums_span *list;       /* of each worker: sorted by starts */
 	struct fz_spans_worker *workers; /* sorted by their first starts */
 	size_t nworkers;                 /* at most FZ_SPANS_WORKERS */
-	/* spans less than this many microseconds apart are one; 0: none are */
+	/*
+	 * spans that are less than this many microseconds apart are merged; 0:
+	 * no spans are merged
+	 */
 	int64_t gap;
 };
 

@@ -95,7 +95,8 @@ struct fz_sums {
 	size_t nslowest;
 	int64_t slow_from; /* a call that takes at most this is not one */
 	size_t failures[FZ_SUMS_FAILURES];
-	size_t nfailures; /* of all failures, also those that are not kept */
+	/* number of failures, including those that are not kept */
+	size_t nfailures;
 	uint32_t most; /* the function that took most time; or FZ_SUMS_NONE */
 };
 
@@ -120,9 +121,9 @@ const struct fz_sums_function *fz_sums_find(
     const struct fz_sums *sums, const struct fz_trace_name *name);
 
 /*
- * The most workers at the same time in some elements of `times`: those of
- * `group`, or all of them for FZ_SUMS_NONE. At least 1; 0 if there is no
- * memory.
+ * The maximum number of workers at the same time in some elements of `times`:
+ * those of `group`, or all of them for FZ_SUMS_NONE. At least 1; 0 if there is
+ * no memory.
  */
 size_t fz_sums_at_once(const struct fz_sums *sums, uint32_t group);
 

@@ -46,8 +46,8 @@ uint64_t fz_times_quantile(
 
 /*
  * Count calls by time: bin `i` begins at 2^i microseconds, the first one at 0.
- * Sets the first bin with calls and the one behind the last; 0 if there are
- * none.
+ * Sets the first bin with calls, and the bin after the last one with calls;
+ * both are 0 if there are no calls.
  */
 void fz_times_bins(const struct fz_times *times, uint32_t key,
     uint64_t counts[FZ_TIMES_BINS], unsigned *first, unsigned *end);

@@ -63,7 +63,10 @@ struct fz_batch_opts {
 	uint32_t kind; /* enum fz_wire_kind */
 	uint32_t func; /* number of the function; unused with FZ_WIRE_INLINE */
 	uint64_t n;    /* number of items at the start */
-	/* fz_batch_add() or fz_batch_grow() add items until fz_batch_end() */
+	/*
+	 * items are added by fz_batch_add() or fz_batch_grow() until
+	 * fz_batch_end()
+	 */
 	bool growing;
 	uint64_t seed;
 	enum fz_policy policy;
@@ -122,7 +125,7 @@ void fz_batch_free(struct fz_batch *batch);
 void fz_batch_start(struct fz_batch *batch);
 
 /*
- * Add an item, whose encoded form is `part`. Takes the reference, also on
+ * Add an item, whose encoded form is `part`. Takes the reference, even on
  * failure. 0, or -1 and `err`.
  */
 int fz_batch_add(
@@ -141,7 +144,7 @@ int fz_batch_grow(struct fz_batch *batch, uint64_t n, struct fz_err *err);
  * Set the known result of an item, so that its function is not called. Must be
  * called in the order of the items, and before the start or before a later item
  * is added. If `item` is the next one of a growing batch, it is added. Takes
- * the reference, also on failure. 0, or -1 and `err`.
+ * the reference, even on failure. 0, or -1 and `err`.
  */
 int fz_batch_know(struct fz_batch *batch, uint64_t item, struct fz_blob *value,
     struct fz_err *err);

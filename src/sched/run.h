@@ -135,8 +135,8 @@ const struct fz_failure *fz_run_failure(
 uint32_t fz_run_next_failed(const struct fz_run *run, uint32_t node);
 
 /*
- * Of the nodes that wait for fz_run_decide(), because limits.ask is set, the
- * one that failed first; FZ_GRAPH_NONE if there is none. Its failure is
+ * The node that failed first among those that wait for fz_run_decide(), because
+ * limits.ask is set; FZ_GRAPH_NONE if none waits. Its failure is
  * fz_run_failure_of().
  */
 uint32_t fz_run_undecided(const struct fz_run *run);
@@ -161,8 +161,8 @@ void fz_run_decide(
     struct fz_run *run, uint32_t node, uint64_t element, bool again);
 
 /*
- * Of a map: the index of the element whose failure is that of `node`; 0 if the
- * map has not failed, or has failed for another reason.
+ * If `node` is a map that has failed because an element failed: the index of
+ * that element; else 0.
  */
 uint64_t fz_run_failed_element(const struct fz_run *run, uint32_t node);
 

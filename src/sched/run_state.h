@@ -190,7 +190,7 @@ void fz_flow_keep(struct fz_flow *flow, uint32_t value);
 void fz_flow_cancel(
     struct fz_flow *flow, enum fz_err_kind kind, const char *text);
 
-/* Of run_undecided.c: the step has failed, and waits for fz_flow_decide(). */
+/* The step has failed: let it wait for fz_flow_decide(). */
 void fz_flow_ask(struct fz_step *step);
 
 /* Remove an undecided step from the list. */

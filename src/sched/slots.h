@@ -50,7 +50,7 @@ struct fz_slots *fz_slots_new(struct fz_engine *engine, struct fz_err *err);
 /*
  * The slots of the make that started this process; `fd` is from
  * fz_jobserver_find(). All pools of `engine` use them from now on. Owns the
- * descriptors, also on failure.
+ * descriptors, even on failure.
  */
 struct fz_slots *fz_slots_of_make(
     struct fz_engine *engine, const int fd[2], struct fz_err *err);
@@ -122,7 +122,7 @@ void fz_slots_lend(const struct fz_slots *slots, struct fz_worker_slots *lent);
  * In a worker that is a program: use the `n` slots of its parent, with the pipe
  * `fd`, for all pools of `engine`. If `n` is 0, use the slots of make, with
  * descriptors of fz_jobserver_find(). `lineage` must stay valid until the
- * process ends; NULL: tokens are not counted. Owns the descriptors, also on
+ * process ends; NULL: tokens are not counted. Owns the descriptors, even on
  * failure.
  */
 struct fz_slots *fz_slots_of_parent(struct fz_engine *engine, unsigned n,

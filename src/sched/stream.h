@@ -112,8 +112,9 @@ void fz_stream_cancel(
     struct fz_stream *stream, enum fz_err_kind kind, const char *text);
 
 /*
- * Of the nodes of all items that wait for fz_stream_decide(), the one that
- * failed first, and its run; NULL if there is none. See fz_run_undecided().
+ * Returns the run of the node that failed first among the nodes of all items
+ * that wait for fz_stream_decide(), and sets `*node`. NULL if none waits. See
+ * fz_run_undecided().
  */
 const struct fz_run *fz_stream_undecided(
     const struct fz_stream *stream, uint32_t *node);

@@ -6,7 +6,7 @@
  * of these processes.
  *
  * Each instance of the library that uses the heap is a member; a process may
- * have several members. A process may be killed at any instruction, so that
+ * have several members. A process may be killed at any instruction, so
  * each change to shared memory is one store or one compare-and-swap:
  *
  *   members each holds a robust mutex while it lives

@@ -172,8 +172,8 @@ int fz_port_argument(struct fz_port *port, struct fz_call *call,
 void fz_port_release(struct fz_port *port);
 
 /*
- * Of a FZ_WIRE_STEP: move to the arguments of the current item, and set its
- * seed. Arguments of earlier items that failed may be unread.
+ * For a call of type FZ_WIRE_STEP: move to the arguments of the current item,
+ * and set its seed. Arguments of earlier items that failed may be unread.
  */
 void fz_port_step(struct fz_call *call);
 
@@ -224,7 +224,7 @@ void fz_port_put(struct fz_port *port);
 int fz_port_send(struct fz_port *port, struct fz_err *err);
 
 /*
- * Of a measured FZ_WIRE_STEP: store the usage of the current item at `p`,
+ * For a measured FZ_WIRE_STEP: store the usage of the current item at `p`,
  * before its value. These are FZ_WIRE_USED bytes.
  */
 void fz_port_store_used(struct fz_port *port, unsigned char *p);

@@ -169,7 +169,7 @@ struct fz_link {
 	struct fz_account *account;
 	int worker_in, worker_out; /* the worker's ends until it is forked */
 	/*
-	 * Of a byte stream: the maximum pause within a frame, which is longer
+	 * for a byte stream: the maximum pause within a frame, which is longer
 	 * for workers on nodes.
 	 */
 	int64_t pause_ns;

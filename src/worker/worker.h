@@ -66,7 +66,7 @@ struct fz_job_ops {
 	void (*failed)(struct fz_job *job, struct fz_failure *failure);
 	/*
 	 * The job was sent ahead and never started: send it to another worker.
-	 * Of a chunk, only the last `nitems` items are returned; if
+	 * If the job is a chunk, only its last `nitems` items are returned; if
 	 * `job->worker` is set, the worker still has the others.
 	 */
 	void (*returned)(struct fz_job *job, uint32_t nitems);
@@ -112,8 +112,8 @@ struct fz_job {
 	 */
 	bool alone;
 	/*
-	 * Of a measured job: the usage of the items in its last answer, by the
-	 * clock of this process.
+	 * For a measured job: the usage of the items in its last answer. Times
+	 * are those of fz_clock_ns() in this process.
 	 */
 	struct fz_used used;
 	/* node of the last worker that had the job; NULL: this machine */

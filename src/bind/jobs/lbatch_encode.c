@@ -81,8 +81,8 @@ encode_body(lua_State *L)
 }
 
 /*
- * The message without the first index of its path, which is an index of our
- * table of items.
+ * The message without the first index of its path, which is an index of the
+ * table in which the items are encoded.
  */
 static const char *
 inner_text(const char *text)

@@ -28,8 +28,8 @@
 enum { LEARN_MIN = 1000 };
 
 /*
- * The address of this variable marks our userdata, which is faster than a check
- * of the metatable's name.
+ * The address of this variable marks userdata that are batches, which is faster
+ * than a check of the metatable's name.
  */
 static const char lbatch_tag;
 
@@ -171,7 +171,7 @@ read_options(
 }
 
 /*
- * Let results come raw if the list is long, or if the layout is known. This is
+ * Let results come raw if the list is long, or if the layout is known. Called
  * before a fork, so that new workers inherit the layout.
  */
 static void

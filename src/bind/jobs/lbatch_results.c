@@ -197,8 +197,8 @@ copy_raw(lua_State *L, const struct fz_lbatch *lb)
 }
 
 /*
- * Store numbers in the list at 2, up to an item of another kind. Returns how
- * many.
+ * Store numbers in the list at 2, up to an item of another kind. Returns their
+ * number.
  */
 static uint32_t
 take_numbers(lua_State *L, struct fz_lbatch *lb)

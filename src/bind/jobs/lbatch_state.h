@@ -101,7 +101,7 @@ void fz_lbatch_make(
 int fz_lbatch_new(lua_State *L);
 
 /*
- * Set the known result of an item, whose reference is taken: see
+ * Set the known result of an item. Takes the caller's reference to `blob`: see
  * fz_batch_know(). [-0, +0, e]
  */
 void fz_lbatch_know(
@@ -118,13 +118,14 @@ void fz_lbatch_start(lua_State *L, struct fz_lbatch *lb, int idx, int pool);
 void fz_lbatch_end(lua_State *L, struct fz_lbatch *lb, int idx);
 
 /*
- * End a call of the batch at `idx`, and the batch if it was closed meanwhile.
+ * End a call of the batch at `idx`. Frees the batch if it was closed during the
+ * call.
  */
 void fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb, int idx);
 
 /*
- * Of lbatch_encode.c: keep the list at `list`, for the batch on top, on a
- * thread that encodes it. [-0, +0, m]
+ * Keep the list at `list`, for the batch on top, on a thread that encodes it.
+ * [-0, +0, m]
  */
 void fz_lbatch_keep(lua_State *L, struct fz_lbatch *lb, int list);
 
@@ -142,10 +143,7 @@ struct fz_blob *fz_lbatch_encode(
  */
 int fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int record);
 
-/*
- * Of lbatch_results.c: read the next result. False if there is none. [-0, +0,
- * e]
- */
+/* Read the next result. False if there is none. [-0, +0, e] */
 bool fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb);
 
 /* Release a result. */

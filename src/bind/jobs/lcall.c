@@ -37,7 +37,10 @@ push_spare(lua_State *L, int pool)
 	return lb;
 }
 
-/* Two calls without a seed of their own have different random numbers. */
+/*
+ * The seed of a call. Two calls without a seed of their own get different
+ * random numbers.
+ */
 static uint64_t
 call_seed(lua_State *L, int pool, int options, uint64_t given)
 {

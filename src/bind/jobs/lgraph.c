@@ -224,7 +224,10 @@ graph_cycle(lua_State *L)
 	return 1;
 }
 
-/* graph:makers(node) -> { node, ... } that make its inputs, perhaps several */
+/*
+ * graph:makers(node) -> { node, ... }: the makers of its inputs; a node that
+ * makes several inputs is listed several times
+ */
 static int
 graph_makers(lua_State *L)
 {

@@ -291,7 +291,7 @@ push_local_call(lua_State *L, uint32_t nvalues, size_t room)
 	return c;
 }
 
-/* The failure of a call, which is its timeout if that has run out. */
+/* The failure of a call: a timeout if the call ran too long, else its error. */
 static struct fz_failure *
 failure_of(struct local_call *c)
 {

@@ -15,7 +15,7 @@ struct fz_llookup {
 	const struct fz_graph *graph;
 };
 
-/* How the methods get these parts; raises if the object is closed. */
+/* Returns the parts of the object at index 1; raises if it is closed. */
 struct fz_llookup_ops {
 	struct fz_llookup (*open)(lua_State *L);
 };

@@ -43,8 +43,8 @@ enum {
 };
 
 /*
- * The address of this variable marks our userdata, which is faster than a check
- * of the metatable's name.
+ * The address of this variable marks userdata that are pools, which is faster
+ * than a check of the metatable's name.
  */
 static const char lpool_tag;
 

@@ -162,7 +162,8 @@ push_thread(lua_State *L, int nargs)
 }
 
 /*
- * A fork inherits the slots that this process shares; its port has an account.
+ * The main function of a process that is a fork. It inherits the slots of its
+ * parent, and counts its tokens in the account of its port.
  */
 static int
 forked_main(void *ctx, struct fz_port *port)

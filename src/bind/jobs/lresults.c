@@ -32,7 +32,10 @@ struct lresults {
 /* The columns of a row of results(). */
 enum { KEY, FILES, TICK, INDEX, DIGEST, SUM, RAW, BYTES, NCOLUMNS };
 
-/* The arguments of results(), its results, and where they are on the stack. */
+/*
+ * Stack indexes in results(): its arguments, the memory for the calls, its
+ * results.
+ */
 enum {
 	A_DATABASE = 1,
 	A_SQL,
@@ -84,8 +87,8 @@ column(const struct reading *r, int i, size_t *len)
 }
 
 /*
- * A blob for `len` bytes, and where they go. Large values are in the arena, as
- * those of workers. NULL, and the error.
+ * Make a blob of `len` bytes, and set `*at` to their address. Large values are
+ * in the arena, as the values from workers are. NULL and an error on failure.
  */
 static struct fz_blob *
 make_blob(struct reading *r, size_t len, void **at)
@@ -107,8 +110,8 @@ make_blob(struct reading *r, size_t len, void **at)
 }
 
 /*
- * Expand a value. NULL, and either `*why` or an error. The size is from the
- * file, which may come from elsewhere.
+ * Expand a value. NULL, and either `*why` or an error, on failure. `size` is
+ * not trusted, because the file may come from another machine.
  */
 static struct fz_blob *
 expand(struct reading *r, const void *bytes, size_t len, lua_Integer size,
@@ -243,8 +246,9 @@ call_of_row(const struct reading *r)
 }
 
 /*
- * Read the calls from number `from` on of the sorted ones, as many as the
- * statement has parameters. The last ones are repeated if there are fewer.
+ * Read as many of the sorted calls, from number `from` on, as the statement has
+ * parameters. If fewer calls are left, the last one gets the remaining
+ * parameters, too.
  */
 static void
 read_some(lua_State *L, struct reading *r, int from, int nparameters)

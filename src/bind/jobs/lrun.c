@@ -63,7 +63,10 @@ check_run(lua_State *L)
 
 static int run_close(lua_State *L);
 
-/* End a call of the run at index 1, and the run if it was closed meanwhile. */
+/*
+ * End a call of the run at index 1. Frees the run if it was closed during the
+ * call.
+ */
 static void
 leave(lua_State *L, struct lrun *lr)
 {

@@ -76,8 +76,8 @@ check_stream(lua_State *L)
 static int stream_close(lua_State *L);
 
 /*
- * End a call of the stream at index 1, and the stream if it was closed
- * meanwhile.
+ * End a call of the stream at index 1. Frees the stream if it was closed during
+ * the call.
  */
 static void
 leave(lua_State *L, struct lstream *ls)

@@ -185,7 +185,7 @@ abandon(lua_State *L, struct fz_lwait *wait)
 static const struct fz_lwait_class locking = { "the lock of a condition",
 	try_lock, lock_end, abandon };
 
-/* The waiter was notified, or its time is over: wait for the lock. */
+/* The waiter was notified, or its time ran out: wait for the lock. */
 static int
 notified_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {

@@ -17,7 +17,9 @@ struct fz_number {
 	uint8_t size; /* bytes (1, 2, 4 or 8), and the alignment */
 };
 
-/* The type whose code is the argument `idx`; raises for another text. */
+/*
+ * The type whose code is the argument `idx`; raises if there is no such type.
+ */
 struct fz_number fz_number_type(lua_State *L, int idx);
 
 /*

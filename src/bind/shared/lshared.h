@@ -39,8 +39,8 @@ struct fz_lshared {
 	bool has_sent;
 	uint64_t latest; /* upper bound of `forks` of all dropped objects */
 	/*
-	 * bytes of shared memory after the last collection, doubled; 0: none
-	 * yet
+	 * twice the bytes of shared memory that the last collection left in
+	 * use; 0: no collection yet
 	 */
 	size_t enough;
 };

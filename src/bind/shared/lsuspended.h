@@ -4,7 +4,7 @@
  * The tasks that wait at one eventcount form a list. After a change the first
  * task of a list is woken and tries. If it succeeds, or is cancelled, it wakes
  * the next one, which may succeed, too. If it fails, the others would fail,
- * too, and it becomes the first one again.
+ * too, so it becomes the first task of the list again.
  */
 #ifndef FZ_LSUSPENDED_H
 #define FZ_LSUSPENDED_H
@@ -40,8 +40,8 @@ void fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
     struct fz_eventcount *at, uint32_t seq, int64_t until_ns, bool again);
 
 /*
- * End the wait, also of a task that was closed. The next task of the list is
- * woken if `more` is set, or if this task was woken and did not try.
+ * End the wait of a task, which may have been closed. The next task of the list
+ * is woken if `more` is set, or if this task was woken and did not try.
  */
 void fz_lsuspended_end(struct fz_lsuspended *s, bool more);
 

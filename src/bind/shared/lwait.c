@@ -345,8 +345,8 @@ fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size)
 }
 
 /*
- * Undo a wait, also that of a dropped task. A child of the process has nothing
- * to undo.
+ * The finalizer and __close of a wait: end the wait if its task was dropped or
+ * an error ended it. A child of the process has nothing to undo.
  */
 static int
 wait_close(lua_State *L)

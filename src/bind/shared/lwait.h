@@ -60,19 +60,17 @@ struct fz_lwait {
 	uint32_t self;   /* the member that waits */
 	int64_t now_ns;  /* time of the last try that was not a spin */
 	int64_t late_ns; /* time of the next try() with `late` */
-	/*
-	 * The time of the next check whether anything can end the wait, and the
-	 * pause before the check after that.
-	 */
-	int64_t check_ns, pause_ns; /* pause_ns is 0 before the first check */
-	unsigned ntries;            /* see fz_lsuspended_ntries() */
+	/* time of the next check whether anything can end the wait */
+	int64_t check_ns;
+	int64_t pause_ns; /* pause after that check; 0: no check was made yet */
+	unsigned ntries;  /* see fz_lsuspended_ntries() */
 };
 
 /*
  * Wait with `wait`, the first member of a structure of `size` bytes on the C
  * stack. Raises "interrupted" for Ctrl-C, and the errors of callbacks that run
- * meanwhile. A return value for a C function, "return fz_lwait(...)". [-0, +n,
- * e]
+ * during the wait. A return value for a C function, "return fz_lwait(...)".
+ * [-0, +n, e]
  */
 int fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size);
 
@@ -92,8 +90,8 @@ struct fz_lwait *fz_lwait_copy(
 
 /*
  * Wait with a wait that fz_lwait_new() pushed, or with a copy on top. end() may
- * call this again with the same wait, with its class changed or not. A return
- * value for a C function. [-0, +n, e]
+ * call this again with the same wait, and may change its class before that. A
+ * return value for a C function. [-0, +n, e]
  */
 int fz_lwait_pushed(lua_State *L, struct fz_lwait *wait);
 
