@@ -241,7 +241,10 @@ may_sleep(void *ctx)
 	    ll->before, fz_lhook_get(ll->turning, ll->interrupt.main));
 }
 
-/* Turn the loop once; a timer frees unused memory meanwhile. */
+/*
+ * Turn the loop once. A timer may free unused memory during the wait of the
+ * turn.
+ */
 static void
 turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 {

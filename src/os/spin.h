@@ -35,7 +35,10 @@ struct fz_spin {
 	unsigned nbusy;
 };
 
-/* Whether to poll again; false if no processor would be idle meanwhile. */
+/*
+ * Whether to poll again. False if this spin is over, or if the processes at
+ * work need all processors.
+ */
 bool fz_spin_again(struct fz_spin *spin);
 
 /*

@@ -298,7 +298,10 @@ put_functions(struct fz_sums *s, struct fz_buf *out)
 
 	if (rows == NULL)
 		return -1;
-	/* Times less than the most, so that the first ones took most. */
+	/*
+	 * The key for sorting is the maximum minus the time, so that the
+	 * functions that took most come first.
+	 */
 	for (size_t i = 0; i < s->nfunctions; i++)
 		rows[i] = (struct fz_time){ .key = (uint32_t)i,
 			.took = most - s->functions[i].total };

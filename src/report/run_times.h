@@ -33,7 +33,10 @@ int fz_times_sort(struct fz_time *list, size_t n);
 /* All calls, by group. 0, or -1: there is no memory. */
 int fz_times_of_groups(struct fz_times *times, const struct fz_sums *sums);
 
-/* The same of the functions in the table that have several records. */
+/*
+ * All calls, by function, for those functions in the table that have several
+ * records. 0, or -1: there is no memory.
+ */
 int fz_times_of_functions(struct fz_times *times, const struct fz_sums *sums);
 void fz_times_fini(struct fz_times *times);
 

@@ -156,7 +156,7 @@ fz_batch_local_done(struct fz_batch *b, uint64_t item, struct fz_blob *value)
 {
 	struct fz_chunk *chunk = fz_chunk_find(&b->local, item);
 
-	if (chunk == NULL) { /* the batch was cancelled meanwhile */
+	if (chunk == NULL) { /* the batch was cancelled during the call */
 		fz_blob_unref(value);
 		return;
 	}

@@ -86,7 +86,10 @@ fz_pool_count_start(struct fz_pool *pool, const struct fz_worker *w)
 		fz_pool_pause_starts(pool);
 }
 
-/* The main function of a worker, whose own pools share our slots. */
+/*
+ * The main function of a worker, whose own pools share the slots of this
+ * process.
+ */
 static int
 serve(void *ctx, struct fz_port *port)
 {
@@ -100,7 +103,10 @@ serve(void *ctx, struct fz_port *port)
 		fz_slots_enter(slots, &lineage);
 	/* the parent gives this worker the same number: fz_pool_start() */
 	port->number = pool->lowest + 1;
-	/* a worker of such a pool rarely gets its next job at once */
+	/*
+	 * a worker of a pool that spreads its workers rarely gets its next job
+	 * at once
+	 */
 	if (pool->opts.spread)
 		fz_port_sleep_at_once(port);
 	status = pool->opts.main(pool->opts.main_ctx, port);

@@ -19,7 +19,8 @@ bool fz_retry_may(
 
 /*
  * Arm `timer` for the attempt after `attempts` failed ones. False if that
- * attempt is due at once, also if there is no memory for the timer.
+ * attempt is due at once, because it has no pause or because there is no memory
+ * for the timer.
  */
 bool fz_retry_arm(struct fz_loop *loop, struct fz_timer *timer,
     const struct fz_limits *limits, unsigned attempts);

@@ -96,8 +96,9 @@ bool fz_lookup_take_elements(
     struct fz_flow *flow, struct fz_lookup_elements *elements);
 
 /*
- * For run_step.c: whether the caller must be asked for the values of a step;
- * ask for them; withdraw the question.
+ * For run_step.c. fz_lookup_wanted(): whether the caller must be asked for the
+ * values of a step. fz_lookup_ask(): ask for them. fz_lookup_forget(): withdraw
+ * the question.
  */
 bool fz_lookup_wanted(const struct fz_step *step);
 void fz_lookup_ask(struct fz_step *step);

@@ -83,12 +83,8 @@ struct fz_run_map {
 	struct fz_defer ended; /* the deferred end of the step */
 	/* index of the element whose failure the step has; 0: none */
 	uint64_t failed;
-	/*
-	 * For run_lookup.c: the next result to record, and the number of its
-	 * items that are recorded.
-	 */
-	size_t at;
-	uint32_t ntaken;
+	size_t at; /* for run_lookup.c: index of the next result to record */
+	uint32_t ntaken; /* number of items of that result that are recorded */
 };
 
 #define FZ_MAP_OF(ptr) FZ_CONTAINER_OF(ptr, struct fz_run_map, link)

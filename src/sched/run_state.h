@@ -72,9 +72,9 @@ struct fz_ready_list {
 	struct fz_producer producer;
 	struct fz_job *head, **tail; /* jobs of the steps, the oldest first */
 	uint64_t n;
-	uint64_t nsent; /* number of steps that workers have */
-	/* numbers of steps of the pool that are done, and that have failed */
-	uint64_t ndone, nfailed;
+	uint64_t nsent;   /* number of steps that workers have */
+	uint64_t ndone;   /* number of steps of the pool that are done */
+	uint64_t nfailed; /* number of steps of the pool that have failed */
 	/*
 	 * elements of maps that have ended, which `ndone` and `nfailed` do not
 	 * count
@@ -93,7 +93,7 @@ struct fz_flow {
 	struct fz_limits *limits;
 	uint32_t nnodes, nvalues;
 	size_t nbytes; /* bytes of the values of all runs */
-	/* of each value: number of readers, plus 1 if it is kept */
+	/* for each value: number of readers, plus 1 if it is kept */
 	uint32_t *uses;
 	struct fz_ready_list *ready; /* the ready list of each pool */
 	/* runs that were begun and not removed, in order */
@@ -140,7 +140,7 @@ struct fz_run {
 	uint64_t item;
 	struct fz_step *steps;
 	struct fz_blob **values;
-	/* of each value: number of readers to come, plus 1 if it is kept */
+	/* for each value: number of readers to come, plus 1 if it is kept */
 	uint32_t *uses;
 	/* local runs: a bit for each node, set if it is ready */
 	uint64_t *local;

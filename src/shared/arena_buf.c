@@ -21,8 +21,8 @@ move_to_malloc(struct fz_arena_buf *ab, size_t need)
 }
 
 /*
- * A buffer usually grows in place, without a copy, so that the steps can be
- * small; large steps would touch memory that is not needed in the end.
+ * A buffer usually grows in place, without a copy, so the steps can be small;
+ * large steps would touch memory that is not needed in the end.
  */
 static int
 resize_in_arena(struct fz_arena_buf *ab, size_t need)

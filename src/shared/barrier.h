@@ -82,7 +82,10 @@ enum fz_waiter_state fz_barrier_leave(
 void fz_barrier_abort(struct fz_barrier *b, uint32_t self);
 void fz_barrier_reset(struct fz_barrier *b, uint32_t self);
 
-/* The number of waiting processes; whether the barrier is broken. */
+/*
+ * fz_barrier_nwaiting(): the number of waiting processes.
+ * fz_barrier_is_broken(): whether the barrier is broken.
+ */
 uint32_t fz_barrier_nwaiting(struct fz_barrier *b, uint32_t self);
 bool fz_barrier_is_broken(struct fz_barrier *b, uint32_t self);
 

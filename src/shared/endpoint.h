@@ -32,8 +32,8 @@ struct fz_endpoint {
 };
 
 /*
- * Note that this process holds the end, or that it uses the end, which it then
- * holds, too. Idempotent.
+ * fz_endpoint_hold(): note that this process holds the end. fz_endpoint_use():
+ * note that it uses the end, and so holds it, too. Both are idempotent.
  */
 void fz_endpoint_hold(struct fz_endpoint *end, uint32_t self);
 void fz_endpoint_use(struct fz_endpoint *end, uint32_t self);

@@ -69,8 +69,8 @@ uint64_t fz_extent_give(
     struct fz_extents *ex, uint64_t at, enum fz_extent_state state);
 
 /*
- * Make the last warm extent cold, or only its last `len` bytes. Returns how
- * many bytes became cold, from `*at` on; 0 if nothing is warm.
+ * Make the last warm extent cold, or only its last `len` bytes. Returns the
+ * number of bytes that became cold, from `*at` on; 0 if nothing is warm.
  */
 uint64_t fz_extent_cool(struct fz_extents *ex, uint64_t len, uint64_t *at);
 

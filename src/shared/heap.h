@@ -110,7 +110,7 @@ bool fz_heap_alive(uint32_t member);
 
 /*
  * Whether `self` is the only living member that shares, apart from members in
- * processes for which `ignores` is true. False also if code outside the library
+ * processes for which `ignores` is true. Also false if code outside the library
  * has forked a process that has the heap, because that process, or a child of
  * it, may be alive and become a member.
  */

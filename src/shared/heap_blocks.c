@@ -162,9 +162,9 @@ take_row_from(uint32_t self, uint32_t i, uint32_t n, uint32_t *at)
 
 /*
  * A row of one block is the first free block. So the next search begins after
- * it, unless a block was freed meanwhile. If a process is killed after it has
- * freed a block and before it has lowered `lowest`, searches do not find the
- * block until memory is short, or until the blocks of that process are
+ * it, unless a block was freed during the search. If a process is killed after
+ * it has freed a block and before it has lowered `lowest`, searches do not find
+ * the block until memory is short, or until the blocks of that process are
  * reclaimed.
  */
 static int

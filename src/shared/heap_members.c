@@ -131,7 +131,10 @@ fz_heap_alive(uint32_t member)
 		return true;
 	runs = fz_heap_is_running(m);
 	pthread_mutex_unlock(&m->life);
-	/* Check again: another member may have taken the place meanwhile. */
+	/*
+	 * Check again: another member may have taken the place since the first
+	 * check.
+	 */
 	return runs && atomic_load(&m->wait.member) == member;
 }
 

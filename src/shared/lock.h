@@ -59,9 +59,9 @@ fz_lock_adopt(struct fz_lock *lock, uint32_t self)
 enum fz_lock_state fz_lock_recover(struct fz_lock *lock, uint32_t self);
 
 /*
- * Sleep until the lock is acquired, also from a dead owner, or until
- * `until_ns`. Returns whether it is acquired. Use it for locks that are held
- * only for short changes.
+ * Sleep until the lock is acquired, or until `until_ns`. The lock of a dead
+ * owner is acquired, too. Returns whether it is acquired. Use it for locks that
+ * are held only for short changes.
  */
 bool fz_lock_wait(struct fz_lock *lock, uint32_t self, int64_t until_ns);
 

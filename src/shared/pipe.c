@@ -302,7 +302,7 @@ is_over(const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned side)
 	r = find(own, pipe);
 	if (is_child_pending(own, r) || is_in_message(own, r, side))
 		return false;
-	/* Check again: a process may have registered meanwhile. */
+	/* Check again: a process may have registered during the check. */
 	return fz_endpoint_is_over(holders, own->self);
 }
 

@@ -445,8 +445,8 @@ fz_queue_all_done(struct fz_queue *q, bool late)
 	uint64_t tail = atomic_load(&q->tail);
 
 	/*
-	 * Check the tail again: meanwhile an item may have been put, and an
-	 * item acknowledged.
+	 * Check the tail again: since it was read, an item may have been put,
+	 * and an item acknowledged.
 	 */
 	return between(atomic_load(&q->head), tail) == 0 &&
 	       !fz_unfinished_any(&q->unfinished, late) &&

@@ -91,8 +91,8 @@ struct fz_queue_taken {
 };
 
 /*
- * Take the first item. FZ_QUEUE_CLOSED after the last item of a closed queue.
- * If there is no memory to track the item, it stays in the queue.
+ * Take the first item. Returns FZ_QUEUE_CLOSED after the last item of a closed
+ * queue. If there is no memory to track the item, it stays in the queue.
  */
 enum fz_queue_state fz_queue_take(
     struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken);

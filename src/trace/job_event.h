@@ -25,9 +25,11 @@ struct fz_job_event {
 	uint32_t n;      /* number of items; 1 for a node */
 	pid_t pid;       /* process of the worker; 0: none */
 	int64_t took_ns; /* time of each item, as far as known; 0 for a start */
-	/* of a node: the index of its item in a stream, from 1; 0: an invoke */
+	/*
+	 * for a node: the index of its item in a stream, from 1; 0: an invoke
+	 */
 	uint64_t item;
-	/* of an element of a map: the number of its node, from 1; else 0 */
+	/* for an element of a map: the number of its node, from 1; else 0 */
 	uint32_t map;
 
 	/* The fields for a trace, set at the end of an attempt, else 0. */

@@ -63,7 +63,9 @@ struct fz_trace_name {
 	uint32_t len;
 	/* whether it is the name of a call of a map or a pool */
 	uint32_t is_call : 1;
-	/* scratch of a report: number of the function, maybe of another report
+	/*
+	 * scratch of a report: number of the function; may be left from an
+	 * earlier report
 	 */
 	uint32_t number : 31;
 	union {

@@ -107,8 +107,8 @@ keep(struct fz_trace_names *names, const void *bytes, size_t len)
 }
 
 /*
- * Write a short name without escapes at once, because most are. Returns whether
- * it is one.
+ * Write a short name without escapes at once, because most names are such
+ * names. Returns whether this name is one.
  */
 static bool
 put_plain(struct fz_trace_name *name)
@@ -246,7 +246,10 @@ fz_trace_name(struct fz_trace_names *names, uint64_t i)
 
 	if (i >= names->n)
 		return NULL;
-	/* The name is rarely in the processor's cache when an attempt ends. */
+	/*
+	 * Fetch the name now: it is rarely in the processor's cache when an
+	 * attempt ends.
+	 */
 	name = name_at(names, i);
 	__builtin_prefetch(name);
 	return name;

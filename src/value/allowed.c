@@ -14,7 +14,7 @@
 
 enum { ALLOWED_DIGITS = 2 * FZ_ALLOW_DIGEST };
 
-/* Its address is the key of the struct fz_allow in the registry. */
+/* The address of this variable is the registry key of the struct fz_allow. */
 static const char allow_key;
 
 void

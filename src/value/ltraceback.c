@@ -68,7 +68,7 @@ is_bottom(const char *line)
 	return strcmp(line, "\n\t[C]: in ?") == 0;
 }
 
-/* Add the visible frames of the list at `line`. Returns how many there are. */
+/* Add the visible frames of the list at `line`. Returns their number. */
 static unsigned
 add_frames(luaL_Buffer *b, const char *line)
 {

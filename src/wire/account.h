@@ -82,7 +82,7 @@ struct fz_account *fz_account_find(uint64_t name);
 
 /*
  * In a program: the account of that name and those of its ancestors, at most
- * `max`. Returns how many.
+ * `max`. Returns their number.
  */
 unsigned fz_account_lineage(
     uint64_t name, struct fz_lineage *lineage, unsigned max);

@@ -339,7 +339,7 @@ poll_for_call(struct fz_port *port)
 	}
 }
 
-/* Wait for a frame; return kept memory to the system meanwhile. */
+/* Wait for a frame, and return kept memory to the system during the wait. */
 static void
 rest(struct fz_port *port)
 {

@@ -129,10 +129,10 @@ struct fz_call {
 	uint64_t seed;
 	/* limit of the worker's memory in bytes; 0: none */
 	uint64_t memory;
-	/* of a chunk: offset of its result buffer in the arena; 0: none */
+	/* for a chunk: offset of its result buffer in the arena; 0: none */
 	uint64_t result_buffer;
 	/*
-	 * of a FZ_WIRE_STEP: number of unread arguments of the item in `args`
+	 * for a FZ_WIRE_STEP: number of unread arguments of the item in `args`
 	 */
 	uint32_t nunread;
 	uint32_t unread_seq; /* number of the item that `nunread` is about */

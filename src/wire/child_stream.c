@@ -39,7 +39,8 @@ control(struct fz_port *port, const struct fz_frame *frame)
 
 /*
  * Read without waiting, and keep the frame of `call`, which may move. False if
- * no bytes have come, also at the end or after an error.
+ * no bytes have come: there are none now, the stream has ended, or an error has
+ * occurred.
  */
 static bool
 read_more(struct fz_port *port, struct fz_call *call)

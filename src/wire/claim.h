@@ -96,7 +96,7 @@ bool fz_claim_is_taken_back(const struct fz_claim *claim, uint32_t n);
 bool fz_claim_granted(struct fz_claim *claim, uint32_t n, bool *lost);
 
 /*
- * In the worker: start number `n`. False if it was taken back. False also if
+ * In the worker: start number `n`. False if it was taken back. Also false if
  * the claim is not whole: the worker cannot know whether the call was taken
  * back, and must end. Then `*lost` is set, because the parent may repair the
  * claim later.

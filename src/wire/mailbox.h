@@ -181,7 +181,7 @@ fz_mailbox_show(struct fz_mailbox *mailbox, uint64_t word, uint64_t sum)
 
 /*
  * In the parent: read the word and its seal. False if the worker has published
- * a newer word meanwhile.
+ * a newer word during the read.
  */
 bool fz_mailbox_read(
     const struct fz_mailbox *mailbox, uint64_t *word, uint64_t *seal);

@@ -59,7 +59,8 @@ void fz_slot_line_want(struct fz_slot_line *line);
 void fz_slot_line_stop(struct fz_slot_line *line);
 
 /*
- * Wait until `fd` is readable; return the slot if that is asked for meanwhile.
+ * Wait until `fd` is readable. Returns the slot if the gateway asks for it
+ * during the wait.
  */
 void fz_slot_line_rest(struct fz_slot_line *line, int fd);
 

@@ -156,7 +156,7 @@ int fz_wire_part(struct fz_reader *body, struct fz_part *part);
 
 /* The usage of one call, or of the items of one frame. */
 struct fz_used {
-	/* time of the start by the clock of the worker; 0: unknown */
+	/* fz_clock_ns() of the worker at the start; 0: unknown */
 	int64_t started_ns;
 	int64_t took_ns;
 	uint64_t cpu_ns; /* processor time */

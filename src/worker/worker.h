@@ -118,13 +118,10 @@ struct fz_job {
 	struct fz_used used;
 	/* node of the last worker that had the job; NULL: this machine */
 	const char *node;
-	/*
-	 * For a trace: the time at which the job could be sent, and the bytes
-	 * of its results; 0 if there is no trace.
-	 */
+	/* time at which the job could be sent; 0: there is no trace */
 	int64_t queued_ns;
-	size_t nreceived;
-	bool measured; /* the worker measures the job, for a trace */
+	size_t nreceived; /* bytes of its results; 0: there is no trace */
+	bool measured;    /* the worker measures the job, for a trace */
 };
 
 /* The properties of a chunk besides its job. */
@@ -216,8 +213,8 @@ struct fz_worker {
 	bool ahead;
 	bool leaving; /* the worker is dismissed and ends by itself */
 	/*
-	 * dismiss it when it is idle: it damaged shared memory, or its node
-	 * leaves
+	 * dismiss the worker when it is idle: it has damaged shared memory, or
+	 * its node leaves
 	 */
 	bool retiring;
 	bool unreached; /* the worker did not join its node */
