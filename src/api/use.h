@@ -9,7 +9,7 @@
 #include <lua.h>
 
 struct fzlua_use {
-	/* NULL: an outer call has the place, or another state has it */
+	/* the place that this call has set; NULL: it was set already */
 	_Atomic uint64_t *place;
 };
 

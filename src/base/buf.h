@@ -59,7 +59,8 @@ struct fz_buf {
 	size_t len;          /* bytes in use */
 	size_t cap;          /* bytes allocated */
 	bool failed;         /* out of memory: the contents are incomplete */
-	const struct fz_buf_store *store; /* NULL: malloc */
+	/* functions of the memory; NULL: those of malloc */
+	const struct fz_buf_store *store;
 };
 
 #define FZ_BUF_INIT                     \

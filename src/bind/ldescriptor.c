@@ -23,7 +23,8 @@ struct ldescriptor {
 	struct fz_watch watch;
 	struct fz_change change;
 	struct fz_fork_hook hook;
-	struct fz_loop *loop; /* NULL: closed */
+	/* the loop that watches the descriptor; NULL: closed */
+	struct fz_loop *loop;
 	int fd;
 	unsigned wanted, ready;
 };

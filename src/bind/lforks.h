@@ -8,7 +8,8 @@ enum { FZ_LFORKS_BEFORE, FZ_LFORKS_PARENT, FZ_LFORKS_CHILD };
 
 struct fz_lforks {
 	struct fz_children_hook hook;
-	void (*call)(void *ctx, int when); /* NULL: none */
+	/* the function of the host; NULL: none */
+	void (*call)(void *ctx, int when);
 	void *ctx;
 };
 

@@ -40,7 +40,8 @@ struct fz_llimit {
 
 /* The hook that a thread had before a stretch. */
 struct fz_llimit_hook {
-	lua_Hook hook; /* NULL: the thread had none, or no stretch began */
+	/* the hook; NULL: the thread had none, or no stretch began */
+	lua_Hook hook;
 	int mask, count;
 	bool limited; /* this is the outermost limited stretch */
 };

@@ -78,8 +78,8 @@ void fz_lloop_wait(
     lua_State *L, bool (*done)(const void *ctx), const void *ctx);
 
 /*
- * Whether only signals and the wake_fd of the shared heap can be ready, and
- * there are no tasks: then the caller may sleep elsewhere.
+ * Whether the caller may sleep elsewhere: only signals and the wake_fd of the
+ * shared heap can be ready, and there are no tasks.
  */
 bool fz_lloop_is_idle(lua_State *L);
 

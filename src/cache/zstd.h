@@ -13,7 +13,7 @@
 struct fz_err;
 
 struct fz_zstd {
-	void *library; /* NULL: the library is not loaded */
+	void *library; /* the loaded library; NULL: it is not loaded */
 	__typeof__(ZSTD_compress) *compress;
 	__typeof__(ZSTD_compressBound) *bound;
 	__typeof__(ZSTD_createDCtx) *make_context;

@@ -49,7 +49,8 @@ struct fz_child_io {
 	 */
 	unsigned char *(*room)(void *ctx);
 	void (*end)(void *ctx, size_t len);
-	struct fz_port *port; /* NULL: the chunk has one item */
+	/* the port of a worker; NULL: the chunk has one item */
+	struct fz_port *port;
 	struct fz_call *at;
 	struct fz_buf *out;
 	void *ctx;

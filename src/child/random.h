@@ -17,7 +17,7 @@
 enum { FZ_RANDOM_WORDS = 4 };
 
 struct fz_random {
-	uint64_t *state; /* NULL: not found */
+	uint64_t *state; /* the state of math.random; NULL: not found */
 	uint64_t saved[FZ_RANDOM_WORDS];
 };
 

@@ -117,7 +117,8 @@ fz_worker_command_serve(char **argv)
 
 /* The words of the command line of a worker on a node. */
 struct words {
-	const char *version, *allow; /* NULL: not given */
+	/* the values of the options; NULL: not given */
+	const char *version, *allow;
 	/* the worker's end of a slot_line; -1: none */
 	int slot;
 };

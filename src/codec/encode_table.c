@@ -11,7 +11,10 @@
 #include "value/rawarray.h"
 
 enum {
-	/* put_rest() stops after this many more nils than elements */
+	/*
+	 * maximum number of nils, beyond the number of elements, that
+	 * put_rest() writes
+	 */
 	HOLES_MAX = 64,
 	/* minimum number of elements that are not read one by one */
 	RAW_MIN = 32,

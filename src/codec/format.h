@@ -26,7 +26,7 @@ enum {
 	/* minimum length of a run; fewer numbers are written one by one */
 	FZ_FORMAT_RUN_MIN = 4,
 	FZ_FORMAT_RUN_MAX = 65536, /* maximum number of numbers in a run */
-	FZ_FORMAT_BODY_MIN = 3,    /* bytes of the smallest body */
+	FZ_FORMAT_BODY_MIN = 3,    /* minimum number of bytes of a body */
 
 	/*
 	 * Kinds of objects after FZ_FORMAT_HERE; 0, 1 and 2 are standard input,

@@ -15,8 +15,8 @@
 #include "codec/format.h"
 
 enum {
-	FZ_SCALAR_NUMBER_MAX = 9,  /* bytes of the longest number */
-	FZ_SCALAR_STRING_MAX = 63, /* bytes of the longest string */
+	FZ_SCALAR_NUMBER_MAX = 9,  /* maximum number of bytes of a number */
+	FZ_SCALAR_STRING_MAX = 63, /* maximum number of bytes of a string */
 };
 
 /* The bits of a float. */

@@ -25,7 +25,7 @@ enum {
 	BUS_CONNECT_MS = 2000,
 	/* maximum bytes of a body, because longer ones slow down servers */
 	BUS_BODY_MAX = 512 << 10,
-	/* minimum max_payload of a server: an announcement fits */
+	/* minimum max_payload of a usable server: an announcement must fit */
 	BUS_BODY_MIN = 512,
 	BUS_SHORT_MAX = 1024,
 	BUS_NKEY_LEN = 56,
@@ -35,12 +35,13 @@ enum {
 	 */
 	BUS_PING_MS = 10000,
 	BUS_NSUBS = 2,
-	/* reads in a row; libnats reads 32 KiB each time */
+	/* maximum number of reads in a row; libnats reads 32 KiB each time */
 	BUS_READS_MAX = 32,
 	/* number of unwritten bytes above which streams wait */
 	BUS_UNSENT_MAX = 1 << 20,
-	/* maximum number of messages that are freed together, and of bytes */
+	/* maximum number of messages that are freed together */
 	BUS_SPENT_MAX = 64,
+	/* maximum number of bytes of these messages */
 	BUS_SPENT_BYTES = 64 << 10
 };
 
@@ -70,7 +71,7 @@ struct fz_bus {
 	int nspent, nspent_bytes;
 	/* guards the fields below, which threads of libnats also use */
 	pthread_mutex_t lock;
-	int socket;  /* -1: none is polled */
+	int socket;  /* socket that the caller polls; -1: none */
 	bool writes; /* libnats waits until it can write */
 	bool lost;
 	bool closing;                 /* no more messages are accepted */
@@ -143,7 +144,7 @@ detach(void *ctx)
 
 /*
  * Called in a thread of libnats when a gateway is absent. Subscriptions without
- * a thread do not get such messages.
+ * a thread do not get these messages.
  */
 static void
 absence_came(

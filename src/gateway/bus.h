@@ -43,7 +43,7 @@ void fz_bus_rest(struct fz_bus *bus);
 void fz_bus_read(struct fz_bus *bus);
 void fz_bus_write(struct fz_bus *bus);
 
-/* Whether there are so many unwritten bytes that streams should wait. */
+/* Whether too many bytes are unwritten: streams should wait. */
 bool fz_bus_is_full(const struct fz_bus *bus);
 bool fz_bus_is_lost(struct fz_bus *bus);
 

@@ -14,7 +14,7 @@
 enum {
 	LEASE_WINDOW = 2 << 20, /* maximum number of bytes in transit */
 	LEASE_REPORT = LEASE_WINDOW / 4,
-	/* bytes that are read before memory is allocated */
+	/* maximum number of bytes that are read before memory is allocated */
 	LEASE_SMALL = 8 << 10
 };
 

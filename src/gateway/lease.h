@@ -58,15 +58,15 @@ struct fz_lease {
 	 */
 	int64_t absent_ns;
 	/*
-	 * of a submitter: the server had no receiver for the packets from
+	 * at a submitter: the server had no receiver for the packets from
 	 * `lost_seq` on, and the peer was not heard since then
 	 */
 	bool has_lost;
 	uint32_t lost_seq;
-	/* of a submitter: the socket to the relay; else -1 */
+	/* at a submitter: the socket to the relay; else -1 */
 	int conn;
-	pid_t pid;               /* of a node: the process; else 0 */
-	struct fz_slot_use slot; /* of a node: the slot of its worker */
+	pid_t pid;               /* at a node: pid of the process; else 0 */
+	struct fz_slot_use slot; /* at a node: the slot of its worker */
 };
 
 /*

@@ -31,7 +31,7 @@ struct fz_listener {
 /* A relay and what it has sent. The receiver owns the descriptors. */
 struct fz_relay_request {
 	int conn;
-	char id[FZ_PACKET_ID + 1]; /* of the node */
+	char id[FZ_PACKET_ID + 1]; /* id of the node */
 	int fds[FZ_RELAY_NFDS];
 };
 

@@ -59,7 +59,8 @@ enum fz_packet_type {
 enum { FZ_PACKET_HEADER = 16, FZ_PACKET_VERSION = 2, FZ_PACKET_ID = 16 };
 
 struct fz_packet {
-	unsigned type; /* 0: the packet is of another version */
+	/* type of the packet; 0: the packet is of another version */
+	unsigned type;
 	uint32_t lease, seq, arg;
 	const unsigned char *body;
 	size_t len;

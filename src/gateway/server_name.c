@@ -44,7 +44,7 @@ struct query {
 	char name[FZ_SERVER_NAME_MAX];
 	bool has_ended;
 	bool is_left; /* nothing waits for the result any more */
-	int rc;       /* of getaddrinfo() */
+	int rc;       /* result of getaddrinfo() */
 };
 
 static void

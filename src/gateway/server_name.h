@@ -4,7 +4,7 @@
 
 struct fz_err;
 
-/* room for a name that fz_server_name_bare() has copied */
+/* maximum number of bytes of a name that fz_server_name_bare() copies */
 enum { FZ_SERVER_NAME_MAX = 256 };
 
 /*

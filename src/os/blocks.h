@@ -17,7 +17,7 @@
 struct fz_err;
 
 struct fz_blocks {
-	int fd;        /* -1: closed */
+	int fd;        /* descriptor of the input; -1: closed */
 	bool borrowed; /* do not close the descriptor: it is standard input */
 	/* a read may wait, because the file is not a regular one */
 	bool waits;

@@ -132,8 +132,9 @@ leave_table(void)
 }
 #else
 /*
- * The lowest number such that all open descriptors from it to `last` are
- * private. The search stops after PRIVATE_OTHERS numbers that are not private.
+ * The lowest number for which all open descriptors from that number to `last`
+ * are private. The search stops after PRIVATE_OTHERS numbers that are not
+ * private.
  */
 static int
 first_of_last(int last)

@@ -36,7 +36,7 @@ struct fz_footer_input {
 
 struct fz_footer {
 	int fd;          /* the terminal */
-	unsigned nlines; /* 0: there are no lines */
+	unsigned nlines; /* number of lines; 0: there are none */
 	bool shown;      /* the lines are on the terminal */
 	bool fresh;      /* while hidden: the cursor is at the start of a row */
 	unsigned widest; /* columns of the widest line */
@@ -44,7 +44,8 @@ struct fz_footer {
 	unsigned columns;
 	struct fz_buf lines; /* the text of the lines, a newline after each */
 	struct fz_buf out;   /* the bytes of the next write */
-	struct fz_footer_input *input; /* NULL: none */
+	/* the input below the lines; NULL: none */
+	struct fz_footer_input *input;
 	/* Set by signal handlers: another program has used the terminal. */
 	volatile sig_atomic_t lost;
 };

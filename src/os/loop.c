@@ -23,7 +23,8 @@ enum {
 };
 
 struct fz_loop {
-	int epfd; /* -1: opened again by the next watch or turn */
+	/* the epoll set; -1: opened again by the next watch or turn */
+	int epfd;
 	/* [1]: on private descriptors, [0]: on others */
 	struct fz_list watches[2];
 	struct fz_timer **heap; /* heap[1] fires first; heap[0] is not used */
@@ -35,7 +36,8 @@ struct fz_loop {
 	const struct fz_awaited *awaited;
 	/* for a host; closed until fz_loop_fd() is called */
 	struct fz_pollfd pollfd;
-	bool (*may_sleep)(void *ctx); /* NULL: always */
+	/* whether the turn may wait; NULL: always */
+	bool (*may_sleep)(void *ctx);
 	void *may_sleep_ctx;
 	pthread_t user;      /* the last thread that used the loop */
 	uint32_t generation; /* generation of the process that uses the loop */

@@ -20,7 +20,7 @@ struct fz_loop;
 enum { FZ_LOOP_READ = 1, FZ_LOOP_WRITE = 2, FZ_LOOP_EDGE = 4 };
 
 struct fz_watch {
-	int fd;          /* -1: not watched */
+	int fd;          /* the watched descriptor; -1: not watched */
 	unsigned events; /* FZ_LOOP_READ | FZ_LOOP_WRITE */
 	void (*ready)(struct fz_watch *watch, unsigned events);
 	struct fz_list link; /* in the loop's list of watches */

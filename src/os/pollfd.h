@@ -13,7 +13,8 @@
 struct fz_err;
 
 struct fz_pollfd {
-	int fd; /* -1: not open; then the functions below do nothing */
+	/* the epoll set; -1: not open, and the functions below do nothing */
+	int fd;
 	int timer;
 };
 

@@ -38,7 +38,8 @@ enum {
  * the mapping without the lock.
  */
 struct fz_process_heap {
-	unsigned char *base; /* NULL: it is not mapped */
+	/* address of the mapping; NULL: it is not mapped */
+	unsigned char *base;
 	_Atomic uint64_t *owners;
 	unsigned char *blocks;
 	size_t size;

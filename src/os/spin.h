@@ -24,7 +24,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* One for each waiter; all zero at first. */
+/* The state of one waiter's spins; all zero at first. */
 struct fz_spin {
 	int64_t end_ns; /* end of this spin; 0: not spinning */
 	/* time before which the processor is not yielded; 0: always yielded */

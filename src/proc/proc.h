@@ -32,7 +32,7 @@ struct fz_err;
 #define FZ_PROC_MARK "FZLUA_WORKER"
 
 struct fz_proc {
-	pid_t pid; /* 0: no child */
+	pid_t pid; /* pid of the child; 0: no child */
 	int pidfd; /* readable when the child is dead; -1 on old kernels */
 	int64_t force_ns; /* when fz_proc_kill() uses force; 0: not asked */
 	struct fz_children *children; /* counts the child; NULL: none does */

@@ -288,7 +288,7 @@ fz_proctree_kill(pid_t root)
 struct workers {
 	struct known known; /* processes that were sent the signal */
 	pid_t root, group, session;
-	char name[16]; /* of the root */
+	char name[16]; /* name of the root */
 	int sig;
 };
 
@@ -366,7 +366,8 @@ static pid_t
 read_mark(int fd, const char *mark)
 {
 	char block[4096];
-	const char *at = mark; /* NULL: the current variable differs */
+	/* the rest of `mark` to compare; NULL: the current variable differs */
+	const char *at = mark;
 	pid_t number = -1;
 	ssize_t n;
 

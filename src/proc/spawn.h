@@ -14,7 +14,8 @@
 struct fz_spawn {
 	const char *path; /* the program, as posix_spawnp() takes it */
 	char *const *argv;
-	char *const *environ_; /* NULL: that of this process */
+	/* environment of the program; NULL: that of this process */
+	char *const *environ_;
 	/*
 	 * Adds the actions that set up the program's descriptors. Returns 0 or
 	 * an errno.

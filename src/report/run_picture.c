@@ -266,7 +266,7 @@ fz_picture_put(const struct fz_picture *picture, const struct fz_sums *sums,
 		b->picture = picture;
 		b->nnodes = fz_graph_nnodes(picture->graph);
 		b->whole = b->nnodes > FZ_PICTURE_BOXES;
-		/* of each node: its column, its depth, its box */
+		/* three lists: columns, depths and boxes of the nodes */
 		b->column =
 		    malloc(((size_t)b->nnodes + 1) * 3 * sizeof(*b->column));
 	}

@@ -23,7 +23,7 @@ struct fz_spans_worker {
 };
 
 struct fz_spans {
-	struct fz_sums_span *list;       /* of each worker: sorted by starts */
+	struct fz_sums_span *list; /* spans of each worker, sorted by starts */
 	struct fz_spans_worker *workers; /* sorted by their first starts */
 	size_t nworkers;                 /* at most FZ_SPANS_WORKERS */
 	/*

@@ -26,7 +26,7 @@ enum {
 #define FZ_SUMS_NONE UINT32_MAX
 
 struct fz_sums_function {
-	const struct fz_trace_name *name; /* NULL: none */
+	const struct fz_trace_name *name; /* name of the function; NULL: none */
 	uint32_t group; /* number of its group; FZ_SUMS_NONE: no call */
 	bool is_shown;  /* one of the functions in the table */
 	uint32_t nspans;
@@ -45,7 +45,7 @@ struct fz_sums_group {
 
 struct fz_sums_worker {
 	pid_t pid;
-	const char *node; /* NULL: this machine */
+	const char *node; /* node of the worker; NULL: this machine */
 	uint32_t group;   /* that of its first call */
 	bool is_mixed;    /* it has worked for several groups */
 	uint32_t times;   /* index of its times for its last group */

@@ -32,7 +32,10 @@ struct fz_worker;
 /* The owner of batches; embedded in it. */
 struct fz_batch_owner {
 	struct fz_dispatcher *dispatcher;
-	/* NULL: the owner has no list of its batches. */
+	/*
+	 * Called for each new batch. NULL: the owner has no list of its
+	 * batches.
+	 */
 	void (*made)(struct fz_batch_owner *owner, struct fz_batch *batch);
 	/* The batch is done: none of its jobs runs or will run. */
 	void (*done)(struct fz_batch_owner *owner, struct fz_batch *batch);
@@ -105,7 +108,10 @@ struct fz_batch_result {
 	bool raw;             /* the blob is a buffer of raw results in a row */
 	bool known;           /* the results come from fz_batch_know() */
 	struct fz_blob *blob; /* the receiver owns the reference */
-	/* NULL: the items are done; the receiver owns it */
+	/*
+	 * failure of the item, which the receiver owns; NULL: the items are
+	 * done
+	 */
 	struct fz_failure *failure;
 };
 

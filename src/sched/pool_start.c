@@ -13,7 +13,7 @@
 #include "worker/link.h"
 
 enum {
-	/* number of failed starts in a row that is an error */
+	/* number of failed starts in a row after which a start is an error */
 	POOL_FAILED_STARTS_MAX = 10,
 };
 /* Time from a failed fork to the next one, while other workers do the jobs. */

@@ -32,8 +32,9 @@ struct fz_pool {
 	size_t nclients, clients_cap;
 	/* number of failed starts since a worker last did a job */
 	unsigned nfailed_starts;
-	struct fz_err start_err; /* of the last failed start; NONE: unknown */
-	uint64_t version;        /* version of workers forked from now on */
+	/* error of the last failed start; NONE: unknown */
+	struct fz_err start_err;
+	uint64_t version; /* version of workers forked from now on */
 	/* the setup for programs; NULL: not encoded yet */
 	struct fz_blob *setup;
 	bool closed;

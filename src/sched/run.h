@@ -51,7 +51,8 @@ struct fz_run_opts {
 	const void *absent;
 	size_t absent_len;
 	struct fz_limits limits;
-	const struct fz_map_ops *map_ops; /* NULL: the graph has no maps */
+	/* functions for lists; NULL: the graph has no maps */
+	const struct fz_map_ops *map_ops;
 	void *map_ctx;
 };
 

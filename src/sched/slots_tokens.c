@@ -104,7 +104,8 @@ at_most_missing(const struct fz_slots *s, int32_t n)
 	return n < missing ? n : missing;
 }
 
-enum { WRITE_MAX = 256 }; /* tokens in one write; less than a page */
+/* maximum number of tokens in one write; less than a page */
+enum { WRITE_MAX = 256 };
 
 static bool
 has_room(int fd)

@@ -26,7 +26,7 @@ enum { FZ_ARENA_MAPPINGS = 256 };
 
 /* A mapping of a part of one slice. */
 struct fz_arena_mapping {
-	unsigned char *base; /* NULL: none */
+	unsigned char *base; /* address of the mapping; NULL: none */
 	uint64_t offset;     /* offset of the first byte */
 	uint64_t size;
 };

@@ -161,7 +161,7 @@ void fz_heap_free_seat(struct fz_membership *own, uint32_t number);
 
 /* The head of each object. */
 struct fz_object {
-	_Atomic uint32_t type; /* 0: a free small object */
+	_Atomic uint32_t type; /* type of the object; 0: a free small object */
 	uint32_t generation;   /* differs for each object */
 	/* the object was sent as a value, so any process may receive it */
 	_Atomic uint32_t sent;

@@ -43,7 +43,7 @@ struct fz_job_event {
 	/* peak memory of its worker so far in bytes; 0: unknown */
 	uint64_t peak_rss;
 	const char *node;           /* node of its worker; NULL: this machine */
-	struct fz_trace_name *name; /* of the node or item; NULL: none */
+	struct fz_trace_name *name; /* name of the node or item; NULL: none */
 	/*
 	 * Text of its error, in a record; NULL: none. It may contain zeros, and
 	 * has another one at its end.

@@ -48,7 +48,7 @@ struct fz_trace {
 	off_t offset;      /* bytes of whole lines in the file */
 	struct fz_buf out; /* lines to write */
 	struct fz_trace_file file;
-	struct fz_job_event **blocks; /* of TRACE_BLOCK records each */
+	struct fz_job_event **blocks; /* blocks of TRACE_BLOCK records each */
 	size_t nblocks, blocks_cap;
 	/* number of records in the file, and in all */
 	size_t nwritten, n;

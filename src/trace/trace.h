@@ -84,7 +84,7 @@ void fz_trace_names_unref(struct fz_trace_names *names); /* may be NULL */
 
 /* Bytes of a script, which may contain zeros. */
 struct fz_trace_text {
-	const char *bytes; /* NULL: there is no text */
+	const char *bytes; /* bytes of the text; NULL: there is no text */
 	size_t len;
 };
 

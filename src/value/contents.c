@@ -12,7 +12,8 @@
 #include "value/registered.h"
 
 enum {
-	DEPTH_MAX = 100,    /* nesting at which tables are postponed */
+	/* maximum depth of tables; deeper ones are postponed */
+	DEPTH_MAX = 100,
 	STACK_PER_LEVEL = 5 /* stack slots of one level */
 };
 

@@ -5,7 +5,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-/* lua_newstate() of Lua 5.4, also for Lua 5.5. */
+/* lua_newstate() of Lua 5.4; works with Lua 5.5, too. */
 static inline lua_State *
 fz_lstate_new(lua_Alloc alloc, void *ctx)
 {

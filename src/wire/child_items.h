@@ -69,7 +69,10 @@ fz_port_item(
 	return port->own->out + open->start + open->len;
 }
 
-/* a shorter item is copied as this many bytes, which is faster */
+/*
+ * minimum number of bytes to copy: a shorter item is copied as this many bytes,
+ * which is faster
+ */
 enum { FZ_PORT_FEW = 16 };
 
 static inline void

@@ -82,7 +82,8 @@ struct fz_port {
 	struct fz_mailbox_sum replies; /* sum over the complete replies */
 	/* sum over the complete replies and the bytes of the open frame */
 	struct fz_mailbox_sum growing;
-	struct fz_arena *arena; /* NULL: all values are inline */
+	/* arena for big values; NULL: all values are inline */
+	struct fz_arena *arena;
 	/* calls that were read and not processed */
 	struct fz_wire_in wire;
 	struct fz_buf frame;       /* the reply under construction */
@@ -119,7 +120,7 @@ struct fz_call {
 	bool measured;          /* report the usage of each item */
 	uint32_t seq, func, nargs;
 	uint32_t nvalues; /* number of results that are wanted from a job */
-	uint32_t kind;    /* of a chunk: enum fz_wire_kind */
+	uint32_t kind;    /* for a chunk: its enum fz_wire_kind */
 	/*
 	 * number of items that are left of a chunk, including the current one;
 	 * 1 for a job

@@ -56,7 +56,7 @@ struct fz_mailbox {
 	_Atomic uint32_t nexpected;
 	/* processor on which the worker last waited, from 1; 0: unknown */
 	_Atomic uint32_t cpu;
-	/* 1: a reply that is too big for out[] is being written */
+	/* 1 while a reply that is too big for out[] is written, else 0 */
 	_Atomic uint32_t writing;
 	/*
 	 * length of the text in out[] that says why the worker cannot start; or

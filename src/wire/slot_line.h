@@ -40,7 +40,11 @@ int fz_slot_receive(int fd, struct fz_slot_message *message);
 
 /* The worker's end. */
 struct fz_slot_line {
-	int fd; /* -1: the worker needs no slot, or the gateway is gone */
+	/*
+	 * the worker's end; -1: the worker needs no slot, or the gateway is
+	 * gone
+	 */
+	int fd;
 	bool held;
 	uint32_t number; /* number of the last WANT */
 };

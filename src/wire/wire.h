@@ -86,8 +86,9 @@ enum fz_wire_type {
 
 /* Flags of a frame. */
 enum {
-	FZ_WIRE_TIMED = 1,   /* note the time at which the job starts */
-	FZ_WIRE_GROWS = 2,   /* of ITEMS, VALUES, STORED: an unfinished frame */
+	FZ_WIRE_TIMED = 1, /* note the time at which the job starts */
+	/* for ITEMS, VALUES, STORED: the frame is unfinished */
+	FZ_WIRE_GROWS = 2,
 	FZ_WIRE_MEASURED = 4 /* report the usage of the job: `used` above */
 };
 

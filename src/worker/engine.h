@@ -36,7 +36,8 @@ struct fz_engine {
 	struct fz_membership membership;
 	/* retired accounts of programs: account.h */
 	struct fz_list accounts;
-	struct fz_arena *arena; /* NULL: not made yet, or not available */
+	/* arena of this process; NULL: not made yet, or not available */
+	struct fz_arena *arena;
 	bool arena_tried;
 	/* mailboxes for new workers; NULL: none yet */
 	struct fz_mailbox_block *cells;

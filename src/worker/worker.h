@@ -86,7 +86,7 @@ struct fz_job_ops {
 struct fz_job {
 	const struct fz_job_ops *ops;
 	struct fz_job *next;      /* next job in the same queue */
-	struct fz_worker *worker; /* NULL: no worker has it */
+	struct fz_worker *worker; /* worker that has the job; NULL: none */
 	void *owner;              /* owner of the job; set by the sender */
 	pid_t pid;                /* pid of the last worker that had the job */
 	uint32_t func;            /* number of the function in the worker */
@@ -166,7 +166,8 @@ struct fz_worker_slots {
  * byte stream.
  */
 struct fz_worker_program {
-	const char *path;     /* NULL: the worker is forked, or on a node */
+	/* path of the program; NULL: the worker is forked, or on a node */
+	const char *path;
 	struct fz_node *node; /* the node that it runs on; NULL: this machine */
 	struct fz_blob *setup;
 	uint32_t number; /* number of the worker in its pool */
@@ -181,7 +182,8 @@ struct fz_worker_opts {
 	fz_worker_main main; /* entry function of a forked worker */
 	void *main_ctx;
 	struct fz_worker_program program;
-	const struct fz_link_ops *link; /* NULL: fz_link_fork */
+	/* kind of the link; NULL: fz_link_fork */
+	const struct fz_link_ops *link;
 	/* name of a worker in messages; NULL: "worker" */
 	const char *noun;
 	/* the owner replaces this worker if it cannot start */

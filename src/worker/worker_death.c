@@ -182,8 +182,8 @@ fail_unstarted(struct fz_worker_pipes *p)
 }
 
 /*
- * One of these jobs may have ended the node. Each is sent alone from now on, so
- * that another loss of a node shows which job causes it.
+ * One of these jobs may have ended the node. Each of them is sent alone from
+ * now on, so that another loss of a node shows which job causes it.
  */
 static void
 suspect_jobs(const struct fz_worker_pipes *p)

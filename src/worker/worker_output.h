@@ -15,7 +15,7 @@ struct fz_worker_output;
 
 struct fz_worker_output_pipe {
 	struct fz_watch watch;
-	struct fz_lines *lines; /* NULL: not open */
+	struct fz_lines *lines; /* reads lines from the pipe; NULL: not open */
 	enum fz_stdio file;
 	struct fz_worker_output *output;
 };

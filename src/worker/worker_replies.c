@@ -82,7 +82,10 @@ error_done(
 struct results {
 	/* number of the first item; number of items */
 	uint32_t seq, n;
-	/* NULL: the results are in the result buffers of the jobs */
+	/*
+	 * the encoded results; NULL: the results are in the result buffers of
+	 * the jobs
+	 */
 	const unsigned char *bytes;
 	size_t len;
 };

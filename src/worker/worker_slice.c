@@ -9,7 +9,7 @@
 
 struct fz_worker_slice {
 	struct fz_engine *engine;
-	/* NULL: the worker is dead */
+	/* notifies the worker of an unused extent; NULL: the worker is dead */
 	void (*give_back)(void *ctx, uint64_t offset);
 	void *ctx;
 	uint32_t number;

@@ -23,7 +23,7 @@ struct fz_worker_seen {
 
 /* The worker that became busy after the last reply of this one. */
 struct fz_follower {
-	struct fz_worker *worker; /* NULL: unknown */
+	struct fz_worker *worker; /* the follower; NULL: unknown */
 	/* value of engine->nfreed when this was learned */
 	uint64_t nfreed;
 };

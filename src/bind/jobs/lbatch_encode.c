@@ -139,8 +139,8 @@ fz_lbatch_encode(
 		if (status == LUA_OK || e.n == 1)
 			break;
 		/*
-		 * try fewer items, to find those before the one that cannot be
-		 * sent
+		 * try fewer items, because those before the item that cannot be
+		 * sent can be sent
 		 */
 		e.n /= 2;
 	} while (true);

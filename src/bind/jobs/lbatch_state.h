@@ -30,7 +30,7 @@ enum {
 
 struct fz_lbatch {
 	const char *tag;
-	struct fz_batch *batch; /* NULL: closed */
+	struct fz_batch *batch; /* the batch; NULL: closed */
 	struct fz_engine *engine;
 	struct fz_lfuncs *funcs;
 	/* pinned entry of the batch's function; -1: none */

@@ -12,7 +12,10 @@
 #include "value/lerror.h"
 #include "wire/blob.h"
 
-/* Encoding this many bytes takes less time than the fork of a worker. */
+/*
+ * Maximum number of bytes that are encoded even if no worker exists: encoding
+ * them takes less time than the fork of a worker.
+ */
 enum { LFUNCS_SMALL = 64 << 10 };
 
 /*

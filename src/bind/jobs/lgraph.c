@@ -17,7 +17,8 @@ static const struct fz_luserdata_class graph_class;
 
 struct lgraph {
 	struct fz_graph *graph;
-	struct fz_trace_names *names; /* of its nodes; NULL: not wanted yet */
+	/* names of its nodes; NULL: not wanted yet */
+	struct fz_trace_names *names;
 };
 
 struct fz_graph *
@@ -66,7 +67,7 @@ graph_new(lua_State *L)
 	struct lgraph *lg = lua_newuserdatauv(L, sizeof(*lg), 0);
 	struct fz_err err = { 0 };
 
-	*lg = (struct lgraph){ 0 }; /* what __gc finds if the creation fails */
+	*lg = (struct lgraph){ 0 }; /* for __gc, if the creation fails */
 	fz_luserdata_set(L, &graph_class);
 	lg->graph = fz_graph_new(&err);
 	if (named)

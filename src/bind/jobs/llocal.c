@@ -118,7 +118,8 @@ enum { LOCAL_HOOK_INSTRUCTIONS = 10000 };
 
 /* A call in this process. It is a userdata, so that an error leaks nothing. */
 struct local_call {
-	struct fz_run *run; /* NULL: the call is for an item of a batch */
+	/* the run of the node; NULL: the call is for an item of a batch */
+	struct fz_run *run;
 	const struct fz_graph *graph;
 	const struct fz_llocal_item *item;
 	struct fz_arena *arena;

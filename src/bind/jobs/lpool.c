@@ -50,8 +50,9 @@ static const char lpool_tag;
 
 struct lpool {
 	const char *tag;
-	struct fz_pool *pool;          /* NULL until the pool is made */
-	struct fz_batch_pool *batches; /* NULL: a pool for runs */
+	struct fz_pool *pool; /* NULL until the pool is made */
+	/* the batches of the pool; NULL: a pool for runs */
+	struct fz_batch_pool *batches;
 	uint64_t seed, ncalls;
 	unsigned calls; /* number of calls under way in this process */
 	struct fz_serve_home home;

@@ -44,7 +44,8 @@ struct lprocess {
 	/* the only call of the process; it begins when the process starts */
 	struct fz_job job;
 	/*
-	 * NULL: the process is not started, is dead, or belongs to the parent
+	 * the process as a worker; NULL: it is not started, is dead, or belongs
+	 * to the parent
 	 */
 	struct fz_worker *worker;
 	struct fz_engine *engine;

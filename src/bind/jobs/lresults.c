@@ -26,7 +26,8 @@ static const struct fz_luserdata_class results_class;
 struct lresults {
 	struct fz_engine *engine;
 	lua_Integer n;
-	struct fz_blob *values[]; /* NULL: none */
+	/* the `n` values; NULL: the value was not read */
+	struct fz_blob *values[];
 };
 
 /* The columns of a row of results(). */

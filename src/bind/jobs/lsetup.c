@@ -22,7 +22,10 @@
 
 /* A setup under construction, with memory that must be freed after an error. */
 struct encoding {
-	/* NULL: all functions are in the setup */
+	/*
+	 * the batches whose functions are sent later; NULL: all functions are
+	 * in the setup
+	 */
 	struct fz_batch_pool *batches;
 	uint64_t seed; /* seed of a process */
 	struct fz_buf functions, out;

@@ -14,8 +14,9 @@ struct fz_lshared;
  * that has acquired it.
  */
 struct fz_lguard {
-	void (*release)(struct fz_lguard *guard); /* NULL: nothing to do */
-	void *of;                                 /* the object to release */
+	/* releases the object; NULL: nothing to do */
+	void (*release)(struct fz_lguard *guard);
+	void *of; /* the object to release */
 	struct fz_lshared *shared;
 	uint32_t self; /* the member that acquired the object */
 	uint32_t task; /* the task that acquired the object */

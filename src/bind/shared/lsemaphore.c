@@ -28,7 +28,8 @@ check_semaphore(lua_State *L)
 struct acquiring {
 	struct fz_lwait wait;
 	struct fz_semaphore *semaphore;
-	struct fz_lguard *guard; /* NULL: acquire() was called */
+	/* the guard of the permit; NULL: acquire() was called */
+	struct fz_lguard *guard;
 	fz_lguard_then then;
 };
 

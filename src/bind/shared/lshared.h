@@ -28,7 +28,8 @@ struct fz_lshared {
 	struct fz_pipes pipes;
 	/* shared by all waits of this state */
 	struct fz_spin spin;
-	struct fz_lshared_scratch *scratch; /* NULL: not used yet */
+	/* buffer for one message; NULL: not used yet */
+	struct fz_lshared_scratch *scratch;
 	/* innermost message under construction; NULL: none */
 	struct fz_lhandle_stored *storing;
 	struct fz_lheld held; /* locks that tasks hold */

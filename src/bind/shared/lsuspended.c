@@ -34,7 +34,7 @@ struct fz_lsuspended_list {
 
 /* The suspended tasks of a Lua state. */
 struct waits {
-	struct fz_engine *engine; /* NULL: closed */
+	struct fz_engine *engine; /* the engine of the state; NULL: closed */
 	struct fz_list buckets[NBUCKETS];
 	struct fz_list woken;
 	unsigned nlists, n;

@@ -23,9 +23,10 @@ struct fz_lsuspended_list;
 /* A task in a wait; all zero: it is not suspended. */
 struct fz_lsuspended {
 	struct fz_list link; /* in its list, or in the list of woken tasks */
-	struct fz_lsuspended_list *list; /* NULL: not suspended */
-	struct fz_timer timer;           /* fires at the end of the timeout */
-	/* what the task waits for, for messages */
+	/* the list of the task; NULL: not suspended */
+	struct fz_lsuspended_list *list;
+	struct fz_timer timer; /* fires at the end of the timeout */
+	/* what the task waits for, as messages say it */
 	const char *what;
 	bool timed; /* the wait has a timeout */
 	bool late;  /* the task was woken for a regular check */
