@@ -38,7 +38,7 @@ open_libraries(lua_State *L)
 	lua_setfield(L, -2, "command");
 	lua_pop(L, 2);
 	fz_ltask_follow_coroutines(L);
-	/* so that the class of errors is registered */
+	/* load fzlua.error, so that the class of errors is registered */
 	lua_getglobal(L, "require");
 	lua_pushliteral(L, "fzlua.error");
 	lua_call(L, 1, 0);

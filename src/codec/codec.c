@@ -13,7 +13,7 @@
 #include "value/luserdata.h"
 #include "value/registered.h"
 
-/* Its address is the registry key of the encoder. */
+/* The address of this variable is the registry key of the encoder. */
 static const char encoder_key;
 
 static int

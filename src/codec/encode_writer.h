@@ -47,7 +47,8 @@ struct fz_encoder {
 	lua_State *L;
 	unsigned char *p;         /* next byte to write, in `out` */
 	const unsigned char *end; /* end of the room in `out` */
-	struct fz_buf *out;       /* its `len` is set by fz_encode_sync() */
+	/* the message; its `len` is set by fz_encode_sync() */
+	struct fz_buf *out;
 	const void *globals; /* address of the globals; NULL until needed */
 	/* the last metatable without __fzpack, in the first pass */
 	const void *plain;
@@ -57,7 +58,7 @@ struct fz_encoder {
 	bool full;    /* this is the full pass */
 	bool modules; /* `loaded` is filled */
 	bool leaves;  /* the message may leave this run: fz_encode_pack() */
-	bool listed;  /* `list` is not empty */
+	bool listed;  /* address of the string, as lua_topointer() returns it */
 	uint8_t flags;
 	/*
 	 * stack index: {postponed tables}; strings left out of the buffer at

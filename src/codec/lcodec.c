@@ -21,7 +21,7 @@ struct lcodec {
 	bool busy;
 };
 
-/* Its address is the registry key of the buffer. */
+/* The address of this variable is the registry key of the buffer. */
 static const char lcodec_key;
 
 static int

@@ -73,11 +73,11 @@ struct fz_digest {
 	const void *globals;
 	struct fz_buf code;
 	uint32_t nobjects;
-	/* number of objects, and of scopes, around the current value */
-	unsigned level, nested;
-	int value; /* number of the current value, from 1 */
-	int later; /* stack index of the list of postponed objects */
-	int kept;  /* stack index of the list of objects to keep alive */
+	unsigned level;  /* number of objects around the current value */
+	unsigned nested; /* number of scopes around the current value */
+	int value;       /* number of the current value, from 1 */
+	int later;       /* stack index of the list of postponed objects */
+	int kept;        /* stack index of the list of objects to keep alive */
 	lua_Integer nlater, nkept;
 	/*
 	 * stack index of the list and set of modules and classes to add; nil:

@@ -25,8 +25,8 @@ struct fz_sent_packet;
 struct fz_lease {
 	struct fz_list link;
 	struct fz_gateway *gateway;
-	/* its number here, and at the other gateway; 0: unknown */
-	uint32_t id, peer_id;
+	uint32_t id;      /* number of the lease at this gateway */
+	uint32_t peer_id; /* its number at the other gateway; 0: unknown */
 	char peer[FZ_PACKET_ID + 1];
 	bool opened;
 	/*
@@ -38,11 +38,12 @@ struct fz_lease {
 	int in_at, out_at, conn_at;
 	/* packets that are not acknowledged, in order */
 	struct fz_sent_packet *kept, **kept_tail;
-	uint32_t sent_seq, got_seq; /* numbers of the next packets */
-	/* bytes sent and acknowledged, modulo 2^32 */
-	uint32_t sent, acked;
-	/* bytes of the other direction: passed on, and reported */
-	uint32_t passed, reported;
+	uint32_t sent_seq; /* number of the next packet to send */
+	uint32_t got_seq;  /* number of the next packet to receive */
+	uint32_t sent;     /* bytes sent, modulo 2^32 */
+	uint32_t acked;  /* bytes that the peer has acknowledged, modulo 2^32 */
+	uint32_t passed; /* received bytes that were passed on, modulo 2^32 */
+	uint32_t reported; /* the part of `passed` that was acknowledged */
 	/* the peer was asked to send packets again */
 	bool asked;
 	struct fz_buf pending; /* bytes that came and are not written */

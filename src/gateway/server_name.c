@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-/* Time for the addresses of a name. */
+/* Time to find the addresses of a name. */
 #define SERVER_NAME_NS (5 * FZ_CLOCK_SECOND / 2)
 
 void

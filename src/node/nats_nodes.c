@@ -31,7 +31,7 @@ enum { NATS_MESSAGE_MAX = 1024, NATS_SETUP_MAX = 8192, NATS_FIELDS = 7 };
 #define NATS_START_NS (10 * FZ_CLOCK_SECOND)
 /* Time that the gateway has to end itself. */
 #define NATS_LEAVE_NS FZ_CLOCK_SECOND
-/* Time between two reads of its reports. */
+/* Time between two reads of the gateway's reports. */
 #define NATS_UPDATE_NS (10 * FZ_CLOCK_MS)
 
 struct fz_nats {

@@ -84,8 +84,8 @@ static struct fz_list open_regions; /* regions with empty spans */
 static uint32_t generation = 1;     /* incremented in each forked child */
 /* number of regions that this process has made */
 static uint32_t nregions;
-/* number of spans that are used, and idle, in this process */
-static uint32_t nused, nidle;
+static uint32_t nused; /* number of spans that are in use in this process */
+static uint32_t nidle; /* number of spans that are idle in this process */
 
 static uint32_t
 size_of(unsigned class)

@@ -93,5 +93,6 @@ fz_stdio_in_child(void)
 	__fpurge(stdout);
 	__fpurge(stderr);
 	clearerr(stdin);
-	setvbuf(stdout, NULL, _IONBF, 0); /* so that a crash loses no output */
+	/* unbuffered, so that a crash loses no output */
+	setvbuf(stdout, NULL, _IONBF, 0);
 }

@@ -35,14 +35,16 @@ struct fz_proc {
 	pid_t pid; /* pid of the child; 0: no child */
 	int pidfd; /* readable when the child is dead; -1 on old kernels */
 	int64_t force_ns; /* when fz_proc_kill() uses force; 0: not asked */
-	struct fz_children *children; /* counts the child; NULL: none does */
+	/* the children among which the child is counted; NULL: none */
+	struct fz_children *children;
 };
 
 /* Options of a fork. The caller closes both descriptors. */
 struct fz_proc_opts {
 	int out; /* the child's standard output; -1: the parent's */
 	int err; /* the child's standard error; -1: the parent's */
-	struct fz_children *children; /* counts the child; NULL: none does */
+	/* the children among which the child is counted; NULL: none */
+	struct fz_children *children;
 };
 
 /*

@@ -27,14 +27,14 @@ void fz_page_put_number(struct fz_buf *out, uint64_t v);
 void fz_page_put_text(
     struct fz_buf *out, const char *bytes, size_t len, size_t most);
 
-/* The same as a string with quotes. */
+/* As fz_page_put_text(), with quotes around the text. */
 void fz_page_put_string(
     struct fz_buf *out, const char *bytes, size_t len, size_t most);
 
 /* Append a member; `key` is what comes before the number: `,"key":`. */
 void fz_page_put_member(struct fz_buf *out, const char *key, uint64_t v);
 
-/* The same, but nothing for 0. */
+/* As fz_page_put_member(), but appends nothing if `v` is 0. */
 void fz_page_put_known(struct fz_buf *out, const char *key, uint64_t v);
 
 /* Append the members `"stage":...,"name":...`; NULL: a name without a text. */

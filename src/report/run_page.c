@@ -17,7 +17,8 @@
 
 /* The stage with the largest share of the time of its workers. */
 struct busiest {
-	uint32_t group; /* FZ_SUMS_NONE: there are no calls */
+	/* number of the group; FZ_SUMS_NONE: there are no calls */
+	uint32_t group;
 	size_t workers;
 	double share;
 };

@@ -25,7 +25,7 @@ struct boxes {
 	const struct fz_picture *picture;
 	uint32_t nnodes;
 	bool whole;       /* a box stands for many nodes */
-	uint32_t *column; /* from 1, by node */
+	uint32_t *column; /* columns of the nodes, from 1 */
 	/* By node: the number of its box, from 0. */
 	uint32_t *box_of;
 	struct box list[FZ_PICTURE_BOXES + 1];

@@ -21,7 +21,7 @@ enum { FZ_PICTURE_BOXES = 120 };
 
 struct fz_picture {
 	const struct fz_graph *graph; /* frozen, without cycles */
-	struct fz_trace_names *names; /* by node */
+	struct fz_trace_names *names; /* names of the nodes */
 	/* The number of its stage, from 1, by pool; NULL: a dag. */
 	const uint32_t *layers;
 	size_t npools;

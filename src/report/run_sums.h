@@ -46,7 +46,7 @@ struct fz_sums_group {
 struct fz_sums_worker {
 	pid_t pid;
 	const char *node; /* node of the worker; NULL: this machine */
-	uint32_t group;   /* that of its first call */
+	uint32_t group;   /* group of its first call */
 	bool is_mixed;    /* it has worked for several groups */
 	uint32_t times;   /* index of its times for its last group */
 	int64_t first;    /* start of its first recorded call */
@@ -93,7 +93,8 @@ struct fz_sums {
 	/* Indexes of records. */
 	size_t slowest[4 * FZ_SUMS_SLOWEST];
 	size_t nslowest;
-	int64_t slow_from; /* a call that takes at most this is not one */
+	/* a call that takes at most this time is not one of the slowest */
+	int64_t slow_from;
 	size_t failures[FZ_SUMS_FAILURES];
 	/* number of failures, including those that are not kept */
 	size_t nfailures;

@@ -59,13 +59,14 @@ struct fz_batch {
 	struct fz_list delayed;   /* chunks that wait for another attempt */
 	struct fz_list undecided; /* chunks of one failed item, in order */
 	struct fz_list local;     /* chunks under way in this process */
-	/* number of items; index of the first one that is in no chunk */
-	uint64_t total, uncut;
+	uint64_t total;           /* number of items */
+	uint64_t uncut;    /* index of the first item that is in no chunk */
 	uint64_t nwaiting; /* number of items in the waiting chunks */
 	unsigned nsent;    /* number of chunks at workers, or local */
 	uint64_t ndone, nfailed;
-	int64_t mean_ns;          /* mean time of an item; 0: unknown */
-	int64_t timed_ns, ntimed; /* time and number of recent items */
+	int64_t mean_ns;  /* mean time of an item; 0: unknown */
+	int64_t timed_ns; /* time that recent items took */
+	int64_t ntimed;   /* number of recent items */
 	bool growing, stopping, done;
 	bool whole_failed;
 	uint64_t share; /* items in the share of one worker; 0: not computed */

@@ -21,9 +21,8 @@ struct fz_endpoint {
 	_Atomic uint32_t holder;
 	/* the first member ever that used the end; 0: none */
 	_Atomic uint32_t user;
-	/* 2 if other members held, or used, the end as well */
-	_Atomic uint32_t nholders;
-	_Atomic uint32_t nusers;
+	_Atomic uint32_t nholders; /* 2 if another member held the end, too */
+	_Atomic uint32_t nusers;   /* 2 if another member used the end, too */
 	/*
 	 * by place of a member: its number if it holds the end, with the bit
 	 * USED if it uses the end

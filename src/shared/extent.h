@@ -26,7 +26,8 @@ struct fz_extents {
 	 */
 	struct fz_extent *list;
 	size_t n, room;
-	uint64_t used, warm; /* bytes of the used, and of the warm, extents */
+	uint64_t used; /* bytes of the used extents */
+	uint64_t warm; /* bytes of the warm extents */
 };
 
 /*

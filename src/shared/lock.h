@@ -26,7 +26,7 @@ struct fz_lock {
 
 enum fz_lock_state { FZ_LOCK_BUSY, FZ_LOCK_ACQUIRED, FZ_LOCK_ABANDONED };
 
-#define FZ_LOCK_LEFT UINT32_MAX /* is never the number of a member */
+#define FZ_LOCK_LEFT UINT32_MAX /* no member has this number */
 
 /* Acquire the lock for the member `self` if it is free. */
 static inline bool

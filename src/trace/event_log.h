@@ -25,8 +25,9 @@ struct fz_event_log {
 	/* change of the object; NULL: events are not listed */
 	struct fz_change *change;
 	struct fz_job_event *list;
-	/* index of the next event to take; number of events; room */
-	size_t at, n, cap;
+	size_t at;  /* index of the next event to take */
+	size_t n;   /* number of events in the list */
+	size_t cap; /* number of events for which the list has room */
 	struct fz_trace *trace; /* a reference to the trace; NULL: none */
 	/* a reference to the names: one for each node, or a single one */
 	struct fz_trace_names *names;

@@ -42,7 +42,7 @@ struct fz_trace {
 	struct fz_trace_opts opts; /* options, without the path */
 	char *path;
 	int fd; /* the file; -1: none, or it is closed */
-	/* the file is a regular one, so that lines stay within pages */
+	/* the file is a regular file: lines stay within pages */
 	bool pages;
 	bool foreign;      /* the trace belongs to the parent of this process */
 	off_t offset;      /* bytes of whole lines in the file */
@@ -50,10 +50,10 @@ struct fz_trace {
 	struct fz_trace_file file;
 	struct fz_job_event **blocks; /* blocks of TRACE_BLOCK records each */
 	size_t nblocks, blocks_cap;
-	/* number of records in the file, and in all */
-	size_t nwritten, n;
-	size_t ready;  /* a record can be added while `n` is below this */
-	size_t ntexts; /* number of records with a text of an error */
+	size_t n;        /* number of records in memory */
+	size_t nwritten; /* number of these that the file has */
+	size_t ready;    /* a record can be added while `n` is below this */
+	size_t ntexts;   /* number of records with a text of an error */
 	/* References to the names of all records. */
 	struct fz_trace_names **names;
 	size_t nnames, names_cap;

@@ -69,7 +69,7 @@ struct fz_trace_name {
 	 */
 	uint32_t number : 31;
 	union {
-		char few[FZ_TRACE_SHORT]; /* up to this length */
+		char few[FZ_TRACE_SHORT]; /* the members if they are short */
 		const char *many;
 	} members;
 };

@@ -14,7 +14,9 @@
 
 enum { CELLS_MAX = 1 << 24 }; /* maximum number of cells of a pool */
 
-/* Its address is the registry key of the metatable of records. */
+/*
+ * The address of this variable is the registry key of the metatable of records.
+ */
 static const char record_key;
 
 static int

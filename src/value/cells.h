@@ -37,7 +37,7 @@
 
 /* One cell in a record. */
 struct fz_cells_use {
-	const void *id; /* its lua_upvalueid() */
+	const void *id; /* identity of the variable: see lua_upvalueid() */
 	uint64_t version;
 	uint32_t number;
 	bool small; /* the value can be sent and takes few bytes */

@@ -27,7 +27,7 @@ struct fz_garbage {
 	unsigned ndelays;
 };
 
-/* Its address is the key in the registry. */
+/* The address of this variable is the registry key of the struct fz_garbage. */
 static const char garbage_key;
 
 struct fz_garbage *

@@ -35,7 +35,8 @@ struct fz_account {
  */
 struct fz_lineage {
 	struct fz_account *account;
-	const struct fz_lineage *above; /* the parent's; NULL: there is none */
+	/* the lineage of the parent; NULL: there is none */
+	const struct fz_lineage *above;
 	/* generation of the process whose account this is */
 	uint32_t generation;
 };

@@ -551,7 +551,7 @@ fz_port_end_chunk(struct fz_port *port, struct fz_err *err)
 	int rc;
 
 	if (port->items_measured)
-		/* so that each chunk has a frame of its own */
+		/* close the frame, so that each chunk has a frame of its own */
 		fz_port_close_items(port, 0);
 	if (port->results.at == NULL)
 		return pause_replies(port, err);

@@ -147,7 +147,8 @@ void fz_wire_put_offset(struct fz_buf *out, uint64_t offset, size_t len);
 void fz_wire_put_blob(struct fz_buf *out, const struct fz_blob *blob);
 
 struct fz_part {
-	const unsigned char *bytes; /* inline; NULL: in the arena */
+	/* the bytes, inside the frame; NULL: they are in the arena */
+	const unsigned char *bytes;
 	uint64_t offset;
 	size_t len;
 };

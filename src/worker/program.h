@@ -37,9 +37,12 @@ struct fz_program_opts {
 	const void *input;
 	size_t ninput; /* bytes of the input */
 	bool feed;     /* more input follows: fz_program_feed() */
-	/* the caller consumes standard output, error while it runs */
+	/*
+	 * whether the caller consumes standard output (0), and error (1), while
+	 * the program runs
+	 */
 	bool follow[2];
-	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
+	int64_t timeout_ns; /* time limit; FZ_CLOCK_NEVER: none */
 };
 
 /* How a program ended; the object owns the bytes. */

@@ -101,7 +101,7 @@ struct fz_job {
 	struct fz_blob *result_buffer;
 	uint64_t seed;
 	uint64_t memory;    /* limit of memory in bytes; 0: none */
-	int64_t timeout_ns; /* FZ_CLOCK_NEVER: none */
+	int64_t timeout_ns; /* time limit of each item; FZ_CLOCK_NEVER: none */
 	/* time of its start, as far as the parent knows it */
 	int64_t started_ns;
 	int64_t ended_ns; /* time at which its last reply was read */

@@ -80,8 +80,8 @@ error_done(
 
 /* Results of consecutive items. */
 struct results {
-	/* number of the first item; number of items */
-	uint32_t seq, n;
+	uint32_t seq; /* number of the first item */
+	uint32_t n;   /* number of items */
 	/*
 	 * the encoded results; NULL: the results are in the result buffers of
 	 * the jobs

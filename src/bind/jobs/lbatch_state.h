@@ -45,10 +45,11 @@ struct fz_lbatch {
 	/* the batch is the pool's spare batch, and in use */
 	bool busy;
 	struct fz_arena_buf buf; /* buffer for the items being encoded */
-	lua_State *thread;       /* has the list, encodes its items */
-	uint64_t n;              /* length of the list */
-	bool counted;            /* the length is the field n of the list */
-	bool growing;            /* items are added after the start */
+	/* the Lua thread that has the list and encodes its items */
+	lua_State *thread;
+	uint64_t n;    /* length of the list */
+	bool counted;  /* the length is the field n of the list */
+	bool growing;  /* items are added after the start */
 	uint64_t mask; /* item i is element ((i - 1) & mask) + 1 of the list */
 	size_t added;  /* bytes of the last added item */
 	lua_Integer first_error; /* item whose error was taken first; 0: none */
@@ -107,7 +108,7 @@ int fz_lbatch_new(lua_State *L);
 void fz_lbatch_know(
     lua_State *L, struct fz_lbatch *lb, uint64_t item, struct fz_blob *blob);
 
-/* The same for the encoded string at `bytes`. [-0, +0, e] */
+/* As fz_lbatch_know(), for the encoded string at `bytes`. [-0, +0, e] */
 void fz_lbatch_know_bytes(
     lua_State *L, struct fz_lbatch *lb, uint64_t item, int bytes);
 

@@ -55,7 +55,7 @@ static const char incomplete[] = "it is incomplete";
 
 /* A call that is read. */
 struct call {
-	const char *key; /* in the list of keys; NULL: it has none */
+	const char *key; /* the key, a string of the list of keys; NULL: none */
 	size_t len;
 	lua_Integer first; /* number of its first value, from 0 */
 	lua_Integer count; /* number of values that it must have */

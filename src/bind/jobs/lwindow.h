@@ -61,8 +61,8 @@ struct fz_lwindow {
 	unsigned ncalls;   /* calls of advance() that have not returned */
 	bool ended;        /* the source is not read any more */
 	bool closed;       /* nothing is returned any more */
-	/* start of read(), start of the last call of the source */
-	int64_t began_ns, called_ns;
+	int64_t began_ns;  /* start of read() */
+	int64_t called_ns; /* start of the last call of the source */
 	/* time at which the number of returned results was `marked` */
 	int64_t marked_ns;
 	uint64_t marked;

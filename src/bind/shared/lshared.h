@@ -19,7 +19,8 @@ struct fz_lshared_scratch {
 	struct fz_lshared_buffer {
 		unsigned char bytes[FZ_QUEUE_INLINE];
 		bool busy;
-	} put, take; /* for the message to put, for the taken item */
+		/* `put`: for the message to put; `take`: for the taken item */
+	} put, take;
 };
 
 struct fz_lshared {

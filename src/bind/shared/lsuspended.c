@@ -38,7 +38,7 @@ struct waits {
 	struct fz_list buckets[NBUCKETS];
 	struct fz_list woken;
 	unsigned nlists, n;
-	unsigned ntimed; /* how many of the `n` tasks wait with a timeout */
+	unsigned ntimed; /* number of tasks that wait with a timeout */
 	uint64_t nbegun; /* number of waits so far */
 	/* number of forks from the first process to this one */
 	unsigned forks;
@@ -157,7 +157,7 @@ join_list(struct fz_lsuspended *s, bool first)
 	struct fz_list *head = &s->list->first;
 
 	if (first)
-		head = head->next; /* fz_list_push() inserts before it */
+		head = head->next; /* fz_list_push() inserts before this link */
 	fz_list_push(head, &s->link);
 }
 
