@@ -3,7 +3,7 @@
  * WINDOW.
  *
  * A process sends N messages of 64 bytes through the NATS server to another
- * process, which answers each of them with as many bytes. At most WINDOW
+ * process, which answers each message with one of 64 bytes. At most WINDOW
  * messages are unanswered at any time. Prints the seconds for each message.
  */
 #define _POSIX_C_SOURCE 200809L

@@ -202,7 +202,7 @@ do sleep 0.1; n=$((n + 1)); done
 for p in $left; do tr '\0' ' ' <${p%%environ}cmdline; echo; done]]
 
 ---Wait until no process has MARK=`mark` in its environment.
----@return string command lines of those that stay, "": there is none
+---@return string command lines of the processes that stay; "" if there are none
 function t.left_of(mark)
   return (t.shell(LEFT:format(mark, PATIENCE * 10)))
 end

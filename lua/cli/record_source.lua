@@ -95,7 +95,7 @@ function Source:next()
   end
 end
 
----Set the size of the next blocks by the seconds that this one has taken.
+---Set the size of the next blocks by the seconds that `block` has taken.
 ---@param block fzlua.RecordBlock
 ---@param seconds number
 function Source:measure(block, seconds)

@@ -1,8 +1,8 @@
 --- repl.lua - the prompt: reads chunks, runs them and prints their values.
 --
--- The loop itself is in C (call_steps in cli/main.c), which calls step(), the chunk that it
--- returns, then step() with its results. After an error it calls report() and goes on, so that
--- Ctrl-C can arrive at any instruction.
+-- The loop is in C, so that Ctrl-C can arrive at any instruction: call_steps in cli/main.c calls
+-- step(), then the chunk that step() has returned, then step() with the results of the chunk, and
+-- so on. After an error it calls report() and continues.
 
 local Error = require "fzlua.error"
 local Prompt = require "fzlua.prompt"

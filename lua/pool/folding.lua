@@ -73,7 +73,7 @@ function Folding:next()
   return range
 end
 
--- Set the size of the next ranges by the seconds that this one has taken.
+-- Set the size of the next ranges by the seconds that `range` has taken.
 local function measure(self, range, seconds)
   local mean = seconds / range.n
   self.seconds = self.seconds and (self.seconds + mean) / 2 or mean

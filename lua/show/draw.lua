@@ -146,7 +146,7 @@ local function readers(plan)
   return lists
 end
 
----One row per input of a chain or dag, in the order of their first use, then one for each other
+---One row for each input of a chain or dag, in the order of first use, then one for each other
 ---value.
 ---@param plan fzlua.Plan
 ---@param values table<string, string> texts of the values that are set

@@ -23,7 +23,7 @@ local function used(name)
   return package.loaded["fzlua." .. name]
 end
 
--- The value if it is a chain or dag; a chain of it if it is a stage; else nil.
+-- The value if it is a chain or dag; a chain of the stage if it is a stage; else nil.
 local function as_pipeline(v)
   local chain, dag, stage = used "chain", used "dag", used "stage"
   if chain and chain.is(v) or dag and dag.is(v) then return v end

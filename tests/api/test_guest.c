@@ -120,7 +120,7 @@ test_signal_actions_stay(void **state)
 	}
 }
 
-/* Further state that a process has only once. */
+/* Other state that belongs to the whole process. */
 struct process_state {
 	char directory[512];
 	char locale[256];

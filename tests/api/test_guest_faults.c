@@ -133,7 +133,9 @@ test_descriptors_may_run_out(void **state)
 	alarm(5 * HOST_HANGS_S);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	limit = before;
-	/* One descriptor more than are open, because count_fds() needs one. */
+	/*
+	 * The first limit leaves one descriptor, because count_fds() needs it.
+	 */
 	for (limit.rlim_cur = (rlim_t)nfds + 1;; limit.rlim_cur++) {
 		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 		if (use_once(&nfds) == 0)

@@ -79,7 +79,7 @@ test_host_forks_may_use_a_pipe(void **state)
 	lua_state_run(L, "a, b = fz.pipe() a:send('ping')");
 	assert_int_equal(in_fork(use, L), 0);
 	lua_state_run(L, "assert(a:recv(10) == 'pong')");
-	/* The child has ended. That closed its ends of the pipe only. */
+	/* The end of the child has closed only its own ends of the pipe. */
 	lua_state_run(
 	    L, "b:send('still here') assert(a:recv(10) == 'still here')");
 }

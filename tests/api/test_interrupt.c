@@ -67,7 +67,7 @@ __wrap_epoll_pwait(
 	return __real_epoll_pwait(ep, events, n, ms, signals);
 }
 
-/* A process that sends SIGINT to this one until it is killed. */
+/* Start a process that sends SIGINT to this one. The caller must kill it. */
 static pid_t
 start_sender(void)
 {

@@ -352,8 +352,8 @@ run_step(lua_State *L)
 }
 
 /*
- * A task whose memory has run out ends with that error. If the step itself has
- * failed, its wait may go on: it can be cancelled.
+ * A task that runs out of memory ends with this error. If the step itself has
+ * failed, the task may wait on, and can be cancelled.
  */
 static void
 check_step(lua_State *L, int status)

@@ -613,7 +613,8 @@ tests["a sleep of zero that cannot suspend its task ends no later wait"] = funct
   t.equal(waiter:await(), "set")
 end
 
--- A hook may raise an error at any instruction, also between tasks. lua5.4 has one for Ctrl-C.
+-- A hook may raise an error at any instruction, also between tasks. lua5.4 has such a hook for
+-- Ctrl-C.
 tests["an error of a hook while tasks run leaves nothing of them behind"] = function()
   for count = 1, 400, 3 do
     local other = fz.spawn(function() while true do fz.sleep(0) end end)

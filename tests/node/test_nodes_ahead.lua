@@ -167,7 +167,7 @@ tests["a dag of quick functions is the same"] = function()
   ]]), "same\n")
 end
 
--- The item 50 kills the process on its node, before that has reported that the item runs.
+-- The item 50 kills the process on its node before this process has reported that the item runs.
 local POISON <const> = [[
 local cpath, kind = arg[1], arg[2]
 local f = function(x)

@@ -314,7 +314,7 @@ tests["many calls are cancelled in no time"] = function()
     return os.clock() - from
   end
   local few = math.max(seconds(2000), 0.02)
-  assert(seconds(20000) < 40 * few) -- linear, which means 10 times as long; quadratic means 100
+  assert(seconds(20000) < 40 * few) -- 10 times as long if linear; 100 times if quadratic
 end
 
 tests["map_async and starmap_async take the list as it is at the call, at any depth"] = function()

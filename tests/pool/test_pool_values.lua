@@ -591,7 +591,7 @@ tests["a call that waits finds what was inherited, after a later call brought an
   local first = pool:apply_async(function() return list[1], small[1] end)
   list[1], small[1] = 2, 2
   local second = pool:apply_async(function() return list[1], small[1] end)
-  go[1]:set() -- frees one of the two workers, which makes both calls
+  go[1]:set() -- frees one worker, which then makes both calls
   t.equal({ first:get(30) }, { 1, 1 })
   t.equal({ second:get(30) }, { 2, 2 })
   go[2]:set()

@@ -304,7 +304,7 @@ tests["elements of every shape are the arguments that table.unpack makes of them
   end
 end
 
--- A call may change the list and its elements; later calls in the same worker see that.
+-- A call may change the list and its elements; later calls in the same worker see the changes.
 local function change(list)
   return function(i, j)
     if i % 50 == 0 then list[i + 1] = { i, "changed" } end

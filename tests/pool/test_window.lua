@@ -189,7 +189,7 @@ for wait in pairs(waits) do
     end
   end
 end
-fz.spawn(function() -- the events for which the sources waited happen too late
+fz.spawn(function() -- too late: the events for which the sources have waited
   pending:set_result(1)
   queue:put(1)
   print(n)

@@ -211,7 +211,10 @@ tells_exit_of_reaped(void)
 	struct utsname name;
 	int major = 0, minor = 0;
 
-	/* Linux 6.15 and newer do. Valgrind does not support this ioctl(). */
+	/*
+	 * Linux 6.15 and newer report it. Valgrind does not support this
+	 * ioctl().
+	 */
 	return getenv("FZLUA_VALGRIND") == NULL && uname(&name) == 0 &&
 	       sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
 	       (major > 6 || (major == 6 && minor >= 15));

@@ -37,7 +37,7 @@ wait_for_a_signal(void)
 		pause();
 }
 
-/* Start a program without the pipe of `f`, in a new session or in this one. */
+/* Start a program without the pipe of `f`; if `session`, in a new session. */
 static pid_t
 start_program(const struct forked *f, bool session, const char *command)
 {
@@ -418,7 +418,7 @@ leave_in_group_and_die(void *ctx, const struct fz_err *failed)
 	return 0;
 }
 
-/* The worker reaps its own dead worker, but leaves its program alive. */
+/* The worker reaps its own dead worker, whose program stays alive. */
 static int
 reap_a_leaver(void *ctx, const struct fz_err *failed)
 {

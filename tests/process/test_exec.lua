@@ -1,4 +1,4 @@
--- test_exec.lua - other programs: their input, output and end, and no process of them is left.
+-- test_exec.lua - other programs: their input, output and end; they leave no process.
 
 local t = ...
 local fz = require "fzlua"

@@ -93,7 +93,7 @@ begin(struct shared *s)
 	return self;
 }
 
-/* In a process: wait, and exit with the number of this notification. */
+/* In a process: wait, and exit with the number of the notification. */
 static int
 wait_once(void *ctx)
 {

@@ -12,8 +12,8 @@ local function one_of_each()
   }
 end
 
--- The memory of the shared heap of this process, in bytes. If the file of a mapping cannot be read,
--- it is the memory that this process has touched. No descriptor of that file is open.
+-- The memory of the shared heap of this process, in bytes. If the mapped file cannot be read, which
+-- has no open descriptor, this is only the memory that the process has touched.
 local function shared_bytes()
   local pipe <close> = assert(io.popen(
     "for f in /proc/$PPID/map_files/*; do case $(readlink $f) in *fzlua-heap*) "

@@ -135,7 +135,7 @@ test_heap_is_smaller_if_address_space_is_limited(void **state)
 
 	(void)state;
 	if (UNDER_ASAN)
-		skip(); /* the sanitizer needs more addresses than that */
+		skip(); /* the sanitizer needs more addresses */
 	pid = start_member(small_child, (uint64_t)400 << 20);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);

@@ -135,7 +135,10 @@ test_heap_allocates_as_fast_with_many_blocks_in_use(void **state)
 	for (uint32_t i = 0; i < rounds; i++)
 		fz_heap_give_back(fz_heap_alloc(join(), 1, NULL));
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
-	/* Searches that visit all blocks take 20 billion steps, and longer. */
+	/*
+	 * Searches that visit all blocks would take 20 billion steps, and
+	 * longer.
+	 */
 	assert_true(after.tv_sec - before.tv_sec < 5);
 }
 

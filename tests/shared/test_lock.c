@@ -263,8 +263,8 @@ take_and_release(void *ctx)
 }
 
 /*
- * A process recovers the lock of a dead process, and is itself killed at some
- * step of that.
+ * A process recovers the lock of a dead process, and is killed at some step of
+ * the recovery.
  */
 static void
 test_lock_can_be_recovered_after_a_kill_at_each_step_of_a_recovery(void **state)

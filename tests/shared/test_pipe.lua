@@ -1,4 +1,4 @@
--- Pipes: each of two ends receives what the other one sends, until that is closed.
+-- Pipes: each of two ends receives what the other one sends, until the other one is closed.
 
 local t = ...
 

@@ -23,7 +23,7 @@ struct box {
 
 struct box *box_new(uint32_t max);
 
-/* This process as a member of the shared heap. */
+/* The member number of this process. */
 uint32_t box_self(void);
 
 enum fz_queue_state box_put(struct box *box, unsigned number, size_t len);

@@ -45,7 +45,7 @@ extern bool hangs_untied; /* children hang before they watch their parent */
 /* Children kill their parent before they are set up, and continue later. */
 extern bool loses_parent;
 
-extern bool kills_parent; /* children kill their parent when they watch it */
+extern bool kills_parent; /* children watch their parent, then kill it */
 
 extern int slow_proc_ms; /* time that each read of a directory takes */
 

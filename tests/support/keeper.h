@@ -54,7 +54,9 @@ bool keeper_settle(struct world *w, struct keeper *k);
 /* Turn the loop until the worker is dead. False: it hangs. */
 bool keeper_dies(struct world *w, struct keeper *k);
 
-/* Check that the job is done, has failed or was returned, and this once. */
+/*
+ * Check that the job has one outcome: it is done, has failed or was returned.
+ */
 void assert_one_outcome(const struct task *t);
 
 void assert_task_done(struct world *w, struct task *t, uint64_t value);

@@ -33,7 +33,9 @@ void processes_read_below(struct processes *ps, pid_t root);
 void processes_times(const struct processes *before,
     const struct processes *now, int64_t *busy_ns, int64_t *waited_ns);
 
-/* Kill all of them, `root` first, so that it starts no further ones. */
+/*
+ * Kill the processes of the list, `root` first, so that `root` starts no more.
+ */
 void processes_kill(struct processes *ps, pid_t root);
 
 /* Write lines on a process: its command, its state, its place in the kernel. */

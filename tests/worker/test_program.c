@@ -371,7 +371,10 @@ test_program_in_a_forked_child_is_the_parents(void **state)
 		if (strstr(end->err.text, "by another process") == NULL)
 			_exit(2);
 		fz_program_free(program);
-		/* One less: the epoll set. Valgrind opens a log of its own. */
+		/*
+		 * One descriptor less: the epoll set. Valgrind opens a log of
+		 * its own.
+		 */
 		_exit(on_valgrind() || count_fds() == nfds - 1 ? 0 : 3);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
