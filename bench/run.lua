@@ -82,8 +82,8 @@ local function measure_invoke()
   return fzlua, function() return 20e-6 end
 end
 
--- New processes for every sample on both sides: this time depends on the cores on which the kernel
--- runs them, so that the kernel must choose anew for each sample.
+-- Each sample has new processes on both sides, because the time depends on the cores that the
+-- kernel chooses for the processes.
 local function measure_roundtrip()
   local n = 2000
   local function next_number(x) return x + 1 end

@@ -2,7 +2,7 @@
 
 local limits = require "limits"
 
--- What the rows measure, as arguments of trace_run.lua.
+-- The arguments of trace_run.lua for each row.
 local RUNS <const> = {
   { "dag", "dag", 81 },   -- the 10,000-node DAG, built, compiled and invoked once
   { "work", "work", 21 }, -- the same, and each node works for about 20 us

@@ -1,4 +1,4 @@
--- What the rows of trace.lua measure: trace_run.lua dag|work|map
+-- The work that the rows of trace.lua measure: trace_run.lua dag|work|map
 package.path = arg[0]:match "^(.-)[^/]*$" .. "?.lua;" .. package.path
 local graphs = require "graphs"
 

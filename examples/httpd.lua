@@ -92,7 +92,7 @@ local function serve(client)
   write(client, RESPONSE:format(status, #body, body))
 end
 
--- The tasks of a group end with it, also at Ctrl-C.
+-- The tasks of a group end with the group, even at Ctrl-C.
 local function accept_all(server)
   fz.group(function(connections)
     while true do

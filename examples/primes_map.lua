@@ -2,9 +2,9 @@
 --
 --   fzlua examples/primes_map.lua
 --
--- Shows the two ways to run one function on a list: pool:map, whose workers stay for the next
--- list, and fz.map, which forks workers for one list. All three give the same. Their times differ
--- from run to run, so that they are written to standard error.
+-- Shows the two ways to run one function on a list: pool:map, whose workers stay for the next list,
+-- and fz.map, which forks workers for one list. All three give the same. Their times differ from
+-- run to run, and are written to standard error.
 
 local fz = require "fzlua"
 

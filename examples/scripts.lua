@@ -3,8 +3,8 @@
 --   fzlua examples/scripts.lua [FILE]
 --
 -- Shows fz.run_scripts, whose results are in the order of the list, and fz.exec, which gives a
--- program its standard input and waits for its output. Neither needs a shell, so that no file name
--- has to be quoted.
+-- program its standard input and waits for its output. Neither needs a shell, so no file name has
+-- to be quoted.
 
 local fz = require "fzlua"
 

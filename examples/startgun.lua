@@ -3,7 +3,7 @@
 --   fzlua examples/startgun.lua
 --
 -- Shows fz.event: any number of processes wait for it until one process sets it. All processes have
--- the same clock, so that a false start would be visible.
+-- the same clock, so a false start would be visible.
 
 local fz = require "fzlua"
 

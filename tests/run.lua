@@ -137,9 +137,9 @@ until_true() {
 is_gone() { ! kill -0 $1; }
 ]]):format(PATIENCE, PATIENCE)
 
----Run a shell command in which $FZLUA is the command under test, and `until_true` and `is_gone`
----are functions. Signals have their default actions there, also if the tests run in the
----background of a shell.
+---Run a shell command in which $FZLUA is the command under test, and `until_true` and `is_gone` are
+---functions. Signals have their default actions there, even if the tests run in the background of a
+---shell.
 ---@return string out, string err, integer status 128 + signal if a signal ended it
 function t.shell(command)
   local out, err = t.file "", t.file ""

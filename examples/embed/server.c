@@ -29,11 +29,11 @@
 enum { LINE_MAX_BYTES = 1 << 16, NEVENTS = 64 };
 
 struct client {
-	int fd;     /* -1: it has left, but its request still runs */
+	int fd;     /* -1: the client left during its request */
 	bool busy;  /* a request runs */
-	bool eof;   /* it sends no more requests */
-	size_t len; /* of `line` */
-	char *line; /* LINE_MAX_BYTES */
+	bool eof;   /* the client sends no more */
+	size_t len; /* bytes in `line` */
+	char *line; /* of LINE_MAX_BYTES */
 	struct client *next;
 };
 

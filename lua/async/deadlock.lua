@@ -56,7 +56,7 @@ local function message(object)
 end
 
 ---Add a server, a process that only serves requests. The engine does not count a server among the
----processes that may end a wait (process:serve), so that server:rests() must be checked.
+---processes that may end a wait (process:serve). Therefore server:rests() is checked.
 ---@param server table server:rests() is false while it may do more than wait for the next request
 function deadlock.add_server(server)
   servers[server] = true

@@ -39,8 +39,9 @@ local function common(self, what, node)
     node.registration.limits.version, #node.outputs, node.map, seed, seed and node.id)
 end
 
--- The key for digests, which have a fixed length. If there is a seed, the key also depends on the
--- number, because the random numbers of the call depend on it.
+-- The key of a call with these digests. Their length is fixed, so their concatenation is
+-- unambiguous. With a seed, the key includes the number of the call, on which its random numbers
+-- depend.
 local function key_of(self, base, digests, number)
   return core.hash(base .. digests .. (self._seed and number and ("j"):pack(number) or ""))
 end

@@ -99,7 +99,8 @@ local function check_owner(db)
   return true
 end
 
--- Make the tables, unless another process has done so meanwhile. Returns whether it made them.
+-- Make the tables, unless another process has made them since the check. Returns whether this
+-- process made them.
 local function create(db)
   db:run "PRAGMA auto_vacuum = INCREMENTAL"
   db:run "PRAGMA journal_mode = WAL"
@@ -556,7 +557,7 @@ local function read_last(self, name)
   }
 end
 
----Of the recorded calls of a function, the one whose results were used last.
+---The recorded call of a function whose results were used last.
 ---@param name string
 ---@return fzlua.Call|nil
 function Store:last(name) return try(self, read_last, name) end

@@ -62,7 +62,7 @@ local function function_of(pipeline, stage, output)
   end
 end
 
--- Whether the command line has inputs, so that missing ones are errors.
+-- Whether the command line has inputs. If it has, missing inputs are errors.
 local function has_inputs(self, arguments)
   return self._options.input ~= nil or #arguments > 0
 end

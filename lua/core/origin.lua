@@ -1,7 +1,8 @@
 --- origin.lua - the traceback of an error that was raised in a task and again in its waiter.
 --
--- The message handler of the command makes the traceback in the waiter, so that it has only the
--- frames of the waiter. The frames of the task that raised the error are kept here, and come first.
+-- The message handler of the command makes the traceback in the waiter, so this traceback has only
+-- the frames of the waiter. The frames of the task that raised the error are kept here, and come
+-- first.
 
 local origin = {}
 

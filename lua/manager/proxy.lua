@@ -201,8 +201,8 @@ function proxy.serve(find)
   find_table = find
 end
 
--- Bytes from outside this run may name any object. They cannot contain queues, so that a proxy
--- without a queue is refused.
+-- Bytes from outside this run may name any object. They cannot contain queues: a proxy without a
+-- queue is refused.
 function Proxy.__fzunpack(packed)
   local server, pid, questions, spare, class, object = table.unpack(packed, 1, 6)
   if check.typename(questions) ~= "fzlua.Queue" then error("not a proxy of this run", 0) end

@@ -30,8 +30,8 @@ local lock = {}
 ---Wait until the caller holds the lock.
 ---@param timeout? number seconds; 0 does not wait
 ---@return boolean got false: the time ran out
----@return "abandoned"|nil how the last holder died without releasing it, so that the data that the
----lock guards may be inconsistent
+---@return "abandoned"|nil how the last holder died without releasing it: the data that the lock
+---guards may be inconsistent
 function lock:acquire(timeout) end
 
 ---Release the lock. Raises unless the caller holds it.

@@ -1,7 +1,7 @@
 --- stage.lua - a set of functions, named by their outputs.
 --
--- `function stage.NAME(A, B)` registers a function, so that a stage can have no fields of its own:
--- its state is stored under one private key.
+-- `function stage.NAME(A, B)` registers a function, so a stage can have no fields of its own: its
+-- state is stored under one private key.
 
 local Error = require "fzlua.error"
 local Mapping = require "fzlua.mapping"

@@ -1,6 +1,6 @@
 --- map.lua - fz.map and fz.starmap, which fork workers for one map.
 --
--- The workers inherit the function and the list, so that only results are sent.
+-- The workers inherit the function and the list, so only results are sent.
 
 local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"

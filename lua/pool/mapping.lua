@@ -160,7 +160,7 @@ end
 local function take(self)
   if not self.batch:news() then return end
   -- The list is made after the fork of the workers. They would share the memory of an older list,
-  -- so that the first write to each of its pages would copy the page.
+  -- and the first write to each of its pages would copy the page.
   self.values = self.values or self.batch:list()
   if not self._cache then return self.batch:take(self.values, self.errors) end
   local cache, values, ranges = self._cache, self.values, {}

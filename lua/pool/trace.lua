@@ -117,7 +117,7 @@ function Trace.label(what, f)
   return ("%s %s:%d"):format(what, info.short_src, info.linedefined)
 end
 
----What a batch needs for the trace of the command.
+---The arguments of a batch for the trace of the command.
 ---@param what string the call, as the user writes it
 ---@param f function
 ---@return userdata|nil records, userdata|nil names; nil without --trace

@@ -206,7 +206,7 @@ local function advance(self, ...)
   return return_result(self, self._items:take())
 end
 
----Set the fields of a new object, and return the values of a loop.
+---Set the fields of a new object, and return the values for a generic `for`.
 ---@return function, nil, nil, fzlua.Window
 function Window:open(class, from, options)
   self._next, self._closing, self._on_error = from.next, from.closing, options.on_error

@@ -129,8 +129,8 @@ local function previous(run, call, first_of)
   return found
 end
 
--- The stream of a call. The entries of a stream are its calls that need no other call of their
--- item. Such a call waits until the item that is `window` places before its own item is done.
+-- The stream of a call. The entries of a stream are the first calls of each item: they need no
+-- result of another call. An entry of item i waits until item i - window is done.
 local function stream_of(streams, plan, call)
   local stream = streams[plan]
   -- The chain has streamed another source before.

@@ -1,7 +1,7 @@
 --- value.lua - the value of an expression at the prompt as text for people.
 --
--- Long tables are cut, pipelines are shown as pictures, futures with their state. Of the user's
--- code only __tostring is called; if it raises, the value is shown without it, with a note.
+-- Long tables are cut, pipelines are shown as pictures, futures with their state. Only __tostring
+-- of the user's code is called; if it raises, the value is shown without it, with a note.
 
 local Error = require "fzlua.error"
 local literal = require "fzlua.literal"

@@ -548,7 +548,9 @@ test_a_step_of_no_number_does_not_wait(void **state)
 	assert_int_equal(fzlua_step(*state, NAN), FZLUA_OK);
 }
 
-/* Returns whether all succeeded, so that no allocation failed. */
+/*
+ * Returns whether all calls succeeded, which means that no allocation failed.
+ */
 static bool
 run_with(struct lua_memory *f)
 {

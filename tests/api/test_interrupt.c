@@ -25,7 +25,7 @@
 
 enum { HANGS_S = 120 };
 
-static lua_State *interrupted_state; /* NULL: no code is to be interrupted */
+static lua_State *interrupted_state; /* NULL: there is none */
 static int hook_mask;
 
 static void
@@ -52,7 +52,7 @@ int __wrap_epoll_pwait(
 /*
  * The number of the wait just before which a signal comes; 0: none. A long wait
  * always gets the signal, because on a busy machine a short sleep may end
- * before its wait, so that the number is never reached. A long sleep has two
+ * before its wait, and the number is never reached. A long sleep has two
  * waits, the first of which is short.
  */
 static unsigned long interrupted_sleep, nsleeps;

@@ -138,7 +138,7 @@ push_pool(lua_State *L)
 
 /*
  * Push a call whose results are recorded. A file is not used again after an
- * error, so that each call has a new one.
+ * error, so each call has a new one.
  */
 static void
 push_recorded(lua_State *L)
@@ -560,7 +560,7 @@ test_each_function_without_memory(void **state)
 	}
 }
 
-/* fzlua_new() and fzlua_close(): the state is freed, also after a failure. */
+/* fzlua_new() and fzlua_close(): the state is freed, even after a failure. */
 static void
 test_open_and_close_without_memory(void **state)
 {

@@ -1,5 +1,5 @@
--- test_deadlock.lua - a wait that nothing can end is an error, also if pools have idle workers;
--- other waits are not.
+-- test_deadlock.lua - a wait that nothing can end is an error, even if pools have idle workers; no
+-- other wait is an error.
 
 local t = ...
 

@@ -189,8 +189,8 @@ test_process_that_cannot_be_set_up_says_why(void **state)
 /*
  * Any call of the parent may fail while a process sends its result and is
  * killed: the parent still notices its end. The number of calls depends on the
- * moment of its death, so that the test ends only after several tries in which
- * no call failed.
+ * moment of its death. Therefore the test ends only after several tries in
+ * which no call failed.
  */
 static void
 test_process_any_call_may_fail_at_its_end(void **state)

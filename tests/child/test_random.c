@@ -139,7 +139,7 @@ test_random_goes_on_where_it_was(void **state)
 	assert_memory_equal(first, again, sizeof(first));
 }
 
-/* A second search finds the same state, also after math was removed. */
+/* A second search finds the same state, even after math was removed. */
 static void
 test_random_state_found_once_is_found_again(void **state)
 {
@@ -225,7 +225,9 @@ assert_even_bits(const uint64_t *numbers, size_t step)
 	}
 }
 
-/* The calls of a map have such seeds, and most use only a few numbers. */
+/*
+ * The calls of a map have consecutive seeds, and most use only a few numbers.
+ */
 static void
 test_random_first_numbers_of_neighbours_are_unlike(void **state)
 {
@@ -295,7 +297,7 @@ test_random_a_call_does_not_change_the_numbers_of_the_next(void **state)
 static void
 test_random_no_seed_stops_the_generator(void **state)
 {
-	uint64_t seed = UINT64_C(0x61c8864680b583eb); /* it is mixed to 0 */
+	uint64_t seed = UINT64_C(0x61c8864680b583eb); /* is mixed to 0 */
 	lua_State *L = *state;
 	lua_Integer numbers[NUMBERS];
 	struct fz_random r;

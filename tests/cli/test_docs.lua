@@ -135,7 +135,7 @@ local function shown_by_line(script)
   return shown
 end
 
--- What print() has printed, by line, and standard output without the marks.
+-- The output of print() by line, and standard output without the marks.
 local function printed_by_line(out)
   local printed, plain = {}, {}
   for _, line in ipairs(lines_of(out)) do

@@ -1,5 +1,7 @@
-/* Where the prompt and its input are on a terminal, by the width of each
- * character. */
+/*
+ * The places of the prompt and its input on a terminal, by the width of each
+ * character.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

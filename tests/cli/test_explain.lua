@@ -40,7 +40,7 @@ tests["calls that compute share the processors, and calls that wait do not"] = f
   t.equal({ time(8, 2), time(16, 2) }, { 2.0, 2.0 })
   list = calls(4, 1, 1)
   list[1].cpu, list[2].cpu, list[3].cpu = 1, 1, 1
-  list[4].took = 2 -- it waits for something
+  list[4].took = 2 -- the call waits for 1 s
   t.equal({ time(4, 1), time(4, 3) }, { 3.0, 2.0 })
   -- Two calls compute for 1 s at half speed; then one of them runs alone.
   list = calls(2, 1, 1)

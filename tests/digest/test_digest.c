@@ -107,8 +107,8 @@ test_digest_no_memory_for_a_dump_is_an_error(void **state)
 		came = good_mallocs < 0;
 		good_mallocs = -1;
 		/*
-		 * Lua repeats a failed allocation after a collection, so that
-		 * only a failure in the buffer of the dump is an error.
+		 * Lua repeats a failed allocation after a collection, so only a
+		 * failure in the buffer of the dump is an error.
 		 */
 		nfailed += rc != LUA_OK;
 	}

@@ -164,7 +164,7 @@ tests["objects that ask while they are packed"] = function()
   local q = fz.queue()
   q:put(setmetatable({}, Asks))
   t.equal(q:get(30), 2)
-  -- In pool.apply() the engine waits for the bytes, so that __fzpack cannot use the manager.
+  -- In pool.apply() the engine waits for the bytes, so __fzpack cannot use the manager.
   local pool <close> = fz.pool(1)
   t.match(t.fails("error", pool.apply, pool, function(x) return x end, setmetatable({}, Asks)),
     "__fzpack of class 'test_manager.Asks'", "fzlua cannot be used here: a value is being packed")

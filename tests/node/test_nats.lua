@@ -241,8 +241,8 @@ local NOTES <const> = [[
   print(name, #out)
 ]]
 
--- Returns the maximum number of calls that ran at once; the submitter by the number of each line
--- that notes the begin of a call; and the last of these numbers by submitter.
+-- Returns three values: the maximum number of calls that ran at once; line number -> submitter, for
+-- the lines with "begin"; submitter -> number of its last such line.
 local function read_notes(notes)
   local running, most, n, begun, last = 0, 0, 0, {}, {}
   for what, name in notes:gmatch "(%l+) (%l+)\n" do

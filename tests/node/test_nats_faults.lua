@@ -209,7 +209,7 @@ tests["a node that leaves takes no more jobs of a run that goes on"] = function(
     until_true test -s $dir/ran; kill $first; wait $first; echo left $?
     kill -0 $script && echo runs; wait $script; cat $dir/out; wc -l <$dir/ran
   ]], t.file(ITEMS))
-  -- A worker that was about to start on the node is reported, so that this line may appear.
+  -- This line may appear, because a worker that was about to start on the node is reported.
   out = out:gsub("fzlua: cannot start a worker on one: it is not there any more\n", "")
   t.equal(out, "left 0\nruns\n" .. SQUARES .. "12\n")
 end

@@ -55,7 +55,7 @@ __wrap_pwritev2(int fd, const struct iovec *pieces, int n, off_t at, int flags)
 
 static int failing_cmd; /* the command of fcntl() that fails */
 static bool pipes_fail;
-static int interruptions;  /* number of calls that fail with EINTR */
+static int interruptions;  /* number of calls that still fail with EINTR */
 static size_t write_limit; /* maximum bytes of one write; 0: no limit */
 
 int
@@ -222,7 +222,10 @@ test_fd_pipes_have_no_standard_numbers(void **state)
 	close(keep);
 }
 
-/* Numbers of copies of a descriptor: their bits are in several words. */
+/*
+ * The copies get the descriptors FIRST to FIRST + NFD - 1, whose bits are in
+ * several words of the bitmap.
+ */
 enum { FIRST = 100, NFD = 100 };
 
 static void

@@ -531,7 +531,10 @@ count_hold(const struct fz_awaited *awaited)
 	return 0;
 }
 
-/* How often a turn that waits polls the awaited process. */
+/*
+ * Turn the loop once, with a wait. Returns how often the turn polled the
+ * awaited process.
+ */
 static int
 holds_of_turn(struct fz_loop *loop)
 {
@@ -571,7 +574,7 @@ test_loop_spins_for_the_one_busy_process(void **state)
 	assert_int_equal(holds_of_turn(loop), 0);
 }
 
-/* The child was not forked by the library, so that no hook is called. */
+/* The child was not forked by the library, so no hook is called. */
 static void
 test_loop_of_a_foreign_child_does_not_await_a_worker_of_its_parent(void **state)
 {

@@ -34,7 +34,7 @@ assert_in_child(int (*check)(void *ctx), void *ctx)
 	assert_int_equal(status, 0);
 }
 
-/* A write to `stream` fails with EBADF, also after a file was opened. */
+/* A write to `stream` fails with EBADF, even after a file was opened. */
 static int
 check_closed(void *ctx)
 {

@@ -96,7 +96,7 @@ return c]]):format(made, made)
   write(a, "two")
   t.equal((with(a)), "RSW")
   write(made, "changed by another program")
-  t.equal((with(a)), "W") -- W writes the old contents again, so that R and S need not run
+  t.equal((with(a)), "W") -- W writes the old contents again, so R and S need not run
   os.remove(made)
   t.equal((with(a)), "W")
   t.equal((with(a)), "")

@@ -1,4 +1,4 @@
--- Fewer workers than requested: descriptors run out, so that forks fail.
+-- Fewer workers than requested: descriptors run out, and forks fail.
 
 local t = ...
 local tests = {}

@@ -151,7 +151,7 @@ tests["functions that are sent later find what init has opened, inside tables to
       local function third() return db.rows[1] end
       t.equal(pool:map(third, { 1, 2, 3, 4 }, { chunksize = 1 }), { 7, 7, 7, 7, n = 4 })
     end
-    db = { rows = { 8 } } -- the script sets the variable, so that its value is sent
+    db = { rows = { 8 } } -- the script sets the variable, so its value is sent
     t.equal(select("#", pool:apply(second)), 2)
     t.equal((pool:apply(second)), 8)
   end

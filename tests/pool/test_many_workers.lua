@@ -1,10 +1,10 @@
--- Many workers at once: none has descriptors of another, so that each notices the end of its pipe.
+-- Many workers at once: none has descriptors of another, and so each notices the end of its pipe.
 
 local fz = require "fzlua"
 
 local tests = {}
 
--- So many workers that a new one does not close the descriptors of the others itself.
+-- The number is so large that a new worker does not close the descriptors of the others itself.
 local MANY <const> = 110
 
 ---A chain of n stages, each of which adds 1 to x. The last one calls f first.

@@ -262,7 +262,7 @@ tests["an element or a result that cannot be sent fails by itself, with its path
     t.match(list.errors[2], "item 2", "result: .rows[1]: a coroutine cannot be sent")
     if what == "fz" then return end
     list = map(type, { 1, { cfg = { cb = co } }, 3 }, { on_error = "continue" })
-    if what == "-j0" and list[2] then return end -- it is fz.map, which does not copy its elements
+    if what == "-j0" and list[2] then return end -- fz.map copies no elements
     t.equal({ list[1], list[3], list.errors[2].kind }, { "number", "number", "unsendable" })
     t.match(list.errors[2], "item 2", "argument 1: .cfg.cb: a coroutine cannot be sent")
     local e = t.fails("unsendable", starmap, type, { { 1, co } })

@@ -391,7 +391,7 @@ end
 
 tests["workers run side by side"] = function()
   local pool <close> = fz.pool(2)
-  -- Each call waits for the file of the other one, so that both succeed only if they run at once.
+  -- Each call waits for the file of the other one, so both succeed only if they run at once.
   local a, b = t.file "", t.file ""
   os.remove(a)
   os.remove(b)
@@ -520,7 +520,7 @@ tests["a pool used inside its own call has workers of its own there"] = function
   local again = pool -- an upvalue that the worker does not have
   local err = t.fails("unsendable", pool.apply, pool, function() return again:apply(f, 1) end)
   t.match(err.message, "upvalue again", "a pool cannot be sent")
-  local other <close> = fz.pool(1) -- its worker is forked later, and so inherits this variable
+  local other <close> = fz.pool(1) -- the worker is forked later, and so inherits this variable
   t.equal(other:map(function(n) return #other:map(math.abs, t.numbers(n)) end, { 3, 5 }),
     { 3, 5, n = 2 })
 end

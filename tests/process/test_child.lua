@@ -251,7 +251,7 @@ tests["a worker that holds more than a call may have is replaced first"] = funct
   local second = call "20M"
   t.equal({ second[1] ~= first[1], second[2] }, { true, 0 })
   t.equal(call "20M", second)
-  -- The limit counts all memory since the fork, also that of earlier calls.
+  -- The limit counts all memory since the fork, including the memory of earlier calls.
   pool:apply(hold, 15)
   -- A table, because Lua 5.4.0 raises another error if a string is too long.
   t.fails("memory", pool.map, pool, function()

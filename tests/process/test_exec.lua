@@ -69,7 +69,7 @@ if not SLOW then
     t.match(t.fails("error", fz.exec, { "/nowhere/x" }).message, "/nowhere/x", "No such file")
     t.match(t.fails("error", fz.exec, { "/tmp" }).message, "/tmp", "Permission denied")
     t.match(t.fails("error", fz.exec, { t.file "" }, {}).message, "Permission denied")
-    -- The message shows the reason also after a long name.
+    -- The message shows the reason even after a long name.
     t.match(t.fails("error", fz.exec, { "/" .. ("x"):rep(3000) }).message, "File name too long")
     t.match(t.fails("error", fz.exec, { "" }).message, "cannot run ''")
   end

@@ -244,7 +244,7 @@ tests["the result of a process is kept if it is killed afterwards"] = function()
     return "done"
   end)
   t.equal(p:result(), "done")
-  t.equal(p:is_alive(), true) -- it waits for its own child
+  t.equal(p:is_alive(), true) -- the process waits for its own child
   p:kill()
   t.equal(p:join(), true)
   t.equal({ p:result(), p.exitcode }, { "done", -9 })

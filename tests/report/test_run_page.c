@@ -232,7 +232,7 @@ test_run_page_counts_what_failed(void **state)
 	record->item = 4;
 	add_event(&b, FZ_JOB_EVENT_FAILED, 0, 0, 0)->err = FZ_ERR_CANCELLED;
 	add_event(&b, FZ_JOB_EVENT_CACHED, 0, 0, 0);
-	add_event(&b, FZ_JOB_EVENT_DONE, 0, 0, 50); /* of a whole map */
+	add_event(&b, FZ_JOB_EVENT_DONE, 0, 0, 50); /* a whole map */
 	for (int i = 0; i < 120; i++)
 		add_event(&b, FZ_JOB_EVENT_RETRY, 0, 3, 1);
 	make_page(&b);

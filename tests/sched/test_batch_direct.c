@@ -190,7 +190,10 @@ test_batch_raw_and_other_results_can_alternate(void **state)
 	batch_test_fini(&t);
 }
 
-/* Result buffers are freed with the results, also if these were not taken. */
+/*
+ * Result buffers are freed with the results, even if the results were not
+ * taken.
+ */
 static void
 test_batch_frees_its_result_buffers_however_it_ends(void **state)
 {
@@ -207,7 +210,7 @@ test_batch_frees_its_result_buffers_however_it_ends(void **state)
 			t.items[1500] = ITEM_OF(ITEM_WAIT, 1501);
 		if (i % 6 == 1)
 			t.items[1500] = ITEM_OF(ITEM_KILL_ONCE, 1501);
-		if (i % 6 == 2) /* one times out, its worker is killed */
+		if (i % 6 == 2) /* an item times out and its worker is killed */
 			t.items[1500] = ITEM_OF(ITEM_SLEEP, 60000);
 		if (i % 6 == 2)
 			t.opts.limits.timeout_ns = 5 * FZ_CLOCK_MS;
@@ -238,7 +241,7 @@ test_batch_frees_its_result_buffers_however_it_ends(void **state)
 			held = fz_arena_held(b->w->engine.arena);
 	}
 	assert_true(result_buffers.asked > 60);
-	/* All buffers together would need more, because each has 16 kB. */
+	/* A leak would show: each of the more than 60 buffers has 16 kB. */
 	assert_true(fz_arena_held(b->w->engine.arena) <= held + (64 << 10));
 }
 

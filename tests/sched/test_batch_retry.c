@@ -214,7 +214,7 @@ test_batch_cancel_ends_all_at_once(void **state)
 	t.opts.limits.retries = 3;
 	batch_test_start(&t);
 	batch_test_wait(&t, 2);
-	batch_test_start(&u); /* it waits until t has ended */
+	batch_test_start(&u); /* `u` waits for the end of `t` */
 	fz_batch_cancel(t.batch, FZ_ERR_INTERRUPTED, "by hand");
 	assert_true(fz_batch_done(t.batch));
 	whole = fz_batch_whole(t.batch);

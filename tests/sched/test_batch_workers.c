@@ -208,7 +208,7 @@ test_batch_of_the_parent_is_closed_in_a_worker(void **state)
 	b->home->probe_ctx = b;
 	b->opts.workers = 1;
 	batch_test_init(&u, b, 0);
-	batch_test_start(&u); /* it is done, and its change was not taken */
+	batch_test_start(&u); /* done, but its change is still pending */
 	batch_test_init(&t, b, 3);
 	t.items[0] = ITEM_OF(ITEM_PROBE, 0);
 	t.opts.limits.retries = 1;

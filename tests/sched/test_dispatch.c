@@ -53,7 +53,7 @@ struct stream {
 	unsigned nway, most; /* under way now; the maximum so far */
 	unsigned ndone, nfailed, nreturned, nstarted;
 	enum fz_err_kind kind;   /* kind of the last failure */
-	struct fz_job *returned; /* to be sent again */
+	struct fz_job *returned; /* jobs to be sent again */
 	struct task tasks[TASKS_MAX];
 };
 
@@ -80,7 +80,7 @@ task_of(struct fz_job *job)
 	return FZ_CONTAINER_OF(job, struct task, job);
 }
 
-/* A job has ended, so that the credit may suffice for the next item. */
+/* A job has ended: the credit may suffice for the next item. */
 static void
 task_ended(struct fz_job *job)
 {

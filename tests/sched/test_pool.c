@@ -533,7 +533,7 @@ test_pool_workers_do_not_hold_each_others_pipes(void **state)
 		pool_user_send(fz_pool_take(pool, &u.user, NULL), &u, &t[i],
 		    JOB_SLEEP, 60000);
 	wait_for_calls(w, JOB_SLEEP, 4);
-	/* It would not leave if other workers had its pipe open. */
+	/* The worker would not leave if other workers had its pipe open. */
 	fz_pool_dismiss_idle(other);
 	wait_for_count(w, &w->shared->leaves, 1);
 	fz_pool_free(other);

@@ -55,9 +55,9 @@ kill_any(const struct fz_pool *pool)
 }
 
 /*
- * Whether one more worker may be killed. A pool fails its jobs after ten
- * workers that died before their first job, so that no more than five are
- * killed while no job begins.
+ * Whether one more worker may be killed. At most five are killed while no job
+ * begins, because a pool fails its jobs after ten workers that died before
+ * their first job.
  */
 static bool
 may_kill(const struct shared *shared)

@@ -1,6 +1,6 @@
 /*
- * Nodes whose values may be known: the caller is asked before they run, and
- * gets what they have made.
+ * Lookups of recorded results: the run asks its caller for the values of a node
+ * before the node runs, and passes the values to the caller when it has run.
  *
  * wrap: malloc calloc realloc mmap epoll_create1 epoll_ctl epoll_pwait fork
  * wrap: pipe2 read write pwritev2
@@ -24,7 +24,7 @@
 
 /* Answers that the caller of a run gives. */
 struct answers {
-	uint64_t known[NODES_MAX]; /* by node; 0: it runs */
+	uint64_t known[NODES_MAX]; /* by node; 0: unknown, so it runs */
 	uint64_t made[NODES_MAX];
 	int nasked;
 };
@@ -206,7 +206,7 @@ test_run_ignores_wrong_answers(void **state)
 	found(&p, nodes[0], two, 2);
 	assert_int_equal(asked(&p), nodes[0]);
 	two[0] = blob_of_number(7);
-	found(&p, nodes[2], two, 1); /* this node does not wait for it */
+	found(&p, nodes[2], two, 1); /* the run has not asked */
 	not_found(&p, nodes[2]);
 	fz_lookup_recorded(fz_run_flow(p.run)); /* nothing to record */
 	assert_true(finishes(&p, &a));
@@ -287,7 +287,7 @@ test_run_any_call_of_a_lookup_may_fail(void **state)
 		nlost += !recorded;
 	}
 	assert_true(recorded);
-	assert_true(nlost >= 2); /* at least for two calls of the lookup */
+	assert_true(nlost >= 2); /* two failed calls belong to the lookup */
 }
 
 #define TEST(name) \

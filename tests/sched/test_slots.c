@@ -47,7 +47,7 @@ test_slots_the_first_needs_no_token_and_no_call(void **state)
 	assert_false(fz_slots_has_free(m.slots));
 	faults_at(1000);
 	assert_false(fz_slots_take(m.slots, &waiter.waiter));
-	assert_int_equal(faults.calls, 0); /* it does not try to read */
+	assert_int_equal(faults.calls, 0); /* an empty pipe is not read again */
 	faults_end();
 	fz_slots_forget(&waiter.waiter);
 	slots_make_end(w, &m);
@@ -184,7 +184,7 @@ test_slots_a_token_of_another_process_wakes_the_waiter(void **state)
 		assert_true(waiter.got);
 		assert_int_equal(slots_left(&m), 0);
 	}
-	/* No waiter is left, so that a token does not end a turn. */
+	/* No waiter is left, so a token does not end a turn. */
 	assert_int_equal(write(m.pipe[1], "x", 1), 1);
 	assert_int_equal(fz_loop_turn(w->engine.loop, 0, NULL), 0);
 	assert_int_equal(waiter.ntold, 3);
@@ -198,7 +198,7 @@ test_slots_have_the_number_they_were_given(void **state)
 	struct world *w = *state;
 	struct fz_slots *slots = fz_slots_new(&w->engine, NULL);
 
-	assert_null(fz_slots_for(&w->engine, slots)); /* it has no limit */
+	assert_null(fz_slots_for(&w->engine, slots)); /* there is no limit */
 	assert_null(fz_slots_for(&w->engine, NULL));
 	for (unsigned n = 1; n < 600; n += 299) {
 		assert_int_equal(fz_slots_resize(slots, n, NULL), 0);

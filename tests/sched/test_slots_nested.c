@@ -30,7 +30,7 @@
 /* The action of a worker that has workers of its own. */
 enum plan {
 	PLAN_COUNT,    /* run jobs that count how many run */
-	PLAN_DEEPER,   /* run such jobs one level below */
+	PLAN_DEEPER,   /* PLAN_COUNT, but one level below */
 	PLAN_KILL,     /* die while its own workers run */
 	PLAN_KILL_TOP, /* die while workers of its workers run */
 	PLAN_STAY,     /* wait while its own workers run */
@@ -213,7 +213,7 @@ test_slots_tokens_of_the_dead_come_back(void **state)
 	nest_end(&nest);
 }
 
-/* What os.exit() does under make. */
+/* As os.exit() does under make. */
 static void
 test_slots_leaving_gives_back_what_nested_workers_hold(void **state)
 {

@@ -64,7 +64,7 @@ test_arena_room_that_a_child_writes_belongs_to_its_owner(void **state)
 			assert_int_equal(p[j], 'w');
 			assert_int_equal(q[j], 'q');
 		}
-		fz_arena_drop_slice(arena, slice); /* it has no memory */
+		fz_arena_drop_slice(arena, slice); /* the slice has no memory */
 		assert_int_equal(p[0], 'w');
 	}
 	/* For its owner, the room is the extent itself. */

@@ -255,7 +255,7 @@ test_condition_passes_on_the_notification_of_a_dead_waiter(void **state)
 	acquire(s);
 	fz_condition_notify(name_of(s), 1);
 	wait_for(&s->woken, 1);
-	member_kill(first); /* it was notified and waits for the lock */
+	member_kill(first); /* notified, and waiting for the lock */
 	fz_lock_release(&s->lock);
 	assert_int_equal(member_wait(second), 0);
 	usleep(150000);
@@ -301,7 +301,7 @@ test_condition_loses_nothing_after_a_kill_at_each_step_of_a_waiter(void **state)
 		how = member_wait(first);
 		if (atomic_load(&s->notified) > notified &&
 		    atomic_load(&s->pids[notified % 4]) == first) {
-			notified++; /* it died after it had counted itself */
+			notified++; /* died after it was counted */
 			notify(s, 1);
 		}
 		assert_int_equal(member_wait(second), notified++);

@@ -1,4 +1,4 @@
--- test_condition.lua - fz.condition: waiters are notified in order, also if processes die.
+-- test_condition.lua - fz.condition: waiters are notified in order, even if processes die.
 
 local t = ...
 
@@ -202,7 +202,7 @@ tests["a notification is not lost to a waiter that dies when woken"] = function(
   local second <close> = waiter(c, n, done)
   c:acquire()
   c:notify()
-  first:kill() -- it was notified, but does not hold the lock yet
+  first:kill() -- `first` was notified, but does not hold the lock yet
   finish(first)
   c:release()
   t.equal(done:wait(10), true)

@@ -180,7 +180,7 @@ test_eventcount_a_sleep_ends_in_time(void **state)
 
 	(void)state;
 	calls.nfutexes = 0;
-	fz_eventcount_commit(&shared->waiters, seq, begin); /* in the past */
+	fz_eventcount_commit(&shared->waiters, seq, begin); /* the past */
 	assert_int_equal(calls.nfutexes, 0);
 	end = fz_clock_ns();
 	fz_eventcount_commit(&shared->waiters, seq, end + 10 * FZ_CLOCK_MS);
@@ -368,7 +368,7 @@ test_lock_of_a_dead_holder_is_abandoned(void **state)
 	assert_int_equal(shared->bad, 0);
 }
 
-/* Acquire the lock again and again, also from a dead process. */
+/* Acquire the lock again and again, even from a dead process. */
 static void
 user(void)
 {

@@ -42,8 +42,10 @@ test_heap_any_call_may_fail(void **state)
 			assert_int_equal(count_fds(), nfds + 2);
 			break;
 		}
-		/* The heap may be smaller or at another address, so that this
-		 * call succeeds. */
+		/*
+		 * This call succeeds, because the heap may be smaller or at
+		 * another address.
+		 */
 		if (object != NULL)
 			fz_heap_free(&this_member, object);
 		else
@@ -187,7 +189,7 @@ test_heap_small_objects_are_freed_with_their_block(void **state)
 	assert_int_equal(fz_heap_used(), 4 * FZ_HEAP_BLOCK);
 	for (int i = 0; i < 1000; i++)
 		fz_heap_free(&this_member, objects[i]);
-	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK); /* one is kept */
+	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK); /* one block is kept */
 	for (int i = 0; i < 256; i++)
 		objects[i] = fz_heap_new(&this_member, TYPE, 100, NULL);
 	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK);

@@ -279,7 +279,7 @@ test_heap_stays_while_the_thread_that_joined_lives(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, living_thread, NULL), 0);
 	pthread_barrier_wait(&stages);
 	self = fz_heap_self(&this_member);
-	fz_heap_release(&this_member); /* its lock must stay mapped */
+	fz_heap_release(&this_member); /* the lock must stay mapped */
 	assert_int_not_equal(fz_heap_wake_fd(), -1);
 	fz_heap_acquire(&this_member);
 	/*

@@ -1,4 +1,4 @@
--- test_lock.lua - fz.lock, fz.rlock: one holder at a time, also if processes die; releases.
+-- test_lock.lua - fz.lock, fz.rlock: they have one holder at a time, even if processes die.
 
 local t = ...
 
@@ -271,7 +271,7 @@ both("Ctrl-C ends a wait", function(_, kind)
 end)
 
 both("in messages: arguments, results, tables, upvalues, stages", function(lock)
-  local pool <close> = fz.pool(2) -- its workers start before the lock `late` is made
+  local pool <close> = fz.pool(2) -- the workers start before the lock `late` is made
   pool:apply(function() end)
   local late = fz.rlock()
   for _, l in ipairs { lock, late } do

@@ -275,8 +275,8 @@ test_queue_items_taken_are_unfinished(void **state)
 	assert_false(fz_queue_all_done(&box->queue, false));
 	assert_true(fz_queue_all_done(&box->queue, true));
 	/*
-	 * Another process may have got the two items of the child, so that
-	 * task_done() succeeds twice more.
+	 * task_done() succeeds twice more, because another process may have got
+	 * the two items of the child.
 	 */
 	assert_true(fz_queue_task_done(&box->queue, box_self()));
 	assert_true(fz_queue_task_done(&box->queue, box_self()));

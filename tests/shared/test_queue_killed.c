@@ -164,7 +164,7 @@ walk(void (*act)(struct box *), unsigned n, size_t len, bool fewer)
 		nkilled++;
 	}
 	assert_true(nkilled * stride() > 200);
-	assert_true(nlost > 0); /* it was also killed after the last store */
+	assert_true(nlost > 0); /* `act` was also killed after its last store */
 }
 
 static void
@@ -204,7 +204,7 @@ test_queue_loses_one_item_at_most_by_a_kill_while_taking(void **state)
 	walk(take_and_say_done, 3, 8, true);
 }
 
-/* The number of blocks with an owner, which is exact also after a kill. */
+/* The number of blocks with an owner, which is exact even after a kill. */
 static size_t
 count_used(void)
 {
@@ -231,7 +231,7 @@ test_queue_blocks_of_killed_processes_are_freed(void **state)
 
 /*
  * A queue whose items were all taken. If `twice` is not 0, a process was killed
- * after so many instructions of compacting it.
+ * after `twice` instructions of compacting it.
  */
 static struct box *
 emptied_box(size_t len, unsigned long twice)

@@ -83,7 +83,7 @@ test_queue_without_memory_it_stays_as_it_is(void **state)
 	fz_heap_free(&this_member, &box->object);
 }
 
-/* All blocks of the heap have an owner, so that none is free. */
+/* All blocks of the heap have an owner: none is free. */
 static void
 test_queue_without_memory_for_a_counter_takes_nothing(void **state)
 {

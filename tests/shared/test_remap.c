@@ -453,7 +453,9 @@ test_remap_finds_values_and_arrays(void **state)
 static void
 test_remap_finds_pipes(void **state)
 {
-	/* The child must be a member: then an end in a message stays open. */
+	/*
+	 * The child must be a member, so that an end in a message stays open.
+	 */
 	run(state, "start([[]], fz.queue())\n"
 		   "finish()\n"
 		   "local a, b = fz.pipe()\n"

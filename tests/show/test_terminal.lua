@@ -135,7 +135,7 @@ for _, columns in ipairs { 80, 40 } do
     for _, label in ipairs { "pool:map_async", "pool:starmap_async", "loop" } do
       t.equal(count(lines, "^" .. label .. ": done, [34]000/[34]000"), 1)
     end
-    t.equal(count(lines, "%["), 4000) -- all are in entries of the log, so that no bar is left
+    t.equal(count(lines, "%["), 4000) -- all are in entries of the log, and no bar is left
   end
 end
 

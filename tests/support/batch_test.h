@@ -21,7 +21,7 @@ struct result_buffers {
 	bool fails;                    /* there is no memory for a buffer */
 	unsigned asked, live;          /* requests; buffers not yet freed */
 	void (*release)(void *owner, uint64_t offset);
-	uint64_t least_n, most_done; /* of all requests */
+	uint64_t least_n, most_done; /* extremes of requests */
 };
 
 extern struct result_buffers result_buffers;

@@ -27,7 +27,7 @@ enum item_op {
 	ITEM_KILL_STORED,  /* ITEM_KILL, with the reply in the mailbox */
 	ITEM_KILL_HALF,    /* ITEM_KILL, with a part of the reply written */
 	ITEM_KILL_WRITTEN, /* ITEM_KILL, after a write not counted */
-	ITEM_STORE,        /* store in the result buffer, or as ITEM_KEEP */
+	ITEM_STORE,        /* store in the buffer; without one: ITEM_KEEP */
 	ITEM_NAP_STORE,    /* ITEM_STORE, after a millisecond */
 	ITEM_NOPS
 };

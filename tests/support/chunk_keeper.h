@@ -38,7 +38,7 @@ struct chunk {
 struct chunk_keeper {
 	struct world *w;
 	struct items_home *home;
-	struct fz_worker *worker; /* NULL: it is dead and was freed */
+	struct fz_worker *worker; /* the worker; NULL after its death */
 	int nidle, ndead;
 	struct fz_blob *buffers[KEEPER_BUFFERS]; /* buffers of all chunks */
 	int nbuffers;

@@ -20,8 +20,8 @@
 struct faults faults;
 
 /*
- * With one processor the library does not poll, so that it makes the same calls
- * in each run.
+ * The library believes that there is one processor. It then does not poll, and
+ * makes the same calls in each run.
  */
 __attribute__((constructor)) static void
 faults_one_processor(void)

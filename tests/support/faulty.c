@@ -52,7 +52,7 @@
 extern char __executable_start[];
 
 static struct faulty {
-	unsigned long fail_at; /* 0: this process has another role */
+	unsigned long fail_at; /* number of the call; 0: another role */
 	atomic_ulong ncalls;
 	pid_t owner;  /* the process that was started */
 	bool is_fork; /* the forks of the owner have the role */
@@ -106,7 +106,7 @@ note(int fd, const char *call)
 	syscall(SYS_write, fd, text, len);
 }
 
-/* Whether this call is to fail; then errno is set. */
+/* Whether this call is to fail. If it is, sets errno to `code`. */
 static __attribute__((noinline)) bool
 fails(const char *call, int code)
 {
@@ -126,7 +126,7 @@ fails(const char *call, int code)
 	return true;
 }
 
-/* A function that fails with a result, and `code` in errno. */
+/* Wrap a function: a failing call returns `failed` and sets errno to `code`. */
 #define WRAP(type, name, failed, code, params, args) \
 	type __real_##name params;                   \
 	type __wrap_##name params;                   \
@@ -247,7 +247,7 @@ __wrap_ioctl(int fd, unsigned long cmd, ...)
 	return fails("ioctl", EINVAL) ? -1 : __real_ioctl(fd, cmd, arg);
 }
 
-/* Of these calls only the one that opens a descriptor fails. */
+/* Only the call that opens a descriptor fails. */
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 long

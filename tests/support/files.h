@@ -13,7 +13,7 @@ struct file {
 	const char *path, *text;
 };
 
-extern const struct file *files; /* NULL: the real ones */
+extern const struct file *files; /* of this test; NULL: the real ones */
 extern const struct file no_files[];
 
 #endif

@@ -45,8 +45,8 @@ enum job {
 enum start_mode {
 	START_NORMAL,
 	START_FIRST_DIES_UNREAD,  /* the first worker dies before it reads */
-	START_FIRST_DIES_READING, /* it dies after the header of a job */
-	START_FIRST_DIES_HALFWAY, /* it dies after half of bulk_size() bytes */
+	START_FIRST_DIES_READING, /* dies after the header of a job */
+	START_FIRST_DIES_HALFWAY, /* dies after half of bulk_size() bytes */
 	START_ALL_DIE,            /* all workers die */
 	START_NEVER_READS         /* workers do not read */
 };

@@ -23,7 +23,7 @@ struct task {
 
 /* A worker, and counts of the reports about it. */
 struct keeper {
-	struct fz_worker *worker; /* NULL: it is dead and was freed */
+	struct fz_worker *worker; /* the worker; NULL after its death */
 	int nidle, ndead;
 	struct fz_death death;
 };
@@ -54,9 +54,7 @@ bool keeper_settle(struct world *w, struct keeper *k);
 /* Turn the loop until the worker is dead. False: it hangs. */
 bool keeper_dies(struct world *w, struct keeper *k);
 
-/*
- * Check that the job has one outcome: it is done, has failed or was returned.
- */
+/* Check that the job has exactly one outcome: done, failed or returned. */
 void assert_one_outcome(const struct task *t);
 
 void assert_task_done(struct world *w, struct task *t, uint64_t value);
@@ -67,7 +65,7 @@ void assert_task_returned(struct task *t);
 
 /*
  * Send a new worker three jobs, one of them with a big result. If `recalls`,
- * recall them. Each job must have one outcome, also if a call fails. Returns 0,
+ * recall them. Each job must have one outcome, even if a call fails. Returns 0,
  * or -1 if a job was not sent or has failed, or a result is missing.
  */
 int keeper_try_jobs(

@@ -15,8 +15,8 @@ struct port_ends {
 	struct fz_mailbox_block *block; /* the block that has the mailbox */
 	struct fz_mailbox *mailbox;
 	int jobs[2], results[2]; /* pipes */
-	struct fz_wire_in in;    /* reads the frames of results */
-	struct fz_buf out;       /* frames of jobs to write */
+	struct fz_wire_in in;    /* reader of the results pipe */
+	struct fz_buf out;       /* unwritten bytes of the jobs pipe */
 };
 
 int port_ends_setup(void **state);

@@ -48,7 +48,7 @@ struct program {
 	int64_t start_ns, looked_ns;
 	int64_t idle_ns;  /* time in this test without a process to run */
 	int64_t total_ns; /* time in this test without waits for a processor */
-	struct processes processes; /* at the last check */
+	struct processes processes; /* those at the last check */
 };
 
 static int64_t limit_ns;
@@ -222,7 +222,7 @@ end(struct program *p, int status)
 		die("fdopen");
 	failed = count_tests(log);
 	ok = status == 0 && failed == 0;
-	if (!ok && failed == 0) /* it ended before it wrote the numbers */
+	if (!ok && failed == 0) /* no numbers were written */
 		failed = 1;
 	nfailed += failed;
 	if (!ok)

@@ -106,7 +106,7 @@ test_account_of_an_ancestor_outlives_its_maker(void **state)
 		.generation = fz_process.generation };
 	struct fz_program_account *one;
 
-	above.generation = mine.generation + 1; /* of another process */
+	above.generation = mine.generation + 1; /* another process */
 	fz_account_share(&w->engine.membership, &mine);
 	assert_int_equal(atomic_load(&own.shared), 0); /* no program yet */
 	one = new_account(w, &mine);

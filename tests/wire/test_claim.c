@@ -23,7 +23,7 @@
 
 enum { NUMBERS = 60000, BURST = 8 };
 
-/* What the worker has noted of a number. */
+/* The fate of a number, as the worker has noted it. */
 enum fate { UNSEEN, STARTED, REFUSED };
 
 /* Memory that the test shares with the worker. */
@@ -403,7 +403,7 @@ test_claim_shows_what_a_killed_worker_had_started(void **state)
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		started = fz_claim_started(&r->claim);
 		assert_true(started > 0);
-		/* It may have died before it noted the last number. */
+		/* The worker may have died before it noted the last number. */
 		assert_int_equal(atomic_load(&r->fate[started - 1]) |
 				     atomic_load(&r->fate[started / 2]),
 		    STARTED);

@@ -369,7 +369,7 @@ test_port_without_a_reader_no_reply_is_sent(void **state)
 			if (before == 0 && i == 0) {
 				assert_int_equal(
 				    fz_port_send(&e->port, &err), 0);
-				continue; /* it stays in the mailbox */
+				continue; /* the reply stays in the mailbox */
 			}
 			assert_int_equal(fz_port_send(&e->port, &err), -1);
 			assert_int_equal(err.code, EPIPE);

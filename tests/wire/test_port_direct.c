@@ -169,7 +169,7 @@ test_port_a_run_stores_what_follows(void **state)
 	assert_true(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
 	fz_direct_stored(&run);
-	assert_false(fz_direct_advance(&run)); /* it was the last item */
+	assert_false(fz_direct_advance(&run)); /* no item is left */
 	assert_int_equal(fz_direct_end(&e->port, &call, &run), 0);
 	assert_false(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);

@@ -247,7 +247,7 @@ test_port_a_gap_in_the_numbers_begins_a_frame(void **state)
 	struct fz_frame frame;
 
 	put_item(e, UINT32_MAX, 'a', 1);
-	put_item(e, 0, 'b', 1); /* the next number, so that there is no gap */
+	put_item(e, 0, 'b', 1); /* the next number: there is no gap */
 	put_item(e, 7, 'c', 1);
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);

@@ -73,7 +73,9 @@ test_link_stream_worker_does_jobs_in_order(void **state)
 	fz_worker_free(k.worker);
 }
 
-/* The first time does not count: the worker starts meanwhile. */
+/*
+ * The first time does not count, because it includes the start of the worker.
+ */
 static void
 test_link_stream_worker_shows_how_far_its_node_is(void **state)
 {
@@ -195,7 +197,7 @@ test_link_stream_a_reply_counts_whatever_follows_it(void **state)
 /* The behaviour of a worker after it has announced its first item. */
 struct half {
 	size_t n;   /* bytes of the reply that it writes */
-	bool stays; /* it stays alive without writing more */
+	bool stays; /* the worker lives on, but writes no more */
 };
 
 static int

@@ -207,7 +207,7 @@ test_program_a_supervisor_waits_on_after_a_signal(void **state)
 
 	failing = WAITPID_ONCE;
 	program = program_start(&opts);
-	failing = NOTHING; /* in this process; the supervisor's call fails */
+	failing = NOTHING; /* from now on, in this process only */
 	assert_program_ended(program_wait(*state, program), 5, "", "");
 	fz_program_free(program);
 }

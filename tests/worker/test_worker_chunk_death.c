@@ -139,7 +139,7 @@ test_worker_chunk_short_and_interrupted_calls_lose_nothing(void **state)
 }
 
 /*
- * Items whose results are sent in each way. Each item is reported once, also if
+ * Items whose results are sent in each way. Each item is reported once, even if
  * a call fails. Returns 0, or -1 if a call failed.
  */
 static int
