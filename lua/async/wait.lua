@@ -85,7 +85,7 @@ local function handle_change(id)
   wake(id)
 end
 
----Wake the tasks that wait for an object that has changed, but not through the engine.
+---Wake the tasks that wait for an object whose change the engine does not report.
 ---@param object table with id()
 function wait.wake(object)
   wake(object:id())

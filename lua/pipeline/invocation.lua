@@ -426,8 +426,8 @@ end
 ---@field errors table<string, fz.Error> by output
 ---@field keeps boolean whether a value that cannot be read fails only its output
 
--- The list of a map, if some of its elements have failed. These are nil in the list, and their
--- errors are in its field `errors`, as in the result of a pool's map.
+-- The list of a map, if some of its elements have failed. The failed elements are nil in the list,
+-- and their errors are in the field `errors` of the list, as in the result of a pool's map.
 local function read_partial(self, run, id)
   local list = id and self.plan.nodes[id].map and run:partial(id)
   if not list then return false end

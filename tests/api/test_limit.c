@@ -83,7 +83,7 @@ test_limits_hold_for_the_end_of_a_state(void **state)
 {
 	const struct fzlua_limits time = { .size = sizeof(time),
 		.seconds = 0.05 };
-	/* A worker may take longer than the other limit to start. */
+	/* A worker may need more time to start than `time` allows. */
 	const struct fzlua_limits patience = { .size = sizeof(time),
 		.seconds = 60 };
 	lua_State *L;

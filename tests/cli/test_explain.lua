@@ -214,7 +214,8 @@ tests["predictions for chains, maps and streams are near to real runs"] = functi
     local _, predicted, model = run_kind(kind, 1)
     local real = run_kind(kind, 4)
     assert(predicted >= 0.05 and predicted <= model, predicted)
-    -- On an idle machine the two differ by less than 15 %. A busy one may need far more time.
+    -- On an idle machine the times differ by less than 15 %. On a busy machine the run may take far
+    -- longer.
     assert(predicted / real > 0.1 and predicted / real < 10,
       ("%s: %.3f s, but %.3f s were predicted"):format(kind, real, predicted))
   end

@@ -1,5 +1,6 @@
 -- Processes under the start method "spawn", which get by value what forked ones inherit. The target
--- test-lua-spawn runs the tests of processes and managers under it; these are about the difference.
+-- test-lua-spawn runs the tests of processes and managers with this start method. The tests here
+-- are about the difference.
 local t = ...
 
 local tests = {}

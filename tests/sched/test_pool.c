@@ -230,7 +230,7 @@ test_pool_a_fork_that_fails_is_an_error_only_without_workers(void **state)
 	fz_pool_free(pool);
 }
 
-/* Otherwise a caller that retries while a worker is free would not end. */
+/* Without this, a caller that retries while a worker is free would not end. */
 static void
 test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 {

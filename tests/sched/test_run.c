@@ -231,7 +231,7 @@ struct diamond {
 	uint32_t in, a, b, c, d, x, y, z;
 };
 
-/* Start a run, and let x go on once a has failed. */
+/* Start a run, and let x go on after a has failed. */
 static void
 start_diamond(struct run_test *p, struct world *w, enum fz_policy policy,
     struct diamond *n)

@@ -233,7 +233,10 @@ test_heap_a_member_outlives_the_thread_that_joined(void **state)
 	child = (uint32_t)report->number;
 	assert_int_equal(report->bad, 0);
 	assert_int_not_equal(child, fz_heap_self(&this_member));
-	/* For more than a second after the end of the thread that joined. */
+	/*
+	 * The member lives for more than a second after the end of the thread
+	 * that joined.
+	 */
 	for (int i = 0; i < 30; i++) {
 		assert_true(fz_heap_alive(child));
 		fz_heap_reclaim();

@@ -19,7 +19,7 @@ void member_kill(pid_t pid);
 
 /*
  * Count a step, at the begin and at the end of each wrapped call. A process of
- * member_start_dying() is killed at its last step.
+ * member_start_dying() is killed at its `n`-th step.
  */
 void members_step(void);
 

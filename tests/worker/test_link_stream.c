@@ -26,8 +26,8 @@ struct ends {
 	struct world *w;
 	struct fz_link *link;
 	int peer, nlost;
-	struct fz_wire_in in; /* frames of the link */
-	struct fz_buf out;    /* frames of the worker */
+	struct fz_wire_in in; /* frames that the link has sent */
+	struct fz_buf out;    /* frames for the link */
 };
 
 static void

@@ -63,7 +63,7 @@ test_worker_any_call_may_fail(void **state)
 	assert_true(faults_at_each(scenario, *state) > 10);
 }
 
-/* No timer may have been armed before, and there may be no memory for one. */
+/* The call that fails may be the allocation for the first timer. */
 static void
 test_worker_any_call_may_fail_when_it_dies(void **state)
 {
