@@ -230,9 +230,9 @@ end
 function wait.pumper() return current() or true end
 
 ---Wait until object:done(), `timeout` seconds at most. If the object has pump(), it is pumped even
----if it is not watched. While its callbacks run it has `_pumping` set and is not done. A task is
----woken by a change of the object of the engine with object:id(), by waiters.wake_all(object) if it
----has `is_list` set, and otherwise by each change.
+---if it is not watched. While the object's callbacks run, the object has `_pumping` set and is not
+---done. A waiting task is woken by waiters.wake_all(object) if the object has `is_list` set; else
+---by changes of the engine's object number object:id(); without id(), by each change.
 ---@param object table
 ---@param timeout number|nil nil: without limit
 ---@return boolean|nil done, "timeout"|nil

@@ -55,7 +55,8 @@ function returned.read_inputs(options, arguments, pipeline)
   return given, values
 end
 
--- The output that a name of --cache ls means: "stage.output", if no output has that name.
+-- The output that a name of --cache ls means. The name "stage.output" means `output`, unless an
+-- output has the whole name.
 local function without_stage(pipeline, name)
   local plan = pipeline:_plan_of()
   local output = not plan:makes(name) and name:match "^.*%.(.+)$"

@@ -184,7 +184,7 @@ local function widen(run, factor)
       local last = stream.last[call.e.item - window]
       call.narrow = call.narrow or call.before
       call.before = call.e.item > stream.plan.window and {} or call.narrow
-      -- The last call may be that of another stream of the same chain, which ended later.
+      -- `last` may be a call of another stream of the same chain that ended later.
       if last and run.calls[last].e.ended <= call.e.started then call.before = { last } end
     end
   end

@@ -166,7 +166,7 @@ test_objects_are_freed_with_their_handles(void **state)
 	for (int i = 0; i < 5; i++)
 		lua_state_run(*state, code);
 	assert_true(fz_heap_used() <= before);
-	/* Of 21000 objects of 256 bytes nearly all were freed. */
+	/* Nearly all of the 21000 objects of 256 bytes were freed. */
 	assert_true(before < 16 * FZ_HEAP_BLOCK);
 }
 

@@ -4,8 +4,8 @@ local recorded = assert(loadfile "tests/support/recorded.lua")(t)
 local new_path, read = recorded.new_path, recorded.read
 local tests = {}
 
--- Run a script with the command, whose functions append a letter to a file. Returns the letters,
--- sorted, the output and standard error.
+-- Run a script whose functions append a letter to a file. Returns the letters, sorted, the output
+-- and standard error.
 local function run(script, options)
   local log = new_path()
   local path = t.file([[

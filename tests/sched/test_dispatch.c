@@ -493,7 +493,7 @@ test_dispatch_results_come_although_the_next_job_is_long(void **state)
 	stream_add(&t, 1);
 	fz_loop_flush(b->w->engine.loop);
 	assert_int_equal(s.nway + t.nway, 4);
-	/* Checks before the worker begins do not use up the later ones. */
+	/* Checks before the worker begins do not use up the later checks. */
 	for (until = in_ms(20); turn_until(b->w, until);)
 		continue;
 	kill(pid, SIGCONT);

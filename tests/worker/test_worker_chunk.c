@@ -143,7 +143,7 @@ test_worker_chunk_recall_inside_keeps_the_running_item(void **state)
 	assert_int_equal(k->worker->nsent, 7);
 }
 
-/* The outcomes of the items before it have already been reported. */
+/* The outcomes of the items before the running one have been reported. */
 static void
 test_worker_chunk_recall_after_a_peek_keeps_the_running_item(void **state)
 {
