@@ -167,7 +167,7 @@ fz_sums_find(const struct fz_sums *s, const struct fz_trace_name *name)
 {
 	uint32_t place;
 
-	if (s->nfunctions == 0)
+	if (s->nfunctions == 0 || name == NULL)
 		return NULL;
 	if (name->number < s->nfunctions &&
 	    s->functions[name->number].name == name)

@@ -117,7 +117,7 @@ void fz_sums_when(const struct fz_sums *sums, size_t record, int64_t *at,
 const struct fz_sums_worker *fz_sums_worker_of(
     const struct fz_sums *sums, size_t record);
 
-/* The function with this name; NULL: it has no records. */
+/* The function with this name; NULL: it has no records, or there is no name. */
 const struct fz_sums_function *fz_sums_find(
     const struct fz_sums *sums, const struct fz_trace_name *name);
 

@@ -32,9 +32,10 @@ enum {
 	TRACE_WRITE = 64 << 10, /* bytes of one write */
 	TRACE_KEPT = 1 << 20,   /* maximum number of records that are kept */
 	TRACE_BLOCK = 512,      /* records of one block */
-	/* maximum number of records not yet written, so few that the processor
-	   has them in its cache */
-	TRACE_UNWRITTEN = TRACE_BLOCK
+	/* maximum number of records without a line, so few that the processor
+	   has them in its first cache, and that workers hardly wait meanwhile
+	 */
+	TRACE_UNWRITTEN = 64
 };
 
 struct fz_trace {
@@ -51,7 +52,7 @@ struct fz_trace {
 	struct fz_job_event **blocks; /* blocks of TRACE_BLOCK records each */
 	size_t nblocks, blocks_cap;
 	size_t n;        /* number of records in memory */
-	size_t nwritten; /* number of these that the file has */
+	size_t nwritten; /* number of these that have lines */
 	size_t ready;    /* a record can be added while `n` is below this */
 	size_t ntexts;   /* number of records with a text of an error */
 	/* References to the names of all records. */
@@ -175,25 +176,32 @@ drop_texts(struct fz_trace *t, size_t n)
 	}
 }
 
+/* Make the lines of all records, and write them if they are many. */
 static void
-write_records(struct fz_trace *t)
+make_lines(struct fz_trace *t)
 {
 	const struct fz_trace_lines *lines = &fz_trace_lines[t->opts.format];
 
-	fz_loop_disarm(t->opts.loop, &t->timer);
 	for (; t->fd != -1 && t->nwritten < t->n; t->nwritten++) {
 		lines->event(&t->out, &t->file, record_at(t, t->nwritten));
 		fill_page(t);
 		if (t->out.len >= TRACE_WRITE || t->out.failed)
 			write_lines(t);
 	}
-	write_lines(t);
 	t->nwritten = t->n;
 	if (t->opts.keeps)
 		return;
 	drop_texts(t, t->n);
 	t->nwritten = t->n = 0;
 	drop_names(t);
+}
+
+static void
+write_records(struct fz_trace *t)
+{
+	fz_loop_disarm(t->opts.loop, &t->timer);
+	make_lines(t);
+	write_lines(t);
 }
 
 static void
@@ -390,12 +398,14 @@ make_room(struct fz_trace *t)
 	if (t->foreign || (t->fd == -1 && !t->opts.keeps))
 		return -1;
 	if (t->fd != -1 && t->n - t->nwritten >= TRACE_UNWRITTEN)
-		write_records(t);
+		make_lines(t);
 	if (t->n == TRACE_KEPT)
 		drop_old(t);
 	if (t->n == t->nblocks * TRACE_BLOCK && add_block(t) != 0)
 		return -1;
 	t->ready = (t->n / TRACE_BLOCK + 1) * TRACE_BLOCK;
+	if (t->fd != -1 && t->ready - t->nwritten > TRACE_UNWRITTEN)
+		t->ready = t->nwritten + TRACE_UNWRITTEN;
 	return 0;
 }
 
