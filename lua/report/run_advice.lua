@@ -7,6 +7,13 @@ local run_advice = {}
 
 local max, min = math.max, math.min
 
+-- A worker that waits longer than this between two calls waits for something else than the next
+-- chunk, until that was queued.
+local GAP_MAX <const> = 1e-3
+
+-- The part of the time between calls that larger chunks do not save, because it is for each item.
+local EACH_ITEM <const> = 0.1
+
 -- Maximum number of names on the critical path, and of calls in the simulation.
 local PATH_MAX <const> = 6
 local CALLS_MAX <const> = 200000
@@ -17,6 +24,8 @@ local function seconds(s)
   if s >= 0.01 then return ("%.0f ms"):format(s * 1000) end
   return ("%.2f ms"):format(s * 1000)
 end
+
+local function micros(s) return s < 1e-3 and ("%.1f us"):format(s * 1e6) or seconds(s) end
 
 local function bytes(n)
   if n >= 1e9 then return ("%.1f GB"):format(n / 1e9) end
@@ -77,6 +86,26 @@ local function sort_by_ends(calls)
   end
 end
 
+-- Add up for each stage how long its workers have waited between two calls, and how long it took
+-- to make its first chunk.
+local function add_gaps(run)
+  local last = {} -- by worker
+  for _, call in ipairs(run.calls) do
+    local e, before, stage = call.e, last[call.worker], run.stages[call.group]
+    if before and before.group == call.group then
+      local gap = e.started - before.e.ended
+      if gap >= GAP_MAX then gap = min(gap, e.started - (e.queued or e.started)) end
+      stage.gaps = stage.gaps + max(gap, 0)
+    end
+    last[call.worker] = call
+    stage.queued = min(stage.queued or math.huge, e.queued or e.started)
+    stage.started = min(stage.started or math.huge, e.started)
+  end
+  for _, stage in ipairs(run.stages) do
+    if stage.is_map then stage.prepared = max(stage.started - stage.queued, 0) end
+  end
+end
+
 -- Read the calls of a run: their attempts, and their stages.
 local function read(source)
   local run = { calls = {}, stages = {}, number = {}, began = math.huge, ended = 0, busy = 0,
@@ -91,11 +120,12 @@ local function read(source)
         number = #run.stages + 1
         run.number[name] = number
         run.stages[number] = { name = name, busy = 0, cpu = 0, calls = 0, waited = 0,
-          workers = {} }
+          records = 0, gaps = 0, prepared = 0, workers = {} }
       end
       local stage, took = run.stages[number], max(e.ended - e.started, 0)
       stage.busy, stage.cpu = stage.busy + took, stage.cpu + (e.cpu or 0)
-      stage.calls = stage.calls + e.n
+      stage.calls, stage.records = stage.calls + e.n, stage.records + 1
+      stage.is_map = stage.is_map or e.index ~= nil
       stage.waited = stage.waited + max(e.started - (e.queued or e.started), 0)
       local key = e.node and e.node .. " " .. e.pid or e.pid
       worker_times.note(stage.workers, key, e.started, e.ended)
@@ -104,11 +134,13 @@ local function read(source)
       run.sent, run.received = run.sent + (e.sent or 0), run.received + (e.received or 0)
       run.began, run.ended = min(run.began, e.queued or e.started), max(run.ended, e.ended)
       run.calls[#run.calls + 1] = { e = e, took = took, group = number, before = {}, n = e.n,
-        key = key_of(e.stage, e.name), cpu = took > 0 and min((e.cpu or 0) / took, 1) or 0 }
+        worker = key, key = key_of(e.stage, e.name),
+        cpu = took > 0 and min((e.cpu or 0) / took, 1) or 0 }
       if e.node then run.is_remote = true end
     end
   end
   sort_by_ends(run.calls)
+  add_gaps(run)
   for _, stage in ipairs(run.stages) do stage.n = worker_times.most_at_once(stage.workers) end
   run.nworkers = worker_times.most_at_once(run.workers)
   return run
@@ -294,16 +326,33 @@ local function add_stages(lines, run, wall)
   end
 end
 
+-- Whether larger chunks, or lists, would save much of the time of a stage.
+local function has_small_calls(stage)
+  return stage.records >= 100 and stage.busy / stage.calls < 1e-3 and stage.gaps > stage.busy / 2
+end
+
 -- Add the time that small calls take beyond their own work.
 local function add_chunks(lines, run)
   for _, s in ipairs(run.stages) do
-    local each, idle = s.busy / s.calls, max(s.busy - s.cpu, 0) / s.calls
-    if s.calls >= 100 and each < 1e-3 and idle > each / 2 then
-      lines[#lines + 1] = ("chunks: a call of %s takes %s, of which %s is not its own work: "
-        .. "larger chunks, or a map of lists, would save up to %s"):format(shown(s.name),
-        seconds(each), seconds(idle), seconds(idle * s.calls / s.n))
+    if has_small_calls(s) then
+      lines[#lines + 1] = ("chunks: a call of %s takes %s, and its worker waits %s for the next "
+        .. "one: larger chunks, or a map of lists, would save up to %s"):format(shown(s.name),
+        micros(s.busy / s.calls), micros(s.gaps / s.records),
+        seconds(s.gaps / s.n + s.prepared))
     end
   end
+end
+
+-- Add what ten times as many items in each chunk of a map would save.
+local function add_larger_chunks(gains, model, rest, run)
+  for _, s in ipairs(run.stages) do
+    if s.is_map and has_small_calls(s) then
+      local saved = (s.gaps / s.n + s.prepared) * (1 - EACH_ITEM) * 0.9
+      gains[#gains + 1] = { predicted = max(model - saved, -rest),
+        text = ("%s in chunks 10 times as large"):format(shown(s.name)) }
+    end
+  end
+  table.sort(gains, function(a, b) return a.predicted < b.predicted end)
 end
 
 -- Add the predictions for other settings. The simulation has only calls. The time for starts of
@@ -311,6 +360,7 @@ end
 local function add_gains(lines, run, wall)
   local gains, model = run_advice.gains(run)
   local rest = max(wall - model, 0)
+  add_larger_chunks(gains, model, rest, run)
   lines[#lines + 1] = ("by a simulation, which gives %s for this run, and %s for the time between "
     .. "calls:"):format(seconds(model), seconds(rest))
   for i = 1, min(#gains, 6) do

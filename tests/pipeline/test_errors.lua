@@ -184,12 +184,12 @@ tests["an error in __fzpack names the input"] = function()
 end
 
 tests["a message with zeros is whole, in workers of any kind"] = function()
-  local function fails() error("no\0luck", 0) end
+  local function with_zero() error("no\0luck", 0) end
   for _, start in ipairs { "fork", "spawn" } do
-    local e = t.fails("error", fz.map, fails, { 1 }, { jobs = 1, start = start })
+    local e = t.fails("error", fz.map, with_zero, { 1 }, { jobs = 1, start = start })
     t.equal(e.message, "no\0luck")
     local s = fz.stage { name = "s", start = start }
-    s:register("A", {}, fails)
+    s:register("A", {}, with_zero)
     local chain <close> = fz.chain { s }
     t.equal(t.fails("error", chain.invoke, chain, {}).message, "no\0luck")
   end
