@@ -34,7 +34,7 @@ local LATE <const> = 8 -- number of runs after which a use is noted again, unles
 local PAGES <const> = 32 << 20 -- bytes of the file that are kept in memory
 local ROW <const> = 256 -- bytes that a call takes beside its values, approximately
 local ENOENT <const> = 2 -- the code of io.open where there is no such file
-local CORRUPT <const> = 11 -- SQLITE_CORRUPT, the code of an error
+local CORRUPT <const>, FULL <const> = 11, 13 -- codes of errors: SQLITE_CORRUPT, SQLITE_FULL
 local FUNCTIONS <const> = 2 -- bit in the second byte of an encoded value that contains functions
 
 -- Why a value with functions is not recorded.
@@ -153,11 +153,15 @@ local function text_of(e)
   return Error.is(e) and e.message or tostring(e)
 end
 
--- The text of an error of the database, and what the user can do about it.
-local function advice(e)
-  local damaged = Error.is(e) and e.code == CORRUPT
-  return text_of(e) .. (damaged and "; remove the file to begin a new one" or "")
-end
+local ADVICE <const> = {
+  [CORRUPT] = "; remove the file to begin a new one",
+  [FULL] = "; free some space, or remove the file",
+}
+
+---The text of an error of the database, and what the user can do about it.
+---@param e any
+---@return string
+function Store.advice(e) return text_of(e) .. (Error.is(e) and ADVICE[e.code] or "") end
 
 -- Why a file cannot be written; nil if it can.
 local function refusal(path)
@@ -189,18 +193,20 @@ function Store.open(path, exists)
     if Error.is(db, "interrupted") then error(db, 0) end
     local why = unmade or refusal(path)
     why = why and ": " .. why or ""
-    error(("the cache %s is not used: %s%s"):format(path, advice(db), why), 0)
+    error(("the cache %s is not used: %s%s"):format(path, Store.advice(db), why), 0)
   end
   return setmetatable({
     path = path, limit = size_limit(), read_only = read_only, _db = db, _began = false,
     _reading = false, _total = false, _tick = false, _exact = false, _used = {}, _broken = {},
     _failures = false, _zstd = nil, _users = 0, _id = core.file_id(path), _has_recorded = false,
+    _crowded = 0, -- results of this run that were removed again
   }, Store)
 end
 
 local open = {} -- path -> the store that runs use now
 local refused = {} -- path -> true: it could not be used, which was logged
 local known_as_read_only = {} -- path -> true: it may not be written, which was logged
+local full = {} -- path -> true: its disk is full, which was logged
 local forked = false
 
 core.on_fork(function() open, forked = {}, true end)
@@ -220,7 +226,8 @@ function Store.acquire(path)
       return nil
     end
     open[path] = store
-    if store.read_only and not known_as_read_only[path] then
+    store.read_only = store.read_only or full[path] == true
+    if store.read_only and not full[path] and not known_as_read_only[path] then
       known_as_read_only[path] = true
       log.warn("the cache %s may not be written: its results are used, and none are recorded", path)
     end
@@ -237,11 +244,24 @@ function Store:release()
   self:close()
 end
 
+-- Go on without recording, because the disk is full.
+local function stop_recording(self, e)
+  full[self.path], self.read_only, self._used = true, true, {}
+  log.warn("the cache %s: %s: its results are used, and no more are recorded", self.path,
+    text_of(e))
+  self._db:run "ROLLBACK"
+  self._began, self._reading = false, false
+end
+
 -- Stop using the file, because of an error.
 local function fail(self, e)
   if Error.is(e, "interrupted") then error(e, 0) end
+  local is_full = Error.is(e) and e.code == FULL and not self.read_only
+  if is_full and pcall(stop_recording, self, e) then return end
   refused[self.path] = true
-  log.warn("the cache %s is not used any more: %s", self.path, advice(e))
+  if not is_full then
+    log.warn("the cache %s is not used any more: %s", self.path, Store.advice(e))
+  end
   local db = self._db
   self._db = nil
   pcall(db.run, db, "ROLLBACK")
@@ -332,12 +352,13 @@ end
 local function shrink(self, size)
   local left, removed = total(self), 0
   while left > size do
-    local rows = self._db:run "SELECT key, size FROM calls ORDER BY tick LIMIT 64"
+    local rows = self._db:run "SELECT key, size, tick FROM calls ORDER BY tick LIMIT 64"
     if #rows == 0 then break end
     for _, row in ipairs(rows) do
       if left <= size then break end
       remove(self, row[1])
       left, removed = left - row[2], removed + 1
+      if row[3] == self._tick then self._crowded = self._crowded + 1 end
     end
   end
   self._total = left
@@ -622,6 +643,10 @@ function Store:close()
     if self._has_recorded and core.file_id(self.path) ~= self._id then
       log.warn("the cache %s was removed or replaced: what this run has recorded in it is lost",
         self.path)
+    end
+    if self._crowded > 0 then
+      log.warn("the cache %s is too small for this run: %d of its results were removed again; "
+        .. "the limit FZLUA_CACHE_SIZE is %d bytes", self.path, self._crowded, self.limit)
     end
   end
   self._db = nil

@@ -1,5 +1,6 @@
 --- recorded.lua - fzlua --cache: shows and removes the results that runs have recorded.
 
+local Error = require "fzlua.error"
 local Store = require "fzlua.store"
 local defaults = require "fzlua.defaults"
 local literal = require "fzlua.literal"
@@ -102,7 +103,11 @@ function recorded.run(options, arguments)
   local ok, store = pcall(Store.open, path, true)
   if not ok then report.fail(store) end
   local _ <close> = store
-  return ACTIONS[options.cache](store, arguments)
+  local done, status = pcall(ACTIONS[options.cache], store, arguments)
+  if done then return status end
+  local of_database = Error.is(status) and status.code
+  if of_database then report.fail(("the cache %s: %s"):format(path, Store.advice(status))) end
+  error(status, 0)
 end
 
 -- Raise unless all of the functions have failed in the last run that recorded them.

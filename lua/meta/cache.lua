@@ -28,12 +28,12 @@
 -- `.fzlua/cache.db`. It is a database of SQLite, and several runs may use it at the same time. It
 -- needs the library `libsqlite3.so.0`; values above 64 KiB are compressed if there is
 -- `libzstd.so.1`. If all results together take more than `FZLUA_CACHE_SIZE` (`"1G"`), those that
--- were used least recently are removed. If the file cannot be used, because it is damaged or the
--- disk is full, that is logged once, and the run goes on without it. If the file or its directory
--- may not be written, the results in it are used and none are recorded, and that is logged once,
--- too. A recorded result that cannot be read is computed anew. A file that has lost all its bytes
--- is begun anew, with a warning. If the file is removed during a run, a warning says that its
--- results are lost.
+-- were used least recently are removed; a warning says if results of the run itself are among
+-- them. If the file cannot be used, because it is damaged, that is logged once, and the run goes on
+-- without it. If the disk is full, or the file or its directory may not be written, the results in
+-- it are used and none are recorded, and that is logged once, too. A recorded result that cannot
+-- be read is computed anew. A file that has lost all its bytes is begun anew, with a warning. If
+-- the file is removed during a run, a warning says that its results are lost.
 --
 -- A file from elsewhere cannot bring code: recorded values with functions or modules are not read.
 --

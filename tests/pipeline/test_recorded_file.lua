@@ -254,6 +254,71 @@ return g]]):format(numbers)))
   t.equal(with "2", "2;")
 end
 
+tests["a limit that is too small for one run is a warning"] = function()
+  local store, script = new_path(), [[
+local g = fz.dag()
+for i = 1, 20 do
+  g:add("a" .. i, {}, function() ran "a" return fz.digest(i):rep(60) .. i end)
+end
+return g]]
+  local first = select(2, run(script, store))
+  os.remove(store)
+  local path = t.file("local function ran() end\n" .. script)
+  for _ = 1, 2 do
+    local out, err, status = t.shell(("FZLUA_CACHE_SIZE=20K $FZLUA -j1 --resume=%s %s")
+      :format(store, path))
+    t.equal({ out == first, status }, { true, 0 })
+    t.match(err, ("the cache %s is too small for this run: "):format(store),
+      "of its results were removed again; the limit FZLUA_CACHE_SIZE is 20480 bytes\n")
+    t.equal(select(2, err:gsub("\n", "")), 1)
+  end
+end
+
+-- Commands with a file system DIRECTORY of 300 KB, which no other process sees.
+local SMALL_DISK <const> = [[
+exec 2>&1
+mount -t tmpfs -o size=300k tmpfs DIRECTORY || exit 9
+for log in LOG LOG.2; do
+  LOG=$log $FZLUA --resume=DIRECTORY/cache.db SCRIPT
+done
+$FZLUA --cache clear --resume=DIRECTORY/cache.db
+rm DIRECTORY/*
+$FZLUA -e 'io.open("DIRECTORY/rest", "w"):write(("x"):rep(290000))'
+LOG=/dev/null $FZLUA --resume=DIRECTORY/cache.db SCRIPT]]
+
+tests["on a full disk the results are used, and no more are recorded, with a warning"] = function()
+  local directory, log = new_path(), new_path()
+  t.files[#t.files + 1] = log .. ".2"
+  local script = t.file [[
+local g = fz.dag()
+for i = 1, 100 do
+  g:add("a" .. i, {}, function()
+    local file <close> = io.open(os.getenv "LOG", "a")
+    file:write "a"
+    local t = {}
+    for k = 1, 500 do t[k] = fz.digest(i, k) end
+    return table.concat(t)
+  end)
+end
+print(fz.digest(g:invoke().output))]]
+  os.execute("mkdir " .. directory)
+  local commands = SMALL_DISK:gsub("%u%u%u+", { DIRECTORY = directory, SCRIPT = script })
+    :gsub("LOG LOG.2", log .. " " .. log .. ".2")
+  local out, _, status = t.shell("unshare -rm sh " .. t.file(commands))
+  os.remove(directory)
+  if status ~= 0 then return end -- this process may not mount
+  local wanted = t.shell(("LOG=/dev/null $FZLUA %s"):format(script))
+  local cache = ("the cache %s/cache.db"):format(directory)
+  local full = ".- WARN .-: " .. cache .. ": database or disk is full: its results are used, "
+    .. "and no more are recorded\n" .. wanted
+  local cleared = "fzlua: " .. cache .. ": database or disk is full; free some space, or remove "
+    .. "the file\n"
+  local refused = ".- WARN .-: " .. cache .. " is not used: [^\n]+\n" .. wanted
+  assert(out:find("^" .. full .. full .. cleared .. refused .. "$"), out)
+  local first, second = #read(log), #read(log .. ".2")
+  assert(first == 100 and second < 100, second)
+end
+
 tests["two runs use one file at the same time"] = function()
   local store = new_path()
   local script = t.file [[
