@@ -1,7 +1,8 @@
 --- store.lua - the file with the recorded results of calls: a database of SQLite.
 --
 -- Only the process that opened the file uses it: see cache/sqlite.h. A problem with the file never
--- fails a run: it is logged once, and nothing more is read from the file or written to it.
+-- fails a run: it is logged once, and nothing more is read from the file or written to it. If the
+-- disk is full, the file is only read.
 --
 --   calls     one row for each call, by its key; `tick` is the number of the run that used it last
 --   results   one row for each value of a call: its digest, the hash of the stored bytes, and the
@@ -125,6 +126,8 @@ local function make_directory(path)
   if ignored then ignored:write "*\n" end
 end
 
+-- Returns the database, and the absolute name of its file if it may be written, because the script
+-- may change the working directory.
 local function open_database(path, exists, read_only)
   local emptied = core.is_emptied(path)
   local db = core.database(path, PATIENCE, read_only and "read" or exists and "write" or "create")
@@ -136,7 +139,7 @@ local function open_database(path, exists, read_only)
   db:run "PRAGMA journal_mode = WAL"
   db:run "PRAGMA synchronous = NORMAL"
   db:run(("PRAGMA cache_size = -%d"):format(PAGES // 1024))
-  return db
+  return db, db:run "PRAGMA database_list"[1][3]
 end
 
 local function size_limit()
@@ -188,7 +191,7 @@ function Store.open(path, exists)
   if exists and not is_there(path) then error("there is no cache " .. path, 0) end
   local read_only = core.is_read_only(path)
   local unmade = not (exists or read_only) and make_directory(path)
-  local ok, db = pcall(open_database, path, exists, read_only)
+  local ok, db, file_path = pcall(open_database, path, exists, read_only)
   if not ok then
     if Error.is(db, "interrupted") then error(db, 0) end
     local why = unmade or refusal(path)
@@ -198,7 +201,8 @@ function Store.open(path, exists)
   return setmetatable({
     path = path, limit = size_limit(), read_only = read_only, _db = db, _began = false,
     _reading = false, _total = false, _tick = false, _exact = false, _used = {}, _broken = {},
-    _failures = false, _zstd = nil, _users = 0, _id = core.file_id(path), _has_recorded = false,
+    _failures = false, _zstd = nil, _users = 0, _file = file_path or path,
+    _id = core.file_id(file_path or path), _has_recorded = false,
     _crowded = 0, -- results of this run that were removed again
   }, Store)
 end
@@ -640,7 +644,7 @@ function Store:close()
     if self._used[1] then try(self, write_uses) end
     try(self, flush)
     if self._db then self._db:close() end
-    if self._has_recorded and core.file_id(self.path) ~= self._id then
+    if self._has_recorded and core.file_id(self._file) ~= self._id then
       log.warn("the cache %s was removed or replaced: what this run has recorded in it is lost",
         self.path)
     end
