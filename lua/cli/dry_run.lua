@@ -55,7 +55,7 @@ local function elements_text(keys, store, plan, node, call, values)
   local base, wanted, count = keys:elements(node, call), {}, 0
   for i = 1, n do wanted[i] = keys:element(base, list[i], i) or false end
   local found = store:find_all(wanted, 1, function() return base.name end)
-  for _, place in ipairs(found.places) do count = count + (place and 1 or 0) end
+  for _, found_at in ipairs(found.places) do count = count + (found_at and 1 or 0) end
   store:flush()
   return ("; %d of %d elements are recorded"):format(count, n)
 end

@@ -129,17 +129,17 @@ return fz.chain { s }]]
 end
 
 tests["a file that is removed during a run is a warning, and the run is right"] = function()
-  for _, change in ipairs { "rm -f STORE STORE-wal STORE-shm", "cp STORE STORE.2; mv STORE.2 STORE",
-    "true" } do
+  for _, command in ipairs { "rm -f STORE STORE-wal STORE-shm",
+    "cp STORE STORE.2; mv STORE.2 STORE", "true" } do
     local store = new_path()
     local script = ([[
 local s, u = fz.stage "s", fz.stage "u"
 s:register("A", {}, function() ran "A" return 1 end)
 u:register("B", "A", function(a) os.execute "CHANGE" return a + 1 end)
-return fz.chain { s, u }]]):gsub("CHANGE", (change:gsub("STORE", store)))
+return fz.chain { s, u }]]):gsub("CHANGE", (command:gsub("STORE", store)))
     local ran, out, err, status = run(script, store)
     t.equal({ ran, out, status }, { "A", "A = 1\nB = 2\n", 0 })
-    if change == "true" then
+    if command == "true" then
       t.equal({ err, run(script, store) }, { "", "", out, "", 0 })
     else
       t.match(err, store .. " was removed or replaced: what this run has recorded in it is lost\n")
