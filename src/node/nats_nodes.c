@@ -22,7 +22,8 @@
 #include "proc/proc.h"
 #include "proc/start.h"
 
-enum { NATS_MESSAGE_MAX = 1024, NATS_SETUP_MAX = 8192, NATS_FIELDS = 7 };
+enum { NATS_MESSAGE_MAX = 1024, NATS_SETUP_MAX = 8192, NATS_FIELDS = 7,
+	NATS_SLOTS_MAX = 4096 };
 
 /*
  * Time to wait for the list of nodes. The gateway gives up earlier, but may get
@@ -42,6 +43,8 @@ struct fz_nats {
 	char name[48]; /* name of the socket for its relays */
 	char program[FZ_NATS_PROGRAM_MAX];
 	int64_t updated_ns;
+	/* why a node that was announced is not in the list; kind NONE: none */
+	struct fz_err refused;
 };
 
 /* The body of a message, which follows its type. */
@@ -168,15 +171,24 @@ add_node(struct fz_nodes *nodes, const char *id, const char *name)
 static void
 take_node(struct fz_nodes *nodes, const struct message *m, bool silent)
 {
+	struct fz_nats *nats = nodes->own;
 	struct fz_node *node = find_node(nodes, m->fields[0]);
 	unsigned long slots = strtoul(m->fields[2], NULL, 10);
 
-	if (!is_id(m->fields[0]) || slots == 0 || slots > 4096)
+	if (!is_id(m->fields[0]))
 		return;
+	if (slots == 0 || slots > NATS_SLOTS_MAX) {
+		fz_err_set(&nats->refused, FZ_ERR_ERROR,
+		    "node %.64s cannot be used: it announces %.16s slots",
+		    m->fields[1], m->fields[2]);
+		return;
+	}
 	if (node == NULL)
 		node = add_node(nodes, m->fields[0], m->fields[1]);
-	if (node == NULL)
+	if (node == NULL) {
+		fz_err_nomem(&nats->refused, "a node");
 		return;
+	}
 	nodes->nslots -= node->gone ? 0 : node->slots;
 	node->slots = (unsigned)slots;
 	node->processors = (unsigned)strtoul(m->fields[4], NULL, 10);
@@ -244,7 +256,10 @@ wait_for_list(struct fz_nodes *nodes, struct fz_err *err)
 			continue;
 		case 'R':
 			nodes->usable_ns = now_ns;
-			return 0;
+			if (nodes->n != 0 || nats->refused.kind == FZ_ERR_NONE)
+				return 0;
+			*err = nats->refused;
+			return -1;
 		case 'E':
 			return fz_err_set(err, FZ_ERR_ERROR, "%s", m.fields[0]);
 		case -1:

@@ -82,6 +82,9 @@ new_nodes(const struct fz_nodes_ops *ops, const char *url, const char *creds,
 		fz_err_nomem(err, "an engine");
 	else
 		rc = ops->start(nodes, creds, identity, err);
+	/* fz_nodes_pick() needs a node whose failure it can report */
+	if (rc == 0 && nodes->n == 0)
+		rc = fz_err_set(err, FZ_ERR_ERROR, "the engine has no nodes");
 	if (rc == 0)
 		return nodes;
 	fz_nodes_free(nodes);

@@ -52,4 +52,26 @@ tests["the name of a node cannot write to the terminal"] = function()
   assert(not out:find "[\27\7]", out)
 end
 
+-- A program that replaces the gateway: it lists nodes with the slots in $SLOTS.
+local GATEWAY <const> = [[#!/bin/sh
+n=0
+for slots in $SLOTS; do
+  n=$((n + 1))
+  printf 'N000000000000000%d\0node%d\0%s\0000\0001\0000.1\0\0' $n $n $slots >&0
+done
+printf R >&0; exec cat >/dev/null
+]]
+
+tests["a list without a node that can be used is a line"] = function()
+  local out = t.shell(([[
+    exec 2>&1; chmod +x %s; export FZLUA_NATS=%s SLOTS
+    for SLOTS in '' 0 5000 'x 0'; do
+      "$FZLUA" --engine nats://127.0.0.1 -e 'fz.map(print, {1})'
+    done
+  ]]):gsub("%%s", (t.file(GATEWAY)), 2))
+  local announces = "fzlua: node node%d cannot be used: it announces %s slots\n"
+  t.equal(out, "fzlua: the engine has no nodes\n" .. announces:format(1, 0)
+    .. announces:format(1, 5000) .. announces:format(2, 0))
+end
+
 return tests
