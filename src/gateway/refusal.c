@@ -53,6 +53,11 @@ reason_of(natsStatus s)
 		return "the NATS server does not offer TLS";
 	case NATS_SECURE_CONNECTION_REQUIRED:
 		return "the NATS server requires TLS: use tls://";
+	case NATS_PROTOCOL_ERROR:
+	case NATS_CONNECTION_CLOSED:
+	case NATS_IO_ERROR:
+		return "what answers closes the connection, or is no NATS "
+		       "server";
 	default:
 		return natsStatus_GetText(s);
 	}

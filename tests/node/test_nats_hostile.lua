@@ -52,6 +52,37 @@ tests["the name of a node cannot write to the terminal"] = function()
   assert(not out:find "[\27\7]", out)
 end
 
+-- A server that answers each connection with TEXT, and closes it.
+local OTHER_SERVER <const> = [==[
+local socket = require "socket"
+local listener = assert(socket.bind("127.0.0.1", 0))
+print((select(2, listener:getsockname())))
+io.stdout:flush()
+while true do
+  local client = listener:accept()
+  client:send(arg[1])
+  client:close()
+end
+]==]
+
+tests["a server that is no NATS server is a line"] = function()
+  local out = t.shell(([[
+    exec 2>&1; out=$(mktemp)
+    for text in 'HTTP/1.1 400 Bad Request' '' 'INFO {' 'INFO {}' '-ERR x'; do
+      : >$out; "$FZLUA" %s "$text$(printf '\r\n')" >$out & server=$!
+      until_true test -s $out; url=nats://127.0.0.1:$(cat $out)
+      "$FZLUA" --engine $url -e 'fz.map(print, {1})'; "$FZLUA" --worker --engine $url
+      { kill $server; wait $server; } 2>/dev/null
+    done; rm $out
+  ]]):format(t.file(OTHER_SERVER)))
+  local n = 0
+  for line in out:gmatch "[^\n]+" do
+    n = n + 1
+    assert(line:find "^fzlua: nats://127.0.0.1:%d+/default: " and line:find "NATS server", line)
+  end
+  t.equal(n, 10)
+end
+
 -- A program that replaces the gateway: it lists nodes with the slots in $SLOTS.
 local GATEWAY <const> = [[#!/bin/sh
 n=0
