@@ -177,6 +177,7 @@ $(BUILD)/tests/cli/test_edit_rows: $(BUILD)/obj/cli/edit_rows.o
 $(BUILD)/tests/cli/test_edit_tty: $(BUILD)/obj/cli/edit_tty.o
 $(BUILD)/tests/cli/test_join: $(BUILD)/obj/cli/join.o
 $(BUILD)/tests/gateway/test_server_name: $(BUILD)/obj/gateway/server_name.o
+$(BUILD)/tests/gateway/test_listener: $(patsubst %,$(BUILD)/obj/gateway/%.o,listener relay gateway)
 $(BUILD)/tests/gateway/test_lease: $(patsubst %,$(BUILD)/obj/gateway/%.o,lease beat gateway)
 $(TESTBIN): $(BUILD)/tests/%: tests/%.c $(TESTLIB) $(LIB)
 	@mkdir -p $(@D)

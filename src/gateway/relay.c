@@ -79,7 +79,8 @@ fz_relay_receive(int conn, char *id, size_t room, int fds[FZ_RELAY_NFDS])
 	ssize_t n = recvmsg(conn, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	size_t nfds = n >= 0 ? take_descriptors(&message, fds) : 0;
 
-	if (n > 0 && nfds == FZ_RELAY_NFDS) {
+	if (n > 0 && nfds == FZ_RELAY_NFDS &&
+	    !(message.msg_flags & MSG_CTRUNC)) {
 		id[n] = '\0';
 		return 0;
 	}

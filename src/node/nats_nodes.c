@@ -22,8 +22,12 @@
 #include "proc/proc.h"
 #include "proc/start.h"
 
-enum { NATS_MESSAGE_MAX = 1024, NATS_SETUP_MAX = 8192, NATS_FIELDS = 7,
-	NATS_SLOTS_MAX = 4096 };
+enum {
+	NATS_MESSAGE_MAX = 1024,
+	NATS_SETUP_MAX = 8192,
+	NATS_FIELDS = 7,
+	NATS_SLOTS_MAX = 4096
+};
 
 /*
  * Time to wait for the list of nodes. The gateway gives up earlier, but may get
