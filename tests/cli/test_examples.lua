@@ -141,7 +141,8 @@ print((clients[60]:receive "*a":gsub("\r\n.*\r\n\r\n", ": ")))
 if pcall(require, "socket") then
   tests.httpd_waits_for_descriptors = function()
     local out = t.shell(([[
-out=$(mktemp); (ulimit -n 40; exec env --default-signal=INT "$FZLUA" -j0 examples/httpd.lua) >$out & server=$!
+out=$(mktemp)
+(ulimit -n 40; exec env --default-signal=INT "$FZLUA" -j0 examples/httpd.lua) >$out & server=$!
 until_true grep -q http $out; "$FZLUA" %s $(sed 's/.*://' $out) $server
 kill -INT $server; wait $server; rm $out
 ]]):format(t.file(CONNECTIONS)))

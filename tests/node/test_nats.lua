@@ -92,7 +92,8 @@ tests["an error about a missing file names the directory on the node"] = functio
   local hint = " %(relative names begin in /tmp/fzlua%-nats%-%w+/there on this node: use absolute "
     .. "names, or start the node in the directory of the files%)$"
   for i, text in ipairs { "data/x: No such file or directory", false,
-    "a: b: No such file or directory", "cannot open file 'data/y' %(No such file or directory%)" } do
+    "a: b: No such file or directory",
+    "cannot open file 'data/y' %(No such file or directory%)" } do
     if text then assert(lines[i]:find("^" .. text .. hint), lines[i]) end
   end
   t.equal(lines[2], "/nowhere/x: No such file or directory")

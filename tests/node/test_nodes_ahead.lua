@@ -214,9 +214,9 @@ for kind, expected in pairs { calls = "50 crash 3", map = "50 ", stream = "50 " 
   end
 end
 
--- Until the file $DIR/go exists, the program passes on all bytes to and from the node. Then it makes
--- $DIR/stopped. Once $DIR/sent exists, it ends, and prints how many bytes have come to the node, or
--- $REACHED.
+-- Until the file $DIR/go exists, the program passes on all bytes to and from the node. Then it
+-- makes $DIR/stopped. Once $DIR/sent exists, it ends, and prints how many bytes have come to the
+-- node, or $REACHED.
 local LOST <const> = [[
 for word; do host=$command command=$word; done
 test $host = lost || exec setsid -w sh -c "$command"
