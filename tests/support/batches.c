@@ -97,7 +97,10 @@ item_raise_once(const struct item *item)
 static int
 item_sleep(const struct item *item)
 {
-	nap(item->arg);
+	int64_t until_ns = fz_clock_ns() + (int64_t)item->arg * FZ_CLOCK_MS;
+
+	atomic_fetch_add(&item->home->shared->sleeping, 1);
+	nap_until(until_ns);
 	return item_keep(item);
 }
 

@@ -44,6 +44,7 @@ enum {
 /* Memory that the test shares with all workers. */
 struct items_shared {
 	_Atomic int births, onces, waiting, nfuncs;
+	_Atomic int sleeping;       /* ITEM_SLEEPs whose end is a fixed time */
 	_Atomic int nkept, nforgot; /* frames with and without kept values */
 	_Atomic bool gate;
 	_Atomic int ncalls[ITEMS_WORKER_MAX]; /* calls of workers, by birth */

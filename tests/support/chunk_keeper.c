@@ -199,6 +199,7 @@ chunk_keeper_setup(void **state)
 	world_setup(&w);
 	k->w = w;
 	k->home = items_home_new();
+	fz_clock_share();
 	assert_non_null(chunk_keeper_start(k));
 	*state = k;
 	return 0;

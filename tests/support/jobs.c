@@ -29,18 +29,19 @@ bulk_size(void)
 	return on_valgrind() ? (size_t)4 << 20 : (size_t)64 << 20;
 }
 
-static void
-nap_until(int64_t until_ns, useconds_t step_us)
+void
+nap_until(int64_t until_ns)
 {
+	bool is_short = until_ns - fz_clock_ns() < 5 * FZ_CLOCK_MS;
+
 	while (fz_clock_ns() < until_ns)
-		usleep(step_us);
+		usleep(is_short ? 50 : 1000);
 }
 
 void
 nap(uint64_t ms)
 {
-	nap_until(
-	    fz_clock_ns() + (int64_t)ms * FZ_CLOCK_MS, ms < 5 ? 50 : 1000);
+	nap_until(fz_clock_ns() + (int64_t)ms * FZ_CLOCK_MS);
 }
 
 void
@@ -140,7 +141,7 @@ job_sleep(struct at_work *w)
 	int64_t until_ns = fz_clock_ns() + (int64_t)ms * FZ_CLOCK_MS;
 
 	atomic_fetch_add(&w->shared->sleeping, 1);
-	nap_until(until_ns, ms < 5 ? 50 : 1000);
+	nap_until(until_ns);
 	put_number(w->port, ms);
 	return true;
 }

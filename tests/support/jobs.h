@@ -79,4 +79,7 @@ uint64_t next_number(struct fz_port *port, struct fz_call *call);
 
 void nap(uint64_t ms);
 
+/* Sleep until a time of the shared clock, see fz_clock_share(). */
+void nap_until(int64_t until_ns);
+
 #endif
