@@ -161,7 +161,7 @@ test_proc_death_by_the_cpu_limit_is_reported(void **state)
 	getrusage(RUSAGE_SELF, &usage);
 	/* This limit holds for this process, too. */
 	limit.rlim_cur =
-	    (rlim_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + 3;
+	    (rlim_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + 2;
 	limit.rlim_max = before.rlim_max;
 	assert_int_equal(setrlimit(RLIMIT_CPU, &limit), 0);
 	forked_start(f, use_cpu_time);
