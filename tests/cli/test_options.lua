@@ -81,6 +81,26 @@ tests["a wrong value names the possible ones"] = function()
   end
 end
 
+tests["modules that a script does not need are not loaded, but require finds them"] = function()
+  local script = [[
+    local needed, others = " cli command_line core error lua_options report script ", {}
+    for name in pairs(package.loaded) do
+      name = name:match "^fzlua%.(.*)"
+      if name and not needed:find(" " .. name .. " ", 1, true) then others[#others + 1] = name end
+    end
+    table.sort(others)
+    print(table.concat(others, " "))
+    print(type(require "fzlua.map".map), pcall(require, "fzlua.no_such_module"))
+  ]]
+  for _, given in ipairs { {}, { "-W" }, { "-E", "-l", "string" }, { "-lx=string" } } do
+    table.move({ "-e", script }, 1, 2, #given + 1, given)
+    local others, found = check(0, table.unpack(given)):match "^([^\n]*)\n(.*)"
+    t.equal(others, "")
+    t.match(found, "function\tfalse\tmodule 'fzlua.no_such_module' not found")
+  end
+  t.match(check(0, "-j2", "-e", script), "options")
+end
+
 -- Load the command with `modules` in place of modules of the same names, and run it with `host` and
 -- the arguments. Returns the status, or the error.
 local function run_with(modules, host, ...)
