@@ -14,7 +14,9 @@ local tried = nil
 -- Set of the servers that this process has started. They cannot end a wait unless they have
 -- requests.
 local servers = setmetatable({}, { __mode = "k" })
-core.on_fork(function() servers = setmetatable({}, { __mode = "k" }) end)
+core.on_fork(function()
+  if next(servers) ~= nil then servers = setmetatable({}, { __mode = "k" }) end
+end)
 
 local FIRST <const> = 20 -- maximum number of tasks that the message lists
 

@@ -25,7 +25,7 @@ local Watched = {}
 Watched.__index = Watched
 
 local by_fd = {} -- descriptor -> Watched
-core.on_fork(function() by_fd = {} end)
+core.on_fork(function() if next(by_fd) ~= nil then by_fd = {} end end)
 
 local function watched(fd)
   local self = by_fd[fd]

@@ -34,11 +34,15 @@ local ticker_id, ticks
 local handled, again = nil, { 0, 0, 0, 0, 0, 0, 0, 0 }
 for i = 1, 8 do again[i] = nil end
 
+-- In a child: forget the watchers and tasks of the parent. What is empty stays as it is, because a
+-- write to a page copies the page.
 core.on_fork(function()
-  firm, loose, lists = {}, setmetatable({}, { __mode = "v" }), {}
+  if next(firm) ~= nil then firm = {} end
+  if next(loose) ~= nil then loose = setmetatable({}, { __mode = "v" }) end
+  if next(lists) ~= nil then lists = {} end
   for i = 1, #again do again[i] = nil end
-  any = { _first = false, _last = false }
-  ticker_id, ticks = nil, nil
+  if any._first then any = { _first = false, _last = false } end
+  if ticker_id then ticker_id, ticks = nil, nil end
 end)
 
 ---Call watcher:pump(id) after each change of an object, until wait.unwatch(id).
