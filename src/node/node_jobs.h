@@ -40,7 +40,10 @@ struct fz_node_jobs {
 	uint32_t answered; /* 1 + number of the last item that is answered */
 	/* 1 + number of the last item that the parent knows to have started */
 	uint32_t announced;
-	/* why replies of the worker are lost, an error code; 0: none is lost */
+	/*
+	 * error code that says why replies of the worker are lost; 0: none is
+	 * lost
+	 */
 	int error;
 	int64_t pause_ns; /* time between two checks for starts */
 	/* time of the next check; FZ_CLOCK_NEVER: none is needed */

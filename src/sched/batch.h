@@ -85,7 +85,7 @@ struct fz_batch_opts {
 	/* `map` and `item` of the batch's events: see struct fz_job_event */
 	uint32_t map;
 	uint64_t item;
-	size_t raw_size; /* bytes of a raw result, 0: none are raw */
+	size_t raw_size; /* bytes of a raw result; 0: none are raw */
 	/*
 	 * Encode up to `*n` items, from `first` on, into one blob. Set `*n` to
 	 * the number of encoded items, because later items may need a blob of

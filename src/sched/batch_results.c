@@ -407,8 +407,8 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, size_t nreceived)
 }
 
 /*
- * The bytes of the results. If several results share a blob, the first ones
- * count all of its bytes.
+ * The bytes of the results. If several results share a blob, all of its bytes
+ * count for the first of them.
  */
 static size_t
 bytes_of(const struct fz_batch *b, const struct fz_batch_result *result)

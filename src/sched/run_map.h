@@ -40,7 +40,7 @@ struct fz_map_list {
 	 * workers get the blob.
 	 */
 	void *reader;
-	size_t raw_size; /* bytes of a raw result, 0: none are raw */
+	size_t raw_size; /* bytes of a raw result; 0: none are raw */
 };
 
 /*

@@ -89,7 +89,7 @@ struct fz_trace_text {
 };
 
 /*
- * Add the next name, of a node; `stage` may have no text. 0, or -1 and `err`.
+ * Add the name of the next node; `stage` may have no text. 0, or -1 and `err`.
  */
 int fz_trace_names_add(struct fz_trace_names *names, struct fz_trace_text stage,
     struct fz_trace_text name, struct fz_err *err);

@@ -91,7 +91,7 @@ write_digits(
 
 /*
  * Shorten a source for messages: the last part of its path is enough to find
- * the function. "@" and "=" begin a source.
+ * the function. The name of a source begins with "@" or "=".
  */
 static const char *
 base_of(const struct fz_bytecode_function *f, int *len)

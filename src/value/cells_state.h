@@ -93,8 +93,8 @@ struct fz_cells_record {
 	uint32_t nups;
 	uint32_t nuses; /* number of different cells */
 	/*
-	 * sorted by id; after them an index into `uses` for each upvalue, as
-	 * uint32_t
+	 * the uses, sorted by id; the memory after them has an index into this
+	 * list for each upvalue, as uint32_t
 	 */
 	struct fz_cells_use uses[];
 };

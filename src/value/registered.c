@@ -6,9 +6,9 @@
 #include "value/refmap.h"
 
 /*
- * Addresses of registry keys: {[name] = object, [object] = name} for metatables
- * and for values, the set of missed classes, and the map of registered
- * addresses.
+ * The addresses of these variables are the registry keys of four objects: a
+ * table {[name] = object, [object] = name} of the metatables, such a table of
+ * the values, the set of missed classes, and the map of registered addresses.
  */
 static const char classes_key, values_key, missed_key, objects_key;
 

@@ -213,11 +213,11 @@ void *fz_port_map_results(
 int fz_port_end_chunk(struct fz_port *port, struct fz_err *err);
 
 /*
- * Build the reply to `call`: begin (`word` is the number of values of a
- * result, the kind of an error), encode each value into `port->value.buf` and
- * put it, send. To abandon a reply, begin another one. Sending returns 0, or -1
- * and `err`: kind memory if the reply did not fit (send a smaller one), any
- * other kind if the parent is gone.
+ * Build the reply to `call`: begin (`word` is the number of values of a result,
+ * or the kind of an error), encode each value into `port->value.buf` and put
+ * it, send. To abandon a reply, begin another one. Sending returns 0, or -1 and
+ * `err`: kind memory if the reply did not fit (send a smaller one), any other
+ * kind if the parent is gone.
  */
 void fz_port_begin(struct fz_port *port, const struct fz_call *call,
     enum fz_wire_type type, uint32_t word);

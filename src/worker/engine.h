@@ -19,7 +19,7 @@ struct fz_nodes;
 struct fz_slots;
 struct fz_worker;
 
-/* Bytes of a value above which it travels through shared memory. */
+/* Size in bytes above which a value travels through shared memory. */
 #define FZ_ENGINE_BULK ((size_t)64 << 10)
 
 enum fz_stdio { FZ_STDIO_OUT, FZ_STDIO_ERR };

@@ -69,7 +69,7 @@ fz_link_stream_new(
 	return NULL;
 }
 
-/* Make a link to a worker that is forked next. */
+/* Make a link to the worker that is forked next. */
 static struct fz_link *
 stream_open(struct fz_engine *engine, struct fz_err *err)
 {

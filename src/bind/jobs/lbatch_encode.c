@@ -139,8 +139,8 @@ fz_lbatch_encode(
 		if (status == LUA_OK || e.n == 1)
 			break;
 		/*
-		 * try fewer items, because those before the item that cannot be
-		 * sent can be sent
+		 * try fewer items: those before the item that cannot be sent
+		 * are sent
 		 */
 		e.n /= 2;
 	} while (true);
