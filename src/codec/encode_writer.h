@@ -15,8 +15,9 @@
 #include "value/refmap.h"
 
 enum {
-	FZ_ENCODE_RECENT = 512, /* entries of the cache of recent strings */
-	FZ_ENCODE_SMALL = 16,   /* bytes reserved for a small value */
+	/* number of entries of the cache of recent strings */
+	FZ_ENCODE_RECENT = 512,
+	FZ_ENCODE_SMALL = 16, /* bytes reserved for a small value */
 	/* maximum number of strings that are left out of the buffer */
 	FZ_ENCODE_SPLICES = 16,
 };

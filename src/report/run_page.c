@@ -300,8 +300,8 @@ put_functions(struct fz_sums *s, struct fz_buf *out)
 	if (rows == NULL)
 		return -1;
 	/*
-	 * The key for sorting is the maximum minus the time, so that the
-	 * functions that took most come first.
+	 * Sort by the maximum minus the time, so that the functions that took
+	 * most time come first.
 	 */
 	for (size_t i = 0; i < s->nfunctions; i++)
 		rows[i] = (struct fz_time){ .key = (uint32_t)i,

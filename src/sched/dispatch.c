@@ -25,7 +25,7 @@
 #define DISPATCH_STEAL_NS (FZ_CLOCK_MS / 2)
 #define DISPATCH_STEAL_FORK_NS (2 * FZ_CLOCK_MS)
 
-/* Work that may travel in one frame. */
+/* Maximum work that travels in one frame. */
 #define DISPATCH_TOGETHER_NS (FZ_CLOCK_MS / 10)
 
 enum {

@@ -73,7 +73,11 @@ void fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max);
 struct fz_queue_item {
 	const void *head, *body;
 	size_t nhead, nbody;
-	void *blocks; /* not NULL: `nbody` bytes that the caller owns */
+	/*
+	 * blocks with the `nbody` bytes of the item, which the caller owns;
+	 * NULL: the bytes are at `head` and `body`
+	 */
+	void *blocks;
 };
 
 /* Put the item if there is room. Then the queue owns its blocks. */
@@ -85,7 +89,11 @@ struct fz_queue_taken {
 	/* room for FZ_QUEUE_INLINE bytes; set by the caller */
 	unsigned char *bytes;
 	size_t len;
-	void *blocks; /* not NULL: `len` bytes there, for the caller to free */
+	/*
+	 * blocks with the `len` bytes, for the caller to free; NULL: see
+	 * `bytes`
+	 */
+	void *blocks;
 	/* set by the caller: the item is unfinished until task_done() */
 	bool is_tracked;
 };

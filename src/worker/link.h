@@ -214,10 +214,10 @@ void fz_link_lose(struct fz_link *link, struct fz_watch *end);
 void fz_link_free(struct fz_link *link); /* NULL is allowed */
 
 /*
- * For the kinds of links. fz_link_init(): `link` is the first member of the
- * structure that they allocate. fz_link_attach(): own the descriptors `*out`
- * and `*in`, and watch them. 0, or -1 and `err`; then the caller still owns
- * those that were not attached.
+ * For the files of one kind of links. fz_link_init(): `link` is the first
+ * member of the structure that the kind allocates. fz_link_attach(): own the
+ * descriptors `*out` and `*in`, and watch them. 0, or -1 and `err`; then the
+ * caller still owns those that were not attached.
  */
 void fz_link_init(struct fz_link *link, const struct fz_link_ops *ops,
     struct fz_engine *engine);

@@ -50,7 +50,7 @@ static const char lpool_tag;
 
 struct lpool {
 	const char *tag;
-	struct fz_pool *pool; /* NULL until the pool is made */
+	struct fz_pool *pool; /* the pool; NULL until it is made */
 	/* the batches of the pool; NULL: a pool for runs */
 	struct fz_batch_pool *batches;
 	uint64_t seed, ncalls;
