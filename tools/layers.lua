@@ -96,8 +96,8 @@ local LUA_LAYERS = {
   {"fzlua", "host", "unlimited"},
   {"reference", "manual"}, -- the text of doc/reference.md as a module
   {"literal", "style", "picture", "value", "typed", "history", "prompt", "complete", "commands"},
-  {"lua_options", "options", "report", "command_line", "help", "script", "inputs", "outputs", "dry_start",
-    "dry_run", "recorded", "returned",
+  {"lua_options", "options", "report", "command_line", "help", "script", "inputs", "outputs",
+    "dry_start", "dry_run", "recorded", "returned",
     "bytecode", "findings", "global_check", "script_check",
     "join", "nodes", "digests", "record_source", "record_sums", "record_worker", "records",
     "repl", "cli"},

@@ -44,10 +44,10 @@
 -- another node, even without `retries`, each to a worker that has no other call, so that a call
 -- that ends its node is found. So a call that started just before may run twice; one of its results
 -- is used. A call that has certainly not come to the lost node goes to another one, too; the first
--- call of which nothing is known has failed. A run continues if the server was stopped, or the network was cut, for less than a
--- minute. A node that is killed is noticed within 3 s. A node that does not answer gets no new
--- calls after 3 s. A call there that has attempts left then goes to another node; a call on its
--- last attempt waits for the node, for a minute at most.
+-- call of which nothing is known has failed. A run continues if the server was stopped, or the
+-- network was cut, for less than a minute. A node that is killed is noticed within 3 s. A node that
+-- does not answer gets no new calls after 3 s. A call there that has attempts left then goes to
+-- another node; a call on its last attempt waits for the node, for a minute at most.
 --
 -- With `--allow FILE` a node runs only functions that its owner knows:
 --

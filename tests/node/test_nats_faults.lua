@@ -261,7 +261,8 @@ for _, what in ipairs { "$script", "$gateway", "$script $gateway" } do
       node one 1; script out %s $dir/pid; until_true test -s $dir/pid; worker=$(cat $dir/pid)
       gateway=$(cat /proc/$script/task/$script/children)
       for p in $gateway; do tr '\0' ' ' </proc/$p/cmdline | grep -q -e --submit && break; done
-      gateway=$p; kill -9 %s 2>/dev/null; start=$(date +%%s); until_true is_gone $worker && echo ended
+      gateway=$p; kill -9 %s 2>/dev/null; start=$(date +%%s)
+      until_true is_gone $worker && echo ended
       test $(($(date +%%s) - start)) -lt 20 && echo soon
       "$FZLUA" --engine $url --nodes | grep -c '^one .*ready'
     ]], t.file [[
