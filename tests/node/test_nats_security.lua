@@ -46,8 +46,9 @@ tests["TLS needs a certificate that is trusted and has the name of the URL"] = f
       try --engine nats://u:p%%40ss@localhost:$port/team
       try --engine tls://u:wrong@localhost:$port/team
       "$FZLUA" --worker --engine tls://u:p%%40ss@127.0.0.1:$port/team
-    ]]):format(dir), { config = ([[authorization { user: u, password: "p@ss" }
-      tls { cert_file: "%s/server.pem", key_file: "%s/server.key" }]]):format(dir, dir) })
+    ]]):format(dir), { config = ([[authorization { user: u, password: "p@ss", timeout: 30 }
+      tls { cert_file: "%s/server.pem", key_file: "%s/server.key"
+        timeout: 30 }]]):format(dir, dir) })
     -- For a server on this machine, a URL without tls:// is valid if the server accepts it.
     lines(out, "42", "is not for this address: use its name in the URL",
       "is not signed by an authority that this machine trusts", "42",
@@ -66,8 +67,10 @@ tests["TLS to an address needs a certificate for this address"] = function()
       try --engine tls://u:p%%40ss@localhost:$port/team
       test -s /proc/net/if_inet6 || { echo 42; exit; }
       try --engine tls://u:p%%40ss@[::1]:$port/team
-    ]]):format(dir), { listen = listen, config = ([[authorization { user: u, password: "p@ss" }
-      tls { cert_file: "%s/server.pem", key_file: "%s/server.key" }]]):format(dir, dir) })
+    ]]):format(dir), { listen = listen, config = ([[
+      authorization { user: u, password: "p@ss", timeout: 30 }
+      tls { cert_file: "%s/server.pem", key_file: "%s/server.key"
+        timeout: 30 }]]):format(dir, dir) })
     lines(out, "42", "is not for the name in the URL", "42")
   end)
 end
@@ -80,8 +83,9 @@ tests["a certificate that has expired, and a name that is not known"] = function
       try --engine tls://u:p%%40ss@localhost:$port/team
       try --engine tls://u:p%%40ss@nowhere.invalid/team
       "$FZLUA" --worker --engine tls://u:p%%40ss@nowhere.invalid/team
-    ]]):format(dir), { config = ([[authorization { user: u, password: "p@ss" }
-      tls { cert_file: "%s/server.pem", key_file: "%s/server.key" }]]):format(dir, dir) })
+    ]]):format(dir), { config = ([[authorization { user: u, password: "p@ss", timeout: 30 }
+      tls { cert_file: "%s/server.pem", key_file: "%s/server.key"
+        timeout: 30 }]]):format(dir, dir) })
     -- A machine without a network has no DNS server either.
     lines(out, "certificate of the NATS server has expired", "the name nowhere.invalid",
       "the name nowhere.invalid")
@@ -105,7 +109,7 @@ tests["users and passwords, tokens, and a file that cannot be read"] = function(
   out = nats.run(t, TRY .. [[
     node one 1 nats://t0ken@127.0.0.1:$port
     try --engine nats://t0ken@127.0.0.1:$port; try --engine nats://wrong@127.0.0.1:$port
-  ]], { config = 'authorization { token: "t0ken" }' })
+  ]], { config = 'authorization { token: "t0ken", timeout: 30 }' })
   lines(out, "42", "refuses")
 end
 
@@ -127,7 +131,7 @@ tests["an nkey is the user, and its seed is in a file"] = function()
       FZLUA_ENGINE_CREDS=$dir/other try --engine $here
       "$FZLUA" --worker --engine-creds $dir/other --engine $here
     ]]):format(user.seed, other.seed, user.public),
-      { config = ("authorization { users = [ { nkey: %s } ] }"):format(user.public) })
+      { config = ("authorization { users = [ { nkey: %s } ], timeout: 30 }"):format(user.public) })
     lines(out, "42", "42", "refuses", "refuses")
     assert(not out:find(user.seed, 1, true))
   end)

@@ -3,6 +3,8 @@
 
 -- Shell functions. `dir` is a directory that is removed at the end, `url` names the server. Its
 -- port is below those that the kernel gives to connections: one of these could take it.
+-- A server gives a connection 30 s for its password, because 2 s, as usual, are short on a busy
+-- machine.
 local START <const> = [[
 unset FZLUA_ENGINE FZLUA_ENGINE_CREDS
 dir=$(mktemp -d /tmp/fzlua-nats-XXXXXX)
@@ -29,7 +31,7 @@ port=$((10000 + $$ %% 10000))
 server_on $port || server_on $((port + 1)) || server_on $((port + 2)) || cat $dir/log
 ]]
 
-local PASSWORD <const> = 'authorization { user: u, password: "p@ss" }'
+local PASSWORD <const> = 'authorization { user: u, password: "p@ss", timeout: 30 }'
 
 local nats = {}
 
