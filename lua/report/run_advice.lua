@@ -331,7 +331,7 @@ local function has_small_calls(stage)
   return stage.records >= 100 and stage.busy / stage.calls < 1e-3 and stage.gaps > stage.busy / 2
 end
 
--- Add the time that small calls take beyond their own work.
+-- Add the time that workers wait between small calls.
 local function add_chunks(lines, run)
   for _, s in ipairs(run.stages) do
     if has_small_calls(s) then
