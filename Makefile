@@ -60,9 +60,9 @@ OWN_CFLAGS := -std=c11 $(WARN) -fPIC -fvisibility=hidden -MMD -MP -Isrc $(LUA_CF
 ALL_CFLAGS  = $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 # The command contains and exports the whole Lua library, so that C modules load.
 # Symbols are bound at the start, because each worker would bind them again, with
-# page faults.
+# page faults. Most are in libc, so libc is searched before libm.
 LUA_MAIN   := $(patsubst %.a,$(BUILD)/liblua.a,$(LUA_LIBS))
-MAIN_LIBS  := -Wl,-z,now -Wl,--export-dynamic -Wl,--whole-archive $(LUA_MAIN) \
+MAIN_LIBS  := -Wl,-z,now -lc -Wl,--export-dynamic -Wl,--whole-archive $(LUA_MAIN) \
 	-Wl,--no-whole-archive $(EDIT_LIBS) $(TEXT_LIBS) $(MD_LIBS) -lm -ldl -lpthread
 # For the gateway to NATS, which is built only where libnats is.
 NATS_LIBS  := $(shell $(PKG_CONFIG) --libs libnats 2>/dev/null)
