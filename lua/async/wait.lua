@@ -23,7 +23,7 @@ local firm, loose = {}, setmetatable({}, { __mode = "v" })
 
 -- Id of an object -> list of the tasks that wait for it.
 local lists = {}
--- The tasks that wait for something that may change with any object.
+-- The tasks that wait for an object without an id: a change of any other object may end the wait.
 local any = { _first = false, _last = false }
 -- Id of the ticker of progress lines, and the object that is pumped after each tick; nil: there are
 -- no lines.

@@ -234,7 +234,7 @@ function json.decode(text)
 end
 
 local REFUSED_MAX <const> = 20 -- maximum number of messages about values without a JSON form
-local PATH_MAX <const> = 20   -- maximum number of keys in such a message
+local PATH_MAX <const> = 20   -- maximum number of keys in the path that a message shows
 
 -- The path to a value as ".rows[2]": the keys of the tables that contain it, and its own key.
 local function path_of(writer, key)

@@ -200,13 +200,13 @@ local function parameters(name, f)
   local info = debug.getinfo(f, "uS")
   local advice = ('use stage:register("%s", {inputs...}, f)'):format(name)
   if info.what == "C" or info.isvararg then
-    check.fail("output %s: a %s has no named inputs: %s", name,
+    check.fail("output %s: a %s does not name its inputs; %s", name,
       info.what == "C" and "C function" or "function with ...", advice)
   end
   local inputs = {}
   for i = 1, info.nparams do
     inputs[i] = debug.getlocal(f, i)
-    if not inputs[i] then check.fail("output %s: its inputs have no names: %s", name, advice) end
+    if not inputs[i] then check.fail("output %s: its inputs have no names; %s", name, advice) end
   end
   if inputs[1] == "self" then
     check.fail("output %s: write 'function stage.%s(...)', with a dot", name, name)

@@ -3,8 +3,8 @@
 -- In the model a call takes as long as it took. It starts as soon as the calls that it needs are
 -- done, one of the `jobs` places is free, and its stage has a free worker. Calls wait in the order
 -- of their numbers. If running calls need more processors than there are, all calls that compute
--- become slower by the same factor. Their ends have a clock of their own for this, which is slower
--- than the other one meanwhile.
+-- become slower by the same factor. For this the model has a second clock, which is slower by that
+-- factor, and which decides when these calls end.
 
 local simulation = {}
 

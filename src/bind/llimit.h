@@ -1,10 +1,10 @@
 /*
  * llimit.h - limits of time, instructions and memory for code in this process.
  *
- * A limited stretch is a call of a host, or the run of a task up to its next
- * wait. If a limit is exceeded, the next instruction or wait raises an error,
- * and so does each one after it until the stretch ends. So code that catches
- * the error in a loop ends, too.
+ * A limited stretch is a call of a host, or a task from its resumption to its
+ * next wait. If a limit is exceeded, the next instruction or wait raises an
+ * error, and so does each one after it until the stretch ends. So code that
+ * catches the error in a loop ends, too.
  */
 #ifndef FZ_LLIMIT_H
 #define FZ_LLIMIT_H
@@ -28,19 +28,19 @@ struct fz_llimits {
 struct fz_llimit {
 	struct fz_llimits most;
 	struct fz_loop *loop;
-	bool on;               /* a limited stretch runs */
-	bool over;             /* the last stretch has exceeded a limit */
-	int64_t deadline_ns;   /* deadline of the stretch */
+	bool on;             /* a limited stretch runs */
+	bool over;           /* the last limited stretch has exceeded a limit */
+	int64_t deadline_ns; /* deadline of the limited stretch */
 	int64_t instructions;  /* number of instructions that are left */
 	struct fz_timer timer; /* ends a wait at the deadline */
 	lua_Alloc alloc; /* the allocator of the state; NULL: not replaced */
 	void *alloc_ctx;
-	int64_t used; /* bytes allocated since the stretch began */
+	int64_t used; /* bytes allocated since the limited stretch began */
 };
 
-/* The hook that a thread had before a stretch. */
+/* The hook that a thread had before a limited stretch. */
 struct fz_llimit_hook {
-	/* the hook; NULL: the thread had none, or no stretch began */
+	/* the hook; NULL: the thread had none, or no limited stretch began */
 	lua_Hook hook;
 	int mask, count;
 	bool limited; /* this is the outermost limited stretch */

@@ -419,7 +419,7 @@ push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
 	lua_pushnil(L);
 	lua_xmove(co, L, 1);
 	/*
-	 * A run of a task that ends in a wait in C does not count: the task has
+	 * A resumption that ends in a wait in C does not count: the task has
 	 * only begun a wait, or checked again what it waits for.
 	 */
 	if (lua_type(L, -1) != LUA_TLIGHTUSERDATA)

@@ -26,13 +26,16 @@ struct fz_ltasks {
 	/* the coroutine whose waits yield; NULL: none */
 	lua_State *yields;
 	struct fz_linterrupt *interrupt; /* holds the innermost coroutine */
-	struct fz_llimit *limit;         /* limits of each run of a task */
-	bool waits;                      /* the last yield was that of a wait */
-	unsigned live; /* number of tasks that have not ended */
+	struct fz_llimit *limit; /* limits of a task until its next wait */
+	bool waits;              /* the last yield was that of a wait */
+	unsigned live;           /* number of tasks that have not ended */
 	/* number of coroutines of the user that are in a wait */
 	unsigned npassed;
 	uint32_t last; /* number of the task that was made last */
-	/* number of runs of tasks that did not end in a wait in C */
+	/*
+	 * number of times that a task was resumed and did not begin a wait in
+	 * C, and of functions that ran in this process
+	 */
 	uint64_t advances;
 };
 

@@ -80,8 +80,8 @@ push_arguments(lua_State *L, struct fz_child_calls *c)
 {
 	for (uint32_t i = 0; i < c->what->nargs; i++) {
 		if (fz_child_push_part(L, c, 0) != 1)
-			luaL_error(
-			    L, "an argument is not exactly one Lua value");
+			luaL_error(L, "an argument does not decode to exactly "
+				      "one Lua value");
 	}
 }
 
@@ -125,7 +125,7 @@ struct keeping {
 	const struct fz_child_io *io;
 	uint32_t entry, n;
 	uint64_t version;
-	bool mapped; /* the last part must be released */
+	bool mapped; /* the bytes of a value must be released */
 };
 
 /* (funcs, keeping); protected */
@@ -202,7 +202,8 @@ decode_kept(lua_State *L, uint32_t entry)
 		lua_rawgeti(L, encoded, i);
 		bytes = lua_tolstring(L, -1, &len);
 		if (fz_codec_decode(L, bytes, len, FZ_CODEC_RUN) != 1)
-			luaL_error(L, "an input is not exactly one Lua value");
+			luaL_error(L, "an input does not decode to exactly one "
+				      "Lua value");
 		lua_rawseti(L, encoded + 1, i);
 		lua_pop(L, 1);
 	}

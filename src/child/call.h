@@ -49,7 +49,7 @@ struct fz_child_io {
 	 */
 	unsigned char *(*room)(void *ctx);
 	void (*end)(void *ctx, size_t len);
-	/* the port of a worker; NULL: the chunk has one item */
+	/* delivers the other items of a chunk; NULL: a chunk has one item */
 	struct fz_port *port;
 	struct fz_call *at;
 	struct fz_buf *out;

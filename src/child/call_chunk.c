@@ -263,8 +263,8 @@ call_step(lua_State *L, struct fz_child_calls *c)
 	lua_pushvalue(L, ITEMS_FUNC);
 	while (at->nunread != 0) {
 		if (fz_child_push_part(L, c, 0) != 1)
-			luaL_error(
-			    L, "an argument is not exactly one Lua value");
+			luaL_error(L, "an argument does not decode to exactly "
+				      "one Lua value");
 	}
 	c->phase = FZ_CHILD_PHASE_CALL;
 	lua_call(L, (int)c->chunk->nparts, 1);

@@ -37,7 +37,8 @@ push_setup(lua_State *L, struct setup *s)
 	if (fz_port_argument(s->port, &s->call, &bytes, &len, &err) != 0)
 		fz_lerror_raise(L, &err);
 	else if (fz_codec_decode(L, bytes, len, FZ_CODEC_RUN) != 1)
-		luaL_error(L, "the setup is not exactly one Lua value");
+		luaL_error(
+		    L, "the setup does not decode to exactly one Lua value");
 }
 
 /* Set the paths of `package` to those in the table at `setup`. [-0, +0, e] */

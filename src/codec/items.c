@@ -87,7 +87,7 @@ fz_items_push(lua_State *L, struct fz_reader *items)
 	if (tag != FZ_FORMAT_ITEM)
 		fz_scalar_push(L, tag, p);
 	else if (fz_codec_decode(L, p, len, FZ_CODEC_RUN) != 1)
-		refuse(L, "a result is not exactly one Lua value");
+		refuse(L, "a result does not decode to exactly one Lua value");
 }
 
 int

@@ -75,7 +75,8 @@ query_main(void *ctx)
 	bool is_left;
 	int rc;
 
-	fz_server_name_limit_wait(); /* the settings are those of a thread */
+	/* each thread has its own settings of the resolver */
+	fz_server_name_limit_wait();
 	rc = look_up(q->name, 0);
 	pthread_mutex_lock(&q->lock);
 	q->rc = rc;

@@ -563,7 +563,7 @@ end_worker(struct node *n)
 	fz_proc_reap(&n->proc, true, &death);
 	while (n->link != -1 && fz_node_jobs_read(&n->jobs, n->link) == 1)
 		continue;
-	n->out.buf.failed = false; /* the frames in it are whole */
+	n->out.buf.failed = false; /* it contains whole frames only */
 	fz_node_jobs_end(&n->jobs);
 	take_all_printed(n);
 	put_death(n, &death);

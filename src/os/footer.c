@@ -256,9 +256,10 @@ advance(struct position *at, char c, unsigned columns)
 }
 
 /*
- * The bytes of the first whole lines of `text` that take at most `room` rows;
- * `*rows` is set to their rows. Only lines of tabs and printable ASCII count,
- * because the rows of others depend on the terminal.
+ * The number of bytes of the first whole lines of `text` that take at most
+ * `room` rows; `*rows` is set to the number of these rows. Stops at the first
+ * line that has anything but tabs and printable ASCII, because the number of
+ * rows of such a line depends on the terminal.
  */
 static size_t
 plain_lines(const char *text, size_t len, unsigned columns, unsigned room,

@@ -25,7 +25,7 @@ enum {
 struct fz_loop {
 	/* the epoll set; -1: opened again by the next watch or turn */
 	int epfd;
-	/* [1]: on private descriptors, [0]: on others */
+	/* [1]: watches of private descriptors, [0]: of all other ones */
 	struct fz_list watches[2];
 	struct fz_timer **heap; /* heap[1] fires first; heap[0] is not used */
 	size_t ntimers, heap_cap;

@@ -111,7 +111,7 @@ struct fz_process {
 	/* workers of dead workers may be left; under `lock` */
 	bool late_workers;
 	/*
-	 * Dead children that may have left processes that are not killed yet.
+	 * Dead children that may have left living processes behind.
 	 * Under `lock`.
 	 */
 	pid_t late_parents[FZ_PROCESS_LATE];
@@ -142,7 +142,7 @@ struct fz_process {
 	const char *program;
 	struct fz_process_heap heap;
 	/* For fd: a bit for each private descriptor. */
-	/* number of words up to the last one that had a bit */
+	/* number of words in use; all later words are 0 */
 	_Atomic int nprivate;
 	_Atomic uint64_t private_fds[FZ_PROCESS_FDS / 64];
 	/* `private_fds` has the bits of the parent; written in a child */

@@ -1,8 +1,8 @@
 /*
- * Processes that a dead child has left and that die late, because the machine
- * is busy or the kernel holds them. They were killed, or end themselves as the
- * workers of a dead worker do. They are children of this process now, and
- * zombies until they are reaped.
+ * Processes that a dead child has left behind, and that take long to die,
+ * because the machine is busy or the kernel holds them. They are children of
+ * this process now. This process has killed them, or they end themselves, as
+ * the workers of a dead worker do. Each is a zombie until it is reaped.
  */
 /* nanosleep is not in C11. */
 #define _GNU_SOURCE
@@ -129,7 +129,7 @@ note_parent(pid_t pid)
 
 /*
  * Called for a reaped worker of a dead worker. If the reaped worker was killed,
- * too, this process has adopted the processes that it left.
+ * too, this process has adopted the processes that it left behind.
  */
 static void
 worker_died(pid_t pid)
@@ -139,8 +139,8 @@ worker_died(pid_t pid)
 }
 
 /*
- * Search again, later, for processes that the dead child `pid` has left. A
- * descendant that is killed but not yet dead still has its children, and on a
+ * Search again, later, for processes that the dead child `pid` has left behind.
+ * A descendant that is killed but not yet dead still has its children, and on a
  * busy machine there was no time to find all descendants.
  */
 static void

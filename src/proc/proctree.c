@@ -479,11 +479,11 @@ was_in_exec(int proc, const char *name)
 }
 
 /*
- * Whether the process, a child of this one now, was started by a worker that is
- * dead. Its environment has the pid of that worker. If this process started it,
- * the environment has the pid of this process, or 0. If `all` is set, any other
- * pid is that of a dead worker: the parent of that worker reaped it, and has
- * died since.
+ * MARKED if a dead worker started the process, which is now a child of this
+ * one; NOT_YET if its environment cannot be read yet. The environment has the
+ * pid of the worker that started the process. It has 0 or the pid of this
+ * process if this process started it. With `all` any other pid is that of a
+ * dead worker: its parent has reaped it, and died later.
  */
 static enum mark
 mark_of(int proc, const char *name, const struct fz_proctree_search *search)

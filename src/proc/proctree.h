@@ -35,7 +35,8 @@ bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
 
 /* A search for descendants of dead children of this process. */
 struct fz_proctree_search {
-	const char *mark; /* "NAME=" in the environment of what a child left */
+	/* "NAME=", which precedes a pid in the environment of a descendant */
+	const char *mark;
 	const pid_t *parents; /* the dead children, whose pids follow `mark` */
 	size_t nparents;
 	bool all; /* each child of this process is a child of the library */
@@ -45,14 +46,14 @@ struct fz_proctree_search {
 	/*
 	 * Called when a worker whose parent was a dead worker is reaped and its
 	 * group is killed. If `pid` was itself killed, it may have left other
-	 * processes.
+	 * processes behind.
 	 */
 	void (*worker_died)(pid_t pid);
 };
 
 /*
- * End and reap the processes that dead children of this process have left. They
- * are children of this process only if this process is a subreaper. Kill a
+ * End and reap the processes that dead children of this process have left
+ * behind. They are children of this process only if it is a subreaper. Kill a
  * process if its environment has the mark of a dead child, then its children.
  * Wait for the workers of a dead worker, which their names show: they end
  * themselves and all processes below them. With `all`, reap zombies that had

@@ -31,7 +31,7 @@ void fz_page_put_text(
 void fz_page_put_string(
     struct fz_buf *out, const char *bytes, size_t len, size_t most);
 
-/* Append a member; `key` is what comes before the number: `,"key":`. */
+/* Append a JSON member; `key` precedes the number: `,"key":`. */
 void fz_page_put_member(struct fz_buf *out, const char *key, uint64_t v);
 
 /* As fz_page_put_member(), but appends nothing if `v` is 0. */

@@ -137,7 +137,7 @@ put_worker_name(struct fz_buf *out, const struct fz_sums_worker *w)
 	fz_page_put_text(out, w->node, strlen(w->node), FZ_PAGE_NAME);
 }
 
-/* The members about the call of a record that the tables have in common. */
+/* Append the JSON members that all tables have about a call. */
 static void
 put_call(const struct fz_sums *s, size_t record, struct fz_buf *out)
 {

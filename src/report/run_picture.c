@@ -15,7 +15,7 @@ static const char *const states[] = { "none", "cached", "done", "retried",
 	"cancelled", "failed" };
 
 struct box {
-	uint32_t node; /* the first one */
+	uint32_t node; /* the first node of the box */
 	uint32_t count;
 	unsigned state; /* index of `states` */
 	uint64_t calls, total;
@@ -171,7 +171,10 @@ find_edges(struct boxes *b)
 	}
 }
 
-/* The members with the name of a box. `step` is the depth of its first node. */
+/*
+ * Append the JSON members with the name of a box. `step` is the depth of the
+ * first node of the box.
+ */
 static void
 put_box_name(const struct boxes *b, const struct box *box, uint32_t step,
     struct fz_buf *out)

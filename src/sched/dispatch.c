@@ -141,7 +141,8 @@ has_room(struct fz_dispatcher *d, const struct fz_lane *lane,
 		return false;
 	if (w->head != NULL && w->head->alone)
 		return false;
-	if (!w->ahead) /* a job after a long one would wait for it */
+	/* no recall would return a job that waits for a long one */
+	if (!w->ahead)
 		return w->njobs == 0;
 	if (w->mean_ns == 0)
 		return w->njobs < DISPATCH_UNMEASURED_JOBS &&

@@ -32,8 +32,10 @@ enum {
 	TRACE_WRITE = 64 << 10, /* bytes of one write */
 	TRACE_KEPT = 1 << 20,   /* maximum number of records that are kept */
 	TRACE_BLOCK = 512,      /* records of one block */
-	/* maximum number of records without a line, so few that the processor
-	   has them in its first cache, and that workers hardly wait meanwhile
+	/*
+	 * maximum number of records without a line: few, so that they fit in
+	 * the first cache of the processor, and that making their lines delays
+	 * the workers only briefly
 	 */
 	TRACE_UNWRITTEN = 64
 };

@@ -57,15 +57,16 @@ struct fz_trace_name {
 	const char *name;
 	uint32_t nstage, nname; /* their lengths in bytes */
 	/*
-	 * The stage and the name as members of an object, each after a comma.
+	 * The stage and the name as members of a JSON object, each after a
+	 * comma.
 	 * They are made with the name, so that a line reads this struct alone.
 	 */
 	uint32_t len;
 	/* whether it is the name of a call of a map or a pool */
 	uint32_t is_call : 1;
 	/*
-	 * scratch of a report: number of the function; may be left from an
-	 * earlier report
+	 * used by a report: number of the function. An earlier report may have
+	 * set it, so the report checks it.
 	 */
 	uint32_t number : 31;
 	union {

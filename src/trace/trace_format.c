@@ -297,7 +297,7 @@ fz_trace_put_string(struct fz_buf *out, const char *s, size_t len)
 	fz_buf_put(out, "\"", 1);
 }
 
-/* The members that the objects of both JSON formats have. */
+/* Write the members that the objects of both JSON formats have. */
 static unsigned char *
 put_members(
     unsigned char *p, struct fz_trace_file *file, const struct fz_job_event *e)
@@ -338,8 +338,8 @@ name_of(const struct fz_job_event *e)
 }
 
 /*
- * Write the members of a name. Most are short, and a copy of fixed size is
- * quick.
+ * Write the JSON members with a name. Most are short, and a copy of fixed size
+ * is quick.
  */
 static inline unsigned char *
 put_names(unsigned char *p, const struct fz_trace_name *name)

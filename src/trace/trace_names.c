@@ -133,7 +133,7 @@ put_plain(struct fz_trace_name *name)
 	return true;
 }
 
-/* Make the members of an object for the name. 0, or -1: there is no memory. */
+/* Make the JSON members with the name. 0, or -1: there is no memory. */
 static int
 make_members(struct fz_trace_names *names, struct fz_trace_name *name)
 {

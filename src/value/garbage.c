@@ -23,7 +23,7 @@ struct fz_garbage {
 	int aged_kib; /* KiB of the heap when it was made old; 0: never */
 	int received; /* KiB of big messages since the last collection */
 	bool copies;  /* a collection would copy much inherited memory */
-	/* number of credits of GARBAGE_DELAY that must be taken back */
+	/* number of delays that fz_garbage_catch_up() has to end */
 	unsigned ndelays;
 };
 
@@ -121,9 +121,9 @@ fz_garbage_inherit(struct fz_garbage_child *child, lua_State *L, bool aged)
 		.collects = aged || kib < GARBAGE_HEAP };
 	fz_garbage_open(L)->copies = !child->collects;
 	/*
-	 * A step of negative size is a credit. If the inherited objects are not
-	 * old, the credit is the whole heap, because the first collection
-	 * copies all of them.
+	 * A step of negative size delays the next collection. If the inherited
+	 * objects are not old, the delay is the size of the whole heap, because
+	 * the first collection copies all of them.
 	 */
 	if (child->collects)
 		kib = GARBAGE_FIRST;

@@ -77,7 +77,7 @@ struct fz_port {
 	/* What the mailbox contains unless a function has overwritten it. */
 	uint32_t epoch;
 	uint64_t written;              /* bytes of all replies so far */
-	uint64_t word;                 /* `open` of the mailbox */
+	uint64_t word;                 /* `open`, as last written */
 	struct fz_mailbox_open items;  /* the replies, and the open frame */
 	struct fz_mailbox_sum replies; /* sum over the complete replies */
 	/* sum over the complete replies and the bytes of the open frame */

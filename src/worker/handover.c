@@ -16,8 +16,8 @@ engine_of(const struct fz_worker *worker)
 }
 
 /*
- * The time until which the parent of the worker keeps the processor; 0: the
- * worker may need it.
+ * The time until which the parent of the worker need not yield its processor;
+ * 0: the worker may need that processor, or has no job.
  */
 static int64_t
 hold_until(const struct fz_awaited *awaited)

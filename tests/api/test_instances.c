@@ -182,7 +182,8 @@ test_instances_keep_their_workers_when_another_closes(void **state)
 }
 
 /*
- * The end of one instance leaves the locks, queues and children of the other.
+ * Closing an instance frees its own locks and queues, and none of the other
+ * instance.
  */
 static void
 test_instances_are_different_members(void **state)

@@ -220,7 +220,8 @@ test_items_a_message_has_one_value(void **state)
 		put_message(h, n);
 		if (n != 1)
 			assert_raises(h, h->out.data, h->out.len,
-			    "a result is not exactly one Lua value");
+			    "a result does not decode to exactly one Lua "
+			    "value");
 	}
 }
 

@@ -30,7 +30,7 @@ tests["stop: in the order of time, not of registration"] = function()
     end })
   t.equal({ e.output, e.message, e.stage }, { "f4", "failure 4", "s" })
   t.equal(order, { "f4", "f3", "f2", "f1" })
-  t.equal(others(e, "output"), { "f3", "f2", "f1" }) -- f1 counts although it has retries left
+  t.equal(others(e, "output"), { "f3", "f2", "f1" }) -- f1 is listed, although it had retries left
   t.match(tostring(e), "failure 4", "also failed: ", "output f3: ", "output f1: failure 1")
   t.equal(select(2, tostring(e):gsub("failure 4", "")), 1)
 end

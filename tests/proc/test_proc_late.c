@@ -108,8 +108,8 @@ reap_all_late(void)
 }
 
 /*
- * Reap the child, and all that it has left. Returns how many of the checks have
- * failed.
+ * Reap the child, and all processes that it has left behind. Returns how many
+ * of the checks have failed.
  */
 static int
 reap_all(struct forked *f)

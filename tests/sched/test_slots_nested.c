@@ -43,7 +43,8 @@ struct nest {
 	int level; /* in a worker: its level; 1 for workers of the test */
 	struct {
 		char flags[128], omp[16], mark[16];
-		int inherited; /* descriptors that programs get of its pipe */
+		/* number of ends of its pipe that programs inherit */
+		int inherited;
 	} * told;
 };
 

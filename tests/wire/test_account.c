@@ -68,7 +68,7 @@ test_account_a_program_counts_in_those_above(void **state)
 	retire(w, NULL);
 }
 
-/* The account of a program is the parent of the accounts of its programs. */
+/* If one program starts another, their accounts are parent and child. */
 static void
 test_account_in_the_heap_is_its_own(void **state)
 {

@@ -112,7 +112,7 @@ test_worker_chunk_killed_from_outside_at_any_time_loses_nothing(void **state)
 		nfailed += bad;
 		ndone += count_fates(&b, DONE);
 	}
-	print_message("%d kills: %u items were done, %u in the midst\n", ROUNDS,
+	print_message("%d kills: %u items were done, %u were running\n", ROUNDS,
 	    ndone, nfailed);
 	assert_true(ndone != 0);
 }

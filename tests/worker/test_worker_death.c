@@ -235,15 +235,17 @@ test_worker_killed_from_outside_at_any_time_loses_nothing(void **state)
 			nback += t[i].nreturned;
 			task_fini(&t[i]);
 		}
-		/* The items that ran are done, except for one; the others are
-		 * returned. */
+		/*
+		 * The jobs that ran are done, except that the one during the
+		 * kill may have failed. The jobs that did not run are returned.
+		 */
 		ran = atomic_load(&w->shared->calls[JOB_ADD]) - before;
 		assert_true(nbad <= 1);
 		assert_true(ndone <= ran && ran <= ndone + nbad);
 		assert_int_equal(nback, KEEPER_MANY - ndone - nbad);
 		nfailed += nbad;
 	}
-	print_message("60 kills: %d jobs were in the midst\n", nfailed);
+	print_message("60 kills: %d jobs were running\n", nfailed);
 }
 
 #define TEST(name) \

@@ -110,7 +110,8 @@ value_of(lua_State *L)
 	if (fz_lblob_decode(L, l.engine, blob) != LUA_OK)
 		return lua_error(L);
 	if (lua_gettop(L) != 5)
-		return luaL_error(L, "the value is not exactly one Lua value");
+		return luaL_error(
+		    L, "the value does not decode to exactly one Lua value");
 	return 2;
 }
 

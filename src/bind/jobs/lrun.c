@@ -272,7 +272,8 @@ run_value(lua_State *L)
 	if (fz_lblob_decode(L, lr->engine, blob) != LUA_OK)
 		return lua_error(L);
 	if (lua_gettop(L) != 4)
-		return luaL_error(L, "the value is not exactly one Lua value");
+		return luaL_error(
+		    L, "the value does not decode to exactly one Lua value");
 	return 2;
 }
 

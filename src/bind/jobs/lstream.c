@@ -395,7 +395,8 @@ push_output(lua_State *L, const struct lstream *ls, const struct fz_run *run,
 
 	if (status == LUA_OK && lua_gettop(L) != top + 1) {
 		lua_settop(L, top);
-		lua_pushliteral(L, "the value is not exactly one Lua value");
+		lua_pushliteral(
+		    L, "the value does not decode to exactly one Lua value");
 		status = LUA_ERRRUN;
 	}
 	return status;
@@ -640,7 +641,8 @@ static void
 add_methods(lua_State *L)
 {
 	luaL_setfuncs(L, fz_lwindow_methods, 0);
-	luaL_setfuncs(L, methods, 0); /* instead of some of these */
+	/* again, because close() of a stream replaces that of a window */
+	luaL_setfuncs(L, methods, 0);
 	fz_llookup_add(L, &lookup_ops);
 }
 

@@ -26,10 +26,10 @@ struct fz_lsuspended_list {
 	struct fz_list link; /* in the list of a bucket */
 	struct fz_eventcount *at;
 	uint32_t seq; /* `seq` of the eventcount at the last try */
-	unsigned n;   /* number of members, including woken ones */
+	unsigned n;   /* number of tasks, including woken ones */
 	/* `forks` of the process that has made the list */
 	unsigned forks;
-	struct fz_list first; /* the members that were not woken */
+	struct fz_list first; /* the tasks that were not woken */
 };
 
 /* The suspended tasks of a Lua state. */
@@ -280,8 +280,8 @@ waits_woken(lua_State *L)
 
 /*
  * waits_count() -> number of tasks that wait for shared objects, number of
- * those that wait until a time, and a number that grows when such a wait
- * begins, or when the run of a task ends without such a wait
+ * those that wait until a time, and a number that grows when a wait for a
+ * shared object begins, or when a resumed task ends or waits for anything else
  */
 static int
 waits_count(lua_State *L)

@@ -126,8 +126,9 @@ is_check_due(lua_State *L, struct fz_lwait *wait)
 }
 
 /*
- * If a check since the last call has found nothing that can end the wait: make
- * the next try a late one, and check again right after it.
+ * A check that finds nothing that can end a wait asks all waits to try late:
+ * see waits_try(). If this has happened since the last call, set the next try
+ * to be late, and the next check to follow right after that try.
  */
 static void
 prepare_next_check(lua_State *L, struct fz_lwait *wait)
