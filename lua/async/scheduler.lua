@@ -33,8 +33,8 @@ local interrupted = nil -- the error of Ctrl-C in a task, for the waiter outside
 local live = {}
 local nlive, nserving, started = 0, 0, 0 -- nserving: number of tasks that run for another caller
 
--- In a child: drop the tasks of the parent. Without any nothing is written, because the write to a
--- page copies it.
+-- In a child: drop the tasks of the parent. If there are none, write nothing, because a write to a
+-- page copies the page.
 core.on_fork(function()
   if nlive == 0 and not first and not current and not interrupted and timers.n == 0
     and next(in_c) == nil then

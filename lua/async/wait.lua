@@ -34,8 +34,8 @@ local ticker_id, ticks
 local handled, again = nil, { 0, 0, 0, 0, 0, 0, 0, 0 }
 for i = 1, 8 do again[i] = nil end
 
--- In a child: forget the watchers and tasks of the parent. What is empty stays as it is, because a
--- write to a page copies the page.
+-- In a child: forget the watchers and tasks of the parent. A table that is empty stays as it is,
+-- because a write to a page copies the page.
 core.on_fork(function()
   if next(firm) ~= nil then firm = {} end
   if next(loose) ~= nil then loose = setmetatable({}, { __mode = "v" }) end

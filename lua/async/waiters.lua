@@ -49,7 +49,7 @@ function waiters.wake_all(list)
     waiter._list, waiter._previous, waiter._next = false, false, false
     if waiter._co then
       wake(waiter)
-    elseif waiter.notify then -- else a task that Ctrl-C has ended just when it began to wait
+    elseif waiter.notify then -- without it: Ctrl-C has ended a task just when it began to wait
       waiter:notify(list)
     end
     waiter = next_one

@@ -7,11 +7,11 @@ local run_advice = {}
 
 local max, min = math.max, math.min
 
--- A worker that waits longer than this between two calls waits for something else than the next
--- chunk, until that was queued.
+-- If a worker waits longer than this between two calls, only its wait since the next chunk was
+-- queued counts: before that there was nothing to send.
 local GAP_MAX <const> = 1e-3
 
--- The part of the time between calls that larger chunks do not save, because it is for each item.
+-- The part of the time between calls that larger chunks do not save, because each item takes it.
 local EACH_ITEM <const> = 0.1
 
 -- Maximum number of names on the critical path, and of calls in the simulation.

@@ -69,7 +69,7 @@ local function connect(calls)
 end
 
 -- A call that needs less than this part of a processor waits most of its time, and is not slowed
--- down by others.
+-- down by other calls.
 local WAITS <const> = 0.05
 
 ---The seconds from the start of the first call to the end of the last one.

@@ -37,7 +37,7 @@ void fz_page_put_member(struct fz_buf *out, const char *key, uint64_t v);
 /* As fz_page_put_member(), but appends nothing if `v` is 0. */
 void fz_page_put_known(struct fz_buf *out, const char *key, uint64_t v);
 
-/* Append the members `"stage":...,"name":...`; NULL: a name without a text. */
+/* Append `"stage":...,"name":...`; NULL: a name without a text. */
 void fz_page_put_names(struct fz_buf *out, const struct fz_trace_name *name);
 
 #endif

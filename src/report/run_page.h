@@ -11,9 +11,9 @@ struct fz_err;
 struct fz_sums;
 
 /*
- * Append members of an object of JSON: summary, groups, histograms, functions,
- * workers, slowest, failures, and notes, which is last and still open. 0, or -1
- * and `err`.
+ * Append the members of a JSON object: summary, groups, histograms, functions,
+ * workers, slowest, failures, and notes, which is the last one and still open.
+ * 0, or -1 and `err`.
  */
 int fz_page_put_sums(
     struct fz_sums *sums, struct fz_buf *out, struct fz_err *err);

@@ -27,7 +27,7 @@ struct fz_picture {
 	size_t npools;
 };
 
-/* Append the picture as an object of JSON. 0, or -1 and `err`. */
+/* Append the picture as a JSON object. 0, or -1 and `err`. */
 int fz_picture_put(const struct fz_picture *picture, const struct fz_sums *sums,
     struct fz_buf *out, struct fz_err *err);
 

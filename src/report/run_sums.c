@@ -97,8 +97,8 @@ larger_index(size_t *size, size_t n)
 }
 
 /*
- * Make room for a function for each record at once, because to make the index
- * again takes long. Memory that is not used costs nothing.
+ * Make room at once for as many functions as there are records, because
+ * building the index again takes long. Memory that is not used costs nothing.
  */
 static int
 begin_functions(struct fz_sums *s, size_t nrecords)

@@ -12,7 +12,7 @@ struct fz_sums;
 
 enum { FZ_TIMES_BINS = 41 };
 
-/* `n` calls that took as long each. */
+/* `n` calls, each of which took `took`. */
 struct fz_time {
 	uint32_t key; /* number of the group or function */
 	uint32_t n;

@@ -376,7 +376,10 @@ keep_node(struct fz_trace *t, const char *name)
 	return list[t->nnodes] != NULL ? list[t->nnodes++] : NULL;
 }
 
-/* Add a block. Its records never move, because copies would cost most time. */
+/*
+ * Add a block. Its records never move, because copies would take most of the
+ * time of a trace.
+ */
 static int
 add_block(struct fz_trace *t)
 {

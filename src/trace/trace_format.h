@@ -57,11 +57,11 @@ bool fz_trace_is_cancelled(const struct fz_job_event *event);
 /* The fz_clock_ns() at which the attempt started. */
 int64_t fz_trace_started(const struct fz_job_event *event);
 
-/* Whether a string of JSON has the `len` bytes of `text` unchanged. */
+/* Whether a JSON string has the `len` bytes of `text` unchanged. */
 bool fz_trace_is_plain(const char *text, size_t len);
 
 /*
- * Append the `len` bytes of `text` as a string of JSON, with U+FFFD for each
+ * Append the `len` bytes of `text` as a JSON string, with U+FFFD for each
  * byte that is not UTF-8.
  */
 void fz_trace_put_string(struct fz_buf *out, const char *text, size_t len);

@@ -132,8 +132,8 @@ tests["the server of a manager ends no wait by itself"] = function()
   end
 end
 
--- The server of a manager still works on a question whose answer this process no longer awaits, or
--- has started work of its own.
+-- The server of a manager still works on a question, although this process no longer waits for the
+-- answer, or the server has started work of its own.
 local SERVER_WAKES <const> = {
   [[fz.with_timeout(0.05, function()
       dict:update("x", function() os.execute "sleep 0.4" queue:put(1) end)

@@ -28,7 +28,7 @@ local function await_file(go)
   return ("until test -e %s; do sleep 0.01; done"):format(go)
 end
 
--- A name for such a file, which does not exist.
+-- The name of a file that does not exist.
 local function new_name()
   local go = t.file ""
   os.remove(go)

@@ -93,8 +93,8 @@ local function check_until_sigint(name, script)
   t.equal(t.left_of(mark), "")
 end
 
--- The log grows, has a line that is written in two parts, is renamed and written to once more
--- before the next log is there, and is cut short.
+-- The log grows, and one of its lines is written in two parts. The log is renamed, and gets one
+-- more line before the next log exists. The next log is cut short.
 local GROWING_LOG <const> = [[
 line() { # number status bytes
   printf '10.0.0.%%d - - [28/Nov/2026:17:%%02d:00] "GET /page/%%d HTTP/1.1" %%s %%d\n' \

@@ -80,7 +80,10 @@ close_copies(int n)
 	close(HIGH);
 }
 
-/* The number of copies that are open, but should not be, or closed. */
+/*
+ * The number of descriptors that are open and should be closed, or are closed
+ * and should be open.
+ */
 static int
 count_wrong(int n, int kept)
 {

@@ -21,7 +21,8 @@ struct result_buffers {
 	bool fails;                    /* there is no memory for a buffer */
 	unsigned asked, live;          /* requests; buffers not yet freed */
 	void (*release)(void *owner, uint64_t offset);
-	uint64_t least_n, most_done; /* extremes of requests */
+	/* over all requests: fewest items asked for, most items done then */
+	uint64_t least_n, most_done;
 };
 
 extern struct result_buffers result_buffers;

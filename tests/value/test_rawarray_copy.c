@@ -190,7 +190,7 @@ copy_list(lua_State *L, int n)
 	lua_setglobal(L, "list");
 }
 
-/* A script that uses such a list, with garbage collections in between. */
+/* A script that uses the list, with garbage collections in between. */
 static const char use[] =
     "local n = ...\n"
     "local function expected(i)\n"

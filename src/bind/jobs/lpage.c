@@ -100,7 +100,7 @@ put_pictures(lua_State *L, struct lpage *page)
 
 /*
  * run_page(trace, {{graph, names, layers = {layer, ...} | nil}, ...}) -> text:
- * the data of the page of a run, an object of JSON whose last member is the
+ * the data of the page of a run, a JSON object whose last member is the
  * object of the notes; both are still open
  */
 static int

@@ -225,7 +225,7 @@ wake_lists(struct waits *w, bool late)
 
 /*
  * Callback of the timer. Let waits check for deaths: a process may have died
- * before it notified, or while it held what tasks wait for.
+ * before it notified, or while it held a lock that tasks wait for.
  */
 static void
 check_late(struct fz_timer *timer)
