@@ -379,6 +379,7 @@ get_inner_message(struct fz_decoder *d)
 		.start = d->start,
 		.trust = d->trust,
 		.level = d->level };
+	const unsigned char *bytes;
 	uint32_t len;
 
 	if (d->trust != FZ_CODEC_RUN) {
@@ -389,7 +390,11 @@ get_inner_message(struct fz_decoder *d)
 	inner.unclaimed = len;
 	fz_decode_enter(d);
 	inner.level++;
-	fz_reader_init(&inner.in, fz_decode_take(d, len), len);
+	bytes = fz_decode_take(d, len);
+	/* who must not read functions looks only at the flags of the outer */
+	if (len > 1 && (bytes[1] & ~d->flags & FZ_FORMAT_HAS_FUNCTIONS) != 0)
+		fz_decode_refuse(d, "an inner message with other flags");
+	fz_reader_init(&inner.in, bytes, len);
 	if (get_message(&inner) != 1)
 		fz_decode_refuse(
 		    d, "an inner message without exactly one value");

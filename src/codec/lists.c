@@ -88,6 +88,18 @@ fz_lists_put_nils(struct fz_buf *out, uint64_t n)
 	out->len += n;
 }
 
+/*
+ * Note an element that is a message of its own. The list has the flag for
+ * functions if one of these messages has it, so that a receiver need not look
+ * into them.
+ */
+static void
+note_message(struct fz_buf *out, const unsigned char *bytes, size_t len)
+{
+	if (!out->failed && len > 1)
+		out->data[1] |= bytes[1] & FZ_FORMAT_HAS_FUNCTIONS;
+}
+
 int
 fz_lists_put_message(struct fz_buf *out, const unsigned char *bytes, size_t len)
 {
@@ -106,6 +118,7 @@ fz_lists_put_message(struct fz_buf *out, const unsigned char *bytes, size_t len)
 	fz_items_store_head(head, (uint32_t)len);
 	fz_buf_put(out, head, sizeof(head));
 	fz_buf_put(out, bytes, len);
+	note_message(out, bytes, len);
 	return 0;
 }
 
@@ -115,8 +128,13 @@ fz_lists_put_items(struct fz_buf *out, struct fz_reader *items, uint32_t n)
 	const unsigned char *start = items->p;
 
 	for (uint32_t i = 0; i < n; i++) {
+		const unsigned char *item = items->p;
+
 		if (fz_items_skip(items) != 0)
 			return -1;
+		if (*item == FZ_FORMAT_ITEM)
+			note_message(out, item + FZ_ITEMS_HEAD,
+			    (size_t)(items->p - item) - FZ_ITEMS_HEAD);
 	}
 	fz_buf_put(out, start, (size_t)(items->p - start));
 	return 0;

@@ -22,7 +22,10 @@ struct fz_reader;
  */
 bool fz_lists_length(const unsigned char *bytes, size_t len, uint64_t *n);
 
-/* Begin a list of `n` elements, append all of them, and end it. */
+/*
+ * Begin a list of `n` elements in an empty buffer, append all of them, and end
+ * it.
+ */
 void fz_lists_begin(struct fz_buf *out, uint64_t n);
 void fz_lists_end(struct fz_buf *out, uint64_t n);
 

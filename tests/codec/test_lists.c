@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "codec/codec.h"
+#include "codec/format.h"
 #include "codec/items.h"
 #include "codec/lists.h"
 #include "value/lerror.h"
@@ -215,6 +216,48 @@ test_lists_elements_nest_no_deeper_than_values(void **state)
 	assert_non_null(strstr(lua_tostring(L, -1), "nested too deep"));
 }
 
+static void
+test_lists_have_the_flag_for_functions_of_their_elements(void **state)
+{
+	lua_State *L = *state;
+	struct fz_reader items;
+
+	for (int i = 0; i < 3; i++) {
+		fz_buf_clear(&out);
+		fz_lists_begin(&out, 1);
+		encode(L, i == 0 ? "{ {}, {} }" : "{ function() end }");
+		if (i == 2) {
+			unsigned char head[FZ_ITEMS_HEAD];
+			struct fz_buf item = FZ_BUF_INIT;
+
+			fz_items_store_head(head, (uint32_t)part.len);
+			fz_buf_put(&item, head, sizeof(head));
+			fz_buf_put(&item, part.data, part.len);
+			fz_reader_init(&items, item.data, item.len);
+			assert_int_equal(
+			    fz_lists_put_items(&out, &items, 1), 0);
+			fz_buf_fini(&item);
+		} else {
+			assert_int_equal(
+			    fz_lists_put_message(&out, part.data, part.len), 0);
+		}
+		fz_lists_end(&out, 1);
+		assert_false(out.failed);
+		assert_int_equal(
+		    out.data[1], i == 0 ? 0 : FZ_FORMAT_HAS_FUNCTIONS);
+		assert_list(L, i == 0 ? "#v[1] == 2" : "v[1][1]() == nil");
+		if (i == 0)
+			continue;
+		out.data[1] = 0;
+		lua_pushcfunction(L, decode_body);
+		assert_int_equal(lua_pcall(L, 0, 1, 0), LUA_ERRRUN);
+		lua_getfield(L, -1, "message");
+		assert_non_null(
+		    strstr(lua_tostring(L, -1), "an inner message with"));
+		lua_settop(L, 0);
+	}
+}
+
 int
 main(void)
 {
@@ -226,6 +269,7 @@ main(void)
 		TEST(test_lists_refuse_items_that_are_incomplete),
 		TEST(test_lists_join_plain_values_as_they_are),
 		TEST(test_lists_elements_nest_no_deeper_than_values),
+		TEST(test_lists_have_the_flag_for_functions_of_their_elements),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

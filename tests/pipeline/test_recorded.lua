@@ -256,6 +256,24 @@ return s >> u]]
   end
 end
 
+tests["the list of a map with functions is not recorded"] = function()
+  for _, jobs in ipairs { 0, 2 } do
+    local store = new_path()
+    local script = ([[
+local s = fz.stage "s"
+s:map("M", "list", function(x)
+  ran "M"
+  return x == 2 and { function() return x end } or { {}, {} }
+end)
+print(fz.chain { s }({ list = { 1, 2, 3 } }, { jobs = %d }).M[2][1]())]]):format(jobs)
+    for i = 1, 2 do
+      local ran, out, err, status = run(script, store)
+      t.equal({ ran, out, status }, { i == 1 and "MMM" or "M", "2\n", 0 })
+      t.match(err, "s.M is not recorded: a function is among its values")
+    end
+  end
+end
+
 tests["a map is recorded as a whole, and by its elements"] = function()
   local store = new_path()
   local script = [[
