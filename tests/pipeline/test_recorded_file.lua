@@ -111,6 +111,41 @@ return fz.chain { s }]]
   end
 end
 
+-- A database with one recorded value, and the statement that reads it.
+local function one_value(value, i)
+  local db, bytes = core.database(new_path(), 1), core.encode(value)
+  db:run "CREATE TABLE calls (key, i, sum, bytes)"
+  db:run("INSERT INTO calls VALUES (?, ?, ?, ?)", "key", i, core.hash(bytes), bytes)
+  return db, "SELECT key, 0, 1, i, sum, sum, 0, bytes FROM calls WHERE key = ?"
+end
+
+tests["values belong to the process that has read them"] = function()
+  local value = ("abc"):rep(1000000)
+  local db <close>, sql = one_value(value, 1)
+  local results, places = core.results(db, sql, { "key" }, 1, 0, {})
+  t.equal(places, { 1 })
+  local process = fz.process(function()
+    local ok, e = pcall(results.bytes, results, 1)
+    results:close()
+    return ok, e
+  end)
+  process:start()
+  local read, why = process:result()
+  t.equal(read, false)
+  t.match(why, "no such value")
+  t.equal(core.decode(results:bytes(1)), value)
+  results:close()
+  t.match(select(2, pcall(results.bytes, results, 1)), "no such value")
+end
+
+tests["a value with any number is not among those of its call"] = function()
+  for _, i in ipairs { math.maxinteger, math.mininteger, -1, 0, 2 } do
+    local db <close>, sql = one_value(1, i)
+    local _, places, _, odd = core.results(db, sql, { "a", "key" }, 1, 0, {})
+    t.equal({ i, places, odd }, { i, { false, false }, { [2] = "it is incomplete" } })
+  end
+end
+
 tests["a file that has lost its bytes is begun anew, with a warning"] = function()
   local script = [[
 local s = fz.stage "s"

@@ -13,6 +13,7 @@
 #include "bind/lloop.h"
 #include "bind/open.h"
 #include "codec/format.h"
+#include "os/process.h"
 #include "shared/arena.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"
@@ -25,6 +26,8 @@ static const struct fz_luserdata_class results_class;
 
 struct lresults {
 	struct fz_engine *engine;
+	/* generation of the process that read the values */
+	uint32_t generation;
 	lua_Integer n;
 	/* the `n` values; NULL: the value was not read */
 	struct fz_blob *values[];
@@ -184,7 +187,7 @@ static void
 read_row(lua_State *L, struct reading *r, struct call *call)
 {
 	const struct fz_sqlite *s = &r->ld->s;
-	lua_Integer i = s->column_int64(r->stmt, INDEX), at = call->first + i;
+	lua_Integer i = s->column_int64(r->stmt, INDEX), at;
 	struct fz_blob **value;
 	const char *why = NULL;
 	const void *digest;
@@ -197,6 +200,7 @@ read_row(lua_State *L, struct reading *r, struct call *call)
 		call->why = incomplete;
 		return;
 	}
+	at = call->first + i;
 	value = &r->results->values[at - 1];
 	if (*value != NULL)
 		return; /* the index of the file is damaged */
@@ -374,6 +378,7 @@ push_results(lua_State *L, struct reading *r)
 	    L, sizeof(*results) + (size_t)sum * sizeof(struct fz_blob *), 0);
 	memset(results->values, 0, (size_t)sum * sizeof(struct fz_blob *));
 	results->engine = fz_lloop_engine(L);
+	results->generation = fz_process.generation;
 	results->n = sum;
 	fz_luserdata_set(L, &results_class);
 	r->results = results;
@@ -451,12 +456,20 @@ results_new(lua_State *L)
 	return status == LUA_OK ? 4 : lua_error(L);
 }
 
+/* Whether this process has read the values, which are in its arena. */
+static bool
+is_own(const struct lresults *results)
+{
+	return results->generation == fz_process.generation;
+}
+
 /* The results at `idx`, which have `n` values from number `i` on. */
 static const struct lresults *
 check_results(lua_State *L, int idx, lua_Integer i, uint32_t n)
 {
 	const struct lresults *results = luaL_checkudata(L, idx, RESULTS_TYPE);
-	bool there = 0 < i && i <= results->n && n <= results->n - i + 1;
+	bool there = is_own(results) && 0 < i && i <= results->n &&
+		     n <= results->n - i + 1;
 
 	for (uint32_t k = 0; there && k < n; k++)
 		there = results->values[i - 1 + k] != NULL;
@@ -488,13 +501,16 @@ results_bytes(lua_State *L)
 	return 1;
 }
 
-/* results:close(): free the values; idempotent */
+/*
+ * results:close(): free the values; idempotent; does nothing in a forked child,
+ * whose arena is another one
+ */
 static int
 results_close(lua_State *L)
 {
 	struct lresults *results = luaL_checkudata(L, 1, RESULTS_TYPE);
 
-	for (lua_Integer i = 0; i < results->n; i++)
+	for (lua_Integer i = 0; is_own(results) && i < results->n; i++)
 		fz_blob_unref(results->values[i]);
 	results->n = 0;
 	return 0;
