@@ -399,7 +399,7 @@ end
 
 -- Note that a call was used in this run.
 local function use(self, key, tick)
-  local now = self._tick
+  local now = not self.read_only and self._tick
   if now and now > tick and (self._exact or now - tick >= LATE) then
     self._used[#self._used + 1] = key
   end

@@ -148,7 +148,9 @@ function dry_run.print(pipeline, plan, values, given)
     counts[row[1]] = counts[row[1]] + 1
   end
   for _, row in ipairs(rows) do
-    local line = ("%-8s  %-" .. width .. "s  %s"):format(table.unpack(row))
+    -- string.format pads to at most 99 bytes
+    local name = row[2] .. (" "):rep(width - #row[2])
+    local line = ("%-8s  %s  %s"):format(row[1], name, row[3])
     io.write((line:gsub(" +$", "")), "\n")
   end
   io.write(("%d to run, %d perhaps, %d recorded\n"):format(counts.run, counts.perhaps,

@@ -70,6 +70,17 @@ return fz.chain { s }]]
   t.match((run(store, "--resume --cache ls")), "st\\x00age.c\\x00", "failed: no\\x00luck")
 end
 
+tests["-n lists names of any length"] = function()
+  local script = t.file [[
+local g = fz.dag()
+g:add(("x"):rep(120), {}, function() return 1 end)
+g:add("y", {}, function() return 1 end)
+return g]]
+  local why = "  it is not recorded\n"
+  t.equal({ run(new_path(), "-n " .. script) }, { ("run       %s%srun       y%s%s"):format(
+    ("x"):rep(120), why, (" "):rep(119), why) .. "2 to run, 0 perhaps, 0 recorded\n", "", 0 })
+end
+
 tests["--check opens no file for a map"] = function()
   local store, script = new_path(), t.file "fz.map(function(x) return x end, {1}, {resume = true})"
   local _, err, status = run(store, "--check " .. script)

@@ -146,6 +146,25 @@ tests["a value with any number is not among those of its call"] = function()
   end
 end
 
+tests["once nothing is recorded any more, no use of a result is noted"] = function()
+  local Store = require "fzlua.store"
+  local value = fz.file(t.file "")
+  local call = { key = ("k"):rep(16), name = "s.A", func = "", names = {}, inputs = {},
+    files = true, n = 1 }
+  for _, full in ipairs { true, false } do
+    local path = new_path()
+    local store <close> = Store.open(path)
+    store:add(call, { core.encode(value) }, { core.digest_in({}, value) })
+    store:flush()
+    store._db:run "UPDATE calls SET tick = tick - 20"
+    store.read_only = full
+    assert(store:find(call.key, call))
+    store:close()
+    local db <close> = core.database(path, 1)
+    t.equal(db:run "SELECT tick < 0 FROM calls"[1][1], full and 1 or 0)
+  end
+end
+
 tests["a file that has lost its bytes is begun anew, with a warning"] = function()
   local script = [[
 local s = fz.stage "s"
