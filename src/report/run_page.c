@@ -23,22 +23,24 @@ struct busiest {
 	double share;
 };
 
-static struct busiest
-find_busiest(const struct fz_sums *s)
+/* Find it. 0, or -1: there is no memory. */
+static int
+find_busiest(const struct fz_sums *s, struct busiest *busiest)
 {
-	struct busiest busiest = { .group = FZ_SUMS_NONE };
-
+	*busiest = (struct busiest){ .group = FZ_SUMS_NONE };
 	for (uint32_t i = 0; i < s->ngroups; i++) {
 		size_t workers = fz_sums_at_once(s, i);
 		double share = 0;
 
-		if (s->total.wall != 0 && workers != 0)
+		if (workers == 0)
+			return -1;
+		if (s->total.wall != 0)
 			share = (double)s->groups[i].busy / (double)workers /
 				(double)s->total.wall;
-		if (busiest.group == FZ_SUMS_NONE || share > busiest.share)
-			busiest = (struct busiest){ i, workers, share };
+		if (busiest->group == FZ_SUMS_NONE || share > busiest->share)
+			*busiest = (struct busiest){ i, workers, share };
 	}
-	return busiest;
+	return 0;
 }
 
 static size_t
@@ -64,14 +66,17 @@ put_group_name(struct fz_buf *out, const struct fz_sums_group *group)
 	fz_page_put_string(out, group->name, group->len, FZ_PAGE_NAME);
 }
 
-static void
+/* 0, or -1: there is no memory. */
+static int
 put_busiest(const struct fz_sums *s, struct fz_buf *out)
 {
-	struct busiest busiest = find_busiest(s);
+	struct busiest busiest;
 	char share[32];
 
+	if (find_busiest(s, &busiest) != 0)
+		return -1;
 	if (busiest.group == FZ_SUMS_NONE)
-		return;
+		return 0;
 	fz_page_put(out, ",\"busiest\":{\"name\":");
 	put_group_name(out, &s->groups[busiest.group]);
 	fz_page_put_member(out, ",\"workers\":", busiest.workers);
@@ -81,13 +86,18 @@ put_busiest(const struct fz_sums *s, struct fz_buf *out)
 	    (unsigned)((busiest.share - (unsigned)busiest.share) * 1e6));
 	fz_page_put(out, share);
 	fz_page_put(out, "}");
+	return 0;
 }
 
-static void
+/* 0, or -1: there is no memory. */
+static int
 put_summary(const struct fz_sums *s, struct fz_buf *out)
 {
 	const struct fz_sums_total *t = &s->total;
+	size_t at_once = fz_sums_at_once(s, FZ_SUMS_NONE);
 
+	if (at_once == 0)
+		return -1;
 	fz_page_put_member(out, "\"summary\":{\"calls\":", t->calls);
 	fz_page_put_member(out, ",\"busy\":", t->busy);
 	fz_page_put_member(out, ",\"wall\":", t->wall);
@@ -101,8 +111,7 @@ put_summary(const struct fz_sums *s, struct fz_buf *out)
 	fz_page_put_member(out, ",\"peak\":", t->peak);
 	fz_page_put_member(out, ",\"workers\":", s->nworkers);
 	fz_page_put_member(out, ",\"nodes\":", count_nodes(s));
-	fz_page_put_member(
-	    out, ",\"at_once\":", fz_sums_at_once(s, FZ_SUMS_NONE));
+	fz_page_put_member(out, ",\"at_once\":", at_once);
 	if (s->most != FZ_SUMS_NONE) {
 		const struct fz_sums_function *f = &s->functions[s->most];
 
@@ -112,8 +121,10 @@ put_summary(const struct fz_sums *s, struct fz_buf *out)
 		fz_page_put_names(out, f->name);
 		fz_page_put(out, "}");
 	}
-	put_busiest(s, out);
+	if (put_busiest(s, out) != 0)
+		return -1;
 	fz_page_put(out, "}");
+	return 0;
 }
 
 static void
@@ -408,7 +419,8 @@ fz_page_put_sums(struct fz_sums *s, struct fz_buf *out, struct fz_err *err)
 	struct fz_spans spans = { 0 };
 	int status = 0;
 
-	put_summary(s, out);
+	if (put_summary(s, out) != 0)
+		return fz_err_nomem(err, "the page of a run");
 	put_groups(s, out);
 	put_slowest(s, out);
 	put_failures(s, out);
