@@ -319,10 +319,23 @@ explain_global(lua_State *L)
 	lua_settop(L, 1);
 }
 
+/* Whether a word between `text` and `end` begins with a slash. */
+static bool
+has_absolute_name(const char *text, const char *end)
+{
+	for (const char *at = text; at < end; at++) {
+		if (*at == '/' &&
+		    (at == text || strchr(" '\"", at[-1]) != NULL))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Whether the text is about a missing file whose name is not absolute: "NAME:
- * No such file or directory" from io.open(), or "cannot open file 'NAME' (No
- * such file or directory)" from io.lines().
+ * No such file or directory" from io.open(), the same after "cannot open " from
+ * dofile(), or "cannot open file 'NAME' (No such file or directory)" from
+ * io.lines().
  */
 static bool
 lacks_relative_file(const char *text)
@@ -342,7 +355,7 @@ lacks_relative_file(const char *text)
 		if (at[0] == ':' && at[1] == ' ')
 			name = at + 2;
 	}
-	return *name != '/';
+	return !has_absolute_name(name, end);
 }
 
 /*
@@ -360,10 +373,12 @@ explain_file(lua_State *L)
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &spawned_key);
 	if (lua_toboolean(L, -1) &&
 	    getcwd(directory, sizeof(directory)) != NULL) {
+		lua_pushvalue(L, 1);
 		lua_pushfstring(L,
-		    "%s (relative names begin in %s on this node: use absolute "
+		    " (relative names begin in %s on this node: use absolute "
 		    "names, or start the node in the directory of the files)",
-		    lua_tostring(L, 1), directory);
+		    directory);
+		lua_concat(L, 2);
 		lua_replace(L, 1);
 	}
 	lua_settop(L, 1);

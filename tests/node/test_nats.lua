@@ -86,6 +86,8 @@ tests["an error about a missing file names the directory on the node"] = functio
     try(function(name) return assert(io.open(name)) end, "data/x", "/nowhere/x", "a: b")
     try(function(name) for _ in io.lines(name) do return 1 end end, "data/y")
     try(error, "No such file or directory")
+    try(dofile, "data/z", "/nowhere/z")
+    try(error, "data/x: No such file or directory\0!")
   ]])
   local lines = {}
   for line in out:gmatch "[^\n]+" do lines[#lines + 1] = line:gsub("^.-lua_%w+:%d+: ", "") end
@@ -93,11 +95,14 @@ tests["an error about a missing file names the directory on the node"] = functio
     .. "names, or start the node in the directory of the files%)$"
   for i, text in ipairs { "data/x: No such file or directory", false,
     "a: b: No such file or directory",
-    "cannot open file 'data/y' %(No such file or directory%)" } do
+    "cannot open file 'data/y' %(No such file or directory%)", false,
+    "cannot open data/z: No such file or directory", false,
+    "data/x: No such file or directory%z!" } do
     if text then assert(lines[i]:find("^" .. text .. hint), lines[i]) end
   end
   t.equal(lines[2], "/nowhere/x: No such file or directory")
   t.equal(lines[5], "No such file or directory")
+  t.equal(lines[7], "cannot open /nowhere/z: No such file or directory")
 end
 
 tests["a node that is killed is a crash with its name, and another one takes the job"] = function()
