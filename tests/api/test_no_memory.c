@@ -136,6 +136,15 @@ push_pool(lua_State *L)
 	lua_pushinteger(L, 1);
 }
 
+/* Push a call that gets the names that a graph has kept. */
+static void
+push_named(lua_State *L)
+{
+	host_push_function(
+	    L, "return require 'fzlua.core'.graph(true):names {}:count()");
+	lua_pushnil(L);
+}
+
 /*
  * Push a call whose results are recorded. A file is not used again after an
  * error, so each call has a new one.
@@ -436,6 +445,7 @@ static const struct scenario scenarios[] = {
 	{ "call of a kept chain", push_kept_chain, run_call, 1, NULL },
 	{ "call of a pool", push_pool, run_call, 1, NULL },
 	{ "call of a process", push_shared, run_call, 1, NULL },
+	{ "names of a graph", push_named, run_call, 1, NULL },
 	{ "recorded results", push_recorded, run_call, 1, check_recorded },
 	{ "dofile", push_nothing, run_dofile, 1, NULL },
 	{ "stage", push_nothing, run_stage, 1, NULL },

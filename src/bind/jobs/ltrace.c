@@ -126,8 +126,11 @@ fz_ltrace_push_names(lua_State *L, struct fz_trace_names *names)
 	struct fz_trace_names **lnames =
 	    lua_newuserdatauv(L, sizeof(*lnames), 0);
 
-	*lnames = names != NULL ? fz_trace_names_ref(names) : NULL;
+	*lnames = NULL;
+	/* may raise an error: names that are referenced before would leak */
 	fz_luserdata_set(L, &names_class);
+	if (names != NULL)
+		*lnames = fz_trace_names_ref(names);
 }
 
 /* names:get(i) -> name, stage | nil */
