@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,9 @@
 
 #include "node/nodes.h"
 #include "os/fd.h"
+
+/* Time between two attempts to send a request, in milliseconds. */
+#define RELAY_PAUSE_MS 20
 
 union control {
 	struct cmsghdr align;
@@ -26,6 +30,23 @@ fz_relay_address(struct sockaddr_un *address, const char *name)
 		len = sizeof(address->sun_path) - 1;
 	memcpy(address->sun_path + 1, name, len);
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len);
+}
+
+/*
+ * Send a message with descriptors. Linux limits those that a user has sent and
+ * no process has received yet: then wait, until the gateway receives more of
+ * them or ends.
+ */
+static int
+send_message(int conn, const struct msghdr *message)
+{
+	struct pollfd pfd = { .fd = conn };
+
+	while (sendmsg(conn, message, MSG_NOSIGNAL) < 0) {
+		if (errno != ETOOMANYREFS || poll(&pfd, 1, RELAY_PAUSE_MS) != 0)
+			return -1;
+	}
+	return 0;
 }
 
 static int
@@ -47,7 +68,7 @@ send_request(int conn, const char *id)
 	header->cmsg_type = SCM_RIGHTS;
 	header->cmsg_len = CMSG_LEN(sizeof(fds));
 	memcpy(CMSG_DATA(header), fds, sizeof(fds));
-	return sendmsg(conn, &message, MSG_NOSIGNAL) >= 0 ? 0 : -1;
+	return send_message(conn, &message);
 }
 
 /*

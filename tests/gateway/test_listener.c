@@ -1,4 +1,7 @@
-/* Relays that connect to the listener of a gateway. */
+/*
+ * Relays that connect to the listener of a gateway.
+ * wrap: sendmsg
+ */
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,18 +10,36 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "gateway/bus.h"
 #include "gateway/gateway.h"
 #include "gateway/listener.h"
+
+ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+
+/* number of calls that still fail; -1: all */
+static int nfailing;
+
+ssize_t
+__wrap_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	if (nfailing == 0)
+		return __real_sendmsg(fd, message, flags);
+	nfailing -= nfailing > 0;
+	errno = ETOOMANYREFS;
+	return -1;
+}
 
 struct world {
 	struct fz_gateway g;
@@ -211,6 +232,53 @@ test_listener_without_descriptors_rests_and_loses_no_relay(void **state)
 		close(conn[i]);
 }
 
+/* Start a relay in a child, where `n` calls of sendmsg() fail; -1: all. */
+static pid_t
+start_relay(const struct world *w, int n)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	nfailing = n;
+	close(w->l.fd);
+	alarm(60);
+	_exit(fz_relay_main(w->name, "0123456789abcdef"));
+}
+
+static void
+assert_fails(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), EXIT_FAILURE);
+}
+
+static void
+test_relay_waits_if_too_many_descriptors_are_under_way(void **state)
+{
+	struct world *w = *state;
+	pid_t pid = start_relay(w, 3);
+
+	expect(w, "0123456789abcdef");
+	assert_fails(pid);
+}
+
+static void
+test_relay_that_waits_notices_the_end_of_its_gateway(void **state)
+{
+	struct world *w = *state;
+	pid_t pid = start_relay(w, -1);
+	struct fz_relay_request r;
+	unsigned turns;
+
+	assert_false(serve(w, &r, FZ_CLOCK_SECOND / 3, &turns));
+	fz_listener_close(&w->l);
+	assert_fails(pid);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -220,6 +288,8 @@ main(void)
 		TEST(test_listener_accepts_what_is_a_request),
 		TEST(
 		    test_listener_without_descriptors_rests_and_loses_no_relay),
+		TEST(test_relay_waits_if_too_many_descriptors_are_under_way),
+		TEST(test_relay_that_waits_notices_the_end_of_its_gateway),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
