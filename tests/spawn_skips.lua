@@ -10,6 +10,7 @@ local refers = "a class that refers to an object of its own cannot be sent"
 
 return {
   ["test_map: fz.map inherits function and list: what cannot be sent is no matter"] = inherits,
+  ["test_recorded_file: values belong to the process that has read them"] = inherits,
   ["test_pool: a pool used inside its own call has workers of its own there"] = itself,
   ["test_functions: a change to what cannot be sent is an error until it is mended"] = inherits,
   ["test_functions: a file that is an upvalue, and a module, are no reason to send a function"] =
