@@ -14,15 +14,10 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-/* Types of constants in a dump. */
-enum {
-	CONSTANT_INTEGER = 0x03,
-	CONSTANT_NUMBER = 0x13,
-	CONSTANT_SHORT = 0x04,
-	CONSTANT_LONG = 0x14,
-};
+#include "value/dump_format.h"
+
 /* Bytes of a dump before its function: the head, and the number of upvalues. */
-enum { HEAD_BYTES = 32, INSTRUCTION_BYTES = 4, UPVALUE_BYTES = 3 };
+enum { HEAD_BYTES = 32, INSTRUCTION_BYTES = 4 };
 
 static size_t column;
 
@@ -81,12 +76,12 @@ copy_constant(const unsigned char *p)
 	unsigned char type = *p;
 
 	p = copy(p, 1);
-	if (type == CONSTANT_INTEGER)
+	if (type == FZ_DUMP_INTEGER)
 		return copy(p, sizeof(lua_Integer));
-	if (type == CONSTANT_NUMBER)
+	if (type == FZ_DUMP_NUMBER)
 		return copy(p, sizeof(lua_Number));
-	return type == CONSTANT_SHORT || type == CONSTANT_LONG ? copy_string(p)
-							       : p;
+	return type == FZ_DUMP_SHORT || type == FZ_DUMP_LONG ? copy_string(p)
+							     : p;
 }
 
 /* Copy the lines and the names of upvalues, but not those of locals. */
@@ -129,7 +124,7 @@ copy_function(const unsigned char *p)
 	for (; n > 0; n--)
 		p = copy_constant(p);
 	p = copy_size(p, &n);
-	p = copy(p, n * UPVALUE_BYTES);
+	p = copy(p, n * FZ_DUMP_UPVALUE);
 	p = copy_size(p, &n);
 	for (; n > 0; n--)
 		p = copy_function(p);

@@ -35,8 +35,8 @@ local TOGETHER <const> = 512 -- number of nodes or elements that are looked up t
 ---@field call fzlua.Call what the calls of all elements have in common
 ---@field keys table<integer, string> by index, of those that are not recorded
 
----A function that returns whether the results of a node are recorded, by the options of the node
----and those of the whole run.
+---A function that returns whether the results of a node are recorded. This depends on the options
+---of the node and on the options of the run.
 ---@param options table
 ---@return fun(node: fzlua.Node): any
 function CallCache.wants(options)

@@ -56,7 +56,7 @@ local function add_digest(self, id, f, init)
   end
 end
 
--- Whether the calls of a node differ from those of other nodes by their function only.
+-- Whether the base of the keys of a node depends on nothing but the function of the node.
 local function is_plain(self, node)
   return not (self._seed or node.map or node.outputs[2] or node.registration.limits.version)
 end

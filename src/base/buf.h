@@ -59,7 +59,7 @@ struct fz_buf {
 	size_t len;          /* bytes in use */
 	size_t cap;          /* bytes allocated */
 	bool failed;         /* out of memory: the contents are incomplete */
-	/* functions of the memory; NULL: those of malloc */
+	/* functions that allocate `data`; NULL: malloc() and its family */
 	const struct fz_buf_store *store;
 };
 

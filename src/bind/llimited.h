@@ -12,8 +12,8 @@
 #include <lua.h>
 
 /*
- * Replace the functions. A later call replaces those that code has put back.
- * [-0, +0, e]
+ * Replace the functions of Lua's library by limited ones. If a script has put
+ * an original function back, another call replaces it again. [-0, +0, e]
  */
 void fz_llimited_install(lua_State *L);
 

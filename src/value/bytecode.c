@@ -5,16 +5,11 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "value/dump_format.h"
 
-/* Types of constants, and instructions that read a global. */
-enum {
-	CONSTANT_INTEGER = 0x03,
-	CONSTANT_NUMBER = 0x13,
-	CONSTANT_SHORT = 0x04,
-	CONSTANT_LONG = 0x14,
-};
+/* Instructions that read a global. */
 enum { OP_LOADK = 3, OP_GETUPVAL = 9, OP_GETTABUP = 11 };
-enum { HEADER_SIZES = 12, UPVALUE_BYTES = 3 };
+enum { HEADER_SIZES = 12 };
 
 struct reader {
 	const unsigned char *p, *end;
@@ -90,14 +85,14 @@ get_constant(struct reader *r, size_t *len)
 {
 	*len = 0;
 	switch (get_byte(r)) {
-	case CONSTANT_INTEGER:
+	case FZ_DUMP_INTEGER:
 		skip(r, sizeof(lua_Integer));
 		return NULL;
-	case CONSTANT_NUMBER:
+	case FZ_DUMP_NUMBER:
 		skip(r, sizeof(lua_Number));
 		return NULL;
-	case CONSTANT_SHORT:
-	case CONSTANT_LONG:
+	case FZ_DUMP_SHORT:
+	case FZ_DUMP_LONG:
 		return get_string(r, len);
 	default:
 		return NULL;
@@ -211,7 +206,7 @@ static int
 inner_env(const struct proto *inner, int env)
 {
 	for (size_t i = 0; i < inner->nupvalues && env >= 0; i++) {
-		const unsigned char *u = inner->upvalues + i * UPVALUE_BYTES;
+		const unsigned char *u = inner->upvalues + i * FZ_DUMP_UPVALUE;
 
 		if (u[0] == 0 && u[1] == env)
 			return (int)i;
@@ -301,7 +296,7 @@ get_function(struct reader *r, int around, bool inner)
 		get_constant(r, &len);
 	proto.nupvalues = get_size(r);
 	proto.upvalues = skip(r, proto.nupvalues <= UCHAR_MAX
-				     ? proto.nupvalues * UPVALUE_BYTES
+				     ? proto.nupvalues * FZ_DUMP_UPVALUE
 				     : SIZE_MAX);
 	if (r->failed)
 		return;

@@ -17,9 +17,9 @@
 #include <unistd.h>
 
 #include "gateway/beat.h"
-#include "gateway/bus.h"
 #include "gateway/gateway.h"
 #include "gateway/lease.h"
+#include "no_bus.h"
 #include "os/fd.h"
 
 enum { QUEUE_MAX = 4096, BODY_MAX = 4096, STREAM_LEN = 4 << 20 };
@@ -81,39 +81,6 @@ fz_bus_is_full(const struct fz_bus *bus)
 }
 
 /* The rest of the connection, which these tests do not use. */
-int
-fz_bus_fd(const struct fz_bus *bus)
-{
-	(void)bus;
-	return -1;
-}
-
-int
-fz_bus_socket(struct fz_bus *bus, short *events)
-{
-	(void)bus;
-	*events = 0;
-	return -1;
-}
-
-void
-fz_bus_rest(struct fz_bus *bus)
-{
-	(void)bus;
-}
-
-void
-fz_bus_read(struct fz_bus *bus)
-{
-	(void)bus;
-}
-
-void
-fz_bus_write(struct fz_bus *bus)
-{
-	(void)bus;
-}
-
 void
 fz_bus_send(struct fz_bus *bus, const char *to, const struct fz_packet *header,
     unsigned char *bytes, size_t len)

@@ -21,9 +21,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "gateway/bus.h"
 #include "gateway/gateway.h"
 #include "gateway/listener.h"
+#include "no_bus.h"
 
 ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
@@ -46,40 +46,6 @@ struct world {
 	struct fz_listener l;
 	char name[32];
 };
-
-/* The connection, which these tests do not have. */
-int
-fz_bus_fd(const struct fz_bus *bus)
-{
-	(void)bus;
-	return -1;
-}
-
-int
-fz_bus_socket(struct fz_bus *bus, short *events)
-{
-	(void)bus;
-	*events = 0;
-	return -1;
-}
-
-void
-fz_bus_rest(struct fz_bus *bus)
-{
-	(void)bus;
-}
-
-void
-fz_bus_read(struct fz_bus *bus)
-{
-	(void)bus;
-}
-
-void
-fz_bus_write(struct fz_bus *bus)
-{
-	(void)bus;
-}
 
 static int
 setup(void **state)

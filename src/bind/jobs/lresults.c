@@ -385,7 +385,7 @@ push_results(lua_State *L, struct reading *r)
 	return sum;
 }
 
-/* Push the memory for all calls, and sort those that have a key. */
+/* Push the memory for all calls, and sort the calls that have a key. */
 static void
 push_calls(lua_State *L, struct reading *r)
 {

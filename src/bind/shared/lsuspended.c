@@ -279,9 +279,10 @@ waits_woken(lua_State *L)
 }
 
 /*
- * waits_count() -> number of tasks that wait for shared objects, number of
- * those that wait until a time, and a number that grows when a wait for a
- * shared object begins, or when a resumed task ends or waits for anything else
+ * waits_count() -> number of tasks that wait for shared objects, number of such
+ * waits with a timeout, and a counter. The counter grows when a wait for a
+ * shared object begins, and when a resumed task ends or begins another kind of
+ * wait.
  */
 static int
 waits_count(lua_State *L)
