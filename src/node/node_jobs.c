@@ -231,10 +231,13 @@ fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns)
 	announce(jobs);
 	jobs->check_ns = FZ_CLOCK_NEVER;
 	/*
-	 * No check is needed while an announced item runs, because the worker
-	 * writes the reply to it at once.
+	 * No check is needed while the first unanswered item is the one that
+	 * runs, because the worker writes the reply to it at once. If later
+	 * items have started, the mailbox may still have replies to earlier
+	 * ones: they may have been finished after the look into it.
 	 */
-	if (jobs->answered == jobs->came || jobs->announced != jobs->answered)
+	if (jobs->answered == jobs->came ||
+	    jobs->announced == jobs->answered + 1)
 		return;
 	if (jobs->pause_ns < NODE_JOBS_PAUSE_NS)
 		jobs->pause_ns *= 2;

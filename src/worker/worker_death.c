@@ -393,6 +393,14 @@ time_out(struct fz_worker_pipes *p, const char *what)
 	fz_worker_kill(p->worker, FZ_ERR_TIMEOUT, text);
 }
 
+/* The time after which a job that does not run is looked at again. */
+static int64_t
+pause_ns(const struct fz_job *job)
+{
+	/* the timeout may be 0 */
+	return fz_clock_after(FZ_CLOCK_MS, job->timeout_ns);
+}
+
 /*
  * The worker has not begun its head in time, perhaps because it is stopped. All
  * its jobs are taken back, so that none of them begins before the kill. The
@@ -405,7 +413,8 @@ time_out_head(struct fz_worker_pipes *p)
 	const struct fz_link *link = p->link;
 	bool exact = link->ops->recall(p->link);
 	uint32_t claimed = fz_worker_claimed(p);
-	uint32_t behind = fz_worker_next_number(p->worker->head) + 1;
+	const struct fz_job *head = p->worker->head;
+	uint32_t behind = fz_worker_next_number(head) + 1;
 
 	p->head_begun = (int32_t)(claimed - behind) < 0;
 	if (exact)
@@ -414,7 +423,8 @@ time_out_head(struct fz_worker_pipes *p)
 	if (p->head_begun)
 		time_out(p, "did not start within");
 	else
-		fz_worker_arm_timeout(p);
+		/* the head runs, or its reply is on its way */
+		arm(p, fz_clock_after(began(p, fz_clock_ns()), pause_ns(head)));
 }
 
 static void
@@ -422,8 +432,7 @@ wait_for_begin(struct fz_worker_pipes *p, int64_t now_ns)
 {
 	const struct fz_job *head = p->worker->head;
 	int64_t deadline = begin_deadline(p, head);
-	/* the timeout may be 0 */
-	int64_t next = fz_clock_after(now_ns, head->timeout_ns + FZ_CLOCK_MS);
+	int64_t next = fz_clock_after(now_ns, pause_ns(head));
 
 	if (now_ns >= deadline)
 		time_out_head(p);

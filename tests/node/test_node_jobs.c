@@ -298,6 +298,35 @@ test_node_jobs_pass_on_replies_that_are_not_written(void **state)
 	expect_nothing(e);
 }
 
+/*
+ * The worker finishes two jobs after the look into the mailbox, and starts a
+ * long one before its start is announced.
+ */
+static void
+test_node_jobs_pass_on_replies_that_one_check_has_missed(void **state)
+{
+	struct ends *e = *state;
+	uint64_t written;
+
+	for (uint32_t i = 0; i < 3; i++)
+		send_job(e, i);
+	for (uint32_t i = 0; i < 2; i++) {
+		start(e, i);
+		answer(e, 10);
+	}
+	start(e, 2);
+	/* a mailbox whose replies seem to change is not copied */
+	written = atomic_fetch_add(&e->jobs.mailbox->written, 1);
+	check(e);
+	expect(e, FZ_WIRE_STARTED, 0);
+	expect_nothing(e);
+	atomic_store(&e->jobs.mailbox->written, written);
+	check(e);
+	expect(e, FZ_WIRE_RESULT, 0);
+	expect(e, FZ_WIRE_RESULT, 1);
+	expect_nothing(e);
+}
+
 static void
 test_node_jobs_pass_on_what_a_dead_worker_has_finished(void **state)
 {
@@ -449,6 +478,7 @@ main(void)
 		T(test_node_jobs_take_back_items_behind_the_current_one),
 		T(test_node_jobs_take_back_nothing_that_is_done),
 		T(test_node_jobs_pass_on_replies_that_are_not_written),
+		T(test_node_jobs_pass_on_replies_that_one_check_has_missed),
 		T(test_node_jobs_pass_on_what_a_dead_worker_has_finished),
 		T(test_node_jobs_replies_keep_their_order),
 		T(test_node_jobs_numbers_may_wrap),

@@ -424,6 +424,47 @@ test_link_stream_a_timeout_ends_a_job_that_does_not_begin(void **state)
 	assert_task_returned(&t[1]);
 }
 
+/* A worker that reports the start of two calls, and replies to none. */
+static int
+start_two(void *ctx, struct fz_port *port)
+{
+	struct fz_call call;
+
+	(void)ctx;
+	assert_int_equal(fz_port_next(port, &call, NULL), 1);
+	fz_buf_clear(&port->frame);
+	fz_wire_begin(&port->frame, FZ_WIRE_STARTED, 0, 1);
+	fz_buf_put_u32(&port->frame, 1);
+	fz_wire_end(&port->frame, 0);
+	fz_fd_write_all(port->out, port->frame.data, port->frame.len);
+	for (char byte; read(port->in, &byte, 1) == 1;)
+		continue;
+	return 0;
+}
+
+/*
+ * If the worker has started the next job, the head is done, however long its
+ * reply takes. The parent must not be busy while it waits for the reply.
+ */
+static void
+test_link_stream_a_reply_may_take_longer_than_the_timeout(void **state)
+{
+	struct world *w = *state;
+	struct task t[2] = { { .ndone = 0 } };
+	struct keeper k;
+	unsigned nturns = 0;
+
+	assert_non_null(keep_main(w, &k, start_two, NULL));
+	for (int i = 0; i < 2; i++) {
+		t[i].job.timeout_ns = 10 * FZ_CLOCK_MS;
+		task_send_number(&k, &t[i], JOB_ADD, 1);
+	}
+	for (int64_t until = in_ms(2000); turn_until(w, until);)
+		nturns++;
+	assert_in_range(nturns, 1, 1000);
+	fz_worker_free(k.worker);
+}
+
 static void
 do_some(struct world *w)
 {
@@ -496,6 +537,7 @@ main(void)
 		TEST(test_link_stream_a_death_at_any_moment),
 		TEST(test_link_stream_a_timeout_ends_a_job),
 		TEST(test_link_stream_a_timeout_ends_a_job_that_does_not_begin),
+		TEST(test_link_stream_a_reply_may_take_longer_than_the_timeout),
 		TEST(test_link_stream_reads_and_writes_may_be_odd),
 		TEST(test_link_stream_any_call_may_fail),
 	};
