@@ -4,11 +4,16 @@
 #include <stdatomic.h>
 
 #include "base/err.h"
+#include "wire/child_port.h"
 #include "wire/claim.h"
 #include "wire/mailbox.h"
 
 /* The longest pause between two checks while the worker starts nothing. */
 #define NODE_JOBS_PAUSE_NS (32 * FZ_CLOCK_MS)
+
+/* fz_node_jobs_check() depends on this. */
+_Static_assert(FZ_NODE_JOBS_QUIET_NS > FZ_PORT_FLUSH_NS,
+    "a worker writes the reply to an announced item at once");
 
 int
 fz_node_jobs_init(
@@ -232,9 +237,10 @@ fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns)
 	jobs->check_ns = FZ_CLOCK_NEVER;
 	/*
 	 * No check is needed while the first unanswered item is the one that
-	 * runs, because the worker writes the reply to it at once. If later
-	 * items have started, the mailbox may still have replies to earlier
-	 * ones: they may have been finished after the look into it.
+	 * runs: the worker writes the reply to it at once, because its last
+	 * write was more than FZ_PORT_FLUSH_NS ago. If later items have
+	 * started, the mailbox may have replies to earlier ones that were
+	 * finished after take_unwritten().
 	 */
 	if (jobs->answered == jobs->came ||
 	    jobs->announced == jobs->answered + 1)

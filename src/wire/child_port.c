@@ -14,9 +14,6 @@
 #include "os/spin.h"
 #include "wire/child_items.h"
 
-/* The longest time that replies wait to share a write with later ones. */
-#define PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
-
 /* Longer than the time that a parent takes from a reply to its next job. */
 #define PORT_HOLD_NS (FZ_CLOCK_MS / 100)
 
@@ -539,7 +536,7 @@ pause_replies(struct fz_port *port, struct fz_err *err)
 	if (port->wire.at == port->wire.buf.len)
 		return 0; /* the next read flushes the replies */
 	now = port->meter.now_ns != 0 ? port->meter.now_ns : fz_clock_ns();
-	if (now - port->flushed_ns < PORT_FLUSH_NS)
+	if (now - port->flushed_ns < FZ_PORT_FLUSH_NS)
 		return 0;
 	port->flushed_ns = now;
 	return fz_port_flush(port, err);

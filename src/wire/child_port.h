@@ -42,6 +42,9 @@ struct fz_port_ops {
 	void (*rest)(struct fz_port *port);
 };
 
+/* The longest time that replies wait to share a write with later ones. */
+#define FZ_PORT_FLUSH_NS (FZ_CLOCK_MS / 2)
+
 /* The items that may start, if the link shares no memory. */
 struct fz_port_permit {
 	/* all items with smaller numbers have started or were taken back */
@@ -102,7 +105,7 @@ struct fz_port {
 	struct fz_span mapped;
 	/* the result buffer of a chunk; `at` is NULL: there is none */
 	struct fz_span results;
-	int64_t flushed_ns;
+	int64_t flushed_ns; /* time before the last write of replies */
 	/* the state of the return of kept memory, see idle.h */
 	struct fz_idle idle;
 	bool lost; /* the claim was damaged: this worker takes no more calls */

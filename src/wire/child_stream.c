@@ -170,7 +170,8 @@ start_held(struct fz_port *port)
 	const struct fz_port_permit *permit = &port->permit;
 
 	fz_port_close_items(port, 0);
-	if (permit->since_ns - port->flushed_ns > STREAM_PERMIT_NS) {
+	if (port->items.start != 0 &&
+	    permit->since_ns - port->flushed_ns > STREAM_PERMIT_NS) {
 		port->flushed_ns = permit->since_ns;
 		if (fz_port_flush(port, NULL) != 0)
 			return false;

@@ -118,18 +118,28 @@ start_nothing(struct ends *e)
 	assert_int_equal(fz_port_next(&e->port, &e->call, NULL), 0);
 }
 
-/* Reply to the current call with a value of `len` bytes. */
+/*
+ * Reply to the current call with a value of `len` bytes. `flushed_ns` is the
+ * time at which the worker has written replies last.
+ */
 static void
-answer(struct ends *e, size_t len)
+answer_after(struct ends *e, size_t len, int64_t flushed_ns)
 {
 	void *bytes = calloc(1, len + 1);
 
 	fz_port_begin(&e->port, &e->call, FZ_WIRE_RESULT, 1);
 	fz_buf_put(&e->port.value.buf, bytes, len);
 	fz_port_put(&e->port);
-	e->port.flushed_ns = FZ_CLOCK_NEVER; /* do not write the reply */
+	e->port.flushed_ns = flushed_ns;
 	assert_int_equal(fz_port_send(&e->port, NULL), 0);
 	free(bytes);
+}
+
+/* Reply, and do not write the reply. */
+static void
+answer(struct ends *e, size_t len)
+{
+	answer_after(e, len, FZ_CLOCK_NEVER);
 }
 
 static void
@@ -295,6 +305,27 @@ test_node_jobs_pass_on_replies_that_are_not_written(void **state)
 	start_nothing(e);
 	read_all(e);
 	expect(e, FZ_WIRE_RESULT, 2);
+	expect_nothing(e);
+}
+
+/*
+ * The first job is announced just after its start, and ends soon. Its reply
+ * does not wait for the end of the second job.
+ */
+static void
+test_node_jobs_pass_on_the_first_reply_at_once(void **state)
+{
+	struct ends *e = *state;
+
+	for (uint32_t i = 0; i < 3; i++)
+		send_job(e, i);
+	start(e, 0);
+	check(e);
+	expect(e, FZ_WIRE_STARTED, 0);
+	answer_after(e, 10, e->port.flushed_ns);
+	start(e, 1);
+	read_all(e);
+	expect(e, FZ_WIRE_RESULT, 0);
 	expect_nothing(e);
 }
 
@@ -478,6 +509,7 @@ main(void)
 		T(test_node_jobs_take_back_items_behind_the_current_one),
 		T(test_node_jobs_take_back_nothing_that_is_done),
 		T(test_node_jobs_pass_on_replies_that_are_not_written),
+		T(test_node_jobs_pass_on_the_first_reply_at_once),
 		T(test_node_jobs_pass_on_replies_that_one_check_has_missed),
 		T(test_node_jobs_pass_on_what_a_dead_worker_has_finished),
 		T(test_node_jobs_replies_keep_their_order),
