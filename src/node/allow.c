@@ -25,8 +25,8 @@ struct fz_allow {
 };
 
 /*
- * Modules whose functions only compute, and functions of the library, which a
- * submitter sends together with those of the user.
+ * Names that every list allows: modules whose functions only compute, and the
+ * functions of the library that a submitter sends beside those of the user.
  */
 static const char *const harmless[] = { "coroutine", "math", "string", "table",
 	"utf8", "fzlua.core.cpu_count", "fzlua.core.note_item", "fzlua.now",
@@ -69,7 +69,8 @@ add_name(struct fz_allow *allow, const char *name, size_t len)
 }
 
 /*
- * Add the digest that these digits stand for. 0, or -1 if there is no memory.
+ * Add a digest, which `digits` gives as hexadecimal digits. 0, or -1 if there
+ * is no memory.
  */
 static int
 add_digits(struct fz_allow *allow, const char *digits)
@@ -88,8 +89,8 @@ add_digits(struct fz_allow *allow, const char *digits)
 }
 
 /*
- * Read a line. 0, -1 if it names nothing that can be allowed, or -2 if there is
- * no memory.
+ * Read a line. 0; -1 if the line contains neither a digest nor a name; -2 if
+ * there is no memory.
  */
 static int
 read_line(struct fz_allow *allow, const char *line)

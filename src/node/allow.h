@@ -1,9 +1,10 @@
 /*
  * allow.h - the functions that a worker on a node may run: the file of --allow.
  *
- * A line is the SHA-256 of the code of a Lua function, in 64 hexadecimal
- * digits, which any text may follow; or the name of a module, or of its C
- * function, such as `os` or `os.time`. `#` begins a comment.
+ * A line begins with the SHA-256 of the code of a Lua function, in 64
+ * hexadecimal digits; any text may follow them. Or a line is the name of a
+ * module (`os`) or of a C function in a module (`os.time`). `#` begins a
+ * comment.
  */
 #ifndef FZ_ALLOW_H
 #define FZ_ALLOW_H
@@ -15,7 +16,10 @@ struct fz_allow;
 
 enum { FZ_ALLOW_DIGEST = 32 }; /* bytes of a SHA-256 */
 
-/* Read the file. NULL and `err`, which names the line, if it cannot be read. */
+/*
+ * Read the file of --allow. Returns NULL and fills `err` if the file cannot be
+ * read, or if a line has an error, which `err` then names.
+ */
 struct fz_allow *fz_allow_read(const char *path, struct fz_err *err);
 
 /* Add a digest. 0, or -1 if there is no memory. */
@@ -27,9 +31,9 @@ bool fz_allow_has(
     const struct fz_allow *allow, const unsigned char digest[FZ_ALLOW_DIGEST]);
 
 /*
- * Whether the list has the module, or the function `field` of the module unless
- * that is NULL. Functions that only compute, such as `math.floor`, are allowed
- * even if the file does not name them.
+ * Whether the list allows the module, if `field` is NULL, or else its function
+ * `field`. Functions that only compute, such as `math.floor`, are always
+ * allowed.
  */
 bool fz_allow_has_name(
     const struct fz_allow *allow, const char *module, const char *field);

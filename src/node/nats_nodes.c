@@ -30,11 +30,11 @@ enum {
 };
 
 /*
- * Time to wait for the list of nodes. The gateway gives up earlier, but may get
- * no processor for a while.
+ * Maximum time to wait for the list of nodes. It is longer than the time limit
+ * of the gateway, because the gateway may wait for a processor.
  */
 #define NATS_START_NS (10 * FZ_CLOCK_SECOND)
-/* Time that the gateway has to end itself. */
+/* Maximum time for the gateway to end after its socket is closed. */
 #define NATS_LEAVE_NS FZ_CLOCK_SECOND
 /* Time between two reads of the gateway's reports. */
 #define NATS_UPDATE_NS (10 * FZ_CLOCK_MS)
@@ -47,11 +47,14 @@ struct fz_nats {
 	char name[48]; /* name of the socket for its relays */
 	char program[FZ_NATS_PROGRAM_MAX];
 	int64_t updated_ns;
-	/* why a node that was announced is not in the list; kind NONE: none */
+	/*
+	 * why the node that was announced last was not added to the list; its
+	 * kind is FZ_ERR_NONE if all were added
+	 */
 	struct fz_err refused;
 };
 
-/* The body of a message, which follows its type. */
+/* A message of the gateway: one byte with the type, then the fields. */
 struct message {
 	char bytes[NATS_MESSAGE_MAX + 1];
 	const char *fields[NATS_FIELDS];
@@ -105,7 +108,10 @@ split_fields(struct message *m, size_t len)
 	}
 }
 
-/* The type of the next message; 0: there is none now; -1: no more follow. */
+/*
+ * Receive a message. Returns its type; 0 if none has arrived; -1 at the end of
+ * the messages.
+ */
 static int
 next_message(struct fz_nats *nats, struct message *m)
 {
@@ -121,8 +127,8 @@ next_message(struct fz_nats *nats, struct message *m)
 }
 
 /*
- * The command for sh. start_gateway() has checked that the path of the program
- * contains no quote.
+ * The shell command that starts a worker on node `id`. The path of the program
+ * has no quote: start_gateway() has checked that.
  */
 static char *
 command_for(const struct fz_nats *nats, const char *id)
@@ -171,7 +177,10 @@ add_node(struct fz_nodes *nodes, const char *id, const char *name)
 	return NULL;
 }
 
-/* fields: id name slots workers processors load why */
+/*
+ * Add or update a node. The fields of the message: id, name, slots, workers,
+ * processors, load, why.
+ */
 static void
 take_node(struct fz_nodes *nodes, const struct message *m, bool silent)
 {
@@ -279,7 +288,10 @@ wait_for_list(struct fz_nodes *nodes, struct fz_err *err)
 	}
 }
 
-/* Send the secrets to the gateway; they travel only through this socket. */
+/*
+ * Send the secrets to the gateway through the socket, because other users can
+ * read command lines.
+ */
 static int
 send_setup(const struct fz_nats *nats, const char *url, const char *creds,
     const char *identity, struct fz_err *err)

@@ -22,25 +22,27 @@
 #include "wire/child_stream.h"
 #include "wire/wire.h"
 
-/* Time that the worker has to end itself after the end of the input. */
+/* Maximum time for the worker to end itself after the end of the input. */
 #define NODE_LEAVE_NS FZ_CLOCK_SECOND
-/* Interval of empty output, see show_life() */
+/* Time between two empty outputs, see show_life(). */
 #define NODE_LIFE_NS (5 * FZ_CLOCK_SECOND)
 
 enum {
 	NODE_READ = 64 << 10,
-	/* Calls for a busy worker, beyond those that its socket has. */
+	/* Maximum number of bytes of calls that wait here for a busy worker. */
 	NODE_AHEAD = 256 << 10,
-	/* Bytes of a body that are needed to know its number of items. */
+	/*
+	 * The first bytes of a frame's body that contain its number of items.
+	 */
 	NODE_BODY = 12,
 	/*
-	 * Maximum number of bytes of output that are passed on before the
-	 * replies that follow.
+	 * Maximum number of bytes of the worker's output that are passed on
+	 * before its next replies are.
 	 */
 	NODE_PRINTED_MAX = 1 << 20
 };
 
-/* Bytes in transit. */
+/* Bytes that this process passes on. */
 struct transit {
 	struct fz_buf buf;
 	size_t written; /* number of bytes of `buf` that are written */
@@ -49,28 +51,34 @@ struct transit {
 struct node {
 	const struct fz_node_opts *opts;
 	struct fz_proc proc;
-	int link;        /* the socket to the worker; -1 after its end */
-	int worker_link; /* the worker's end, until it runs */
-	int printed[2];  /* pipes of its output; -1 after their end */
+	int link; /* the socket to the worker; -1 after its end */
+	/* the worker's end of `link`; -1 after the worker's start */
+	int worker_link;
+	/* read ends of the pipes of the worker's output; -1 after their end */
+	int printed[2];
 	int worker_files[2];
 	int signals; /* a signalfd for SIGTERM */
-	bool leaves; /* the first SIGTERM has come */
-	/* the worker's end of a slot_line until it runs; or -1 */
+	bool leaves; /* this process has received a SIGTERM */
+	/* the worker's end of a slot_line; -1: none, or the worker has it */
 	int slot;
-	/* time of the next empty output; FZ_CLOCK_NEVER: none is needed */
+	/* time to send the next empty output; FZ_CLOCK_NEVER: none is sent */
 	int64_t life_ns;
-	bool ended;       /* the input has ended, or the output is closed */
-	int64_t leave_ns; /* time at which the worker is killed */
+	/* this process reads no more calls, and the worker must end */
+	bool ended;
+	int64_t leave_ns; /* if `ended`: time at which the worker is killed */
 	struct fz_node_jobs jobs;
 	struct transit calls; /* frames that the worker has not read */
 	size_t next_call;     /* offset in `calls` of the next frame to note */
-	bool unknown;         /* the calls are not frames */
+	bool unknown;         /* a frame of `calls` is malformed */
 	struct transit out;   /* frames that the parent has not read */
-	bool mute;            /* the parent gets nothing more */
+	bool mute;            /* nothing more is written to the parent */
 	char why[128];        /* why this process ends the worker, or "" */
 };
 
-/* Note why this process must end the worker: a call has failed with `code`. */
+/*
+ * Note that a call has failed with error `code`, so this process must end the
+ * worker. Only the first failure is noted.
+ */
 static void
 fail(struct node *n, const char *what, int code)
 {
@@ -97,8 +105,8 @@ mask_term(int how)
 }
 
 /*
- * Open the descriptor for signals. Without it, signals stay blocked until the
- * process ends.
+ * Block SIGTERM, and open a descriptor from which to read it. Returns -1 on
+ * failure: SIGTERM then has no effect.
  */
 static int
 open_signals(void)
@@ -201,7 +209,7 @@ put_death(struct node *n, const struct fz_death *death)
 	fz_wire_end(&n->out.buf, start);
 }
 
-/* Pass on output of the worker. Returns whether there may be more. */
+/* Pass on some output of the worker. Returns whether more may be readable. */
 static bool
 take_printed(struct node *n, int file)
 {
@@ -234,14 +242,11 @@ take_all_printed(struct node *n)
 	}
 }
 
-/*
- * Pass on the whole frames of the worker. Bytes that are not a frame end the
- * link.
- */
+/* Pass on the whole frames of the worker. A malformed frame closes the link. */
 static void
 take_replies(struct node *n)
 {
-	/* pass on the output that was printed before the reply */
+	/* output that was printed before the reply must precede it */
 	take_all_printed(n);
 	if (fz_node_jobs_read(&n->jobs, n->link) == 0)
 		fz_fd_close(&n->link);
@@ -258,8 +263,8 @@ end_input(struct node *n)
 }
 
 /*
- * At the first signal ask the parent to send nothing more; at the second one
- * end the worker at once.
+ * At the first SIGTERM, ask the parent to send no more calls. At the second
+ * one, end the worker at once.
  */
 static void
 take_signal(struct node *n)
@@ -279,8 +284,8 @@ take_signal(struct node *n)
 }
 
 /*
- * Note each frame whose head and first NODE_BODY bytes of the body have come.
- * Bytes that are not a frame are passed on, so that the worker refuses them.
+ * Note each frame of which the head and the first NODE_BODY bytes of the body
+ * have arrived. Malformed bytes are passed on, and the worker refuses them.
  */
 static void
 note_calls(struct node *n)
@@ -341,7 +346,10 @@ write_some(int fd, struct transit *t, size_t len)
 	return n >= 0 || errno == EAGAIN ? 0 : -1;
 }
 
-/* Drop written bytes, but only if they are many, because the rest is moved. */
+/*
+ * Drop the written bytes if they are many. A drop moves the rest of the buffer,
+ * so it is not worthwhile for a few bytes.
+ */
 static void
 forget_calls(struct node *n)
 {
@@ -359,7 +367,10 @@ static void
 write_calls(struct node *n)
 {
 	if (ncalls(n) != 0 && write_some(n->link, &n->calls, ncalls(n)) != 0) {
-		/* If the worker has closed its end, its death follows. */
+		/*
+		 * If the worker has closed its end, it is about to end: that is
+		 * no failure of this process.
+		 */
 		if (!fz_fd_peer_closed())
 			fail(n, "it cannot write to the worker", errno);
 		n->calls.written += ncalls(n);
@@ -370,8 +381,8 @@ write_calls(struct node *n)
 }
 
 /*
- * The output may end within a frame, so no other frame can follow. The reason
- * goes to standard error, which the parent, or a log, may get.
+ * Handle a failed write. The output may end within a frame, so nothing else can
+ * be written to it. The reason therefore goes to standard error.
  */
 static void
 lose_output(struct node *n)
@@ -405,8 +416,8 @@ write_out(struct node *n)
 enum { IN, OUT, LINK, SIGNALS, PRINTED, NPOLL = PRINTED + 2 };
 
 /*
- * Whether to read more calls. Calls for a busy worker are kept here, so that a
- * RECALL that follows them is seen.
+ * Whether to read more calls. This process reads calls ahead even while the
+ * worker is busy, because a RECALL may follow the calls.
  */
 static bool
 reads_calls(const struct node *n)
@@ -416,8 +427,8 @@ reads_calls(const struct node *n)
 }
 
 /*
- * Set the events to poll for. Read from the worker only when the parent has all
- * earlier bytes.
+ * Set the events to poll for. Read from the worker only after all earlier bytes
+ * are written to the parent.
  */
 static void
 set_events(const struct node *n, struct pollfd pfd[NPOLL])
@@ -456,7 +467,10 @@ pass_on(struct node *n, const struct pollfd pfd[NPOLL])
 	write_out(n);
 }
 
-/* Announce items that have run for longer than FZ_NODE_JOBS_QUIET_NS. */
+/*
+ * Report that items have started if they have run for longer than
+ * FZ_NODE_JOBS_QUIET_NS.
+ */
 static void
 check_jobs(struct node *n, int64_t now_ns)
 {
@@ -468,9 +482,10 @@ check_jobs(struct node *n, int64_t now_ns)
 }
 
 /*
- * Send output without bytes. sshd waits for input for hours if the submitter is
- * gone and the network did not report that; a connection that is written to
- * breaks soon, and the worker ends with it. The gateways of NATS have beats.
+ * Send a frame of empty output, so that a lost connection breaks: a write to it
+ * fails soon, and this process then ends the worker. Without writes, sshd would
+ * not notice for hours that the submitter is gone. A worker of a NATS gateway
+ * needs no such frame, because the gateways send beats.
  */
 static void
 show_life(struct node *n, int64_t now_ns)
@@ -486,7 +501,7 @@ show_life(struct node *n, int64_t now_ns)
 	write_out(n);
 }
 
-/* The time at which the next turn begins at the latest. */
+/* The latest time for poll() to return. */
 static int64_t
 turn_until(const struct node *n)
 {
@@ -497,7 +512,7 @@ turn_until(const struct node *n)
 	return until_ns;
 }
 
-/* Whether this process can go on. */
+/* Whether this process has not failed. */
 static bool
 works(struct node *n)
 {
@@ -506,7 +521,10 @@ works(struct node *n)
 	return n->why[0] == '\0';
 }
 
-/* Pass bytes on until the worker has closed its end, or must end. */
+/*
+ * Pass bytes on in both directions until the worker has closed its end, or must
+ * be ended.
+ */
 static void
 serve_calls(struct node *n)
 {
@@ -528,10 +546,7 @@ serve_calls(struct node *n)
 	}
 }
 
-/*
- * Whether the worker, which has closed its end, ends by itself within
- * NODE_LEAVE_NS.
- */
+/* Whether the worker ends within NODE_LEAVE_NS after it has closed its end. */
 static bool
 ends_itself(const struct node *n)
 {
@@ -552,7 +567,7 @@ write_rest(struct node *n)
 		write_out(n);
 }
 
-/* End the worker, and send the rest of its output and how it ended. */
+/* End the worker. Send the rest of its output, and the reason of its end. */
 static void
 end_worker(struct node *n)
 {
@@ -563,7 +578,8 @@ end_worker(struct node *n)
 	fz_proc_reap(&n->proc, true, &death);
 	while (n->link != -1 && fz_node_jobs_read(&n->jobs, n->link) == 1)
 		continue;
-	n->out.buf.failed = false; /* it contains whole frames only */
+	/* fz_buf removed what did not fit: whole frames remain */
+	n->out.buf.failed = false;
 	fz_node_jobs_end(&n->jobs);
 	take_all_printed(n);
 	put_death(n, &death);
@@ -607,7 +623,7 @@ fz_node_main(const struct fz_node_opts *opts)
 	if (check_version(opts->wanted, opts->own) != 0)
 		return EXIT_FAILURE;
 	signal(SIGPIPE, SIG_IGN);
-	/* the worker's own maps run on this machine */
+	/* Maps that the worker starts run on this machine. */
 	unsetenv("FZLUA_ENGINE");
 	fz_proc_adopt();
 	n.signals = open_signals();

@@ -8,7 +8,7 @@
 #include "wire/claim.h"
 #include "wire/mailbox.h"
 
-/* The longest pause between two checks while the worker starts nothing. */
+/* Maximum time between two checks of a worker that starts no item. */
 #define NODE_JOBS_PAUSE_NS (32 * FZ_CLOCK_MS)
 
 /* fz_node_jobs_check() depends on this. */
@@ -29,8 +29,8 @@ fz_node_jobs_init(
 }
 
 /*
- * One above the last number of a job or of a reply; `otherwise` for other
- * frames.
+ * 1 + number of the last item in a frame with calls or replies; `otherwise` for
+ * frames of other types.
  */
 static uint32_t
 end_of(const struct fz_frame *frame, uint32_t otherwise)
@@ -59,9 +59,9 @@ end_of(const struct fz_frame *frame, uint32_t otherwise)
 }
 
 /*
- * One above the number of the item that started last. If a function of the
- * worker has overwritten the claim, the first unanswered item counts as
- * started.
+ * 1 + number of the item that started last. If a function of the worker has
+ * overwritten the claim, that is unknown: then the first unanswered item counts
+ * as started.
  */
 static uint32_t
 started(const struct fz_node_jobs *jobs)
@@ -73,7 +73,7 @@ started(const struct fz_node_jobs *jobs)
 	return jobs->answered + (jobs->answered != jobs->came);
 }
 
-/* Report the start of items to the parent. */
+/* Report items that have started to the parent. */
 static void
 announce(struct fz_node_jobs *jobs)
 {
@@ -106,7 +106,8 @@ recall(struct fz_node_jobs *jobs, uint32_t end)
 	size_t start;
 
 	if (!fz_claim_is_whole(held))
-		return; /* the worker may still start these items */
+		/* a broken claim cannot stop the worker from starting them */
+		return;
 	fz_claim_recall(held, end);
 	announce(jobs);
 	start = fz_wire_begin(jobs->out, FZ_WIRE_RECALLED, 0, end);
@@ -127,8 +128,9 @@ fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame)
 }
 
 /*
- * Pass on a frame of the worker. 0, or -1 if there is no memory; then all later
- * frames are lost, too, because replies have no gaps.
+ * Pass on a frame of the worker. 0, or -1 if there is no memory. After a
+ * failure all later frames are dropped, too, because replies must not have
+ * gaps.
  */
 static int
 pass_on(struct fz_node_jobs *jobs, const struct fz_frame *frame)
@@ -173,7 +175,7 @@ fz_node_jobs_read(struct fz_node_jobs *jobs, int fd)
 		uint64_t end = jobs->nread - (in->buf.len - in->at);
 
 		if (end <= jobs->npassed)
-			continue; /* this reply was taken from the mailbox */
+			continue; /* already passed on by pass_copies() */
 		if (pass_on(jobs, &frame) != 0)
 			return 0;
 		jobs->npassed = end;
@@ -184,8 +186,8 @@ fz_node_jobs_read(struct fz_node_jobs *jobs, int fd)
 }
 
 /*
- * Pass on the new replies in `frames`, which begins at byte `from` of all
- * replies.
+ * Pass on the replies in `frames` that were not passed on before. `from` is the
+ * number of bytes of replies before `frames`.
  */
 static void
 pass_copies(
@@ -206,7 +208,10 @@ pass_copies(
 	}
 }
 
-/* Pass on replies that are not written. Returns whether there were any. */
+/*
+ * Pass on finished replies that the worker has not written to its socket.
+ * Returns whether there were any.
+ */
 static bool
 take_unwritten(struct fz_node_jobs *jobs)
 {
@@ -216,9 +221,9 @@ take_unwritten(struct fz_node_jobs *jobs)
 	struct fz_buf frames = FZ_BUF_INIT;
 
 	/*
-	 * Use the copies only if all earlier replies were read, and if no reply
-	 * was written during the copy. Otherwise the replies come through the
-	 * socket.
+	 * Use the copies only if all earlier replies were read, and if the
+	 * worker wrote no reply during the copy. Otherwise the replies arrive
+	 * through the socket.
 	 */
 	if (fz_mailbox_peek(mailbox, &frames) == 1 &&
 	    atomic_load(&mailbox->written) == written &&
@@ -239,8 +244,8 @@ fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns)
 	 * No check is needed while the first unanswered item is the one that
 	 * runs: the worker writes the reply to it at once, because its last
 	 * write was more than FZ_PORT_FLUSH_NS ago. If later items have
-	 * started, the mailbox may have replies to earlier ones that were
-	 * finished after take_unwritten().
+	 * started, replies to earlier items may have entered the mailbox after
+	 * take_unwritten() read it.
 	 */
 	if (jobs->answered == jobs->came ||
 	    jobs->announced == jobs->answered + 1)

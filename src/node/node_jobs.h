@@ -3,11 +3,12 @@
  *
  * 	parent === jobs sent ahead ===> this process ===> worker
  *
- * The parent sends several quick jobs ahead, so that the way to the node costs
- * less. This process passes them on, and shares the mailbox of the worker. So
- * it answers a RECALL at once, even while the worker computes. It announces
- * items that take longer than FZ_NODE_JOBS_QUIET_NS. It passes on replies that
- * are finished and not written, even those of a worker that has died.
+ * The parent sends several quick jobs ahead, because each wait for the node
+ * would cost time. This process passes the jobs on. It shares the mailbox of
+ * the worker, and can therefore answer a RECALL at once, even while the worker
+ * computes. It announces items that take longer than FZ_NODE_JOBS_QUIET_NS. It
+ * also passes on replies that the worker has finished but not written, even
+ * after the worker's death.
  */
 #ifndef FZ_NODE_JOBS_H
 #define FZ_NODE_JOBS_H
@@ -30,46 +31,46 @@ struct fz_node_jobs {
 	struct fz_mailbox *mailbox; /* shared with the worker */
 	struct fz_mailbox_block *block;
 	struct fz_buf *out;       /* frames for the parent */
-	struct fz_wire_in unread; /* the last reply that came in part */
+	struct fz_wire_in unread; /* replies that came in part only */
 	uint64_t nread;           /* bytes of replies that were read */
 	/*
 	 * bytes of replies that were passed on from the socket or the mailbox
 	 */
 	uint64_t npassed;
-	uint32_t came;     /* 1 + number of the last item that came */
+	uint32_t came;     /* 1 + number of the last item received */
 	uint32_t answered; /* 1 + number of the last item that is answered */
 	/* 1 + number of the last item that the parent knows to have started */
 	uint32_t announced;
-	/*
-	 * error code that says why replies of the worker are lost; 0: none is
-	 * lost
-	 */
+	/* error code of the failure that lost replies; 0: none is lost */
 	int error;
-	int64_t pause_ns; /* time between two checks for starts */
-	/* time of the next check; FZ_CLOCK_NEVER: none is needed */
+	int64_t pause_ns; /* time between two calls of fz_node_jobs_check() */
+	/* time to call fz_node_jobs_check(); FZ_CLOCK_NEVER: not needed */
 	int64_t check_ns;
 };
 
 /*
- * Initialise, before the worker is forked. `out` belongs to the caller, and
- * outlives `jobs`. 0, or -1 and `err`.
+ * Initialise, before the worker is forked. Frames for the parent are appended
+ * to `out`, which outlives `jobs`. 0, or -1 and `err`.
  */
 int fz_node_jobs_init(
     struct fz_node_jobs *jobs, struct fz_buf *out, struct fz_err *err);
 
-/* Note a frame of the parent, which the caller passes on. Answer a RECALL. */
+/*
+ * Note a frame of the parent, and answer it if it is a RECALL. The caller
+ * passes the other frames on.
+ */
 void fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame);
 
 /*
- * Read replies from `fd` and pass them on. Returns 1; 0 at the end of the
- * replies, if the bytes are no replies, or if `error` is set; -1 if there are
- * none now.
+ * Read replies from `fd` and pass them on. Returns 1 on success; -1 if no bytes
+ * can be read now; 0 at the end of the bytes, if they are malformed, or if
+ * `error` is set.
  */
 int fz_node_jobs_read(struct fz_node_jobs *jobs, int fd);
 
 /*
- * Call it at `check_ns`, after fz_node_jobs_read(): announce items that have
- * started, and pass on replies that are not written.
+ * Announce items that have started, and pass on replies that are finished but
+ * not written. Call this at the time `check_ns`, after fz_node_jobs_read().
  */
 void fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns);
 

@@ -7,23 +7,24 @@
 #include "base/clock.h"
 #include "base/vec.h"
 
-/* Time from a failed start to the next start on the same node. */
+/* Minimum time between a failed start and the next start on the node. */
 #define NODE_DOWN_NS (5 * FZ_CLOCK_SECOND)
 /*
- * Time that jobs wait for another node if all nodes have left. It is used only
- * for nodes that announce themselves.
+ * Time that jobs wait for another node after all nodes have left. It applies
+ * only to engines whose nodes announce themselves.
  */
 #define NODES_WAIT_NS (10 * FZ_CLOCK_SECOND)
 
 /*
- * Maximum time to a node and back that is believed: a longer one has other
+ * Upper limit of a measured time to a node and back. Longer times have other
  * causes, such as a busy machine or a wait for a slot of the node.
  */
 #define NODE_WAY_MAX_NS (FZ_CLOCK_SECOND / 4)
 
 /*
- * Number of failed starts in a row after which a node is left out, if workers
- * have started there before.
+ * Number of failed starts in a row after which a node is not used for
+ * NODE_DOWN_NS. If no worker has ever started on the node, one failure is
+ * enough.
  */
 enum { NODE_FAILED_MAX = 3 };
 
@@ -54,7 +55,7 @@ fz_nodes_drop_last(struct fz_nodes *nodes)
 	free(node);
 }
 
-/* The engine of the URL; NULL and `err` if there is none. */
+/* The engine whose scheme the URL has; NULL and `err` if there is none. */
 static const struct fz_nodes_ops *
 find_engine(const char *url, struct fz_err *err)
 {
@@ -82,7 +83,7 @@ new_nodes(const struct fz_nodes_ops *ops, const char *url, const char *creds,
 		fz_err_nomem(err, "an engine");
 	else
 		rc = ops->start(nodes, creds, identity, err);
-	/* fz_nodes_pick() needs a node whose failure it can report */
+	/* fz_nodes_pick() reports the error of the first node */
 	if (rc == 0 && nodes->n == 0)
 		rc = fz_err_set(err, FZ_ERR_ERROR, "the engine has no nodes");
 	if (rc == 0)
@@ -150,7 +151,7 @@ fz_node_is_usable(const struct fz_node *node)
 	return !node->gone && node->down_ns <= fz_clock_ns();
 }
 
-/* Whether no node can be used, now or later. */
+/* Whether no node can be used now, and none is expected to return. */
 static bool
 are_lost(const struct fz_nodes *nodes)
 {
@@ -197,7 +198,7 @@ fz_node_note_way(struct fz_node *node, int64_t took_ns)
 		took_ns = NODE_WAY_MAX_NS;
 	if (node->way_ns == 0 || took_ns < node->way_ns)
 		node->way_ns = took_ns;
-	else /* busy machines and waits for a slot make the time longer */
+	else /* other causes can only lengthen a time, so it counts little */
 		node->way_ns += (took_ns - node->way_ns) / 8;
 }
 

@@ -6,8 +6,8 @@
  *
  * A worker on a node is a link_stream to a program: the ssh command, which
  * starts `fzlua --worker` there (node.h), or fzlua-nats, whose gateway on the
- * node starts that command. Pools choose the node of each job by the slots that
- * are free, and know nothing else of the engine.
+ * node starts that command. Pools choose the node of each job by its free
+ * slots, and know nothing else of the engine.
  */
 #ifndef FZ_NODES_H
 #define FZ_NODES_H
@@ -19,34 +19,35 @@
 #include "base/err.h"
 
 /*
- * First character of a line that the command of a node may print before it
- * ends. A number follows: how many bytes of its input, modulo 2^32, can have
- * come to the node at most. So calls behind them have not begun.
+ * The command of a node may print a line before it ends. The line begins with
+ * this character, and a number follows: the maximum number of bytes of the
+ * command's input, modulo 2^32, that may have reached the node. Calls in later
+ * bytes have not begun.
  */
 #define FZ_NODES_REACHED '\x01'
 
 struct fz_node {
 	char *name;     /* name in the URL, without the slots */
 	unsigned slots; /* number of jobs that run there at once */
-	/* number of workers that have a job; the pools count them */
+	/* number of the node's workers that have a job, set by the pools */
 	unsigned nbusy;
-	char *command; /* command for sh that starts a worker there */
+	char *command; /* shell command that starts a worker on the node */
 	bool joined;   /* a worker has started there */
 	/*
 	 * measured time to the node and back; 0: unknown. The dispatcher sends
-	 * additional work ahead for this time.
+	 * ahead additional jobs that take this time.
 	 */
 	int64_t way_ns;
 	/* number of failed starts since the last successful one */
 	unsigned nfailed;
 	int64_t down_ns;   /* no worker starts there before this time */
 	struct fz_err why; /* error of the last failed start */
-	/* For a node that announces itself. */
-	/* id of its gateway; "": the node does not announce itself */
+	/* The fields below are set only if the node announces itself. */
+	/* id of the node's gateway; "": the node does not announce itself */
 	char id[24];
-	bool gone;   /* the node cannot be used now, because of `why` */
-	bool silent; /* the node is gone, and may come back */
-	/* processors and load when the node was announced */
+	bool gone;   /* the node cannot be used now; `why` has the reason */
+	bool silent; /* the node sends no beats, and may return */
+	/* number of processors and load average, as announced by the node */
 	unsigned processors;
 	char load[16];
 };
@@ -58,84 +59,84 @@ struct fz_nodes {
 	struct fz_node **list; /* the nodes; their addresses do not change */
 	size_t cap;
 	unsigned n, nslots;
-	int64_t usable_ns; /* time at which a node could last be used */
-	void *own;         /* for the engine */
+	int64_t usable_ns; /* last time at which a node was usable */
+	void *own;         /* memory of the engine */
 };
 
 /*
- * An engine. It makes the list of nodes. Each has a name, slots, and a command
- * for sh whose standard streams are those of a `fzlua --worker` on the node;
- * the command ends with that worker.
+ * An engine lists nodes. Each node has a name, slots, and a shell command. The
+ * command connects its standard streams to those of a `fzlua --worker` on the
+ * node, and ends with that worker.
  */
 struct fz_nodes_ops {
-	/* Whether the URL has the scheme of this engine. */
+	/* Whether the engine has the scheme of the URL. */
 	bool (*has_scheme)(const char *url);
-	/* Check a URL of that scheme. 0, or -1 and `err`. */
+	/* Check a URL that has the engine's scheme. 0, or -1 and `err`. */
 	int (*check)(const char *url, struct fz_err *err);
 	/*
-	 * Fill the list of nodes->url, with fz_nodes_add(), and nslots, the sum
-	 * of the slots. `creds` and `identity` are those of fz_nodes_find(). 0,
-	 * or -1 and `err`; then end() follows.
+	 * Add the nodes of nodes->url with fz_nodes_add(), and set
+	 * nodes->nslots to the sum of their slots. `creds` and `identity` are
+	 * those of fz_nodes_find(). 0, or -1 and `err`; after a failure end()
+	 * is called.
 	 */
 	int (*start)(struct fz_nodes *nodes, const char *creds,
 	    const char *identity, struct fz_err *err);
-	/* Update the list. NULL: it never changes. */
+	/* Update the list of nodes. NULL: the list never changes. */
 	void (*update)(struct fz_nodes *nodes);
 	/*
-	 * Whether this process, which may be a fork, can use the nodes. NULL:
-	 * always.
+	 * Whether this process, which may be a fork of the one that called
+	 * start(), can use the nodes. NULL: always.
 	 */
 	bool (*is_usable)(const struct fz_nodes *nodes);
-	/* Free the memory of the engine. NULL: it has none. */
+	/* Free the memory of the engine. NULL: there is none to free. */
 	void (*end)(struct fz_nodes *nodes);
 };
 
 extern const struct fz_nodes_ops fz_ssh_nodes, fz_nats_nodes;
 
-/*
- * Check whether `url` can be an engine, without a connection. 0, or -1 and
- * `err`.
- */
+/* Check the form of an engine URL, without a connection. 0, or -1 and `err`. */
 int fz_nodes_check(const char *url, struct fz_err *err);
 
 /*
- * The nodes of `url`, which are kept in `*known` until fz_nodes_free(). A node
- * must have the version `identity`. `creds` is the file with the secrets for
- * the URL; NULL: none. NULL and `err` if `url` is no engine URL, or if no node
- * can be reached.
+ * The nodes of `url`, which stay in the list `*known` until fz_nodes_free().
+ * `identity` is the version that fzlua must have on the nodes. `creds` is the
+ * path of the file with the secrets for the URL; NULL: none. Returns NULL and
+ * fills `err` if `url` is no engine URL, or if no node can be reached.
  */
 struct fz_nodes *fz_nodes_find(struct fz_nodes **known, const char *url,
     const char *creds, const char *identity, struct fz_err *err);
 
 /*
- * fz_nodes_add(): add an empty node; NULL if there is no memory.
- * fz_nodes_drop_last(): drop the last node.
+ * fz_nodes_add() appends an empty node, and returns NULL if there is no memory.
+ * fz_nodes_drop_last() removes the last node.
  */
 struct fz_node *fz_nodes_add(struct fz_nodes *nodes);
 void fz_nodes_drop_last(struct fz_nodes *nodes);
 
 /*
- * The node with the most free slots for its size. NULL if no worker can start
- * on any of them now; `err` is filled if that will not change.
+ * The node with the smallest share of busy slots. NULL if no worker can start
+ * on any node now; fills `err` if that is not expected to change.
  */
 struct fz_node *fz_nodes_pick(struct fz_nodes *nodes, struct fz_err *err);
 
-/* Update the nodes. Returns whether their engine reports changes. */
+/*
+ * Update the list of nodes. Returns false if the engine's list never changes.
+ */
 bool fz_nodes_update(struct fz_nodes *nodes);
 
 /* Whether a worker can start on the node now. */
 bool fz_node_is_usable(const struct fz_node *node);
 
 /*
- * Note that a worker has started on the node, or that it could not, because of
- * `why`.
+ * fz_node_joined(): note that a worker has started on the node.
+ * fz_node_failed(): note that a start on the node has failed because of `why`.
  */
 void fz_node_joined(struct fz_node *node);
 void fz_node_failed(struct fz_node *node, const struct fz_err *why);
 
 /*
- * Note that the start of a job on the node was known `took_ns` after the job
- * was sent to a worker that had none.
+ * Measure the time to the node and back. A job was sent to an idle worker; the
+ * message that the job has started came `took_ns` later.
  */
 void fz_node_note_way(struct fz_node *node, int64_t took_ns);
 

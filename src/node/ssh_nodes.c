@@ -8,21 +8,27 @@
 enum { SSH_SLOTS_MAX = 4096 };
 
 #define SSH_SCHEME "ssh://"
-/* The characters of a host's name, or of a name in the configuration of ssh. */
+/*
+ * The characters of the name of a host, as the network or the configuration of
+ * ssh has it.
+ */
 #define SSH_NAME                     \
 	"abcdefghijklmnopqrstuvwxyz" \
 	"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@._-"
 
 /*
- * With these options ssh asks no questions, gives up early, and notices that a
- * node is gone.
+ * The options of ssh: ask no questions, stop trying to connect after a few
+ * seconds, and notice that a node is gone.
  */
 #define SSH_COMMAND                                                     \
 	"exec ${FZLUA_SSH:-ssh} -T -oBatchMode=yes -oConnectTimeout=3 " \
 	"-oServerAliveInterval=5 -oServerAliveCountMax=3 %s "           \
 	"\"${FZLUA_WORKER_COMMAND:-fzlua} --worker %s\""
 
-/* The command for sh, for free(). NULL if there is no memory. */
+/*
+ * The shell command that starts a worker, for free(). NULL if there is no
+ * memory.
+ */
 static char *
 command_for(const char *name, const char *identity)
 {
@@ -34,7 +40,10 @@ command_for(const char *name, const char *identity)
 	return command;
 }
 
-/* The number in `text`, which ends at `end`; 0 if it is not a number. */
+/*
+ * The number of slots in `text`, which ends at `end`. 0 if that is not a
+ * number, or too large.
+ */
 static unsigned
 slots_at(const char *text, const char *end)
 {

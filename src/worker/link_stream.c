@@ -19,24 +19,26 @@
 #include "worker/link.h"
 
 /*
- * Maximum pause within a frame. After it, the rest of the frame is not expected
- * any more. Keepalives notice a broken connection earlier.
+ * Maximum pause within a frame. After a longer pause the rest of the frame is
+ * no longer expected. TCP keepalives notice a broken connection earlier.
  */
 #define STREAM_PAUSE_NS (10 * FZ_CLOCK_SECOND)
 
 struct link_stream {
 	struct fz_link link;
-	uint32_t started;   /* one above the last number that was announced */
-	int64_t started_ns; /* time at which the last announcement came */
-	/* the worker waits for a slot of its node, to start the next item */
+	/* 1 + number of the last item that the worker announced */
+	uint32_t started;
+	int64_t started_ns; /* time of the last announcement */
+	/* the worker waits for a slot of its node, and then starts an item */
 	bool waits;
-	int64_t heard_ns;    /* time at which bytes came last */
-	bool recalling;      /* a RECALL is not answered yet */
+	int64_t heard_ns;    /* time at which the last bytes came */
+	bool recalling;      /* the worker has not answered a RECALL yet */
 	uint32_t recall_end; /* number in the last RECALL */
-	bool died;           /* the node has reported how the worker ended */
+	bool died;           /* the worker's node has reported its end */
 	struct fz_death death;
-	char cause[128];   /* why the node has ended the worker, or "" */
-	struct fz_err why; /* why the worker cannot start; NONE: it can */
+	char cause[128]; /* why the node ended the worker; "": it did not */
+	/* why the worker cannot start; its kind is FZ_ERR_NONE if it can */
+	struct fz_err why;
 };
 
 static struct link_stream *
@@ -69,7 +71,7 @@ fz_link_stream_new(
 	return NULL;
 }
 
-/* Make a link to the worker that is forked next. */
+/* Create a socket pair and a link for the worker that is forked next. */
 static struct fz_link *
 stream_open(struct fz_engine *engine, struct fz_err *err)
 {
@@ -140,7 +142,10 @@ stream_put(struct fz_link *link, struct fz_blob *blob)
 	fz_blob_unmap(blob, arena, bytes);
 }
 
-/* A reply never gets here: next() refuses replies with values in the arena. */
+/*
+ * Always fails: the worker has no arena. Never called for a reply, because
+ * next() refuses replies with values in an arena.
+ */
 static struct fz_blob *
 stream_blob(
     struct fz_link *link, uint64_t offset, size_t len, struct fz_err *err)
@@ -175,9 +180,11 @@ stream_recall(struct fz_link *link)
 	if (s->recalling)
 		return false;
 	if ((int32_t)(link->next_seq - s->started) <= 0)
-		return true; /* there is nothing to take back */
+		return true; /* the worker has started all items */
 	start = fz_wire_begin(&link->unsent, FZ_WIRE_RECALL, 0, link->next_seq);
-	/* If there is no memory, nothing is taken back this time. */
+	/*
+	 * If memory is short, no RECALL is sent; the owner tries again later.
+	 */
 	s->recalling = fz_link_end_frame(link, start, NULL) == 0;
 	s->recall_end = link->next_seq;
 	return false;
@@ -201,7 +208,10 @@ note_started(struct link_stream *s, const struct fz_frame *frame)
 	return 0;
 }
 
-/* A worker on this machine has no slots to wait for. */
+/*
+ * Note that the worker waits for a slot. -1 if it runs on this machine, where
+ * no worker waits for slots.
+ */
 static int
 note_waiting(struct link_stream *s)
 {
@@ -221,7 +231,7 @@ note_recalled(struct link_stream *s, const struct fz_frame *frame)
 	if (!s->recalling || frame->seq != s->recall_end)
 		return -1;
 	s->recalling = s->waits = false;
-	return 1; /* the frame is for the owner, which returns the items */
+	return 1; /* pass the frame to the owner, which takes back the items */
 }
 
 static int
@@ -279,7 +289,8 @@ pass_joined(struct link_stream *s, struct fz_reader *body)
 }
 
 /*
- * Process a frame from the process between a worker on a node and its parent.
+ * Process a frame that the process of fz_node_main(), beside a worker on a
+ * node, has added.
  */
 static int
 take_node_frame(struct link_stream *s, const struct fz_frame *frame)
@@ -327,8 +338,8 @@ is_inline(const struct fz_frame *frame)
 }
 
 /*
- * Note that the answered items have started. A node announces each item that
- * takes longer than a moment, so an item without an announcement took at most
+ * Note that the answered items have started. Nodes announce only items that
+ * take longer than FZ_NODE_JOBS_QUIET_NS; the others are assumed to have taken
  * that time.
  */
 static void
@@ -341,7 +352,7 @@ note_answered(struct link_stream *s, const struct fz_frame *frame)
 	if (frame->type == FZ_WIRE_ITEMS || frame->type == FZ_WIRE_VALUES)
 		n = fz_reader_u32(&body);
 	end = frame->seq + n;
-	/* The owner refuses a frame whose numbers cannot be an answer. */
+	/* ignore impossible numbers: the owner will refuse the frame */
 	if (s->link.owner->joined == NULL || n > INT32_MAX ||
 	    (int32_t)(end - s->started) <= 0 ||
 	    (int32_t)(s->link.next_seq - end) < 0)
@@ -352,8 +363,8 @@ note_answered(struct link_stream *s, const struct fz_frame *frame)
 }
 
 /*
- * Process a frame. Returns 1 if it is for the owner, 0 if it was for the link,
- * or -1 if no worker sends such a frame.
+ * Process a frame. Returns 1 if the owner must handle the frame, 0 if the link
+ * has handled it, -1 if the frame is not allowed.
  */
 static int
 take_frame(struct link_stream *s, const struct fz_frame *frame)

@@ -7,10 +7,10 @@ struct fz_err;
 struct fz_link;
 
 /*
- * A link to a worker that reads the bytes written to `*out`, and writes replies
- * that are read from `*in`. For a socket, `*in` is a duplicate of `*out`. The
- * link owns the descriptors. NULL and `err` on failure; then the caller still
- * owns the descriptors that are not -1.
+ * A link to a worker. Frames for the worker are written to `*out`; its replies
+ * are read from `*in`. For a socket, `*in` is a duplicate of `*out`. The link
+ * owns both descriptors. Returns NULL and fills `err` on failure; then the
+ * caller still owns those of the two descriptors that are not -1.
  */
 struct fz_link *fz_link_stream_new(
     struct fz_engine *engine, int *out, int *in, struct fz_err *err);
