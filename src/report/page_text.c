@@ -32,7 +32,10 @@ is_plain(unsigned char c)
 	return c >= ' ' && c < 0x7f && c != '"' && c != '\\' && c != '<';
 }
 
-/* Append a character of `n` bytes, or that for a byte that is not UTF-8. */
+/*
+ * Append the character at `s`, which has `n` bytes. If `n` is not positive, the
+ * byte at `s` is not UTF-8: append U+FFFD.
+ */
 static void
 put_character(struct fz_buf *out, const char *s, utf8proc_ssize_t n)
 {

@@ -1,8 +1,8 @@
 /*
  * page_text.h - the JSON inside the page of a run.
  *
- * "<" is escaped, so that no text can end the element of the page. Failures are
- * sticky in the buffer.
+ * "<" is escaped, so that no text can end the HTML element that contains the
+ * JSON. Failures are sticky in the buffer.
  */
 #ifndef FZ_PAGE_TEXT_H
 #define FZ_PAGE_TEXT_H
@@ -16,13 +16,13 @@ struct fz_trace_name;
 /* The maximum lengths in bytes of a name and of a message on the page. */
 enum { FZ_PAGE_NAME = 160, FZ_PAGE_MESSAGE = 3000 };
 
-/* Append JSON as it is. */
+/* Append text that is JSON already. */
 void fz_page_put(struct fz_buf *out, const char *json);
 void fz_page_put_number(struct fz_buf *out, uint64_t v);
 
 /*
- * Append at most `most` bytes of a text, without quotes, with U+FFFD for each
- * byte that is not UTF-8. A cut text ends with an ellipsis.
+ * Append a text without quotes, at most `most` bytes of it. U+FFFD replaces
+ * each byte that is not UTF-8. A text that was cut ends with an ellipsis.
  */
 void fz_page_put_text(
     struct fz_buf *out, const char *bytes, size_t len, size_t most);
@@ -31,13 +31,19 @@ void fz_page_put_text(
 void fz_page_put_string(
     struct fz_buf *out, const char *bytes, size_t len, size_t most);
 
-/* Append a JSON member; `key` precedes the number: `,"key":`. */
+/*
+ * Append a JSON member with a number. `key` includes comma, quotes and colon:
+ * `,"key":`.
+ */
 void fz_page_put_member(struct fz_buf *out, const char *key, uint64_t v);
 
 /* As fz_page_put_member(), but appends nothing if `v` is 0. */
 void fz_page_put_known(struct fz_buf *out, const char *key, uint64_t v);
 
-/* Append `"stage":...,"name":...`; NULL: a name without a text. */
+/*
+ * Append `"stage":...,"name":...`. A name without a stage has no member
+ * `stage`. If `name` is NULL, the name is "?".
+ */
 void fz_page_put_names(struct fz_buf *out, const struct fz_trace_name *name);
 
 #endif

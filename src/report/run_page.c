@@ -15,7 +15,7 @@
 #include "trace/trace.h"
 #include "trace/trace_format.h"
 
-/* The stage with the largest share of the time of its workers. */
+/* The stage whose workers were busy for the largest share of the run. */
 struct busiest {
 	/* number of the group; FZ_SUMS_NONE: there are no calls */
 	uint32_t group;
@@ -23,7 +23,7 @@ struct busiest {
 	double share;
 };
 
-/* Find it. 0, or -1: there is no memory. */
+/* Find the busiest stage. 0, or -1: there is no memory. */
 static int
 find_busiest(const struct fz_sums *s, struct busiest *busiest)
 {
@@ -66,7 +66,7 @@ put_group_name(struct fz_buf *out, const struct fz_sums_group *group)
 	fz_page_put_string(out, group->name, group->len, FZ_PAGE_NAME);
 }
 
-/* 0, or -1: there is no memory. */
+/* Append the busiest stage. 0, or -1: there is no memory. */
 static int
 put_busiest(const struct fz_sums *s, struct fz_buf *out)
 {
@@ -80,7 +80,7 @@ put_busiest(const struct fz_sums *s, struct fz_buf *out)
 	fz_page_put(out, ",\"busiest\":{\"name\":");
 	put_group_name(out, &s->groups[busiest.group]);
 	fz_page_put_member(out, ",\"workers\":", busiest.workers);
-	/* in millionths, because printf would follow the locale */
+	/* no %f: printf would use the decimal point of the locale */
 	snprintf(share, sizeof(share), ",\"share\":%u.%06u",
 	    (unsigned)busiest.share,
 	    (unsigned)((busiest.share - (unsigned)busiest.share) * 1e6));
@@ -89,7 +89,7 @@ put_busiest(const struct fz_sums *s, struct fz_buf *out)
 	return 0;
 }
 
-/* 0, or -1: there is no memory. */
+/* Append the sums of the run. 0, or -1: there is no memory. */
 static int
 put_summary(const struct fz_sums *s, struct fz_buf *out)
 {
@@ -148,7 +148,10 @@ put_worker_name(struct fz_buf *out, const struct fz_sums_worker *w)
 	fz_page_put_text(out, w->node, strlen(w->node), FZ_PAGE_NAME);
 }
 
-/* Append the JSON members that all tables have about a call. */
+/*
+ * Append the JSON members of a call that the tables of slow and of failed calls
+ * share.
+ */
 static void
 put_call(const struct fz_sums *s, size_t record, struct fz_buf *out)
 {
@@ -237,7 +240,7 @@ put_histogram(const struct fz_times *times, uint32_t group, bool is_first,
 	fz_page_put(out, "}");
 }
 
-/* 0, or -1: there is no memory. */
+/* Append the histograms of all groups. 0, or -1: there is no memory. */
 static int
 put_histograms(const struct fz_sums *s, struct fz_buf *out)
 {
@@ -271,7 +274,7 @@ put_function(const struct fz_sums_function *f, uint64_t p95, struct fz_buf *out)
 	fz_page_put_member(out, ",\"peak\":", f->peak);
 }
 
-/* Append the rows. 0, or -1: there is no memory. */
+/* Append the rows of the table of functions. 0, or -1: there is no memory. */
 static int
 put_rows(struct fz_sums *s, const struct fz_time *rows, struct fz_buf *out)
 {
@@ -299,7 +302,7 @@ put_rows(struct fz_sums *s, const struct fz_time *rows, struct fz_buf *out)
 	return 0;
 }
 
-/* Append the functions that took most time, in this order. */
+/* Append the functions, those with the largest total time first. */
 static int
 put_functions(struct fz_sums *s, struct fz_buf *out)
 {
@@ -311,8 +314,8 @@ put_functions(struct fz_sums *s, struct fz_buf *out)
 	if (rows == NULL)
 		return -1;
 	/*
-	 * Sort by the maximum minus the time, so that the functions that took
-	 * most time come first.
+	 * fz_times_sort() sorts upwards, so subtract each total time from the
+	 * maximum: the largest total time then comes first.
 	 */
 	for (size_t i = 0; i < s->nfunctions; i++)
 		rows[i] = (struct fz_time){ .key = (uint32_t)i,
@@ -324,8 +327,8 @@ put_functions(struct fz_sums *s, struct fz_buf *out)
 }
 
 /*
- * The label of a worker. If it worked for one stage only, the label begins with
- * the name of the stage.
+ * Append the label of a worker. It begins with the name of a stage if the
+ * worker worked for that stage only.
  */
 static void
 put_label(
@@ -372,7 +375,7 @@ put_workers(
 	fz_page_put(out, "]");
 }
 
-/* The note below the timeline. */
+/* Append the note below the timeline, which says what the timeline omits. */
 static void
 put_timeline_note(
     const struct fz_sums *s, const struct fz_spans *spans, struct fz_buf *out)

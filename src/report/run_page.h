@@ -1,7 +1,6 @@
 /*
- * run_page.h - the data of the page of a run, whose size is bounded.
- *
- * Surplus data is merged or left out, and a note says so.
+ * run_page.h - the data of the page of a run. Their size is bounded: surplus
+ * data is merged or omitted, and a note on the page says so.
  */
 #ifndef FZ_RUN_PAGE_H
 #define FZ_RUN_PAGE_H
@@ -12,8 +11,8 @@ struct fz_sums;
 
 /*
  * Append the members of a JSON object: summary, groups, histograms, functions,
- * workers, slowest, failures, and notes, which is the last one and still open.
- * 0, or -1 and `err`.
+ * workers, slowest, failures, notes. The object `notes` is left open, so that
+ * the caller can add notes. 0, or -1 and `err`.
  */
 int fz_page_put_sums(
     struct fz_sums *sums, struct fz_buf *out, struct fz_err *err);

@@ -10,7 +10,10 @@
 #include "sched/graph.h"
 #include "trace/trace.h"
 
-/* What has happened to a node, from the least to the most important. */
+/*
+ * The states of a node. A box has the state with the highest index among its
+ * nodes.
+ */
 static const char *const states[] = { "none", "cached", "done", "retried",
 	"cancelled", "failed" };
 
@@ -24,13 +27,13 @@ struct box {
 struct boxes {
 	const struct fz_picture *picture;
 	uint32_t nnodes;
-	bool whole;       /* a box stands for many nodes */
-	uint32_t *column; /* columns of the nodes, from 1 */
-	/* By node: the number of its box, from 0. */
+	bool whole;       /* each box stands for all nodes of its column */
+	uint32_t *column; /* column of each node, from 1 */
+	/* index in `list` of the box of each node */
 	uint32_t *box_of;
 	struct box list[FZ_PICTURE_BOXES + 1];
 	uint32_t n;
-	/* whether an edge leads from one box to another one */
+	/* edges[a * n + b]: whether an edge leads from box a to box b */
 	bool edges[(FZ_PICTURE_BOXES + 1) * (FZ_PICTURE_BOXES + 1)];
 };
 
@@ -49,8 +52,8 @@ state_of(const struct fz_sums_function *f)
 }
 
 /*
- * Set the column of each node of a dag: one more than the deepest node whose
- * values it reads. `queue` and `missing` have room for all nodes.
+ * Set the column of each node of a dag: 1 + the maximum column of the nodes
+ * whose values it reads. `queue` and `missing` have room for all nodes.
  */
 static void
 find_depths(struct boxes *b, uint32_t *queue, uint32_t *missing)
@@ -86,7 +89,7 @@ find_depths(struct boxes *b, uint32_t *queue, uint32_t *missing)
 	}
 }
 
-/* Set the columns. 0, or -1: there is no memory. */
+/* Set the column of each node. 0, or -1: there is no memory. */
 static int
 find_columns(struct boxes *b)
 {
@@ -124,7 +127,7 @@ add_to_box(struct box *box, const struct fz_sums_function *f)
 		box->state = state;
 }
 
-/* Put each node into its box. Boxes have the order of their first nodes. */
+/* Put each node into its box. The boxes are sorted by their first nodes. */
 static void
 fill_boxes(struct boxes *b, const struct fz_sums *sums)
 {
@@ -269,7 +272,7 @@ fz_picture_put(const struct fz_picture *picture, const struct fz_sums *sums,
 		b->picture = picture;
 		b->nnodes = fz_graph_nnodes(picture->graph);
 		b->whole = b->nnodes > FZ_PICTURE_BOXES;
-		/* three lists: columns, depths and boxes of the nodes */
+		/* one allocation for `column`, `box_of` and the depths */
 		b->column =
 		    malloc(((size_t)b->nnodes + 1) * 3 * sizeof(*b->column));
 	}

@@ -1,8 +1,8 @@
 /*
  * run_picture.h - the graph of a run as boxes in columns, for its page.
  *
- * A small graph has a box for each node. In a large one, a box stands for all
- * nodes that are equally deep.
+ * A small graph has a box for each node. In a large graph, a box stands for all
+ * nodes of one column. The column of a node is its stage; in a dag, its depth.
  */
 #ifndef FZ_RUN_PICTURE_H
 #define FZ_RUN_PICTURE_H
@@ -16,13 +16,19 @@ struct fz_graph;
 struct fz_sums;
 struct fz_trace_names;
 
-/* maximum number of boxes, or of columns of a larger graph */
+/*
+ * Maximum number of boxes. If the graph has more nodes, there is one box for
+ * each column; surplus columns are merged.
+ */
 enum { FZ_PICTURE_BOXES = 120 };
 
 struct fz_picture {
-	const struct fz_graph *graph; /* frozen, without cycles */
+	const struct fz_graph *graph; /* the graph, frozen and without cycles */
 	struct fz_trace_names *names; /* names of the nodes */
-	/* The number of its stage, from 1, by pool; NULL: a dag. */
+	/*
+	 * by the number of a pool: number of its stage, from 1; NULL: the graph
+	 * is a dag
+	 */
 	const uint32_t *layers;
 	size_t npools;
 };

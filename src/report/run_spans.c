@@ -5,7 +5,7 @@
 
 #include "report/run_sums.h"
 
-/* A worker, to be sorted by its first start. */
+/* A worker and the start of its first call. */
 struct start {
 	int64_t first;
 	uint32_t worker;
@@ -31,7 +31,10 @@ compare_spans(const void *a, const void *b)
 	return (x->length > y->length) - (x->length < y->length);
 }
 
-/* Set the workers that are shown. 0, or -1: there is no memory. */
+/*
+ * Choose the workers to show: those whose first calls started first. 0, or -1:
+ * there is no memory.
+ */
 static int
 choose_workers(struct fz_spans *spans, const struct fz_sums *s)
 {
@@ -52,7 +55,10 @@ choose_workers(struct fz_spans *spans, const struct fz_sums *s)
 	return list != NULL && spans->workers != NULL ? 0 : -1;
 }
 
-/* The calls of a worker mostly follow each other already. */
+/*
+ * Whether the spans are sorted by start. Most lists are, because a worker's
+ * calls are recorded one after the other.
+ */
 static bool
 is_sorted(const struct fz_sums_span *list, size_t n)
 {
@@ -64,8 +70,8 @@ is_sorted(const struct fz_sums_span *list, size_t n)
 }
 
 /*
- * Copy the spans of the workers that are shown, one worker after the other, and
- * sort them. `row` has room for all workers.
+ * Copy the spans of the shown workers, grouped by worker and sorted by start.
+ * `row` is scratch memory with room for all workers.
  */
 static void
 copy_spans(struct fz_spans *spans, const struct fz_sums *s, size_t *row)
@@ -103,7 +109,7 @@ copy_spans(struct fz_spans *spans, const struct fz_sums *s, size_t *row)
 	}
 }
 
-/* Whether two spans of a worker are drawn as one. */
+/* Whether a span of a worker is merged with the one before. */
 static bool
 is_near(const struct fz_sums_span *last, const struct fz_sums_span *span,
     int64_t gap)
@@ -113,7 +119,10 @@ is_near(const struct fz_sums_span *last, const struct fz_sums_span *span,
 	       (last->length < gap || span->length < gap);
 }
 
-/* Merge spans that are closer than `gap` and of one kind. */
+/*
+ * Merge spans of the same group and outcome if less than `gap` is between them
+ * and one of them is shorter than `gap`.
+ */
 static void
 merge(struct fz_sums_span *list, struct fz_spans_worker *w, int64_t gap)
 {
@@ -136,7 +145,10 @@ merge(struct fz_sums_span *list, struct fz_spans_worker *w, int64_t gap)
 	w->n = n;
 }
 
-/* Merge with the smallest gap that leaves few enough spans. */
+/*
+ * Merge spans until at most FZ_SPANS_MOST are left. The gap is doubled for each
+ * pass.
+ */
 static void
 merge_all(struct fz_spans *spans, const struct fz_sums *s)
 {
@@ -155,7 +167,10 @@ merge_all(struct fz_spans *spans, const struct fz_sums *s)
 			merge(spans->list, &spans->workers[i], spans->gap);
 			total += spans->workers[i].n;
 		}
-		/* the spans alternate between groups, and cannot be merged */
+		/*
+		 * a larger gap would not merge more spans, because neighbours
+		 * differ in group or outcome
+		 */
 		if (spans->gap > 4 * wall)
 			break;
 	}

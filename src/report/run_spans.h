@@ -1,6 +1,6 @@
 /*
- * run_spans.h - the timeline of the workers of a run. Spans that are close to
- * each other are merged until few enough of them are left.
+ * run_spans.h - the timeline of the workers of a run. If there are too many
+ * spans, those that are close to each other are merged.
  */
 #ifndef FZ_RUN_SPANS_H
 #define FZ_RUN_SPANS_H
@@ -12,28 +12,35 @@ struct fz_sums;
 struct fz_sums_span;
 
 enum {
-	FZ_SPANS_MOST = 4000,  /* maximum number of spans of all workers */
-	FZ_SPANS_WORKERS = 200 /* maximum number of workers */
+	FZ_SPANS_MOST = 4000,  /* maximum number of spans on the timeline */
+	FZ_SPANS_WORKERS = 200 /* maximum number of workers on the timeline */
 };
 
-/* The spans of a worker: `n` elements of the list, the first one at `from`. */
+/*
+ * The spans of a worker: `n` elements of fz_spans.list, from index `from` on.
+ */
 struct fz_spans_worker {
-	uint32_t worker; /* its number in the sums */
+	uint32_t worker; /* index of the worker in fz_sums.workers */
 	size_t from, n;
 };
 
 struct fz_spans {
-	struct fz_sums_span *list; /* spans of each worker, sorted by starts */
-	struct fz_spans_worker *workers; /* sorted by their first starts */
-	size_t nworkers;                 /* at most FZ_SPANS_WORKERS */
+	/* the spans, grouped by worker and sorted by start */
+	struct fz_sums_span *list;
+	/* the workers, sorted by the starts of their first calls */
+	struct fz_spans_worker *workers;
+	size_t nworkers; /* number of shown workers; at most FZ_SPANS_WORKERS */
 	/*
-	 * spans that are less than this many microseconds apart are merged; 0:
-	 * no spans are merged
+	 * microseconds; spans of a worker with less time between them were
+	 * merged; 0: no spans were merged
 	 */
 	int64_t gap;
 };
 
-/* 0, or -1: there is no memory. Call fz_spans_fini() in either case. */
+/*
+ * Build the timeline. 0, or -1: there is no memory. Call fz_spans_fini() in
+ * either case.
+ */
 int fz_spans_init(struct fz_spans *spans, const struct fz_sums *sums);
 void fz_spans_fini(struct fz_spans *spans);
 

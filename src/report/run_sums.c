@@ -11,7 +11,7 @@
 #include "trace/trace.h"
 #include "trace/trace_format.h"
 
-/* Nanoseconds as whole microseconds. */
+/* Convert nanoseconds to microseconds, rounded. */
 static int64_t
 micros(int64_t ns)
 {
@@ -53,7 +53,10 @@ hash_text(const char *bytes, size_t len)
 	return v;
 }
 
-/* Names with the same stage and name have the same hash. */
+/*
+ * Hash the text of a name, because different objects may have the same stage
+ * and name.
+ */
 static uint64_t
 hash_name(const struct fz_trace_name *name)
 {
@@ -73,7 +76,10 @@ is_same(const struct fz_trace_name *a, const struct fz_trace_name *b)
 	       (a->nstage == 0 || memcmp(a->stage, b->stage, a->nstage) == 0);
 }
 
-/* The place in the index for a function, which is there or may be put there. */
+/*
+ * The place in the index for the function with this name. The place is empty
+ * (0) if the function is new.
+ */
 static uint32_t *
 place_of(const struct fz_sums *s, const struct fz_trace_name *name)
 {
@@ -97,8 +103,8 @@ larger_index(size_t *size, size_t n)
 }
 
 /*
- * Make room at once for as many functions as there are records, because
- * building the index again takes long. Memory that is not used costs nothing.
+ * Make room for as many functions as there are records, because growing the
+ * index later would take long. Memory that is not touched costs nothing.
  */
 static int
 begin_functions(struct fz_sums *s, size_t nrecords)
@@ -135,9 +141,9 @@ grow_functions(struct fz_sums *s)
 }
 
 /*
- * The number of the function of a name, added if it is new; FZ_SUMS_NONE if
- * there is no memory. The number is kept in the name, because most names of a
- * large graph have one record each, and a hash takes longer.
+ * The number of the function with this name. A new function is added.
+ * FZ_SUMS_NONE if there is no memory. The number is stored in the name, because
+ * hashing the name for each record would take longer.
  */
 static uint32_t
 function_of(struct fz_sums *s, struct fz_trace_name *name)
@@ -176,7 +182,7 @@ fz_sums_find(const struct fz_sums *s, const struct fz_trace_name *name)
 	return place != 0 ? &s->functions[place - 1] : NULL;
 }
 
-/* The number of the group with this name, added if it is new. */
+/* The number of the group with this name. A new group is added. */
 static uint32_t
 group_named(struct fz_sums *s, const char *name, size_t len, bool is_dag)
 {
@@ -244,8 +250,9 @@ grow_workers(struct fz_sums *s)
 }
 
 /*
- * The number of the worker of a record, added if it is new; FZ_SUMS_NONE if
- * there is no memory. The names of nodes are the same strings in all records.
+ * The number of the worker of a record. A new worker is added. FZ_SUMS_NONE if
+ * there is no memory. The names of machines are compared by address, because
+ * all records of a trace share them.
  */
 static uint32_t
 worker_of(
@@ -268,7 +275,11 @@ worker_of(
 	return *place - 1;
 }
 
-/* Find the times of a worker for a group that is not that of its last call. */
+/*
+ * Index of a worker's times for a group; FZ_SUMS_NONE if there are none. This
+ * search is slow. note_times() needs it only if the worker changes to another
+ * group.
+ */
 static uint32_t
 find_times(const struct fz_sums *s, uint32_t worker, uint32_t group)
 {
@@ -342,7 +353,7 @@ fz_sums_worker_of(const struct fz_sums *s, size_t record)
 	return &s->workers[*place_of_worker(s, e->pid, e->node) - 1];
 }
 
-/* A slow call: its record, to be sorted. */
+/* A call, in a list that is sorted by time. */
 struct slow {
 	int64_t took;
 	size_t record;
@@ -358,7 +369,7 @@ compare_slow(const void *a, const void *b)
 	return (x->record > y->record) - (x->record < y->record);
 }
 
-/* Sort the slowest calls, and keep only those that are shown. */
+/* Sort the slowest calls, and keep FZ_SUMS_SLOWEST of them. */
 static void
 sort_slowest(struct fz_sums *s)
 {
@@ -406,7 +417,7 @@ add_usage(
 		s->total.peak = e->peak_rss;
 }
 
-/* Count a call in its function, its group and the sums of the run. */
+/* Add a call to the sums of its function, of its group and of the run. */
 static void
 count_span(struct fz_sums *s, const struct fz_sums_span *span, int64_t took)
 {
@@ -459,7 +470,7 @@ add_attempt(struct fz_sums *s, size_t i, uint32_t function, bool failed)
 	return 0;
 }
 
-/* Count an event that is not the end of a successful call. */
+/* Count a retry, a recorded result, a cancelled call or a failure. */
 static void
 count_event(
     struct fz_sums *s, struct fz_sums_function *f, const struct fz_job_event *e)
@@ -497,7 +508,10 @@ add_record(struct fz_sums *s, size_t i)
 			s->failures[s->nfailures] = i;
 		s->nfailures++;
 	}
-	/* A map as a whole has no process; its elements have records. */
+	/*
+	 * The record of a whole map has no process, and its elements have
+	 * records of their own.
+	 */
 	return e->pid != 0 ? add_attempt(s, i, function, failed) : 0;
 }
 
@@ -532,13 +546,16 @@ fz_sums_fini(struct fz_sums *s)
 	free(s->spans);
 }
 
-/* The start or the end of a worker. */
+/* The start or the end of a worker's calls for a group. */
 struct change {
 	int64_t at;
-	int step; /* 1 or -1 */
+	int step; /* 1 for a start, -1 for an end */
 };
 
-/* By time; ends come before starts. */
+/*
+ * Order changes by time. At the same time an end precedes a start: a worker
+ * that ends and one that starts do not count as two at once.
+ */
 static int
 compare_changes(const void *a, const void *b)
 {

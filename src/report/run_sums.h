@@ -18,22 +18,25 @@ struct fz_trace;
 struct fz_trace_name;
 
 enum {
-	FZ_SUMS_GROUPS = 60,    /* maximum number of groups beside "others" */
-	FZ_SUMS_SLOWEST = 50,   /* maximum number of the slowest calls */
+	FZ_SUMS_GROUPS = 60, /* maximum number of groups beside "others" */
+	/* maximum number of calls in the table of slow calls */
+	FZ_SUMS_SLOWEST = 50,
 	FZ_SUMS_FAILURES = 100, /* maximum number of failures that are kept */
 	FZ_SUMS_ROWS = 600      /* maximum number of functions in the table */
 };
 #define FZ_SUMS_NONE UINT32_MAX
 
 struct fz_sums_function {
-	const struct fz_trace_name *name; /* name of the function; NULL: none */
-	uint32_t group; /* number of its group; FZ_SUMS_NONE: no call */
-	bool is_shown;  /* one of the functions in the table */
+	/* name of the function; NULL: the function has no name */
+	const struct fz_trace_name *name;
+	/* number of its group; FZ_SUMS_NONE: it has no calls */
+	uint32_t group;
+	bool is_shown; /* the table shows the function */
 	uint32_t nspans;
-	uint64_t calls, total, max; /* `total` and `max` in microseconds */
+	uint64_t calls, total, max; /* `total`, `max`: microseconds */
 	uint64_t cpu;               /* processor time in microseconds */
 	uint64_t retries, failed, cancelled, cached;
-	uint64_t sent, received, peak; /* bytes */
+	uint64_t sent, received, peak; /* all in bytes */
 };
 
 struct fz_sums_group {
@@ -45,11 +48,12 @@ struct fz_sums_group {
 
 struct fz_sums_worker {
 	pid_t pid;
-	const char *node; /* node of the worker; NULL: this machine */
-	uint32_t group;   /* group of its first call */
-	bool is_mixed;    /* it has worked for several groups */
-	uint32_t times;   /* index of its times for its last group */
-	int64_t first;    /* start of its first recorded call */
+	const char *node; /* name of the worker's node; NULL: this machine */
+	uint32_t group;   /* number of the group of its first call */
+	bool is_mixed;    /* the worker has worked for several groups */
+	/* index in fz_sums.times, for the group of its last call */
+	uint32_t times;
+	int64_t first; /* start of the worker's first recorded call */
 };
 
 /* The first start and the last end of a worker's calls for a group. */
@@ -58,14 +62,14 @@ struct fz_sums_times {
 	int64_t from, to;
 };
 
-/* An attempt: one call, or `n` items. */
+/* An attempt to run one call, or one chunk of `n` items. */
 struct fz_sums_span {
 	int64_t at, length;
 	uint32_t worker, group, function, n;
 	bool failed;
 };
 
-/* All calls of a run. */
+/* The sums of all calls of a run. */
 struct fz_sums_total {
 	uint64_t calls, busy, wall, failed, cancelled, retries, cached, cpu,
 	    sent, received, peak;
@@ -77,54 +81,67 @@ struct fz_sums {
 	struct fz_sums_total total;
 	struct fz_sums_function *functions;
 	size_t nfunctions, functions_cap;
-	/* By the hash of a name: number of the function + 1, or 0. */
+	/*
+	 * a hash table by name: 1 + number of the function; 0: an empty place
+	 */
 	uint32_t *index;
-	size_t index_size; /* a power of two; 0 until the first function */
+	/* size of `index`, a power of two; 0 until the first function */
+	size_t index_size;
 	struct fz_sums_group groups[FZ_SUMS_GROUPS + 1];
 	size_t ngroups;
 	struct fz_sums_worker *workers;
 	size_t nworkers, workers_cap;
-	uint32_t *worker_index; /* as `index`, by pid and node */
+	uint32_t *worker_index; /* as `index`, for workers, by pid and node */
 	size_t worker_index_size;
 	struct fz_sums_times *times;
 	size_t ntimes, times_cap;
-	struct fz_sums_span *spans; /* in the order of records */
+	/* all attempts, in the order of their records */
+	struct fz_sums_span *spans;
 	size_t nspans, spans_cap;
-	/* Indexes of records. */
+	/* The elements of `slowest` and `failures` are indexes of records. */
 	size_t slowest[4 * FZ_SUMS_SLOWEST];
 	size_t nslowest;
-	/* a call that takes at most this time is not one of the slowest */
+	/*
+	 * microseconds; a call that does not take longer is not among the
+	 * slowest
+	 */
 	int64_t slow_from;
 	size_t failures[FZ_SUMS_FAILURES];
 	/* number of failures, including those that are not kept */
 	size_t nfailures;
-	uint32_t most; /* the function that took most time; or FZ_SUMS_NONE */
+	/* function with the largest total time; FZ_SUMS_NONE: none */
+	uint32_t most;
 };
 
 /*
- * Read all records of a trace, which outlives the sums. 0, or -1 and `err`.
- * Call fz_sums_fini() in either case.
+ * Read all records of a trace. The trace must outlive the sums. 0, or -1 and
+ * `err`. Call fz_sums_fini() in either case.
  */
 int fz_sums_init(
     struct fz_sums *sums, const struct fz_trace *trace, struct fz_err *err);
 void fz_sums_fini(struct fz_sums *sums);
 
-/* The start and the length of a record, and the time of each of its calls. */
+/*
+ * Set the start and the length of the attempt of a record, and the mean time of
+ * its calls.
+ */
 void fz_sums_when(const struct fz_sums *sums, size_t record, int64_t *at,
     int64_t *length, int64_t *took);
 
-/* The worker of a record; NULL: it had none. */
+/* The worker of a record; NULL: the record is of no attempt. */
 const struct fz_sums_worker *fz_sums_worker_of(
     const struct fz_sums *sums, size_t record);
 
-/* The function with this name; NULL: it has no records, or there is no name. */
+/*
+ * The function with this name. NULL if no record has the name, or if `name` is
+ * NULL.
+ */
 const struct fz_sums_function *fz_sums_find(
     const struct fz_sums *sums, const struct fz_trace_name *name);
 
 /*
- * The maximum number of workers at the same time in some elements of `times`:
- * those of `group`, or all of them for FZ_SUMS_NONE. At least 1; 0 if there is
- * no memory.
+ * The maximum number of workers that worked for a group at the same time;
+ * FZ_SUMS_NONE: for any group. At least 1; 0 if there is no memory.
  */
 size_t fz_sums_at_once(const struct fz_sums *sums, uint32_t group);
 

@@ -6,10 +6,15 @@
 
 #include "report/run_sums.h"
 
-/* A radix sort, because qsort would take longer than all the rest of a page. */
+/*
+ * Constants of a radix sort. qsort would take longer than the rest of the page.
+ */
 enum { DIGIT_BITS = 11, NDIGITS = 1 << DIGIT_BITS };
 
-/* The digit of an element at bit `shift` of its key or its time. */
+/*
+ * The digit of an element at bit `shift`, of its key if `by_key`, else of its
+ * time.
+ */
 static size_t
 digit_of(const struct fz_time *time, unsigned shift, bool by_key)
 {
@@ -18,7 +23,7 @@ digit_of(const struct fz_time *time, unsigned shift, bool by_key)
 	return v >> shift & (NDIGITS - 1);
 }
 
-/* Sort `from` by one digit, into `to`. */
+/* Sort the elements of `from` by one digit into `to`. */
 static void
 sort_digit(const struct fz_time *from, struct fz_time *to, size_t n,
     unsigned shift, bool by_key)
@@ -37,7 +42,10 @@ sort_digit(const struct fz_time *from, struct fz_time *to, size_t n,
 		to[starts[digit_of(&from[i], shift, by_key)]++] = from[i];
 }
 
-/* Sort a list by its times or its keys. 0, or -1: there is no memory. */
+/*
+ * Sort a list by keys if `by_key`, else by times. Elements that are equal keep
+ * their order. 0, or -1: there is no memory.
+ */
 static int
 sort(struct fz_time *list, size_t n, bool by_key)
 {
@@ -78,7 +86,10 @@ time_of(const struct fz_sums_span *span, uint32_t key)
 		span->n != 0 ? length / span->n : length };
 }
 
-/* Sort the list. 0, or -1: there is no memory. */
+/*
+ * Sort the list by keys, and by times within a key. 0, or -1: there is no
+ * memory.
+ */
 static int
 end(struct fz_times *times)
 {
@@ -89,7 +100,10 @@ end(struct fz_times *times)
 	return -1;
 }
 
-/* Room for the times of all spans. 0, or -1: there is no memory. */
+/*
+ * Allocate the list, with room for the times of all spans. 0, or -1: there is
+ * no memory.
+ */
 static int
 begin(struct fz_times *times, const struct fz_sums *sums)
 {
@@ -131,7 +145,7 @@ fz_times_fini(struct fz_times *times)
 	free(times->list);
 }
 
-/* The first time with a key that is not less. */
+/* Index of the first element whose key is at least `key`. */
 static size_t
 first_of(const struct fz_times *times, uint32_t key)
 {

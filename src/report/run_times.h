@@ -12,9 +12,9 @@ struct fz_sums;
 
 enum { FZ_TIMES_BINS = 41 };
 
-/* `n` calls, each of which took `took`. */
+/* The time `took`, in microseconds, of each of `n` calls. */
 struct fz_time {
-	uint32_t key; /* number of the group or function */
+	uint32_t key; /* number of a group or a function */
 	uint32_t n;
 	uint64_t took;
 };
@@ -30,27 +30,27 @@ struct fz_times {
  */
 int fz_times_sort(struct fz_time *list, size_t n);
 
-/* All calls, by group. 0, or -1: there is no memory. */
+/* Collect the times of all calls by group. 0, or -1: there is no memory. */
 int fz_times_of_groups(struct fz_times *times, const struct fz_sums *sums);
 
 /*
- * All calls, by function, for those functions in the table that have several
- * records. 0, or -1: there is no memory.
+ * Collect the times of calls by function. A function is omitted if the table
+ * does not show it, or if it has only one record. 0, or -1: there is no memory.
  */
 int fz_times_of_functions(struct fz_times *times, const struct fz_sums *sums);
 void fz_times_fini(struct fz_times *times);
 
 /*
- * The time that `percent` % of the calls with this key have taken at most; 0 if
+ * The maximum time of the fastest `percent` % of the calls with this key; 0 if
  * there are none.
  */
 uint64_t fz_times_quantile(
     const struct fz_times *times, uint32_t key, unsigned percent);
 
 /*
- * Count calls by time: bin `i` begins at 2^i microseconds, the first one at 0.
- * Sets the first bin with calls, and the bin after the last one with calls;
- * both are 0 if there are no calls.
+ * Count the calls with this key by time. Bin `i` begins at 2^i microseconds;
+ * bin 0 begins at 0. `*first` becomes the first bin that is not empty, `*end`
+ * the bin after the last such bin; both are 0 if there are no calls.
  */
 void fz_times_bins(const struct fz_times *times, uint32_t key,
     uint64_t counts[FZ_TIMES_BINS], unsigned *first, unsigned *end);
