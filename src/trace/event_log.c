@@ -34,21 +34,21 @@ fz_event_log_describe(const struct fz_event_log *log,
 	event->peak_rss = job->used.peak_rss;
 	event->node = job->node;
 	if (event->pid == 0 && job->started_ns != 0)
-		event->pid = log->pid; /* a call in this process */
+		event->pid = log->pid; /* this process itself made the call */
 	if (failure == NULL)
 		return;
 	event->attempt = failure->attempt;
 	event->err = (int16_t)failure->err.kind;
 	event->signal = (int16_t)failure->signal;
 	event->exitcode = (int16_t)failure->exitcode;
-	/* the kernel has counted this for a dead worker */
+	/* for a dead worker, use what the kernel has counted */
 	if (failure->peak_rss != 0) {
 		event->peak_rss = failure->peak_rss;
 		event->cpu_ns = failure->cpu_ns;
 	}
 }
 
-/* Pass the end of an attempt on to the trace. */
+/* Add the end of an attempt to the trace. */
 static void
 trace(const struct fz_event_log *log, const struct fz_job_event *event,
     const struct fz_failure *failure)
@@ -60,7 +60,7 @@ trace(const struct fz_event_log *log, const struct fz_job_event *event,
 	if (record == NULL)
 		return;
 	record->name = fz_trace_name(log->names, log->of_items ? 0 : node);
-	/* `first` is the number of a node, and not the index of an item */
+	/* For a node `first` is its number, which the name replaces. */
 	if (!log->of_items && event->map == 0)
 		record->first = 0;
 	if (failure != NULL && event->kind != FZ_JOB_EVENT_DONE)

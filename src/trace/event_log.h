@@ -1,8 +1,8 @@
 /*
  * event_log.h - the events of a run or a batch, in the order of time.
  *
- * A progress function reads the events from the list of the log. A trace
- * (trace.h) keeps the ends of attempts. A log may have one of them, or both.
+ * A log has up to two readers. A progress function reads all events, from the
+ * list of the log. A trace (trace.h) keeps the ends of attempts.
  */
 #ifndef FZ_EVENT_LOG_H
 #define FZ_EVENT_LOG_H
@@ -22,25 +22,28 @@ struct fz_trace_names;
 
 /* Initialised with zeros, a log records nothing. */
 struct fz_event_log {
-	/* change of the object; NULL: events are not listed */
+	/*
+	 * the change of the run or batch, signalled for a new event; NULL:
+	 * there is no list of events
+	 */
 	struct fz_change *change;
 	struct fz_job_event *list;
-	size_t at;  /* index of the next event to take */
+	size_t at;  /* index of the next event to return */
 	size_t n;   /* number of events in the list */
 	size_t cap; /* number of events for which the list has room */
 	struct fz_trace *trace; /* a reference to the trace; NULL: none */
-	/* a reference to the names: one for each node, or a single one */
+	/* a reference to the names: one for each node, or one for all items */
 	struct fz_trace_names *names;
-	bool of_items; /* a single name stands for all items */
-	pid_t pid;     /* with a trace: pid of this process */
+	bool of_items; /* `names` has one name, for all items */
+	pid_t pid;     /* only if there is a trace: pid of this process */
 	/*
-	 * With a trace: the time of the newest end of an attempt, or of the
-	 * start.
+	 * only if there is a trace: time of the last event that may have made
+	 * calls ready; it becomes the queued_ns of these calls
 	 */
 	int64_t now_ns;
 };
 
-/* Whether anything reads the events. */
+/* Whether the log has a reader. */
 static inline bool
 fz_event_log_wanted(const struct fz_event_log *log)
 {
@@ -48,8 +51,8 @@ fz_event_log_wanted(const struct fz_event_log *log)
 }
 
 /*
- * Whether anything reads the events of this kind. A trace keeps only the ends
- * of attempts.
+ * Whether an event of this kind has a reader. A trace reads only the ends of
+ * attempts.
  */
 static inline bool
 fz_event_log_wants(const struct fz_event_log *log, enum fz_job_event_kind kind)
@@ -59,37 +62,41 @@ fz_event_log_wants(const struct fz_event_log *log, enum fz_job_event_kind kind)
 		   kind != FZ_JOB_EVENT_LIST);
 }
 
-/* Pass events on to a trace as well, with the names of the nodes or items. */
+/*
+ * Let a trace read the events, too. `names` has a name for each node; or one
+ * name for all items, if `of_items`.
+ */
 void fz_event_log_trace(struct fz_event_log *log, struct fz_trace *trace,
     struct fz_trace_names *names, bool of_items);
 
 /*
- * Set what a trace records of an attempt that has ended: its job, and its
- * failure or NULL. Does nothing without a trace.
+ * Set the fields of an event that only a trace needs, at the end of an attempt.
+ * `failure` may be NULL. Does nothing without a trace.
  */
 void fz_event_log_describe(const struct fz_event_log *log,
     struct fz_job_event *event, const struct fz_job *job,
     const struct fz_failure *failure);
 
 /*
- * The memory in which the caller sets the next event: memory of the trace, so
- * that fz_event_log_add() need not copy the event, or else `own`.
+ * The memory for the next event, which the caller fills in: memory of the trace
+ * if possible, because fz_event_log_add() then need not copy the event; else
+ * `own`.
  */
 struct fz_job_event *fz_event_log_room(
     const struct fz_event_log *log, struct fz_job_event *own);
 
 /*
- * Add an event, with its failure or NULL. The event is lost if there is no
- * memory.
+ * Add an event. `failure` may be NULL. If there is no memory, the event is
+ * lost.
  */
 void fz_event_log_add(struct fz_event_log *log,
     const struct fz_job_event *event, const struct fz_failure *failure);
 
-/* As fz_event_log_add(), but the trace does not get the event. */
+/* Add an event as fz_event_log_add() does, but only to the list. */
 void fz_event_log_tell(
     struct fz_event_log *log, const struct fz_job_event *event);
 
-/* Take the oldest event. Returns 1, or 0 if there is none. */
+/* Take the oldest event from the list. Returns 1, or 0 if the list is empty. */
 int fz_event_log_next(struct fz_event_log *log, struct fz_job_event *event);
 
 void fz_event_log_fini(struct fz_event_log *log);

@@ -11,53 +11,58 @@ struct fz_trace_name;
 enum fz_job_event_kind {
 	FZ_JOB_EVENT_START,
 	FZ_JOB_EVENT_DONE,
-	/* the final failure; cancelled nodes have this event, too */
+	/* the final failure, or the cancellation, of a node or an item */
 	FZ_JOB_EVENT_FAILED,
 	FZ_JOB_EVENT_RETRY,
-	FZ_JOB_EVENT_LIST,  /* `n` is the length of the list of a map */
-	FZ_JOB_EVENT_CACHED /* done with a recorded result, without a call */
+	FZ_JOB_EVENT_LIST,  /* length of a map's list, in `n` */
+	FZ_JOB_EVENT_CACHED /* done without a call: the result was recorded */
 };
 
 struct fz_job_event {
 	enum fz_job_event_kind kind;
-	uint32_t ntext;  /* length of `text` in bytes */
-	uint64_t first;  /* number of the node, or index of the first item */
-	uint32_t n;      /* number of items; 1 for a node */
-	pid_t pid;       /* process of the worker; 0: none */
-	int64_t took_ns; /* time of each item, as far as known; 0 for a start */
-	/*
-	 * for a node: the index of its item in a stream, from 1; 0: an invoke
-	 */
+	uint32_t ntext; /* length of `text` in bytes */
+	uint64_t first; /* number of the node, or index of the first item */
+	uint32_t n;     /* number of items; 1 for a node */
+	pid_t pid;      /* pid of the worker; 0: none */
+	/* mean time of an item, as far as known; 0 for a start */
+	int64_t took_ns;
+	/* only for a node of a stream: index of its item, from 1; else 0 */
 	uint64_t item;
-	/* for an element of a map: the number of its node, from 1; else 0 */
+	/*
+	 * only for an item of a map in a run: 1 + number of the map's node;
+	 * else 0
+	 */
 	uint32_t map;
 
-	/* The fields for a trace, set at the end of an attempt, else 0. */
+	/*
+	 * The fields below are for a trace: set at the end of an attempt, else
+	 * 0.
+	 */
 	uint32_t attempt; /* number of the attempt, from 1; 0: there was none */
 	/* time at which the attempt could have started; 0: unknown */
 	int64_t queued_ns;
-	int64_t ended_ns;   /* time at which its end was known */
-	uint64_t nsent;     /* bytes of the call */
-	uint64_t nreceived; /* bytes of the results */
-	uint64_t cpu_ns;    /* processor time of its worker; 0: unknown */
-	/* peak memory of its worker so far in bytes; 0: unknown */
+	int64_t ended_ns;   /* time at which this process noticed the end */
+	uint64_t nsent;     /* size of the call in bytes */
+	uint64_t nreceived; /* size of the results in bytes */
+	uint64_t cpu_ns;    /* processor time of the attempt; 0: unknown */
+	/* peak memory of the worker up to this time, in bytes; 0: unknown */
 	uint64_t peak_rss;
-	const char *node;           /* node of its worker; NULL: this machine */
+	const char *node;           /* node of the worker; NULL: this machine */
 	struct fz_trace_name *name; /* name of the node or item; NULL: none */
 	/*
-	 * Text of its error, in a record; NULL: none. It may contain zeros, and
-	 * has another one at its end.
+	 * text of the error, in a record of a trace; NULL: none. The text may
+	 * contain zero bytes, and has another one at its end.
 	 */
 	char *text;
-	int16_t err;      /* kind of its error (enum fz_err_kind); 0: none */
-	int16_t signal;   /* signal that ended its worker; 0: none */
-	int16_t exitcode; /* exit code of its worker; -1: it did not exit */
+	int16_t err;      /* kind of the error (enum fz_err_kind); 0: none */
+	int16_t signal;   /* signal that ended the worker; 0: none */
+	int16_t exitcode; /* exit code of the worker; -1: it did not exit */
 };
 
 /*
- * Set an event of `n` nodes or items, from `first` on. Each field is set apart,
- * because a compiler would clear the whole struct by an instruction that is
- * slow to start.
+ * Initialise an event of `n` nodes or items, the first of which is `first`.
+ * Each field is set separately, because a compiler would clear a whole struct
+ * with an instruction that is slow to start.
  */
 static inline void
 fz_job_event_init(struct fz_job_event *event, enum fz_job_event_kind kind,

@@ -22,20 +22,22 @@
 #include "trace/trace_format.h"
 #include "worker/worker.h"
 
-/* Time from the first record that is not written yet to the write. */
+/* Maximum time that a record waits until it is written. */
 #define TRACE_WRITE_NS (100 * FZ_CLOCK_MS)
 
 enum {
-	/* bytes of a page; no kernel has smaller ones */
+	/* bytes of a page; no kernel has smaller pages */
 	TRACE_PAGE = 4096,
-	TRACE_LINE = 512,       /* maximum number of bytes of a usual line */
-	TRACE_WRITE = 64 << 10, /* bytes of one write */
-	TRACE_KEPT = 1 << 20,   /* maximum number of records that are kept */
-	TRACE_BLOCK = 512,      /* records of one block */
+	/* maximum length in bytes of a line that cannot cross a page */
+	TRACE_LINE = 512,
+	/* minimum number of bytes of lines to write at once */
+	TRACE_WRITE = 64 << 10,
+	TRACE_KEPT = 1 << 20, /* maximum number of records that are kept */
+	TRACE_BLOCK = 512,    /* number of records in a block */
 	/*
-	 * maximum number of records without a line: few, so that they fit in
-	 * the first cache of the processor, and that making their lines delays
-	 * the workers only briefly
+	 * maximum number of records that are not formatted as lines. It is
+	 * small, because formatting must not delay the workers for long, and
+	 * because these records should fit in the L1 cache.
 	 */
 	TRACE_UNWRITTEN = 64
 };
@@ -44,33 +46,35 @@ struct fz_trace {
 	unsigned refs;
 	struct fz_trace_opts opts; /* options, without the path */
 	char *path;
-	int fd; /* the file; -1: none, or it is closed */
-	/* the file is a regular file: lines stay within pages */
+	int fd; /* the file; -1: there is none, or it was closed */
+	/* the file is a regular file, so lines are kept within pages */
 	bool pages;
 	bool foreign;      /* the trace belongs to the parent of this process */
-	off_t offset;      /* bytes of whole lines in the file */
-	struct fz_buf out; /* lines to write */
+	off_t offset;      /* number of bytes of whole lines in the file */
+	struct fz_buf out; /* lines that are not written yet */
 	struct fz_trace_file file;
 	struct fz_job_event **blocks; /* blocks of TRACE_BLOCK records each */
 	size_t nblocks, blocks_cap;
-	size_t n;        /* number of records in memory */
-	size_t nwritten; /* number of these that have lines */
-	size_t ready;    /* a record can be added while `n` is below this */
-	size_t ntexts;   /* number of records with a text of an error */
-	/* References to the names of all records. */
+	size_t n; /* number of records in memory */
+	/* number of records in memory that were formatted as lines */
+	size_t nwritten;
+	/* while `n` is less, a record can be added without make_room() */
+	size_t ready;
+	size_t ntexts; /* number of records in memory whose error has a text */
+	/* a reference to each list of names that a record uses */
 	struct fz_trace_names **names;
 	size_t nnames, names_cap;
-	/* The nodes in the records. */
+	/* names of the nodes that occur in records */
 	char **nodes;
 	size_t nnodes, nodes_cap;
-	struct fz_timer timer; /* armed while records wait */
+	struct fz_timer timer; /* armed while records wait to be written */
 	struct fz_fork_hook hook;
-	struct fz_err err; /* the first error of a write */
+	struct fz_err err; /* error of the first write that failed */
 };
 
 /*
- * If another line might not fit into the page, fill the page: insert spaces
- * before the last newline.
+ * Fill the page if it may be too small for another line: insert spaces before
+ * the last newline.
  */
 static void
 fill_page(struct fz_trace *t)
@@ -89,20 +93,23 @@ fill_page(struct fz_trace *t)
 	out->len += room;
 }
 
-/* Stop writing to the file, which then ends at the last whole line. */
+/*
+ * Close the file after a failed write. The file then ends with its last whole
+ * line.
+ */
 static void
 fail(struct fz_trace *t, int code)
 {
 	fz_err_sys(&t->err, code, "writing the trace %s", t->path);
 	if (t->pages && ftruncate(t->fd, t->offset) != 0)
-		t->pages = false; /* part of a line stays in the file */
+		t->pages = false; /* the file keeps part of a line */
 	fz_fd_close(&t->fd);
 	t->ready = 0;
 }
 
 /*
- * Whether the lines would grow the file beyond RLIMIT_FSIZE, which would raise
- * a signal.
+ * Whether the write of the lines would exceed RLIMIT_FSIZE. The kernel would
+ * then send SIGXFSZ, which ends the process.
  */
 static bool
 is_beyond_limit(const struct fz_trace *t)
@@ -115,7 +122,8 @@ is_beyond_limit(const struct fz_trace *t)
 }
 
 /*
- * Write all lines. A pipe without a reader is an error, and raises no signal.
+ * Write all lines. 0, or -1 and errno. A pipe without a reader is an error; it
+ * raises no SIGPIPE.
  */
 static int
 write_bytes(const struct fz_trace *t)
@@ -166,7 +174,7 @@ record_at(const struct fz_trace *t, size_t i)
 	return &t->blocks[i / TRACE_BLOCK][i % TRACE_BLOCK];
 }
 
-/* Free the texts of the first `n` records, which are dropped. */
+/* Free the texts of the first `n` records, before these records are dropped. */
 static void
 drop_texts(struct fz_trace *t, size_t n)
 {
@@ -178,7 +186,9 @@ drop_texts(struct fz_trace *t, size_t n)
 	}
 }
 
-/* Make the lines of all records, and write them if they are many. */
+/*
+ * Format all records as lines. Write the lines when there are enough of them.
+ */
 static void
 make_lines(struct fz_trace *t)
 {
@@ -223,13 +233,13 @@ in_child(struct fz_fork_hook *hook)
 }
 
 /*
- * Empty the file. Fails if another run writes to the file, because the lines of
- * both runs would mix.
+ * Lock and empty the file. Fails if another run is writing to it, because the
+ * lines of the two runs would mix.
  */
 static int
 claim_file(const struct fz_trace *t, struct fz_err *err)
 {
-	/* Other errors are ignored: some filesystems have no locks. */
+	/* Ignore other errors: some filesystems have no locks. */
 	if (flock(t->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
 		return fz_err_set(err, FZ_ERR_ERROR,
 		    "the trace %s is being written by another run", t->path);
@@ -238,7 +248,10 @@ claim_file(const struct fz_trace *t, struct fz_err *err)
 	return 0;
 }
 
-/* Open the file, and write its head, so that a full disk is known now. */
+/*
+ * Open the file and write its head. A full disk is then reported before the run
+ * begins.
+ */
 static int
 open_file(struct fz_trace *t, struct fz_err *err)
 {
@@ -323,7 +336,7 @@ fz_trace_unref(struct fz_trace *t)
 	free(t);
 }
 
-/* Drop the older half of the records that are kept, in whole blocks. */
+/* Drop the older half of the kept records, in whole blocks. */
 static void
 drop_old(struct fz_trace *t)
 {
@@ -340,7 +353,10 @@ drop_old(struct fz_trace *t)
 	t->nwritten = t->n;
 }
 
-/* Keep the names as long as the records. 0, or -1 if there is no memory. */
+/*
+ * Hold a reference to a list of names, at least as long as a record uses the
+ * list. 0, or -1 if there is no memory.
+ */
 static int
 hold_names(struct fz_trace *t, struct fz_trace_names *names)
 {
@@ -357,7 +373,10 @@ hold_names(struct fz_trace *t, struct fz_trace_names *names)
 	return 0;
 }
 
-/* A copy of the name of a node, which may be freed before the trace. */
+/*
+ * A copy of the name of a node. The caller may free the name before the trace.
+ * NULL if there is no memory.
+ */
 static const char *
 keep_node(struct fz_trace *t, const char *name)
 {
@@ -377,8 +396,8 @@ keep_node(struct fz_trace *t, const char *name)
 }
 
 /*
- * Add a block. Its records never move, because copies would take most of the
- * time of a trace.
+ * Add a block of records. Blocks never move, because copying them would take
+ * most of the time of a trace.
  */
 static int
 add_block(struct fz_trace *t)
@@ -396,7 +415,10 @@ add_block(struct fz_trace *t)
 	return 0;
 }
 
-/* Make room for another record. 0, or -1: there is none. */
+/*
+ * Make room for another record. 0; -1 if there is no memory, or if the trace
+ * accepts no records.
+ */
 static int
 make_room(struct fz_trace *t)
 {
@@ -422,7 +444,7 @@ fz_trace_room(struct fz_trace *t)
 	return record_at(t, t->n);
 }
 
-/* Write the records soon. */
+/* Arm the timer that writes the records. */
 static void
 arm(struct fz_trace *t, int64_t now_ns)
 {
@@ -451,7 +473,7 @@ fz_trace_add(struct fz_trace *t, const struct fz_job_event *event,
 	return record;
 }
 
-/* The text of a failure, at the end of `text`. */
+/* Append the text of a failure to `text`. */
 static void
 put_failure(const struct fz_trace *t, const struct fz_failure *failure,
     struct fz_buf *text)

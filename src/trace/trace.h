@@ -1,13 +1,13 @@
 /*
  * trace.h - records the attempts of calls, in memory and in a file.
  *
- * Logs of events (job_event.h) add records. The loop writes them to the file
- * some time later, so that a call does not wait for the file.
+ * Event logs (event_log.h) add records. The loop writes them to the file some
+ * time later, so a call does not wait for the file.
  *
  * A process that is killed leaves whole lines. Each write ends at the end of a
- * line. If the kernel ends a write early because of the kill, it does so at the
- * border of a page, and no line of usual length crosses such a border. If a
- * write fails, the file ends at its last whole line, and the runs go on.
+ * line. If the kill interrupts a write, the kernel cuts the write at the border
+ * of a page, and no line of at most 512 bytes crosses such a border. If a write
+ * fails, the file ends at its last whole line, and the runs go on.
  */
 #ifndef FZ_TRACE_H
 #define FZ_TRACE_H
@@ -26,86 +26,90 @@ struct fz_trace;
 struct fz_trace_names;
 
 enum fz_trace_format {
-	FZ_TRACE_JSONL,  /* an object on each line */
-	FZ_TRACE_CHROME, /* an array of Chrome's trace events */
-	FZ_TRACE_TSV     /* the job log of GNU parallel */
+	FZ_TRACE_JSONL,  /* one JSON object on each line */
+	FZ_TRACE_CHROME, /* a JSON array of events, for Chrome's trace viewer */
+	FZ_TRACE_TSV /* lines in the format of the job log of GNU parallel */
 };
 
 struct fz_trace_opts {
-	struct fz_loop *loop; /* outlives the trace */
-	/* path of the file, which is emptied; NULL: no file */
+	struct fz_loop *loop; /* the loop, which outlives the trace */
+	/* path of the file; its contents are replaced; NULL: no file */
 	const char *path;
 	enum fz_trace_format format;
-	bool keeps; /* keep the newest records for fz_trace_get() */
+	bool keeps; /* keep the newest records in memory for fz_trace_get() */
 	/*
-	 * Append the text of the encoded error of a failure. It is called when
-	 * the record is added. NULL: such errors have no text.
+	 * Append the text of an encoded error to `text`. Called when a record
+	 * with such an error is added. NULL: encoded errors get no text.
 	 */
 	void (*error_text)(
 	    void *ctx, struct fz_blob *value, struct fz_buf *text);
 	void *ctx;
 };
 
-enum { FZ_TRACE_SHORT = 32 }; /* maximum number of bytes of short members */
+/* maximum length in bytes of members that are copied as 32 bytes */
+enum { FZ_TRACE_SHORT = 32 };
 
 /*
- * The name of the node or items of a record. It fills one cache line. The names
- * of scripts may contain zeros, so each has its length.
+ * The name of a node, or of all items of a map. The struct fills one cache
+ * line. A name in a script may contain zero bytes, so its length is stored.
  */
 struct fz_trace_name {
-	const char *stage; /* name of its stage; NULL: none */
+	const char *stage; /* name of the stage; NULL: none */
 	const char *name;
-	uint32_t nstage, nname; /* their lengths in bytes */
+	uint32_t nstage, nname; /* lengths of `stage` and `name` in bytes */
 	/*
-	 * The stage and the name as members of a JSON object, each after a
-	 * comma.
-	 * They are made with the name, so that a line reads this struct alone.
+	 * length in bytes of `members`: the stage and the name as members of a
+	 * JSON object, each after a comma. They are formatted in advance,
+	 * because a line is then made from this struct alone.
 	 */
 	uint32_t len;
-	/* whether it is the name of a call of a map or a pool */
+	/* whether this is the name of a call of a map or a pool */
 	uint32_t is_call : 1;
 	/*
-	 * used by a report: number of the function. An earlier report may have
-	 * set it, so the report checks it.
+	 * number of the function in a report. The report checks the number,
+	 * because an earlier report may have set it.
 	 */
 	uint32_t number : 31;
 	union {
-		char few[FZ_TRACE_SHORT]; /* the members if they are short */
+		/* members of at most FZ_TRACE_SHORT bytes */
+		char few[FZ_TRACE_SHORT];
 		const char *many;
 	} members;
 };
 
 /*
- * An empty list of names, with one reference. Names are added before the first
- * run that uses the list; the list serves many runs. NULL and `err` on failure.
+ * Create an empty list of names, with one reference. Several runs may use the
+ * list; names must be added before the first of them. NULL and `err` on
+ * failure.
  */
 struct fz_trace_names *fz_trace_names_new(struct fz_err *err);
 struct fz_trace_names *fz_trace_names_ref(struct fz_trace_names *names);
-void fz_trace_names_unref(struct fz_trace_names *names); /* may be NULL */
+void fz_trace_names_unref(struct fz_trace_names *names); /* NULL is allowed */
 
-/* Bytes of a script, which may contain zeros. */
+/* A text of a script, which may contain zero bytes. */
 struct fz_trace_text {
-	const char *bytes; /* bytes of the text; NULL: there is no text */
+	const char *bytes; /* bytes of the text; NULL: no text */
 	size_t len;
 };
 
 /*
- * Add the name of the next node; `stage` may have no text. 0, or -1 and `err`.
+ * Add the name of the next node. stage.bytes is NULL if the node has no stage.
+ * 0, or -1 and `err`.
  */
 int fz_trace_names_add(struct fz_trace_names *names, struct fz_trace_text stage,
     struct fz_trace_text name, struct fz_err *err);
 
-/* The list has the name of one call of a map or a pool. */
+/* Note that the list has a single name: that of a call of a map or a pool. */
 void fz_trace_names_set_call(struct fz_trace_names *names);
 
 size_t fz_trace_names_count(const struct fz_trace_names *names);
 
-/* Name `i`, from 0; NULL if there is none. */
+/* The name with index `i`, from 0; NULL if there is none. */
 struct fz_trace_name *fz_trace_name(struct fz_trace_names *names, uint64_t i);
 
 /*
- * A trace with one reference. The head of the file is written at once. NULL and
- * `err` if that fails.
+ * Create a trace with one reference, and write the head of its file. NULL and
+ * `err` on failure.
  */
 struct fz_trace *fz_trace_new(
     const struct fz_trace_opts *opts, struct fz_err *err);
@@ -115,33 +119,41 @@ struct fz_trace *fz_trace_ref(struct fz_trace *trace);
 void fz_trace_unref(struct fz_trace *trace);
 
 /*
- * Memory for the next record, so that fz_trace_add() need not copy it; valid
- * until the next call. NULL: there is none.
+ * Memory for the next record, valid until the next call. A caller that sets the
+ * record there saves fz_trace_add() the copy. NULL: there is no memory, or the
+ * trace accepts no records.
  */
 struct fz_job_event *fz_trace_room(struct fz_trace *trace);
 
 /*
- * Record the end of an attempt. The caller sets the name of the record, which
- * is one of `names`. NULL if the record is lost: either there is no memory,
- * which the trace counts, or the trace belongs to the parent of this process.
+ * Record the end of an attempt. The caller then sets the name of the returned
+ * record to one of `names`. NULL if the record is lost, because there is no
+ * memory (the trace counts such records), or because the trace belongs to the
+ * parent of this process.
  */
 struct fz_job_event *fz_trace_add(struct fz_trace *trace,
     const struct fz_job_event *event, struct fz_trace_names *names);
 
-/* Do not call `error_text` again, because its context ends. */
+/*
+ * Make the trace never call `error_text` again. Called before the context of
+ * that function is freed.
+ */
 void fz_trace_forget_texts(struct fz_trace *trace);
 
-/* Set the text of the error of a record that was added. */
+/* Set the text of the error of a record that fz_trace_add() returned. */
 void fz_trace_add_error(struct fz_trace *trace, struct fz_job_event *record,
     const struct fz_failure *failure);
 
 /*
- * Write all records and the end of the file, and close it. 0, or -1 and `err`
- * if the file lacks records; later calls return 0.
+ * Write all records and the end of the file, and close the file. Returns 0, or
+ * -1 and `err` if a write has failed. Later calls return 0.
  */
 int fz_trace_close(struct fz_trace *trace, struct fz_err *err);
 
-/* The records that the trace keeps, from 0 on. */
+/*
+ * fz_trace_count(): number of records in memory. fz_trace_get(): the record
+ * with index `index`, from 0, the oldest first.
+ */
 size_t fz_trace_count(const struct fz_trace *trace);
 const struct fz_job_event *fz_trace_get(
     const struct fz_trace *trace, size_t index);

@@ -11,11 +11,11 @@
 #include "trace/job_event.h"
 #include "trace/trace.h"
 
-/* Room for a line without its names. */
+/* Maximum length in bytes of a line without its names. */
 enum { LINE_ROOM = 640 };
 
 /*
- * Copy a text to memory that is large enough. Inline, because the compiler
+ * Copy a text to `p`, which has enough room. Inline, because the compiler then
  * knows the length of most texts.
  */
 static inline unsigned char *
@@ -27,7 +27,7 @@ text(unsigned char *p, const char *s)
 	return p + n;
 }
 
-/* The numbers from 00 to 99, because two digits at once take half the time. */
+/* The numbers from 00 to 99: two digits at once take half the time. */
 static const char pairs[] =
     "00010203040506070809101112131415161718192021222324"
     "25262728293031323334353637383940414243444546474849"
@@ -71,7 +71,10 @@ number(unsigned char *p, uint64_t v)
 	return p + 2;
 }
 
-/* Write kept digits, by a copy of a fixed size, because that is quick. */
+/*
+ * Write kept digits. A copy of a fixed size is quick, so some bytes after the
+ * digits are copied, too.
+ */
 static inline unsigned char *
 copy_digits(unsigned char *p, const struct fz_trace_digits *digits)
 {
@@ -80,8 +83,8 @@ copy_digits(unsigned char *p, const struct fz_trace_digits *digits)
 }
 
 /*
- * Keep the digits of `v`, which are from `from` to `p`. Copies some bytes after
- * `p`, too, because a copy of fixed size is quick. Returns `p`.
+ * Keep the digits of `v`, which begin at `from` and end at `p`. A copy of a
+ * fixed size is quick, so some bytes after `p` are copied, too. Returns `p`.
  */
 static inline unsigned char *
 keep_digits(struct fz_trace_digits *digits, uint64_t v,
@@ -93,7 +96,7 @@ keep_digits(struct fz_trace_digits *digits, uint64_t v,
 	return p;
 }
 
-/* Write a number that is probably the same as in a line before. */
+/* Write a number that an earlier line probably had, too. */
 static inline unsigned char *
 same_number(unsigned char *p, struct fz_trace_digits *digits, uint64_t v)
 {
@@ -102,7 +105,7 @@ same_number(unsigned char *p, struct fz_trace_digits *digits, uint64_t v)
 	return keep_digits(digits, v, p, number(p, v));
 }
 
-/* Exactly three digits of `v`. */
+/* Write `v`, which is less than 1000, with three digits. */
 static unsigned char *
 three_digits(unsigned char *p, uint64_t v)
 {
@@ -111,7 +114,7 @@ three_digits(unsigned char *p, uint64_t v)
 	return p + 2;
 }
 
-/* Nanoseconds as units of `per` nanoseconds with three decimals. */
+/* Write a time in units of `per` nanoseconds, with three decimals. */
 static unsigned char *
 decimal(unsigned char *p, int64_t ns, int64_t per)
 {
@@ -120,7 +123,7 @@ decimal(unsigned char *p, int64_t ns, int64_t per)
 	return three_digits(p, (uint64_t)(ns % per / (per / 1000)));
 }
 
-/* A point and six digits of a number of nanoseconds below a second. */
+/* Write a point and six decimals: a time below a second, in seconds. */
 static unsigned char *
 fraction(unsigned char *p, uint32_t ns)
 {
@@ -133,7 +136,10 @@ fraction(unsigned char *p, uint32_t ns)
 	return p + 7;
 }
 
-/* Keep the digits of a new second; returns the nanoseconds since its start. */
+/*
+ * Keep the digits of the second of a time. Returns the nanoseconds since the
+ * start of that second.
+ */
 static uint64_t
 begin_second(struct fz_trace_file *file, uint64_t wall_ns)
 {
@@ -146,8 +152,8 @@ begin_second(struct fz_trace_file *file, uint64_t wall_ns)
 }
 
 /*
- * Write the whole seconds since 1970 of a time of fz_clock_ns(); sets `rest` to
- * the remaining nanoseconds.
+ * Convert a time of fz_clock_ns() to seconds since 1970. Write the whole
+ * seconds, and set `*rest` to the remaining nanoseconds.
  */
 static inline unsigned char *
 second(unsigned char *p, struct fz_trace_file *file, int64_t ns, uint32_t *rest)
@@ -198,7 +204,7 @@ wall_millis(unsigned char *p, struct fz_trace_file *file, int64_t ns)
 	return three_digits(p, rest / 1000000);
 }
 
-/* Seconds with six decimals. */
+/* Write a number of nanoseconds in seconds, with six decimals. */
 static unsigned char *
 micros(unsigned char *p, uint64_t ns)
 {
@@ -207,7 +213,10 @@ micros(unsigned char *p, uint64_t ns)
 	return fraction(number(p, s), (uint32_t)(ns - s * FZ_CLOCK_SECOND));
 }
 
-/* A member with a number, unless the number is 0, which means unknown. */
+/*
+ * Write a member with a number. Writes nothing if the number is 0, which means
+ * unknown.
+ */
 static unsigned char *
 member(unsigned char *p, const char *name, uint64_t v)
 {
@@ -239,7 +248,10 @@ fz_trace_started(const struct fz_job_event *event)
 	return event->ended_ns - event->took_ns * event->n;
 }
 
-/* Append the character at `s` of `len` bytes; returns its length in bytes. */
+/*
+ * Append the character at `s`, where `len` bytes are left. Returns the length
+ * of the character in bytes.
+ */
 static size_t
 put_character(struct fz_buf *out, const char *s, size_t len)
 {
@@ -248,7 +260,7 @@ put_character(struct fz_buf *out, const char *s, size_t len)
 	    (const utf8proc_uint8_t *)s, (utf8proc_ssize_t)len, &c);
 	char escaped[8];
 
-	if (n <= 0) { /* not UTF-8, as JSON must be */
+	if (n <= 0) { /* not UTF-8, which JSON requires */
 		fz_buf_put(out, "\\ufffd", 6);
 		return 1;
 	}
@@ -328,7 +340,7 @@ put_members(
 	return p;
 }
 
-/* The name of an event; an empty one if it has none. */
+/* The name of an event; an empty name if the event has none. */
 static const struct fz_trace_name *
 name_of(const struct fz_job_event *e)
 {
@@ -338,8 +350,8 @@ name_of(const struct fz_job_event *e)
 }
 
 /*
- * Write the JSON members with a name. Most are short, and a copy of fixed size
- * is quick.
+ * Write the JSON members with stage and name. Most of them are short; a copy of
+ * a fixed size is quick.
  */
 static inline unsigned char *
 put_names(unsigned char *p, const struct fz_trace_name *name)
@@ -351,14 +363,20 @@ put_names(unsigned char *p, const struct fz_trace_name *name)
 	return p + name->len;
 }
 
-/* Room for a line and `nnames` bytes of names; NULL if there is no memory. */
+/*
+ * Reserve room for a line with `nnames` bytes of names. NULL if there is no
+ * memory.
+ */
 static unsigned char *
 begin_line(struct fz_buf *out, size_t nnames)
 {
 	return fz_buf_reserve(out, LINE_ROOM + nnames);
 }
 
-/* Add members with texts of any length, and the end of the line. */
+/*
+ * End a line at `p`. Add the members whose texts have any length, and then
+ * `end`.
+ */
 static inline void
 end_object(struct fz_buf *out, unsigned char *p, const struct fz_job_event *e,
     const char *end)
@@ -414,8 +432,8 @@ jsonl_end(struct fz_buf *out, struct fz_trace_file *file)
 }
 
 /*
- * Write the end of an event, and keep its digits, because the next call of the
- * worker often starts at the same time.
+ * Write the end of an attempt. Keep its digits, because the worker's next
+ * attempt often starts at the same time.
  */
 static unsigned char *
 put_end(unsigned char *p, struct fz_trace_file *file, int64_t ended_ns)
@@ -462,8 +480,8 @@ jsonl_event(struct fz_buf *out, struct fz_trace_file *file,
 }
 
 /*
- * Begin the array. Readers also accept an array without its end, which a killed
- * process leaves.
+ * Begin a JSON array. If the process is killed, the array has no end; readers
+ * of this format accept that.
  */
 static void
 chrome_begin(struct fz_buf *out, struct fz_trace_file *file)
@@ -485,7 +503,7 @@ chrome_end(struct fz_buf *out, struct fz_trace_file *file)
 }
 
 /*
- * Whether the event has a time; an attempt that was cancelled before its start
+ * Whether the event has a time. An attempt that was cancelled before its start
  * has none.
  */
 static bool
@@ -495,7 +513,8 @@ has_time(const struct fz_job_event *e)
 }
 
 /*
- * Write a call as a bar in the row of its worker, a recorded result as a mark.
+ * Write the times of an event. A call becomes a bar in the row of its worker, a
+ * recorded result a mark.
  */
 static unsigned char *
 chrome_times(
@@ -545,7 +564,10 @@ tsv_begin(struct fz_buf *out, struct fz_trace_file *file)
 	fz_buf_put(out, head, sizeof(head) - 1);
 }
 
-/* Write a name, with a space for each control character. */
+/*
+ * Write a name. A space replaces each control character, because tabs separate
+ * columns.
+ */
 static unsigned char *
 command(unsigned char *p, const char *name, size_t len)
 {
@@ -557,7 +579,10 @@ command(unsigned char *p, const char *name, size_t len)
 	return p;
 }
 
-/* ":" is this machine, as in the logs of GNU parallel. */
+/*
+ * Write the name of a node. ":" stands for this machine, as in the logs of GNU
+ * parallel.
+ */
 static unsigned char *
 host(unsigned char *p, const char *node)
 {

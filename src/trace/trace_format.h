@@ -10,33 +10,39 @@
 struct fz_buf;
 struct fz_job_event;
 
-/* The digits of a number that was written before. */
+/* The digits of a number that an earlier line had. */
 struct fz_trace_digits {
 	uint64_t of;
-	size_t n;                /* number of digits; 0: there are none */
-	unsigned char bytes[24]; /* room for the largest number, and more */
+	size_t n;                /* number of digits; 0: none are kept */
+	unsigned char bytes[24]; /* the digits; larger than any number needs */
 };
 
-/* number of workers whose digits are kept, at index pid modulo this */
+/*
+ * Size of the arrays of digits that are kept for workers. The index is pid
+ * modulo FZ_TRACE_WORKERS.
+ */
 enum { FZ_TRACE_WORKERS = 4 };
 
-/* The state that the lines of one trace share. */
+/* What lines of a trace need of the lines before them. */
 struct fz_trace_file {
-	/* added to a time of fz_clock_ns() to get the time since 1970 */
+	/* difference between the time since 1970 and fz_clock_ns() */
 	int64_t wall_ns;
-	pid_t pid;       /* pid of the process that writes the file */
-	uint64_t nlines; /* attempts written so far */
-	uint64_t nlost;  /* records that were lost because memory ran out */
-	/* Digits are kept, because most lines repeat earlier numbers. */
-	uint64_t second_ns;            /* start of a second, since 1970 */
-	struct fz_trace_digits second; /* digits of that second */
-	struct fz_trace_digits ended;  /* end of the attempt written last */
+	pid_t pid;       /* pid of this process, which writes the file */
+	uint64_t nlines; /* number of attempts that were written */
+	/* number of records that were lost because memory ran out */
+	uint64_t nlost;
+	/* Digits of some numbers are kept, because most lines repeat them. */
+	/* a time in whole seconds, as nanoseconds since 1970 */
+	uint64_t second_ns;
+	struct fz_trace_digits second; /* digits of `second_ns` in seconds */
+	/* digits of the end of the attempt that was written last */
+	struct fz_trace_digits ended;
 	struct fz_trace_digits pids[FZ_TRACE_WORKERS], peaks[FZ_TRACE_WORKERS];
 };
 
 /*
- * The functions of a format, which append lines, each with its newline.
- * Failures are sticky in the buffer.
+ * The functions of a format. They append lines, each with its newline. Failures
+ * are sticky in the buffer.
  */
 struct fz_trace_lines {
 	void (*begin)(struct fz_buf *out, struct fz_trace_file *file);
@@ -45,24 +51,24 @@ struct fz_trace_lines {
 	void (*end)(struct fz_buf *out, struct fz_trace_file *file);
 };
 
-/* The formats, by enum fz_trace_format. */
+/* The functions of each format, indexed by enum fz_trace_format. */
 extern const struct fz_trace_lines fz_trace_lines[];
 
-/* How the attempt ended: "done", "failed", "retry" or "cancelled". */
+/* How the attempt ended: "done", "failed", "retry", "cached" or "cancelled". */
 const char *fz_trace_word(const struct fz_job_event *event);
 
 /* Whether the attempt was cancelled before it started. */
 bool fz_trace_is_cancelled(const struct fz_job_event *event);
 
-/* The fz_clock_ns() at which the attempt started. */
+/* The time of fz_clock_ns() at which the attempt started. */
 int64_t fz_trace_started(const struct fz_job_event *event);
 
-/* Whether a JSON string has the `len` bytes of `text` unchanged. */
+/* Whether `text` is the same inside a JSON string, without escapes. */
 bool fz_trace_is_plain(const char *text, size_t len);
 
 /*
- * Append the `len` bytes of `text` as a JSON string, with U+FFFD for each
- * byte that is not UTF-8.
+ * Append the `len` bytes of `text` as a JSON string. U+FFFD replaces each byte
+ * that is not UTF-8.
  */
 void fz_trace_put_string(struct fz_buf *out, const char *text, size_t len);
 

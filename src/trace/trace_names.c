@@ -9,7 +9,10 @@
 #include "base/vec.h"
 #include "trace/trace_format.h"
 
-/* Memory for many texts, because malloc would cost more than the texts. */
+/*
+ * Memory for the bytes of many names, because one malloc() for each name would
+ * take longer than the rest.
+ */
 struct block {
 	struct block *next;
 	size_t used, size;
@@ -19,20 +22,20 @@ struct block {
 enum {
 	BLOCK_SIZE = 16 << 10,
 	LINE = sizeof(struct fz_trace_name),
-	GROUP = 256 /* names whose memory is allocated together */
+	GROUP = 256 /* number of names that are allocated together */
 };
 
 struct fz_trace_names {
 	unsigned refs;
 	size_t n; /* number of names */
 	struct block *blocks;
-	struct fz_buf json; /* for members under construction */
-	/* The memory of GROUP names each. Names never move. */
+	struct fz_buf json; /* scratch memory of make_members() */
+	/* blocks of GROUP names each. Names never move. */
 	unsigned char **groups;
 	size_t ngroups, groups_cap;
 };
 
-/* Name `i`, which fills one cache line. */
+/* Address of the name with index `i`. Each name fills one cache line. */
 static struct fz_trace_name *
 name_at(const struct fz_trace_names *names, size_t i)
 {
@@ -107,8 +110,8 @@ keep(struct fz_trace_names *names, const void *bytes, size_t len)
 }
 
 /*
- * Write a short name without escapes at once, because most names are such
- * names. Returns whether this name is one.
+ * Make the JSON members directly if they are short and need no escapes, as most
+ * do. Returns whether that was possible.
  */
 static bool
 put_plain(struct fz_trace_name *name)
@@ -133,7 +136,7 @@ put_plain(struct fz_trace_name *name)
 	return true;
 }
 
-/* Make the JSON members with the name. 0, or -1: there is no memory. */
+/* Make the JSON members with stage and name. 0, or -1: there is no memory. */
 static int
 make_members(struct fz_trace_names *names, struct fz_trace_name *name)
 {
@@ -180,7 +183,10 @@ make_room(struct fz_trace_names *names)
 	return 0;
 }
 
-/* The bytes of a stage: those of the name before if it has the same stage. */
+/*
+ * The bytes of a stage: shared with the name before if its stage is equal, else
+ * a copy. NULL if there is no memory.
+ */
 static const char *
 keep_stage(struct fz_trace_names *names, struct fz_trace_text stage)
 {
@@ -194,14 +200,14 @@ keep_stage(struct fz_trace_names *names, struct fz_trace_text stage)
 	return keep(names, stage.bytes, stage.len);
 }
 
-/* Set the name behind the last one. 0, or -1: there is no memory. */
+/* Set the name after the last one. 0, or -1: there is no memory. */
 static int
 set_next(struct fz_trace_names *names, struct fz_trace_text stage,
     struct fz_trace_text name)
 {
 	struct fz_trace_name *at;
 
-	/* Escapes make six bytes of one. */
+	/* An escape has up to six bytes for one byte. */
 	if (stage.len + name.len > UINT32_MAX / 8 || make_room(names) != 0)
 		return -1;
 	at = name_at(names, names->n);
@@ -247,8 +253,8 @@ fz_trace_name(struct fz_trace_names *names, uint64_t i)
 	if (i >= names->n)
 		return NULL;
 	/*
-	 * Fetch the name now: it is rarely in the processor's cache when an
-	 * attempt ends.
+	 * Prefetch the name: when an attempt ends, its name is rarely in the
+	 * processor's cache.
 	 */
 	name = name_at(names, i);
 	__builtin_prefetch(name);
