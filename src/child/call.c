@@ -18,7 +18,7 @@
 #include "value/lerror.h"
 #include "value/ltraceback.h"
 
-/* (random); protected */
+/* (random); called in protected mode */
 static int
 enter_body(lua_State *L)
 {
@@ -112,8 +112,8 @@ fz_child_push_function(lua_State *L, uint32_t number)
 }
 
 /*
- * The key of an entry of kept values in the table of functions; functions have
- * the keys from 0 on.
+ * The key of `entry` in the table of functions, for values that are kept. It is
+ * negative, because functions have the keys from 0 on.
  */
 static lua_Integer
 kept_key(uint32_t entry)
@@ -125,10 +125,10 @@ struct keeping {
 	const struct fz_child_io *io;
 	uint32_t entry, n;
 	uint64_t version;
-	bool mapped; /* the bytes of a value must be released */
+	bool mapped; /* io->release() must be called */
 };
 
-/* (funcs, keeping); protected */
+/* (funcs, keeping); called in protected mode */
 static int
 keep_body(lua_State *L)
 {
@@ -167,7 +167,9 @@ fz_child_keep(lua_State *L, const struct fz_child_io *io, uint32_t entry,
 	lua_pushcfunction(L, keep_body);
 	lua_pushvalue(L, FZ_CHILD_FUNCS);
 	lua_pushlightuserdata(L, &k);
-	/* after a failure the entry is empty, which the next chunk reports */
+	/*
+	 * a failure leaves the entry empty; the next chunk that uses it fails
+	 */
 	lua_pcall(L, 2, 0, 0);
 	if (k.mapped)
 		io->release(io->ctx);
@@ -188,7 +190,10 @@ fz_child_kept(lua_State *L, uint32_t entry)
 	return (uint64_t)version;
 }
 
-/* Decode the strings of the table on top into a new one, which replaces it. */
+/*
+ * Decode the strings of the table on top into a new table. The new table
+ * replaces the old one on the stack and in the entry.
+ */
 static void
 decode_kept(lua_State *L, uint32_t entry)
 {
@@ -256,15 +261,17 @@ put_results(lua_State *L, struct fz_child_calls *c)
 	}
 }
 
-/* Make the whole call; protected. The struct fz_child_calls is on top. */
+/*
+ * Make a call; called in protected mode. The struct fz_child_calls is on top.
+ */
 static int
 call_body(lua_State *L)
 {
 	struct fz_child_calls *c = lua_touserdata(L, -1);
 
 	/*
-	 * The list of functions, init and the calls are the arguments of this
-	 * function, at the indexes that they have on the thread.
+	 * The stack indexes FZ_CHILD_FUNCS and FZ_CHILD_INIT are valid in this
+	 * function, too: fz_child_call() passes both values as arguments.
 	 */
 	fz_random_seed(c->what->random, c->what->seed);
 	if (c->what->init)
@@ -281,13 +288,13 @@ call_body(lua_State *L)
 }
 
 /*
- * The addresses of these variables are the registry keys of the traceback and
- * the item of the last error.
+ * The addresses of these variables are registry keys: of the traceback of the
+ * last error, and of the number of the item that it is about.
  */
 static const char traceback_key, item_key;
 /*
- * The address of this variable is the registry key of a flag: this worker is a
- * program; true: on a node.
+ * The address of this variable is the registry key of a flag: true in a worker
+ * on a node, false in another spawned worker, nil in a forked one.
  */
 static const char spawned_key;
 
@@ -299,8 +306,8 @@ fz_child_is_spawned(lua_State *L, bool on_node)
 }
 
 /*
- * If the message at 1 is about a global variable, add a hint: a worker that is
- * a program does not have the globals of the script.
+ * If the message at index 1 is about a global variable, add a hint: a spawned
+ * worker lacks the globals of the script.
  */
 static void
 explain_global(lua_State *L)
@@ -332,10 +339,10 @@ has_absolute_name(const char *text, const char *end)
 }
 
 /*
- * Whether the text is about a missing file whose name is not absolute: "NAME:
- * No such file or directory" from io.open(), the same after "cannot open " from
- * dofile(), or "cannot open file 'NAME' (No such file or directory)" from
- * io.lines().
+ * Whether the text says that a file is missing whose name is not absolute.
+ * io.open() gives "NAME: No such file or directory". dofile() puts "cannot open
+ * " before the same text. io.lines() gives "cannot open file 'NAME' (No such
+ * file or directory)".
  */
 static bool
 lacks_relative_file(const char *text)
@@ -350,7 +357,7 @@ lacks_relative_file(const char *text)
 	}
 	if (memcmp(end - 2, ": ", 2) != 0)
 		return false;
-	/* the name is between the last colons */
+	/* the name is before the last colon, after the last but one */
 	for (const char *at = text; at < end - 3; at++) {
 		if (at[0] == ':' && at[1] == ' ')
 			name = at + 2;
@@ -359,8 +366,8 @@ lacks_relative_file(const char *text)
 }
 
 /*
- * If the message at 1 is about a missing file, add a hint: the same name may be
- * another file on a node.
+ * If the message at index 1 is about a missing file, add a hint: on a node, a
+ * relative name may refer to another file.
  */
 static void
 explain_file(lua_State *L)
@@ -420,7 +427,7 @@ fz_child_kind_word(lua_State *L)
 		return "";
 	lua_getfield(L, 1, "kind");
 	word = lua_tostring(L, -1);
-	lua_pop(L, 1); /* the error object keeps the string alive */
+	lua_pop(L, 1); /* `word` stays valid: the error object refers to it */
 	return word != NULL ? word : "";
 }
 
@@ -442,8 +449,8 @@ fz_child_push_result_message(lua_State *L, const struct fz_child_calls *c)
 }
 
 /*
- * Describe an error of the codec about a result. Its message is already
- * complete.
+ * Describe a result that cannot be encoded. The error has a complete message,
+ * to which no traceback belongs.
  */
 static void
 describe_result(lua_State *L, struct fz_child_calls *c, const char *word)
@@ -462,9 +469,9 @@ describe_result(lua_State *L, struct fz_child_calls *c, const char *word)
 }
 
 /*
- * Describe an error of the function, or in its call. The cause is encoded as a
- * message of its own, so that the rest arrives even if the receiver cannot
- * decode the cause.
+ * Describe an error that the function raised, or one from before the call. The
+ * cause is encoded as a separate message, because the receiver may be unable to
+ * decode it; the other fields then arrive nevertheless.
  */
 static void
 describe_error(lua_State *L, const struct fz_child_calls *c)
@@ -483,7 +490,7 @@ describe_error(lua_State *L, const struct fz_child_calls *c)
 	}
 }
 
-/* Encode the error at index 1 as a table; protected. */
+/* Encode the error at index 1 as a table; called in protected mode. */
 static int
 error_body(lua_State *L)
 {
@@ -497,7 +504,7 @@ error_body(lua_State *L)
 		describe_error(L, c);
 	if (strcmp(word, fz_err_kind_name(FZ_ERR_INTERRUPTED)) == 0)
 		c->kind = FZ_ERR_INTERRUPTED;
-	/* The function was not called: the error is about its arguments. */
+	/* The function was not called, so the error is about its arguments. */
 	if (c->phase == FZ_CHILD_PHASE_ARGUMENTS &&
 	    strcmp(word, fz_err_kind_name(FZ_ERR_UNSENDABLE)) == 0)
 		c->kind = FZ_ERR_UNSENDABLE;

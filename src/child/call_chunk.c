@@ -14,13 +14,13 @@
 #include "wire/child_items.h"
 #include "wire/child_port.h"
 
-/* The indexes on the stack of the thread during a chunk. */
+/* Indexes on the stack of the thread during a chunk. */
 enum { CHUNK_HANDLER = FZ_CHILD_LIST + 1, CHUNK_FUNC, CHUNK_ITEMS, CHUNK_KEPT };
 
-/* Maximum number of bytes in front of a message. */
+/* Maximum number of bytes that store_head() stores. */
 enum { CHUNK_HEAD_MAX = FZ_WIRE_USED + 8 };
 
-/* Whether the frame has other items than the current one. */
+/* Whether the frame has more items than the current one. */
 static bool
 has_more_items(const struct fz_child_calls *c)
 {
@@ -29,8 +29,9 @@ has_more_items(const struct fz_child_calls *c)
 }
 
 /*
- * Push the table of kept values, or nil. If the frame has no list, the first
- * kept value is the list, and replaces the value at `items`. [-0, +1, e]
+ * Push the table of the kept values, or nil if there are none. If the frame has
+ * no list of items, the first kept value is the list: copy it to index `items`.
+ * [-0, +1, e]
  */
 static void
 push_kept(lua_State *L, const struct fz_child_chunk *b, int items)
@@ -46,7 +47,7 @@ push_kept(lua_State *L, const struct fz_child_chunk *b, int items)
 	}
 }
 
-/* Whether the arguments of each item are read right before its call. */
+/* Whether the arguments are read item by item, immediately before each call. */
 static bool
 has_own_arguments(const struct fz_child_chunk *b)
 {
@@ -56,9 +57,9 @@ has_own_arguments(const struct fz_child_chunk *b)
 }
 
 /*
- * (funcs, init, call) -> function, items, kept. Prepares the values that all
- * items share. If each call brings its own function, `function` is the cells of
- * these functions instead.
+ * (funcs, init, call) -> function, items, kept. Prepare the values that all
+ * items share. If each item brings its own function, the first result is
+ * instead the table of the cells of these functions.
  */
 static int
 open_body(lua_State *L)
@@ -93,17 +94,20 @@ open_body(lua_State *L)
 	return 3;
 }
 
-/* The indexes on the stack of the protected function that calls items. */
+/* Indexes on the stack of items_body(). */
 enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_EXTRA, ITEMS_N, ITEMS_TOP = ITEMS_N };
 
-/* Number of results that stay on the stack until all are popped at once. */
+/*
+ * Maximum number of results that stay on the stack until all are popped at
+ * once.
+ */
 enum { ITEMS_KEPT = 16 };
 
 /*
- * Push the function and the elements of the table on top, which is an item. The
- * number of elements is the table's field n or its length. Returns that number.
- * The field stays on the stack below them, because a pop for each item would
- * cost time.
+ * The table on top is an item: push the function and the elements of the table.
+ * Their number is the table's field n if it is an integer, else the table's
+ * length. Returns that number. The field n stays on the stack below the
+ * function, because popping it would cost time for each item.
  */
 static int
 push_elements(lua_State *L)
@@ -124,7 +128,7 @@ push_elements(lua_State *L)
 	return (int)n;
 }
 
-/* Push item `i`. Returns its type. */
+/* Push item `i` of the list. Returns the type of the item. */
 static inline int
 push_item(lua_State *L, const struct fz_child_chunk *b, lua_Integer i)
 {
@@ -137,8 +141,8 @@ push_item(lua_State *L, const struct fz_child_chunk *b, lua_Integer i)
 }
 
 /*
- * Reserve room for a result. In a worker this calls the port directly, because
- * it runs for each item.
+ * Reserve room for a result. A worker calls the port directly, not through
+ * `io`, because this runs for each item.
  */
 static inline unsigned char *
 item_room(struct fz_child_calls *c)
@@ -175,7 +179,8 @@ item_advance(struct fz_child_calls *c)
 }
 
 /*
- * Store the bytes in front of a message of `len` bytes. Returns their number.
+ * Store what precedes a message of `len` bytes: its length, and perhaps what
+ * the call used. Returns the number of stored bytes.
  */
 static size_t
 store_head(const struct fz_child_calls *c, unsigned char *p, size_t len)
@@ -194,7 +199,7 @@ store_head(const struct fz_child_calls *c, unsigned char *p, size_t len)
 	return head + 8;
 }
 
-/* Send `n` values from index `first` on as one message. */
+/* Send the `n` values from stack index `first` on as one message. */
 static void
 put_message(lua_State *L, struct fz_child_calls *c, int first, int n)
 {
@@ -234,7 +239,7 @@ put_item(lua_State *L, struct fz_child_calls *c)
 		put_message(L, c, lua_gettop(L), 1);
 }
 
-/* Make one FZ_WIRE_CALL, whose arguments are one part. */
+/* Make a call of the kind FZ_WIRE_CALL: one part has all its arguments. */
 static void
 call_with_own_arguments(lua_State *L, struct fz_child_calls *c)
 {
@@ -252,7 +257,7 @@ call_with_own_arguments(lua_State *L, struct fz_child_calls *c)
 	lua_settop(L, ITEMS_TOP);
 }
 
-/* Make one FZ_WIRE_STEP. Each of its arguments is a part. */
+/* Make a call of the kind FZ_WIRE_STEP: each argument is a part. */
 static void
 call_step(lua_State *L, struct fz_child_calls *c)
 {
@@ -274,9 +279,9 @@ call_step(lua_State *L, struct fz_child_calls *c)
 }
 
 /*
- * Push the function and the arguments of item `i` if they are numbers in the
- * array part of the list, as in most lists. Returns the number of arguments; 0:
- * use the Lua API.
+ * Push the function and the arguments of item `i` without the Lua API, which is
+ * possible if all are numbers in the array part of the list. Returns the number
+ * of arguments, or 0 if it is not possible.
  */
 static inline int
 push_raw_arguments(
@@ -304,7 +309,10 @@ push_raw_arguments(
 	return (int)n;
 }
 
-/* Push the kept values that each call gets; returns their number. */
+/*
+ * Push the kept values that every call gets as further arguments. Returns their
+ * number.
+ */
 static int
 push_extra(lua_State *L, const struct fz_child_calls *c)
 {
@@ -313,7 +321,7 @@ push_extra(lua_State *L, const struct fz_child_calls *c)
 	return c->nextra;
 }
 
-/* Call the function with item `i` and leave the result on top. */
+/* Call the function with item `i`. The result is on top afterwards. */
 static inline void
 call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 {
@@ -321,7 +329,8 @@ call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 	int n;
 
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
-	fz_cwd_return(); /* the call before may have changed the directory */
+	/* an earlier call may have changed the working directory */
+	fz_cwd_return();
 	fz_random_seed(b->random, b->seed + i);
 	n = push_raw_arguments(L, c, kind, i);
 	if (n == 0 && kind == FZ_WIRE_MAP) {
@@ -341,7 +350,10 @@ call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 	c->phase = FZ_CHILD_PHASE_RESULTS;
 }
 
-/* Count a result that stays on the stack: popping many at once saves time. */
+/*
+ * Count a result that stays on the stack. When there are ITEMS_KEPT of them,
+ * pop all at once, which is faster than one pop for each.
+ */
 static inline void
 keep_result(lua_State *L, struct fz_child_calls *c)
 {
@@ -361,9 +373,9 @@ end_raw_run(struct fz_child_calls *c)
 }
 
 /*
- * Call items from the current one on while their results are plain and can be
- * stored raw. False if the result of the current item, which is on top, is not
- * plain.
+ * Call the function for the current item and those after it, and store the
+ * results raw. Stops at a result that cannot be stored raw: returns false, with
+ * that result on top.
  */
 static inline bool
 store_raw_items(lua_State *L, struct fz_child_calls *c, uint32_t kind)
@@ -411,7 +423,10 @@ call_next(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 	keep_result(L, c);
 }
 
-/* Find the kept values that each call gets, and make room for them. */
+/*
+ * Find the kept values that every call gets as further arguments, and reserve
+ * stack space for them.
+ */
 static void
 find_extra(lua_State *L, struct fz_child_calls *c)
 {
@@ -426,8 +441,8 @@ find_extra(lua_State *L, struct fz_child_calls *c)
 }
 
 /*
- * (call, function, list, kept): call the function for the current item and all
- * after it; protected.
+ * (call, function, list, kept): call the function for the current item and for
+ * all items after it. Called in protected mode.
  */
 static int
 items_body(lua_State *L)
@@ -451,7 +466,7 @@ items_body(lua_State *L)
 	return 0;
 }
 
-/* Ask for the current item in a frame of its own. */
+/* Reply that the current item must be sent again in a frame of its own. */
 static void
 put_apart(struct fz_child_calls *c)
 {
@@ -460,9 +475,10 @@ put_apart(struct fz_child_calls *c)
 }
 
 /*
- * Prepare the values that all items share. False if that failed, which fails
- * the current item. Also false if the items cannot be decoded together, perhaps
- * because of one of them; then each item is decoded alone.
+ * Prepare the values that all items share. Returns false on failure, and begins
+ * a reply for the current item. The reply is an error; but if the items cannot
+ * be decoded together, each item is asked for in a frame of its own, so only an
+ * item that cannot be decoded alone will fail.
  */
 static bool
 open_items(lua_State *L, struct fz_child_calls *c)
@@ -502,7 +518,7 @@ call_items(lua_State *L, struct fz_child_calls *c)
 	lua_pushvalue(L, list);
 	lua_pushvalue(L, CHUNK_KEPT);
 	status = lua_pcall(L, 4, 0, CHUNK_HANDLER);
-	end_raw_run(c); /* an error may have left the raw run open */
+	end_raw_run(c); /* after an error, storing raw results has not ended */
 	if (status != LUA_OK)
 		fz_child_put_error(L, c, status);
 	return status == LUA_OK;

@@ -15,10 +15,13 @@ check_status(lua_State *L)
 	return (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
 }
 
-/* the address of this variable is the key of a flag */
+/*
+ * the address of this variable is a registry key: true after a call of
+ * os.exit()
+ */
 static const char exiting;
 
-/* os.exit([code [, close]]); the upvalue is the original function. */
+/* os.exit([code [, close]]); upvalue 1 is the original function. */
 static int
 os_exit(lua_State *L)
 {
@@ -49,7 +52,7 @@ fz_exit_wrap(lua_State *L)
 	lua_settop(L, top);
 }
 
-/* exiting() -> whether os.exit() closes the state */
+/* exiting() -> whether os.exit() has been called */
 static int
 exit_exiting(lua_State *L)
 {

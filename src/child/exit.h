@@ -5,14 +5,14 @@
 #include <lua.h>
 
 /*
- * Replace os.exit by a function that does the same in this process, but leaves
- * a child at once, without finalizers of the script's objects. Call it before
- * loading modules that keep a copy of os.exit. A second call does nothing. [-0,
- * +0, e]
+ * Replace os.exit(). The new function leaves a child process at once, without
+ * the finalizers of the script's objects; in this process it calls the original
+ * function. Call this before modules are loaded that keep a copy of os.exit. A
+ * second call does nothing. [-0, +0, e]
  */
 void fz_exit_wrap(lua_State *L);
 
-/* Open: core.exiting. [-0, +0, e] */
+/* Add core.exiting to the core table, which is on top. [-0, +0, e] */
 int fz_exit_open(lua_State *L);
 
 #endif

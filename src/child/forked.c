@@ -5,9 +5,9 @@
 #include "os/process.h"
 
 /*
- * The addresses of these variables are registry keys. list_key: the functions
- * of core.on_fork(). generation_key: the generation of the last process that
- * called these functions; the process that opened the library counts as one.
+ * The addresses of these variables are registry keys: of the list of functions
+ * of core.on_fork(); and of the generation of the last process that called
+ * them, or that opened the library.
  */
 static const char list_key, generation_key;
 
@@ -45,7 +45,7 @@ fz_forked_check(lua_State *L)
 		fz_forked_call(L);
 }
 
-/* on_fork(f): f() is called in each worker and process that is forked later */
+/* on_fork(f): call f() first in each worker and process that is forked later */
 static int
 on_fork(lua_State *L)
 {

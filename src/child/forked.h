@@ -5,18 +5,18 @@
 #include <lua.h>
 
 /*
- * Called first in a forked process: call the functions of on_fork(). [-0, +0,
- * e]
+ * Call the functions of core.on_fork() in a process that was just forked. [-0,
+ * +0, e]
  */
 void fz_forked_call(lua_State *L);
 
 /*
- * Call the functions of on_fork(), unless this process has called them. [-0,
- * +0, e]
+ * Call the functions of core.on_fork() if this process was forked and has not
+ * called them yet. [-0, +0, e]
  */
 void fz_forked_check(lua_State *L);
 
-/* Open: core.on_fork. The core table is on top. [-0, +0, e] */
+/* Add core.on_fork to the core table, which is on top. [-0, +0, e] */
 int fz_forked_open(lua_State *L);
 
 #endif

@@ -14,7 +14,10 @@
 #include "value/lerror.h"
 #include "wire/child_port.h"
 
-/* (call, enter, function, arguments ...): call enter, then the function. */
+/*
+ * (call, enter, function, arguments ...): call `enter`, then `function` with
+ * the arguments.
+ */
 static int
 process_body(lua_State *L)
 {
@@ -33,8 +36,8 @@ process_body(lua_State *L)
 }
 
 /*
- * Write the error at index 1 to standard error after the name at 3, with the
- * kept traceback if 4 is true; protected.
+ * (error, call, name, traced): write the name and the error to standard error,
+ * with the kept traceback if `traced` is true. Called in protected mode.
  */
 static int
 print_error_body(lua_State *L)
@@ -48,7 +51,7 @@ print_error_body(lua_State *L)
 	lua_pushliteral(L, ": ");
 	if (c->phase == FZ_CHILD_PHASE_RESULTS &&
 	    *fz_child_kind_word(L) != '\0') {
-		/* the message is complete already */
+		/* a result cannot be encoded: the message is complete */
 		fz_child_push_result_message(L, c);
 		traced = false;
 	} else {
@@ -68,7 +71,10 @@ print_error_body(lua_State *L)
 	return 0;
 }
 
-/* Print the error on top; `status` is that of its pcall. [-1] */
+/*
+ * Print and pop the error on top. `status` is the result of the lua_pcall()
+ * that returned the error. [-1]
+ */
 static void
 print_error(lua_State *L, struct fz_child_calls *c, int status)
 {
@@ -87,7 +93,7 @@ process_call(lua_State *L, struct fz_port_io *pio, struct fz_child_calls *c)
 {
 	int status, rc;
 
-	/* ... | handler | body, c, enter, function, arguments */
+	/* make the stack: ..., handler, body, c, enter, function, arguments */
 	lua_pushcfunction(L, fz_child_note_traceback);
 	lua_insert(L, FZ_PROCESS_ENTER);
 	lua_pushcfunction(L, process_body);

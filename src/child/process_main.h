@@ -10,22 +10,24 @@
 struct fz_port;
 
 /*
- * The values on the thread that a process inherits: its name, a function that
- * is called last, a function that is called first, the function of the process,
- * all arguments.
+ * Indexes on the thread that a process inherits. On it are: a name, a function
+ * that is called last, one that is called first, the function of the process,
+ * its arguments.
  */
 enum { FZ_PROCESS_NAME = 1, FZ_PROCESS_LEAVE, FZ_PROCESS_ENTER };
 
 struct fz_process_home {
 	lua_State *L;
-	uint64_t seed; /* seed of the process's random numbers */
-	bool aged;     /* all objects of the state are old: see garbage.h */
+	uint64_t seed; /* seed of the random numbers of the process */
+	/* nearly all objects were old at the fork: see garbage.h */
+	bool aged;
 };
 
 /*
- * The main function of a process: a fz_worker_main; `ctx` is its
- * fz_process_home. All results are one value of its reply. An error is also
- * written to standard error, and gives exit status 1.
+ * The main function of a process, of the type fz_worker_main. `ctx` is its
+ * fz_process_home. The reply has one value, which contains all results. After
+ * an error, the process also writes it to standard error, and its exit status
+ * is 1.
  */
 int fz_process_main(void *ctx, struct fz_port *port);
 

@@ -6,13 +6,14 @@
 #include <lauxlib.h>
 
 /*
- * The address of this variable is the registry key of the function that holds
- * the state.
+ * The address of this variable is the registry key of math.random, which refers
+ * to its state.
  */
 static const char random_key;
 
 /*
- * Push the state if it is an upvalue of the function on top, else return false.
+ * Push the state if it is the first upvalue of the function on top. Returns
+ * whether it is.
  */
 static bool
 push_state(lua_State *L)
@@ -37,7 +38,7 @@ fz_random_find(lua_State *L, struct fz_random *r)
 	}
 	if (push_state(L)) {
 		r->state = lua_touserdata(L, -1);
-		lua_pushvalue(L, -2); /* keeps the state alive */
+		lua_pushvalue(L, -2); /* the function keeps the state alive */
 		lua_rawsetp(L, LUA_REGISTRYINDEX, &random_key);
 	}
 	lua_settop(L, top);

@@ -21,13 +21,17 @@ struct fz_random {
 	uint64_t saved[FZ_RANDOM_WORDS];
 };
 
-/* Find the state, which lives as long as the Lua state. [-0, +0, m] */
+/*
+ * Find the state of math.random, which is valid until the Lua state is closed.
+ * [-0, +0, m]
+ */
 void fz_random_find(lua_State *L, struct fz_random *random);
 
 /*
- * Make the next numbers depend on `seed` alone. Lua's generator, xoshiro256**,
- * computes its first number from state[1], the second from words 0 to 2, the
- * third from words 0, 1 and 3, so similar words give similar numbers.
+ * Make the next random numbers depend on `seed` alone. Similar words would give
+ * similar numbers: Lua's generator, xoshiro256**, computes the first number
+ * from state[1], the second from words 0 to 2, the third from words 0, 1 and 3.
+ * So the words must differ strongly for neighbouring seeds.
  */
 static inline void
 fz_random_seed(const struct fz_random *random, uint64_t seed)
@@ -36,16 +40,19 @@ fz_random_seed(const struct fz_random *random, uint64_t seed)
 
 	if (state == NULL)
 		return;
-	x = fz_seed_mix(seed, 0); /* each bit depends on all bits of the seed */
+	/* now each bit depends on all bits of the seed */
+	x = fz_seed_mix(seed, 0);
 	y = x * UINT64_C(0xd1342543de82ef95);
-	y = y << 32 | y >> 32; /* the high bits are the better ones */
-	state[0] = UINT64_C(0x243f6a8885a308d3); /* the fraction of pi */
+	/* move the high bits, which are more random, to the low half */
+	y = y << 32 | y >> 32;
+	/* the first 64 bits of the fraction of pi */
+	state[0] = UINT64_C(0x243f6a8885a308d3);
 	state[1] = x;
 	state[2] = y;
 	state[3] = y * UINT64_C(0xbf58476d1ce4e5b9);
 }
 
-/* Save the state, and restore it. */
+/* Save the state of math.random, or restore the saved state. */
 void fz_random_save(struct fz_random *random);
 void fz_random_restore(struct fz_random *random);
 

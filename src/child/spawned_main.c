@@ -18,12 +18,13 @@
 #include "wire/child_port.h"
 #include "wire/child_stream.h"
 
-/* The setup, which is the first frame from the parent. */
+/* The setup: what the first frame from the parent contains. */
 struct setup {
 	struct fz_port *port;
 	struct fz_call call;
 	bool on_node;
-	struct fz_process_home process; /* L is NULL in a worker of a pool */
+	/* process.L is NULL in a worker of a pool */
+	struct fz_process_home process;
 };
 
 /* Push the table of the setup. [-0, +1, e] */
@@ -56,9 +57,9 @@ set_paths(lua_State *L, int setup)
 }
 
 /*
- * Register an empty metatable for each class of the table on top. Classes that
- * the library of this process has registered are removed from the table. [-0,
- * +0, m]
+ * Register each class of the table on top, with an empty metatable. If this
+ * process has already registered a class, remove it from the table instead.
+ * [-0, +0, m]
  */
 static void
 register_classes(lua_State *L)
@@ -78,7 +79,10 @@ register_classes(lua_State *L)
 	}
 }
 
-/* Fill the metatable of the class whose name and fields are on top. */
+/*
+ * The name and the encoded fields of a class are on top: store the fields in
+ * its metatable.
+ */
 static void
 fill_class(lua_State *L)
 {
@@ -99,14 +103,17 @@ fill_class(lua_State *L)
 	lua_settop(L, fields);
 }
 
-/* Register the classes that the table at `setup` has. [-0, +0, e] */
+/* Register the classes of the table at index `setup`. [-0, +0, e] */
 static void
 add_classes(lua_State *L, int setup)
 {
 	int classes = lua_gettop(L) + 1;
 
 	lua_getfield(L, setup, FZ_SPAWNED_CLASSES);
-	/* register all first, because classes refer to each other */
+	/*
+	 * register all classes first, because their fields may refer to each
+	 * other
+	 */
 	register_classes(L);
 	for (lua_pushnil(L); lua_next(L, classes); lua_pop(L, 1))
 		fill_class(L);
@@ -114,8 +121,8 @@ add_classes(lua_State *L, int setup)
 }
 
 /*
- * Push the function that returns init and exit, and the list of functions or
- * nil, both from the table at `setup`. [-0, +2, e]
+ * Push two values from the table at index `setup`: the function that returns
+ * init and exit, and the list of functions or nil. [-0, +2, e]
  */
 static void
 push_functions(lua_State *L, int setup, int funcs)
@@ -133,7 +140,7 @@ push_functions(lua_State *L, int setup, int funcs)
 	lua_remove(L, top + 1);
 }
 
-/* Copy the functions of the list on top to the table at `funcs`. */
+/* Copy the functions of the list on top to the table at index `funcs`. */
 static void
 copy_functions(lua_State *L, int funcs)
 {
@@ -146,8 +153,8 @@ copy_functions(lua_State *L, int funcs)
 }
 
 /*
- * Push the thread of a process, whose values are in the string on top. [-0, +1,
- * e]
+ * Push a thread for a process. The values on the thread are encoded in the
+ * string on top. [-0, +1, e]
  */
 static void
 push_process(lua_State *L, int setup, struct fz_process_home *process)
@@ -166,7 +173,10 @@ push_process(lua_State *L, int setup, struct fz_process_home *process)
 	lua_pop(L, 1);
 }
 
-/* (setup) -> thread of fz_child_prepare(), or of a process; protected. */
+/*
+ * (setup) -> a thread of fz_child_prepare(), or one for a process. Called in
+ * protected mode.
+ */
 static int
 set_up(lua_State *L)
 {
@@ -176,7 +186,7 @@ set_up(lua_State *L)
 	luaL_checkstack(L, 20, NULL);
 	fz_child_is_spawned(L, s->on_node);
 	push_setup(L, s);
-	/* a restricted worker has the paths that its owner chose */
+	/* with --allow, the node's owner has chosen the paths */
 	if (!fz_allowed_is_set(L))
 		set_paths(L, SETUP);
 	add_classes(L, SETUP);
@@ -193,12 +203,12 @@ set_up(lua_State *L)
 	lua_settop(L, HOLDER);
 	lua_call(L, 0, 2);
 	lua_setfield(L, FUNCS, FZ_CHILD_EXIT);
-	lua_pushnil(L); /* a program inherits no list */
+	lua_pushnil(L); /* a spawned worker inherits no list of items */
 	fz_child_prepare(L, FUNCS, -2, -1);
 	return 1;
 }
 
-/* Wait for the setup, and leave the thread for calls on the stack. */
+/* Wait for the setup, and leave the thread for calls on top. */
 static int
 prepare(lua_State *L, struct setup *s, struct fz_err *err)
 {

@@ -17,14 +17,18 @@
 #include "value/rawarray.h"
 #include "wire/child_port.h"
 
-/* Bytes above the limit of the Lua allocator, for C libraries. */
+/*
+ * Additional bytes that the kernel allows beyond the limit of the Lua
+ * allocator, for memory of C libraries.
+ */
 #define SERVE_MEMORY_SLACK ((uint64_t)64 << 20)
 
-/* Memory of this worker's Lua state beyond what it inherited. */
+/* Memory that this worker's Lua state uses in addition to what it inherited. */
 struct memory {
-	int64_t inherited; /* bytes of the state at the fork */
-	bool counting;     /* `used` is valid */
-	lua_Alloc alloc;   /* the original allocator of the state */
+	int64_t inherited; /* bytes that the state used at the fork */
+	bool counting; /* counting_alloc() is installed, so `used` is valid */
+	/* the allocator that the state had before counting_alloc() */
+	lua_Alloc alloc;
 	void *ud;
 	int64_t used;
 	int64_t limit; /* limit in bytes; INT64_MAX: none */
@@ -37,7 +41,7 @@ struct worker {
 	struct fz_random random;
 	struct memory memory;
 	struct fz_cwd cwd;
-	bool started; /* a call has run */
+	bool started; /* a call has begun */
 	struct fz_garbage_child garbage;
 };
 
@@ -58,8 +62,9 @@ counting_alloc(void *ud, void *block, size_t osize, size_t nsize)
 }
 
 /*
- * Bytes in use by the Lua state. In a worker that a finalizer forked it is
- * constant, because lua_gc() returns -1 there.
+ * Number of bytes that the Lua state uses. In a worker that was forked inside a
+ * finalizer the value is constant and meaningless, because lua_gc() returns -1
+ * there.
  */
 static int64_t
 state_bytes(lua_State *L)
@@ -78,9 +83,9 @@ count_memory(lua_State *L, struct memory *m)
 }
 
 /*
- * Whether earlier calls have left no more memory in use than this call may
- * have. Garbage counts, because its collection costs as much as a new worker.
- * The first call always runs.
+ * Whether the memory that earlier calls left in use is at most the limit of
+ * this call. Garbage counts as in use, because collecting it would cost as much
+ * as a new worker. The first call always runs.
  */
 static bool
 has_memory(const struct fz_call *call)
@@ -111,14 +116,13 @@ limit_memory(lua_State *L, struct worker *w)
 	if (m->limit == limit)
 		return;
 	m->limit = limit;
-	/*
-	 * The limit of the kernel is only a second guard, so a failure to set
-	 * it is ignored.
-	 */
+	/* Ignore a failure: the limit of the kernel is only a second guard. */
 	fz_proc_limit_memory(bytes != 0 ? bytes + SERVE_MEMORY_SLACK : 0, NULL);
 }
 
-/* Keep the bytes of a function until its first call; protected. */
+/*
+ * Keep the bytes of a function until its first call. Called in protected mode.
+ */
 static int
 keep_function(lua_State *L)
 {
@@ -157,7 +161,7 @@ serve_keep(lua_State *L, struct worker *w)
 	return 0;
 }
 
-/* Learn the layout of tables; protected. */
+/* Learn the layout of tables. Called in protected mode. */
 static int
 learn_rawarray(lua_State *L)
 {
@@ -166,8 +170,8 @@ learn_rawarray(lua_State *L)
 }
 
 /*
- * Map the memory for the raw results of the current chunk. A worker that was
- * forked before the first long map learns the layout of tables now.
+ * Map the memory for the raw results of the current chunk. If the worker was
+ * forked before a map needed the layout of tables, learn it now.
  */
 static void
 map_results(lua_State *L, struct worker *w)
@@ -251,7 +255,7 @@ set_number(lua_State *L)
 	return 0;
 }
 
-/* If there is no memory, the worker has no number. */
+/* Store the number of this worker. Without memory, the worker has no number. */
 static void
 enter_number(lua_State *L, const struct fz_port *port)
 {
@@ -272,7 +276,10 @@ call_exit(lua_State *L)
 	return 0;
 }
 
-/* Errors are ignored, because the function logs its own. */
+/*
+ * Call the function FZ_CHILD_EXIT. Errors are ignored here, because that
+ * function logs its own errors.
+ */
 static void
 leave(lua_State *L)
 {

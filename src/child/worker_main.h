@@ -8,14 +8,18 @@
 
 struct fz_port;
 
-/* Inherited by the workers of a pool. */
+/* What the workers of a pool inherit from their parent. */
 struct fz_serve_home {
 	lua_State *L; /* a thread of fz_child_prepare() */
-	bool serving; /* this process is a worker that uses the thread */
-	bool aged;    /* all objects of the state are old: see garbage.h */
+	bool serving; /* this process is a worker, which uses the thread `L` */
+	/* nearly all objects were old at the fork: see garbage.h */
+	bool aged;
 };
 
-/* The fz_worker_main of a worker; `ctx` is its fz_serve_home. */
+/*
+ * The main function of a worker, of the type fz_worker_main. `ctx` is its
+ * fz_serve_home.
+ */
 int fz_serve_main(void *ctx, struct fz_port *port);
 
 /* worker_number() -> number of this worker in its pool, from 1; or nothing */

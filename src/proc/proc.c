@@ -1,4 +1,4 @@
-/* Nearly all of this is Linux and GNU: prctl, wait4, pidfds. */
+/* prctl, wait4 and pidfds are extensions of Linux and GNU. */
 #define _GNU_SOURCE
 #include "proc/proc.h"
 
@@ -30,9 +30,9 @@
 #include "proc/proctree.h"
 
 /*
- * Whether the kernel reaps the children of this process at once, because a host
- * ignores SIGCHLD. Then only a pidfd that was opened before their death says
- * how they ended.
+ * Whether this process ignores SIGCHLD, as a host may do. The kernel then reaps
+ * children at once, and only a pidfd that was opened before a child's death can
+ * tell how the child ended.
  */
 static bool
 reaps_itself(void)
@@ -76,7 +76,7 @@ void
 fz_proc_end_adoption(void)
 {
 	fz_process_lock();
-	/* the count is 0 if the child belongs to the parent of this process */
+	/* the count stays 0 if a fork drops a child of its parent */
 	if (fz_process.nunreaped > 0)
 		fz_process.nunreaped--;
 	if (fz_process.nunreaped == 0 && fz_process.adopts)
@@ -87,8 +87,9 @@ fz_proc_end_adoption(void)
 void
 fz_proc_forget_children(void)
 {
-	fz_process.nunreaped = 0;  /* the count was that of the parent */
-	fz_process.adopts = false; /* a child is a subreaper all its life */
+	fz_process.nunreaped = 0; /* it counted children of the parent */
+	/* tie_to_parent() made this child a subreaper permanently */
+	fz_process.adopts = false;
 }
 
 int
@@ -116,9 +117,10 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	code = errno;
 	fz_process_end_fork();
 	/*
-	 * The child, and not this process, moves itself to a group of its own,
-	 * after it has set its name. If this process is killed before that, its
-	 * parent finds the child by the group; after that, by the name.
+	 * The child itself leaves the group of this process, after it has set
+	 * its name. If this process is killed before that, the process that
+	 * adopts the child finds the child in the group; after that, by its
+	 * name.
 	 */
 	if (pid == 0)
 		fz_proc_run_child(&birth, opts, entry, ctx);
@@ -136,7 +138,10 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	return pid > 0 ? 0 : fz_err_sys(err, code, "cannot start a process");
 }
 
-/* 1: dead and not yet reaped; 0: alive; -1: not a child of this process. */
+/*
+ * State of a child. 1: dead and not reaped; 0: alive; -1: the process is no
+ * child of this one.
+ */
 static int
 is_dead(pid_t pid, int flags)
 {
@@ -152,7 +157,7 @@ is_dead(pid_t pid, int flags)
 	return info.si_pid == pid;
 }
 
-/* Whether the child blocks DEATH_SIGNAL, so it is useless to ask it. */
+/* Whether the child blocks DEATH_SIGNAL. It would then not see the signal. */
 static bool
 blocks_death_signal(pid_t pid)
 {
@@ -173,14 +178,15 @@ fz_proc_ask(struct fz_proc *proc)
 	    blocks_death_signal(proc->pid) ||
 	    sigqueue(proc->pid, DEATH_SIGNAL, none) == -1)
 		return false;
-	kill(proc->pid, SIGCONT); /* the child may be stopped */
+	/* a stopped child would not handle the signal */
+	kill(proc->pid, SIGCONT);
 	proc->force_ns = fz_clock_after(fz_clock_ns(), FZ_PROC_ASKED_NS);
 	return true;
 }
 
 /*
- * Wait until the child, which was asked to end itself, is dead. False if the
- * child is still alive at `force_ns`.
+ * Wait for the death of a child that was asked to end itself. Returns false if
+ * the child is still alive at `force_ns`.
  */
 static bool
 ends_itself(const struct fz_proc *proc)
@@ -196,11 +202,10 @@ ends_itself(const struct fz_proc *proc)
 }
 
 /*
- * Whether the child is tied to this process, as its name shows: the death of
- * this process ends the child, even if the child is stopped, and the child
- * adopts its descendants. The child gets the name when it is set up; before
- * that it has no descendants. A child that runs another program has a name of
- * its own and is not tied.
+ * Whether the child's name shows that tie_to_parent() has run in it. The child
+ * then adopts its descendants, and ends when this process dies, even if the
+ * child is stopped. Without that name the child has no descendants yet, or it
+ * has executed another program.
  */
 static bool
 is_tied(pid_t pid)
@@ -226,8 +231,8 @@ fz_proc_kill(struct fz_proc *proc)
 	asked = proc->force_ns != 0 || fz_proc_ask(proc);
 	if (dead == 0 && !(asked && ends_itself(proc)) && is_tied(proc->pid)) {
 		/*
-		 * A stopped child stays the parent of its descendants until
-		 * they are dead.
+		 * The child is stopped before the search, because it must stay
+		 * the parent of its descendants until all are dead.
 		 */
 		kill(proc->pid, SIGSTOP);
 		fz_proctree_kill(proc->pid);
@@ -240,8 +245,8 @@ void
 fz_proc_terminate(const struct fz_proc *proc)
 {
 	/*
-	 * An unreaped child keeps its pid, so the signals reach no other
-	 * process.
+	 * The child keeps its pid until it is reaped, so the signals cannot
+	 * reach another process.
 	 */
 	if (proc->pid <= 0 || is_dead(proc->pid, WNOHANG) == -1)
 		return;
@@ -258,11 +263,12 @@ cpu_ns(const struct rusage *usage)
 }
 
 /*
- * The limit of CPU time in seconds that may have ended a child; 0: another
- * cause. The child has the limits of this process, unless it has set its own.
- * The kernel sends SIGXCPU at the soft limit and SIGKILL at the hard one. For
- * these limits it counts whole ticks, which on a busy machine may be far more
- * than the usage that it reports.
+ * The limit of processor time, in seconds, that may have ended a child; 0 if
+ * another cause is certain. Children usually have the limits of this process.
+ * The kernel sends SIGXCPU at the soft limit and SIGKILL at the hard limit. It
+ * counts whole ticks for the limits, which on a busy machine may be far more
+ * than the reported usage. The reported usage therefore need only be half of
+ * the limit.
  */
 static uint64_t
 cpu_limit_of(int sig, const struct rusage *usage)
@@ -295,7 +301,10 @@ reap_dead(pid_t pid, struct fz_death *death)
 	int status;
 	pid_t got;
 
-	/* The zombie keeps the number of its group from being reused. */
+	/*
+	 * Kill the group before the child is reaped: afterwards another group
+	 * may get this number.
+	 */
 	kill(-pid, SIGKILL);
 	do
 		got = wait4(pid, &status, WNOHANG, &usage);
@@ -309,7 +318,7 @@ reap_dead(pid_t pid, struct fz_death *death)
 	fz_proc_end_orphans(pid, status != 0);
 }
 
-/* The structure of <linux/pidfd.h> of Linux 6.15, which older headers lack. */
+/* The struct of <linux/pidfd.h> since Linux 6.15. Older headers lack it. */
 struct pidfd_exit {
 	uint64_t mask, cgroup;
 	uint32_t ids[11];
@@ -317,7 +326,7 @@ struct pidfd_exit {
 };
 #define PIDFD_EXIT_MASK UINT64_C(8)
 #define PIDFD_EXIT_GET _IOWR(0xff, 11, struct pidfd_exit)
-#define PIDFD_GROUP 4U /* since Linux 6.9 */
+#define PIDFD_GROUP 4U /* signal the whole process group; since Linux 6.9 */
 
 static bool
 has_exited(int pidfd)
@@ -328,9 +337,9 @@ has_exited(int pidfd)
 }
 
 /*
- * How the process ended. The kernel may report this a moment after waitid() has
- * failed with ECHILD. False: the process is alive, or the kernel does not
- * report it.
+ * Get the exit status of a process from its pidfd. The kernel may provide it
+ * only a moment after waitid() has failed with ECHILD, so wait. Returns false
+ * if the process is alive, or if the kernel is too old.
  */
 static bool
 ask_exit(int pidfd, int *status)
@@ -352,9 +361,9 @@ ask_exit(int pidfd, int *status)
 }
 
 /*
- * waitpid() does not know the child: ask its pidfd how it ended, and kill its
- * group. Does nothing if the child is alive: this process is then a fork of the
- * process that started the child.
+ * For a child that waitpid() does not know: get the exit status from its pidfd,
+ * and kill its group. Does nothing if the child is alive, because this process
+ * is then a fork of the child's parent.
  */
 static void
 ask_pidfd(const struct fz_proc *proc, struct fz_death *death)
@@ -399,7 +408,7 @@ fz_proc_adopt(void)
 	fz_proc_export_mark();
 }
 
-/* The bytes that RLIMIT_DATA counts; 0 if /proc does not say. */
+/* Number of bytes that count for RLIMIT_DATA; 0 if /proc does not say. */
 static uint64_t
 private_memory(void)
 {

@@ -1,4 +1,7 @@
-/* sigaction, setpgid, on_exit and sigset_t are POSIX, Linux and GNU. */
+/*
+ * sigaction, setpgid, on_exit and sigset_t are extensions of POSIX, Linux or
+ * GNU.
+ */
 #define _GNU_SOURCE
 #include "proc/proc.h"
 
@@ -24,7 +27,7 @@
 #include "proc/proc_state.h"
 #include "proc/proctree.h"
 
-/* Time that killed descendants have to die. */
+/* Maximum time to wait for the deaths of killed descendants. */
 #define ORPHANS_NS FZ_CLOCK_SECOND
 
 #ifdef FZ_COVERAGE
@@ -50,8 +53,8 @@ fz_proc_reap_killed(pid_t which, int64_t ns)
 }
 
 /*
- * Whether this process has children. Zombies count, because waitid() does not
- * show whether other children are alive.
+ * Whether this process has children. Dead children count, too, because waitid()
+ * does not show whether others are alive.
  */
 static bool
 has_children(void)
@@ -64,24 +67,22 @@ has_children(void)
 }
 
 /*
- * End all descendants; they would become children of the parent.
- * Async-signal-safe.
+ * End all descendants, which would otherwise become children of this process's
+ * parent. Async-signal-safe.
  */
 static void
 end_children(void)
 {
 	if (!has_children())
 		return;
-	/* Free two descriptors for the search: all numbers may be in use. */
+	/* The search needs two descriptors, but all numbers may be in use. */
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
 	fz_proctree_kill(getpid());
 	fz_proc_reap_killed(-1, ORPHANS_NS);
 }
 
-/*
- * End all descendants and this process; if it leads its group, the group, too.
- */
+/* End all descendants, the group if this process leads it, and this process. */
 static _Noreturn void
 end_all(void)
 {
@@ -93,12 +94,12 @@ end_all(void)
 }
 
 /*
- * Handles DEATH_SIGNAL, which the parent sends, and SIGCONT, which the kernel
- * sends when the parent dies. SIGCONT was chosen because it alone wakes a
- * stopped process and discards a pending stop. The kernel also sends SIGCONT if
- * only the thread that forked this process ends, so the handler checks the
- * parent. The handler interrupts the user's code anywhere, in a loop or in
- * system().
+ * Handler of DEATH_SIGNAL, which the parent sends, and of SIGCONT, which the
+ * kernel sends when the parent dies. Only SIGCONT wakes a stopped process and
+ * discards a pending stop. The kernel also sends it if only the thread of the
+ * parent ends that forked this process, so the handler checks whether the
+ * parent has changed. The handler may interrupt the user's code anywhere, for
+ * example in a loop or in system().
  */
 static void
 on_parent_death(int sig, siginfo_t *info, void *context)
@@ -111,8 +112,8 @@ on_parent_death(int sig, siginfo_t *info, void *context)
 }
 
 /*
- * The kernel sends SIGHUP to a process that was stopped when its parent died,
- * and wakes it, before the process sees SIGCONT.
+ * If the parent dies while this process is stopped, the kernel sends SIGHUP
+ * before SIGCONT, and wakes this process.
  */
 static void
 on_hangup(int sig)
@@ -124,9 +125,10 @@ on_hangup(int sig)
 }
 
 /*
- * End all descendants, then this process by the same signal. SIGPIPE is handled
- * because the pipes of a killed parent close before the kernel reports its
- * death: a child that writes just then must not leave its descendants running.
+ * Handler of SIGTERM and SIGPIPE: end all descendants, then this process by the
+ * same signal. SIGPIPE needs a handler for one case: a parent is killed, and
+ * its pipes close before the kernel reports its death. A child that writes in
+ * that moment gets SIGPIPE, and must still end its descendants.
  */
 static void
 on_terminate(int sig)
@@ -147,8 +149,8 @@ default_signals(struct fz_err *err)
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = SIG_DFL;
 	/*
-	 * The calls for SIGKILL, SIGSTOP and libc's own signals fail, which is
-	 * harmless.
+	 * Ignore that the calls fail for SIGKILL, SIGSTOP and libc's own
+	 * signals.
 	 */
 	for (sig = 1; sig <= SIGRTMAX; sig++)
 		sigaction(sig, &action, NULL);
@@ -170,10 +172,10 @@ default_signals(struct fz_err *err)
 }
 
 /*
- * The name shows the parent that this process ends with it: see is_tied(). If
- * the parent dies, the process that adopts this one searches for it in the
- * group of the parent, and by its name. So this process sets its name before it
- * leaves that group, and the parent does not move it to another group.
+ * Make this process end when its parent dies, and give it a name that shows
+ * this: see is_tied(). If the parent dies early, another process adopts this
+ * one, and searches for it by that name, or in the parent's group. Therefore
+ * this process sets its name before it leaves that group.
  */
 static int
 tie_to_parent(pid_t parent, struct fz_err *err)
@@ -194,7 +196,7 @@ tie_to_parent(pid_t parent, struct fz_err *err)
 	return 0;
 }
 
-/* Make `fd` the descriptor `as`, which stays open across exec. */
+/* Make `fd` available as descriptor `as`, which stays open across exec. */
 static int
 take_as(int fd, int as, struct fz_err *err)
 {
@@ -213,8 +215,8 @@ redirect(const struct fz_proc_opts *opts, struct fz_err *err)
 	if (null == -1)
 		return fz_err_sys(err, errno, "cannot open /dev/null");
 	/*
-	 * If the caller has closed standard descriptors, a pipe may have one of
-	 * their numbers.
+	 * If the caller has no standard descriptors, a pipe may have got one of
+	 * their numbers; move the pipe first.
 	 */
 	if (errors >= 0 && errors < STDERR_FILENO &&
 	    (errors = fcntl(errors, F_DUPFD_CLOEXEC, 3)) == -1)
@@ -230,7 +232,9 @@ redirect(const struct fz_proc_opts *opts, struct fz_err *err)
 	return 0;
 }
 
-/* "FZLUA_WORKER=4711", which the programs that a worker starts inherit. */
+/*
+ * Write the environment entry of a worker's descendants: "FZLUA_WORKER=4711".
+ */
 void
 fz_proc_format_mark(char *mark, size_t len, pid_t pid)
 {
@@ -238,8 +242,9 @@ fz_proc_format_mark(char *mark, size_t len, pid_t pid)
 }
 
 /*
- * "fzlua/4711": the parent of a worker, for users and for the process that
- * adopts the worker when that parent dies.
+ * Write the name of a worker, for example "fzlua/4711", which shows the pid of
+ * its parent to users. If the parent dies, the process that adopts the worker
+ * finds it by this name.
  */
 void
 fz_proc_format_name(char *name, size_t len, pid_t parent)
@@ -248,8 +253,8 @@ fz_proc_format_name(char *name, size_t len, pid_t parent)
 }
 
 /*
- * fz_process.mark is itself the entry of the environment: a child writes its
- * number over the number of its parent, because setenv() would take as long as
+ * The environment refers to the array fz_process.mark itself. A child can
+ * therefore overwrite its parent's number there; setenv() would take as long as
  * the fork.
  */
 void
@@ -263,8 +268,9 @@ static int
 set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 {
 	/*
-	 * The handlers come first: SIG_DFL discards a SIGCONT that is pending
-	 * because the parent has died.
+	 * Set the handlers first. If the parent died before that, SIG_DFL
+	 * discards the SIGCONT of the kernel; tie_to_parent() then notices the
+	 * death.
 	 */
 	int rc = default_signals(err);
 
@@ -283,7 +289,7 @@ fz_proc_is_child(void)
 	return fz_process.depth != 0;
 }
 
-/* In the child: wait until the parent watches this process. */
+/* Wait until the parent has opened a pidfd of this child. */
 static void
 wait_until_watched(struct birth *birth)
 {
@@ -295,7 +301,10 @@ wait_until_watched(struct birth *birth)
 	fz_fd_close(&birth->watched[0]);
 }
 
-/* A handler of exit(); it runs before the handlers of the parent. */
+/*
+ * Handler of exit() in a child. It runs before the handlers that the parent
+ * installed.
+ */
 static void
 leave_on_exit(int status, void *ctx)
 {
@@ -305,8 +314,8 @@ leave_on_exit(int status, void *ctx)
 
 /*
  * Make exit() leave the child as fz_proc_exit() does. Does nothing if the
- * parent has other threads, because one of them may have held the lock of the
- * exit handlers at the fork.
+ * parent has other threads: one of them may have held the lock of the exit
+ * handlers at the fork, and on_exit() would wait forever.
  */
 static void
 catch_exit(bool alone)
@@ -333,8 +342,8 @@ fz_proc_run_child(struct birth *birth, const struct fz_proc_opts *opts,
 	fz_proc_forget_children();
 #ifdef VALGRIND_CLO_CHANGE
 	/*
-	 * A host may run under valgrind. At the end of the child its search for
-	 * leaks would touch every page of the heap and of the arena.
+	 * A host may run under valgrind. Its search for leaks at the end of the
+	 * child would touch every page of the heap and of the arena.
 	 */
 	VALGRIND_CLO_CHANGE("--leak-check=no");
 #endif
@@ -363,7 +372,9 @@ fz_proc_enter(pid_t parent, int *keep, size_t nkeep, struct fz_err *err)
 _Noreturn void
 fz_proc_exit(int status)
 {
-	/* Do not let a closed pipe end this process before its descendants. */
+	/*
+	 * SIGPIPE must not end this process before its descendants have ended.
+	 */
 	signal(SIGPIPE, SIG_IGN);
 	fflush(NULL);
 	end_children();

@@ -1,8 +1,8 @@
 /*
- * Processes that a dead child has left behind, and that take long to die,
- * because the machine is busy or the kernel holds them. They are children of
- * this process now. This process has killed them, or they end themselves, as
- * the workers of a dead worker do. Each is a zombie until it is reaped.
+ * The processes that a dead child has left behind, and that are not dead yet,
+ * because the machine is busy or the kernel delays them. This process has
+ * adopted them. It has killed them; or they end themselves, as the workers of a
+ * dead worker do. Each stays a zombie until it is reaped.
  */
 /* nanosleep is not in C11. */
 #define _GNU_SOURCE
@@ -19,18 +19,19 @@
 #include "proc/proctree.h"
 
 /*
- * Time that killed descendants have to die before this process continues with
- * other work.
+ * Maximum time to wait for the deaths of killed descendants before other work
+ * continues; they are reaped later.
  */
 #define LATE_SOON_NS (FZ_CLOCK_SECOND / 20)
 /*
- * Time that killed descendants have to die if they would not be reaped later.
+ * Maximum time to wait for the deaths of killed descendants that cannot be
+ * reaped later, and at the end of all work.
  */
 #define LATE_LAST_NS FZ_CLOCK_SECOND
 
 /*
- * Reap the dead children among `which`, a number for waitpid(). Returns whether
- * some of the other children are alive.
+ * Reap all dead children among `which` (a number for waitpid()). Returns
+ * whether `which` also has living children.
  */
 static bool
 reap_dead(pid_t which)
@@ -49,7 +50,10 @@ forget(size_t i)
 	fz_process.late[i] = fz_process.late[--fz_process.nlate];
 }
 
-/* Note the children `which` to reap them later. False if there is no room. */
+/*
+ * Remember to reap the children `which` later (a number for waitpid()). Returns
+ * false if there is no room.
+ */
 static bool
 note(pid_t which)
 {
@@ -66,7 +70,10 @@ note(pid_t which)
 	return noted;
 }
 
-/* Note killed children to reap them later; `which` as for waitpid(). */
+/*
+ * Remember to reap the killed children `which` later (a number for waitpid()).
+ * If there is no room, wait for their deaths now.
+ */
 static void
 note_killed(pid_t which)
 {
@@ -75,10 +82,10 @@ note_killed(pid_t which)
 }
 
 /*
- * Reap workers of dead workers later. If a worker is being forked when its
- * parent dies, the worker may still be in the group of the parent and have no
- * name yet. It sets its name and leaves the group before it notices the death,
- * so it is found by its name later.
+ * Remember to search later for workers of dead workers, by their names. A
+ * worker that was being forked when its parent died may have no name yet, and
+ * may still be in its parent's group. It sets its name and leaves the group
+ * before it can notice that death, so a later search finds it.
  */
 static void
 note_workers(void)
@@ -91,8 +98,8 @@ note_workers(void)
 static void worker_died(pid_t pid);
 
 /*
- * End the descendants of these dead children. Returns whether a descendant may
- * still be alive.
+ * End the descendants of the dead children `parents`. Returns whether a
+ * descendant may still be alive.
  */
 static bool
 end_marked(const pid_t *parents, size_t nparents, int64_t until_ns)
@@ -109,8 +116,8 @@ end_marked(const pid_t *parents, size_t nparents, int64_t until_ns)
 }
 
 /*
- * Note the dead child `pid`. This process adopts the descendants of the child
- * until they are ended. False if too many children are noted.
+ * Remember to search later for descendants of the dead child `pid`. Until then
+ * this process stays a subreaper. Returns false if there is no room.
  */
 static bool
 note_parent(pid_t pid)
@@ -128,8 +135,9 @@ note_parent(pid_t pid)
 }
 
 /*
- * Called for a reaped worker of a dead worker. If the reaped worker was killed,
- * too, this process has adopted the processes that it left behind.
+ * Called after a worker of a dead worker was reaped. If this worker was killed
+ * before it could end its own descendants, they are children of this process
+ * now: remember to search for them.
  */
 static void
 worker_died(pid_t pid)
@@ -140,8 +148,9 @@ worker_died(pid_t pid)
 
 /*
  * Search again, later, for processes that the dead child `pid` has left behind.
- * A descendant that is killed but not yet dead still has its children, and on a
- * busy machine there was no time to find all descendants.
+ * The first search may have missed some: a killed descendant that is not dead
+ * yet is still the parent of its children, and the time may have been too
+ * short.
  */
 static void
 look_again(pid_t pid)
@@ -152,8 +161,8 @@ look_again(pid_t pid)
 }
 
 /*
- * End the descendants of dead children. Returns whether a descendant may still
- * be alive.
+ * End the descendants of all dead children that note_parent() has noted.
+ * Returns whether one may still be alive.
  */
 static bool
 end_late_orphans(void)

@@ -1,4 +1,4 @@
-#define _POSIX_C_SOURCE 200809L /* for sigfillset */
+#define _POSIX_C_SOURCE 200809L /* sigfillset */
 #include "proc/proc.h"
 
 #include <errno.h>
@@ -22,7 +22,10 @@ struct start {
 	const struct fz_proc_program *program;
 };
 
-/* A descriptor that is duplicated to itself stays open across exec. */
+/*
+ * Add the actions for the program's descriptors. A descriptor that is
+ * duplicated to its own number stays open across exec.
+ */
 static int
 set_files(posix_spawn_file_actions_t *files, const void *ctx)
 {
@@ -51,10 +54,11 @@ set_files(posix_spawn_file_actions_t *files, const void *ctx)
 
 #ifdef RUNNING_ON_VALGRIND
 /*
- * Under valgrind posix_spawn() uses a fork. If the program cannot be executed,
- * the forked child first searches for leaks, which touches every page of the
- * shared heap, and then reports no reason. A shell fails at once. A program
- * that is missing is found before, so that the caller gets the reason.
+ * Arguments for a shell that executes the program, used under valgrind.
+ * posix_spawn() is a fork there. If exec fails, valgrind searches for leaks in
+ * the forked child, which touches every page of the shared heap, and the error
+ * is lost. A shell fails at once. The caller has checked that the program
+ * exists.
  */
 static char **
 argv_by_shell(const struct fz_proc_program *program)
@@ -69,7 +73,7 @@ argv_by_shell(const struct fz_proc_program *program)
 	argv = malloc((n + 4) * sizeof(*argv));
 	if (argv == NULL)
 		return NULL;
-	/* The cast is harmless, because the words are only read. */
+	/* The cast removes `const`, but the words are only read. */
 	for (size_t i = 0; i < 4; i++)
 		argv[i] = (char *)(uintptr_t)words[i];
 	for (size_t i = 1; i <= n; i++)
@@ -125,9 +129,9 @@ fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
 
 	*proc = (struct fz_proc){ .pidfd = -1 };
 	/*
-	 * All signals are blocked until fz_proc_enter() has set their actions,
-	 * so fz_proc_kill() needs force until then. The child is in the group
-	 * of this process until then, too: see fz_proc_fork().
+	 * Until the program has called fz_proc_enter(), all signals are
+	 * blocked, so fz_proc_kill() must use force; and the program is in the
+	 * group of this process, as fz_proc_fork() explains.
 	 */
 	sigemptyset(&spawn.blocked);
 	if (program->enters)

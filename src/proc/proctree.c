@@ -1,4 +1,6 @@
-/* getdents64 is a Linux system call: readdir may not be used in a handler. */
+/*
+ * getdents64 is a system call of Linux. A signal handler may not use readdir().
+ */
 #define _GNU_SOURCE
 #include "proc/proctree.h"
 
@@ -18,10 +20,10 @@
 
 #include "base/clock.h"
 
-/* Fields of /proc/PID/stat, from 1. */
+/* Numbers of fields in /proc/PID/stat, from 1. */
 enum { SESSION = 6, FLAGS = 9, STARTED = 22, ENV_START = 50 };
 
-/* The bit of FLAGS of a process that exits: PF_EXITING of the kernel. */
+/* The bit PF_EXITING of the field FLAGS: the process is exiting. */
 #define EXITING UINT64_C(4)
 
 enum {
@@ -30,34 +32,35 @@ enum {
 };
 
 /*
- * Time limit: a process that cannot be killed must not block the caller for
- * ever.
+ * Maximum time of a search: a process that cannot be killed must not block the
+ * caller forever.
  */
 #define TIME_MAX (2 * FZ_CLOCK_SECOND)
 
 /*
- * The root and the processes below it that were killed or have died. A pass
- * over /proc that finds no other process with a known parent has seen all of
- * them. If a process dies during the pass, its children become children of the
- * root, and the pass may miss them; but then the pass finds the dead process
- * itself as a new zombie.
+ * The root, and the processes below it that were killed or have died. A pass
+ * over /proc kills each other process whose parent is known. All are killed
+ * when a pass finds none. A pass may miss the children of a process that dies
+ * during the pass, because they become children of the root; but then the pass
+ * finds the dead process as a new zombie, and another pass follows.
  */
 struct known {
 	pid_t pid[KNOWN_MAX];
 	size_t n;
-	bool full;      /* there was no room for a live process */
-	bool root_runs; /* the root was running in the last pass */
+	bool full;      /* a living process did not fit into `pid` */
+	bool root_runs; /* the root was not stopped in the last pass */
 };
 
 struct status {
 	pid_t parent, group, session;
-	/* start of the process in clock ticks since the boot */
+	/* start time of the process, in clock ticks since the boot */
 	uint64_t started;
-	char state;   /* as in /proc/PID/stat: R S D T t Z X */
-	bool exiting; /* the process exits, and may have no memory left */
+	char state; /* the state in /proc/PID/stat: R S D T t Z X */
+	/* the process is exiting, and may have released its memory */
+	bool exiting;
 	/*
-	 * addresses; both are 0 during an exec, until the new program has its
-	 * environment
+	 * addresses of the environment; both are 0 while an exec sets up the
+	 * new program
 	 */
 	uint64_t env_start, env_end;
 	char name[16];
@@ -84,7 +87,7 @@ parse_pid(const char *text)
 	return *text == '\0' || *text == ' ' ? pid : 0;
 }
 
-/* The number at the start of a text; 0 for NULL. */
+/* The number at the start of `p`; 0 if `p` is NULL. */
 static uint64_t
 parse_number(const char *p)
 {
@@ -95,7 +98,7 @@ parse_number(const char *p)
 	return n;
 }
 
-/* The text after the next space, or NULL at the end of the line. */
+/* The text after the next space; NULL if no space follows. */
 static const char *
 next_field(const char *p)
 {
@@ -103,7 +106,7 @@ next_field(const char *p)
 	return p != NULL ? p + 1 : NULL;
 }
 
-/* Parse "4674 (a name) R 4657 ..."; the name may be any text, even ") R 1". */
+/* Parse "4674 (a name) R 4657 ...". The name may be any text, even ") R 1". */
 static bool
 parse_status(const char *text, struct status *status)
 {
@@ -183,12 +186,15 @@ is_stopped(char state)
 	return state == 'T' || state == 't' || state == 'Z' || state == 'X';
 }
 
-/* Called for each entry of /proc; returns whether the entry counts as found. */
+/*
+ * A function for each entry of /proc. Returns whether the entry counts as
+ * found.
+ */
 typedef bool (*visit_fn)(int proc, const char *name, void *ctx);
 
 /*
- * Make one pass over /proc. Returns the number of entries that count as found;
- * -1 if there is no /proc.
+ * Make one pass over /proc. Returns how many entries counted as found; -1 if
+ * /proc cannot be opened.
  */
 static int
 each_entry(visit_fn visit, void *ctx)
@@ -240,8 +246,8 @@ visit_below(int proc, const char *name, void *ctx)
 }
 
 /*
- * Whether /proc shows the pid namespace of this process: after the start of a
- * new namespace, /proc may still show the old one.
+ * Whether /proc shows the pid namespace of this process. After the start of a
+ * new namespace it may still show the old one.
  */
 static bool
 proc_is_ours(void)
@@ -275,8 +281,8 @@ fz_proctree_kill(pid_t root)
 		if (found == 0)
 			nanosleep(&nap, NULL);
 		/*
-		 * The children of the dead processes are children of the root
-		 * by now.
+		 * Forget dead processes if `known` was full: their children
+		 * have become children of the root by now.
 		 */
 		if (known.full)
 			known.n = 1;
@@ -286,15 +292,15 @@ fz_proctree_kill(pid_t root)
 }
 
 struct workers {
-	struct known known; /* processes that were sent the signal */
+	struct known known; /* processes that have got the signal */
 	pid_t root, group, session;
-	char name[16]; /* name of the root */
+	char name[16]; /* process name of the root */
 	int sig;
 };
 
 /*
- * Whether the process is a worker. A worker that was just forked still has the
- * group and the name of the root.
+ * Whether the process is a worker of the root. A worker that was just forked
+ * still has the group and the name of the root.
  */
 static bool
 is_worker(const struct workers *w, pid_t pid, const struct status *status)
@@ -305,7 +311,10 @@ is_worker(const struct workers *w, pid_t pid, const struct status *status)
 		       strcmp(status->name, w->name) == 0));
 }
 
-/* A visit_fn: send the signal to a worker, or to a process below a worker. */
+/*
+ * A visit_fn: send the signal to a process that is a worker, or that is below a
+ * worker.
+ */
 static bool
 visit_worker(int proc, const char *name, void *ctx)
 {
@@ -346,8 +355,8 @@ fz_proctree_signal_workers(int sig)
 }
 
 /*
- * The number with one more digit; 0 if `digit` is no digit, or if the number is
- * too large.
+ * Append a decimal digit to `number`. 0 if `digit` is no digit, or if the
+ * number would be too large.
  */
 static pid_t
 add_digit(pid_t number, char digit)
@@ -358,15 +367,18 @@ add_digit(pid_t number, char digit)
 }
 
 /*
- * The number that follows `mark` ("NAME=") in the environment in a file; 0: it
- * has none; -1: the file is empty. Reads in blocks, because an environment may
- * have megabytes.
+ * The number that follows `mark` ("NAME=") in the environment of a process, of
+ * which `fd` is the file. 0 if the environment has no such entry; -1 if the
+ * file is empty. Reads in blocks, because an environment may have megabytes.
  */
 static pid_t
 read_mark(int fd, const char *mark)
 {
 	char block[4096];
-	/* the rest of `mark` to compare; NULL: the current variable differs */
+	/*
+	 * part of `mark` that is still to compare; NULL: the current entry
+	 * differs
+	 */
 	const char *at = mark;
 	pid_t number = -1;
 	ssize_t n;
@@ -391,10 +403,11 @@ read_mark(int fd, const char *mark)
 
 struct orphans {
 	const struct fz_proctree_search *search;
-	char own[16];    /* name of this process: a new child has it, too */
-	char worker[32]; /* name of its workers */
+	/* name of this process; a child that was just forked has it, too */
+	char own[16];
+	char worker[32]; /* name of the workers of this process */
 	struct known killed;
-	bool news; /* the last pass found a process */
+	bool news; /* the last pass has killed a further process */
 };
 
 static void
@@ -408,7 +421,7 @@ init_orphans(struct orphans *o, const struct fz_proctree_search *search)
 	    (long)getpid());
 }
 
-/* Whether a process with this name is a worker of another process. */
+/* Whether `name` is the name of a worker that another process has started. */
 static bool
 is_worker_of_another(const struct orphans *o, const char *name)
 {
@@ -418,8 +431,8 @@ is_worker_of_another(const struct orphans *o, const char *name)
 }
 
 /*
- * Wait for a child that ends itself or was killed. Returns whether it still
- * lives.
+ * Wait for a child that was killed, or that ends itself. Returns whether the
+ * child is alive at `until_ns`.
  */
 static bool
 lives_on(pid_t pid, int64_t until_ns)
@@ -439,7 +452,10 @@ lives_on(pid_t pid, int64_t until_ns)
 	}
 }
 
-/* Wait as lives_on() does, and reap the child if it is dead. */
+/*
+ * Wait for a child as lives_on() does, and reap it if it is dead. Returns
+ * whether it is alive.
+ */
 static bool
 wait_for_end(pid_t pid, int64_t until_ns)
 {
@@ -447,15 +463,18 @@ wait_for_end(pid_t pid, int64_t until_ns)
 }
 
 /*
- * Wait as lives_on() does for a worker of a dead worker. If it is dead, reap it
- * and kill its group.
+ * Wait for a worker of a dead worker as lives_on() does. If it is dead, reap it
+ * and kill its group. Returns whether it is alive.
  */
 static bool
 wait_for_worker(const struct orphans *o, pid_t pid)
 {
 	if (lives_on(pid, o->search->until_ns))
 		return true;
-	/* the zombie keeps the number of its group from being reused */
+	/*
+	 * before the worker is reaped: afterwards another group may get this
+	 * number
+	 */
 	kill(-pid, SIGKILL);
 	waitpid(pid, NULL, WNOHANG);
 	o->search->worker_died(pid);
@@ -465,8 +484,8 @@ wait_for_worker(const struct orphans *o, pid_t pid)
 enum mark { UNMARKED, MARKED, NOT_YET };
 
 /*
- * Whether a process with an empty environment was in an exec: it then has an
- * environment now, or will have one.
+ * The file of a process's environment was empty. Whether that was because of an
+ * exec: the process then has an environment by now, or will have one.
  */
 static bool
 was_in_exec(int proc, const char *name)
@@ -479,11 +498,12 @@ was_in_exec(int proc, const char *name)
 }
 
 /*
- * MARKED if a dead worker started the process, which is now a child of this
- * one; NOT_YET if its environment cannot be read yet. The environment has the
- * pid of the worker that started the process. It has 0 or the pid of this
- * process if this process started it. With `all` any other pid is that of a
- * dead worker: its parent has reaped it, and died later.
+ * Whether a dead worker started a process that is now a child of this one.
+ * NOT_YET: the process's environment cannot be read yet. The environment has
+ * the pid of the worker that started the process. If this process started it,
+ * the environment has this process's pid, or 0. With search->all, every other
+ * pid is that of a dead worker: that worker was reaped by its parent, which has
+ * died, too.
  */
 static enum mark
 mark_of(int proc, const char *name, const struct fz_proctree_search *search)
@@ -509,9 +529,9 @@ mark_of(int proc, const char *name, const struct fz_proctree_search *search)
 }
 
 /*
- * Whether the leader of the process's group is gone. Then the leader was a
- * worker, and its parent, which has reaped it, is dead, too. The groups of this
- * process's own children have leaders.
+ * Whether the leader of the process's group does not exist any more. The leader
+ * was then a worker, and it was reaped by its parent, a process that has died,
+ * too: the workers of this process still exist.
  */
 static bool
 has_no_leader(const struct status *status)
@@ -521,8 +541,8 @@ has_no_leader(const struct status *status)
 }
 
 /*
- * A visit_fn: end and reap an orphan. The orphan counts as found if it was
- * alive, and so does a child in an exec, which may be an orphan.
+ * A visit_fn: end and reap an orphan. It counts as found if it was alive. A
+ * child during an exec counts, too, because it may be an orphan.
  */
 static bool
 visit_orphan(int proc, const char *name, void *ctx)
@@ -546,8 +566,8 @@ visit_orphan(int proc, const char *name, void *ctx)
 		return false;
 	}
 	/*
-	 * An exiting process is a zombie soon, and may have no environment any
-	 * more.
+	 * An exiting process will be a zombie soon. It needs no mark, because
+	 * its environment may be gone already.
 	 */
 	if (!(reaps && status.exiting))
 		mark = mark_of(proc, name, search);
@@ -564,8 +584,8 @@ visit_orphan(int proc, const char *name, void *ctx)
 }
 
 /*
- * A visit_fn: reap a dead worker of another process. A live one counts as
- * found.
+ * A visit_fn: reap a worker of another process if it is dead. If it is alive,
+ * it counts as found.
  */
 static bool
 visit_worker_of_another(int proc, const char *name, void *ctx)
@@ -601,7 +621,10 @@ fz_proctree_kill_orphans(const struct fz_proctree_search *search)
 	int keep = errno, found = 0;
 
 	init_orphans(&o, search);
-	/* The children of an orphan are orphans in the next pass. */
+	/*
+	 * Repeat: the children of an orphan become orphans, which the next pass
+	 * finds.
+	 */
 	do {
 		o.news = false;
 		if (proc_is_ours())
@@ -617,7 +640,10 @@ struct others {
 	const void *ctx;
 };
 
-/* A visit_fn: a child counts as found unless it is to be ignored. */
+/*
+ * A visit_fn: a child of this process, or of an ignored process, counts as
+ * found unless it is ignored itself.
+ */
 static bool
 visit_other(int proc, const char *name, void *ctx)
 {

@@ -1,4 +1,4 @@
-/* for environ */
+/* environ */
 #define _GNU_SOURCE
 #include "proc/spawn.h"
 
@@ -24,8 +24,9 @@ set_attributes(posix_spawnattr_t *attr, const struct fz_spawn *spawn)
 }
 
 /*
- * The program gets the limit of descriptors that this process got. The actions
- * exist already, because they must not have numbers beyond the limit.
+ * Start the program. It gets the limit of descriptors that this process had at
+ * its start. The actions were created before that limit is set, because an
+ * action cannot be created for a descriptor above the limit.
  */
 static int
 start(pid_t *pid, const struct fz_spawn *spawn,

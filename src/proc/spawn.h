@@ -1,7 +1,6 @@
 /*
- * spawn.h - start a program. The program leads a process group of its own
- * unless `in_group` is set. No code of this process runs in the child before
- * exec.
+ * spawn.h - start a program. The program leads its own process group unless
+ * `in_group` is set. No code of this process runs in the child before exec.
  */
 #ifndef FZ_SPAWN_H
 #define FZ_SPAWN_H
@@ -12,21 +11,22 @@
 #include <sys/types.h>
 
 struct fz_spawn {
-	const char *path; /* the program, as posix_spawnp() takes it */
+	/* path or name of the program, as for posix_spawnp() */
+	const char *path;
 	char *const *argv;
 	/* environment of the program; NULL: that of this process */
 	char *const *environ_;
 	/*
-	 * Adds the actions that set up the program's descriptors. Returns 0 or
+	 * Add the actions that set up the program's descriptors. Returns 0 or
 	 * an errno.
 	 */
 	int (*files)(posix_spawn_file_actions_t *files, const void *ctx);
 	const void *ctx;
-	/* the child begins in the process group of this process */
+	/* the program starts in the process group of this process */
 	bool in_group;
 	/*
-	 * Signals that are blocked until the program has set their actions. The
-	 * program ignores none.
+	 * signals that are blocked when the program starts. The program ignores
+	 * no signal.
 	 */
 	sigset_t blocked;
 };

@@ -1,4 +1,4 @@
-#define _POSIX_C_SOURCE 200809L /* for access */
+#define _POSIX_C_SOURCE 200809L /* access */
 #include "proc/start.h"
 
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "os/process.h"
 
-/* The installed command. */
+/* Path of the installed command. */
 #ifndef FZLUA_COMMAND
 #define FZLUA_COMMAND "/usr/local/bin/fzlua"
 #endif

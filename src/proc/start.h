@@ -1,8 +1,9 @@
 /*
- * start.h - how workers start: as forks, or as programs of their own.
+ * start.h - how workers start: as forks, or as programs.
  *
- * A fork inherits the memory of its parent. A program inherits nothing, and
- * gets functions by value; its start is safe in a host with threads.
+ * A fork inherits the memory of its parent. A program inherits nothing and gets
+ * functions by value. The start of a program is safe in a host with threads; a
+ * fork is not.
  */
 #ifndef FZ_START_H
 #define FZ_START_H
@@ -11,20 +12,20 @@ struct fz_err;
 
 enum fz_start { FZ_START_FORK, FZ_START_SPAWN };
 
-/* The method with this name, or -1. */
+/* The start method with this name; -1 if there is none. */
 int fz_start_find(const char *name);
 
 /*
- * Get the method that the environment variable FZLUA_START names; a fork if it
- * is not set. 0, or -1 and `err` if it has another value.
+ * Get the start method that the environment variable FZLUA_START names; a fork
+ * if it is not set. 0, or -1 and `err` if its value is no method.
  */
 int fz_start_from_environment(enum fz_start *start, struct fz_err *err);
 
 /*
- * The program of workers: `option` if it is not NULL, else the one that the
- * environment variable FZLUA_WORKER_COMMAND names, else the program of this
- * process if that is the fzlua command, else the installed command, else
- * "fzlua", which is searched in PATH. Valid until the environment changes.
+ * The program of workers: `option` if it is not NULL; else the value of the
+ * environment variable FZLUA_WORKER_COMMAND; else the program of this process
+ * if it is the fzlua command; else the installed command if it exists; else
+ * "fzlua", for a search in PATH. Valid until the environment changes.
  */
 const char *fz_start_program(const char *option);
 
