@@ -2,9 +2,9 @@
  * change.h - changes of the objects that a process waits for, such as runs and
  * batches.
  *
- * An object that changes is added to the list of its engine, unless it is there
- * already. So the waiters of changed objects are found without checking any
- * other object.
+ * An object that changes is added to the list of its engine, unless it is in
+ * the list already. The waiters of changed objects are found through this list,
+ * without a check of other objects.
  */
 #ifndef FZ_CHANGE_H
 #define FZ_CHANGE_H
@@ -17,20 +17,23 @@ struct fz_engine;
 
 struct fz_change {
 	struct fz_engine *engine;
-	struct fz_list link; /* in the engine's list of changed objects */
+	struct fz_list link; /* link in the engine's list of changed objects */
 	uint64_t id;         /* number of the object, unique in the engine */
 };
 
-/* Initialise the change of an object. End with fz_change_fini(). */
+/*
+ * fz_change_init(): initialise the change of an object. fz_change_fini():
+ * remove it from the engine's list.
+ */
 void fz_change_init(struct fz_change *change, struct fz_engine *engine);
 void fz_change_fini(struct fz_change *change);
 
-/* Report that the object has changed, so that its waiters check it. */
+/* Report that the object has changed: its waiters will check it. */
 void fz_changed(struct fz_change *change);
 
 /*
- * Remove the object that changed first from the list. Returns its id; 0 if none
- * has changed.
+ * Remove the first object from the list of changed objects. Returns its id; 0
+ * if the list is empty.
  */
 uint64_t fz_change_take(struct fz_engine *engine);
 

@@ -15,12 +15,12 @@
 #include "wire/mailbox.h"
 #include "worker/change.h"
 
-/* Time between two checks of the descendants of dead children. */
+/* Time between two searches for late descendants of dead children. */
 #define ENGINE_LATE_NS (FZ_CLOCK_SECOND / 20)
 
 /*
- * A worker reads the arena of its parent, and makes another one for its own
- * workers.
+ * Initialise the engine after a fork. A worker reads from the arena of its
+ * parent, and creates another arena if it needs one for its own workers.
  */
 static void
 in_child(struct fz_fork_hook *hook)
@@ -28,11 +28,11 @@ in_child(struct fz_fork_hook *hook)
 	struct fz_engine *engine =
 	    FZ_CONTAINER_OF(hook, struct fz_engine, hook);
 
-	/* drop the parent's changes, which its own waiters check */
+	/* empty the list: only the parent's waiters wait for these changes */
 	while (fz_change_take(engine) != 0)
 		continue;
 	engine->replied = NULL;
-	fz_list_init(&engine->resting); /* the parent's workers */
+	fz_list_init(&engine->resting); /* drop the parent's workers */
 	fz_children_forget(&engine->children);
 	fz_account_forget(&engine->accounts);
 	engine->inherited = engine->arena;

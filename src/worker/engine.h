@@ -1,4 +1,4 @@
-/* engine.h - what all pools and runs of one lua_State share. */
+/* engine.h - what all pools and runs of one Lua state share. */
 #ifndef FZ_ENGINE_H
 #define FZ_ENGINE_H
 
@@ -19,78 +19,96 @@ struct fz_nodes;
 struct fz_slots;
 struct fz_worker;
 
-/* Size in bytes above which a value travels through shared memory. */
+/*
+ * Maximum size in bytes of a value that is sent through a pipe. Larger values
+ * are sent through shared memory.
+ */
 #define FZ_ENGINE_BULK ((size_t)64 << 10)
 
 enum fz_stdio { FZ_STDIO_OUT, FZ_STDIO_ERR };
 
-/* Receives what workers print, whole lines at a time. */
+/* Receives the output of workers, in whole lines. */
 typedef void (*fz_engine_output)(
     void *ctx, enum fz_stdio file, const char *bytes, size_t len);
 
 struct fz_engine {
 	struct fz_loop *loop;
-	/* the children that this engine has forked */
+	/* children that this engine has started */
 	struct fz_children children;
-	/* this process as a member of the shared heap */
+	/* the membership of this process in the shared heap */
 	struct fz_membership membership;
-	/* retired accounts of programs: account.h */
+	/* accounts of programs that have ended, see account.h */
 	struct fz_list accounts;
-	/* arena of this process; NULL: not made yet, or not available */
+	/* arena of this process; NULL: not created yet, or not possible */
 	struct fz_arena *arena;
 	bool arena_tried;
-	/* mailboxes for new workers; NULL: none yet */
+	/* mailboxes for new workers; NULL: not allocated yet */
 	struct fz_mailbox_block *cells;
 	fz_engine_output output;
 	void *output_ctx;
 	/*
-	 * The slots that this process shares: a worker uses those of its pool,
-	 * and a process started by make those of make. NULL: each chain has
-	 * slots of its own.
+	 * the slots that this process shares with others: in a worker, those of
+	 * its pool; in a process that make has started, those of make. NULL:
+	 * none; then each chain has slots of its own.
 	 */
 	struct fz_slots *slots;
 	/*
-	 * Whether pools use byte streams to their workers. Set by
-	 * FZLUA_LINK=stream, to test that link.
+	 * pools use byte streams to their workers. Tests set this by
+	 * FZLUA_LINK=stream.
 	 */
 	bool byte_streams;
-	/* The start method of pools that set none. */
+	/* start method of pools whose options name none */
 	enum fz_start start;
-	/* program of workers; NULL: the one that start.h finds */
+	/* program of workers; NULL: the default of start.h */
 	const char *program;
-	/* the nodes of all engine URLs that were used */
+	/* nodes of all engine URLs that this process has used */
 	struct fz_nodes *nodes;
-	/* number of changes: waiters check again if it has grown */
+	/*
+	 * number of changes so far; a waiter checks again when this has grown
+	 */
 	unsigned long wake_count;
-	struct fz_list changed; /* objects that have changed: change.h */
-	/* number of ids that were used for objects: change.h */
+	/* the objects that have changed, see change.h */
+	struct fz_list changed;
+	/*
+	 * number of ids of objects that are in use or were used, see change.h
+	 */
 	uint64_t nids;
-	/* the worker that replied last; NULL: unknown */
+	/* worker that sent the last reply; NULL: unknown */
 	struct fz_worker *replied;
-	uint64_t nfreed; /* number of workers that were freed */
-	/* workers that rest: see fz_worker_rest() */
+	uint64_t nfreed; /* number of workers that were freed so far */
+	/* the resting workers, see fz_worker_rest() */
 	struct fz_list resting;
 	struct fz_fork_hook hook;
-	struct fz_timer late; /* reaps descendants of dead children */
-	/* In a worker: the arena of its parent, for reading. */
+	struct fz_timer late; /* calls fz_engine_reap_late() */
+	/* in a worker: the arena of its parent, from which it only reads */
 	struct fz_arena *inherited;
 };
 
-/* 0, or -1 and `err`. End with fz_engine_fini(). */
+/*
+ * Initialise an engine. `output` receives the output of its workers. 0, or -1
+ * and `err`. End with fz_engine_fini().
+ */
 int fz_engine_init(struct fz_engine *engine, fz_engine_output output,
     void *output_ctx, struct fz_err *err);
 void fz_engine_fini(struct fz_engine *engine);
 
-/* After a child was reaped: reap its former descendants when they are dead. */
+/*
+ * Search for late descendants of dead children now, and again later if some may
+ * still be alive. Called after a child was reaped.
+ */
 void fz_engine_reap_late(struct fz_engine *engine);
 
-/* The arena, made at first use; NULL if the kernel refuses one. */
+/*
+ * The arena of this process, created at its first use. NULL if the kernel
+ * refuses the memory.
+ */
 struct fz_arena *fz_engine_arena(struct fz_engine *engine);
 
 /*
- * fz_engine_room(): a blob of `len` new bytes of the arena. fz_engine_blob(): a
- * blob of bytes there that the caller owns. NULL and `err` on failure; then
- * these bytes are freed.
+ * fz_engine_room(): allocate `len` bytes in the arena, and return a blob of
+ * them. fz_engine_blob(): return a blob of bytes in the arena that the caller
+ * has allocated. Both return NULL and fill `err` on failure; the bytes are then
+ * freed.
  */
 struct fz_blob *fz_engine_room(
     struct fz_engine *engine, size_t len, struct fz_err *err);

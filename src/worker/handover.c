@@ -4,9 +4,9 @@
 #include "os/cpus.h"
 #include "worker/worker_state.h"
 
-/* Time in which a worker that spins begins its call. */
+/* Expected maximum time for a worker that spins to begin its call. */
 #define HANDOVER_START_NS (FZ_CLOCK_MS / 300)
-/* Time in which a worker that spins replies to a short call. */
+/* Expected maximum time for a worker that spins to reply to a short call. */
 #define HANDOVER_REPLY_NS (FZ_CLOCK_MS / 100)
 
 static struct fz_engine *
@@ -16,8 +16,8 @@ engine_of(const struct fz_worker *worker)
 }
 
 /*
- * The time until which the parent of the worker need not yield its processor;
- * 0: the worker may need that processor, or has no job.
+ * The time until which the parent need not yield its processor to the worker. 0
+ * if the worker has no job, or may need that processor itself.
  */
 static int64_t
 hold_until(const struct fz_awaited *awaited)
@@ -34,9 +34,9 @@ hold_until(const struct fz_awaited *awaited)
 }
 
 /*
- * The follower of a worker; NULL if unknown. If any worker was freed after the
- * follower was noted, the follower counts as unknown, because it may be the
- * freed worker.
+ * The follower of a worker; NULL if unknown. After any worker was freed, a
+ * follower that was noted before counts as unknown, because it may be the freed
+ * one.
  */
 static struct fz_worker *
 follower_of(const struct fz_worker *worker)
@@ -70,7 +70,7 @@ fz_handover_replied(struct fz_worker *worker)
 	struct fz_engine *engine = engine_of(worker);
 
 	engine->replied = worker;
-	/* A worker that has further jobs may need the processor. */
+	/* If `worker` has more jobs, it may need the processor itself. */
 	if (next != NULL && next->njobs == 0 && worker->njobs == 1 &&
 	    fz_loop_nbusy(engine->loop) <= 1 &&
 	    next->pipes->link->ops->expect != NULL)

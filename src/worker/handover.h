@@ -1,9 +1,10 @@
 /*
- * handover.h - keeps a processor for a reply that is near, and for the call
- * that follows it.
+ * handover.h - keeps a process from yielding its processor just before a reply
+ * or a call arrives.
  *
- * Processes that spin on one processor take turns, and each turn costs a
- * context switch. For a short call both ends can do better:
+ * A process that waits usually spins, and yields its processor to others that
+ * spin. Each such turn costs a context switch. For a short call both ends can
+ * do better:
  *
  * - While one worker is busy, on another processor than its parent, the parent
  *   does not yield its processor for some microseconds.
@@ -19,10 +20,10 @@
 
 struct fz_worker;
 
-/* Called when the worker was idle and gets a job. */
+/* Called when an idle worker gets a job. */
 void fz_handover_sent(struct fz_worker *worker);
 
-/* Called when a reply of the worker has come, before it is read. */
+/* Called when a reply of the worker has arrived, before it is read. */
 void fz_handover_replied(struct fz_worker *worker);
 
 /* Called when the worker is freed. */

@@ -21,8 +21,8 @@ static void
 close_end(struct fz_link *link, struct fz_watch *end)
 {
 	/*
-	 * A socket has a second descriptor for the other direction: shut down
-	 * this direction.
+	 * A socket also has a second descriptor, for the other direction; so
+	 * closing this one does not end this direction.
 	 */
 	if (end->fd != -1 && end == &link->out &&
 	    !(link->ops->flags & FZ_LINK_SHARED_MEMORY))
@@ -54,8 +54,8 @@ flush(struct fz_link *link)
 	if (n > 0)
 		link->written += (size_t)n;
 	/*
-	 * This moves the remaining bytes. Therefore it is not done after each
-	 * write.
+	 * Remove written bytes only if they are more than half: a removal moves
+	 * the rest.
 	 */
 	if (link->written > link->unsent.len / 2) {
 		fz_buf_consume(&link->unsent, link->written);
@@ -187,8 +187,8 @@ fz_link_fill(struct fz_link *link)
 	ptrdiff_t n = fz_wire_fill(&link->wire, link->in.fd);
 
 	/*
-	 * ECONNRESET is an end, too: the worker died before it had read all
-	 * from its socket.
+	 * ECONNRESET means the end, too: the worker has died before it read
+	 * everything from its socket.
 	 */
 	return n < 0 && errno == ECONNRESET ? 0 : n;
 }

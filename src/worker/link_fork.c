@@ -11,11 +11,11 @@
 #include "worker/engine.h"
 #include "worker/worker_slice.h"
 
-/* Two pipes, a mailbox, and the worker's slice of the arena. */
+/* A link of two pipes, a mailbox, and the worker's slice of the arena. */
 struct link_fork {
 	struct fz_link link;
 	struct fz_mailbox *mailbox;
-	/* the block that contains the mailbox */
+	/* the block in which the mailbox is */
 	struct fz_mailbox_block *block;
 	struct fz_worker_slice *slice;
 };
@@ -33,8 +33,8 @@ mailbox_of(const struct fz_link *link)
 }
 
 /*
- * The worker's bytes at `offset` of the arena are not needed any more: let it
- * free them.
+ * Tell the worker to free its bytes at `offset` of the arena, because this
+ * process does not need them any more.
  */
 static void
 give_back(void *ctx, uint64_t offset)
@@ -44,8 +44,8 @@ give_back(void *ctx, uint64_t offset)
 
 	fz_buf_put_u64(&link->unsent, offset);
 	/*
-	 * If there is no memory, the extent stays allocated until the worker
-	 * dies.
+	 * If there is no memory for this frame, the bytes stay allocated until
+	 * the worker dies.
 	 */
 	fz_link_end_frame(link, start, NULL);
 }

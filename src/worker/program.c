@@ -1,4 +1,4 @@
-/* F_GETPIPE_SZ is no part of C or POSIX. */
+/* F_GETPIPE_SZ is an extension of Linux. */
 #define _GNU_SOURCE
 #include "worker/program.h"
 
@@ -26,23 +26,25 @@ struct output {
 	struct fz_watch watch;
 	struct fz_buf *bytes;
 	struct fz_program *program;
-	bool follow; /* the caller consumes the bytes while it runs */
+	bool follow; /* the caller consumes the bytes while the program runs */
 };
 
 struct fz_program {
 	struct fz_engine *engine;
-	struct fz_change change; /* the change that reports its end */
+	/* reports the end of the program, its output or its need of input */
+	struct fz_change change;
 	struct fz_proc proc;
-	char name[128]; /* name of the program, perhaps cut */
+	char name[128]; /* name of the program, which may be truncated */
 	struct fz_watch input, supervisor;
-	struct output outputs[2]; /* its standard output and error */
+	/* standard output and standard error of the program */
+	struct output outputs[2];
 	struct fz_timer timer;
 	struct fz_fork_hook hook;
 	const unsigned char *unread; /* input that is not written yet */
 	size_t nunread;
-	bool feed; /* more input follows */
+	bool feed; /* the caller will provide more input */
 	struct fz_program_report report;
-	size_t nreport; /* bytes of the report that were read */
+	size_t nreport; /* number of bytes of `report` that were read */
 	bool ending;    /* the supervisor was asked to end */
 	bool done;
 	struct fz_program_end end;
@@ -68,7 +70,10 @@ let_go(struct fz_program *program)
 	fz_loop_unhook(&program->hook);
 }
 
-/* Read once, like fz_fd_read(); -1 with ENOMEM if there is no memory. */
+/*
+ * Read once from the pipe of an output. Returns the same as fz_fd_read(); -1
+ * with ENOMEM if there is no memory.
+ */
 static ssize_t
 read_output(struct output *s)
 {
@@ -97,8 +102,8 @@ lose_output(struct fz_program *program)
 }
 
 /*
- * Read the rest of the pipe without waiting for its end: a process that has
- * escaped the kill may still hold it.
+ * Read at most as many bytes as the pipe can hold. Do not wait for its end: a
+ * process that was not killed may still hold the pipe.
  */
 static void
 take_rest(struct fz_program *program, struct output *s)
@@ -114,7 +119,7 @@ take_rest(struct fz_program *program, struct output *s)
 		lose_output(program);
 }
 
-/* Read bytes of the report, like fz_fd_read(). */
+/* Read bytes of the supervisor's report. Returns the same as fz_fd_read(). */
 static ssize_t
 read_report(struct fz_program *program)
 {
@@ -138,7 +143,7 @@ set_outcome(struct fz_program *program, const struct fz_death *death)
 		return;
 	if (program->nreport == sizeof(program->report)) {
 		end->err = program->report.err;
-		/* the program ended before it was killed */
+		/* the report came, so the program ended before it was killed */
 		end->timed_out = false;
 		end->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 		end->exitcode = WIFSIGNALED(status) ? 0 : WEXITSTATUS(status);
@@ -151,7 +156,10 @@ set_outcome(struct fz_program *program, const struct fz_death *death)
 	}
 }
 
-/* Wait for the death of the supervisor, which comes soon, and read the rest. */
+/*
+ * Wait for the death of the supervisor, which is about to end, and read the
+ * rest of all pipes.
+ */
 static void
 finish(struct fz_program *program)
 {
@@ -169,7 +177,7 @@ finish(struct fz_program *program)
 	fz_changed(&program->change);
 }
 
-/* Ask the supervisor to end; the timer kills it if it does not. */
+/* Ask the supervisor to end. The timer kills it if it does not. */
 static void
 end_soon(struct fz_program *program)
 {
@@ -194,9 +202,9 @@ lose_input(struct fz_program *program, int code)
 }
 
 /*
- * Handle the end of a write: all bytes are written, or the program reads no
- * more (`written` is false). While there is no input to write, the end of the
- * pipe is the only event.
+ * Called when all bytes are written (`written`), or when the program reads no
+ * more. If more input may follow, watch only for the end of the pipe until
+ * then.
  */
 static void
 input_written(struct fz_program *program, bool written)
@@ -213,7 +221,8 @@ input_written(struct fz_program *program, bool written)
 }
 
 /*
- * Write input. An error is ignored, because a program need not read all of it.
+ * Write input. EPIPE is no error, because a program need not read all of its
+ * input.
  */
 static void
 input_ready(struct fz_watch *watch, unsigned events)
@@ -281,7 +290,10 @@ time_is_up(struct fz_timer *timer)
 	end_soon(program);
 }
 
-/* In a child: forget the program, which belongs to the parent. */
+/*
+ * Called in a child after a fork: drop the program, which belongs to the
+ * parent.
+ */
 static void
 in_child(struct fz_fork_hook *hook)
 {
@@ -323,7 +335,9 @@ close_pipes(struct fz_program_pipes *b)
 		fz_fd_close(end_of(b, i));
 }
 
-/* Watch an end of a pipe, if there is one. */
+/*
+ * Watch a descriptor of a pipe, unless `*fd` is -1. The program then owns it.
+ */
 static int
 watch_end(struct fz_program *program, struct fz_watch *watch, int *fd,
     unsigned events, struct fz_err *err)
@@ -400,7 +414,10 @@ start(struct fz_program *program, const struct fz_program_opts *opts,
 	    fz_proc_fork(&program->proc, &inherit, fz_program_supervisor_main,
 		&b, err) == 0)
 		rc = watch_all(program, &b, err);
-	/* closes the supervisor's ends or, after a failure, all */
+	/*
+	 * close what `program` does not own: the supervisor's ends; after a
+	 * failure, all ends
+	 */
 	close_pipes(&b);
 	fz_process_end_spawn();
 	return rc;

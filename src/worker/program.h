@@ -1,12 +1,13 @@
 /*
- * program.h - another program: its three pipes, its time, and how it ended.
+ * program.h - run another program: its standard streams, its time limit, and
+ * its end.
  *
  *   this process --fork--> supervisor --spawn--> program --> whatever it starts
  *
- * The supervisor is a child as proc.h describes it: it ends with this process,
- * and ends all its descendants when the program has ended. No other process has
- * the pipe of the supervisor's report, so end of file on this pipe means that
- * the supervisor has ended.
+ * The supervisor is a child as proc.h describes it. It ends when this process
+ * ends. When the program has ended, the supervisor ends all its other
+ * descendants. No other process holds the pipe through which it reports, so end
+ * of file there means that the supervisor has ended.
  */
 #ifndef FZ_PROGRAM_H
 #define FZ_PROGRAM_H
@@ -23,20 +24,23 @@ struct fz_program;
 
 struct fz_program_opts {
 	struct fz_engine *engine;
-	/* the file to run; searched in PATH if it has no "/" */
+	/* file to run; a name without "/" is searched in PATH */
 	const char *file;
-	char *const *argv; /* at least one string; ends with NULL */
-	char *const *env; /* "NAME=value" sets, "NAME" removes; NULL: inherit */
-	const char *cwd;  /* working directory; NULL: that of the script */
+	/* arguments, at least one; the array ends with NULL */
+	char *const *argv;
+	/* "NAME=value" sets a variable, "NAME" removes one; NULL: no changes */
+	char *const *env;
+	/* working directory of the program; NULL: that of the script */
+	const char *cwd;
 	/*
-	 * Names of files for its standard input, output and error; NULL: a
-	 * pipe. They are relative to the script's directory, not to `cwd`.
+	 * Names of files for standard input, output and error; NULL: a pipe.
+	 * Relative names begin in the directory of the script, not in `cwd`.
 	 */
 	const char *files[3];
-	/* input, which the caller owns while the object exists */
+	/* input, which must stay valid as long as the object exists */
 	const void *input;
-	size_t ninput; /* bytes of the input */
-	bool feed;     /* more input follows: fz_program_feed() */
+	size_t ninput; /* number of bytes of `input` */
+	bool feed;     /* more input will follow by fz_program_feed() */
 	/*
 	 * whether the caller consumes standard output (0), and error (1), while
 	 * the program runs
@@ -45,20 +49,23 @@ struct fz_program_opts {
 	int64_t timeout_ns; /* time limit; FZ_CLOCK_NEVER: none */
 };
 
-/* How a program ended; the object owns the bytes. */
+/* How a program ended. */
 struct fz_program_end {
-	/* why the program could not run until its end; or kind NONE */
+	/*
+	 * why the program could not run to its end; its kind is FZ_ERR_NONE if
+	 * it did
+	 */
 	struct fz_err err;
 	int signal;     /* the signal that killed the program; 0: none */
-	int exitcode;   /* valid if `signal` is 0 */
-	bool timed_out; /* the program was killed because of its timeout */
+	int exitcode;   /* exit code; valid only if `signal` is 0 */
+	bool timed_out; /* the program was killed at its time limit */
 	struct fz_buf out, errors;
 };
 
 /*
- * Start the program. `engine->wake_count` is incremented when it has ended.
- * NULL and `err` if the supervisor could not be started; fz_program_end() has
- * any other failure.
+ * Start the program. Its end is reported by its change (fz_program_id()).
+ * Returns NULL and fills `err` if the supervisor could not be started. Other
+ * failures are in the result of fz_program_end().
  */
 struct fz_program *fz_program_new(
     const struct fz_program_opts *opts, struct fz_err *err);
@@ -67,36 +74,38 @@ struct fz_program *fz_program_new(
 uint64_t fz_program_id(const struct fz_program *program);
 
 /*
- * How the program ended; NULL while it runs. In a forked child it counts as
- * ended.
+ * How the program ended; NULL while it runs. In a forked child, the parent's
+ * program counts as ended. The object owns the result.
  */
 struct fz_program_end *fz_program_end(struct fz_program *program);
 
-/* Whether the program needs more input: all input so far is written. */
+/*
+ * Whether all input is written and the program needs more by fz_program_feed().
+ */
 bool fz_program_hungry(const struct fz_program *program);
 
 /*
- * Whether the program has ended, is hungry, or has written to an output that is
- * followed.
+ * Whether the program has ended, needs input, or has written to an output that
+ * the caller follows.
  */
 bool fz_program_ready(const struct fz_program *program);
 
 /*
- * Write these bytes next. They must stay valid until the program is hungry
- * again or freed. No bytes: the input ends. Call this only while the program is
- * hungry.
+ * Add input. The bytes must stay valid until the program is hungry again or is
+ * freed. If `nbytes` is 0, the input ends. Call this only while
+ * fz_program_hungry() is true.
  */
 void fz_program_feed(
     struct fz_program *program, const void *bytes, size_t nbytes);
 
 /*
- * The bytes of the standard output (0) or error (1) so far. The caller may
- * consume some if that output is followed.
+ * The bytes that were read from standard output (0) or error (1). The caller
+ * may consume bytes if it follows that output.
  */
 struct fz_buf *fz_program_output(struct fz_program *program, int which);
 
 /*
- * Kill the program and its descendants if it runs, and free it. NULL is
+ * Free the program. If it still runs, kill it and its descendants. NULL is
  * allowed.
  */
 void fz_program_free(struct fz_program *program);

@@ -1,4 +1,4 @@
-/* program_state.h - what program.c shares with the supervisor. */
+/* program_state.h - what program.c and the supervisor of a program share. */
 #ifndef FZ_PROGRAM_STATE_H
 #define FZ_PROGRAM_STATE_H
 
@@ -6,13 +6,17 @@
 
 struct fz_program_opts;
 
-/* The report of the supervisor, in one write. */
+/* The report of the supervisor, which it writes at once. */
 struct fz_program_report {
-	struct fz_err err; /* why the program did not start, or kind NONE */
-	int status;        /* status of waitpid() */
+	/* why the program did not start; its kind is FZ_ERR_NONE if it did */
+	struct fz_err err;
+	int status; /* status of the program, from waitpid() */
 };
 
-/* The pipes of a program while it is started; -1: another owner has the end. */
+/*
+ * The pipes during the start of a program; -1: not opened, closed, or owned by
+ * another object.
+ */
 struct fz_program_pipes {
 	const struct fz_program_opts *opts;
 	const char *name; /* name of the program, for error messages */
@@ -20,8 +24,9 @@ struct fz_program_pipes {
 };
 
 /*
- * Run the program and write its report: the entry of the supervisor's process.
- * `ctx` is its struct fz_program_pipes. Returns the exit status.
+ * The main function of the supervisor: run the program and write a report.
+ * `ctx` is the struct fz_program_pipes. Returns the exit status of the
+ * supervisor.
  */
 int fz_program_supervisor_main(void *ctx, const struct fz_err *failed);
 

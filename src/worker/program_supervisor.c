@@ -1,4 +1,4 @@
-/* environ is no part of C or POSIX headers. */
+/* environ */
 #define _GNU_SOURCE
 #include "worker/program_state.h"
 
@@ -18,8 +18,8 @@
 #include "worker/program.h"
 
 /*
- * Open the file for the program's standard input (0), output or error, if one
- * is named.
+ * Open the file that is named for the program's standard input (0), output (1)
+ * or error (2). Does nothing if none is named.
  */
 static int
 open_file(
@@ -36,7 +36,10 @@ open_file(
 	return 0;
 }
 
-/* A file that is named for output and error is opened once. */
+/*
+ * Open the named files. If output and error name the same file, it is opened
+ * once, so that neither overwrites the other.
+ */
 static int
 open_files(struct fz_program_pipes *b, struct fz_err *err)
 {
@@ -57,7 +60,7 @@ open_files(struct fz_program_pipes *b, struct fz_err *err)
 static int
 enter(const struct fz_program_opts *opts, struct fz_err *err)
 {
-	/* A string without "=" is a name to remove. */
+	/* putenv() removes a variable if the string has no "=". */
 	for (char *const *entry = opts->env; entry != NULL && *entry != NULL;
 	     entry++) {
 		if (putenv(*entry) != 0)
@@ -72,8 +75,8 @@ enter(const struct fz_program_opts *opts, struct fz_err *err)
 }
 
 /*
- * Set the standard streams of the program. Without input it inherits the
- * standard input of the supervisor, which is empty.
+ * Set the standard streams of the program. A program without input inherits the
+ * supervisor's standard input, /dev/null.
  */
 static int
 set_files(posix_spawn_file_actions_t *files, const struct fz_program_pipes *b)
@@ -93,10 +96,10 @@ set_files(posix_spawn_file_actions_t *files, const struct fz_program_pipes *b)
 }
 
 /*
- * exec resets handlers, but not ignored signals. The program has a session of
- * its own, and so no terminal: a program that asks for a password fails at
- * once. With a terminal it would be stopped, because it is in the background,
- * and the supervisor would wait for it.
+ * Ignored signals are set to their defaults, because exec would keep them
+ * ignored. The program gets its own session, and therefore no terminal: if it
+ * asks for a password, it fails at once. With a terminal it would be stopped,
+ * because it is in the background, and the supervisor would wait forever.
  */
 static void
 set_attributes(posix_spawnattr_t *attributes)
@@ -137,8 +140,8 @@ spawn(const struct fz_program_pipes *b, struct fz_err *err)
 }
 
 /*
- * Wait for the end of a process. Orphans that this process has adopted are
- * reaped, too, because the program may run for a long time.
+ * Wait for the end of the process `pid`. Adopted orphans are reaped, too,
+ * because they could become many while the program runs.
  */
 static int
 wait_for(pid_t pid)
@@ -161,7 +164,10 @@ supervise(struct fz_program_pipes *b, struct fz_program_report *report)
 	    enter(b->opts, &report->err) != 0)
 		return;
 	pid = spawn(b, &report->err);
-	/* From now on only descendants read or write these pipes. */
+	/*
+	 * Close these ends in the supervisor, so that the pipes end with the
+	 * program and its descendants.
+	 */
 	fz_fd_close(&b->in[0]);
 	fz_fd_close(&b->out[1]);
 	fz_fd_close(&b->err[1]);
@@ -170,8 +176,8 @@ supervise(struct fz_program_pipes *b, struct fz_program_report *report)
 }
 
 /*
- * Close all descriptors of the script: neither the supervisor nor the program
- * uses them. If the kernel has no call for that, close at least the pipes.
+ * Close all inherited descriptors that are not needed here. If the kernel has
+ * no call for that, close at least the pipes and the loop.
  */
 static void
 close_inherited(struct fz_program_pipes *b)
@@ -187,7 +193,7 @@ close_inherited(struct fz_program_pipes *b)
 	fz_loop_in_child(b->opts->engine->loop);
 }
 
-/* Descendants that still run end with this process: see fz_proc_exit(). */
+/* When this returns, fz_proc_exit() ends the descendants that still run. */
 int
 fz_program_supervisor_main(void *ctx, const struct fz_err *failed)
 {

@@ -10,7 +10,7 @@
 #include "worker/worker_spawn.h"
 #include "worker/worker_state.h"
 
-/* Time from the dismissal of a worker to the kill. */
+/* Maximum time for a dismissed worker to end itself. */
 #define WORKER_LEAVE_NS FZ_CLOCK_SECOND
 
 void
@@ -33,8 +33,8 @@ begin_frame(
 }
 
 /*
- * Report to the link that all numbers below the first unanswered one are
- * answered.
+ * Tell the link that all items before the first unanswered one are answered.
+ * `next` is the next number to send.
  */
 static void
 settle(const struct fz_worker *worker, uint32_t next)
@@ -47,7 +47,7 @@ settle(const struct fz_worker *worker, uint32_t next)
 		link->ops->settle(link, next);
 }
 
-/* Number the job and append it to the queue. */
+/* Give numbers to the items of the job, and append the job to the queue. */
 static void
 queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 {
@@ -80,8 +80,8 @@ queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 }
 
 /*
- * Append the parts to the job's frame, which starts at `start`, and queue the
- * job.
+ * Append `parts` to the frame of the job, which begins at `start` of `unsent`.
+ * Then queue the job.
  */
 static int
 send_job(struct fz_worker *worker, struct fz_job *job, size_t start,
@@ -122,7 +122,10 @@ fz_worker_send(struct fz_worker *worker, struct fz_job *job,
 	return send_job(worker, job, start, args, n, err);
 }
 
-/* Results come inside frames if the worker shares no memory. */
+/*
+ * Drop the job's result buffer if the worker shares no memory. The results then
+ * come inside frames.
+ */
 static void
 drop_result_buffer(const struct fz_link *link, struct fz_job *job)
 {

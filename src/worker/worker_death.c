@@ -7,13 +7,16 @@
 #include "node/nodes.h"
 
 /*
- * Minimum time that a job has to begin, because a new worker on a busy machine
- * may need longer than the timeout to begin.
+ * Minimum time for a job to begin. It may be longer than the timeout, because a
+ * new worker needs time to begin on a busy machine.
  */
 #define WORKER_BEGIN_NS FZ_CLOCK_SECOND
-/* Time from the loss of the link to the kill. */
+/* Maximum time for a worker to end after its link is lost. */
 #define WORKER_EOF_NS FZ_CLOCK_SECOND
-/* Time between two checks whether a lost worker without a pidfd is dead. */
+/*
+ * Without a pidfd: time between two checks whether a worker with a lost link is
+ * dead.
+ */
 #define WORKER_CHECK_NS FZ_CLOCK_MS
 
 static const char *
@@ -22,14 +25,20 @@ noun(const struct fz_worker_pipes *p)
 	return p->opts.noun != NULL ? p->opts.noun : "worker";
 }
 
-/* Why the process on the node has ended the worker; "": it has not. */
+/*
+ * The reason for which the process beside the worker on a node has ended the
+ * worker; "": it has not.
+ */
 static const char *
 node_cause(const struct fz_worker_pipes *p)
 {
 	return p->link->ops->cause != NULL ? p->link->ops->cause(p->link) : "";
 }
 
-/* Describe how the worker has died, without the error. */
+/*
+ * Set all fields of a failure that describe the worker's death, except the
+ * error.
+ */
 static void
 describe_death(const struct fz_worker_pipes *p, struct fz_failure *failure)
 {
@@ -38,7 +47,7 @@ describe_death(const struct fz_worker_pipes *p, struct fz_failure *failure)
 	if (p->node_lost || *node_cause(p) != '\0')
 		return;
 	failure->signal = death->signal;
-	/* on a node this would be the usage of the local ssh */
+	/* on a node, the known usage is only that of the local ssh */
 	if (failure->node == NULL) {
 		failure->peak_rss = death->peak_rss;
 		if (death->cpu_ns > p->cpu_ns)
@@ -77,8 +86,8 @@ fail_started(struct fz_worker_pipes *p)
 }
 
 /*
- * Set the reason why no worker has started on the node: the last line of ssh,
- * or how ssh ended.
+ * Set the reason why the worker could not start on its node: the last line that
+ * ssh printed, or how ssh ended.
  */
 static void
 set_node_error(struct fz_worker_pipes *p, const struct fz_death *death)
@@ -97,8 +106,8 @@ set_node_error(struct fz_worker_pipes *p, const struct fz_death *death)
 }
 
 /*
- * Note whether the worker never joined its node, which is not the fault of its
- * jobs.
+ * Note whether the worker has never started on its node, which its jobs have
+ * not caused.
  */
 static void
 note_unreached(struct fz_worker_pipes *p)
@@ -110,7 +119,10 @@ note_unreached(struct fz_worker_pipes *p)
 	w->failed_start = w->failed_start || w->unreached;
 }
 
-/* Read the reason why the worker could not start, which it has reported. */
+/*
+ * Set the reason why the worker could not start, as the worker or its node has
+ * reported.
+ */
 static void
 read_start_error(struct fz_worker_pipes *p, const struct fz_death *death)
 {
@@ -127,8 +139,8 @@ read_start_error(struct fz_worker_pipes *p, const struct fz_death *death)
 }
 
 /*
- * Whether it is known that the job has not come to the node, so that it has not
- * begun there.
+ * Whether it is known that the job did not reach the node, and therefore has
+ * not begun there.
  */
 static bool
 is_unreached(const struct fz_worker_pipes *p, const struct fz_job *job)
@@ -138,8 +150,8 @@ is_unreached(const struct fz_worker_pipes *p, const struct fz_job *job)
 }
 
 /*
- * Find how the worker ended. If the worker is on a node and its end was not
- * reported, only the end of the program that connects it is known.
+ * Find how the worker ended. If a node has not reported the end of its worker,
+ * only the end of the local program, which connects the worker, is known.
  */
 static void
 find_death(struct fz_worker_pipes *p, const struct fz_death *death)
@@ -152,10 +164,10 @@ find_death(struct fz_worker_pipes *p, const struct fz_death *death)
 		*known = *death;
 		p->node_lost = p->worker->node != NULL;
 		/*
-		 * The report that the head has begun may be lost as well. So
-		 * the head counts as begun: otherwise a job that ends its node
-		 * would end one node after another, and a job that must not be
-		 * tried again could run twice.
+		 * The report that the current job has begun may be lost, too,
+		 * so the job must count as begun. Otherwise a job that causes
+		 * the loss of its node would be sent to one node after another;
+		 * and a job that must not be tried again could run twice.
 		 */
 		p->head_begun = p->head_begun ||
 				(p->node_lost && !p->output.holds &&
@@ -164,8 +176,8 @@ find_death(struct fz_worker_pipes *p, const struct fz_death *death)
 }
 
 /*
- * A worker that could not start fails one job, unless its owner replaces the
- * worker.
+ * Fail one job of a worker that could not start. Does nothing if the owner
+ * replaces such a worker.
  */
 static void
 fail_unstarted(struct fz_worker_pipes *p)
@@ -182,8 +194,9 @@ fail_unstarted(struct fz_worker_pipes *p)
 }
 
 /*
- * One of these jobs may have ended the node. Each of them is sent alone from
- * now on, so that another loss of a node shows which job causes it.
+ * If a node is lost, one of its jobs may be the cause. Mark each job that
+ * reached the node: it will be the only job of its next worker. The next loss
+ * then shows which job it is.
  */
 static void
 suspect_jobs(const struct fz_worker_pipes *p)
@@ -194,7 +207,10 @@ suspect_jobs(const struct fz_worker_pipes *p)
 		job->alone = job->alone || !is_unreached(p, job);
 }
 
-/* The worker is reaped: take the replies that it left, then end its jobs. */
+/*
+ * Called after the worker was reaped: process the replies that it left, and
+ * then end its jobs.
+ */
 static void
 reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 {
@@ -217,8 +233,8 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 	fail_unstarted(p);
 	claimed = fz_worker_claimed(p);
 	/*
-	 * One job fails. More fail if replies are lost, or if several items
-	 * were announced together.
+	 * Fail the items that had started: usually one. There are more if
+	 * replies are lost, or if the worker announced several items together.
 	 */
 	while (w->head != NULL &&
 	       (int32_t)(fz_worker_next_number(w->head) - claimed) < 0)
@@ -235,7 +251,7 @@ fz_worker_death_ready(struct fz_watch *watch, unsigned events)
 	struct fz_death death;
 
 	(void)events;
-	/* reaping closes the pidfd that is watched */
+	/* unwatch the pidfd before fz_proc_reap() closes it */
 	fz_loop_unwatch(loop_of(p), watch);
 	fz_proc_reap(&p->proc, true, &death);
 	reaped(p, &death);
@@ -284,8 +300,8 @@ fz_worker_end(struct fz_worker *worker, enum fz_err_kind kind, const char *text)
 }
 
 /*
- * Arm the timer of the worker. If there is no memory for it, kill the worker,
- * because it might never end.
+ * Arm the timer of the worker. If there is no memory for the timer, kill the
+ * worker, because it might never end.
  */
 static void
 arm(struct fz_worker_pipes *p, int64_t at_ns)
@@ -296,8 +312,8 @@ arm(struct fz_worker_pipes *p, int64_t at_ns)
 }
 
 /*
- * Handle the loss of the link: check for the death if there is no pidfd, and
- * kill a worker that does not end within WORKER_EOF_NS.
+ * Check a worker whose link is lost: report its death if there is no pidfd for
+ * that; kill it after WORKER_EOF_NS.
  */
 static void
 end_without_pipe(struct fz_worker_pipes *p)
@@ -334,8 +350,9 @@ fz_worker_link_lost(void *ctx)
 }
 
 /*
- * The time at which the current job began, as the worker knows it; `otherwise`
- * if it has not begun, or if it has ended and its reply is on its way.
+ * The time at which the current job began, according to the worker. Returns
+ * `otherwise` if the job has not begun, or has ended and its reply has not
+ * arrived.
  */
 static int64_t
 began(const struct fz_worker_pipes *p, int64_t otherwise)
@@ -345,8 +362,8 @@ began(const struct fz_worker_pipes *p, int64_t otherwise)
 	if (fz_worker_claimed(p) != fz_worker_next_number(p->worker->head) + 1)
 		return otherwise;
 	/*
-	 * If the time lies in the future, the worker has overwritten the
-	 * mailbox: use the time at which the job became the head.
+	 * If that time is in the future, the worker has overwritten the
+	 * mailbox: use the time at which the job became the current one.
 	 */
 	return at <= fz_clock_ns() ? at : p->worker->head->started_ns;
 }
@@ -364,7 +381,7 @@ fz_worker_arm_timeout(struct fz_worker_pipes *p)
 		arm(p, at);
 }
 
-/* The time at which a job that was sent and has not begun fails. */
+/* The time at which a job fails that was sent and has not begun. */
 static int64_t
 begin_deadline(const struct fz_worker_pipes *p, const struct fz_job *job)
 {
@@ -372,11 +389,11 @@ begin_deadline(const struct fz_worker_pipes *p, const struct fz_job *job)
 						       : WORKER_BEGIN_NS;
 	int64_t since_ns = job->started_ns;
 
-	/* fz_worker_check_half() limits the time to join */
+	/* fz_worker_check_half() limits the time until the worker has joined */
 	if (p->output.holds)
 		return FZ_CLOCK_NEVER;
 	if (p->link->ops->waits != NULL && p->link->ops->waits(p->link))
-		/* the worker waits because other submitters use the node */
+		/* other submitters use the slots of the node */
 		return FZ_CLOCK_NEVER;
 	if (since_ns < p->joined_ns)
 		since_ns = p->joined_ns;
@@ -393,19 +410,19 @@ time_out(struct fz_worker_pipes *p, const char *what)
 	fz_worker_kill(p->worker, FZ_ERR_TIMEOUT, text);
 }
 
-/* The time after which a job that does not run is looked at again. */
+/* Time until the next check of a job that has not begun. */
 static int64_t
 pause_ns(const struct fz_job *job)
 {
-	/* the timeout may be 0 */
+	/* add a constant, because the timeout may be 0 */
 	return fz_clock_after(FZ_CLOCK_MS, job->timeout_ns);
 }
 
 /*
- * The worker has not begun its head in time, perhaps because it is stopped. All
- * its jobs are taken back, so that none of them begins before the kill. The
- * head fails, and the jobs after it are returned, now or after the death of the
- * worker.
+ * Called if the worker has not begun its current job in time, perhaps because
+ * it is stopped. Take back all jobs first, so that none of them begins before
+ * the kill. The current job fails. The later jobs are returned, now or after
+ * the death of the worker.
  */
 static void
 time_out_head(struct fz_worker_pipes *p)
@@ -423,7 +440,7 @@ time_out_head(struct fz_worker_pipes *p)
 	if (p->head_begun)
 		time_out(p, "did not start within");
 	else
-		/* the head runs, or its reply is on its way */
+		/* the current job runs after all, or its reply is on the way */
 		arm(p, fz_clock_after(began(p, fz_clock_ns()), pause_ns(head)));
 }
 
@@ -451,7 +468,7 @@ fz_worker_time_is_up(struct fz_timer *timer)
 		end_without_pipe(p);
 		return;
 	}
-	/* the reply to the job may be finished and not sent yet */
+	/* the worker may have finished the job and not sent the reply yet */
 	if (!p->worker->dying)
 		fz_worker_report_idle(p, fz_worker_take_unsent(p));
 	head = p->worker->head;
@@ -468,17 +485,17 @@ fz_worker_time_is_up(struct fz_timer *timer)
 		return;
 	}
 	/*
-	 * The recall comes first: otherwise the worker could start another
-	 * job, which the kill would end too.
+	 * Recall first: otherwise the worker could start another job before the
+	 * kill, which would end that job, too.
 	 */
 	fz_worker_recall(p->worker);
 	time_out(p, "ran longer than");
 }
 
 /*
- * A dismissed worker may end by itself until `leave_ns`. Workers that were
- * dismissed together have the same deadline, so that the waits for them do not
- * add up.
+ * End and reap the process of a worker. A dismissed worker may end by itself
+ * until `leave_ns`. Workers that are dismissed together have the same
+ * `leave_ns`, so the waits for them do not add up.
  */
 void
 fz_worker_end_process(struct fz_worker_pipes *p)
@@ -489,7 +506,7 @@ fz_worker_end_process(struct fz_worker_pipes *p)
 
 	if (p->proc.pid == 0)
 		return;
-	/* Without a pidfd, poll for the end of its replies. */
+	/* without a pidfd, poll for the end of the worker's replies */
 	if (pfd.fd == -1)
 		pfd = (struct pollfd){ .fd = p->link->in.fd };
 	if (p->worker->dying || p->link->out.fd != -1 || pfd.fd == -1 ||

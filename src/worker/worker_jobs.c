@@ -24,8 +24,9 @@
  */
 
 /*
- * The worker has started all answered items and no unsent item. If the link
- * says otherwise, the worker's function has overwritten the number.
+ * The worker must have started all answered items, and can have started only
+ * items that were sent. If the number in the link contradicts that, a function
+ * of the worker has overwritten it.
  */
 uint32_t
 fz_worker_claimed(const struct fz_worker_pipes *p)
@@ -95,8 +96,10 @@ fz_worker_note_used(
 	    used.took_ns > INT64_MAX - used.started_ns)
 		return;
 	/*
-	 * A reply comes some time after the end of its job; the shortest time
-	 * that was seen is the time of transport.
+	 * A worker without shared memory may have another clock. `ahead_ns` is
+	 * how far that clock seems to be ahead. It is too small by the time
+	 * between the job's end and now, so the maximum over all replies is the
+	 * best estimate.
 	 */
 	ahead_ns = used.started_ns + used.took_ns - now_ns;
 	if (!shared && (p->ahead_ns == 0 || ahead_ns > p->ahead_ns))
@@ -110,9 +113,9 @@ fz_worker_note_used(
 }
 
 /*
- * Check and count the usage that the worker reports for a job. A start before
- * the job was queued, or before the end of the previous job, is replaced by
- * that time.
+ * Check and count the usage that the worker reports for a job. The job cannot
+ * have started before it was queued, or before the end of the previous job:
+ * correct an earlier start.
  */
 static void
 count_used(struct fz_worker_pipes *p, struct fz_job *job)
@@ -133,7 +136,8 @@ count_used(struct fz_worker_pipes *p, struct fz_job *job)
 	job->used.took_ns = ended_ns - job->used.started_ns;
 	p->used_ns = ended_ns;
 	p->cpu_ns += used->cpu_ns;
-	used->started_ns = 0; /* the following items are not measured */
+	/* the usage is counted; further items of this reply have none */
+	used->started_ns = 0;
 }
 
 struct fz_job *
@@ -169,8 +173,8 @@ fz_worker_report_idle(struct fz_worker_pipes *p, unsigned n)
 }
 
 /*
- * Return a job, or its items from number `from` on, to its owner. Returns the
- * number of items.
+ * Return a job to its owner, or only its items from number `from` on. Returns
+ * the number of returned items.
  */
 static uint32_t
 return_items(struct fz_worker *w, struct fz_job *job, uint32_t from)
@@ -187,8 +191,8 @@ return_items(struct fz_worker *w, struct fz_job *job, uint32_t from)
 }
 
 /*
- * Dequeue the jobs from `at` on whose numbers are below `end`. Returns their
- * list.
+ * Dequeue the jobs from `at` on whose numbers are below `end`. Returns them as
+ * a list.
  */
 static struct fz_job *
 dequeue(struct fz_worker *w, struct fz_job **at, uint32_t end)
@@ -225,7 +229,7 @@ fz_worker_return(struct fz_worker_pipes *p, uint32_t from, uint32_t end)
 
 	while (*at != NULL && (int32_t)((*at)->seq + (*at)->nitems - from) <= 0)
 		at = &(*at)->next;
-	/* A job that has begun keeps its started items. */
+	/* A job of which some items are started keeps these. */
 	if (*at != NULL && (int32_t)(from - fz_worker_next_number(*at)) > 0) {
 		cut = *at;
 		at = &cut->next;
@@ -260,14 +264,15 @@ fz_worker_recall(struct fz_worker *worker)
 
 	/*
 	 * If the worker has overwritten the number of its last started item, it
-	 * might start items that are returned here.
+	 * cannot be stopped from starting items that are returned here.
 	 */
 	if (!p->link->ops->started(p->link, &started)) {
 		worker->retiring = true;
 		return 0;
 	}
 	if (!p->link->ops->recall(p->link))
-		return 0; /* the jobs are returned when the answer comes */
+		/* the jobs are returned when the worker's answer arrives */
+		return 0;
 	n = fz_worker_return(p, fz_worker_claimed(p), p->link->next_seq);
 	fz_worker_report_idle(p, n);
 	return n;

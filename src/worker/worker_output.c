@@ -1,4 +1,4 @@
-/* memrchr is a GNU function. */
+/* memrchr is an extension of GNU. */
 #define _GNU_SOURCE
 #include "worker/worker_output.h"
 
@@ -25,8 +25,8 @@ fz_worker_output_init(struct fz_worker_output *output, struct fz_engine *engine)
 }
 
 /*
- * Keep the last line of `bytes`, which consist of whole lines, and what the
- * first one says.
+ * Keep the last line of `bytes`, which are whole lines. If the first line
+ * begins with FZ_NODES_REACHED, keep its number.
  */
 static void
 hold(struct fz_worker_output *output, const char *bytes, size_t len)
@@ -61,8 +61,8 @@ pass_on(void *ctx, const char *bytes, size_t len)
 }
 
 /*
- * Read until the pipe is empty or has ended. If there is no memory, lines are
- * dropped, because a worker must not wait for a full pipe.
+ * Read lines until the pipe is empty or has ended. Without memory lines are
+ * dropped, because the worker would wait if the pipe stayed full.
  */
 static void
 pump(struct fz_worker_output_pipe *s)
@@ -121,8 +121,8 @@ void
 fz_worker_output_flush(struct fz_worker_output *output)
 {
 	/*
-	 * The program that connects the worker prints whole lines, so the rest
-	 * of a line belongs to the worker.
+	 * The program that connects a worker on a node prints whole lines, so
+	 * an incomplete line is the worker's.
 	 */
 	output->adding = !output->holds;
 	for (int i = FZ_STDIO_OUT; i <= FZ_STDIO_ERR; i++) {

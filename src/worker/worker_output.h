@@ -1,4 +1,7 @@
-/* worker_output.h - passes the output of a worker on to the host's output. */
+/*
+ * worker_output.h - passes the output of a worker on to the output of the
+ * engine.
+ */
 #ifndef FZ_WORKER_OUTPUT_H
 #define FZ_WORKER_OUTPUT_H
 
@@ -15,7 +18,8 @@ struct fz_worker_output;
 
 struct fz_worker_output_pipe {
 	struct fz_watch watch;
-	struct fz_lines *lines; /* reads lines from the pipe; NULL: not open */
+	/* reads lines from the pipe; NULL: not opened */
+	struct fz_lines *lines;
 	enum fz_stdio file;
 	struct fz_worker_output *output;
 };
@@ -23,17 +27,23 @@ struct fz_worker_output_pipe {
 struct fz_worker_output {
 	struct fz_engine *engine;
 	struct fz_worker_output_pipe pipes[2];
-	/* nothing is passed on yet: the worker has not joined its node */
+	/*
+	 * no line is passed on yet, because the worker has not started on its
+	 * node
+	 */
 	bool holds;
 	/*
-	 * the worker is on a node: the pipes have the output of the program
-	 * that connects the worker
+	 * the worker is on a node, so the pipes contain the output of the
+	 * program that connects it
 	 */
 	bool on_node;
-	/* set during a call that adds lines of the worker on its node */
+	/* true during a call that adds output of the worker on the node */
 	bool adding;
-	char said[FZ_ERR_TEXT_MAX]; /* last line of that program */
-	/* the number of a line FZ_NODES_REACHED, see nodes.h */
+	/* the last line that the connecting program printed */
+	char said[FZ_ERR_TEXT_MAX];
+	/*
+	 * a line FZ_NODES_REACHED (nodes.h) has come; `reached` is its number
+	 */
 	bool has_reached;
 	uint32_t reached;
 };
@@ -43,8 +53,9 @@ void fz_worker_output_init(
     struct fz_worker_output *output, struct fz_engine *engine);
 
 /*
- * Read from the pipe `fd`. Owns it, unless it returns -1 and `err`. A file
- * whose `fd` is -1 has only what fz_worker_output_add() adds.
+ * Read output from the pipe `fd`. The output then owns `fd`. Returns 0, or -1
+ * and `err`; then the caller still owns `fd`. If `fd` is -1, there is only
+ * output that fz_worker_output_add() adds.
  */
 int fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio file,
     int fd, struct fz_err *err);
@@ -56,13 +67,15 @@ void fz_worker_output_add(struct fz_worker_output *output, enum fz_stdio file,
 /* Pass on the whole lines that can be read now. */
 void fz_worker_output_pump(struct fz_worker_output *output);
 
-/* Pass on an incomplete last line, because no more is expected. */
+/*
+ * Pass on an incomplete last line, too. Called when no more output is expected.
+ */
 void fz_worker_output_flush(struct fz_worker_output *output);
 
-/* fz_worker_output_pump() and fz_worker_output_flush(). */
+/* Call fz_worker_output_pump() and then fz_worker_output_flush(). */
 void fz_worker_output_drain(struct fz_worker_output *output);
 
-/* Close the pipes. Bytes that were not drained are lost. */
+/* Close the pipes. Output that was not drained is lost. */
 void fz_worker_output_fini(struct fz_worker_output *output);
 
 #endif

@@ -9,11 +9,9 @@
 #include "wire/blob.h"
 #include "worker/handover.h"
 
-enum { WORKER_VALUES = 8 }; /* number of results that need no allocation */
-/*
- * Time between two checks whether the rest of an incomplete reply may still
- * come.
- */
+/* number of results for which no memory is allocated */
+enum { WORKER_VALUES = 8 };
+/* Time until the next check of an incomplete reply. */
 #define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
 
 static struct fz_blob *
@@ -83,14 +81,16 @@ struct results {
 	uint32_t seq; /* number of the first item */
 	uint32_t n;   /* number of items */
 	/*
-	 * the encoded results; NULL: the results are in the result buffers of
-	 * the jobs
+	 * the encoded results; NULL: they are in the result buffers of the jobs
 	 */
 	const unsigned char *bytes;
 	size_t len;
 };
 
-/* Skip the results that were peeked at before the frame came. */
+/*
+ * Skip the results that were processed before, when the frame was read from the
+ * mailbox while it grew.
+ */
 static void
 skip_seen(const struct fz_worker_seen *seen, struct results *r)
 {
@@ -104,8 +104,8 @@ skip_seen(const struct fz_worker_seen *seen, struct results *r)
 }
 
 /*
- * Answer items of the head with the results from index `at` on. Returns the
- * number of items.
+ * Answer items of the current job with the results from index `at` on. Returns
+ * the number of answered items.
  */
 static uint32_t
 answer_items(struct fz_worker_pipes *p, const struct results *r, uint32_t at,
@@ -127,8 +127,8 @@ answer_items(struct fz_worker_pipes *p, const struct results *r, uint32_t at,
 }
 
 /*
- * Process results of items. Returns the number of new ones; the others were
- * copied from the mailbox before.
+ * Process the results of consecutive items. Returns the number of new results;
+ * the others were read from the mailbox before.
  */
 static uint32_t
 take_items(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
@@ -176,7 +176,7 @@ answer_value(
 	job->ops->failed(job, &failure);
 }
 
-/* Like take_items(), but each result is a value of its own. */
+/* As take_items(), but for results that are separate values. */
 static uint32_t
 take_values(
     struct fz_worker_pipes *p, struct results r, bool measured, int64_t now_ns)
@@ -208,14 +208,14 @@ take_values(
 	return news;
 }
 
-/* The items that a reply is for. */
+/* The items that a reply answers. */
 struct reply_items {
 	enum fz_wire_type type;
 	uint32_t seq, nitems;
-	size_t len; /* bytes of the results of items */
+	size_t len; /* size of the results in bytes */
 };
 
-/* Whether a reply of that type fits the jobs from the head on. */
+/* Whether the jobs in the queue can have results of this type. */
 static bool
 fits_jobs(const struct fz_worker *w, const struct reply_items *c)
 {
@@ -233,9 +233,9 @@ fits_jobs(const struct fz_worker *w, const struct reply_items *c)
 }
 
 /*
- * Whether the worker can have sent that reply: the items were sent to it, and
- * no item before them is unanswered. A reply that was processed before is
- * harmless.
+ * Whether the worker may send this reply: the items were sent to it, and all
+ * items before them are answered. A reply to items that are answered already is
+ * allowed.
  */
 static bool
 is_possible(const struct fz_worker_pipes *p, const struct reply_items *c)
@@ -254,7 +254,7 @@ is_possible(const struct fz_worker_pipes *p, const struct reply_items *c)
 	       (int32_t)(p->link->next_seq - end) >= 0 && fits_jobs(w, c);
 }
 
-/* Whether frames of that type have results of several items. */
+/* Whether a frame of this type has results of several items. */
 static bool
 has_items(enum fz_wire_type type)
 {
@@ -262,7 +262,10 @@ has_items(enum fz_wire_type type)
 	       type == FZ_WIRE_STORED;
 }
 
-/* Read which items a frame answers; false if no worker sends such a frame. */
+/*
+ * Read which items a frame answers. Returns false if the frame is no valid
+ * reply.
+ */
 static bool
 read_reply_items(const struct fz_frame *frame, struct reply_items *c)
 {
@@ -282,7 +285,7 @@ read_reply_items(const struct fz_frame *frame, struct reply_items *c)
 	return !body.failed;
 }
 
-/* Process a reply. Returns the number of its new results. */
+/* Process a valid reply. Returns the number of new results. */
 static uint32_t
 take_reply(
     struct fz_worker_pipes *p, const struct fz_frame *frame, int64_t now_ns)
@@ -326,10 +329,16 @@ count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 	if (n == 0)
 		return;
 	if (since < w->news_ns || since > now_ns)
-		/* it started before the last reply: count from the reply */
+		/*
+		 * the worker started before its last reply: count from that
+		 * reply
+		 */
 		since = w->news_ns;
 	else if (w->node != NULL && w->rested && w->mean_ns != 0)
-		/* skip the first job, which may wait for the worker's start */
+		/*
+		 * not for the worker's first job, whose time includes the
+		 * worker's start
+		 */
 		fz_node_note_way(w->node, since - w->news_ns);
 	w->rested = false;
 	each = (now_ns - since) / n;
@@ -340,8 +349,8 @@ count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 }
 
 /*
- * Process a reply that came through the link. Returns the number of new
- * results, or -1 and `err`.
+ * Check and process a reply that came through the link. Returns the number of
+ * new results, or -1 and `err`.
  */
 static int
 take_frame(struct fz_worker_pipes *p, const struct fz_frame *frame,
@@ -368,8 +377,8 @@ fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 	int rc;
 
 	/*
-	 * Pass on the output first: the worker printed it before it sent the
-	 * reply.
+	 * Pass on the output first, because the worker printed it before it
+	 * sent the reply.
 	 */
 	fz_worker_output_pump(&p->output);
 	while ((rc = link->ops->next(link, &frame, err)) == 1) {
@@ -388,8 +397,9 @@ fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 }
 
 /*
- * Arm a timer for an incomplete reply: a function may have written bytes that
- * look like the beginning of a reply, whose rest then never comes.
+ * Arm a timer while only a part of a reply has come. A function may have
+ * written bytes that look like the beginning of a reply; the rest would never
+ * come.
  */
 static void
 watch_half(struct fz_worker_pipes *p)
@@ -408,7 +418,10 @@ void
 fz_worker_check_half(struct fz_timer *timer)
 {
 	struct fz_worker_pipes *p = PIPES_OF(half, timer);
-	/* Check this before the poll, so that no byte is missed. */
+	/*
+	 * First ask, then poll: a byte that the worker writes in between is
+	 * then not missed.
+	 */
 	bool more = p->link->ops->is_sending(p->link);
 	struct pollfd pfd = { .fd = p->link->in.fd, .events = POLLIN };
 
@@ -427,7 +440,7 @@ fz_worker_check_half(struct fz_timer *timer)
 	    p->worker, FZ_ERR_CRASH, "the worker sent an incomplete reply");
 }
 
-/* End a worker from whose link nothing can be read. */
+/* Kill a worker if reading from its link has failed. */
 static void
 kill_unread(struct fz_worker *w, int code)
 {
@@ -467,7 +480,7 @@ fz_worker_replies_ready(void *ctx)
 		fz_worker_report_idle(p, (unsigned)nreplies);
 }
 
-/* Whether all numbers below `n` are answered. */
+/* Whether all items with numbers below `n` are answered. */
 static bool
 is_answered(const struct fz_worker *w, uint32_t n)
 {
@@ -476,8 +489,8 @@ is_answered(const struct fz_worker *w, uint32_t n)
 }
 
 /*
- * Whether a frame that grows has the last results of a job, but not yet their
- * usage, which the worker adds next.
+ * Whether a growing frame has the last results of a job, but not yet the usage
+ * of the job. The worker adds the usage next.
  */
 static bool
 lacks_used(const struct fz_worker *w, const struct reply_items *c)
@@ -489,8 +502,9 @@ lacks_used(const struct fz_worker *w, const struct reply_items *c)
 }
 
 /*
- * Process a reply that was not sent yet, if it is whole or the caller wants
- * `all`. False: the worker cannot have written it.
+ * Process a reply that was copied from the mailbox. Unless `all`, leave a reply
+ * that lacks the usage of its job. Returns false if the worker cannot have
+ * written this reply.
  */
 static bool
 take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
@@ -508,12 +522,12 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 	if (grows && !all && lacks_used(p->worker, &c))
 		return true;
 	*news += take_reply(p, frame, now_ns);
-	/* usage of later items begins after this */
+	/* the usage of later items begins after this time */
 	if (grows)
 		p->used_ns = now_ns;
 	/*
-	 * Note the items that were seen in a growing frame, unless earlier
-	 * items are still on their way.
+	 * Note which items of a growing frame were processed, but only if
+	 * earlier replies are all processed.
 	 */
 	if (grows && c.type != FZ_WIRE_STORED && is_answered(p->worker, end))
 		p->seen = (struct fz_worker_seen){ c.seq, c.nitems, c.len };
@@ -521,7 +535,8 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 }
 
 /*
- * Process the copies of replies in `frames`. Returns the number of new results.
+ * Process the replies in `frames`, which were copied from the mailbox. Returns
+ * the number of new results.
  */
 static unsigned
 take_copies(struct fz_worker_pipes *p, const struct fz_buf *frames, bool all)

@@ -9,11 +9,13 @@
 
 struct fz_worker_slice {
 	struct fz_engine *engine;
-	/* notifies the worker of an unused extent; NULL: the worker is dead */
+	/*
+	 * tells the worker that an extent is unused; NULL: the worker is dead
+	 */
 	void (*give_back)(void *ctx, uint64_t offset);
 	void *ctx;
 	uint32_t number;
-	size_t nblobs; /* number of blobs that are not freed */
+	size_t nblobs; /* number of blobs of the slice that are not freed yet */
 };
 
 struct fz_worker_slice *

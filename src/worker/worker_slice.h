@@ -1,9 +1,9 @@
 /*
- * worker_slice.h - the values that a worker has put into its slice of the
+ * worker_slice.h - the values that a worker has written into its slice of the
  * arena.
  *
- * Blobs may outlive the worker: the slice is dropped when the worker is dead
- * and the last blob is freed.
+ * A blob may outlive the worker. The slice is freed after the worker's death
+ * and after its last blob is freed.
  */
 #ifndef FZ_WORKER_SLICE_H
 #define FZ_WORKER_SLICE_H
@@ -17,21 +17,24 @@ struct fz_err;
 struct fz_worker_slice;
 
 /*
- * `give_back` is called when the last reference to the bytes at `offset` is
- * dropped, while the worker lives. NULL and `err` on failure.
+ * Create a slice. While the worker lives, `give_back` is called when the last
+ * reference to the bytes at `offset` is dropped. NULL and `err` on failure.
  */
 struct fz_worker_slice *fz_worker_slice_new(struct fz_engine *engine,
     void (*give_back)(void *ctx, uint64_t offset), void *ctx,
     struct fz_err *err);
 
-/* The number of the slice among those of the arena. */
+/* The number of the slice in the arena. */
 uint32_t fz_worker_slice_number(const struct fz_worker_slice *slice);
 
-/* A blob of bytes that the worker wrote. NULL and `err` on failure. */
+/*
+ * Create a blob of bytes that the worker has written at `offset`. NULL and
+ * `err` on failure.
+ */
 struct fz_blob *fz_worker_slice_blob(struct fz_worker_slice *slice,
     uint64_t offset, size_t len, struct fz_err *err);
 
-/* The worker is dead: free the slice with its last blob. */
+/* Called when the worker is dead: the slice is freed with its last blob. */
 void fz_worker_slice_orphan(struct fz_worker_slice *slice);
 
 #endif

@@ -14,16 +14,16 @@
 #include "worker/worker_state.h"
 
 /*
- * The longest pause within a reply from a node; a broken connection is noticed
- * earlier.
+ * Maximum pause within a reply from a node. It can be long, because ssh and the
+ * gateways notice a broken connection earlier.
  */
 #define WORKER_PAUSE_NS (90 * FZ_CLOCK_SECOND)
-/* Time from the start to the first answer of a node. */
+/* Maximum time from the start to the first answer of a node. */
 #define WORKER_JOIN_NS (10 * FZ_CLOCK_SECOND)
 
 /*
- * The pipes for the output of a new worker; -1: the end is closed or has
- * another owner.
+ * The pipes for the output of a new worker; -1: the end is closed, or another
+ * object owns it.
  */
 struct ends {
 	struct fz_worker_pipes *p;
@@ -49,7 +49,7 @@ child_main(void *ctx, const struct fz_err *failed)
 		return refuse(p->link, failed);
 	fz_fd_close(&b->out[0]);
 	fz_fd_close(&b->err[0]);
-	fz_fd_close(&b->out[1]); /* descriptor 1 is a copy of it now */
+	fz_fd_close(&b->out[1]); /* close it: descriptor 1 is a copy */
 	fz_fd_close(&b->err[1]);
 	fz_link_lower_ends(p->link);
 	fz_loop_in_child(p->opts.engine->loop);
@@ -84,7 +84,7 @@ watch_output(struct fz_worker_pipes *p, struct ends *b, struct fz_err *err)
 	    loop_of(p), &p->death, p->proc.pidfd, FZ_LOOP_READ, err);
 }
 
-/* Append the first frame for the program, SETUP, to the link. */
+/* Append the frame SETUP to the link, which is the first one for a program. */
 static int
 send_setup(struct fz_worker_pipes *p, struct fz_err *err)
 {
@@ -99,7 +99,8 @@ send_setup(struct fz_worker_pipes *p, struct fz_err *err)
 }
 
 /*
- * Start the program that connects a worker on a node; the worker joins later.
+ * Start the local program that connects a worker on a node. The worker itself
+ * starts later: see joined().
  */
 static int
 start_on_node(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
@@ -146,8 +147,8 @@ printed(void *ctx, enum fz_stdio file, const void *bytes, size_t len)
 }
 
 /*
- * The node leaves: the worker finishes the jobs that it has started, and
- * returns the rest.
+ * Called when the node leaves: the worker finishes the jobs that it has
+ * started, and the others are returned.
  */
 static void
 leaving(void *ctx)
@@ -165,10 +166,11 @@ leaving(void *ctx)
 }
 
 /*
- * Let the program share the slots of this process. If its tokens cannot be
- * counted, it shares the slots anyway, but the tokens that it holds when it is
- * killed are lost until the next fz_slots_resize(). Returns whether the program
- * must inherit the pipe from this process.
+ * Let a worker that is a program share the slots of this process. If there is
+ * no account for its tokens, it shares the slots nevertheless; but if it is
+ * then killed, the tokens that it holds are lost until the next
+ * fz_slots_resize(). Returns whether the program must inherit the pipe of
+ * tokens.
  */
 static bool
 lend_slots(struct fz_worker_pipes *p, struct fz_child_spawned *spawned)
@@ -261,7 +263,7 @@ spawn(struct fz_worker_pipes *p, struct fz_err *err)
 	struct fz_proc_opts opts;
 	int rc;
 
-	/* if this fails, the first use of a shared object reports why */
+	/* Ignore a failure: the first use of a shared object will report it. */
 	fz_heap_open(NULL);
 	p->link = fz_link_open(
 	    link_ops(&p->opts), p->opts.engine, owner_of(&p->opts), p, err);
@@ -280,7 +282,7 @@ spawn(struct fz_worker_pipes *p, struct fz_err *err)
 	if (rc != 0 || watch_output(p, &b, err) != 0)
 		goto fail;
 	fz_link_forked(p->link);
-	close_pipes(&b); /* closes the child's ends */
+	close_pipes(&b); /* close the child's ends, which are left in `b` */
 	p->worker->pid = p->proc.pid;
 	p->pid = p->worker->node == NULL ? p->proc.pid : 0;
 	p->worker->recalls = p->link->ops->flags & FZ_LINK_EXACT_RECALL;

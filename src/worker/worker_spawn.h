@@ -6,8 +6,8 @@ struct fz_err;
 struct fz_worker_pipes;
 
 /*
- * Open the link and start the process of the worker. 0, or -1 and `err`; then
- * fz_worker_free() closes what was opened.
+ * Open the link and start the process of the worker. Returns 0; or -1 and
+ * `err`, and fz_worker_free() then closes what was opened.
  */
 int fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err);
 

@@ -1,8 +1,8 @@
 /*
- * worker_state.h - the private part of a worker: worker_spawn.c starts it,
- * worker.c sends jobs, worker_jobs.c counts what is answered and recalls jobs,
- * worker_replies.c reads replies, worker_death.c handles timeouts and the end
- * of the worker.
+ * worker_state.h - the private part of a worker.|worker_spawn.c starts the
+ * worker; worker.c sends jobs; worker_jobs.c counts answered items and recalls
+ * jobs; worker_replies.c reads replies; worker_death.c handles timeouts and the
+ * end of the worker.
  */
 #ifndef FZ_WORKER_STATE_H
 #define FZ_WORKER_STATE_H
@@ -15,16 +15,16 @@
 #include "worker/worker.h"
 #include "worker/worker_output.h"
 
-/* The results of a growing frame of items that were peeked at. */
+/* Results that were read from the mailbox while their frame grew. */
 struct fz_worker_seen {
 	uint32_t seq, nitems;
-	size_t len; /* bytes of their results */
+	size_t len; /* size of these results in bytes */
 };
 
-/* The worker that became busy after the last reply of this one. */
+/* The follower of a worker, see handover.h. */
 struct fz_follower {
 	struct fz_worker *worker; /* the follower; NULL: unknown */
-	/* value of engine->nfreed when this was learned */
+	/* value of engine->nfreed when the follower was noted */
 	uint64_t nfreed;
 };
 
@@ -34,54 +34,60 @@ struct fz_worker_pipes {
 	struct fz_worker *worker;
 	struct fz_proc proc;
 	struct fz_link *link;
-	/* account of a program; NULL: it is in the mailbox */
+	/*
+	 * account of a worker that is a program; NULL: the account is in the
+	 * mailbox
+	 */
 	struct fz_program_account *account;
-	uint32_t answered; /* all numbers below it are answered */
-	/* replies to all numbers below it have come through the link */
+	uint32_t answered; /* all items with lower numbers are answered */
+	/* replies to all items with lower numbers have come through the link */
 	uint32_t piped;
 	struct fz_worker_seen seen;
 	struct fz_follower follower;
 	struct fz_awaited awaited; /* for fz_loop_await() */
-	/* The usage of items that the current reply reports. */
+	/* the usage that the current reply reports */
 	struct fz_used used;
-	int64_t used_ns; /* end of the time that was counted last */
+	int64_t used_ns; /* time up to which usage was counted */
 	/*
-	 * nanoseconds by which the worker's clock is ahead of this process, if
-	 * the link shares no memory
+	 * only if the link shares no memory: how far the worker's clock is
+	 * ahead of the clock of this process, in nanoseconds
 	 */
 	int64_t ahead_ns;
-	/* processor time that was counted for answered jobs */
+	/* processor time of the answered jobs */
 	uint64_t cpu_ns;
-	bool head_begun; /* the head counts as begun, whatever the link says */
-	/* pid of the worker on its machine; 0: not known yet */
+	/* the current job counts as begun, whatever the link reports */
+	bool head_begun;
+	/* pid of the worker on its machine; 0: unknown until it has joined */
 	pid_t pid;
-	/* time at which the worker joined its node; 0: not yet, or no node */
+	/*
+	 * time at which the worker joined its node; 0: not yet, or it has none
+	 */
 	int64_t joined_ns;
-	/* the worker sent an impossible reply, so no more is read */
+	/* the worker sent an impossible reply: its replies are read no more */
 	bool distrusted;
-	/* why the worker was killed; NONE: it was not */
+	/* why the worker was killed; FZ_ERR_NONE: it was not */
 	enum fz_err_kind ending;
 	char why[FZ_ERR_TEXT_MAX];
 	/*
-	 * time at which the link was lost; 0: it was not. The timer then ends
-	 * the worker
+	 * time at which the link was lost, after which `timer` ends the worker;
+	 * 0: it was not lost
 	 */
 	int64_t lost_ns;
-	/* time until which the worker must end; 0: it was not dismissed */
+	/* time until which a dismissed worker must end; 0: not dismissed */
 	int64_t leave_ns;
 	/*
-	 * The worker is on a node that was lost. The known death is therefore
-	 * that of the program that connects the worker.
+	 * The node of the worker was lost. The known death is then that of the
+	 * local program that connects the worker.
 	 */
 	bool node_lost;
 	struct fz_watch death;
 	struct fz_worker_output output;
 	struct fz_timer timer;
-	/* kills the worker if it does not end when asked */
+	/* kills a worker that was asked to end and does not end */
 	struct fz_timer force;
 	/*
-	 * Armed while only a part of a reply has come, and until the worker
-	 * joins its node.
+	 * Armed until the worker joins its node, and whenever only a part of a
+	 * reply has come.
 	 */
 	struct fz_timer half;
 };
@@ -95,84 +101,106 @@ loop_of(const struct fz_worker_pipes *p)
 	return p->opts.engine->loop;
 }
 
-/* Number of the first item of `job` that is not answered. */
+/* Number of the first unanswered item of `job`. */
 static inline uint32_t
 fz_worker_next_number(const struct fz_job *job)
 {
 	return job->seq + job->ndone;
 }
 
-/* Describe a failure of a job of this worker, without its reason. */
+/* A failure of a job of this worker; the caller adds the error. */
 struct fz_failure fz_worker_failure(const struct fz_worker_pipes *p);
 
 /*
- * One above the number of the item that the worker started last, or a safe
- * number if the link does not know it or reports an impossible one.
+ * 1 + number of the item that the worker started last. If the link does not
+ * know this number, or reports an impossible one: as if the worker had started
+ * the first unanswered item.
  */
 uint32_t fz_worker_claimed(const struct fz_worker_pipes *p);
 
-/* Record that the worker runs the head since `now_ns`, and arm its timeout. */
+/*
+ * Record that the worker runs its first unanswered job since `now_ns`, and arm
+ * the timeout of this job.
+ */
 void fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns);
 
 /*
- * Note the usage of the next answers, which is at `bytes` of a frame; NULL:
- * there is none. It is converted to the clock of this process. It is checked,
- * because a function may have overwritten it.
+ * Note the usage for the next answers, which is at `bytes` of a frame; NULL:
+ * there is none. Its times are converted to the clock of this process. They are
+ * checked, because a function of the worker may have overwritten them.
  */
 void fz_worker_note_used(
     struct fz_worker_pipes *p, const unsigned char *bytes, int64_t now_ns);
 
-/* Count `n` items of the head as answered; dequeue it if none is left. */
+/*
+ * Count `n` items of the first job in the queue as answered. Dequeue the job if
+ * all its items are answered. Returns the job.
+ */
 struct fz_job *fz_worker_answer_head(struct fz_worker *w, uint32_t n);
 
 /*
- * Return the items from `from` on, below `end`, to their owners. Returns their
- * number.
+ * Return the items with numbers from `from` to `end` - 1 to their owners.
+ * Returns the number of these items.
  */
 unsigned fz_worker_return(
     struct fz_worker_pipes *p, uint32_t from, uint32_t end);
 
 /*
- * Report the worker as idle if `n` items have been answered and it has no job
- * left.
+ * If `n` is not 0 and the worker has no job left, report the worker as idle.
+ * `n` is the number of items that were answered or returned.
  */
 void fz_worker_report_idle(struct fz_worker_pipes *p, unsigned n);
 
 /*
- * Process the replies that came. Returns the number of new results, or -1 and
- * `err`.
+ * Process the replies that have come through the link. Returns the number of
+ * new results and of returned items, or -1 and `err`.
  */
 int fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err);
 
 /*
- * Process the finished replies that are not sent. Returns the number of new
- * results.
+ * Process the replies that the worker has finished but not sent. Returns the
+ * number of new results.
  */
 unsigned fz_worker_take_unsent(struct fz_worker_pipes *p);
 
-/* Callbacks of the link: replies have come, or the link is lost. */
+/* Functions that the link calls: replies can be read, or the link is lost. */
 void fz_worker_replies_ready(void *ctx);
 void fz_worker_link_lost(void *ctx);
 
 /*
- * Callback of `half`: kill the worker if the rest of a reply cannot come, or it
- * has not joined its node in time.
+ * Called by the timer `half`. Kills the worker if it has not joined its node in
+ * time, or if the rest of a reply cannot come any more.
  */
 void fz_worker_check_half(struct fz_timer *timer);
 
-/* Arm the timer for the timeout of the head; disarm it if there is none. */
+/*
+ * Arm the timer for the timeout of the first job in the queue. Disarm the timer
+ * if there is no timeout.
+ */
 void fz_worker_arm_timeout(struct fz_worker_pipes *p);
 
-/* Callback of `death`: reap the process and report its jobs and its death. */
+/*
+ * Called by the watch `death`: reap the process, and report the end of its jobs
+ * and its death.
+ */
 void fz_worker_death_ready(struct fz_watch *watch, unsigned events);
 
-/* Callback of `force`: kill the process, because it did not end when asked. */
+/*
+ * Called by the timer `force`: kill the process, which did not end after it was
+ * asked.
+ */
 void fz_worker_use_force(struct fz_timer *timer);
 
-/* Callback of `timer`: check the timeout of the head, or end a lost worker. */
+/*
+ * Called by the timer `timer`: check the timeout of the first job in the queue;
+ * or end a worker whose link is lost.
+ */
 void fz_worker_time_is_up(struct fz_timer *timer);
 
-/* Wait for a dismissed process, kill any other, and reap it. */
+/*
+ * Reap the process. If it was dismissed, wait some time for its end; otherwise,
+ * or after that time, kill it.
+ */
 void fz_worker_end_process(struct fz_worker_pipes *p);
 
 #endif
