@@ -1,9 +1,10 @@
 --- call_cache.lua - recorded results for the calls of one invoke or stream.
 --
--- When the inputs of a node are there, the run asks whether the node's results are recorded. If
--- not, the node runs, and the run keeps the results until this module has recorded them. A result
--- is in the file before the end of its node is reported. A map is recorded as a whole, and by its
--- elements, so that only the new elements of a list that has grown are computed.
+-- When all inputs of a node are known, the run asks this module for the recorded results of the
+-- node. If there are none, the node runs, and the run keeps the new results until this module has
+-- recorded them. A result is written to the file before the run reports that its node is done. A
+-- map is recorded twice: as a whole, and element by element. If its list has grown, only the new
+-- elements are computed.
 --
 -- A call is identified by its item (the place in a stream, or 0 in an invoke) and its node.
 
@@ -56,8 +57,8 @@ local function any_of(nodes, wants)
   return false
 end
 
----The cache of an invoke or a stream; nil if no function of the plan is to be recorded, or if the
----file cannot be used.
+---The cache of an invoke or a stream; nil if the options ask for no recording, or if the file
+---cannot be used.
 ---@param plan fzlua.Plan
 ---@param states table[] of its stages
 ---@param options table of the whole run
@@ -76,7 +77,7 @@ function CallCache.new(plan, states, options)
     CallCache)
 end
 
----Before the start of a run or a stream: make it ask for the results of its nodes.
+---Make a run or a stream, before it starts, ask this cache for the recorded results of its nodes.
 ---@param work userdata
 ---@param input table|nil the inputs by name, of a run
 function CallCache:attach(work, input)
@@ -96,13 +97,14 @@ local function item_of(self, item)
   return state
 end
 
--- A value of the item.
+-- The value number `value` of an item: an input of the run, or a result of a node.
 local function read(self, item, value)
   if self._inputs and not self.plan.maker[value] then return self._inputs[value] end
   return select(2, self._work:value_of(item, value))
 end
 
--- Compute the digest of input number `i` of a node, and keep it in `known`. False: it has none.
+-- Compute the digest of input number `i` of a node, and store it in `known`. Returns false if the
+-- input has no digest.
 local function add_digest(self, item, node, i, known)
   local value = node.values[i]
   local digest, why = self.keys:digest(known, value, function() return read(self, item, value) end)
@@ -123,14 +125,15 @@ local function key_of(self, item, node, known)
   return key
 end
 
--- The list of a map as the run will read it, and its length; nothing if it cannot be read.
+-- The list of a map as the run will read it, and the length of the list. Returns nothing if the
+-- length cannot be read.
 local function read_list(self, item, node)
   local list = Mapping.readable(read(self, item, node.values[1]))
   local ok, n = pcall(Mapping.length, list)
   if ok then return list, n end
 end
 
--- Answer for the elements of a map that is not recorded as a whole.
+-- Pass the recorded elements of a map to the run. The map is not recorded as a whole.
 local function answer_elements(self, item, node, call)
   local list, n = read_list(self, item, node)
   if not list then return end
@@ -155,7 +158,8 @@ local function answer_elements(self, item, node, call)
   end
 end
 
--- Answer for a node that is not recorded. Without a key its call cannot be recorded.
+-- Report to the run that a node is not recorded. Without a key the results of the node are not
+-- recorded later, either.
 local function answer_new(self, item, node, key)
   if key then
     local state, inputs = item_of(self, item), {}
@@ -167,10 +171,10 @@ local function answer_new(self, item, node, key)
   self._work:not_found(item, node.id)
 end
 
--- Answer for the nodes that are recorded.
+-- Pass the results of the recorded nodes to the run.
 local function answer_recorded(self, asked, found)
   local places, digests, nodes = found.places, found.digests, self.plan.nodes
-  local last, known -- the item before, and its digests
+  local last, known -- the previous item, and its digests
   for k = 1, #places do
     local place = places[k]
     if place then
@@ -185,10 +189,10 @@ local function answer_recorded(self, asked, found)
   found.results:close()
 end
 
--- Answer for the nodes in a list of items and nodes, whose calls are looked up together.
+-- Look up the nodes in a list of items and nodes together, and pass what is recorded to the run.
 local function answer_all(self, asked)
   local keys, counts, nodes, work = {}, {}, self.plan.nodes, self._work
-  local last, known -- the item before, and its digests
+  local last, known -- the previous item, and its digests
   for k = 1, #asked // 2 do
     local item, node = asked[2 * k - 1], nodes[asked[2 * k]]
     if item ~= last then last, known = item, item_of(self, item).digests end
@@ -206,7 +210,7 @@ local function answer_all(self, asked)
   end
 end
 
----Answer for all nodes for which the run asks.
+---Look up all nodes for which the run asks.
 function CallCache:answer()
   local work = self._work
   local asked = work:asked(TOGETHER)
@@ -219,7 +223,7 @@ function CallCache:answer()
   self._store:flush()
 end
 
--- Record the values of work:made().
+-- Record the results of a node that work:made() returned.
 local function record(self, item, id)
   local node, state = self.plan.nodes[id], item_of(self, item)
   local call, values, digests, before = state.calls[id], {}, {}, file.seen
@@ -237,7 +241,8 @@ local function record(self, item, id)
   self._store:add(call, values, digests)
 end
 
--- Record the results of elements of a map, the first with number `index`.
+-- Record the results `list` of consecutive elements of a map. The first element has the number
+-- `index`.
 local function record_elements(self, item, id, index, list)
   local elements = item_of(self, item).elements[id]
   for i = 1, elements and list.n or 0 do
@@ -255,7 +260,7 @@ local function try(name, f, ...)
   Store.warn(name, tostring(e))
 end
 
----Record all values that were made.
+---Record all results that the run keeps for this module.
 function CallCache:record()
   local work, any = self._work, false
   local item, id, index, _, list = work:elements()
@@ -283,18 +288,19 @@ function CallCache:fail(id, e, item)
   local state = self._items[item]
   local call = state and state.calls[id]
   self._store:fail(CallKeys.name(self.plan.nodes[id]), call and call.key, e.message or "")
-  -- Other items of a stream may take long, and other processes wait for the file.
+  -- Write now, because other items of the stream may take long, and other processes wait for the
+  -- file.
   if item > 0 then self._store:flush() end
 end
 
----Drop the state of an item that has ended, in a stream.
+---Remove the state of an item of a stream. The item has ended.
 ---@param item integer
 function CallCache:forget(item) self._items[item] = nil end
 
 ---End the use of the run and of the file, because the run has ended. Idempotent.
 function CallCache:detach()
   if not self._store then return end
-  if self._work then pcall(self.record, self) end -- the run may have been cancelled
+  if self._work then pcall(self.record, self) end -- pcall: the run may have been cancelled
   self._store:flush()
   self._store:release()
   self._work, self._store = false, nil

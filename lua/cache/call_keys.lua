@@ -1,7 +1,7 @@
 --- call_keys.lua - the keys by which calls of a plan are recorded.
 --
--- The key of a call is the digest of its function, its inputs, and everything else that decides its
--- results. Calls with the same key have the same results.
+-- The key of a call is the digest of its function, its inputs, and everything else that decides
+-- its results. So calls with the same key have the same results.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -13,7 +13,8 @@ local CallKeys = {}
 CallKeys.__index = CallKeys
 CallKeys.__name = "fzlua.CallKeys"
 
--- The version of the encoding of values: results in another encoding have other keys.
+-- The version of the encoding of values. It is a part of each key, so that results in another
+-- encoding are not found.
 local FORMAT <const> = core.encode(nil):byte(1)
 
 ---The name of a node in the store and in messages.
@@ -25,28 +26,30 @@ function CallKeys.name(node)
   return node.stage and ("%s.%s"):format(node.stage, outputs) or outputs
 end
 
--- The text of an error. Raises the error if it is Ctrl-C.
+-- The text of an error. An error that means Ctrl-C is raised instead.
 local function reason(e)
   if Error.is(e, "interrupted") then error(e, 0) end
   return Error.is(e) and e.message or tostring(e)
 end
 
--- The digest of the part that all calls of a node, or all elements of its calls, have in common.
--- The random numbers of a call derive from the seed, the item and the number of its node.
+-- The digest of what all calls of a node have in common, or all elements of these calls. `what`
+-- names the kind of the keys. The random numbers of a call derive from the seed, the item and the
+-- number of its node.
 local function common(self, what, node)
   local seed = self._seed
   return core.digest_in(self._session, what, FORMAT, self._funcs[node.id],
     node.registration.limits.version, #node.outputs, node.map, seed, seed and node.id)
 end
 
--- The key of a call with these digests. Their length is fixed, so their concatenation is
--- unambiguous. With a seed, the key includes the number of the call, on which its random numbers
--- depend.
+-- The key of a call. `digests` is the concatenation of the digests of its inputs, which is
+-- unambiguous because all digests have the same length. With a seed, the key includes the number of
+-- the call, on which its random numbers depend.
 local function key_of(self, base, digests, number)
   return core.hash(base .. digests .. (self._seed and number and ("j"):pack(number) or ""))
 end
 
--- Set the digest of the function of a node, and of the init of its stage, which sets upvalues.
+-- Set the digest of the function of a node. The digest includes the init function of the stage,
+-- because init may set upvalues of the function.
 local function add_digest(self, id, f, init)
   local ok, digest = pcall(core.digest_in, self._session, f, init)
   if ok then
@@ -61,8 +64,8 @@ local function is_plain(self, node)
   return not (self._seed or node.map or node.outputs[2] or node.registration.limits.version)
 end
 
--- Add a node. `known` is a table of the first nodes by their functions, because many nodes may
--- share a function.
+-- Add a node. `known` maps a function to the first node that has it, because many nodes may share a
+-- function.
 local function add_node(self, node, init, known)
   local id, f, funcs, bases = node.id, node.registration.f, self._funcs, self.bases
   local first = known[f]
@@ -90,8 +93,8 @@ function CallKeys.new(plan, states, seed, wants)
   local self = setmetatable({
     why = {}, _plan = plan, _seed = seed, _session = {}, _funcs = {}, bases = {},
   }, CallKeys)
-  local known = {} -- by init
-  self._session[true] = {} -- tables that several functions hold are digested once
+  local known = {} -- init function -> table of first nodes
+  self._session[true] = {} -- digest a table only once if several functions refer to it
   for _, node in ipairs(plan.nodes) do
     if wants(node) then
       local init = states[node.layer].options.init or false
@@ -99,11 +102,12 @@ function CallKeys.new(plan, states, seed, wants)
       add_node(self, node, init or nil, known[init])
     end
   end
-  self._session[true] = nil -- the tables may change from now on
+  self._session[true] = nil -- the script may change the tables from now on
   return self
 end
 
----The digests of all recorded functions of a layer, with which its workers must have been forked.
+---The digests of all recorded functions of a layer, as one string. The workers of the layer must
+---have been forked with these functions.
 ---@param layer integer
 ---@return string|nil nil if no function of the layer is recorded
 function CallKeys:code(layer)
@@ -114,7 +118,7 @@ function CallKeys:code(layer)
   return list[1] and table.concat(list)
 end
 
----Digest a value of the plan, once.
+---Compute the digest of a value of the plan, if it is not known yet.
 ---@param digests table<integer, string> of values
 ---@param value integer
 ---@param read fun(): any
@@ -159,7 +163,7 @@ end
 ---@param node fzlua.Node
 ---@param call fzlua.Call of the whole map
 ---@param item? integer of a stream
----@return fzlua.Call with `key`, from which their keys are made
+---@return fzlua.Call its `key` is the common part of their keys
 function CallKeys:elements(node, call, item)
   return {
     name = call.name, func = call.func, version = call.version, seed = call.seed,

@@ -11,7 +11,7 @@ File.__index = File
 function File:__fzpack() return self.path end
 
 local file = {
-  seen = 0, -- files that were digested
+  seen = 0, -- number of files that were digested
 }
 
 core.register_class("fzlua.File", File)

@@ -17,7 +17,8 @@ ItemCache.__name = "fzlua.ItemCache"
 
 local TOGETHER <const> = 512 -- number of elements that are looked up together
 
--- The version of the encoding of values: results in another encoding have other keys.
+-- The version of the encoding of values. It is a part of each key, so that results in another
+-- encoding are not found.
 local FORMAT <const> = core.encode(nil):byte(1)
 
 local function reason(e)
@@ -82,7 +83,7 @@ function ItemCache:find(number, ...)
   return results:bytes(found.places[1])
 end
 
--- The same as ItemCache:recall() for some elements.
+-- Do the work of ItemCache:recall() for the elements from number `from` to number `last`.
 local function recall(self, list, from, last, know)
   local keys = {}
   for i = from, last do keys[#keys + 1] = key_of(self, i, list[i]) or false end
@@ -98,8 +99,8 @@ local function recall(self, list, from, last, know)
   if found.results then found.results:close() end
 end
 
----Call know(number, results, place) for each element of a list whose result is recorded, in their
----order.
+---Call know(number, results, place) for each element of a list whose result is recorded, in the
+---order of the list.
 ---@param list table
 ---@param n integer
 ---@param know fun(number: integer, results: userdata, place: integer)
@@ -110,7 +111,7 @@ function ItemCache:recall(list, n, know)
   self._store:flush()
 end
 
----Record the result of an item that was not found. flush() writes it to the file.
+---Record the result of an item or call that find() did not find. flush() writes it to the file.
 ---@param number integer
 ---@param ... any one value, or the results of a call
 function ItemCache:record(number, ...)
@@ -129,7 +130,7 @@ function ItemCache:fail(number, e)
   self._store:fail(self._base.name, self._keys[number], e.message or "")
 end
 
----Write what was recorded to the file.
+---Write the new records to the file.
 function ItemCache:flush() self._store:flush() end
 
 ---End the use of the cache. Idempotent.

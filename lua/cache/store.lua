@@ -1,8 +1,8 @@
 --- store.lua - the file with the recorded results of calls: a database of SQLite.
 --
--- Only the process that opened the file uses it: see cache/sqlite.h. A problem with the file never
--- fails a run: it is logged once, and nothing more is read from the file or written to it. If the
--- disk is full, the file is only read.
+-- Only the process that opened the file uses the connection: see cache/sqlite.h. A problem with
+-- the file never fails a run: the problem is logged once, and the file is not used any more. If
+-- the disk is full, the file is read, but not written.
 --
 --   calls     one row for each call, by its key; `tick` is the number of the run that used it last
 --   results   one row for each value of a call: its digest, the hash of the stored bytes, and the
@@ -25,18 +25,22 @@ Store.__name = "fzlua.Store"
 
 local APPLICATION <const> = 0x667a6c75 -- "fzlu"
 local VERSION <const> = 1
-local PATIENCE <const> = 5 -- seconds to wait for another process
+-- Maximum number of seconds to wait for another process that locks the file.
+local PATIENCE <const> = 5
 local LONGEST <const> = 0.05 -- maximum time in seconds that a transaction stays open
-local COMPRESSED <const> = 64 * 1024 -- bytes from which on a value is compressed
+local COMPRESSED <const> = 64 * 1024 -- a value with more bytes is compressed
 local TOGETHER <const> = 64 -- number of calls that are read by one statement
 local LIMIT <const> = 1 << 30 -- limit in bytes if FZLUA_CACHE_SIZE is not set
-local USES <const> = 1 << 20 -- maximum number of uses that are noted together
-local LATE <const> = 8 -- number of runs after which a use is noted again, unless the file is large
-local PAGES <const> = 32 << 20 -- bytes of the file that are kept in memory
-local ROW <const> = 256 -- bytes that a call takes beside its values, approximately
-local ENOENT <const> = 2 -- the code of io.open where there is no such file
+-- Maximum number of used calls that are noted in memory before they are written.
+local USES <const> = 1 << 20
+-- A call's last use is written again after this number of runs, unless the file is large.
+local LATE <const> = 8
+local PAGES <const> = 32 << 20 -- maximum number of bytes of the file that SQLite keeps in memory
+local ROW <const> = 256 -- approximate number of bytes of a row of `calls`
+local ENOENT <const> = 2 -- error code of io.open for a file that does not exist
 local CORRUPT <const>, FULL <const> = 11, 13 -- codes of errors: SQLITE_CORRUPT, SQLITE_FULL
-local FUNCTIONS <const> = 2 -- bit in the second byte of an encoded value that contains functions
+-- Bit in the second byte of an encoded value: the value contains functions.
+local FUNCTIONS <const> = 2
 
 -- Why a value with functions is not recorded.
 Store.FUNCTIONS = "a function is among its values"
@@ -58,7 +62,7 @@ local SCHEMA <const> = {
   ("PRAGMA user_version = %d"):format(VERSION),
 }
 
----The file that is used if no other is named.
+---The file that is used if the script names no other file.
 ---@return string
 function Store.default_path()
   local path = os.getenv "FZLUA_CACHE"
@@ -72,9 +76,9 @@ function Store.path_of(options)
   return type(options.resume) == "string" and options.resume or Store.default_path()
 end
 
-local warned = {} -- function names for which it was logged that they are not recorded
+local warned = {} -- set of the functions (by name) about which a warning was logged
 
----Log once that calls are not recorded.
+---Log that the calls of a function are not recorded, but only once for each function.
 ---@param name string
 ---@param why string
 function Store.warn(name, why)
@@ -100,7 +104,7 @@ local function check_owner(db)
   return true
 end
 
--- Make the tables, unless another process has made them since the check. Returns whether this
+-- Make the tables, unless another process has made them after check_owner(). Returns whether this
 -- process made them.
 local function create(db)
   db:run "PRAGMA auto_vacuum = INCREMENTAL"
@@ -114,8 +118,8 @@ local function create(db)
   return made
 end
 
--- Make the directory of the file, which version control is to ignore. Returns why it was not made,
--- or nil.
+-- Make the directory of the file, with a file .gitignore. Returns nil, or why the directory was not
+-- made.
 local function make_directory(path)
   local directory = path:match "^(.*[^/])/+[^/]*$"
   if not directory then return end
@@ -126,8 +130,8 @@ local function make_directory(path)
   if ignored then ignored:write "*\n" end
 end
 
--- Returns the database, and the absolute name of its file if it may be written, because the script
--- may change the working directory.
+-- Open the database. Returns the database, and the absolute name of its file, because the script
+-- may change the working directory. The name is nil if the file may not be written.
 local function open_database(path, exists, read_only)
   local emptied = core.is_emptied(path)
   local db = core.database(path, PATIENCE, read_only and "read" or exists and "write" or "create")
@@ -166,7 +170,7 @@ local ADVICE <const> = {
 ---@return string
 function Store.advice(e) return text_of(e) .. (Error.is(e) and ADVICE[e.code] or "") end
 
--- Why a file cannot be written; nil if it can.
+-- Returns why a file cannot be written, or nil if it can be written.
 local function refusal(path)
   local size = io.open(path)
   if size then size:close() end
@@ -182,8 +186,8 @@ local function is_there(path)
   return stream ~= nil or code ~= ENOENT
 end
 
----Open the file, or make it. If the file may not be written, its results are used, and none are
----recorded. Raises a string.
+---Open the file, or make it. If the file may not be written, its results are used, but no results
+---are recorded. Raises a string.
 ---@param path string
 ---@param exists? boolean whether the file must exist
 ---@return fzlua.Store
@@ -203,14 +207,14 @@ function Store.open(path, exists)
     _reading = false, _total = false, _tick = false, _exact = false, _used = {}, _broken = {},
     _failures = false, _zstd = nil, _users = 0, _file = file_path or path,
     _id = core.file_id(file_path or path), _has_recorded = false,
-    _crowded = 0, -- results of this run that were removed again
+    _crowded = 0, -- number of results of this run that were removed because of the limit
   }, Store)
 end
 
-local open = {} -- path -> the store that runs use now
-local refused = {} -- path -> true: it could not be used, which was logged
-local known_as_read_only = {} -- path -> true: it may not be written, which was logged
-local full = {} -- path -> true: its disk is full, which was logged
+local open = {} -- path -> the store in use
+local refused = {} -- path -> true: the file could not be used, which was logged
+local known_as_read_only = {} -- path -> true: the file may not be written, which was logged
+local full = {} -- path -> true: the disk of the file is full, which was logged
 local forked = false
 
 core.on_fork(function() open, forked = {}, true end)
@@ -248,7 +252,7 @@ function Store:release()
   self:close()
 end
 
--- Go on without recording, because the disk is full.
+-- Stop recording, because the disk is full. The results in the file are still used.
 local function stop_recording(self, e)
   full[self.path], self.read_only, self._used = true, true, {}
   log.warn("the cache %s: %s: its results are used, and no more are recorded", self.path,
@@ -285,7 +289,8 @@ local function commit(self)
   self._began, self._reading = false, false
 end
 
--- Begin to write. End the open transaction first if it only reads, or has been open for long.
+-- Begin to write. First end the open transaction if it only reads, or if it has been open for
+-- longer than LONGEST.
 local function begin(self)
   if self._reading or self._began and core.now() - self._began > LONGEST then commit(self) end
   if self._began then return end
@@ -293,8 +298,8 @@ local function begin(self)
   self._began = core.now()
 end
 
--- Note which recorded calls were used, in the order of their keys, so that each page of the file is
--- changed once, and not again for each key.
+-- Write which recorded calls were used. The keys are sorted, so that each page of the file is
+-- changed only once.
 local function write_uses(self)
   local used = self._used
   self._used = {}
@@ -310,11 +315,11 @@ local function flush(self)
   commit(self)
 end
 
----Write what was recorded to the file.
+---Write the new records to the file.
 function Store:flush() try(self, flush) end
 
--- The number of this run. If the file is so large that results may soon be removed, each use of a
--- result is noted, because the results that were used least recently are removed.
+-- The number of this run. Sets _exact: if the file is so large that results may soon be removed,
+-- each use of a call is noted, because the calls that were used least recently are removed first.
 local function tick_of(self)
   if not self._tick then
     self._tick = number_of(self._db, "SELECT coalesce(max(tick), 0) FROM calls") + 1
@@ -337,8 +342,8 @@ local function compress(self, bytes)
     self._zstd = ok and zstd
   end
   local packed = self._zstd and self._zstd:compress(bytes)
-  -- Keep the compressed value only if it is much shorter, because expanding it takes longer than
-  -- reading a few more bytes.
+  -- Keep the compressed value only if it is much shorter, because to expand it takes longer than to
+  -- read a few more bytes.
   if packed and #packed < #bytes // 4 * 3 then return packed, #bytes end
   return bytes, 0
 end
@@ -352,7 +357,7 @@ local function total(self)
   return self._total or number_of(self._db, "SELECT coalesce(sum(size), 0) FROM calls")
 end
 
--- Remove the calls that were used least recently, until the others take at most `size` bytes.
+-- Remove the least recently used calls until the other calls take at most `size` bytes.
 local function shrink(self, size)
   local left, removed = total(self), 0
   while left > size do
@@ -369,7 +374,7 @@ local function shrink(self, size)
   return removed
 end
 
--- Rows of the results of calls, with the files and the tick of the call.
+-- Rows of the results of calls, with the columns `files` and `tick` of the call.
 local READ <const> = [[SELECT key, files, tick, i, digest, sum, raw, bytes FROM calls
   LEFT JOIN results USING (key) WHERE key IN (%s)]]
 local READ_ONE <const> = READ:format "?"
@@ -387,7 +392,7 @@ local function read_calls(self, keys, counts)
     self._used)
 end
 
--- Whether all files in the recorded values are as they were.
+-- Whether all files in the recorded values still have the recorded contents.
 local function files_are_same(found, first, n)
   for i = first, first + n - 1 do
     local ok, digest = pcall(core.digest_in, {}, core.decode(found.results:bytes(i)))
@@ -405,7 +410,8 @@ local function use(self, key, tick)
   end
 end
 
--- Decide about call number `k`, which cannot be read, or has files in its values.
+-- Handle call number `k`, which cannot be read (then `what` is the reason), or whose values contain
+-- files.
 local function check_odd(self, found, k, what, key, n, name)
   if type(what) == "string" then
     self._broken[key] = true
@@ -424,8 +430,8 @@ end
 ---the call is not recorded
 ---@field digests string[] of the values
 
----The recorded calls with these keys, which count as used. A key may be false. The caller closes
----the results, which may take much memory.
+---The recorded calls with these keys. Finding a call counts as a use. A key may be false. The
+---caller closes the results, because they may take much memory.
 ---@param keys (string|false)[]
 ---@param counts integer|integer[] how many results each must have
 ---@param name_of fun(k: integer): string the name of the function, for messages
@@ -450,9 +456,9 @@ function Store:find(key, call)
   return found.places[1] and found or nil
 end
 
--- A table of the failures by the name of the function: the key of the call that failed in this run,
--- or true if the call is not known. A failure with a key is removed when the call with this key
--- succeeds, any other when a call of the function succeeds.
+-- A table from the name of a function to its failure: the key of the call that failed in this run,
+-- or true if that call is not known. A failure with a key is removed when the call with this key
+-- succeeds. Any other failure is removed when any call of the function succeeds.
 local function failures_of(self)
   if not self._failures then
     self._failures = {}
@@ -482,8 +488,8 @@ local function write_call(self, call, values, digests)
     write_uses(self)
     shrink(self, self.limit - self.limit // 10 - size)
   end
-  -- The call is written last: if Ctrl-C comes before that, results without their call are not
-  -- found, and are replaced later.
+  -- Write the call last. If Ctrl-C comes before that, the results are not found without their call,
+  -- and a later run replaces them.
   for i, bytes in ipairs(packed) do
     self._db:run("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)", call.key, i,
       digests[i], core.hash(bytes), raw[i], bytes)
@@ -519,7 +525,7 @@ function Store:add(call, values, digests)
   if not self.read_only then try(self, write_call, call, values, digests) end
 end
 
----Record values, which are not encoded, as the only result of a call.
+---Encode values, and record them together as the only result of a call.
 ---@param base fzlua.Call what the call has in common with others
 ---@param key string
 ---@param ... any
@@ -587,7 +593,7 @@ end
 ---@return fzlua.Call|nil
 function Store:last(name) return try(self, read_last, name) end
 
----Rows to print: name, number of calls, bytes, when the last one was made, and the failure.
+---Rows to print: name, number of calls, bytes, the time of the last call, and the failure.
 ---@return table[]
 function Store:list()
   return self._db:run [[SELECT name, sum(n), sum(size), max(made), max(message) FROM (
@@ -597,7 +603,7 @@ function Store:list()
     GROUP BY name ORDER BY name]]
 end
 
----The calls whose function has this name, with or without its stage.
+---The calls of the functions with this name. The name may be given with or without the stage.
 ---@param name string
 ---@return table[] rows of key, name, made, size, version, names, inputs
 function Store:calls(name)
@@ -606,7 +612,7 @@ function Store:calls(name)
       = '.' || CAST(?1 AS TEXT) ORDER BY tick DESC]], name)
 end
 
----The failures of the functions that have this name, with or without their stage.
+---The failures of the functions with this name. The name may be given with or without the stage.
 ---@param name string
 ---@return table[] rows of name, message, made
 function Store:failures(name)
@@ -615,8 +621,8 @@ function Store:failures(name)
       = '.' || CAST(?1 AS TEXT) ORDER BY name]], name)
 end
 
----Remove the least recently used results until the others take at most `size` bytes, and return the
----space to the filesystem.
+---Remove the least recently used calls until the other calls take at most `size` bytes. Returns
+---the space to the filesystem.
 ---@param size integer
 ---@return integer removed calls
 function Store:collect(size)

@@ -7,14 +7,16 @@ local run_advice = {}
 
 local max, min = math.max, math.min
 
--- If a worker waits longer than this between two calls, only its wait since the next chunk was
--- queued counts: before that there was nothing to send.
+-- The wait of a worker between two calls counts in full only if it is shorter than this. A longer
+-- wait counts only from the time when the next chunk was queued, because before that there was
+-- nothing to send.
 local GAP_MAX <const> = 1e-3
 
--- The part of the time between calls that larger chunks do not save, because each item takes it.
+-- The part of the time between two calls that larger chunks do not save, because it grows with the
+-- number of items.
 local EACH_ITEM <const> = 0.1
 
--- Maximum number of names on the critical path, and of calls in the simulation.
+-- The maximum number of calls named on the critical path, and of calls in the simulation.
 local PATH_MAX <const> = 6
 local CALLS_MAX <const> = 200000
 
@@ -33,7 +35,7 @@ local function bytes(n)
   return ("%.1f kB"):format(n / 1e3)
 end
 
--- A name on one line of a terminal.
+-- A name without control characters, so that it stays on one line of a terminal.
 local function shown(name)
   name = tostring(name):gsub("%c", "?")
   return #name > 40 and name:sub(1, 37) .. "..." or name
@@ -51,7 +53,7 @@ function run_advice.nodes(plan)
   return nodes
 end
 
--- The graph's node of each function, by stage and name.
+-- A table from the stage and name of a function to its node in a graph.
 local function nodes_of(plans)
   local by_key = {}
   for p, plan in ipairs(plans) do
@@ -71,8 +73,8 @@ end
 
 local function key_of(stage, name) return (stage or "") .. "\0" .. name end
 
--- Sort calls by their ends: answers of different workers are recorded in the order in which they
--- are read.
+-- Sort calls by the time at which they ended. The records are in another order: that in which the
+-- answers of different workers were read.
 local function sort_by_ends(calls)
   for i, call in ipairs(calls) do call.order = i end
   for i = 2, #calls do
@@ -86,10 +88,10 @@ local function sort_by_ends(calls)
   end
 end
 
--- Add up for each stage how long its workers have waited between two calls, and how long it took
--- to make its first chunk.
+-- Compute for each stage how long its workers waited between two calls, and for a map how long its
+-- first chunk took to prepare.
 local function add_gaps(run)
-  local last = {} -- by worker
+  local last = {} -- worker -> its last call
   for _, call in ipairs(run.calls) do
     local e, before, stage = call.e, last[call.worker], run.stages[call.group]
     if before and before.group == call.group then
@@ -106,7 +108,7 @@ local function add_gaps(run)
   end
 end
 
--- Read the calls of a run: their attempts, and their stages.
+-- Read the calls and the stages of a run from its records.
 local function read(source)
   local run = { calls = {}, stages = {}, number = {}, began = math.huge, ended = 0, busy = 0,
     sent = 0, received = 0, whole = {}, of = {}, workers = {}, cached = 0 }
@@ -146,8 +148,8 @@ local function read(source)
   return run
 end
 
--- The last call that had ended when this one was queued: the script may have waited for it. Returns
--- nil if no call had ended. All elements of a list were queued with the first one.
+-- The call that ended last before this call was queued, because the script may have waited for it;
+-- nil if no call had ended. All elements of a list were queued together with its first element.
 local function previous(run, call, first_of)
   local e = call.e
   if e.index and e.index > 1 and first_of[call.key] then return first_of[call.key][1] end
@@ -165,7 +167,7 @@ end
 -- result of another call. An entry of item i waits until item i - window is done.
 local function stream_of(streams, plan, call)
   local stream = streams[plan]
-  -- The chain has streamed another source before.
+  -- The chain has ended an earlier stream of another source.
   if not stream or call.e.item == 1 and stream.last[1] and #stream.entries > 0
     and stream.seen[call.key] and call.e.attempt == 1 then
     stream = { plan = plan, entries = {}, last = {}, seen = {} }
@@ -182,9 +184,9 @@ local function note_item(streams, call, plan, i)
   if #call.before == 0 then stream.entries[#stream.entries + 1] = i end
 end
 
--- Connect each call with the calls whose results it needs: the last call of each maker of its
--- inputs, for the same item. The last element stands for all elements of a map. A retry needs the
--- attempt before it.
+-- Connect each call with the calls whose results it needs. These are, for each input, the last call
+-- of its maker for the same item. The last element of a map stands for all its elements. A retry
+-- needs the previous attempt instead.
 local function connect(run, nodes)
   local last, first_of, streams = {}, {}, {}
   for i, call in ipairs(run.calls) do
@@ -202,12 +204,13 @@ local function connect(run, nodes)
       note_item(streams, call, node.plan_of, i)
     end
     if #call.before == 0 then call.before[1] = previous(run, call, first_of) end
-    last[own] = i -- calls are in the order of their ends
+    last[own] = i -- replaces an earlier call: calls are in the order of their ends
   end
   run.streams = streams
 end
 
--- Let the items of streams enter as if all windows were `factor` times as large.
+-- Connect the entries of streams as if all windows were `factor` times as large. A fixed window
+-- stays as it is.
 local function widen(run, factor)
   for _, stream in ipairs(run.streams) do
     local window = stream.plan.window * (stream.plan.is_window_fixed and 1 or factor)
@@ -216,13 +219,15 @@ local function widen(run, factor)
       local last = stream.last[call.e.item - window]
       call.narrow = call.narrow or call.before
       call.before = call.e.item > stream.plan.window and {} or call.narrow
-      -- `last` may be a call of another stream of the same chain that ended later.
+      -- `last` may belong to another stream of the same chain, and have ended after this call
+      -- started.
       if last and run.calls[last].e.ended <= call.e.started then call.before = { last } end
     end
   end
 end
 
--- The critical path, backwards: the call that ended last, the call that it waited for, and so on.
+-- The critical path in reverse order: the call that ended last, the call for which it waited, and
+-- so on.
 local function critical_path(run)
   local last, path = nil, {}
   for i, call in ipairs(run.calls) do
@@ -306,9 +311,9 @@ function run_advice.read(source)
   if #run.calls == 0 then return nil, run.cached end
   run.jobs = max(source.jobs or 0, 1)
   if (source.jobs or 0) == 0 then run.jobs = run.nworkers end
-  -- Workers that were replaced do not count: at most `jobs` workers run at a time.
+  -- At most `jobs` workers run at a time. More workers were counted if workers were replaced.
   for _, stage in ipairs(run.stages) do stage.n = min(stage.n, run.jobs) end
-  -- The processors of other machines are unknown.
+  -- The number of processors of other machines is not known.
   run.processors = not run.is_remote and source.processors or nil
   connect(run, nodes_of(source.plans))
   return run, run.cached
@@ -326,12 +331,12 @@ local function add_stages(lines, run, wall)
   end
 end
 
--- Whether larger chunks, or lists, would save much of the time of a stage.
+-- Whether larger chunks, or a map of lists, would save much of the time of a stage.
 local function has_small_calls(stage)
   return stage.records >= 100 and stage.busy / stage.calls < 1e-3 and stage.gaps > stage.busy / 2
 end
 
--- Add the time that workers wait between small calls.
+-- Add a line for each stage whose workers wait long between small calls.
 local function add_chunks(lines, run)
   for _, s in ipairs(run.stages) do
     if has_small_calls(s) then
@@ -343,7 +348,8 @@ local function add_chunks(lines, run)
   end
 end
 
--- Add what ten times as many items in each chunk of a map would save.
+-- Predict for each map of small calls how long the run would take if the chunks had ten times as
+-- many items.
 local function add_larger_chunks(gains, model, rest, run)
   for _, s in ipairs(run.stages) do
     if s.is_map and has_small_calls(s) then
@@ -355,8 +361,8 @@ local function add_larger_chunks(gains, model, rest, run)
   table.sort(gains, function(a, b) return a.predicted < b.predicted end)
 end
 
--- Add the predictions for other settings. The simulation has only calls. The time for starts of
--- workers, and for what this process does between calls, is added unchanged.
+-- Add the predictions for other settings. The simulation contains only calls. The rest of the time
+-- (starts of workers, the work of this process between calls) is added unchanged.
 local function add_gains(lines, run, wall)
   local gains, model = run_advice.gains(run)
   local rest = max(wall - model, 0)

@@ -1,14 +1,14 @@
 --- run_data.lua - the data of the page of a run, as JSON.
 --
--- The engine makes most of it (core.run_page). Its size is bounded, whatever the number of records:
--- surplus data is merged or left out, and a note says so.
+-- The engine makes most of it (core.run_page). The page has a maximum size for any number of
+-- records: surplus data is merged or left out, and a note on the page says so.
 
 local core = require "fzlua.core"
 local json = require "fzlua.json"
 
 local run_data = {}
 
--- The maximum number of entries of each kind on the page.
+-- The maximum numbers of graphs on the page, of bytes of a message, and so on.
 local GRAPHS_MAX <const> = 8
 local MESSAGE_MAX <const> = 3000
 local CHANGES_MAX <const> = 400
@@ -20,7 +20,8 @@ local min = math.min
 local function clean(s, most)
   if #s <= most and utf8.len(s) then return s end
   local is_long, parts, at = #s > most, {}, 1
-  s = s:sub(1, most + 4) -- a few bytes more, because the last character may be cut
+  -- A few bytes more than the limit, to find the start of a character that crosses the limit.
+  s = s:sub(1, most + 4)
   while true do
     local _, bad = utf8.len(s, at)
     if not bad then break end

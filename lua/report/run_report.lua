@@ -1,7 +1,8 @@
 --- run_report.lua - the page of a run: one file of HTML that loads nothing from elsewhere.
 --
--- The texts of the page are files beside this one. The data is JSON in it, in which "<" is escaped,
--- so that no name can end the element; the script sets all names as text.
+-- The parts of the page (style, body, script) are files beside this one. The data is JSON in it,
+-- in which "<" is escaped, so that no name can end the <script> element. The script of the page
+-- sets all names as text.
 
 local core = require "fzlua.core"
 local page_body = require "fzlua.page_body"
@@ -38,7 +39,7 @@ function run_report.text(source)
   return PAGE:format(page_style, page_body, run_data.text(source), page_script)
 end
 
----Whether the file can be written. If it did not exist, it is empty afterwards.
+---Whether the file can be written. Creates an empty file if there is none.
 ---@param path string
 ---@return boolean|nil ok, string|nil why
 function run_report.probe(path)
@@ -48,8 +49,8 @@ function run_report.probe(path)
   return true
 end
 
----Write the page. Other runs that write this file at the same time wait, so that the file is the
----page of one of them.
+---Write the page. Other runs that write this file at the same time wait, so that the file is not a
+---mixture of two pages.
 ---@param path string
 ---@param source fzlua.RunSource
 ---@return boolean|nil ok, string|nil why

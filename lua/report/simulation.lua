@@ -1,10 +1,10 @@
 --- simulation.lua - replays recorded calls with other numbers of workers, chunks or speeds.
 --
--- In the model a call takes as long as it took. It starts as soon as the calls that it needs are
--- done, one of the `jobs` places is free, and its stage has a free worker. Calls wait in the order
--- of their numbers. If running calls need more processors than there are, all calls that compute
--- become slower by the same factor. For this the model has a second clock, which is slower by that
--- factor, and which decides when these calls end.
+-- In the model a call takes as long as the recorded call took. It starts as soon as the calls that
+-- it needs are done, one of the `jobs` places is free, and its stage has a free worker. Calls wait
+-- in the order of their numbers. If running calls need more processors than there are, all calls
+-- that compute become slower by the same factor. Therefore the model has a second clock. It is
+-- slower by that factor, and it decides when the calls that compute end.
 
 local simulation = {}
 
@@ -68,8 +68,8 @@ local function connect(calls)
   return missing, users
 end
 
--- A call that needs less than this part of a processor waits most of its time, and is not slowed
--- down by other calls.
+-- A call that uses less than this part of a processor mostly waits, so other calls do not slow it
+-- down.
 local WAITS <const> = 0.05
 
 ---The seconds from the start of the first call to the end of the last one.
@@ -127,7 +127,7 @@ function simulation.time(calls, run)
       waiting[calls[i].group] = waiting[calls[i].group] or {}
       push(waiting[calls[i].group], i, i)
     end
-    -- Calls of later stages start first, so that items that have begun end sooner.
+    -- Calls of later stages start first, so that items that were begun are done sooner.
     local groups = {}
     for group in pairs(waiting) do groups[#groups + 1] = group end
     table.sort(groups, function(a, b) return a > b end)
@@ -138,7 +138,7 @@ function simulation.time(calls, run)
       advance(ended)
       local key, i = pop(heap)
       if heap == computing then
-        slow_now = key -- exactly, so that rounding does not add up
+        slow_now = key -- set exactly, so that rounding errors do not add up
         demand = computing[1] and demand - calls[i].cpu or 0
       end
       free = free + 1

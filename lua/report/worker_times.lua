@@ -1,7 +1,7 @@
 --- worker_times.lua - counts the workers that run at the same time.
 --
--- A worker counts from its first start to its last end, so that the workers of a map are not added
--- to the workers of an earlier map that has ended.
+-- A worker counts from its first start to its last end, so the workers of a map are not added to
+-- those of an earlier map.
 
 local worker_times = {}
 
@@ -23,7 +23,7 @@ function worker_times.note(workers, key, started, ended)
   return false
 end
 
--- The order by time; ends come before starts.
+-- The order by time. At the same time, an end comes before a start.
 local function earlier(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end
 
 ---The maximum number of workers that ran at the same time; at least 1.
