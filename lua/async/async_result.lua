@@ -12,7 +12,7 @@ local wait = require "fzlua.wait"
 local AsyncResult = setmetatable({}, { __index = Future })
 AsyncResult.__index = AsyncResult
 AsyncResult.__name = "fzlua.AsyncResult"
-AsyncResult.__fzpack = false -- cannot be sent
+AsyncResult.__fzpack = false -- an AsyncResult cannot be sent to another process
 
 ---@param owner table the object that does the work: pump(), and cancel() to end it
 ---@param options table callback, error_callback
@@ -28,7 +28,8 @@ local function call(f, ...)
   if f then callback.call("a callback", f, ...) end
 end
 
--- Raise in a process that has not started the call, because the result never arrives there.
+-- Raise in a process other than the one that started the call, because the results never arrive
+-- there.
 local function check_owner(self)
   if self:done() or self._pid == core.pid() then return end
   Error.raise("closed", "the result belongs to the process that started the call")
@@ -36,7 +37,7 @@ end
 
 ---Settle the future: with `ok` and the results, or with false and the error.
 function AsyncResult:settle(ok, ...)
-  if self:done() then return end -- cancelled
+  if self:done() then return end -- the call was cancelled
   if ok then
     self:_set_result(...)
     call(self._callback, ...)
@@ -47,13 +48,13 @@ function AsyncResult:settle(ok, ...)
   end
 end
 
--- Wait for the results of the call and return them; raises the call's error.
+-- Wait for the results of the call and return them, or raise the error of the call.
 function AsyncResult:get(timeout)
   if timeout ~= nil then check.seconds(timeout, 1, "result:get") end
   return self:await(timeout)
 end
 
----The same as get(): every future has a method await().
+---Same as get(). Every future has a method await().
 ---@param timeout? number
 function AsyncResult:await(timeout)
   check_owner(self)
@@ -73,7 +74,7 @@ function AsyncResult:ready()
   return self:done()
 end
 
--- Whether the call succeeded; nil if it is not done.
+-- Whether the call succeeded; nil if the call is not done.
 function AsyncResult:successful()
   if not self:ready() then return nil end
   self:note_awaited()

@@ -1,4 +1,5 @@
---- callback.lua - calls callbacks of the user, whose errors must not end the pool or the run.
+--- callback.lua - calls callbacks of the user. An error of a callback does not end the pool or the
+--- run.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
@@ -10,7 +11,7 @@ local function traced(e)
   return Error.is(e, "interrupted") and e or core.traceback(core.error_text(e), 2)
 end
 
----Call f(...); an error is logged, but Ctrl-C is raised.
+---Call f(...). An error of `f` is logged, but Ctrl-C is raised.
 ---@param what string the noun of the log line
 ---@param f function
 ---@return boolean ok, any result the first result
@@ -21,7 +22,8 @@ function callback.call(what, f, ...)
   return ok, e
 end
 
----Whether `f`, the option retry_if, decides that a failed job is tried again; false if `f` raises.
+---Call `f`, the option retry_if, to decide whether a failed job is tried again. Returns false if
+---`f` raises.
 ---@param f fun(e: fz.Error): boolean
 ---@param e fz.Error
 ---@return boolean
@@ -30,7 +32,7 @@ function callback.retry_if(f, e)
   return ok and not not answer
 end
 
----Guard a progress function: after its first error it is not called again.
+---Wrap a progress function so that it is not called again after its first error.
 ---@param f nil|boolean|fun(done: integer, total: integer, event: table)
 ---@return nil|fun(done: integer, total: integer, event: table) nil unless f is a function
 function callback.progress(f)

@@ -7,7 +7,7 @@ local waiters = require "fzlua.waiters"
 local Collector = { is_list = true, what = "one of several futures" }
 Collector.__index = Collector
 
--- A waiter in the list of one future.
+-- The waiter that a collector adds to the list of one future.
 local Node = {}
 Node.__index = Node
 
@@ -39,7 +39,7 @@ function Collector.new(futures)
   return self
 end
 
----Whether a future that was not returned yet is done; called by wait.lua.
+---Whether a future is done that was not returned yet. Called by wait.lua.
 function Collector:done()
   return self._narrived > self._returned
 end
@@ -60,7 +60,7 @@ function Collector:next(timeout)
   return future
 end
 
----Leave the lists of waiters of the pending futures.
+---Remove the nodes of the pending futures from their lists of waiters.
 function Collector:__close()
   for _, node in ipairs(self._nodes) do waiters.remove(node) end
 end

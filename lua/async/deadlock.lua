@@ -6,9 +6,9 @@ local scheduler = require "fzlua.scheduler"
 
 local deadlock = {}
 
--- The third result of core.waits_count() when all waits for shared objects were tried, while no
--- other process could change the objects; nil if they were not tried. This result does not grow
--- when a task only tries its wait again.
+-- The third result of core.waits_count() when all waits for shared objects were last tried; nil if
+-- they were not tried, or if another process could change the objects since then. A wait that is
+-- only tried again does not change this counter.
 local tried = nil
 
 -- Set of the servers that this process has started. They cannot end a wait unless they have
@@ -20,8 +20,9 @@ end)
 
 local FIRST <const> = 20 -- maximum number of tasks that the message lists
 
--- Where the task waits: "at script.lua:12". The frames of this library are skipped. If the function
--- of the task has ended in a tail call, there is no other frame, and its definition is named.
+-- The position where the task waits: "at script.lua:12". Frames of this library are skipped. If no
+-- other frame is left, because the function of the task has ended in a tail call, the function's
+-- definition is named.
 local function position(task)
   local co, f = task._co, task._f
   for level = 0, math.huge do
@@ -37,7 +38,7 @@ local function position(task)
   return ("in the function of %s:%d"):format(info.short_src, info.linedefined)
 end
 
--- A text that says what the task waits for, by the object of its wait.
+-- A text that says what a task waits for. `object` is the object of its wait.
 local function what_of(object)
   if type(object) == "string" then return object end
   return object.what or tostring(object)
@@ -57,14 +58,17 @@ local function message(object)
   return table.concat(lines)
 end
 
----Add a server, a process that only serves requests. The engine does not count a server among the
----processes that may end a wait (process:serve). Therefore server:rests() is checked.
----@param server table server:rests() is false while it may do more than wait for the next request
+---Add a server: a process that only serves requests (process:serve). The engine does not count
+---servers among the processes that may end a wait, so the method rests() of each server is
+---checked.
+---@param server table server:rests() is false while the server may have work other than to wait
+---for the next request
 function deadlock.add_server(server)
   servers[server] = true
 end
 
--- Whether all servers rest, and no other process lives that could send them a request.
+-- Whether all servers rest. The caller has checked that no other process lives that could send
+-- requests to them.
 local function servers_rest()
   for server in pairs(servers) do
     if not server:rests() then return false end
@@ -72,7 +76,7 @@ local function servers_rest()
   return true
 end
 
--- Whether another process may change a shared object for which the caller or a task waits.
+-- Whether another process, or a timeout, may end the wait of the caller or of a task.
 local function others_may_wake(object)
   local waits, timed, done = core.waits_count()
   if timed > 0 then return true end -- a timeout will end a wait
@@ -87,7 +91,8 @@ local function others_may_wake(object)
   return true
 end
 
----Called when a wait outside of tasks begins: tries before this wait do not count.
+---Called when a wait outside of tasks begins. The waits must then be tried again, whatever was
+---tried before.
 function deadlock.begin()
   tried = nil
 end

@@ -1,7 +1,7 @@
 --- descriptor.lua - fz.wait_fd: waits for descriptors of the script, such as sockets.
 --
--- The engine watches a descriptor once, for the events of all its waits, as long as there are
--- waits.
+-- All waits for one descriptor share one watch of the engine, which lasts until the last of them
+-- has ended.
 
 local check = require "fzlua.check"
 local core = require "fzlua.core"
@@ -37,14 +37,14 @@ local function watched(fd)
   return self
 end
 
--- Watch for the events of all waits. Returns the reason if that is not possible, or nil.
+-- Watch the descriptor for the events of all its waits. Returns nil, or why that is not possible.
 local function update(self)
   local wanted = {}
   for _, one in ipairs(self.waits) do wanted[one.mode] = not one.over or wanted[one.mode] end
   return self.handle:want(wanted.r, wanted.w)
 end
 
----Wake the tasks that wait for the descriptor, which is ready; called by wait.lua.
+---Wake the tasks that wait for the descriptor. Called by wait.lua when the descriptor is ready.
 function Watched:pump()
   local ready = {}
   ready.r, ready.w = self.handle:take()
@@ -56,7 +56,7 @@ function Watched:pump()
   end
 end
 
--- End the wait, whatever its cause.
+-- End the wait, for any reason.
 function Wait:__close()
   local of, left = self.of, {}
   for _, one in ipairs(of.waits) do

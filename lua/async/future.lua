@@ -11,7 +11,7 @@ local waiters = require "fzlua.waiters"
 local Future = {}
 Future.__index = Future
 Future.__name = "fzlua.Future"
-Future.__fzpack = false -- cannot be sent
+Future.__fzpack = false -- a future cannot be sent to another process
 Future.is_list = true -- a future is itself the list of its waiters
 
 Future._cancel = false -- called once if the future is cancelled before it is done
@@ -22,12 +22,12 @@ Future._pumping = false -- true while callbacks of the work run
 local select, type = select, type
 local wake_all, in_list = waiters.wake_all, wait.in_list
 
--- An error that was not awaited. It is logged when its future is collected, or at the end of the
--- script.
+-- An error that was not awaited. The error is logged when its future is collected, or at the end of
+-- the script.
 local Unawaited = {}
 Unawaited.__index = Unawaited
 
--- All errors that were not awaited, in the order in which they were made.
+-- All errors that were not awaited, by numbers in the order in which they were made.
 local unawaited, made = setmetatable({}, { __mode = "v" }), 0
 
 function Unawaited:__gc()
@@ -57,8 +57,8 @@ end
 ---@param cancel? fun()
 ---@return fzlua.Future
 function Future.new(cancel)
-  -- Set all fields that a wait uses, so that the table does not grow later, and because a field of
-  -- the future is found faster than one of its class.
+  -- Set all fields that a wait uses, so that the table does not grow later. Also, a field of the
+  -- future is found faster than a field of its class.
   return setmetatable({
     _cancel = cancel, _settable = not cancel, _state = false, _value = false, _values = false,
     _first = false, _last = false, _pumping = false,
@@ -84,7 +84,7 @@ end
 function Future:_set_result(...)
   if select("#", ...) == 1 then
     self._value = (...)
-  else -- store first: a lack of memory must change nothing
+  else -- store the results first: if there is no memory for them, the future stays pending
     self._values = table.pack(...)
   end
   return self:_set_packed()
@@ -98,7 +98,7 @@ function Future:_set_error(e)
   if not self._awaited then note_unawaited(self, e) end
 end
 
--- Raise if the future is done, or if the script does not settle it.
+-- Raise if the future is done, or if a task, a run or a call settles it.
 local function check_settable(self, method)
   check_self(self, method)
   if self._state then Error.raise("error", "the future already has a result or an error") end
@@ -115,13 +115,13 @@ function Future:set_result(...)
   self:_set_result(...)
 end
 
--- Set the error, any value, that await() raises.
+-- Set the error that await() raises. The error can be any value.
 function Future:set_error(e)
   check_settable(self, "set_error")
   self:_set_error(e)
 end
 
----Do not log the error of the future, because the caller gets it.
+---Do not log the error of the future, because the caller of this function receives the error.
 function Future:note_awaited()
   self._awaited = true
   if self._unawaited then self._unawaited.logged, self._unawaited = true, nil end
@@ -133,7 +133,7 @@ local function raise(self)
   error(self._value, 0)
 end
 
--- Wait for the results and return them, the same ones each time; raises the error.
+-- Wait for the results and return them, or raise the error. Each call returns the same results.
 function Future:await(timeout)
   if type(self) ~= "table" then check_self(self, "await") end
   if timeout ~= nil then check.seconds(timeout, 1, "future:await") end

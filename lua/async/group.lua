@@ -1,6 +1,6 @@
 --- group.lua - fz.group: tasks that end together.
 --
--- The function that gets the group is a task as well, so that an error of a member ends this
+-- The function that receives the group is a task, too, so that an error of a member can end this
 -- function while it waits.
 
 local Error = require "fzlua.error"
@@ -14,9 +14,9 @@ local group = {}
 local Group = { is_list = true, what = "the tasks of a group" }
 Group.__index = Group
 Group.__name = "fzlua.Group"
-Group.__fzpack = false -- cannot be sent
+Group.__fzpack = false -- a group cannot be sent to another process
 
--- A waiter in the list of one member.
+-- The waiter that a group adds to the list of one member.
 local Node = {}
 Node.__index = Node
 
@@ -35,7 +35,7 @@ local function add(self, member)
   return member
 end
 
----Whether all members have ended, or one has failed; called by wait.lua.
+---Whether all members have ended, or one member has failed. Called by wait.lua.
 function Group:done()
   return self._pending == 0 or self._failed ~= nil
 end
@@ -50,7 +50,7 @@ function Group:spawn(f, ...)
   return add(self, task.spawn(f, ...))
 end
 
--- Cancel the members that have not ended, in the order of their starts.
+-- Cancel the members that have not ended. Those that started first are cancelled first.
 function Group:__close()
   self._closed = true
   local members = self._members

@@ -1,12 +1,12 @@
---- scheduler.lua - runs the tasks of this process: those that are ready, in the order in which they
---- became ready.
---
--- A task is a table with its coroutine in _co. While it waits it is in a list of the object that it
--- waits for, in the heap of timers, or in both. wake() makes it ready; it then checks whether its
--- wait is over. A caller that waits outside of a task calls run() repeatedly.
---
---   new -- start --> ready -- run --> running -- park --> parked -- wake, timer --> ready
---   running -- returns or raises --> ended; any but running -- end_task --> ended
+--- scheduler.lua - runs the tasks of this process, in the order in which they became ready.
+---
+--- A task is a table with its coroutine in _co. A waiting task is in the list of the object for
+--- which it waits, in the heap of timers, or in both. wake() makes the task ready, and the task
+--- then checks whether its wait is over. A caller that waits outside of a task calls run()
+--- repeatedly.
+---
+---   new -- start --> ready -- run --> running -- park --> parked -- wake, timer --> ready
+---   running -- returns or raises --> ended; any but running -- end_task --> ended
 
 local Error = require "fzlua.error"
 local Timers = require "fzlua.timers"
@@ -15,26 +15,27 @@ local origin = require "fzlua.origin"
 
 local scheduler = {}
 
--- Number of tasks that run before a waiter outside of tasks checks its own condition again, and the
--- loop is polled.
+-- Maximum number of tasks that run in one turn. After each turn, a waiter outside of tasks checks
+-- its own condition, and the loop is polled.
 local TURN <const> = 64
 
 local now, suspend, abandon_locks = core.now, core.suspend, core.abandon_locks
 local task_run, task_results = core.task_run, core.task_results
 
--- The first and the last ready task, or nil; the field _behind of a task is the next one.
+-- The first and the last ready task, or nil. The field _behind of a task is the next ready task.
 local first, last = nil, nil
 local timers = Timers.new()
-local in_c = {} -- a wait in C -> its task
+local in_c = {} -- a wait in C -> the task that waits there
 local current = nil -- the task that runs
-local interrupted = nil -- the error of Ctrl-C in a task, for the waiter outside of tasks
+-- The error that Ctrl-C raised in a task; the waiter outside of tasks raises it again.
+local interrupted = nil
 
 ---@type table<table, integer> task -> its number in the order of starts; no ended tasks
 local live = {}
 local nlive, nserving, started = 0, 0, 0 -- nserving: number of tasks that run for another caller
 
--- In a child: drop the tasks of the parent. If there are none, write nothing, because a write to a
--- page copies the page.
+-- In a forked child: drop the tasks of the parent. If the parent has no tasks, write nothing,
+-- because each write copies a page of memory.
 core.on_fork(function()
   if nlive == 0 and not first and not current and not interrupted and timers.n == 0
     and next(in_c) == nil then
@@ -67,7 +68,7 @@ local function push(task)
   last = task
 end
 
----Make a parked task ready; does nothing if it is ready or has ended.
+---Make a parked task ready. Does nothing if the task is ready or has ended.
 ---@param task table
 function scheduler.wake(task)
   if not task._parked then return end
@@ -77,8 +78,8 @@ function scheduler.wake(task)
 end
 local wake = scheduler.wake
 
----Let the next park() of the running task end at the time `at`. Only this function, not park(), may
----run out of memory.
+---Set the time `at` at which the next park() of the running task ends. This function may run out
+---of memory, so that park() need not allocate.
 ---@param task table current()
 ---@param at number
 function scheduler.park_until(task, at)
@@ -96,28 +97,31 @@ function scheduler.park(task)
   return false
 end
 
----Let the other ready tasks run once. Returns false if the caller cannot be suspended.
+---Suspend the running task until all other ready tasks have run once. Returns false if the caller
+---cannot be suspended.
 ---@return boolean
 function scheduler.pass()
   return suspend(true) == nil
 end
 
--- Make the coroutine of a task that is not waiting.
+-- Make the coroutine of a new task, and count the task. The task does not become ready here.
 local function create(task, number, f, ...)
   local own
   task._co, own = core.task_new(f, ...)
   task._number, task._own, task._f = number or own, not number, f
   task._parked, task._index, task._behind = false, false, false
-  -- store the task before it is counted, because the store may fail for lack of memory
+  -- Store the task before it is counted, because the store may fail for lack of memory.
   live[task] = started + 1
   started, nlive = started + 1, nlive + 1
   if number then nserving = nserving + 1 end
 end
 
----Start a task: it becomes ready. task:finish(ok, ...) is called with its results or its error, and
----task:paused(), if there is one, each time it begins to wait.
+---Make a new task ready. When the task ends, task:finish(ok, ...) is called with its results or
+---its error. Each time the task begins to wait, task:paused() is called if the task has this
+---method.
 ---@param task table
----@param number integer|nil number of the task that owns this task's locks; nil: its own number
+---@param number integer|nil number of the task that owns the locks of this task; nil: this task
+---owns its locks
 ---@param f function
 function scheduler.start(task, number, f, ...)
   create(task, number, f, ...)
@@ -132,7 +136,7 @@ local function forget(task)
   task._co, task._f = nil, nil
 end
 
--- Close the variables of a task that has not ended by itself.
+-- Close the variables of a task whose function did not return.
 local function close(task, co)
   local ok, e = core.task_close(co, task._number)
   if task._own then abandon_locks(task._number) end
@@ -143,10 +147,11 @@ local function note_traceback(task, e, co)
   task._traceback = origin.extend(e, core.traceback(co))
 end
 
--- End a task that has raised `e`: close its variables, one of which may raise another error.
+-- End a task that has raised `e`. The <close> variables of the task are closed, and one of them may
+-- raise another error.
 local function fail(task, e)
   local co = task._co
-  pcall(note_traceback, task, e, co) -- there may be no memory
+  pcall(note_traceback, task, e, co) -- pcall: there may be no memory
   forget(task)
   local ok, later = close(task, co)
   if not ok then e = later end
@@ -174,7 +179,7 @@ function scheduler.end_task(task)
   return close(task, co)
 end
 
--- Wake the tasks whose waits in C must be tried, and those whose wait is to end now.
+-- Wake the tasks whose wait in C must be tried again, and the tasks whose time has come.
 local function wake_due()
   if nlive == 0 then return end
   local wait = core.waits_woken()
@@ -207,14 +212,14 @@ local function run(task)
   if value == true then
     push(task)
   elseif value then
-    local ok, e = pcall(rawset, in_c, value, task) -- there may be no memory
+    local ok, e = pcall(rawset, in_c, value, task) -- pcall: there may be no memory
     if not ok then return fail(task, e) end
     task._in_c, task._parked = value, true
   end
   if task.paused then task:paused() end
 end
 
--- Raise the error of Ctrl-C in a task.
+-- Raise the error that Ctrl-C raised in a task, if there is such an error.
 local function raise_interrupt()
   local e = interrupted
   if not e then return end
@@ -222,12 +227,12 @@ local function raise_interrupt()
   error(e, 0)
 end
 
--- Restores the current task of the caller after tasks have run, even if Ctrl-C raises an error
--- between them.
+-- Its __close() sets `current` back to the task of the caller after other tasks have run, even if
+-- Ctrl-C raises an error between two of them.
 local Restorer = {}
 function Restorer:__close() current = self.task end
 
-local outside = setmetatable({}, Restorer) -- for callers that are not tasks
+local outside = setmetatable({}, Restorer) -- the Restorer of callers that are not tasks
 
 local function restorer()
   if not current then return outside end
@@ -235,7 +240,7 @@ local function restorer()
   return current._restorer
 end
 
----Start a task as start() does, and run it now until its first wait.
+---Create a task as start() does, and run the task at once until its first wait.
 function scheduler.start_now(task, number, f, ...)
   local _ <close> = restorer()
   create(task, number, f, ...)
@@ -251,12 +256,13 @@ local function run_ready()
     first, task._behind = task._behind, false
     run(task)
   end
-  if not first then last = nil end -- so that a dropped task can be collected
+  if not first then last = nil end -- so that an ended task can be collected
 end
 
----Run ready tasks for a short time. Raises the error of Ctrl-C in one of them.
----@return number|nil time of core.now() of the next call; 0: at once; nil: after a wake()
----@return boolean ran whether a task has run, which may have changed shared objects
+---Run at most TURN ready tasks. Raises the error that Ctrl-C raised in one of them.
+---@return number|nil the time (of core.now()) at which this function must be called again; 0: at
+---once; nil: after a wake()
+---@return boolean ran whether a task has run (it may have changed shared objects)
 function scheduler.run()
   wake_due()
   local ran = first and true or false

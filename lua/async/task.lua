@@ -13,7 +13,7 @@ local scheduler = require "fzlua.scheduler"
 local wait = require "fzlua.wait"
 local waiters = require "fzlua.waiters"
 
-core.follow_coroutines() -- so that a generator in a task may wait
+core.follow_coroutines() -- so that a generator that runs inside a task may wait
 
 local task = {}
 
@@ -22,11 +22,11 @@ local get_current, pass = scheduler.current, scheduler.pass
 local Task = setmetatable({}, { __index = Future })
 Task.__index = Task
 Task.__name = "fzlua.Task"
-Task.__fzpack = false -- cannot be sent
+Task.__fzpack = false -- a task cannot be sent to another process
 
--- A task that has not started. It has all fields that a wait uses, so that the table does not grow,
--- and because a field of the task is found faster than one of its class. Further fields would
--- double the size of the table, which has room for 16.
+-- A task that has not started. All fields that a wait uses are set, so that the table does not
+-- grow. Also, a field of the task is found faster than a field of its class. The table has room for
+-- 16 fields, and one more would double its size.
 local function new()
   return setmetatable({
     _co = false, _number = false, _own = false, _f = false, _parked = false, _index = false,
@@ -36,7 +36,7 @@ local function new()
   }, Task)
 end
 
----Settle the task with the results or the error of its function; called by scheduler.lua.
+---Settle the task with the results or the error of its function. Called by scheduler.lua.
 function Task:finish(ok, ...)
   if not ok then return self:_set_error((...)) end
   if select("#", ...) == 1 then return self:_set_result(...) end
@@ -49,7 +49,7 @@ end
 
 -- End the coroutine of a task that does not run.
 local function close(self)
-  -- Make the error first: if there is no memory for it, the task continues.
+  -- Make the error first. If there is no memory for it, the task goes on.
   local cancelled = Error.new { kind = "cancelled", message = "the task was cancelled" }
   local ok, e = waiters.end_task(self)
   if not self._state then self:_set_error(cancelled) end
@@ -58,10 +58,10 @@ local function close(self)
   log.error("a <close> variable of a cancelled task raised: %s", core.error_text(e))
 end
 
----End the task: its variables are closed, and await() raises an fz.Error of kind "cancelled". If
----the task itself calls this, that error is raised here. A task that runs, because it called
----something that cannot be suspended, ends at its next wait.
----@return boolean cancelled false if it was done before
+---End the task. Its <close> variables are closed, and await() raises an fz.Error of kind
+---"cancelled". If the task cancels itself, cancel() raises this error. A task that runs other
+---tasks, because it called a function that cannot be suspended, ends at its next wait.
+---@return boolean cancelled false if the task was done before
 function Task:cancel()
   if self._state or not self._co then return false end
   if self == scheduler.current() then Error.raise("cancelled", "the task has cancelled itself") end
@@ -95,14 +95,15 @@ function task.spawn_for_caller(f, ...)
   return self
 end
 
--- The object of a sleep of a caller that cannot be suspended: the wait ends only at its timeout.
+-- The object for which a caller that cannot be suspended sleeps. It is never done, so the wait ends
+-- at its timeout.
 local NEVER <const> = { done = function() return false end }
 
 local function sleep_in_loop(seconds)
   wait.until_done(NEVER, seconds)
 end
 
--- Wait, and let other tasks run.
+-- Wait for a number of seconds while other tasks run.
 function task.sleep(seconds)
   local current = get_current()
   if seconds == 0 and current and pass() then return end
@@ -132,14 +133,14 @@ local function check_list(list, what)
   return table.move(list, 1, #list, 1, {})
 end
 
--- The first result of each future, all of which are done.
+-- The first result of each future. All futures are done.
 local function first_results(futures)
   local results = { n = #futures }
   for i, future in ipairs(futures) do results[i] = (future:await()) end
   return results
 end
 
--- Wait for all futures; raises the error that comes first. Returns false if the time ran out.
+-- Wait for all futures, or raise the first error. Returns false after the timeout.
 local function await_all(futures, timeout)
   local at = timeout and core.now() + timeout
   local collector <close> = Collector.new(futures)
@@ -151,7 +152,7 @@ local function await_all(futures, timeout)
   return true
 end
 
--- Wait for the results of a future, or for the first result of each future of a list.
+-- Wait for the results of a future. For a list of futures, wait for the first result of each.
 function task.await(awaited, timeout)
   if timeout ~= nil then check.seconds(timeout, 2, "fz.await") end
   if Future.is(awaited) then return awaited:await(timeout) end
@@ -187,7 +188,7 @@ function task.as_completed(list)
   return function() return (collector:next()) end, nil, nil, collector
 end
 
--- Call f(...), which is cancelled like a task after `timeout` seconds.
+-- Call f(...). After `timeout` seconds the call is cancelled, as a task is.
 function task.with_timeout(timeout, f, ...)
   if timeout ~= nil then check.seconds(timeout, 1, "fz.with_timeout") end
   check.type(f, "function", 2, "fz.with_timeout")
@@ -203,7 +204,7 @@ function task.future()
   return Future.new()
 end
 
----At the end of a script: end all tasks, because of an error.
+---End all tasks, because the script has failed. Called at the end of the script.
 function task.cancel_all()
   for _, other in ipairs(scheduler.tasks()) do other:cancel() end
 end

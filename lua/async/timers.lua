@@ -1,4 +1,4 @@
---- timers.lua - tasks by the time at which they continue: a binary heap.
+--- timers.lua - a binary heap of tasks, ordered by the time at which they continue.
 --
 -- A task in the heap has its time in _at and its index in _index. So a task leaves the heap without
 -- a search.
@@ -12,7 +12,7 @@ function Timers.new()
   return setmetatable({ n = 0 }, Timers)
 end
 
--- Move `task` from the free index `i` towards the first.
+-- Move `task` from the free index `i` towards the first index, as far as its time requires.
 local function rise(self, i, task)
   local at = task._at
   while i > 1 do
@@ -24,8 +24,8 @@ local function rise(self, i, task)
   self[i], task._index = task, i
 end
 
--- Move `task`, which may be later or earlier than the task that was at the free index `i`: first
--- towards the last index, then back as far as necessary.
+-- Put `task` into the heap, of which the index `i` is free. The free index moves towards the end
+-- past tasks that are earlier than `task`, or towards the first index past tasks that are later.
 local function sink(self, i, task)
   local at, n = task._at, self.n
   while true do
@@ -44,12 +44,12 @@ end
 function Timers:add(task, at)
   local n = self.n + 1
   task._at = at
-  self[n] = task -- store first: a lack of memory must change nothing
+  self[n] = task -- store the task first: if there is no memory for it, the heap is unchanged
   self.n = n
   rise(self, n, task)
 end
 
----Remove a task; does nothing if it is not in the heap.
+---Remove a task. Does nothing if the task is not in the heap.
 ---@param task table
 function Timers:remove(task)
   local i, n = task._index, self.n
@@ -66,7 +66,7 @@ function Timers:next()
   return first and first._at
 end
 
----Remove and return a task whose time is `now` or before; nil if there is none.
+---Remove and return the first task if its time is `now` or earlier; else nil.
 ---@param now number
 ---@return table|nil
 function Timers:due(now)

@@ -1,7 +1,7 @@
 --- turns.lua - calls of one object that run one after the other, in the order of their starts.
 --
--- Each call has a turn. The current turn and the waiting ones are in a list of waiters.lua. A turn
--- is also a list of waiters: it holds the task that waits for the turn.
+-- Each call has a turn. The current turn and the waiting turns are in a list of waiters.lua. Each
+-- turn is also a list of waiters, for the task that waits for this turn.
 
 local scheduler = require "fzlua.scheduler"
 local wait = require "fzlua.wait"
@@ -16,7 +16,7 @@ Turn.__index = Turn
 ---@param list table all turns of the object
 ---@return fzlua.Turn after all others; to be closed
 function turns.add(list)
-  -- Set the fields of lists and waiters now, because a table that grows later is slow.
+  -- Set the fields of lists and of waiters now, because a table that grows later is slow.
   local turn = setmetatable({
     _first = false, _last = false, _list = false, _previous = false, _next = false,
   }, Turn)
@@ -30,13 +30,13 @@ function Turn:done()
 end
 
 ---Wait until all calls before this turn have ended. A task that cannot be suspended does not wait,
----because the calls before it may be its own callers.
+---because an earlier call may be its own caller, which waits for it.
 function Turn:wait()
   if not scheduler.current() then wait.until_done(self) end
   while not self:done() and wait.in_list(self) do end
 end
 
----End the turn, because the call has ended, perhaps before its turn came.
+---End the turn, because the call has ended. The call may have ended before its turn came.
 function Turn:__close()
   local list = self._list
   waiters.remove(self)

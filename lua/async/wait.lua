@@ -1,7 +1,8 @@
---- wait.lua - the one place in Lua that waits.
+--- wait.lua - makes tasks and other callers wait.
 --
--- The engine reports the id of each object that has changed (core.changed). Only the watcher of
--- that object is pumped, and only the tasks that wait for it are woken.
+-- The engine reports the id of each object that has changed (core.changed). Then the watcher of
+-- this object is pumped, and the tasks that wait for this object are woken; other watchers and
+-- tasks are not.
 --
 -- A task that waits is suspended. Any other waiter, such as the script itself, turns the engine's
 -- loop and runs tasks until its object is done. Waits for shared objects are in C and do the same
@@ -18,24 +19,26 @@ local wait = {}
 local current, park, park_until = scheduler.current, scheduler.park, scheduler.park_until
 local add = waiters.add
 
--- Id of an object -> watcher with pump(id); `loose` does not keep its watchers alive.
+-- Id of an object -> watcher with pump(id). `loose` is a weak table: it does not keep its watchers
+-- alive.
 local firm, loose = {}, setmetatable({}, { __mode = "v" })
 
 -- Id of an object -> list of the tasks that wait for it.
 local lists = {}
--- The tasks that wait for an object without an id: a change of any other object may end the wait.
+-- The tasks that wait for an object without an id. They are woken by the change of any other
+-- object.
 local any = { _first = false, _last = false }
--- Id of the ticker of progress lines, and the object that is pumped after each tick; nil: there are
--- no lines.
+-- Id of the ticker of progress lines, and the object that is pumped after each tick; nil if there
+-- are no lines.
 local ticker_id, ticks
 
--- The id whose change is handled now, and a list of the ids whose handlers ran out of memory and
--- are called again. The list has room for 8 ids, so that adding an id needs no memory.
+-- The id whose change is being handled, and a list of ids whose handlers ran out of memory and are
+-- called again. The list has room for 8 ids, so that to add an id needs no memory.
 local handled, again = nil, { 0, 0, 0, 0, 0, 0, 0, 0 }
 for i = 1, 8 do again[i] = nil end
 
--- In a child: forget the watchers and tasks of the parent. A table that is empty stays as it is,
--- because a write to a page copies the page.
+-- In a forked child: forget the watchers and tasks of the parent. An empty table is not replaced,
+-- because each write copies a page of memory.
 core.on_fork(function()
   if next(firm) ~= nil then firm = {} end
   if next(loose) ~= nil then loose = setmetatable({}, { __mode = "v" }) end
@@ -52,7 +55,7 @@ function wait.watch(id, watcher)
   firm[id] = watcher
 end
 
----Like watch(), but the watch does not keep the watcher alive, and ends when the watcher is
+---Like watch(), but the watch does not keep the watcher alive. The watch ends when the watcher is
 ---collected.
 ---@param id integer
 ---@param watcher table
@@ -65,8 +68,9 @@ function wait.unwatch(id)
   firm[id], loose[id] = nil, nil
 end
 
----Call ticks:pump() after each change of the object `id`. drain() does not wait for that object.
----@param id integer|nil nil: there is no ticker any more
+---Set the ticker: ticks:pump() is called after each change of the object `id`. drain() does not
+---wait for that object.
+---@param id integer|nil nil: remove the ticker
 ---@param watcher? table
 function wait.set_ticker(id, watcher)
   ticker_id, ticks = id, watcher
@@ -89,7 +93,7 @@ local function handle_change(id)
   wake(id)
 end
 
----Wake the tasks that wait for an object whose change the engine does not report.
+---Wake the tasks that wait for an object whose changes the engine does not report.
 ---@param object table with id()
 function wait.wake(object)
   wake(object:id())
@@ -129,7 +133,8 @@ local function is_working()
   return core.is_working(ticker_id and 1 or 0)
 end
 
--- A wait in C, for a queue or a lock, calls this function to handle changes and to run tasks.
+-- A wait in C, such as a wait for a queue or a lock, calls this function to handle changes and to
+-- run tasks.
 core.on_wake(function(what)
   pump()
   local at, ran = scheduler.run()
@@ -145,7 +150,7 @@ function wait.alone()
   return not ticker_id and next(firm) == nil and next(loose) == nil and scheduler.count() == 0
 end
 
--- The list that the task is added to while it waits for `object`.
+-- The list of waiters to which a task is added while it waits for `object`.
 local function list_for(object)
   if object.is_list then return object end
   if not object.id then return any end
@@ -162,7 +167,8 @@ local function raise_own_end()
   Error.raise("error", "a task waits for its own end")
 end
 
--- Suspend the task until `object` changes, or until `at`. Returns false if that is not possible.
+-- Suspend the task until `object` changes, or until the time `at`. Returns false if the task cannot
+-- be suspended.
 local function suspend(task, object, at)
   if task == object then raise_own_end() end
   local list = list_for(object)
@@ -180,14 +186,14 @@ local function is_done(object)
   return object:done()
 end
 
--- Handle the events that have arrived. Returns whether the object is done then.
+-- Handle the events that have arrived. Returns whether the object is done.
 local function poll(object)
   core.turn(0)
   pump()
   return is_done(object)
 end
 
--- Whether the object is done; nil if the caller cannot be suspended.
+-- Wait in a task. Returns whether the object is done, or nil if the task cannot be suspended.
 local function wait_in_task(task, object, timeout)
   if timeout and timeout <= 0 then return poll(object) end
   local at = timeout and core.now() + timeout
@@ -198,20 +204,21 @@ local function wait_in_task(task, object, timeout)
   return true
 end
 
--- The earlier of two times; nil is never.
+-- The earlier of two times. nil stands for no time.
 local function earlier(a, b)
   if a and b then return math.min(a, b) end
   return a or b
 end
 
--- Run tasks, and turn the loop until an object changes, a task is ready or the time is `at`.
+-- Run ready tasks, then turn the loop until an object changes, a task is ready or the time `at`
+-- comes.
 local function turn(object, at)
   local seen = core.wake_count()
   local next_at, ran = scheduler.run()
   scheduler.check_cancelled()
   if object:done() then return end
   next_at = earlier(at, next_at)
-  if not next_at and ran then next_at = 0 end -- the task may have changed a shared object
+  if not next_at and ran then next_at = 0 end -- the task that ran may have changed a shared object
   if not next_at and core.wake_count() == seen then deadlock.check(object, is_working) end
   core.turn(next_at and math.max(next_at - core.now(), 0), seen)
 end
@@ -229,19 +236,20 @@ local function wait_in_loop(object, timeout)
   end
 end
 
----The value of an object's field `_pumping` while the caller runs the object's callbacks.
+---The value for the field `_pumping` of an object while the caller runs callbacks of this object.
 ---@return table|true
 function wait.pumper() return current() or true end
 
----Wait until object:done(), `timeout` seconds at most. If the object has pump(), it is pumped even
----if it is not watched. While the object's callbacks run, the object has `_pumping` set and is not
----done. A waiting task is woken by waiters.wake_all(object) if the object has `is_list` set; else
----by changes of the engine's object number object:id(); without id(), by each change.
+---Wait until object:done() is true, at most `timeout` seconds. If the object has a method pump(),
+---it is called before each check. While callbacks of the object run, its field `_pumping` is set,
+---and the object is not done. A waiting task is woken by waiters.wake_all(object) if the object
+---has the field `is_list`. Otherwise the task is woken by changes of the engine's object with the
+---number object:id(), or by all changes if there is no method id().
 ---@param object table
 ---@param timeout number|nil nil: without limit
 ---@return boolean|nil done, "timeout"|nil
 function wait.until_done(object, timeout)
-  -- The engine can wait for a batch on its own if no other object must be pumped.
+  -- If no other object must be pumped, the engine alone can wait for a batch.
   if not timeout and object.wait_alone and wait.alone() and object:wait_alone() then
     return true
   end
@@ -257,7 +265,7 @@ function wait.until_done(object, timeout)
   return wait_in_loop(object, timeout)
 end
 
----The most common wait: suspend the running task until waiters.wake_all(list).
+---Suspend the running task until waiters.wake_all(list). This is the most frequent wait.
 ---@param list table
 ---@return boolean suspended false at once if the caller cannot be suspended
 function wait.in_list(list)
@@ -271,9 +279,10 @@ function wait.in_list(list)
   return false
 end
 
----One turn for a host with a loop of its own: handle what has changed and run ready tasks.
----@param timeout number seconds to wait at most if nothing is ready
----@return number|nil at time of core.now() at which the next turn is due, 0: at once; nil: when the
+---Turn the loop once, for a host with a loop of its own: handle changes, and run ready tasks.
+---@param timeout number maximum wait in seconds if nothing is ready
+---@return number|nil at the time (of core.now()) at which the next turn is due; 0: at once; nil:
+---when the
 ---engine's descriptor becomes readable
 function wait.step(timeout)
   local seen = core.wake_count()
@@ -288,7 +297,7 @@ function wait.step(timeout)
   return at
 end
 
----Wait until no started work is left, and all tasks have ended.
+---Wait until all started work is done and all tasks have ended.
 function wait.drain()
   wait.until_done {
     what = "the end of all tasks",

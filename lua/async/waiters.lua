@@ -1,9 +1,9 @@
 --- waiters.lua - the tasks and other objects that wait for one object: a linked list.
 --
--- A list is any table; its fields are _first and _last. A waiter is in one list at a time. The
--- field _list of the waiter is this list, so that no search is needed to remove the waiter. A
--- waiter that is not a task has a method notify(list), which is called once. A field that had a
--- waiter becomes false, because assignments to a field that is nil are slow.
+-- A list is any table with the fields _first and _last. A waiter is in at most one list, which is
+-- its field _list, so that the waiter is removed without a search. A waiter that is not a task has
+-- a method notify(list), which is called once. A field without a waiter is false, not nil, because
+-- the assignment to a field that is nil is slow.
 
 local scheduler = require "fzlua.scheduler"
 
@@ -11,7 +11,7 @@ local waiters = {}
 
 local wake = scheduler.wake
 
----Append a waiter that is in no list.
+---Append a waiter that is not in a list.
 ---@param list table
 ---@param waiter table
 function waiters.add(list, waiter)
@@ -20,7 +20,7 @@ function waiters.add(list, waiter)
   waiter._list, waiter._previous, list._last = list, last, waiter
 end
 
----Remove a waiter from its list; does nothing if it is in none.
+---Remove a waiter from its list. Does nothing if the waiter is not in a list.
 ---@param waiter table
 function waiters.remove(waiter)
   local list = waiter._list
@@ -49,7 +49,8 @@ function waiters.wake_all(list)
     waiter._list, waiter._previous, waiter._next = false, false, false
     if waiter._co then
       wake(waiter)
-    elseif waiter.notify then -- without it: Ctrl-C has ended a task just when it began to wait
+    -- No notify(): the waiter is a task that Ctrl-C ended just when it began to wait.
+    elseif waiter.notify then
       waiter:notify(list)
     end
     waiter = next_one

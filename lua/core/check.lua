@@ -1,19 +1,19 @@
 --- check.lua - checks arguments and options, and reports mistakes at the user's line.
 --
--- All functions raise a plain string, as the Lua library does for a wrong argument. Mistakes that
--- show only when a chain runs are not found here, and a call in a wrong state raises an fz.Error
--- instead (see Error.raise).
+-- All functions raise a plain string, as the Lua library does for a wrong argument. A mistake that
+-- is found only when a chain runs is reported by other modules. A call in a wrong state raises an
+-- fz.Error instead (see Error.raise).
 
 local core = require "fzlua.core"
 local nearest = require "fzlua.nearest"
 
 local check = {}
 
--- Limits of the engine: workers of a pool, jobs of a run, attempts of a job.
+-- Maximum numbers that the engine accepts: workers of a pool, jobs of a run, retries of a job.
 check.WORKERS_MAX = 65536
 local JOBS_MAX, RETRIES_MAX = 65536, 0x7fffffff
 
--- The position of the nearest caller outside of fzlua and C.
+-- The position of the nearest caller that is Lua code outside of fzlua.
 local function where()
   local level = 3
   while true do
@@ -62,7 +62,8 @@ end
 
 local ipairs_iterator <const> = ipairs {}
 
----Raise if an iterator of pairs() or ipairs() has lost the table that it walks over.
+---Raise if the caller passed only the first value of pairs() or ipairs(), so that the iterator has
+---no table.
 ---@param f any
 ---@param state any
 ---@param arg integer number of the argument
@@ -73,7 +74,7 @@ function check.iterator(f, state, arg, what)
     .. "further arguments pass all three, and nil)", arg, what)
 end
 
----Raise because a method was called without its object, by a dot instead of a colon.
+---Raise because a method was called with a dot instead of a colon, without its object.
 ---@param noun string what was expected
 ---@param what string the call, as the user writes it
 function check.no_self(noun, what)
@@ -98,7 +99,7 @@ local function complain(what, name, expected, value)
   check.fail("bad option '%s' to '%s' (%s expected, got %s)", name, what, expected, text)
 end
 
--- A check for integers between the bounds; without bounds, a check for any integer.
+-- A check for integers from `least` to `most`, or for any integer if these are nil.
 local function whole(least, most)
   local expected = least and ("an integer from %d to %d"):format(least, most) or "an integer"
   return function(value, name, what)
@@ -141,7 +142,8 @@ local function one_of(...)
   end
 end
 
--- true shows lines, a function gets events, false does neither.
+-- Check the option `progress`. true shows lines, a function receives events, and false does
+-- neither.
 local function progress(value, name, what)
   if type(value) ~= "boolean" and type(value) ~= "function" then
     complain(what, name, "a boolean or a function", value)
@@ -156,7 +158,7 @@ local function of_type(expected)
   end
 end
 
--- A checker for a value of one of the types, or { file = NAME }.
+-- A check for a value of one of the given types, or a table { file = NAME }.
 local function standard_file(expected, ...)
   local types = {}
   for _, name in ipairs { ... } do types[name] = true end
@@ -172,7 +174,7 @@ local function standard_file(expected, ...)
   end
 end
 
--- A string without a NUL byte, because in C it would end there.
+-- Check a string. It may not contain a NUL byte, at which C code would end the string.
 local function no_nul(value, name, what)
   if type(value) ~= "string" or value:find("\0", 1, true) then
     complain(what, name, "a string without NUL bytes", value)
@@ -180,7 +182,7 @@ local function no_nul(value, name, what)
   return value
 end
 
--- A sorted list of names, each once; not empty.
+-- Check a list of names, which may not be empty. Returns a sorted list with each name once.
 local function names_option(value, option, what)
   local list, seen = {}, {}
   if type(value) ~= "table" or #value == 0 then complain(what, option, "a list of names", value) end
@@ -193,7 +195,7 @@ local function names_option(value, option, what)
   return list
 end
 
--- true, or a list of inputs, which the caller checks.
+-- Check the option `optional`: true, or a list of inputs, whose names the caller checks.
 local function optional(value, option, what)
   if type(value) == "string" then return { value } end
   if type(value) == "boolean" then return value end
@@ -206,7 +208,7 @@ end
 
 local TRACES = { jsonl = true, json = true, tsv = true }
 
--- A boolean, or the name of a file, whose extension says its format.
+-- Check the option `trace`: a boolean, or the name of a file whose extension determines the format.
 local function trace(value, option, what)
   if type(value) == "boolean" then return value end
   if type(value) ~= "string" or value:find("\0", 1, true) or not TRACES[value:match "%.(%l+)$"] then
@@ -215,7 +217,7 @@ local function trace(value, option, what)
   return value
 end
 
--- A boolean, or the name of a file; "" is true.
+-- Check the option `resume`: a boolean, or the name of a file. The empty name means true.
 local function resume(value, option, what)
   if type(value) == "boolean" then return value end
   if type(value) ~= "string" or value:find("\0", 1, true) then
@@ -224,7 +226,7 @@ local function resume(value, option, what)
   return value == "" or value
 end
 
--- The name of the file for the report of a run.
+-- Check the option `report`: the name of the file for the report of a run, or false.
 local function report(value, option, what)
   if value == false then return nil end
   if type(value) ~= "string" or value:find("\0", 1, true) or not value:find "%.html?$" then
@@ -302,7 +304,7 @@ local OPTIONS = {
   env = environment,
 }
 
--- The sets of options for one function, and for a whole call.
+-- Sets of options: those of one function, and those of a whole call.
 check.LIMITS = { "timeout", "retries", "backoff", "memory", "retry_if" }
 check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress", "engine", "trace",
   "resume", "report" }
@@ -347,10 +349,11 @@ check.CHUNKS = set_of { "size" }
 check.PROGRESS = set_of { "label", "total" }
 check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init", "start", "engine")
 
--- Pools have the option `workers`; calls that make their own workers have `jobs`.
+-- The option that is meant if the other one of the two is given: pools have `workers`, and calls
+-- that make their own workers have `jobs`.
 local OTHER_WORD <const> = { jobs = "workers", workers = "jobs" }
 
--- Raise for a name that is not in the set of options.
+-- Raise because an option is not in the set of allowed options.
 local function refuse_option(name, allowed, what)
   local names = {}
   for other in pairs(allowed) do names[#names + 1] = other end

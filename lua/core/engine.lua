@@ -4,8 +4,8 @@ local core = require "fzlua.core"
 
 local engine = {}
 
----The number of functions that may run at once by default.
----@param url string|nil the option `engine`; nil and "local": workers run on this machine
+---The default for the number of functions that may run at once.
+---@param url string|nil the option `engine`; nil or "local" for workers on this machine
 ---@return integer
 function engine.slots(url)
   local nodes = url and core.nodes(url)

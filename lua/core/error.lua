@@ -1,7 +1,8 @@
 --- error.lua - fz.Error, the error of all failures except wrong arguments.
 --
--- C makes these errors, too (core.Error is their metatable); this module defines their text. The
--- callers that know the stage, the output or the item set these fields.
+-- C code makes such errors, too (core.Error is their metatable), but only this module makes their
+-- text. A caller that knows the stage, the output or the item of an error sets these fields of the
+-- error.
 
 local core = require "fzlua.core"
 
@@ -15,7 +16,8 @@ local WORDS = {
   pid = "pid",
 }
 
--- A text such as "stage merge, item 3, attempt 2, pid 4711: "; empty if no field is set.
+-- A text such as "stage merge, item 3, attempt 2, pid 4711: ", or "" if none of these fields is
+-- set.
 local function context_text(e)
   local texts = {}
   for _, key in ipairs(CONTEXT) do
@@ -31,8 +33,9 @@ end
 
 local OTHERS_SHOWN <const> = 3
 
--- A text such as "\nalso failed: slow: why; item 7: why; and 2 more", with the first line of each
--- error; "" if there is none.
+-- A text such as "
+-- also failed: slow: why; item 7: why; and 2 more", with the first line of each error, or "" if
+-- there are no other errors.
 local function others_text(others)
   if type(others) ~= "table" or #others == 0 then return "" end
   local parts = {}
@@ -44,7 +47,8 @@ local function others_text(others)
   return "\nalso failed: " .. table.concat(parts, "; ")
 end
 
--- The message of a graph error is complete, because the error did not happen in a call.
+-- The message of an error of kind "graph" gets no context, because the error did not happen in a
+-- call.
 function Error:__tostring()
   local message = tostring(self.message or self.kind or "error")
   if self.kind ~= "graph" then
@@ -58,14 +62,14 @@ function Error:__tostring()
   return message .. "\n" .. traceback
 end
 
----Make an fz.Error of these fields; `kind` and `message` are required.
+---Make an fz.Error from its fields. `kind` and `message` are required.
 ---@param fields table
 ---@return fz.Error
 function Error.new(fields)
   return setmetatable(fields, Error)
 end
 
----Whether `value` is an fz.Error, and of this kind if one is given.
+---Whether `value` is an fz.Error. If `kind` is given, the error must also be of this kind.
 ---@param value any
 ---@param kind? string
 ---@return boolean
@@ -74,14 +78,14 @@ function Error.is(value, kind)
   return kind == nil or value.kind == kind
 end
 
----Put `what`, the name of the value that the error is about, before the message of `e`.
+---Put `what` before the message of `e`. `what` is the name of the value that caused the error.
 ---@param e fz.Error
 ---@param what string
 function Error.about(e, what)
   e.message = what .. ": " .. e.message
 end
 
----Raise an fz.Error of this kind. The kind for a call in a wrong state is "error", or "closed".
+---Raise an fz.Error of this kind. For a call in a wrong state the kind is "error" or "closed".
 ---@param kind string
 ---@param fmt string
 function Error.raise(kind, fmt, ...)

@@ -4,7 +4,7 @@ local core = require "fzlua.core"
 
 local identity = {}
 
-local current -- name, pid and worker number; a forked worker has another pid, and gets a new name
+local current -- name, pid and worker number; stale in a forked process, which has another pid
 
 ---Name this process.
 ---@param name string

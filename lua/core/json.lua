@@ -14,16 +14,17 @@ local json = {}
 -- Maximum depth of nested lists and objects.
 local DEPTH_MAX <const> = 2048
 
--- The class, which fzlua.lua registers. dkjson and rapidjson read its field `__jsontype`.
+-- The class of objects that look like lists. fzlua.lua registers the class. The libraries dkjson
+-- and rapidjson read its field `__jsontype`.
 local Object = core.classes()["fzlua.Object"]
 
--- The greatest length of a list in which any number of elements may be missing. In a longer list at
--- most half of the elements may be missing, so that a table with one large key is not written as a
--- million nulls.
+-- A list may have gaps. Up to this length, any number of its elements may be missing. In a longer
+-- list at most half of the elements may be missing, so that a table with one large key is not
+-- written as a million nulls.
 local HOLES_MAX <const> = 1000
 
--- The length of a table that is a list; nil if it is none. A list has only keys from 1 up, and its
--- length in `n` if it ends in nil.
+-- The length of a table that is a list, or nil for any other table. All keys of a list are positive
+-- integers, except `n`, which is the length if the list ends in nil.
 local function list_length(t)
   local count, most, n = 0, 0, 0
   for key, value in next, t do
@@ -43,7 +44,7 @@ local function list_length(t)
   return (most // 2 <= count or most <= HOLES_MAX) and most or nil
 end
 
--- Raise an error about the text at the position `at`, before which the text is UTF-8.
+-- Raise an error at the position `at` of the text. The text before `at` must be valid UTF-8.
 local function fail(text, at, why)
   local line, start = 1, 1
   for next_start in sub(text, 1, at - 1):gmatch "\n()" do line, start = line + 1, next_start end
@@ -51,7 +52,7 @@ local function fail(text, at, why)
   Error.raise("error", "not JSON: line %d, column %d: %s", line, column, why)
 end
 
--- Raise an error about a text that does not have `what` at `at`.
+-- Raise an error, because the text at the position `at` is not `what`.
 local function fail_expected(text, at, what)
   local word = match(text, "^[%w_]+", at) or match(text, "^%g", at)
   local found = at > #text and "the end of the text"
@@ -65,7 +66,8 @@ local OPEN_LIST <const>, CLOSE_LIST <const> = 0x5b, 0x5d
 local OPEN_OBJECT <const>, CLOSE_OBJECT <const> = 0x7b, 0x7d
 local SPACES = { [0x20] = true, [0x0a] = true, [0x0d] = true, [0x09] = true }
 
--- Skip white space. Returns the position and the code of the next byte, which is nil at the end.
+-- Skip white space. Returns the position of the next byte and its code, which is nil at the end of
+-- the text.
 local function skip(text, at)
   local code = byte(text, at)
   if not SPACES[code] then return at, code end
@@ -73,8 +75,8 @@ local function skip(text, at)
   return at, byte(text, at)
 end
 
--- Functions that read the value at a position; the key is the code of its first byte. Each returns
--- the value and the position after it.
+-- First byte of a value -> function that reads the value at a position. The function returns the
+-- value and the position after the value.
 local READ = setmetatable({}, {
   __index = function()
     return function(text, at) fail_expected(text, at, "a value") end
@@ -84,7 +86,8 @@ local READ = setmetatable({}, {
 local UNESCAPED = { ['"'] = '"', ["\\"] = "\\", ["/"] = "/", b = "\b", f = "\f", n = "\n", r = "\r",
   t = "\t" }
 
--- Read the escape at `at`, where its backslash is. Returns the character and the position after it.
+-- Read an escape. `at` is the position of its backslash. Returns the character and the position
+-- after the escape.
 local function read_escape(text, at)
   local char = UNESCAPED[sub(text, at + 1, at + 1)]
   if char then return char, at + 2 end
@@ -97,7 +100,7 @@ local function read_escape(text, at)
   return utf8.char(0x10000 + (code - 0xd800) * 0x400 + tonumber(low, 16) - 0xdc00), at + 12
 end
 
--- Read the string at `at`, which has escapes or is malformed.
+-- Read the string at `at`. The string contains escapes, or is malformed.
 local function read_escaped(text, at)
   local parts, start = {}, at + 1
   while true do
@@ -119,7 +122,7 @@ READ[QUOTE] = function(text, at)
   return read_escaped(text, at)
 end
 
--- Read a number that is not a short integer, or is malformed.
+-- Read a number that is malformed or not a short integer.
 local function read_number(text, at)
   local digits, after = match(text, "^([%d.eE+-]+)()", at)
   local number = tonumber(digits)
@@ -145,7 +148,7 @@ end
 for code = byte "0", byte "9" do READ[code] = read_integer end
 READ[byte "-"] = read_integer
 
--- A function that reads a word.
+-- A function that reads a word (true, false or null).
 local function word_reader(word, value)
   return function(text, at)
     if match(text, "^[%w_]+", at) ~= word then fail_expected(text, at, "a value") end
@@ -186,7 +189,7 @@ READ[OPEN_LIST] = function(text, at, depth)
   return list, at + 1
 end
 
--- Read `"name":` at `at`. Returns the name and the position after the colon.
+-- Read the name of a member, `"name":`, at `at`. Returns the name and the position after the colon.
 local function read_name(text, at)
   local name, after = match(text, '^[ \n\r\t]*"([^"\\\0-\31]*)"[ \n\r\t]*:()', at)
   if name then return name, after end
@@ -219,7 +222,8 @@ READ[OPEN_OBJECT] = function(text, at, depth)
   return list_length(object) and setmetatable(object, Object) or object, at
 end
 
----The value of a JSON text. Raises an fz.Error that names the line and the column, in characters.
+---The value of a JSON text. The error for a malformed text is an fz.Error with the line and the
+---column. The column is counted in characters.
 ---@param text string
 ---@return any
 function json.decode(text)
@@ -247,8 +251,8 @@ local function path_of(writer, key)
   return concat(parts) .. (writer.depth >= PATH_MAX and "..." or "")
 end
 
--- Refuse a value without a JSON form: raise an error, or add a message to `refused` if the caller
--- has passed it. Returns the text to write instead.
+-- Handle a value without a JSON form. Without a list `refused` of the caller, raises an error. With
+-- a list, adds a message to it, and returns the text to write instead of the value.
 local function refuse(writer, key, why)
   local refused = writer.refused
   if not refused then
@@ -262,8 +266,9 @@ local function refuse(writer, key, why)
   return "null"
 end
 
--- By type of a value: functions that return its text, or the value itself if it is an integer. The
--- arguments are the writer, the value, and its key in the table that contains it.
+-- Type of a value -> function that returns the value's text (or an integer itself). The arguments
+-- of the function are the writer, the value, and the key of the value in the table that contains
+-- it.
 local TEXT = setmetatable({}, {
   __index = function(_, kind)
     return function(writer, _, key)
@@ -275,11 +280,12 @@ local TEXT = setmetatable({}, {
 TEXT["nil"] = function() return "null" end
 TEXT.boolean = function(_, value) return value and "true" or "false" end
 
-local NORMAL_MIN <const> = 0x1p-1022 -- smaller floats have fewer digits
+local NORMAL_MIN <const> = 0x1p-1022 -- smaller floats have less than 15 digits of precision
 local FORMATS = {}
 for digits = 1, 17 do FORMATS[digits] = ("%%.%dg"):format(digits) end
 
--- The fewest digits that read back as `x`, with a point or an exponent so that it stays a float.
+-- The shortest text that reads back as the float `x`. It has a point or an exponent, so that it is
+-- not read as an integer.
 local function float_text(x)
   local digits = x < NORMAL_MIN and x > -NORMAL_MIN and 1 or 15
   local text = FORMATS[digits]:format(x)
@@ -288,7 +294,7 @@ local function float_text(x)
     text = FORMATS[digits]:format(x)
   end
   if find(text, "^-?%d+[.e]") then return text end
-  text = text:gsub("[^%de+-]+", ".") -- replace the decimal point of another locale
+  text = text:gsub("[^%de+-]+", ".") -- another locale may have another decimal point
   return find(text, "[.e]") and text or text .. ".0"
 end
 
@@ -303,7 +309,7 @@ local ESCAPED = setmetatable({ ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", [
   __index = function(_, char) return ("\\u%04x"):format(byte(char)) end,
 })
 
--- A string in quotes, or nil if it is not UTF-8.
+-- A string in quotes, or nil if the string is not valid UTF-8.
 local function quoted(s)
   if find(s, "^[%]-~#-%[ !]*$") then return '"' .. s .. '"' end
   if not utf8.len(s) then return nil end
@@ -323,7 +329,7 @@ local function list_text(writer, list, n)
   return "[" .. concat(parts, ",") .. "]"
 end
 
--- Texts of names that were written before, because documents repeat their names.
+-- A cache of the texts of names, because most documents repeat their names.
 local name_texts, nname_texts = {}, 0
 local NAMES_MAX <const>, NAME_LEN_MAX <const> = 1000, 100
 
@@ -332,7 +338,7 @@ local function keep_name(name, text)
   name_texts[name], nname_texts = text, nname_texts + 1
 end
 
--- The text `"name":`, or nil if the name is not UTF-8.
+-- The text `"name":`, or nil if the name is not valid UTF-8.
 local function name_text(name)
   local text = name_texts[name]
   if text then return text end
@@ -343,7 +349,7 @@ local function name_text(name)
   return text
 end
 
--- A copy whose keys are texts, or nil and the reason if the keys have no JSON form.
+-- A copy of an object whose keys are strings. Returns nil and the reason if a key has no JSON form.
 local function with_names(object)
   local copy = {}
   for key, value in next, object do
@@ -357,7 +363,8 @@ local function with_names(object)
   return copy
 end
 
--- The names of an object, sorted, or nil and the reason if they have no JSON form.
+-- The sorted names of the members of an object. Returns nil and the reason if a key has no JSON
+-- form.
 local function sorted_names(object)
   local names, n = {}, 0
   for name in next, object do
@@ -369,7 +376,7 @@ local function sorted_names(object)
   return names
 end
 
--- The text of an object with these names.
+-- The text of an object. `names` are the names of its members.
 local function members_text(writer, object, names)
   local parts, n = { "{" }, 1
   for _, name in ipairs(names) do
@@ -382,7 +389,7 @@ local function members_text(writer, object, names)
       refuse(writer, name, "a name that is not UTF-8 has no JSON form")
     end
   end
-  parts[n > 1 and n or 2] = "}" -- this replaces the last comma
+  parts[n > 1 and n or 2] = "}" -- this replaces the comma after the last member
   return concat(parts)
 end
 
@@ -399,7 +406,7 @@ local function object_text(writer, object)
   return members_text(writer, object, names)
 end
 
--- A copy without the metatable.
+-- A copy of a table without its metatable.
 local function plain(t)
   local copy = {}
   for key, value in next, t do copy[key] = value end
@@ -425,11 +432,12 @@ TEXT.table = function(writer, t, key)
   return text
 end
 
----The JSON text of a value. A value without a JSON form raises an fz.Error with its path. With the
----list `refused` it becomes null, and a member whose name has no JSON form is left out.
+---The JSON text of a value. A part of the value may have no JSON form. Without the list `refused`,
+---this raises an fz.Error with the path of the part. With it, null is written for the part, and a
+---member whose name has no JSON form is left out.
 ---@param value any
 ---@param names? string[] the value is an object of these members, in this order
----@param refused? string[] gets the messages about the first values without a JSON form
+---@param refused? string[] receives the messages about the first values without a JSON form
 ---@return string
 ---@return integer? count with `refused`: the number of values without a JSON form
 function json.encode(value, names, refused)

@@ -1,12 +1,11 @@
 --- log.lua - fz.log: writes entries of the log, which go to standard error or to a function of the
 --- host.
---
--- An entry is written by one call, so that entries of other processes cannot divide it:
---
---   HH:MM:SS.mmm LEVEL name[pid]: text
---
--- A text of several lines continues on indented ones. fzlua itself logs problems that no call can
--- report.
+---
+--- Each entry is written by one system call, so that entries of different processes are not mixed:
+---
+---   HH:MM:SS.mmm LEVEL name[pid]: text
+---
+--- Further lines of a text are indented. fzlua itself logs problems that no call can report.
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
@@ -18,7 +17,7 @@ local log = {}
 local RANKS = { debug = 1, info = 2, warn = 3, error = 4, off = 5 }
 local DEFAULT = "info"
 
-local level, rank -- nil until the first use, at which FZLUA_LOG is read
+local level, rank -- nil until the first use of the log, which reads FZLUA_LOG
 
 local function stamp()
   local seconds = core.wall()
@@ -26,7 +25,7 @@ local function stamp()
   return ("%s.%03d"):format(os.date("%H:%M:%S", whole), math.floor((seconds - whole) * 1000))
 end
 
--- pcall that lets Ctrl-C through.
+-- Like pcall, but the error of Ctrl-C is raised again.
 local function try(f, ...)
   local ok, result = pcall(f, ...)
   if not ok and Error.is(result, "interrupted") then error(result, 0) end
@@ -38,7 +37,8 @@ local function text_of(value)
   return ok and text or ("(a %s whose __tostring raises)"):format(type(value))
 end
 
--- The text for a format that does not fit its values: the format, the values and the reason.
+-- The text of an entry whose format does not fit its values. The text contains the format, the
+-- values and the reason.
 local function unformatted(why, ...)
   local parts = table.pack(...)
   for i = 1, parts.n do parts[i] = text_of(parts[i]) end
@@ -51,8 +51,8 @@ local function message(fmt, ...)
   return ok and text or unformatted(text_of(text), fmt, ...)
 end
 
--- The name of this process in the log. A worker is named by its number in its pool, because the log
--- shows its pid anyway.
+-- The name of this process in the log. For a worker, this is its number in its pool instead of its
+-- pid, because the log shows the pid anyway.
 local function name_of(own)
   return own.name:find "^Worker%-" and own.worker and "Worker-" .. own.worker or own.name
 end
@@ -67,7 +67,7 @@ local function set_level(name)
   level, rank = name, RANKS[name]
 end
 
--- The level of the environment, or the default one.
+-- The log level in the environment, or the default level.
 local function read_level()
   local name = os.getenv "FZLUA_LOG"
   set_level(RANKS[name] and name or DEFAULT)

@@ -1,6 +1,7 @@
---- nearest.lua - the name that was probably meant.
+--- nearest.lua - finds the name that the user probably meant.
 
--- The number of characters to insert, delete, replace or swap to turn `a` into `b`.
+-- The number of edits that turn `a` into `b`. An edit inserts, deletes or replaces one character,
+-- or swaps two.
 local function distance(a, b)
   local before, row = {}, {}
   for j = 0, #b do row[j] = j end
@@ -19,9 +20,9 @@ local function distance(a, b)
   return row[#b]
 end
 
-local NAME_MAX = 200 -- maximum number of bytes of a name that are compared
+local NAME_MAX = 200 -- maximum number of bytes of a name that is compared
 
----The name that is most similar to `name`.
+---The name in `names` that is most similar to `name`.
 ---@param name string
 ---@param names string[]
 ---@param always? boolean return a name even if more than half of its characters differ

@@ -1,16 +1,15 @@
 --- origin.lua - the traceback of an error that was raised in a task and again in its waiter.
 --
--- The message handler of the command makes the traceback in the waiter, so this traceback has only
--- the frames of the waiter. The frames of the task that raised the error are kept here, and come
--- first.
+-- The message handler of the command runs in the waiter, so its traceback has only the frames of
+-- the waiter. This module keeps the frames of the task that raised the error, and puts them first.
 
 local origin = {}
 
--- The last error that was raised again, and its traceback. The table is weak, so that it keeps
--- neither of them alive.
+-- The last error that a waiter raised again, and its traceback. The table is weak, so that it does
+-- not keep them alive.
 local last = setmetatable({ error = nil, traceback = nil }, { __mode = "v" })
 
----Note that a waiter raises `e` next.
+---Called before a waiter raises the error `e` of a task again.
 ---@param e any
 ---@param traceback string|nil of the task that has raised it
 function origin.note(e, traceback)
@@ -19,7 +18,7 @@ end
 
 ---The whole traceback of an error.
 ---@param e any
----@param traceback string|nil of the coroutine that raises it now
+---@param traceback string|nil of the coroutine that raises the error now
 ---@return string|nil
 function origin.extend(e, traceback)
   local before = last.traceback

@@ -11,18 +11,19 @@ local waiters = require "fzlua.waiters"
 
 local host = {}
 
--- Lua's message for a lack of memory, which string.rep, table.concat and the like raise
+-- The message of Lua's own errors for a lack of memory, such as those of string.rep and
+-- table.concat.
 local NO_MEMORY <const> = "not enough memory"
 
--- A task that the host has started, and a waiter for the end of this task.
+-- A task that the host has started. It is also the waiter for the end of the task.
 local Started = {}
 Started.__index = Started
 
 local pending, npending = {}, 0 -- set of Started whose tasks have not ended
--- List of Started whose tasks have ended: each has the next one in _behind.
+-- List of Started whose tasks have ended. The field _behind of each is the next one.
 local first, last, nended = nil, nil, 0
 
--- Called when a task ends. It needs no memory, because all fields have been set before.
+-- Called when the task ends. Needs no memory, because all fields were set before.
 function Started:notify()
   pending[self], npending = nil, npending - 1
   if last then last._behind = self else first = self end
@@ -57,7 +58,7 @@ local function call(f, ...)
   return f(...)
 end
 
--- Start the task. If an error is raised, the caller ends the task, which may have been made.
+-- Start the task. If this raises an error, the task may exist already, and the caller ends it.
 local function start(started, f, ...)
   started.future = task.spawn(call, f, ...)
   started.future:note_awaited()
@@ -65,7 +66,7 @@ end
 
 ---Start f(...) as a task.
 ---@param tag lightuserdata the host's name for the task
----@param f function|table chains can be called, too
+---@param f function|table a function or a chain
 function host.spawn(tag, f, ...)
   local started = setmetatable({
     tag = tag, future = false, _behind = false, _list = false, _previous = false, _next = false,
@@ -81,8 +82,8 @@ function host.spawn(tag, f, ...)
   waiters.add(started.future, started)
 end
 
--- Remove the task that was fetched. It is removed last, so that a lack of memory before that does
--- not lose its results.
+-- Remove the first ended task from the list, after its results were read. If the memory for the
+-- results is lacking, the task stays in the list.
 local function fetched(...)
   first, nended = first._behind or nil, nended - 1
   if not first then last = nil end
@@ -103,9 +104,10 @@ function host.next()
   return fetched(true, started.tag, future:await())
 end
 
----End the tasks with this tag. Each can still be fetched, as failed with kind "cancelled".
+---End the tasks with this tag. The host can still fetch each of them, as failed with kind
+---"cancelled".
 ---@param tag lightuserdata
----@return boolean cancelled whether there was one
+---@return boolean cancelled whether there was such a task
 function host.cancel(tag)
   local found = {}
   for started in pairs(pending) do
@@ -120,9 +122,9 @@ function host.count()
   return npending + nended
 end
 
----One turn of the loop.
+---Turn the loop once.
 ---@param timeout number seconds
----@return number|nil at when the next turn is due, see wait.step()
+---@return number|nil at the time at which the next turn is due, see wait.step()
 function host.step(timeout)
   return wait.step(timeout)
 end

@@ -1,7 +1,7 @@
 --- unlimited.lua - the original functions of Lua that fzlua_limit() replaces.
 --
--- A function of a script may have one of them as an upvalue, which is then sent to a spawned worker
--- as its name in this table.
+-- If such a function is an upvalue of a function that is sent to a spawned worker, its name in
+-- this table is sent.
 
 return {
   create = coroutine.create,

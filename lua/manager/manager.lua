@@ -1,7 +1,7 @@
 --- manager.lua - fz.manager: a process that holds tables for all other processes.
 --
--- The process that creates the manager starts the server, which ends with that process, or when the
--- manager is closed.
+-- The process that creates the manager starts the server. The server ends when the manager is
+-- closed, or when that process ends.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
@@ -11,14 +11,14 @@ local deadlock = require "fzlua.deadlock"
 local proxy = require "fzlua.proxy"
 local wait = require "fzlua.wait"
 
-require "fzlua.process" -- loaded because its finish() closes the managers
+require "fzlua.process" -- required because the finish() of this module closes the managers
 
 local manager = {}
 
 local CHECK_INTERVAL <const> = 0.1 -- seconds between two checks that the server is alive
-local LEAVE <const> = 1 -- seconds that a closed server has to end by itself
+local LEAVE <const> = 1 -- seconds after which a closed server that has not ended is killed
 
--- Set of the managers that this process has created and not closed.
+-- Set of the managers that this process has created and has not closed.
 local open = setmetatable({}, { __mode = "k" })
 
 local Manager = {}
@@ -42,8 +42,8 @@ local function make(self, class, t)
   return proxy.new(self._client, class, object)
 end
 
--- Call a C function. Its errors about wrong arguments get the user's line and the name of the
--- method.
+-- Call a C function. If it raises an error about a wrong argument, the message gets the user's line
+-- and the name of the method.
 local function at_caller(f, ...)
   local ok, result = pcall(f, ...)
   if ok then return result end
@@ -71,19 +71,19 @@ function Manager:namespace(t)
   return make(self, "namespace", t)
 end
 
--- The same as fz.queue, without the server.
+-- Same as fz.queue: the server is not involved.
 function Manager:queue(maxsize)
   check_own(self, "queue")
   return at_caller(core.queue, maxsize)
 end
 
--- The same as fz.lock, without the server.
+-- Same as fz.lock: the server is not involved.
 function Manager:lock()
   check_own(self, "lock")
   return core.lock()
 end
 
--- The same as fz.value, without the server.
+-- Same as fz.value: the server is not involved.
 function Manager:value(code, value)
   check_own(self, "value")
   return at_caller(core.value, code, value)
@@ -95,7 +95,7 @@ local function finish(self)
   self._process:close()
 end
 
--- End the server, which first flushes files that its functions have left open.
+-- End the server. The server first flushes the files that the user's functions have left open.
 function Manager:close()
   check_own(self, "close")
   if self._owner ~= core.pid() then
@@ -109,7 +109,7 @@ function Manager:close()
   wait.until_done(self._process, LEAVE)
 end
 
--- Close the manager; in a forked process, a copy of it does nothing.
+-- Close the manager. In a forked process this does nothing, because the manager is a copy.
 function Manager:__close()
   if self._owner == core.pid() then self:close() end
 end
@@ -140,8 +140,8 @@ end
 
 local function nothing() end
 
--- The main function of the server. It gets the function run() by require, because a copy of run()
--- that is sent to a spawned server would have copies of the tables of its module.
+-- The main function of the server. require() gets the server's own copy of run(). If run() itself
+-- was sent to a spawned server, it would come with copies of the tables of its module.
 local function serve(...)
   require("fzlua.manager_server").run(...)
 end

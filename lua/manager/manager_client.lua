@@ -2,7 +2,7 @@
 --
 -- All processes put their questions into the server's queue. Answers come through a channel, which
 -- is a queue of this process only. Each pending question has a channel of its own, because a
--- callback may ask another question while an answer is awaited.
+-- callback may ask a second question while the process waits for the first answer.
 --
 --   question  channel's id | question's number | encoded: operation, object, arguments
 --             number 0: the channel's queue, sent once per channel
@@ -36,10 +36,11 @@ local Client = {}
 Client.__index = Client
 
 local clients = setmetatable({}, { __mode = "v" }) -- server -> client
-local idle, owner = {}, nil -- server -> its idle channels; pid of the process that owns these
+-- Server -> its idle channels; pid of the process that owns these channels.
+local idle, owner = {}, nil
 local ids = 0 -- number of channels made by this process and its ancestors
 
----Make a channel of this process; `answers` is its queue.
+---Make a channel of this process. `answers` is the queue of the channel.
 local function new_channel(answers)
   ids = ids + 1
   return { id = core.member() << ID_SHIFT | ids, answers = answers, number = 0 }
@@ -50,7 +51,7 @@ function client.member(id)
   return id >> ID_SHIFT
 end
 
--- The idle channels of this process. A forked process has none of its parent's.
+-- The idle channels of this process. The channels of its parent do not belong to a forked process.
 local function idle_channels(server)
   if owner ~= own_pid() then
     idle, owner = {}, own_pid()
@@ -63,7 +64,7 @@ local function idle_channels(server)
   return list
 end
 
----The client of this server, made at the first use.
+---The client for a server. The client is made at the first use.
 ---@return fzlua.ManagerClient
 function client.of(server, pid, questions, spare)
   local self = clients[server]
@@ -76,20 +77,20 @@ function client.of(server, pid, questions, spare)
   return self
 end
 
----Make a channel that the server inherits.
+---Make a channel before the server starts, so that the server inherits it.
 ---@return table channel with `id` and `answers`
 function client.first_channel()
   return new_channel(core.queue())
 end
 
----In the process that creates the manager: keep the manager, so that it lives as long as a proxy in
----this process, keep the handle of the server's process, and use the first channel.
+---Note that this process has created the manager. The client keeps the manager alive as long as
+---this process has a proxy, keeps the handle of the server's process, and uses the first channel.
 function Client:own(manager, process, channel)
   self._manager, self._process, self._owner = manager, process, own_pid()
   idle_channels(self.server)[1] = channel
 end
 
--- The error for a server that has died. Only its parent knows how it died.
+-- The error for a server that has died. Only the parent of the server knows the cause.
 local function crash(self)
   local e = { kind = "crash", pid = self.pid, message = "the manager's server has died" }
   if self._owner ~= own_pid() then return e end
@@ -103,8 +104,8 @@ local function crash(self)
   return e
 end
 
--- Raise the error for a server that has ended. Empties its queue first, because no process reads it
--- any more.
+-- Raise the error for a server that has ended. First empty the queue of questions, because no
+-- process reads it any more.
 local function fail_ended(self)
   local taken, why
   repeat taken, why = self.questions:try_get() until not taken
@@ -120,7 +121,7 @@ local function put(self, message)
   error(e, 0)
 end
 
--- Take an idle channel, or make one.
+-- Take an idle channel, or make a new one.
 local function acquire_channel(self)
   local list = idle_channels(self.server)
   local channel = list[#list]
@@ -137,8 +138,8 @@ local function acquire_channel(self)
   return channel
 end
 
--- Send the next question and wait for its answer. Skips answers to earlier questions, which are
--- left after a timeout or an error.
+-- Send the next question and wait for its answer. Answers to earlier questions, left over after a
+-- timeout or an error, are skipped.
 local function exchange(self, channel, question)
   local number, answers = channel.number + 1, channel.answers
   channel.number = number
@@ -147,7 +148,7 @@ local function exchange(self, channel, question)
     local answer = answers:get(CHECK_INTERVAL)
     if not answer and not core.alive(self.server) then
       local there
-      there, answer = answers:try_get() -- an answer that was sent before the server died
+      there, answer = answers:try_get() -- the answer may have been sent before the server died
       if not there then fail_ended(self) end
     end
     if answer and unpack(client.NUMBER, answer) == number then return answer end
@@ -164,7 +165,7 @@ local ARGUMENTS = {
   new = { "class", "table" },
 }
 
--- Raise `e`, an error in the encoding of a question, with the name of the argument.
+-- Raise `e` with the name of the argument that could not be encoded.
 local function fail_encoding(operation, e)
   if Error.is(e) and math.type(e.value) == "integer" then
     local names = ARGUMENTS[operation]
@@ -176,7 +177,8 @@ end
 
 local function raise(fields)
   local ok, cause = pcall(decode, fields.cause)
-  if not ok then cause = nil end -- no cause, or its class is not known here
+  -- The error has no cause, or its class is not known in this process.
+  if not ok then cause = nil end
   fields.cause = cause
   error(Error.new(fields), 0)
 end
@@ -203,19 +205,20 @@ function Client:ask(operation, object, ...)
   return results(decode(answer, NUMBER_BYTES))
 end
 
----Whether the server has answered all questions, and has nothing else to do; called by
----deadlock.lua in the process that has created the manager.
+---Whether the server is idle and has answered all questions. Called by deadlock.lua in the process
+---that created the manager.
 function Client:rests()
   return self._closed or self.questions:join(0) == true
 end
 
----The parts of a question: the channel's id, the number, the offset of the encoded rest.
+---The parts of a question: the id of the channel, the number of the question, and the offset of
+---the encoded rest.
 function client.parts(question)
   local id, number = unpack(client.HEADER, question)
   return id, number, HEADER_BYTES
 end
 
----Close the manager; the server takes no more questions.
+---Close the manager. After this the server accepts no questions.
 function Client:close()
   self.questions:close()
   self._closed = true

@@ -1,7 +1,7 @@
 --- manager_server.lua - the process that holds a manager's tables and answers requests.
 --
--- The tables are plain and may contain each other. A table with a proxy has a number. A table is
--- kept as long as it is a root, or reachable from a root.
+-- The tables are plain Lua tables and may contain each other. Each table that has a proxy has a
+-- number. A table is kept as long as it is a root or can be reached from a root.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
@@ -13,7 +13,7 @@ local CHANNELS_CHECKED_FROM <const> = 64
 
 local server = {}
 
-local own -- the client of this server, for proxies that it sends
+local own -- the client object for this server; used for proxies that the server sends
 local questions
 local channels, nchannels, check_at = {}, 0, CHANNELS_CHECKED_FROM -- id -> queue of answers
 
@@ -21,7 +21,8 @@ local last = 0
 local roots = {} -- number -> table that a user created
 local objects = setmetatable({}, { __mode = "v" }) -- number -> table
 local numbers = setmetatable({}, { __mode = "k" }) -- table -> number
-local made_as = setmetatable({}, { __mode = "k" }) -- table -> class that it was created as
+-- Table -> class under which a user created the table.
+local made_as = setmetatable({}, { __mode = "k" })
 local lists = setmetatable({}, { __mode = "k" }) -- table -> true: it was found to be a sequence
 
 local function number_of(t)
@@ -46,7 +47,7 @@ local function shallow_copy(t)
   return copy
 end
 
--- A list that becomes empty is still a list.
+-- A list that has become empty is still a list.
 local function class_of(t)
   local class = made_as[t]
   if class then return class end
@@ -58,7 +59,8 @@ local function class_of(t)
   return "list"
 end
 
--- Whether a value is a plain table. Objects with a class are sent as values, without a proxy.
+-- Whether a value is a plain table, which is sent as a proxy. Objects with a class are sent as
+-- values.
 local function is_table(value)
   return type(value) == "table" and getmetatable(value) == nil
 end
@@ -68,7 +70,8 @@ local function answer_with(value)
   return VALUES, value
 end
 
--- Answer with a value that is removed from its table: a table is copied unless it is a root.
+-- Answer with a value that the request has removed from its table. A table is copied, unless it is
+-- a root.
 local function answer_with_copy(value)
   if is_table(value) and roots[numbers[value]] then return answer_with(value) end
   return VALUES, value
@@ -79,7 +82,8 @@ local function as_element(value)
   return value
 end
 
--- Raise an error without a traceback, because no function of the user has failed.
+-- Raise an error of the server itself. The error gets no traceback, because no function of the user
+-- has failed.
 local refuse = Error.raise
 
 local function check_index(t, index, most)
@@ -88,7 +92,8 @@ local function check_index(t, index, most)
   end
 end
 
--- Store a value. A key outside of the sequence, or a hole, makes a list a dict.
+-- Store a value. A list becomes a dict if the key is outside of the sequence, or if the value
+-- leaves a hole.
 local function store(t, key, value)
   if lists[t] and not (math.type(key) == "integer" and key >= 1 and key <= #t + 1
       and (value ~= nil or key >= #t)) then
@@ -98,10 +103,10 @@ local function store(t, key, value)
 end
 
 local asker = 0 -- member number of the process whose question is being answered
-local in_function = false -- a function of the question is running
+local in_function = false -- whether a function of the user runs for the question
 
--- Call a function of the user. If the asking process dies, an error ends `f`, so that the other
--- clients do not wait for it.
+-- Call a function of the user. If the asking process dies, the call is ended by an error, so that
+-- other clients do not wait longer.
 local function guarded(f, ...)
   return core.work_for(asker, f, ...)
 end
@@ -113,7 +118,7 @@ local function call(f, ...)
   return value
 end
 
--- Guard __fzpack and __fzunpack, which are functions of the user, too.
+-- Guard the calls of __fzpack and __fzunpack, because they are functions of the user, too.
 local function guard_class(metatable)
   for _, event in ipairs { "__fzpack", "__fzunpack" } do
     local f = rawget(metatable, event)
@@ -131,7 +136,7 @@ local operations = {}
 
 function operations.new(_, class, t)
   t = t or {}
-  if numbers[t] then -- a proxy's table
+  if numbers[t] then -- `t` is a table that has a proxy
     if class == "list" and count(t) ~= #t then
       refuse("error", "manager:list: the table of the proxy is not a sequence")
     end
@@ -178,7 +183,8 @@ end
 
 function operations.copy(t) return VALUES, t end
 
--- Encode the value before it is stored, so that a value that cannot be sent raises an error.
+-- Encode the new value before it is stored. If the value cannot be sent, this raises, and the table
+-- is unchanged.
 function operations.update(t, key, f)
   local before = t[key]
   local value = call(f, before)
@@ -220,7 +226,7 @@ function operations.pop(t)
   return answer_with_copy(table.remove(t))
 end
 
--- Sort a copy, so that a comparison that fails leaves the list unchanged.
+-- Sort a copy, so that the list is unchanged if the comparison raises.
 function operations.sort(t, less)
   local n = #t
   local sorted = table.move(t, 1, n, 1, {})
@@ -239,7 +245,8 @@ local function perform(question, at)
   return core.encode(operations[operation](t, a, b))
 end
 
--- An error as fields for the client. An fz.Error of a request itself needs no traceback.
+-- The fields of an error that are sent to the client. If the server itself refused the request,
+-- there is no traceback.
 local function describe(e)
   if not in_function and Error.is(e) then
     if math.type(e.value) == "integer" then Error.about(e, "result") end
@@ -253,8 +260,9 @@ local function describe(e)
   }
 end
 
--- `fields` is a text if there was no memory, or no stack, to describe the error. The cause is a
--- message of its own, so that the client gets the rest even if it cannot decode the cause.
+-- Encode an error. `fields` is only a text if there was no memory, or no stack, to describe the
+-- error. The cause is encoded as a separate message, so that the client can read the rest even if
+-- it cannot decode the cause.
 local function encode_error(fields)
   if type(fields) == "string" then
     in_function = false
@@ -265,7 +273,7 @@ local function encode_error(fields)
   return core.encode(ERROR, fields)
 end
 
--- Drop the channels of dead clients; their queues are reused.
+-- Drop the channels of dead clients. Their queues can then be reused.
 local function drop_dead_channels()
   nchannels = 0
   for id, answers in pairs(channels) do
@@ -297,8 +305,8 @@ local function serve(question)
   answers:put(string.pack(client.NUMBER, number) .. answer)
 end
 
----The main function of the server: it answers until the queue of questions is closed.
----@param channel table of the creator, which is notified when the server is ready
+---The main function of the server. Answers questions until their queue is closed.
+---@param channel table of the creator of the manager, which is notified when the server is ready
 function server.run(asked, spare, channel)
   questions = asked
   own = client.of(core.member(), core.pid(), questions, spare)
@@ -306,7 +314,8 @@ function server.run(asked, spare, channel)
   guard_classes()
   add_channel(channel.id, channel.answers)
   channel.answers:put(own.server)
-  local undone = 0 -- questions whose functions may have left tasks or other work
+  -- Number of questions since the last clean-up whose functions may have left tasks or other work.
+  local undone = 0
   while true do
     local question = questions:get()
     if not question then return end

@@ -1,7 +1,8 @@
 --- proxy.lua - dicts, lists and namespaces that stand for tables in a manager's server.
 --
--- A proxy has no fields: the server handles all reads, assignments and calls. In a message a proxy
--- is written as the names of its manager and its table; in the server itself it becomes that table.
+-- The server handles all reads of fields, assignments and calls. A message contains the identity
+-- of the manager and the number of the table instead of the proxy. When the server receives this
+-- message, the proxy becomes the table.
 
 local core = require "fzlua.core"
 local check = require "fzlua.check"
@@ -14,10 +15,11 @@ local proxy = {}
 local Proxy = {}
 Proxy.__name = "fzlua.Proxy"
 
--- Keys of a proxy's own fields; users do not have these keys.
+-- The keys of a proxy's own fields. They are unique tables, so that they differ from all keys of
+-- users.
 local CLIENT <const>, OBJECT <const>, CLASS <const> = {}, {}, {}
 
--- name -> { name =, noun =, methods =, length =, assign = }; answers contain these names
+-- name -> { name =, noun =, methods =, length =, assign = }; answers contain the name
 local classes = {}
 
 ---Make a proxy of the named class.
@@ -31,7 +33,7 @@ function proxy.is(value)
   return getmetatable(value) == Proxy
 end
 
--- Convert an answer to the values that the user gets.
+-- Convert an answer of the server to the values that the user gets.
 local function received(of, code, value, ...)
   if code == client.VALUES then return value, ... end
   return proxy.new(of, code, value)
@@ -97,7 +99,7 @@ function dict:update(key, f)
   return ask(self, "update", key, f)
 end
 
--- Add `n` (default 1) to the number of `key` (0 if there is none).
+-- Add `n` (default 1) to the number under `key`, which is 0 if there is no such key.
 function dict:incr(key, n)
   check_self(self, Dict, "incr")
   check_key(key, 1, "dict:incr")
@@ -112,7 +114,7 @@ function list:append(value)
   ask(self, "append", value)
 end
 
--- Insert a value before the one at `index`.
+-- Insert a value before the value at `index`.
 function list:insert(index, value)
   check_self(self, List, "insert")
   index = check_index(index, 1, "list:insert")
@@ -126,7 +128,7 @@ function list:remove(index)
   return ask(self, "remove", check_index(index, 1, "list:remove"))
 end
 
--- Remove the last value and return it as remove() does; nil if the list is empty.
+-- Remove the last value and return it. Returns nil if the list is empty.
 function list:pop()
   check_self(self, List, "pop")
   return ask(self, "pop")
@@ -169,7 +171,8 @@ function Proxy:__len()
   return ask(self, self[CLASS].length)
 end
 
----Iterate over the contents that the table has at the start of the loop; a list in its order.
+---Iterate over a copy of the contents, taken at the start of the loop. The elements of a list come
+---in order.
 function Proxy:__pairs()
   local all, at = ask(self, "all"), -1
   return function()
@@ -193,16 +196,17 @@ function Proxy:__fzpack()
   return { of.server, of.pid, of.questions, of.spare, self[CLASS].name, self[OBJECT] }
 end
 
-local find_table -- in a server: a function from the number of an object to its table or nil
+local find_table -- in a server: function(number of an object) -> its table or nil
 
----Make this process a server, in which its own proxies become tables.
+---Make this process a server. A proxy of this server that the process receives becomes the table
+---itself.
 ---@param find fun(object: integer): table|nil
 function proxy.serve(find)
   find_table = find
 end
 
--- Bytes from outside this run may name any object. They cannot contain queues: a proxy without a
--- queue is refused.
+-- The bytes may come from outside this run and name any object. They cannot contain queues, so a
+-- proxy without its queue is refused.
 function Proxy.__fzunpack(packed)
   local server, pid, questions, spare, class, object = table.unpack(packed, 1, 6)
   if check.typename(questions) ~= "fzlua.Queue" then error("not a proxy of this run", 0) end
