@@ -1,8 +1,9 @@
 --- bytecode.lua - the global variables that a Lua function reads and sets.
 --
--- It reads what string.dump() writes, the format and the instructions of Lua 5.4. A global is a
--- field of the upvalue that is the table of globals: GETTABUP and SETTABUP with a constant. It does
--- not find accesses through another variable, such as _G.x, nor names after the 256th constant.
+-- The module reads the bytecode of Lua 5.4, as string.dump() writes it. A function accesses a
+-- global by the instructions GETTABUP and SETTABUP, with a constant as the name and with the
+-- upvalue that is the table of globals. The module does not find accesses through another
+-- variable, such as _G.x, and names after the 256th constant.
 
 local bytecode = {}
 
@@ -27,7 +28,8 @@ function Reader:byte()
   return self.bytes:byte(self.at - 1)
 end
 
--- A number in groups of 7 bits, the highest group first; the last byte has its highest bit set.
+-- Read a number in groups of 7 bits, the highest group first. The last byte has its highest bit
+-- set.
 function Reader:size()
   local value = 0
   while true do
@@ -37,7 +39,7 @@ function Reader:size()
   end
 end
 
--- A string; nil if it is missing.
+-- Read a string; nil if the string is missing.
 function Reader:string()
   local size = self:size()
   return size > 0 and self:unpack("c" .. size - 1) or nil
@@ -59,10 +61,11 @@ local function read_header(self)
   self.instruction = "I" .. self:byte()
   local integer, number = self:byte(), self:byte()
   self.integer, self.number = "i" .. integer, number == 8 and "d" or "f"
-  self.at = self.at + integer + number + 1 -- two test values, and the number of upvalues
+  self.at = self.at + integer + number + 1 -- skip two test values, and the number of upvalues
 end
 
--- Readers of constants by the type of the constant. Types without further bytes have no reader.
+-- Functions that read the value of a constant, by the type of the constant. Types that have no
+-- value have no function.
 local CONSTANTS = {
   [0x03] = function(self) return self:unpack(self.integer) end,
   [0x13] = function(self) return self:unpack(self.number) end,
@@ -104,7 +107,8 @@ local function read_function(self)
   return proto
 end
 
-local ABSOLUTE <const> = -0x80 -- the mark of an instruction whose line is in a list of its own
+-- In place of the difference of lines: the line of the instruction is in another list.
+local ABSOLUTE <const> = -0x80
 
 -- Call visit(instruction, line) for all instructions.
 local function each_instruction(proto, visit)
@@ -123,7 +127,8 @@ end
 
 local GETTABUP <const>, SETTABUP <const> = 11, 15
 
--- Add the uses in a function whose upvalue with index `env` is the table of globals.
+-- Add the uses of globals in a function. The upvalue of the function with the index `env` is the
+-- table of globals.
 local function add_uses(uses, proto, env, inner)
   local function add(constant, line, sets)
     uses[#uses + 1] =
@@ -145,7 +150,8 @@ local function add_uses(uses, proto, env, inner)
   end
 end
 
--- The index of the upvalue of `f` that is the table of globals, from 0; nil if there is none.
+-- The index, from 0, of the upvalue of `f` that is the table of globals; nil if no upvalue is this
+-- table.
 local function globals_upvalue(f)
   for i = 1, math.huge do
     local name, value = debug.getupvalue(f, i)
@@ -154,7 +160,7 @@ local function globals_upvalue(f)
   end
 end
 
----The globals that `f` and the functions in it use, in the order of the code.
+---The globals that `f` uses, including functions inside `f`, in the order of the code.
 ---@param f function of Lua
 ---@return fzlua.GlobalUse[]
 function bytecode.globals(f)

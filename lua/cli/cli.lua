@@ -1,7 +1,7 @@
 --- cli.lua - the fzlua command: the order in which the parts of the command line are run.
 --
--- cli/main.c calls the functions that the steps return, so that chunks have the same level in the
--- stack as in lua, and exits with the status that the last step returns.
+-- cli/main.c calls the functions that the steps return, so that chunks have the same stack level
+-- as in the command lua. The command exits with the status that the last step returns.
 
 local command_line = require "fzlua.command_line"
 local core = require "fzlua.core"
@@ -10,16 +10,16 @@ local script = require "fzlua.script"
 
 local cli = {}
 
--- End the trace of the script, if there is one. Returns the exit status: a failure if a file that
--- the user asked for is incomplete.
+-- End the trace of the script, if the script is traced. Returns the exit status, which is a failure
+-- if a file that the user asked for is incomplete.
 local function finish_trace()
   local defaults = package.loaded["fzlua.defaults"]
   local trace = defaults and defaults.trace
   return (not trace or trace:close()) and report.OK or report.FAILED
 end
 
--- Wait for all work and tasks that the script started. Modules that the script did not use are not
--- loaded for this. Returns the exit status of the end of the trace.
+-- Wait for all work and tasks that the script started. A module is not loaded for this if the
+-- script did not use it. Returns the exit status of the end of the trace.
 local function finish_work()
   local wait = package.loaded["fzlua.wait"]
   if wait then wait.drain() end
@@ -30,7 +30,8 @@ local function finish_work()
   return finish_trace()
 end
 
--- The exit status: that of the script if it has failed, else that of the end of its work.
+-- The exit status: `status` of the script if the script has failed, else `at_end`, of the end of
+-- its work.
 local function joined_status(status, at_end)
   return status == report.OK and at_end or status
 end
@@ -51,12 +52,13 @@ local function finish_script(options, args, host, result)
   return status
 end
 
--- Wait for all work of a module that replaced the script and returned this status.
+-- Wait for all work of a module that ran instead of the script. `status` is the exit status that
+-- the module returned.
 local function finish_module(status)
   return joined_status(status, finish_work())
 end
 
--- Whether there is code to run, apart from standard input.
+-- Whether the options name code to run. Standard input does not count.
 local function names_code(options)
   if options.script or options.module or options.version then return true end
   for _, step in ipairs(options.steps) do
@@ -73,7 +75,7 @@ local function add_check(steps, options, args, host)
   steps.check = check
 end
 
--- Add the steps that run the script, or a module instead of it or after it.
+-- Add the steps that run the script. A module may run instead of the script, or after it.
 local function add_script(steps, options, args, host)
   if options.script or not names_code(options) then
     steps[#steps + 1] = function() return script.load(options, args) end
@@ -88,7 +90,7 @@ local function add_script(steps, options, args, host)
     or function(result) return finish_script(options, args, host, result) end
 end
 
--- Check the value of --trace or --report, if it is given.
+-- Check the file name after --trace or --report, if the option is given.
 local function check_file(name, path)
   if not path then return end
   local ok, e = pcall(require "fzlua.check".option, name, path, "fzlua")
@@ -135,7 +137,7 @@ local function set_up(options, args, host)
   script.set_arg(args, options.script)
 end
 
--- Print --help, or -h; returns the exit status.
+-- Print the text of --help or -h. Returns the exit status.
 local function print_help(long)
   local help = require "fzlua.help"
   io.write(long and help.all() or help.summary())
@@ -156,7 +158,7 @@ local function prepare(steps, args, host)
   add(steps, options, args, host)
 end
 
--- The message handler of all calls, and the function that reports their errors.
+-- Make the message handler of all calls, and the function that reports their errors.
 local function handlers(steps)
   local function traceback(e)
     if steps.check then steps.check:note_place() end
@@ -171,8 +173,8 @@ local function handlers(steps)
   return traceback, report_error
 end
 
--- Run steps until one returns something: a function and its arguments, or the exit status. The
--- results of the function go to the next step.
+-- Run steps until one of them returns something: a function and its arguments, or the exit status.
+-- The results of such a function are passed to the next step.
 local function next_step(steps, what, ...)
   if what ~= nil then return what, ... end
   local step = steps[steps.next]
@@ -182,9 +184,9 @@ end
 
 cli.version = "fzlua"
 
----Start the command. The caller calls step() without arguments, calls the function that step()
----returns with the further values, passes its results to step(), and so on, until step() returns
----the exit status.
+---Start the command. The caller calls step() without arguments. If step() returns a function and
+---arguments, the caller calls the function, and passes its results to step(). When step() returns
+---an integer, this is the exit status.
 ---@param args string[] index 0 is the command's name
 ---@param version string
 ---@param host table functions of cli/main.c: divert_output, restore_output, output_failed,

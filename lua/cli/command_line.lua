@@ -2,7 +2,7 @@
 --
 -- Wrong use raises an error: see report.misuse.
 --
--- The table of all options is loaded only if there is one that lua5.4 does not have.
+-- The table of all options is loaded only if an option is used that lua5.4 does not have.
 
 local report = require "fzlua.report"
 
@@ -23,7 +23,7 @@ local function find(name)
   return require "fzlua.lua_options".named[name] or require "fzlua.options".named[name]
 end
 
--- The option that a long name was probably meant for, with its dashes, or nil.
+-- The option with the name nearest to `word`, with its dashes; nil if no name is near.
 local function nearest_option(word)
   local names, flags = {}, {}
   for _, option in ipairs(require "fzlua.options".list) do
@@ -57,7 +57,7 @@ local function check_choice(option, value, flag)
     near and (" (the nearest is %s)"):format(near) or "")
 end
 
--- Check the value of an option that all invokes have; returns the checked and converted value.
+-- Check the value of an option that every invoke has. Returns the checked and converted value.
 local function check_run(option, value, flag)
   if value == true then return true end
   local check = require "fzlua.check"
@@ -70,7 +70,7 @@ local function exclude(flag, other)
   report.misuse("%s and %s cannot be used together", flag, other)
 end
 
--- Apply an option. `value` is true if the option has no value.
+-- Apply an option. `value` is true for an option without a value.
 local function apply(read, option, value, flag)
   if option.choices then check_choice(option, value, flag) end
   if option.run then read.run[option.run] = check_run(option, value, flag) end
@@ -87,7 +87,8 @@ local function apply(read, option, value, flag)
   end
 end
 
--- Split one argument into the option's name and the value written in it.
+-- Split an argument such as --name=value or -j4. Returns the name of the option and the value. The
+-- value is nil if it is not a part of the argument.
 local function split(argument)
   if argument:sub(1, 2) == "--" then
     local flag, value = argument:match "^(%-%-[^=]*)=(.*)$"
@@ -100,7 +101,7 @@ local function split(argument)
   return argument
 end
 
--- Read the option args[i]; returns the index of the next argument.
+-- Read the option args[i]. Returns the index of the next argument.
 local function read_option(read, args, i)
   local flag, value = split(args[i])
   local option = find(flag)
@@ -116,7 +117,7 @@ local function read_option(read, args, i)
   return i + 1
 end
 
--- Raise for options that need another option, or that exclude each other.
+-- Raise if an option needs another option that is missing, or if two options exclude each other.
 local function check_others(read)
   for _, of_chain in ipairs(read.of_chain) do
     if read.module and read.module ~= of_chain[2] then exclude(read.replacing, of_chain[1]) end
@@ -148,7 +149,7 @@ function command_line.read(args)
   return read
 end
 
----Make the command interactive, as -i does. Raises for an option that needs a script.
+---Make the command interactive, as -i does. Raises if an option was given that needs a script.
 ---@param read fzlua.CommandLine
 function command_line.make_interactive(read)
   local of_chain = read.of_chain[1]

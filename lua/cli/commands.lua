@@ -1,7 +1,8 @@
 --- commands.lua - the commands of the prompt, which begin with a colon.
 --
--- A command gets the session and its argument. It may return a chunk to run, and a function that
--- gets the session and the results of the chunk. Without this function the results are printed.
+-- A command is a function of the session and a text, its argument. The command may return a chunk
+-- to run, and a function of the session and of the results of the chunk. Without this function the
+-- results of the chunk are printed.
 
 local core = require "fzlua.core"
 local nearest = require "fzlua.nearest"
@@ -19,7 +20,7 @@ An expression is printed, and its first value is _. Enter ends a complete input,
 a new line. Tab completes, Ctrl-R searches the history, Ctrl-C stops what runs, Ctrl-D leaves.
 ]]
 
--- A hint for users who want to leave.
+-- A hint for users who do not know how to leave.
 commands.HINT = ":help helps, Ctrl-D leaves"
 
 local LEAVES <const> = { quit = true, exit = true, q = true }
@@ -50,7 +51,7 @@ local function help(_, name)
   end
 end
 
--- The chunk of an expression; if there is none, prints the reason.
+-- Compile an expression. Returns the chunk, or prints why there is none.
 local function expression(session, text)
   local chunk, message = typed.compile_expression(text)
   if text == "" then chunk, message = nil, "an expression is missing" end
@@ -96,7 +97,7 @@ local function run_editor(path, line)
   return os.execute(("%s %s%s"):format(editor, line and ("+%d "):format(line) or "", quoted(path)))
 end
 
--- Write a new file; nil and the reason if that fails.
+-- Write a new file. Returns nil and the reason if that fails.
 local function write(path, text)
   local file, why = io.open(path, "wb")
   if not file then return nil, why end
@@ -106,7 +107,8 @@ local function write(path, text)
   return nil, ("%s: %s"):format(path, write_why or close_why)
 end
 
--- Let the user edit a text in a temporary file; nil and the reason if that fails.
+-- Let the user edit a text in a temporary file. Returns the new text, or nil and the reason if that
+-- fails.
 local function edited(text)
   local name = os.tmpname()
   local path = name .. ".lua"

@@ -1,14 +1,14 @@
 --- complete.lua - the completions that Tab offers at the cursor.
 --
--- No code of the user runs: values are read with raw access, and through __index tables. The
--- __index functions of fzlua's own classes are known to have tables of their members as upvalues.
+-- No code of the user runs: values are read by raw access, and through __index tables. An __index
+-- function of a class of fzlua is not called, either. Its upvalues are the tables of the members.
 
 local complete = {}
 
 local KEYWORDS <const> = [[and break do else elseif end false for function goto if in local nil not
   or repeat return then true until while]]
 
-local host, commands -- the C functions of the command; the names of :commands
+local host, commands -- C functions of the command; names of the commands of the prompt
 
 ---@param functions table of cli/main.c
 ---@param names string[] of :commands
@@ -16,7 +16,7 @@ function complete.set_up(functions, names)
   host, commands = functions, names
 end
 
--- The tables that the __index function of a class reads: its upvalues.
+-- The tables that the __index function of a class reads. They are upvalues of the function.
 local function tables_behind(index)
   local info, list = debug.getinfo(index, "Su"), {}
   if info.what ~= "C" and info.source:sub(1, 7) ~= "@fzlua/" then return list end
@@ -27,7 +27,7 @@ local function tables_behind(index)
   return list
 end
 
--- Call visit(table) for all tables that may have a key of the value.
+-- Call visit(table) for each table that may contain a member of the value.
 local function each_table(value, visit, depth)
   if type(value) == "table" then visit(value) end
   local mt = debug.getmetatable(value)
@@ -42,7 +42,7 @@ local function is_fz(value)
   return value == package.loaded["fzlua"]
 end
 
--- Whether indexing the value runs only code of fzlua, which changes nothing.
+-- Whether to index the value is safe, because this runs only code of fzlua that changes nothing.
 local function is_own(value)
   local mt = debug.getmetatable(value)
   local name = type(value) == "table" and type(mt) == "table" and rawget(mt, "__name")
@@ -88,15 +88,15 @@ local function is_shown(name, part)
     and (name:sub(1, 1) ~= "_" or part:sub(1, 1) == "_")
 end
 
--- The name of a class of fzlua without its prefix, or nil.
+-- The name of a class of fzlua without the prefix "fzlua.", or nil for other classes.
 local function class_of(value)
   local mt = debug.getmetatable(value)
   local name = type(mt) == "table" and rawget(mt, "__name")
   return type(name) == "string" and name:match "^fzlua%.(.*)$" or nil
 end
 
--- Whether the member may be called with a colon. Members of classes of fzlua include functions that
--- compute fields, and internal ones; the module has no methods.
+-- Whether the member can be called with a colon. A class of fzlua also has functions that compute
+-- fields, and internal functions. The module `fz` has no methods.
 local function is_method(value, name, field)
   if type(field) ~= "function" or is_fz(value) then return false end
   return not class_of(value) or require "fzlua.manual".has_method(name)
@@ -121,7 +121,8 @@ local function global_names(part)
   return chosen(set, part)
 end
 
--- The names in a directory that begin with `part`; hidden ones if it begins with a dot.
+-- The names of files in a directory that begin with `part`. Hidden files are listed only if `part`
+-- begins with a dot.
 local function file_names(part)
   local directory, rest = part:match "^(.*/)([^/]*)$"
   directory, rest = directory or "", rest or part
@@ -135,7 +136,7 @@ local function file_names(part)
   return chosen(set, part)
 end
 
--- Add the modules below one template of a search path, such as "./?.lua".
+-- Add the modules that one template of a search path, such as "./?.lua", may find.
 local function add_modules(set, template, directory)
   local before, after = template:match "^([^?]*)%?([^?]*)$"
   if not before then return end
@@ -160,7 +161,7 @@ local function module_names(part)
   return chosen(set, part)
 end
 
--- The index of the quote of a string that is not closed at the end of `text`; or nil.
+-- The index of the opening quote of a string that is not closed at the end of `text`, or nil.
 local function open_string(text)
   local at = 1
   while true do
@@ -215,10 +216,10 @@ end
 
 ---The names that may complete the end of `before`.
 ---@param before string the text before the cursor
----@return string part its end, with which all names begin
+---@return string part the end of `before` with which all names begin
 ---@return string[] names
 ---@return string|nil path the expression whose members they are
----@return any value of that expression
+---@return any value of the expression `path`
 function complete.find(before)
   local part, names = in_command(before)
   if not part then part, names = in_string(before) end
@@ -226,7 +227,7 @@ function complete.find(before)
   return in_path(before)
 end
 
----The longest text with which all names begin.
+---The longest prefix of all names.
 ---@param names string[]
 ---@return string
 function complete.common(names)
@@ -238,7 +239,7 @@ function complete.common(names)
   return prefix
 end
 
--- A text such as "f(a, b)" for a Lua function.
+-- The parameters of a Lua function, in a text such as "f(a, b)".
 local function parameters(name, f)
   local info = debug.getinfo(f, "Su")
   if info.what == "C" or info.source:sub(1, 7) == "@fzlua/" then return nil end

@@ -5,7 +5,7 @@ local report = require "fzlua.report"
 
 local digests = {}
 
--- Print a line for each function of the file, but not for the chunk around them.
+-- Print a line for each function in the file. The file's own chunk gets no line.
 local function print_file(path)
   local f, why = loadfile(path, "t")
   if not f then

@@ -1,7 +1,7 @@
 --- dry_run.lua - fzlua -n: what a run would do, and why, without running anything.
 --
--- A value that a function would make anew has no digest yet. So it is unknown whether the results
--- of the functions that read this value are recorded.
+-- If a function would run, its results have no digest yet. Whether the results of the functions
+-- that read them are recorded is then not known.
 
 local CallCache = require "fzlua.call_cache"
 local CallKeys = require "fzlua.call_keys"
@@ -16,14 +16,14 @@ local report = require "fzlua.report"
 
 local dry_run = {}
 
--- Where a function is defined, as "pipeline.lua:31".
+-- The position of the definition of a function, such as "pipeline.lua:31".
 local function place(f)
   local info = debug.getinfo(f, "S")
   local line = info.linedefined > 0 and ":" .. info.linedefined or ""
   return info.short_src .. line
 end
 
--- The difference between a call of a function and the last recorded one, as a text.
+-- A text that says how a call of a function differs from its last recorded call.
 local function difference(call, last, f)
   if call.func ~= last.func then
     return ("the function at %s, or what it uses, has changed"):format(place(f))
@@ -38,7 +38,7 @@ local function difference(call, last, f)
   return "its result was removed, or a file in it has changed"
 end
 
--- The reason why a call that is not recorded runs.
+-- A text that says why a call that is not recorded runs.
 local function reason(store, name, call, f)
   local failure = store:failure(name)
   if failure then return "it failed: " .. failure:match "^[^\n]*" end
@@ -46,7 +46,8 @@ local function reason(store, name, call, f)
   return last and difference(call, last, f) or "new"
 end
 
--- A text with the number of recorded elements of a map whose list is an input of the script.
+-- A text with the number of recorded elements of a map. The list of the map is an input of the
+-- script.
 local function elements_text(keys, store, plan, node, call, values)
   local list = values[node.inputs[1]]
   if not node.map or plan.maker[node.values[1]] or type(list) ~= "table" then return "" end
@@ -60,7 +61,8 @@ local function elements_text(keys, store, plan, node, call, values)
   return ("; %d of %d elements are recorded"):format(count, n)
 end
 
--- Decide about one node, after the nodes that make its inputs. Returns action and reason.
+-- Decide whether a node would run, after the nodes that make its inputs. Returns the action and the
+-- reason.
 local function decide(keys, store, plan, node, values)
   if not keys.wants(node) then return "run", "it is not recorded" end
   if keys.why[node.id] then return "run", "it cannot be recorded: " .. keys.why[node.id] end
@@ -87,8 +89,8 @@ local function decide(keys, store, plan, node, values)
   return "recorded", ""
 end
 
--- Call visit(node) for all nodes. The makers of a node's inputs come before the node; apart from
--- that, the nodes come in their order.
+-- Call visit(node) for all nodes. The makers of the inputs of a node come before the node. Apart
+-- from that, the nodes come in the order of the plan.
 local function each_node(plan, visit)
   local seen = {}
   local function go(id)
@@ -102,8 +104,8 @@ local function each_node(plan, visit)
   for id in ipairs(plan.nodes) do go(id) end
 end
 
--- The store of the results; nil if there is none yet. If the store cannot be used, a warning is
--- logged, and nil is returned.
+-- Open the store of the results. Returns nil if there is no file yet, or if the file cannot be
+-- used. The second case is logged as a warning.
 local function open_store(path)
   local ok, store = pcall(Store.open, path, true)
   if ok then return store end
@@ -148,7 +150,7 @@ function dry_run.print(pipeline, plan, values, given)
     counts[row[1]] = counts[row[1]] + 1
   end
   for _, row in ipairs(rows) do
-    -- string.format pads to at most 99 bytes
+    -- Pad here, because string.format pads to at most 99 bytes.
     local name = row[2] .. (" "):rep(width - #row[2])
     local line = ("%-8s  %s  %s"):format(row[1], name, row[3])
     io.write((line:gsub(" +$", "")), "\n")
@@ -158,7 +160,7 @@ function dry_run.print(pipeline, plan, values, given)
   return report.OK
 end
 
--- End the script at a call that would run functions, and that has no graph to list.
+-- End the script at a call that would run functions, and that is not an invoke.
 local function refuse(what)
   local source, line = dry_start.place()
   local where = ("%s:%s"):format((source or "?"):gsub("^[@=]", ""), line or "?")
@@ -170,7 +172,8 @@ end
 local REFUSED <const> = { batch = "a map", imap = "an imap", apply = "a call of a pool",
   call = "a call of a pool", exec = "a program" }
 
--- Refuse processes, but not the server of a manager, which runs no function of the script.
+-- Refuse new processes. The server of a manager is allowed, because it runs no function of the
+-- script.
 local function refuse_processes()
   local start = core.process
   core.process = function(...)
@@ -179,13 +182,13 @@ local function refuse_processes()
   end
 end
 
----Let the script print what its first invoke would run, and end there. A map, a stream, a call of a
----pool, a process or a program before it ends the script with an error.
+---Make the script print what its first invoke would run, and end there. If a map, a stream, a call
+---of a pool, a process or a program comes before the invoke, the script ends with an error.
 function dry_run.begin()
   for name, what in pairs(REFUSED) do core[name] = function() refuse(what) end end
   refuse_processes()
   require "fzlua.stream".new = function() refuse "a stream" end
-  CallCache.new = function() return nil end -- so that no file is opened
+  CallCache.new = function() return nil end -- so that no file of recorded results is opened
   require "fzlua.item_cache".new = CallCache.new
   Invocation.start = function(pipeline, plan, _, values, given)
     os.exit(dry_run.print(pipeline, plan, values, given), true)

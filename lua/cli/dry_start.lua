@@ -1,8 +1,8 @@
 --- dry_start.lua - lets a script run up to the first call that would start a worker.
 --
--- --check needs this. The functions of the core that start processes, or that call functions in
--- this process for -j0, are replaced by functions that raise. The arguments of the call are kept. A
--- wait without a timeout is refused, too, because nothing runs that could end it.
+-- This module is for --check. It replaces the functions of the core that start processes, or that
+-- call functions in this process for -j0. The replacement keeps the arguments of the call and
+-- raises. A wait without a timeout is refused, too, because nothing runs that could end the wait.
 
 local core = require "fzlua.core"
 local scheduler = require "fzlua.scheduler"
@@ -22,8 +22,8 @@ local dry_start = {}
 ---@type fzlua.DryStart|nil
 dry_start.first = nil
 
--- The place where the running task was started, for a task without frames of the user:
--- fz.spawn(fz.exec, ...).
+-- The position where the running task was started. Used if the task has no frames of the user, as
+-- in fz.spawn(fz.exec, ...).
 local function place_of_task()
   local task = scheduler.current()
   if task then return task._source, task._line end
@@ -51,7 +51,7 @@ function dry_start.is(e)
   return getmetatable(e) == Refused
 end
 
--- Keep the call as the first one, and raise.
+-- Keep the call if it is the first refused call, and raise.
 local function refuse(call)
   call.what = call.what or "starts workers or programs"
   call.source, call.line = dry_start.place()
@@ -79,14 +79,14 @@ local REFUSE = {
 }
 REFUSE.call = REFUSE.apply
 
--- Replace core.pool, so that the method fill() of pools starts no worker.
+-- Replace the method fill() of pools, so that it starts no worker.
 local function refuse_filling()
   local pool = core.pool { funcs = {}, batches = true, workers = 1, slots = core.slots(1) }
   debug.getmetatable(pool).__index.fill = function() refuse {} end
   pool:close()
 end
 
--- Note in each task where it was started.
+-- Note in each new task where the task was started.
 local function note_starts()
   local start = scheduler.start
   function scheduler.start(task, ...)
@@ -103,14 +103,14 @@ local function refuse_waiting()
   end
 end
 
----Refuse all starts from now on.
+---From now on, refuse all calls that start workers.
 function dry_start.begin()
   for name, f in pairs(REFUSE) do core[name] = f end
   note_starts()
   refuse_waiting()
   refuse_filling()
   for _, name in ipairs { "fzlua.call_cache", "fzlua.item_cache" } do
-    require(name).new = function() return nil end -- so that no file is opened
+    require(name).new = function() return nil end -- so that no file of recorded results is opened
   end
   require "fzlua.invocation".start = function(pipeline, _, _, values)
     refuse { pipeline = pipeline, values = values }
@@ -120,7 +120,7 @@ function dry_start.begin()
   os.exit = function() refuse { what = "exits" } end
   os.execute = function(command)
     if command ~= nil then refuse {} end
-    return true -- answer that there is a shell
+    return true -- os.execute() without a command: there is a shell
   end
   io.popen = function() refuse {} end
   -- luacheck: pop

@@ -19,14 +19,14 @@ function Findings.new(file)
   return setmetatable({ _file = file, _list = {}, _seen = {} }, Findings)
 end
 
----The name of a chunk's file.
+---The name of the file of a chunk.
 ---@param source string as debug.getinfo() returns it
 ---@return string
 function Findings.file_of(source)
   return source:match "^[@=](.*)$" or "string"
 end
 
----Add a finding, once.
+---Add a finding, unless the same finding was added before.
 ---@param severity "error"|"warning"|"note"
 ---@param text string
 ---@param file? string by default the script
@@ -40,7 +40,7 @@ function Findings:add(severity, text, file, line)
     { file = file, line = line, severity = severity, text = text, number = #self._list }
 end
 
----Add a finding about a function, at its first line.
+---Add a finding about a function, at the first line of the function.
 ---@param severity "error"|"warning"|"note"
 ---@param text string
 ---@param f function|nil
@@ -56,8 +56,8 @@ local function before(a, b)
   return a.number < b.number
 end
 
----Print the findings by their places.
----@return boolean clean whether there are only notes
+---Print the findings, sorted by their positions.
+---@return boolean clean whether there are no errors and no warnings
 function Findings:print()
   local clean = true
   table.sort(self._list, before)

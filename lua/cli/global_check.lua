@@ -1,8 +1,8 @@
---- global_check.lua - finds globals that functions of workers set, or that do not exist.
+--- global_check.lua - finds globals that functions for workers set, and globals that do not exist.
 --
--- A global that a worker sets is lost with the worker, and the script never sees it. Globals that
--- exist in the script, or that its main chunk sets, are not reported: a function may use them to
--- keep values in its worker.
+-- If a worker sets a global, the script does not see the new value, and the value is lost when the
+-- worker ends. A global that exists in the script, or that its main chunk sets, is not reported,
+-- because a function may use such a global to keep a value in its worker.
 
 local Findings = require "fzlua.findings"
 local bytecode = require "fzlua.bytecode"
@@ -13,7 +13,7 @@ local GlobalCheck = {}
 GlobalCheck.__index = GlobalCheck
 GlobalCheck.__name = "fzlua.GlobalCheck"
 
--- Globals of other versions of Lua, which scripts test for.
+-- Globals of other versions of Lua. Scripts read them to test for the version.
 local OLD <const> = {
   unpack = true, loadstring = true, setfenv = true, getfenv = true, module = true, jit = true,
   bit = true, bit32 = true,
@@ -25,8 +25,8 @@ function GlobalCheck.new(findings)
   return setmetatable({ _findings = findings, _declared = {}, _visited = {} }, GlobalCheck)
 end
 
----Treat the globals that `f` sets as declared; with `inner`, also the globals that functions inside
----`f` set.
+---Treat the globals that `f` sets as declared. With `inner`, do the same for the functions inside
+---`f`.
 ---@param f function|nil
 ---@param inner? boolean
 function GlobalCheck:declare(f, inner)
@@ -67,7 +67,7 @@ local function check_uses(self, f, file)
   return uses
 end
 
--- The functions that `f` may call: its upvalues and the globals it uses.
+-- Call `visit` for the functions that `f` may call: its upvalues, and the globals that it uses.
 local function each_used(f, uses, visit)
   for i = 1, math.huge do
     local name, value = debug.getupvalue(f, i)

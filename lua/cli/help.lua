@@ -12,8 +12,9 @@ usage: fzlua [options] [script [args]]
 local SHORT_USAGE <const> =
   "usage: fzlua [options] [script [args]]  or  --each CODE | --fold CODE [FILE...]\n"
 
----The groups in their order, each with its heading. If `line` is a text, -h shows only the names of
----the options, in one line that ends in this text. If `line` is false, -h does not show the group.
+---The groups in their order, each with its heading. If `line` is false, -h does not show the
+---group. If `line` is a text, -h shows only the names of the options, in one line that ends in
+---this text.
 help.groups = {
   { name = "run", heading = "How functions run" },
   { name = "chain", heading = "If the script returns a chain" },
@@ -67,12 +68,12 @@ function help.members(group)
   return list
 end
 
--- A line of a summary: the name of the group in 9 columns, of the option in 17.
+-- A line of the summary. The name of the group has 9 columns, and the name of the option has 17.
 local function row(label, name, text)
   return ("%-9s%-17s%s\n"):format(label, name, text)
 end
 
--- A group in one line.
+-- A line with the names of all options of a group.
 local function names_line(label, list, last)
   local names = {}
   for i, option in ipairs(list) do names[i] = help.name(option) end
@@ -101,7 +102,7 @@ local function listed(name, text)
   return ("  %-21s%s\n"):format(name, text)
 end
 
--- The rows for `-` and `--`, which are not in the table of options.
+-- The rows for `-` and `--`, because the table of options does not contain them.
 local LUA_ROWS <const> = listed( "-", "run standard input as the script")
   .. listed( "--", "end of the options")
 

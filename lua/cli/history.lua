@@ -1,17 +1,18 @@
---- history.lua - the inputs of this session and earlier ones, in a file.
+--- history.lua - a file with the inputs of this session and of earlier sessions.
 --
--- Each line of the file is an input, with \n and \\ for a newline and a backslash. Several sessions
--- may use the file at the same time: they read it and append to it under a lock. It is not an error
--- if the file cannot be read or written.
+-- Each line of the file is an input. In it, \n stands for a newline, and \\ for a backslash.
+-- Several sessions may use the file at the same time: they read it and append to it under a lock.
+-- It is not an error if the file cannot be read or written.
 
 local core = require "fzlua.core"
 
 local history = {}
 
-local ENTRIES_MAX <const> = 1000 -- number of entries that are kept when a session starts
-local SLACK <const> = 200 -- number of further entries that the file may have before it is shortened
+local ENTRIES_MAX <const> = 1000 -- maximum number of inputs in the file after it was shortened
+-- A session shortens the file if it has this number of inputs more than ENTRIES_MAX.
+local SLACK <const> = 200
 
-local host -- the C functions of the command
+local host -- C functions of the command
 
 local function directory()
   local state, home = os.getenv "XDG_STATE_HOME" or "", os.getenv "HOME" or ""
@@ -32,7 +33,8 @@ local function decode(line)
   return (line:gsub("\\(.)", { n = "\n", ["\\"] = "\\" }))
 end
 
--- Call f under the lock of the file; without the lock if it cannot be opened.
+-- Call f while this process has the lock of the file. If the lock cannot be opened, f is called
+-- without it.
 local function locked(f)
   local lock <close> = io.open(path() .. ".lock", "w")
   if lock then core.lock_file(lock) end
@@ -46,7 +48,7 @@ local function read()
   return lines
 end
 
--- Write the last lines to a new file that replaces the old one.
+-- Write the last lines to a new file, which replaces the old file.
 local function shorten(lines)
   if #lines <= ENTRIES_MAX + SLACK then return end
   local new = path() .. ".new"
@@ -75,7 +77,8 @@ function history.load(functions)
   return inputs
 end
 
--- Whether the last line is incomplete, because a session was killed, or the disk was full.
+-- Whether the last line is incomplete. This happens if a session was killed, or if the disk was
+-- full.
 local function ends_within_line(file)
   return file:seek("end", -1) and file:read(1) ~= "\n"
 end

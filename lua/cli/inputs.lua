@@ -11,7 +11,7 @@ local function fail(fmt, ...)
   error(fmt:format(...), 0)
 end
 
--- The bytes of a file; `what` names the argument in errors.
+-- The bytes of a file. `what` names the argument in error messages.
 local function read_file(path, what)
   if path == "" then fail("%s: the name of a file is missing", what) end
   local file, message = io.open(path, "rb")
@@ -22,7 +22,7 @@ local function read_file(path, what)
   return bytes
 end
 
--- The value of a JSON text; `what` names its source in errors.
+-- The value of a JSON text. `what` names the source of the text in error messages.
 local function read_json(text, what)
   local ok, value = pcall(json.decode, text)
   if not ok then fail("%s: %s", what, value.message) end
@@ -36,8 +36,8 @@ local function read_object(path)
   return value
 end
 
--- The number that `text` stands for, or nil. A text such as 007 or the hash 123e4567 is not a
--- number here, because the number would be printed as another text.
+-- The number that is written as `text`, or nil. A text such as 007, or the hash 123e4567, is not
+-- read as a number, because the number would be printed as another text.
 local function number_of(text)
   local number = tonumber(text)
   local is_finite = number and number - number == 0
@@ -67,8 +67,8 @@ local function read_argument(argument)
   return name, value
 end
 
----Read the inputs on the command line; arguments override the file.
----@param file? string --input
+---Read the inputs on the command line. The arguments take precedence over the file.
+---@param file? string the file after --input
 ---@param arguments string[]
 ---@return table<string, any>
 function inputs.read(file, arguments)
@@ -77,7 +77,7 @@ function inputs.read(file, arguments)
     local name, value = read_argument(argument)
     given[name] = value
   end
-  return setmetatable(given, nil) -- drop the class of an empty JSON object
+  return setmetatable(given, nil) -- remove the class of an empty JSON object
 end
 
 ---Whether any argument has the form of an input.
@@ -90,7 +90,7 @@ function inputs.are_in(arguments)
   return false
 end
 
----A message for each input that is missing.
+---A list with a message for each missing input.
 ---@param plan fzlua.Plan
 ---@param values table the inputs that are set
 ---@return string[]
@@ -103,7 +103,8 @@ function inputs.missing(plan, values)
   return messages
 end
 
----A message for each name that is neither an output nor an input that passes through.
+---A list with a message for each name that is neither an output of the plan nor an input that
+---passes through.
 ---@param plan fzlua.Plan of all outputs
 ---@param names string[]
 ---@param values table the inputs that are set
@@ -122,7 +123,7 @@ function inputs.unknown_outputs(plan, names, values)
   return messages
 end
 
--- The names of the inputs that functions of the plan read, as a list and a set.
+-- The names of the inputs that functions of the plan read, as a list and as a set.
 local function read_names(plan)
   local list, set = {}, {}
   for _, need in ipairs(plan.needs) do
@@ -133,11 +134,12 @@ local function read_names(plan)
   return list, set
 end
 
----Messages about inputs in `given` that no function of the plan reads.
+---Messages about inputs in `given` that no function of the plan reads. An input that passes
+---through may be intended, so its message is a warning.
 ---@param plan fzlua.Plan
 ---@param given table<string, any>
----@return string[] errors for inputs that do not pass through
----@return string[] warnings for the others
+---@return string[] errors for the inputs that do not pass through
+---@return string[] warnings for the inputs that pass through
 function inputs.unread(plan, given)
   local errors, warnings = {}, {}
   local names, is_read = read_names(plan)

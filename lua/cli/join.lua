@@ -1,7 +1,7 @@
---- join.lua - fzlua --worker among options that a node does not have.
+--- join.lua - refuses fzlua --worker if another argument comes before --worker.
 --
--- The command (src/cli/join.c) joins an engine before it reads other options. It leaves to this
--- module a command line on which another word comes before --worker.
+-- The command (src/cli/join.c) reads --worker only as the first argument, before it reads other
+-- options. This module handles all other positions of --worker.
 
 local report = require "fzlua.report"
 

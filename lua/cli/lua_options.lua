@@ -1,6 +1,7 @@
---- lua_options.lua - the options that lua5.4 has, too, for options.lua.
+--- lua_options.lua - the options that lua5.4 has, too; options.lua adds them to its table.
 --
--- The command reads them without loading all others, so that it starts as fast as Lua does.
+-- If only these options are used, the command does not load options.lua, so that it starts as fast
+-- as lua5.4.
 
 local lua_options = {}
 

@@ -1,7 +1,7 @@
 --- manual.lua - the entries of the reference (doc/reference.md) by name, for :help.
 --
--- Each heading of the reference begins an entry. The fields of an object are the first items of its
--- entry, and entries of their own.
+-- Each heading of the reference begins an entry. If the entry is about an object, its first list
+-- has the fields of the object, and each field is also an entry.
 
 local nearest = require "fzlua.nearest"
 local text = require "fzlua.reference"
@@ -25,7 +25,7 @@ local function add(name, body, signature)
   }
 end
 
--- Add the fields that an object's entry lists.
+-- Add an entry for each field in the list of an object's entry.
 local function add_fields(name, body)
   for item in ("\n" .. body):gmatch "\n%- [^\n]*" do
     local field = item:match "^\n%- `([%a_][%w_]*)`"
@@ -46,12 +46,13 @@ local function read()
   end
 end
 
--- The form in which names are compared, so that "Pool.map" finds "pool:map".
+-- A name in the form for comparisons, so that "Pool.map" finds "pool:map".
 local function normal(name)
   return (name:lower():gsub(":", "."))
 end
 
--- The entry with this whole name, then the entries with this last part, first the entry of `fz`.
+-- The entry whose whole name is `name`, then the entries whose last part is `name`. Of these, the
+-- entry of `fz` comes first.
 local function matches(name)
   if not entries then read() end
   local wanted, list, whole = normal(name), {}, nil
@@ -67,7 +68,8 @@ local function matches(name)
   return list
 end
 
--- The names most similar to `name`, which has no entry: one by its last part, and one as a whole.
+-- The names most similar to `name`, which has no entry. One name is similar as a whole, one by its
+-- last part.
 local function near(name)
   local names, parts, by_part = {}, {}, {}
   for i, entry in ipairs(entries) do
@@ -84,10 +86,11 @@ local function near(name)
   return { whole, part }
 end
 
----The text of an entry, and the names of further ones.
+---The text of an entry, and the names of other entries.
 ---@param name string "fz.map", "pool:map" or "pool.map", "chain.output", "map", a section's title
 ---@return string|nil text nil if there is none
----@return string[] others with the same last part; without a text, names like this one
+---@return string[] others names with the same last part; names similar to `name` if there is no
+---text
 function manual.find(name)
   local found = matches(name)
   if not found[1] then return nil, near(name) end
@@ -106,8 +109,8 @@ function manual.has_method(name)
   return false
 end
 
----How a function is called: "fz.map(f, list [, options]) -> results".
----@param name string as for find
+---The signature of a function: "fz.map(f, list [, options]) -> results".
+---@param name string as for manual.find()
 ---@return string|nil signature
 function manual.signature(name)
   local found = matches(name)[1]

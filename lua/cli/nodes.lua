@@ -1,7 +1,7 @@
 --- nodes.lua - fzlua --nodes: the table of the machines of an engine.
 --
--- Each row is what a call on that machine returns, or why no worker starts there. A node of a NATS
--- server has announced these facts, and is not called.
+-- Each row shows what a call on that machine returned, or why no worker starts there. A node at a
+-- NATS server is not called, because it has announced these facts.
 
 local Error = require "fzlua.error"
 local Pool = require "fzlua.pool"
@@ -11,7 +11,8 @@ local report = require "fzlua.report"
 
 local nodes = {}
 
-local cpu_count = core.cpu_count -- sent by its name, which a node with --allow knows
+-- A C function; it is sent by its name, which a node with --allow knows.
+local cpu_count = core.cpu_count
 
 -- Runs on the node: returns the number of processors, and the load of the last minute.
 local function describe()
@@ -19,7 +20,8 @@ local function describe()
   return cpu_count(), file and file:read "n" or "-"
 end
 
--- Start to ask a node. Returns a function that waits for the answer, and returns the node's row.
+-- Start to ask a node. Returns a function that waits for the answer and returns the row of the
+-- node.
 local function ask(node)
   if node.state then
     return function()
@@ -39,8 +41,8 @@ local function ask(node)
   end
 end
 
--- Pad a column to its widest text. string.format() is not used, because its widths have two digits
--- at most.
+-- Pad a column to the width of its widest text. string.format() is not used, because its widths
+-- have at most two digits.
 local function align(rows, column)
   local width = 0
   for _, row in ipairs(rows) do
@@ -55,7 +57,8 @@ local function print_rows(rows)
   for _, row in ipairs(rows) do io.write(table.concat(row, "  "), "\n") end
 end
 
--- Sort by name the nodes that have announced themselves. Nodes of a URL keep the order of the URL.
+-- Sort the nodes by name if they have announced themselves. Otherwise they keep the order of the
+-- engine URL.
 local function sort(list)
   if list[1] and list[1].state then
     table.sort(list, function(a, b) return a.name < b.name end)
@@ -63,7 +66,7 @@ local function sort(list)
 end
 
 ---Print the table.
----@return integer status 1 if no worker starts on one of the nodes
+---@return integer status 1 if no worker starts on at least one of the nodes
 function nodes.run()
   local list = core.nodes(defaults.engine)
   if not list then report.misuse "--nodes needs --engine URL" end

@@ -1,12 +1,13 @@
 --- options.lua - the table of the command's options.
 --
--- command_line.lua reads the arguments by this table. help.lua makes -h and --help from it, and
--- tools/options.lua the completions and a part of the man page. A new option needs one entry here,
--- and code that reads its field. The options of lua5.4 are in lua_options.lua.
+-- command_line.lua reads the arguments according to this table. help.lua makes the texts of -h and
+-- --help from this table. tools/options.lua makes the completions and a part of the man page. A
+-- new option needs one entry here, and code that reads its field. The options of lua5.4 are in
+-- lua_options.lua.
 --
 -- An entry with `module` replaces the script by require(module).run(options, ...), which returns
--- the exit status. It is called as a script is, after LUA_INIT, -e and -l: what it raises is
--- reported, Ctrl-C raises in it, and the command waits for its work and tasks afterwards.
+-- the exit status. It is called as a script is, after LUA_INIT, -e and -l. Its errors are
+-- reported, Ctrl-C raises an error in it, and the command waits for its work and tasks.
 --
 --   fzlua.records: run(options, files, host), with all arguments after the options. The fields
 --     are each or fold (the code), null, unordered and json (true or nil). What `run` has of jobs,
@@ -209,7 +210,7 @@ options.list = {
   { long = "--help", group = "help", set = "help", help = "the same with examples" },
 }
 
--- The options of Lua come before the help.
+-- Insert the options of Lua before those of the help.
 for _, option in ipairs(lua_options.list) do
   table.insert(options.list, #options.list - 1, option)
 end

@@ -21,7 +21,7 @@ function outputs.print_graph(pipeline, kind)
   return report.OK
 end
 
----Print the inputs of a pipeline with the values that are set.
+---Print the inputs of a pipeline, with the values that the command line sets.
 ---@param plan fzlua.Plan
 ---@param values table
 ---@return integer status
@@ -49,7 +49,7 @@ local function output_names(pipeline, plan)
   return names
 end
 
--- Print outputs as JSON. A value without a JSON form is printed as null. Returns the exit status.
+-- Print outputs as JSON. If a value has no JSON form, null is printed. Returns the exit status.
 local function print_json(output, names)
   local refused = {}
   local text, count = require "fzlua.json".encode(output, names, refused)
@@ -68,8 +68,9 @@ local function print_outputs(pipeline, plan, as_json)
   return report.OK
 end
 
--- Print the errors of a run that continued after them, in the order of registration. Without
--- on_error = "continue" they are errors of optional inputs, which do not fail the run.
+-- Print the errors of a run that did not end at its first error, in the order in which the
+-- functions were registered. Returns the exit status. Without on_error = "continue" these are only
+-- errors of optional inputs, which do not fail the run.
 local function print_errors(pipeline, plan)
   local status, seen = report.OK, {}
   for _, layer in ipairs(plan.layers) do
@@ -85,7 +86,7 @@ local function print_errors(pipeline, plan)
   return status
 end
 
----Print the outputs of the last invoke, and its errors on standard error.
+---Print the outputs of the last invoke to standard output, and its errors to standard error.
 ---@param pipeline fzlua.Pipeline
 ---@param plan fzlua.Plan
 ---@param as_json boolean|nil

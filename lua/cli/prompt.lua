@@ -1,4 +1,4 @@
---- prompt.lua - reads inputs: with the editor, or line by line if the terminal does not allow
+--- prompt.lua - reads inputs with the editor, or line by line if the terminal does not allow
 --- editing.
 
 local core = require "fzlua.core"
@@ -10,7 +10,7 @@ local wait = require "fzlua.wait"
 local Prompt = {}
 Prompt.__index = Prompt
 
--- The wait for a key.
+-- A wait for a key.
 local Key = { what = "input" }
 Key.__index = Key
 
@@ -27,7 +27,7 @@ function Key:__close()
   self.handle:close()
 end
 
--- Wait for input on descriptor 0; tasks run meanwhile.
+-- Wait for input on descriptor 0 while tasks run.
 local function wait_for_key(editor)
   local key <close> = setmetatable({ handle = core.descriptor(0), editor = editor }, Key)
   wait.watch(key.handle:id(), key)
@@ -48,7 +48,7 @@ function Prompt.new(host, complete)
   return self
 end
 
--- The user may set a text for _PROMPT or _PROMPT2, as in lua.
+-- The text of the prompt. As in lua, the user may set _PROMPT or _PROMPT2.
 local function text_of(name, default)
   local set = rawget(_G, name)
   return set == nil and default or tostring(set)
@@ -72,8 +72,9 @@ local function read_lines(self)
   return text ~= "" and text or nil
 end
 
--- The text of the prompt, with each control sequence between two bytes \1, as the editor needs it.
--- The editor allows no control sequence at the end.
+-- The text of the prompt for the editor, which needs a byte \1 before and after each control
+-- sequence. The editor allows no control sequence at the end, so the sequence comes before the
+-- spaces.
 local function editor_prompt()
   local text, gap = text_of("_PROMPT", "> "):match "^(.-)(%s*)$"
   local painted = style.paint("prompt", text):gsub("\27%[[%d;]*m", "\1%0\1")
@@ -81,7 +82,7 @@ local function editor_prompt()
 end
 
 ---Read a complete input.
----@return string|nil input nil: the end
+---@return string|nil input nil at the end of the input
 function Prompt:read()
   if self.editor then return self.editor:read(editor_prompt()) end
   return read_lines(self)

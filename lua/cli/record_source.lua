@@ -1,9 +1,9 @@
 --- record_source.lua - the blocks of records that --each and --fold send to workers.
 --
--- A block is a piece of one file that ends where a record ends. The first blocks have one record,
--- and later blocks have as many records as take BLOCK_SECONDS, so that slow records are spread over
--- all workers, and many quick records are sent in one message. A block of a pipe has the bytes that
--- are there, because more bytes may arrive late.
+-- A block is a piece of one file that ends at the end of a record. The first blocks have one
+-- record. Later blocks have a number of records that takes about BLOCK_SECONDS. So slow records
+-- are spread over all workers, and many quick records are sent in one message. A block of a pipe
+-- contains only the bytes that have arrived, because more bytes may come late.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -11,10 +11,11 @@ local descriptor = require "fzlua.descriptor"
 
 local record_source = {}
 
-local BLOCK_SECONDS <const> = 0.02 -- seconds that a block should take
+local BLOCK_SECONDS <const> = 0.02 -- time in seconds that a block should take
 local BLOCK_BYTES <const> = 256 << 10
 local RECORDS_MAX <const> = 1 << 20
-local GROWTH <const> = 8 -- a block has at most this many times the records of the block before it
+-- Maximum ratio of the numbers of records in a block and in the previous block.
+local GROWTH <const> = 8
 
 ---@class fzlua.RecordBlock
 ---@field text string the records, each with its separator; the last one may lack it
@@ -43,8 +44,8 @@ function record_source.new(files, separator, seconds, fail)
   }, Source)
 end
 
--- Call f(...), and report an error about the current file. Returns whether f has succeeded, and
--- its results.
+-- Call f(...). If f raises, report an error about the current file. Returns whether f has
+-- succeeded, and its results.
 local function try(self, f, ...)
   local results = table.pack(pcall(f, ...))
   if results[1] then return table.unpack(results, 1, results.n) end
@@ -77,7 +78,7 @@ local function new_block(self, text, records)
   return block, self._count
 end
 
----The next block and its number; nil at the end. Waits for standard input and pipes.
+---The next block and its number; nil at the end. This may wait for standard input or a pipe.
 ---@return fzlua.RecordBlock|nil, integer|nil
 function Source:next()
   while self._blocks or self._next <= #self._files do
@@ -95,7 +96,7 @@ function Source:next()
   end
 end
 
----Set the size of the next blocks by the seconds that `block` has taken.
+---Set the size of the next blocks. `seconds` is the time that `block` has taken.
 ---@param block fzlua.RecordBlock
 ---@param seconds number
 function Source:measure(block, seconds)
@@ -105,14 +106,14 @@ function Source:measure(block, seconds)
   self._size = math.max(1, math.floor(math.min(fitting, block.records * GROWTH, RECORDS_MAX)))
 end
 
--- The length of the first `records` records.
+-- The length in bytes of the first `records` records.
 local function length_of(text, separator, records)
   local at = 0
   for _ = 1, records do at = text:find(separator, at + 1, true) or #text end
   return at
 end
 
----A block with the records `first` to `last` of another block.
+---A new block with the records `first` to `last` of another block.
 ---@param block fzlua.RecordBlock
 ---@param first integer
 ---@param last integer

@@ -1,8 +1,7 @@
 --- record_sums.lua - `acc` of --fold: sums by key, which begin at 0.
 --
--- If a line may fail without ending the command, the changes that CODE makes for one line are kept
--- apart until the line has succeeded, so that a line counts once, even if it was tried several
--- times.
+-- If the command goes on after a failed line, the changes that CODE makes for one line are kept
+-- apart until the line has succeeded. So a line that is tried several times counts once.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -26,8 +25,8 @@ local PLAIN <const> = {
   end,
 }
 
--- The metatable of an empty table. A write sets a sum in `changes`; a read returns the sum of
--- `changes`, else of `kept`, else 0.
+-- The metatable of `acc`, which is an empty table. A write stores a sum in `changes`. A read
+-- returns the sum in `changes`, or the sum in `kept`, or 0.
 local function apart(changes, kept)
   return {
     __index = function(_, key)
@@ -59,7 +58,7 @@ function record_sums.new(careful)
   return setmetatable({ acc = acc, keep = keep, _changes = changes, _kept = kept }, Sums)
 end
 
----Drop the changes of the current line, which has failed.
+---Drop the changes of the current line, because the line has failed.
 function Sums:drop()
   for key in next, self._changes or {} do self._changes[key] = nil end
 end
@@ -67,8 +66,9 @@ end
 -- The types that a key may have, because a line of the output begins with a key.
 local KEYS <const> = { string = true, number = true, boolean = true }
 
----Return the sums and begin anew. Raises if a sum is not a number, or if its key cannot be printed.
----@return any[] list of keys, each followed by its number, which costs less to send than a table
+---Return the sums, and start again without sums. Raises if a sum is not a number, or if its key
+---cannot be printed.
+---@return any[] list of keys, each followed by its sum; this list costs less to send than a table
 function Sums:take()
   local sums, n = {}, 0
   for key, value in next, self._kept do
@@ -92,7 +92,8 @@ function record_sums.add(to, sums)
   for i = 1, #sums, 2 do to[sums[i]] = (to[sums[i]] or 0) + sums[i + 1] end
 end
 
--- Numbers, then strings, then booleans. A sort without a function is several times as fast.
+-- The sorted keys: numbers, then strings, then booleans. Each type is sorted without a comparison
+-- function, because this is several times as fast.
 local function sorted_keys(sums)
   local keys, strings = {}, {}
   for key in next, sums do
@@ -107,7 +108,7 @@ local function sorted_keys(sums)
   return keys
 end
 
--- The sums as a JSON object. Keys that are numbers become texts.
+-- The sums as a JSON object. A key that is a number becomes a string.
 local function json_of(sums)
   local object, names = {}, {}
   for _, key in ipairs(sorted_keys(sums)) do

@@ -1,8 +1,9 @@
 --- record_worker.lua - the function that workers of --each and --fold call with a block of records.
 --
--- CODE is compiled into a loop over the records of a block, so that a record costs one call of C:
--- step() takes the result for one record and returns the next record. The loop is chosen at the
--- first record, because only then is it known whether the value of an expression is a function.
+-- CODE is compiled into a loop over the records of a block. So a record costs one call of a C
+-- function: step() takes the result for one record and returns the next record. The loop is chosen
+-- at the first record, because only its evaluation shows whether the value of an expression is a
+-- function.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -11,7 +12,8 @@ local record_sums = require "fzlua.record_sums"
 
 local record_worker = {}
 
--- CODE begins on the first line, so that positions in errors are those in CODE.
+-- In each template CODE begins on the first line, so that the positions in error messages are
+-- positions in CODE.
 local VALUE <const> = "return function(line, n, acc) return (%s) end"
 local EXPRESSION <const> = "local __step = ... return function(__value) "
   .. "local line, n = __step(__value) while n do line, n = __step((%s)) end end"
@@ -20,7 +22,7 @@ local STATEMENT <const> = "local __step, acc = ... return function() "
 local KEPT_STATEMENT <const> = "local __step, acc, __keep = ... return function() "
   .. "local line, n = __step() while n do do %s end __keep() line, n = __step() end end"
 
--- Errors that end the call, and not only one record.
+-- Kinds of errors that end the whole call, not only one record.
 local FATAL <const> = { interrupted = true, cancelled = true, closed = true }
 
 ---@class fzlua.RecordWorker
@@ -38,7 +40,7 @@ local function calling(step, f)
   end
 end
 
--- A function that calls f with the sums and returns nothing, for --fold.
+-- Wrap `f` for --fold: the new function passes the sums to `f`, and returns nothing.
 local function silent(f, sums)
   local acc, keep = sums.acc, sums.keep
   if not keep then return function(line, n) f(line, n, acc) end end
@@ -48,9 +50,9 @@ local function silent(f, sums)
   end
 end
 
--- The first loop: evaluate the expression for one record. If its value is a function, continue with
--- a loop that calls the function, else with `loop`. For --fold, `loop` runs CODE as a statement,
--- and is nil if CODE is not a statement.
+-- The first loop. It evaluates the expression for one record. If the value is a function, the next
+-- loop calls this function for each record; else the next loop is `loop`. For --fold, `loop` runs
+-- CODE as a statement, and is nil if CODE is not a statement.
 local function probing(self, value_of, loop)
   return function()
     local line, n = self.step()
@@ -70,9 +72,9 @@ local function probing(self, value_of, loop)
   end
 end
 
--- Compile CODE in a template. The caller has compiled CODE alone, and so knows that CODE does not
--- close a bracket or a block of the template. A newline follows only CODE that ends in a comment,
--- because errors could then have the position of the new line.
+-- Compile CODE in a template. The caller has compiled CODE alone, so CODE cannot close a bracket or
+-- a block of the template. A newline is added after CODE only if CODE ends in a comment, because an
+-- error could otherwise have the position of the new line.
 local function fill(template, code, name)
   local function filled(text)
     return (template:gsub("%%s", function() return text end))
@@ -81,7 +83,8 @@ local function fill(template, code, name)
   return chunk or load(filled(code .. "\n"), name), message
 end
 
--- The first loop for an expression; nil and the reason if CODE is not an expression.
+-- The first loop for CODE that is an expression. Returns nil and the reason if CODE is not an
+-- expression.
 local function expression_loop(self, code, name, loop)
   local ok, message = load("return " .. code, name)
   if not ok then return nil, message end
@@ -90,7 +93,7 @@ local function expression_loop(self, code, name, loop)
   return probing(self, value_of(), loop)
 end
 
--- The loop for a statement; nil and the reason if CODE is not a statement.
+-- The loop for CODE that is a statement. Returns nil and the reason if CODE is not a statement.
 local function statement_loop(self, code, name)
   local ok, message = load(code, name)
   if not ok then return nil, message end
@@ -107,8 +110,8 @@ local function compile_each(self, code)
   return first, why
 end
 
--- Compile CODE for --fold. A function call can be an expression or a statement: it is treated as an
--- expression if its value is a function, else as a statement.
+-- Compile CODE for --fold. A function call can be an expression or a statement. It is treated as an
+-- expression if its value is a function, and else as a statement.
 local function compile_fold(self, code)
   local statement, message = statement_loop(self, code, "=--fold")
   local loop, why = expression_loop(self, code, "=--fold", statement)
@@ -123,7 +126,7 @@ local function compile(self, options)
 end
 
 -- Handle the failure of the current record: repeat the record, or note the failure. Returns whether
--- to continue.
+-- to go on with the block.
 local function handle(self, failures, e)
   if Error.is(e) and FATAL[e.kind] then error(e, 0) end
   local at = self.records:at()
@@ -139,8 +142,8 @@ local function handle(self, failures, e)
   return self.continues
 end
 
--- Handle the end of the loop, which `return` or `break` in CODE may have ended early. Returns
--- whether to go on.
+-- Handle the end of the loop. A `return` or `break` in CODE may have ended the loop early. Returns
+-- whether the block has more records.
 local function resume(self)
   if self.sums and self.sums.keep then self.sums.keep() end
   return self.records:has_more()
@@ -148,8 +151,8 @@ end
 
 ---Call CODE for the records of a block.
 ---@param text string the block
----@param n integer number of the record before the block
----@param position integer where the number of the current record is shared
+---@param n integer number of records before the block
+---@param position integer index in the shared memory for the number of the current record
 ---@return {[1]: string|table, [2]: number, [3]: table[]} result output or sums, seconds, failures
 function Worker:call(text, n, position)
   local began, failures, records = core.now(), {}, self.records

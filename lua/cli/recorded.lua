@@ -85,7 +85,7 @@ local ACTIONS <const> = {
   clear = function(store) return removed(store:clear()) end,
 }
 
--- Refuse surplus arguments, such as options after the arguments, because they would be ignored.
+-- Refuse surplus arguments, because they would be ignored. They may be options after the arguments.
 local function check_count(what, arguments)
   local surplus = arguments[what == "show" and 2 or 1]
   if not surplus then return end
@@ -93,7 +93,7 @@ local function check_count(what, arguments)
     surplus:sub(1, 1) == "-" and ": options come before it" or "")
 end
 
----Do what --cache says.
+---Do the action after --cache.
 ---@param options fzlua.CommandLine
 ---@param arguments string[]
 ---@return integer status
@@ -110,7 +110,7 @@ function recorded.run(options, arguments)
   error(status, 0)
 end
 
--- Raise unless all of the functions have failed in the last run that recorded them.
+-- Raise unless each of the functions has failed in the last run that recorded it.
 local function check_failed(path, names)
   path = type(path) == "string" and path or Store.default_path()
   local ok, store = pcall(Store.open, path, true)
@@ -123,8 +123,8 @@ local function check_failed(path, names)
   end
 end
 
----Set the options so that functions without a recorded result run in this process. A function that
----has failed then fails here, where it can be debugged.
+---Set the options so that functions without a recorded result run in this process. So a function
+---that has failed fails again in this process, where the user can debug it.
 ---@param options fzlua.CommandLine
 function recorded.debug_failed(options)
   local run = options.run

@@ -1,7 +1,7 @@
---- records.lua - fzlua --each and --fold: CODE for each record of files or of standard input.
+--- records.lua - fzlua --each and --fold: call CODE for each record of files or of standard input.
 --
--- Blocks of records go through the window of an imap. If a worker dies or takes too long, its block
--- is run again in parts, so that only its current record fails.
+-- Blocks of records go through the window of an imap. If a worker dies or takes too long, its
+-- block is run again in parts, so that only the record at which the worker stopped fails.
 
 local Error = require "fzlua.error"
 local Pool = require "fzlua.pool"
@@ -15,15 +15,16 @@ local report = require "fzlua.report"
 
 local records = {}
 
-local BLOCKS_PER_WORKER <const> = 4 -- number of blocks that are read and not yet printed
+-- Maximum number of blocks that were read and not yet printed, for each worker.
+local BLOCKS_PER_WORKER <const> = 4
 
--- The time that a block should take, as a part of the timeout of one record.
+-- Ratio of the time that a block should take to the timeout of one record.
 local TIMEOUT_SHARE <const> = 1 / 4
 
--- Index of the shared position for a block that is run again.
+-- Index in the shared memory for a block that is run again.
 local AGAIN <const> = 0
 
--- Kinds of errors that one record of a block may have caused.
+-- Kinds of errors that a single record of a block may have caused.
 local LOSSES <const> = { crash = true, timeout = true, memory = true }
 
 ---@class fzlua.RecordJob
@@ -35,7 +36,7 @@ local LOSSES <const> = { crash = true, timeout = true, memory = true }
 ---@field sent table<integer, fzlua.RecordBlock> blocks whose results are pending, by number
 ---@field free integer[] indexes of positions that no block in `sent` has
 
--- Report a failure. Returns whether to go on with other records.
+-- Report a failure. Returns whether to go on with the other records.
 local function fail(self, fmt, ...)
   self.status = report.FAILED
   self.stopped = self.stopped or not self.continues
@@ -43,14 +44,14 @@ local function fail(self, fmt, ...)
   return not self.stopped
 end
 
--- Report that record number `at` of a block has failed, and is not tried again.
+-- Report that record number `at` of a block has failed. The record is not tried again.
 local function fail_record(self, block, at, attempt, message)
   self.failed = self.failed + 1
   local attempts = attempt > 1 and ("attempt %d: "):format(attempt) or ""
   fail(self, "%s:%d: %s%s", block.name, block.line + at, attempts, message)
 end
 
--- Report that a block has failed as a whole, and stop.
+-- Report that a whole block has failed, and stop.
 local function fail_block(self, block, message)
   self.continues = false
   local first, last = block.line + 1, block.line + block.records
@@ -67,7 +68,7 @@ local function write(self, text)
   self.status, self.stopped = report.FAILED, true
 end
 
--- Handle the result of a block, or of a part of one.
+-- Handle the result of a block or of a part of a block.
 local function accept(self, block, result)
   local output, _, failures = table.unpack(result, 1, 3)
   if self.sums then record_sums.add(self.sums, output) else write(self, output) end
@@ -86,9 +87,10 @@ local function run_again(self, block, attempt)
   return recover(self, block, result, attempt)
 end
 
--- Handle the end of the worker of a block. Its current record is repeated alone, and the other
--- records are run again. A timeout of a block with several records does not count as an attempt of
--- the current record, because the timeout is for one record.
+-- Handle the end of the worker of a block. The record at which the worker stopped is repeated
+-- alone, and the other records are run again. If the worker stopped because of a timeout and the
+-- block has several records, this does not count as an attempt of the record, because the timeout
+-- is for one record.
 function recover(self, block, e, attempt)
   if not Error.is(e) or e.kind == "interrupted" then error(e, 0) end
   local at = LOSSES[e.kind] and self.worker.records:position(block.position or AGAIN) or 0
@@ -106,8 +108,8 @@ function recover(self, block, e, attempt)
   return run_again(self, source:part(block, at + 1, block.records), 1)
 end
 
--- The arguments for the next block: its text, the number of records before it, and the index of its
--- shared position.
+-- The arguments for the next block: its text, the number of records before it, and its index in the
+-- shared memory.
 local function send(self)
   if self.stopped then return nil end
   local block, number = self.source:next()
@@ -140,8 +142,8 @@ local function run(self)
   end
 end
 
--- Check before the start that all files can be read, unless an option says to go on with the other
--- files.
+-- Check before the start that all files can be read. This is not checked if an option says to go on
+-- with the other files.
 local function check_files(self, files)
   for _, name in ipairs(self.continues and {} or files) do
     local why = name ~= "-" and core.blocks_check(name)
@@ -175,7 +177,7 @@ local function new_job(options, host)
   return self
 end
 
--- Read all files, and print the results.
+-- Call CODE for the records of all files, and print the results.
 local function run_files(self, files)
   local timeout = defaults.timeout
   self.source = record_source.new(files, self.separator, timeout and timeout * TIMEOUT_SHARE,
@@ -204,13 +206,14 @@ end
 
 ---Call CODE for all records, and print the results.
 ---@param options fzlua.CommandLine
----@param files string[] names; "-", or an empty list, means standard input
----@param host table output_failed: see cli/output.h
+---@param files string[] names; "-" or an empty list stands for standard input
+---@param host table with the function output_failed, see cli/output.h
 ---@return integer status exit status
 function records.run(options, files, host)
   check_options(options)
-  -- Blocks are long strings, which soon double the size of the heap. With the default limit this
-  -- would start full collections, which take a tenth of the time of a short loop.
+  -- Use a larger limit for collections. Blocks are long strings, which soon double the size of the
+  -- heap. With the default limit this would start full collections, which take a tenth of the time
+  -- of a short loop.
   collectgarbage("generational", 50, 300)
   local job = new_job(options, host)
   if not files[1] then files = { "-" } end

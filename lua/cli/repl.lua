@@ -1,8 +1,8 @@
 --- repl.lua - the prompt: reads chunks, runs them and prints their values.
 --
--- The loop is in C, so that Ctrl-C can arrive at any instruction: call_steps in cli/main.c calls
--- step(), then the chunk that step() has returned, then step() with the results of the chunk, and
--- so on. After an error it calls report() and continues.
+-- The loop is in C (call_steps in cli/main.c), so that Ctrl-C can arrive at any instruction. It
+-- calls step(), then the chunk that step() has returned, then step() with the results of the
+-- chunk, and so on. After an error the loop calls report() and continues.
 
 local Error = require "fzlua.error"
 local Prompt = require "fzlua.prompt"
@@ -49,7 +49,7 @@ end
 
 local LISTED <const> = 200
 
--- Names in columns.
+-- Format names in columns.
 local function listing(names)
   local list, width = padded(table.move(names, 1, math.min(#names, LISTED), 1, {}))
   local across, lines = math.max(columns() // width, 1), {}
@@ -60,7 +60,8 @@ local function listing(names)
   return table.concat(lines, "\n")
 end
 
--- Called for Tab: insert what is common to all names, or list them above the prompt.
+-- Called for Tab. Returns the text to insert: what all names have in common after `before`. If
+-- there is none, lists the names above the prompt.
 local function complete_at(before)
   local part, names, path, container = complete.find(before)
   local text = complete.common(names):sub(#part + 1)
@@ -79,7 +80,7 @@ local function copy(t)
   return result
 end
 
--- Restore the contents of `t`.
+-- Set the table `t` back to the contents `before`.
 local function restore(t, before)
   for k in next, copy(t) do
     if before[k] == nil then t[k] = nil end
@@ -101,13 +102,13 @@ function Session.new(host)
   return self
 end
 
----Forget all globals and modules that are newer than this session.
+---Remove all globals and modules that are newer than this session.
 function Session:reset()
   restore(_G, self.globals)
   restore(package.loaded, self.modules)
   self.inputs = {}
   collectgarbage()
-  collectgarbage() -- collect what the finalizers of the first collection have released
+  collectgarbage() -- free what the finalizers of the first collection have released
 end
 
 ---Print a message about an error in an input.
@@ -119,13 +120,13 @@ function Session:complain(message)
   return nil
 end
 
--- Print values as lua does: by the global print, which the user may have changed.
+-- Print values by the global print, which the user may have changed. lua does the same.
 local function show_plain(self, ...)
   local ok, message = pcall(_G.print, ...)
   if not ok then self:complain(("error calling 'print' (%s)"):format(tostring(message))) end
 end
 
----Print values, of which the first becomes `_`.
+---Print values. The first value becomes the global `_`.
 ---@param ... any
 function Session:show(...)
   if select("#", ...) == 0 then return end
@@ -134,7 +135,7 @@ function Session:show(...)
   io.write(value.all(columns(), ...), "\n")
 end
 
----Load a file to be run.
+---Load a file that is to be run.
 ---@param path string
 ---@return function|nil chunk
 function Session:load(path)
@@ -146,8 +147,8 @@ local function note(fmt, ...)
   io.write(style.paint("faint", fmt:format(...)), "\n")
 end
 
--- Print that a local ends with its input. This is printed once in a session, because after an error
--- note_missing() prints it for the local that is missing.
+-- Print once in a session that a local variable ends with its input. Later, note_missing() prints
+-- this after an error, for the local that is missing.
 local function note_local(self, text)
   local global, names = typed.as_global(text)
   if not global or not self.keeps then return end
@@ -157,7 +158,7 @@ local function note_local(self, text)
   for name in names:gmatch "[%a_][%w_]*" do self.locals[name] = true end
 end
 
--- After an error: print which name of the input was a local of an earlier input.
+-- After an error: if a name in the input was a local of an earlier input, print this.
 local function note_missing(self, text)
   for name in text:gmatch "[%a_][%w_]*" do
     if self.locals[name] and rawget(_G, name) == nil then
@@ -166,7 +167,7 @@ local function note_missing(self, text)
   end
 end
 
--- After an error: print which function of the library the input may have meant.
+-- After an error: if the input has a name that `fz` does not have, print the nearest name in `fz`.
 local function note_unknown(text)
   local fz = package.loaded.fzlua
   for name in text:gmatch "%f[%w_.]fz%.([%a_][%w_]*)" do
@@ -178,7 +179,7 @@ local function note_unknown(text)
   end
 end
 
--- Inputs of users who want to leave, or need help.
+-- Inputs from which one can see that the user wants to leave or needs help.
 local LEAVES <const> = { exit = true, quit = true, help = true }
 
 local function looks_for_help(self, text)
@@ -186,7 +187,7 @@ local function looks_for_help(self, text)
   return self.keeps and name and LEAVES[name] and rawget(_G, name) == nil
 end
 
----Convert an input to a chunk to run, and a function that gets the results of the chunk.
+---Convert an input to a chunk to run, and to a function that receives the results of the chunk.
 ---@param text string
 ---@return function|nil chunk
 ---@return function|nil after
@@ -203,7 +204,7 @@ function Session:accept(text)
   end
 end
 
--- Read an input that is not empty; nil at the end.
+-- Read an input that is not empty. Returns nil at the end of the input.
 local function read(self)
   local text
   self._reading = true
@@ -223,9 +224,9 @@ local function say_pending()
   if n > 0 then io.write(("waiting for %d tasks; Ctrl-C ends them\n"):format(n)) end
 end
 
----Print the results of the last chunk, and read the next one.
+---Print the results of the last chunk, and read the next chunk.
 ---@param ... any results
----@return function|integer chunk the exit status at the end
+---@return function|integer chunk or the exit status at the end of the input
 function Session:step(...)
   self.host.catch_interrupt()
   local after = self._after
@@ -245,7 +246,7 @@ function Session:step(...)
   return chunk
 end
 
--- The text of an error without its traceback, and the traceback that it has.
+-- The text of an error without a traceback, and the traceback in the error.
 local function text_of(e)
   if Error.is(e) then
     local plain = setmetatable({}, Error)
@@ -260,7 +261,7 @@ local function text_of(e)
   return ok and text or "(error object whose __tostring raises)"
 end
 
--- The frames of a traceback in the user's files.
+-- The frames of a traceback that are in files of the user.
 local function user_frames(traceback)
   local lines = {}
   for line in (traceback or ""):gmatch "\n(\t[^\n]*)" do
@@ -271,7 +272,8 @@ local function user_frames(traceback)
   return lines
 end
 
----The message handler: notes the traceback, of which report() prints the user's frames.
+---The message handler. It notes the traceback for report(), which prints the frames of the user's
+---files.
 ---@param e any
 ---@return table
 function Session:trace(e)
@@ -281,8 +283,8 @@ function Session:trace(e)
   return { e = e, text = text, frames = user_frames(traceback or core.traceback("", 2)) }
 end
 
----Print an error. The session continues afterwards.
----@param noted table|string from trace(); a text if the handler failed
+---Print an error. The session goes on after an error.
+---@param noted table|string the result of trace(), or a text if the message handler failed
 function Session:report(noted)
   local reading = self._reading
   self._reading, self._after = false, nil
@@ -304,7 +306,7 @@ local function init_path()
   return home .. "/.config/fzlua/init.lua"
 end
 
--- The chunk of the user's file, which runs before the first prompt.
+-- The chunk of the user's file of settings, which runs before the first prompt.
 local function init_chunk(self)
   local file = io.open(init_path())
   if not file then return nil end
@@ -312,7 +314,7 @@ local function init_chunk(self)
   return self:load(init_path())
 end
 
--- Run the chain that the script returned, if the command line has inputs or options for it.
+-- Run the chain that the script returned, if the command line has inputs or options for the chain.
 local function run_returned(options, arguments, result)
   local pipeline = returned.as_pipeline(result)
   if not (arguments[1] or options.input or options.only or options.debug_failed) then return end

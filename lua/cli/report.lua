@@ -7,15 +7,15 @@ local report = { OK = 0, FAILED = 1, WRONG_USE = 2, INTERRUPTED = 130 }
 
 local function message_of(e) return e.message end
 
--- Errors of wrong use: only the message is printed, and the status is 2.
+-- Errors of wrong use: the message is printed without a traceback, and the exit status is 2.
 local Misuse = { __tostring = message_of }
 
--- Errors without a traceback: only the message is printed, and the status is 1.
+-- Errors without a traceback: only the message is printed, and the exit status is 1.
 local Failure = { __tostring = message_of }
 
 local RED <const>, YELLOW <const>, PLAIN <const> = "\27[31m", "\27[33m", "\27[0m"
 
--- A message in colour if standard error is a terminal; a traceback has none.
+-- A message in colour if standard error is a terminal. A traceback is not coloured.
 local function colored(text)
   if not core.term_size() or (os.getenv "NO_COLOR" or "") ~= "" then return text end
   local color = text:find "^warning: " and YELLOW or RED
@@ -35,7 +35,7 @@ function report.fail(message)
   error(setmetatable({ message = message }, Failure), 0)
 end
 
----Raise an error of wrong use. Each line is a message.
+---Raise an error of wrong use. Each line of the text is a message.
 ---@param fmt string
 function report.misuse(fmt, ...)
   error(setmetatable({ message = fmt:format(...) }, Misuse), 0)
@@ -44,22 +44,23 @@ end
 -- Kinds of errors that calls in the script itself may raise.
 local OWN = { error = true, closed = true, unsendable = true, memory = true }
 
--- Whether the error was raised in the script. Other errors have a position or a traceback.
+-- Whether the error was raised in the script itself. All other errors have a traceback, or fields
+-- that say where they were raised.
 local function is_own(e)
   return OWN[e.kind] and not (e.traceback or e.unreached or e.pid or e.stage
     or e.output or e.index)
 end
 
--- The name of the module that -l is loading; or false.
+-- The name of the module that -l is loading, or false.
 local loading = false
 
----Note that -l loads this module now; false: -l has loaded its module.
+---Note that -l begins to load a module, or (with false) that the module is loaded.
 ---@param name string|false
 function report.set_loading(name)
   loading = name
 end
 
--- The error of require() in one line if the module is missing or broken; or nil.
+-- The error of require() in one line, if the module that -l loads is missing or broken; else nil.
 local function loading_error(e)
   local missing = ("module '%s' not found"):format(loading)
   local broken = ("error loading module '%s'"):format(loading)
@@ -67,21 +68,21 @@ local function loading_error(e)
   if e:sub(1, #broken) == broken then return (e:gsub("\n%s*", " ")) end
 end
 
--- The traceback of an error, with the frames of the task that has raised it. Without the module
--- there was no such task.
+-- The traceback of an error. If a task has raised the error, its frames come first. If fzlua.origin
+-- is not loaded, no task has run.
 local function extended(e, traceback)
   local origin = package.loaded["fzlua.origin"]
   return origin and origin.extend(e, traceback) or traceback
 end
 
--- The text of an error that has no traceback of its own, with the traceback of the script.
+-- The text of an error that has no traceback, with the traceback of the script.
 local function traced(e, text, traceback)
   traceback = extended(e, traceback)
   return traceback and text .. "\n" .. traceback or text
 end
 
----The message handler. Like lua5.4, it adds a traceback to a text, and returns an object with
----__tostring unchanged.
+---The message handler. Like lua5.4, it adds a traceback to a text, and does not change an object
+---with __tostring.
 ---@param e any
 ---@return any
 function report.traceback(e)
@@ -102,8 +103,8 @@ function report.traceback(e)
   return traced(e, text, core.traceback(nil, 2))
 end
 
--- After an error of the script: end its tasks, so that their variables are closed, and log their
--- errors.
+-- After an error of the script: end its tasks, so that their <close> variables are closed, and log
+-- the errors of the tasks.
 local function drop_tasks()
   local task, future = package.loaded["fzlua.task"], package.loaded["fzlua.future"]
   if task then pcall(task.cancel_all) end

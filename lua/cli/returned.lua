@@ -4,7 +4,7 @@ local report = require "fzlua.report"
 
 local returned = {}
 
----The value that the script returned as a pipeline to run, or nil.
+---The value that the script returned, as a pipeline to run; nil if it is not a pipeline.
 ---@param value any
 ---@return fzlua.Pipeline|nil
 function returned.as_pipeline(value)
@@ -15,7 +15,7 @@ function returned.as_pipeline(value)
   if stage and stage.is(value) then return require("fzlua.chain").new { value } end
 end
 
----Raise for options that need a chain.
+---Raise if an option was given that needs a chain. The script has not returned a chain.
 ---@param options fzlua.CommandLine
 function returned.check_none(options)
   for _, name in ipairs { "graph", "input", "inputs", "only", "json", "dry_run" } do
@@ -26,7 +26,7 @@ function returned.check_none(options)
 end
 
 ---Raise if the script forgot to return its chain.
----@param result any what it returned
+---@param result any what the script returned
 ---@param arguments string[] the arguments after the script
 function returned.check_forgotten(result, arguments)
   local made = require "fzlua.made"
@@ -40,8 +40,8 @@ function returned.check_forgotten(result, arguments)
   end
 end
 
----The inputs of the command line; and all inputs: those that the script has set in the chain, and
----those of the command line, which override them.
+---The inputs on the command line, and all inputs: those that the script has set in the chain,
+---replaced by those on the command line.
 ---@param options fzlua.CommandLine
 ---@param arguments string[]
 ---@param pipeline fzlua.Pipeline
@@ -55,15 +55,15 @@ function returned.read_inputs(options, arguments, pipeline)
   return given, values
 end
 
--- The output that a name of --cache ls means. The name "stage.output" means `output`, unless an
--- output has the whole name.
+-- The name of an output for a name that --cache ls prints. The name "stage.output" stands for
+-- `output`, unless "stage.output" is itself an output.
 local function without_stage(pipeline, name)
   local plan = pipeline:_plan_of()
   local output = not plan:makes(name) and name:match "^.*%.(.+)$"
   return output and plan:makes(output) and output or name
 end
 
----The outputs of --only, sorted; nil without it.
+---The sorted outputs of --only or --debug-failed; nil without these options.
 ---@param options fzlua.CommandLine
 ---@param pipeline fzlua.Pipeline
 ---@return string[]|nil
@@ -78,14 +78,14 @@ function returned.read_only(options, pipeline)
   return ok and checked or report.misuse "--only: no output is named"
 end
 
--- The plan of the outputs of --only, or of all.
+-- The plan of the outputs of --only, or of all outputs.
 local function plan_of(pipeline, only, values)
   local wrong = require "fzlua.inputs".unknown_outputs(pipeline:_plan_of(), only or {}, values)
   if #wrong > 0 then report.misuse("%s", table.concat(wrong, "\n")) end
   return pipeline:_plan_of(only)
 end
 
--- Raise unless all inputs are set and can be used; warn of those that are not read.
+-- Raise unless all inputs are set and can be used. Warn about inputs that no function reads.
 local function check_inputs(pipeline, plan, given, values)
   local inputs = require "fzlua.inputs"
   local errors, warnings = inputs.unread(pipeline:_plan_of(), given)
@@ -98,7 +98,7 @@ end
 ---@param pipeline fzlua.Pipeline
 ---@param options fzlua.CommandLine
 ---@param arguments string[] the inputs
----@param restore_output function ends the diversion of standard output for --json
+---@param restore_output function ends the redirection of standard output that --json needs
 ---@return integer status
 function returned.run(pipeline, options, arguments, restore_output)
   local outputs = require "fzlua.outputs"
@@ -108,7 +108,7 @@ function returned.run(pipeline, options, arguments, restore_output)
   local plan = plan_of(pipeline, only, values)
   if options.inputs then return outputs.print_inputs(plan, values) end
   check_inputs(pipeline, plan, given, values)
-  options.run.outputs, options.run.quiet = only, nil -- fzlua.defaults has `quiet`, too
+  options.run.outputs, options.run.quiet = only, nil -- the option `quiet` is in fzlua.defaults, too
   if options.dry_run then
     return require "fzlua.dry_run".print(pipeline, plan, values, options.run)
   end

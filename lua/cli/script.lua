@@ -11,7 +11,8 @@ local function checked(chunk, message)
   return chunk
 end
 
----Load LUA_INIT as lua5.4 does: a chunk, or @file.
+---Load the code of LUA_INIT as lua5.4 does. The variable contains a chunk, or @ and the name of a
+---file.
 ---@return function|nil
 function script.init()
   for _, name in ipairs { "LUA_INIT_5_4", "LUA_INIT" } do
@@ -23,7 +24,7 @@ function script.init()
   end
 end
 
--- For each option that runs code: a function that adds its steps.
+-- Option that runs code -> function that adds the steps of the option.
 local ADD = {
   ["-e"] = function(steps, text)
     steps[#steps + 1] = function() return checked(load(text, "=(command line)")) end
@@ -51,7 +52,8 @@ function script.add_steps(steps, options)
   for _, step in ipairs(options.steps) do ADD[step[1]](steps, step[2]) end
 end
 
----Set the global `arg`: the script is at 0, the arguments before it at negative indexes.
+---Set the global `arg`. The script is at index 0, and the arguments before the script are at
+---negative indexes.
 ---@param args string[]
 ---@param index integer|nil of the script
 function script.set_arg(args, index)
@@ -60,7 +62,7 @@ function script.set_arg(args, index)
   _G.arg = list
 end
 
----The arguments after the script; without a script, the arguments after the options.
+---The arguments after the script. If there is no script, the arguments after the options.
 ---@param options fzlua.CommandLine
 ---@param args string[]
 ---@return string[]
@@ -72,7 +74,7 @@ end
 ---@param options fzlua.CommandLine
 ---@param args string[]
 ---@return function chunk
----@return ... its arguments
+---@return ... the arguments of the script
 function script.load(options, args)
   local chunk = checked(loadfile(not options.is_input and args[options.script] or nil))
   if not options.script then return chunk end

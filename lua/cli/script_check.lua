@@ -1,7 +1,7 @@
 --- script_check.lua - fzlua --check: finds mistakes in a script without running its pipeline.
 --
--- The script is run, because it builds the graph, up to the first call that would start a worker.
--- The pipeline that it returned, or was about to run, is checked.
+-- The script must run to build the graph. It runs up to the first call that would start a worker.
+-- The check then reads the pipeline that the script returned or was about to run.
 
 local Error = require "fzlua.error"
 local Findings = require "fzlua.findings"
@@ -30,11 +30,11 @@ function ScriptCheck.new(options, args, host)
   }, ScriptCheck)
 end
 
-local PATIENCE <const> = 10 -- seconds that the script may take
+local PATIENCE <const> = 10 -- maximum time in seconds that the script may take
 
----Load the script; its output goes to standard error.
+---Load the script. The output of the script goes to standard error.
 ---@return function to call
----@return ... its arguments
+---@return ... the arguments of the script
 function ScriptCheck:load()
   self._host.divert_output()
   dry_start.begin()
@@ -48,13 +48,14 @@ function ScriptCheck:load()
     table.unpack(loaded, 1, loaded.n)
 end
 
----Note the position of an error at the moment when it is raised.
+---Note the current position, because an error is being raised here.
 function ScriptCheck:note_place()
   local source, line = dry_start.place()
   if source then self._place = { file = Findings.file_of(source), line = line } end
 end
 
--- The function that makes the output of a stage; for errors about a node or about a missing input.
+-- The function that makes an output of a stage. Used to find the position for an error about a node
+-- or a missing input.
 local function function_of(pipeline, stage, output)
   for _, state in ipairs(pipeline:_states()) do
     local maker = state.registry.makers[output]
@@ -62,7 +63,7 @@ local function function_of(pipeline, stage, output)
   end
 end
 
--- Whether the command line has inputs. If it has, missing inputs are errors.
+-- Whether the command line has inputs. If so, missing inputs are errors.
 local function has_inputs(self, arguments)
   return self._options.input ~= nil or #arguments > 0
 end
@@ -80,8 +81,8 @@ local function check_unread(self, pipeline, given)
   for _, text in ipairs(warnings) do self._findings:add("warning", text) end
 end
 
--- Add an error if a value cannot be sent; `what` names the value, `place` is a function that reads
--- it.
+-- Add an error if a value cannot be sent. `what` names the value. place() returns the function that
+-- reads the value.
 local function check_sent(self, value, what, place)
   local ok, e = pcall(core.encode, value)
   if ok then return end
@@ -107,7 +108,7 @@ local function check_functions(self, pipeline)
   end
 end
 
--- The plan of the outputs of --only, or of all.
+-- The plan of the outputs of --only, or of all outputs.
 local function plan_of(self, pipeline, values)
   local only = returned.read_only(self._options)
   if not only then return pipeline:_plan_of() end
@@ -126,7 +127,7 @@ local function check_returned(self, pipeline)
   check_missing(self, pipeline, plan, values, has_inputs(self, arguments) and "error" or "note")
 end
 
--- Check a pipeline that the script was about to run with these inputs.
+-- Check a pipeline that the script was about to run. `values` are the inputs.
 local function check_started(self, pipeline, values)
   check_inputs(self, pipeline, pipeline:_plan_of(), values or {})
 end
@@ -139,7 +140,7 @@ local function add_error(self, e, place)
   self._findings:add("error", text, place.file, place.line)
 end
 
--- Check a pipeline, whose graph may be invalid.
+-- Check a pipeline. Its graph may be invalid.
 local function check_pipeline(self, check, pipeline, values)
   check_functions(self, pipeline)
   local ok, e = pcall(check, self, pipeline, values)
@@ -148,14 +149,14 @@ local function check_pipeline(self, check, pipeline, values)
   self._findings:add_at("error", e.message, function_of(pipeline, e.stage, e.output))
 end
 
--- Print the findings; returns the exit status.
+-- Print the findings. Returns the exit status.
 local function finish(self)
-  require "fzlua.log".level = "off" -- else the errors of tasks whose calls were refused are logged
+  require "fzlua.log".level = "off" -- do not log the errors of tasks whose calls were refused
   self._host.restore_output()
   return self._findings:print() and report.OK or report.FAILED
 end
 
--- Check the calls that the script was about to start when it was stopped.
+-- Check the call that the script was about to make when it was stopped.
 local function check_start(self, start)
   self._findings:add("note", ("the check ends here, because this call %s"):format(start.what),
     start.source and Findings.file_of(start.source), start.line)
@@ -166,7 +167,7 @@ local function check_start(self, start)
   if start.pipeline then check_pipeline(self, check_started, start.pipeline, start.values) end
 end
 
--- Find a chain that the script makes and does not return.
+-- Add an error if the script makes a chain and does not return it.
 local function check_forgotten(self, result)
   local ok, e =
     pcall(returned.check_forgotten, result, script.arguments(self._options, self._args))
@@ -187,7 +188,7 @@ function ScriptCheck:finish(result)
   return finish(self)
 end
 
----After an error: check what the script has made so far.
+---After an error of the script, check what the script has made so far.
 ---@param e any
 ---@return integer status
 function ScriptCheck:recover(e)

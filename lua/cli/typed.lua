@@ -4,11 +4,12 @@ local typed = {}
 
 local sources = {} -- the texts of all chunks, in the order of their compilation
 
--- The to-be-closed variable keeps the chunk on the stack. Without it a call as an expression would
--- be a tail call, and an error about a wrong argument would have no line.
+-- The prefix for an expression. The to-be-closed variable keeps the frame of the chunk on the
+-- stack. Without it, an expression that is a call would be a tail call, and an error about a wrong
+-- argument would have no line.
 local RETURN <const> = "local fzlua_chunk <close> = nil return "
 
--- As in lua, an expression may begin with "=".
+-- Load a text. As in lua, an expression may begin with "=".
 local function load_text(text)
   local marked = text:match "^%s*=(.*)$"
   local chunk, message = load(RETURN .. (marked or text), "=stdin", "t")
@@ -35,7 +36,7 @@ function typed.compile_expression(text)
   return load(RETURN .. text, "=stdin", "t")
 end
 
----Whether the text is a chunk, or has an error that more text cannot correct.
+---Whether the text is a complete chunk, or has an error that more text cannot correct.
 ---@param text string
 ---@return boolean
 function typed.is_complete(text)
@@ -44,7 +45,8 @@ function typed.is_complete(text)
   return chunk ~= nil or not message:find "<eof>$"
 end
 
----If the text only sets locals, which end with the text: the text that sets globals instead.
+---A text that sets globals instead of locals. Returns nil unless the text only sets locals, which
+---would end with the text.
 ---@param text string
 ---@return string|nil assignment
 ---@return string|nil names of the locals
@@ -71,11 +73,11 @@ local function definition_of(name)
   end
 end
 
----Where the function with this name comes from.
+---Where the function with this name was defined.
 ---@param name string
 ---@param f function
----@return string|nil text the input that has made it, if it was typed
----@return string|nil path of its file, if it is in one
+---@return string|nil text the input that defined the function, if it was typed
+---@return string|nil path of the file that defines the function, if there is one
 ---@return integer line
 function typed.source_of(name, f)
   local info = debug.getinfo(f, "S")
