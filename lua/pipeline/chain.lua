@@ -1,6 +1,6 @@
 --- chain.lua - stages in a row.
 --
--- Chaining makes a new chain and changes neither operand.
+-- The operator >> makes a new chain, and does not change its operands.
 
 local Error = require "fzlua.error"
 local Pipeline = require "fzlua.pipeline"
@@ -9,7 +9,8 @@ local check = require "fzlua.check"
 local made = require "fzlua.made"
 local stage = require "fzlua.stage"
 
-local Chain = { __name = "fzlua.Chain", __fzpack = false } -- cannot be sent
+-- A chain cannot be sent to another process.
+local Chain = { __name = "fzlua.Chain", __fzpack = false }
 
 local chain = {}
 
@@ -19,7 +20,7 @@ end
 
 chain.is = is_chain
 
--- Append `operand`, a stage or the stages of a chain. Returns false for other values.
+-- Append `operand`: a stage, or all stages of a chain. Returns false for other values.
 local function append(stages, operand)
   if stage.is(operand) then
     stages[#stages + 1] = operand
@@ -41,7 +42,7 @@ local function make(stages, options)
   return setmetatable(Pipeline.init({ _stages = stages }, options), Chain)
 end
 
--- A chain of these stages and chains, in this order.
+-- Make a chain of stages and chains, in the order of the list.
 function chain.new(list, options)
   check.type(list, "table", 1, "fz.chain")
   local stages = {}
@@ -55,7 +56,8 @@ function chain.new(list, options)
   return make(stages, check.options(options, check.INVOKE, 2, "fz.chain"))
 end
 
----`a >> b`. The new chain has the options of both, a's if they differ.
+---Make the chain `a >> b`. The new chain has the options of both operands. If an option differs,
+---the value of `a` is used.
 ---@return fzlua.Chain
 function chain.join(a, b)
   local stages, options = {}, {}
@@ -82,7 +84,7 @@ function methods:_states()
   return self._state_list
 end
 
--- Whether no stage has changed since the versions in `key`.
+-- Whether no stage has changed since `key` was made. `key` contains the versions of the stages.
 local function is_current(states, key)
   for i = 1, #states do
     if states[i].registry.version ~= key[i] then return false end
@@ -90,7 +92,7 @@ local function is_current(states, key)
   return true
 end
 
--- The plan, compiled again if a stage has changed.
+-- The plan. It is compiled again if a stage has changed.
 function methods:_compile()
   local states, key = self._state_list or self:_states(), self._plan_key
   made.used = true
@@ -122,7 +124,7 @@ local function index_of(self, which)
   return index
 end
 
--- The values that left a stage in the last invoke, which must have had keep = "all".
+-- The values that left a stage in the last invoke, which must have had the option keep = "all".
 function methods:at(which)
   local index = index_of(self, which)
   if self._layers then return self._layers[index] end
@@ -130,7 +132,7 @@ function methods:at(which)
   Error.raise("error", 'chain:at needs an invoke with keep = "all"')
 end
 
----What each stage did to the values in an invoke with keep = "all".
+---What each stage did to the values in `invocation`, which had the option keep = "all".
 ---@param invocation fzlua.Invocation
 ---@return fzlua.Table
 function methods:_changes(invocation)
@@ -139,8 +141,8 @@ function methods:_changes(invocation)
   return require "fzlua.changes".rows(invocation.plan, names, invocation.layers, invocation.input)
 end
 
--- The changes that each stage of the last invoke made to the values. The invoke must have had keep
--- = "all".
+-- What each stage did to the values in the last invoke, which must have had the option keep =
+-- "all".
 function methods:changes()
   if type(self) ~= "table" or not is_chain(self) then check.no_self("chain", "changes") end
   if not self._last then
@@ -172,7 +174,7 @@ local getters = {
 }
 
 function Chain:__index(name)
-  local method = methods[name] -- check this first, because an invoke calls several methods
+  local method = methods[name] -- check methods first, because an invoke calls several of them
   if method then return method end
   local getter = getters[name]
   if getter then return getter(self) end

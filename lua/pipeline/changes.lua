@@ -9,7 +9,7 @@ local changes = {}
 local COLUMNS <const> = { "stage_id", "stage_name", "name", "change", "type", "bytes", "rows",
   "columns", "was" }
 
--- The fields of the records of a list, sorted; nil if an element is not a record.
+-- The sorted fields of all records of a list; nil if an element is not a record.
 local function fields_of(list, n)
   local seen, names = {}, {}
   for i = 1, n do
@@ -40,7 +40,7 @@ local function measure(value)
   return is
 end
 
--- Digests and measures of values; each is made once.
+-- The digests and measures of values. Each is computed only once.
 local Values = {}
 Values.__index = Values
 
@@ -53,7 +53,8 @@ end
 local function digest(self, value)
   if not self.digests[value] then
     local ok, made = pcall(core.digest_in, {}, value)
-    self.digests[value] = ok and made or {} -- a new table, which equals no other digest
+    -- No digest: a new table, which is equal to no other digest.
+    self.digests[value] = ok and made or {}
   end
   return self.digests[value]
 end
@@ -86,8 +87,8 @@ local function sorted_names(t)
   return names
 end
 
--- Add the rows of one stage: its outputs in the order of registration, then the other values by
--- name.
+-- Add the rows of one stage: first its outputs in the order of registration, then the other values
+-- sorted by name.
 local function add_stage(rows, values, id, name, layer, before, after)
   local made = {}
   for _, each in ipairs(layer.made) do

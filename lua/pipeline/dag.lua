@@ -6,7 +6,7 @@ local Registry = require "fzlua.registry"
 local check = require "fzlua.check"
 local made = require "fzlua.made"
 
-local Dag = { __name = "fzlua.Dag", __fzpack = false } -- cannot be sent
+local Dag = { __name = "fzlua.Dag", __fzpack = false } -- a dag cannot be sent to another process
 
 local dag = {}
 
@@ -14,7 +14,7 @@ function dag.is(value)
   return getmetatable(value) == Dag
 end
 
--- Make a graph; `options` are name, workers, init, and defaults for invoke.
+-- Make a graph. `options` contains name, workers, init, and defaults for invoke.
 function dag.new(options)
   options = check.options(options, check.DAG, 1, "fz.dag")
   return setmetatable(Pipeline.init({ _registry = Registry.new() }, options), Dag)
@@ -22,7 +22,7 @@ end
 
 local methods = Pipeline.methods()
 
--- Add a node. It replaces a node with the same output that has been in a run.
+-- Add a node. It replaces the node with the same output if that node has been in a run.
 function methods:add(output, ...)
   if getmetatable(self) ~= Dag then check.no_self("dag", "add") end
   local outputs, inputs, f, limits = Registry.parse("add", output, ...)
@@ -31,7 +31,7 @@ function methods:add(output, ...)
   return f
 end
 
--- Add a node that calls `f` for each element of a list, each call a job of its own.
+-- Add a node that calls `f` for each element of a list. Each call is a separate job.
 function methods:map(output, inputs, f, ...)
   if type(inputs) == "function" then
     check.fail("bad argument #2 to 'map' (the name of a list expected, got a function)")

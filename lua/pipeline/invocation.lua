@@ -1,7 +1,7 @@
 --- invocation.lua - one invoke of a plan: its run, events, outputs and errors.
 --
--- wait.lua pumps it during waits, and it settles a future at its end. Chains and dags differ only
--- in the owner, which is notified of the outcome.
+-- wait.lua pumps the invocation during waits. At its end, the invocation settles a future, and
+-- notifies its owner, a chain or a dag.
 
 local core = require "fzlua.core"
 local engine = require "fzlua.engine"
@@ -32,14 +32,15 @@ local function first_given(name, list)
   end
 end
 
----The options that all invokes of a chain have by default.
----@param list table[] the chain's options, then each stage's
+---The defaults of the options for all invokes of a chain.
+---@param list table[] the options of the chain, then those of each stage
 ---@return table
 function Invocation.defaults(list)
   local limits, merged = { list[1], command_line }, {}
   list[#list + 1] = command_line
   for _, name in ipairs(check.RUN) do merged[name] = first_given(name, list) end
-  -- Limits of a stage do not apply to other stages, so they are in the plan.
+  -- The plan contains the limits of stages, because the limits of one stage do not apply to other
+  -- stages.
   for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, limits) end
   merged.cache = first_given("cache", limits)
   merged.on_error = merged.on_error or "stop"
@@ -54,7 +55,7 @@ local function complete(merged, given, defaults)
   return merged
 end
 
----The options of a whole run.
+---The options of a run as a whole.
 ---@param given table the invoke's options, which override the defaults
 ---@param defaults table see Invocation.defaults
 ---@return table
@@ -66,11 +67,11 @@ function Invocation.options(given, defaults)
   return complete(merged, given, defaults)
 end
 
--- For each table of defaults, the options of runs that have none of their own.
+-- A table of defaults -> the options of runs that set no options of their own.
 local plain = setmetatable({}, { __mode = "k" })
 
----As options(), for a run that starts before the next call of this function. Runs without options
----of their own share one table, unless they have a trace or a report.
+---Same as options(), but the result is only valid until the next call of this function. Runs
+---without options of their own share one table, unless they have a trace or a report.
 ---@param given table
 ---@param defaults table
 ---@return table
@@ -94,7 +95,7 @@ local function set_inputs(run, needs, input)
     local need = needs[i]
     local ok, e = pcall(set_input, run, need, input[need.name])
     if not ok then
-      -- Errors in the __fzpack of a class arrive here, too.
+      -- The error may also come from the __fzpack of a class.
       if Error.is(e) and e.kind ~= "interrupted" then
         Error.about(e, "input " .. need.name)
         e.input = need.name
@@ -104,8 +105,7 @@ local function set_inputs(run, needs, input)
   end
 end
 
--- Make the run and start it. Sets self.run before all else, so that the run is closed after an
--- error.
+-- Make the run and start it. Sets self.run first, so that the run is closed if an error is raised.
 local function start_run(self, given)
   local plan, merged, entries, pools = self.plan, self.options, self._entries, {}
   for i = 1, #entries do pools[i] = entries[i].pool end
@@ -118,7 +118,7 @@ local function start_run(self, given)
   run:start()
 end
 
----Start `plan`; raises errors that are known before anything runs.
+---Start `plan`. Raises errors that are found before any function runs.
 ---@param owner table notified by owner:_ended(invocation, output, errors)
 ---@param plan fzlua.Plan
 ---@param entries table[] of StagePools, one for each of the plan's pools
@@ -137,7 +137,7 @@ function Invocation.start(owner, plan, entries, input, given, merged, cache)
   }, Invocation)
   if progress then
     self._ended, self._count, self._total = {}, 0, #plan.nodes
-    self._left = {} -- for each map whose list is known: number of elements that have not ended
+    self._left = {} -- node of a map whose list is known -> number of elements that have not ended
   end
   self.future = Future.new(function() self:_cancel() end)
   if #plan.nodes == 0 then
@@ -156,12 +156,12 @@ function Invocation.start(owner, plan, entries, input, given, merged, cache)
   return self
 end
 
----Let the run continue during other waits. The caller of start() must next call this or wait().
+---Let the run continue during other waits. The caller of start() must next call watch() or wait().
 function Invocation:watch()
   if self.run then wait.watch(self.run:id(), self) end
 end
 
--- Wait for the run in the engine, if no Lua code is needed meanwhile.
+-- Wait for the run in the engine. Returns false if Lua code must run during the wait.
 local function wait_alone(self)
   local run = self.run
   return run and not (self._progress or self._asks or self._cache) and wait.alone() and run:wait()
@@ -187,7 +187,7 @@ local function end_run(self, run)
   run:close()
 end
 
--- Cancel the run and drop it; the caller settles the future.
+-- Cancel the run and drop it. The caller then settles the future.
 function Invocation:_cancel()
   if self.run then
     wait.unwatch(self.run:id())
@@ -211,7 +211,7 @@ local function call_progress(self, kind, id, pid, seconds, index)
 end
 
 local function report(self, kind, id, pid, seconds)
-  if self._left[id] then return end -- the node is a map, whose elements are reported instead
+  if self._left[id] then return end -- the elements of a map are reported instead of the map
   if ENDS[kind] and not self._ended[id] then
     self._ended[id] = true
     self._count = self._count + 1
@@ -219,7 +219,7 @@ local function report(self, kind, id, pid, seconds)
   call_progress(self, kind, id, pid, seconds)
 end
 
--- Report `n` elements of a map, the first with number `index`.
+-- Report `n` consecutive elements of a map. The first of them has the number `index`.
 local function report_elements(self, kind, id, pid, seconds, index, n)
   for i = index, index + n - 1 do
     if not self.run then return end
@@ -231,8 +231,8 @@ local function report_elements(self, kind, id, pid, seconds, index, n)
   end
 end
 
--- Report the nodes and elements that never ran when the run ends, so that the last call has done ==
--- total.
+-- When the run ends, report the nodes and elements that never ran, so that in the last call of the
+-- progress function `done` is equal to `total`.
 local function report_rest(self)
   for id in ipairs(self.plan.nodes) do
     local left = self._left[id]
@@ -246,14 +246,14 @@ local function report_rest(self)
   end
 end
 
--- Set the field `index` of an error to the number of the element of a map.
+-- Move the number of the element of a map to the field `index` of an error.
 local function set_index(e)
   e.index, e.element = e.element, nil
   return e
 end
 
--- Retry the failed nodes and elements for which the function of the option retry_if returns true.
--- This function may cancel the run.
+-- Ask the function of the option retry_if about each failed node and element, and retry those for
+-- which it returns true. The function may cancel the run.
 local function decide_retries(self)
   local run = self.run
   local id, _, e = run:undecided()
@@ -267,13 +267,13 @@ local function decide_retries(self)
   end
 end
 
--- Record what was made, and answer for nodes that may be known.
+-- Record the new results, and look up the nodes for which the run asks.
 local function use_cache(self)
   if self._cache and self.run then self._cache:record() end
   if self._cache and self.run then self._cache:answer() end
 end
 
--- Handle what the run has asked for.
+-- Handle the requests of the run.
 local function handle(self)
   if self._asks then
     if self._cache then self._cache:record() end
@@ -282,8 +282,8 @@ local function handle(self)
   use_cache(self)
 end
 
--- Pass all events to the progress function, which may cancel the run, or wait: what happens
--- meanwhile is handled before the next event. After the list of a map is known, its elements count
+-- Pass all events to the progress function. It may cancel the run or wait, so the requests of the
+-- run are handled before each event. When the list of a map becomes known, the elements are counted
 -- instead of the map.
 local function report_events(self)
   local run = self.run
@@ -302,8 +302,8 @@ local function report_events(self)
   end
 end
 
--- Call the callbacks. They may wait and pump other objects, so the state of the run must be read
--- afterwards.
+-- Call the callbacks. They may wait and pump other objects, so the caller must read the state of
+-- the run again.
 local function call_back(self)
   if not self._progress then return handle(self) end
   report_events(self)
@@ -314,7 +314,7 @@ local function set_pumping(self, pumping)
   self._pumping, self.future._pumping = pumping, pumping
 end
 
----Handle events and the end of the run; called by wait.lua.
+---Handle events and the end of the run. Called by wait.lua.
 function Invocation:pump()
   if self._pumping or not self.run then return end
   if self._progress or self._asks or self._cache then
@@ -337,8 +337,9 @@ local function where(node)
   return node.stage and ("%s.%s"):format(node.stage, node.outputs[1]) or node.outputs[1]
 end
 
--- A new error of the node; nil if it has a result. For a cancelled node, the engine sets the field
--- `because` to the failed node for which the node waited, or which stopped the run.
+-- Make an error for the node; nil if the node has a result. In the error of a cancelled node, the
+-- engine has set the field `because` to a failed node: this node waited for the failed node, or the
+-- failed node stopped the run.
 local function error_of(self, id)
   local e = self.run:error(id)
   if e then set_index(e) end
@@ -359,7 +360,8 @@ local function element_errors(self, id)
   return list
 end
 
--- Add the errors of the other elements of a map, except of elements that were cancelled.
+-- Add the errors of the elements of a map. The element `index` and the elements that were cancelled
+-- are left out.
 local function add_elements(self, list, id, index)
   for _, e in ipairs(self.plan.nodes[id].map and element_errors(self, id) or {}) do
     if e.index ~= index and e.kind ~= "cancelled" then list[#list + 1] = e end
@@ -367,8 +369,8 @@ local function add_elements(self, list, id, index)
   return list
 end
 
--- Add one error for each missing output. If two stages have an output of this name, the error of
--- the failed node is kept, and not that of a node that was cancelled because of it.
+-- Add one error for each missing output. If two stages have an output of this name, a failed node
+-- comes before a node that was cancelled.
 local function collect_errors(self, errors)
   for id, node in ipairs(self.plan.nodes) do
     local e = error_of(self, id)
@@ -383,8 +385,8 @@ local function collect_errors(self, errors)
   end
 end
 
--- The other nodes that failed before the run had stopped, in the order of time. Nodes that were
--- cancelled because of the failure do not count.
+-- The errors of the other nodes that failed before the run had stopped, sorted by time. Nodes that
+-- were cancelled because of the failure are left out.
 local function collect_others(self, first, index)
   local others, id = {}, self.run:failed()
   if first > 0 then add_elements(self, others, first, index) end
@@ -426,8 +428,8 @@ end
 ---@field errors table<string, fz.Error> by output
 ---@field keeps boolean whether a value that cannot be read fails only its output
 
--- The list of a map, if some of its elements have failed. The failed elements are nil in the list,
--- and their errors are in the field `errors` of the list, as in the result of a pool's map.
+-- The list of a map some of whose elements have failed; nil for other nodes. The failed elements
+-- are nil, and the list has their errors in its field `errors`, like the result of a pool's map.
 local function read_partial(self, run, id)
   local list = id and self.plan.nodes[id].map and run:partial(id)
   if not list then return false end
@@ -436,8 +438,8 @@ local function read_partial(self, run, id)
   return true, list
 end
 
--- Read the value `value` of output `name`; returns false if there is none. Even a complete result
--- may be unreadable, if the __fzunpack of its class raises.
+-- Read the value `value` of output `name`. Returns false if there is no value. The value of a
+-- complete result cannot be read if the __fzunpack of its class raises.
 local function read_value(self, results, value, name)
   local before = results.decoded
   if before and before[value] ~= nil then return true, before[value] end
@@ -471,7 +473,7 @@ local function collect_output(self, results)
   return output
 end
 
--- Collect the values that left each stage, for keep = "all".
+-- Collect the values that left each stage, because of the option keep = "all".
 local function collect_layers(self, results)
   local layers, passing = {}, self.input
   for number, layer in ipairs(self.plan.layers) do
@@ -489,8 +491,8 @@ local function collect_layers(self, results)
   return layers
 end
 
--- Collect the results: the error of the whole run, or nil and the output. Adds the errors of
--- outputs to `errors`.
+-- Collect the results. Returns the error of the whole run, or nil and the output. The errors of
+-- single outputs are added to `errors`.
 local function collect(self, run, errors)
   local options = self.options
   local keeps = options.on_error == "continue"
@@ -513,7 +515,8 @@ local function leave(self, run, output, errors)
   self.owner:_ended(self, output, errors)
 end
 
--- Notify the owner of the end of the run, and settle the future, even if memory runs out.
+-- Notify the owner of the end of the run, and settle the future. This must also work when memory
+-- runs out.
 function Invocation:_settle()
   local run, errors, none = self.run, {}, {}
   if run then wait.unwatch(run:id()) end
@@ -532,7 +535,7 @@ function Invocation:__close()
   self.future:cancel()
 end
 
----Wait for the output. An error, such as Ctrl-C, cancels the run.
+---Wait for the output. If the wait raises an error, such as Ctrl-C, the run is cancelled.
 ---@return table output
 function Invocation:wait()
   local _ <close> = self

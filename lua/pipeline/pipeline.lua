@@ -1,7 +1,7 @@
 --- pipeline.lua - the common part of chains and dags: input, invoke, output, close.
 --
--- A base class: it needs _compile() -> plan, _compile_only(wanted) -> a plan of some functions,
--- _states() -> the states of the pools, and `_options`.
+-- This is a base class. A subclass has _compile() -> plan, _compile_only(wanted) -> a plan of some
+-- functions, _states() -> the states of the pools, and the field `_options`.
 
 local Invocation = require "fzlua.invocation"
 local StagePools = require "fzlua.stage_pools"
@@ -21,8 +21,8 @@ local max, min, remove = math.max, math.min, table.remove
 ---@field trace fzlua.Trace|nil of the last invoke or stream that had the option `trace`
 local Pipeline = {}
 
----The methods that users call on a chain and a dag, and those that invocations call, in a table to
----which a class adds its own.
+---A table of the methods that users and invocations call. A class adds its own methods to this
+---table.
 ---@return table<string, function>
 function Pipeline.methods()
   return {
@@ -45,9 +45,9 @@ function Pipeline.init(self, options)
   self._options = options
   self._workers = StagePools.new()
   self._plan, self._plan_key, self._layers, self._trace = false, false, false, false
-  self._last = false -- the last invocation, if it has kept the values that left each stage
-  self._state_list = false -- states of the stages of a chain; false until needed
-  self._continues = false -- on_error of the last invoke is "continue"
+  self._last = false -- the last invocation, if it kept the values that left each stage; else false
+  self._state_list = false -- states of the stages of a chain; false until the first use
+  self._continues = false -- whether on_error of the last invoke is "continue"
   self._live = {} -- invocations in progress, in the order of their start
   self._streams = setmetatable({}, { __mode = "k" }) -- streams that are not closed
   made.pipeline = true
@@ -60,8 +60,9 @@ local function check_self(self, what)
   end
 end
 
--- The number of workers of each pool. It is `jobs`, because other invokes of the chain may use the
--- pool at the same time. The engine forks a worker only when a job may run on it now.
+-- The number of workers of each pool. It depends only on `jobs`, because other invokes of the chain
+-- may use the pool at the same time. The engine starts a worker only when a job can run on it at
+-- once.
 local function worker_counts(plan, states, jobs)
   local most, pools, counts = min(max(jobs, 1), check.WORKERS_MAX), plan.pools, {}
   for i = 1, #pools do counts[i] = states[pools[i].layer].options.workers or most end
@@ -89,7 +90,8 @@ local function acquire_workers(self, plan, states, counts, engine, cache)
   return entries
 end
 
--- The options of the chain and its stages; kept with the plan.
+-- The defaults for invokes, made of the options of the chain and of its stages. They are kept with
+-- the plan.
 local function defaults_of(self, plan, states)
   if not plan.defaults then
     local list = { self._options }
@@ -99,12 +101,12 @@ local function defaults_of(self, plan, states)
   return plan.defaults
 end
 
----The options of all invokes that use a plan.
+---The defaults for all invokes that use a plan.
 ---@param plan fzlua.Plan
 ---@return table
 function Pipeline:_defaults_of(plan) return defaults_of(self, plan, self:_states()) end
 
----The plan of all outputs, or of some.
+---The plan of all outputs, or of some outputs.
 ---@param outputs string[]|nil sorted, as check.option("outputs") returns them
 ---@return fzlua.Plan
 function Pipeline:_plan_of(outputs)
@@ -118,7 +120,8 @@ local function cache_of(plan, states, merged)
   return require "fzlua.call_cache".new(plan, states, merged)
 end
 
--- Start a run. An invoke of small functions spends most of its time here: see the bench row invoke.
+-- Start a run. An invoke of small functions spends most of its time in this function: see the row
+-- "invoke" of the benchmarks.
 local function start(self, what, input, given)
   check_self(self, what)
   if input ~= nil then self._input = check.type(input, "table", 1, what) end
@@ -141,7 +144,7 @@ local function start(self, what, input, given)
   return invocation
 end
 
--- Called by an invocation at its end.
+-- Called by an invocation when it ends.
 function Pipeline:_ended(invocation, output, errors)
   local live, options = self._live, invocation.options
   for i = 1, #live do
@@ -160,7 +163,7 @@ function Pipeline:_ended(invocation, output, errors)
   self._continues = options.on_error == "continue"
 end
 
--- Run all functions in workers and wait; returns self, see `output`.
+-- Run all functions in workers and wait. Returns self: the results are in `output`.
 function Pipeline:invoke(input, options)
   start(self, "invoke", input, options):wait()
   return self
@@ -173,20 +176,21 @@ function Pipeline:invoke_async(input, options)
   return invocation.future
 end
 
----invoke() and return the output table.
+---Same as invoke(), but returns the output table.
 ---@return table
 function Pipeline:call(input, options)
   return start(self, "invoke", input, options):wait()
 end
 
--- The limit of items without the option `inflight`: twice as many as functions can run at once.
+-- The maximum number of items in the window if the option `inflight` is not set: twice the number
+-- of functions that can run at once.
 local function first_limit(jobs, counts)
   local workers = 0
   for _, count in ipairs(counts) do workers = workers + count end
   return math.max(2 * math.min(jobs, workers), 1)
 end
 
--- Run all functions for each item of a source, at the same time for different items.
+-- Run all functions for each item of a source. Different items are in work at the same time.
 function Pipeline:stream(first, ...)
   check_self(self, "stream")
   local from, given = source.arguments("stream", 1, first, ...)
@@ -194,7 +198,7 @@ function Pipeline:stream(first, ...)
   local plan, states = Pipeline._plan_of(self, given.outputs), self:_states()
   local merged = Invocation.options(given, defaults_of(self, plan, states))
   local counts = worker_counts(plan, states, merged.jobs)
-  merged.fixed = true -- the window does not size itself, unlike that of an imap
+  merged.fixed = true -- a stream does not change the size of its window; an imap does
   merged.limit = merged.inflight or first_limit(merged.jobs, counts)
   merged.own_trace = Trace.start(plan, merged)
   self._trace = merged.own_trace or false
@@ -204,7 +208,7 @@ function Pipeline:stream(first, ...)
   return Stream.new(self, plan, entries, from, given, merged, cache)
 end
 
--- Drop input, output and errors.
+-- Drop the input, the output and the errors.
 function Pipeline:prune()
   check_self(self, "prune")
   self._input, self._output, self._errors, self._layers = {}, {}, {}, false
@@ -219,7 +223,7 @@ function Pipeline:reset()
   return self
 end
 
--- End the workers; cancels work in progress.
+-- End the workers, and cancel work in progress.
 function Pipeline:close()
   check_self(self, "close")
   local stream = next(self._streams)
@@ -233,7 +237,8 @@ function Pipeline:close()
   self._workers:close()
 end
 
--- Leaving a scope without an error finishes the work that was started; an error cancels it.
+-- Called at the end of the scope of a <close> variable. Without an error, the work in progress is
+-- finished; with an error, the work is cancelled.
 function Pipeline:leave(e)
   if e == nil then
     for _, invocation in ipairs { table.unpack(self._live) } do
@@ -243,7 +248,7 @@ function Pipeline:leave(e)
   self:close()
 end
 
----Set a field; only `input` can be set.
+---Set a field. Only the field `input` can be set.
 function Pipeline:set(name, value)
   if name ~= "input" then
     check.fail("%s has no field '%s' that can be set", check.typename(self), tostring(name))

@@ -1,7 +1,7 @@
 --- plan.lua - a chain or dag compiled to a graph of the engine.
 --
--- Names are resolved here, once until the next registration. A plan has no state of a single
--- invoke.
+-- The plan resolves all names, and is used until the next registration. It contains no state of a
+-- single invoke.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
@@ -54,7 +54,7 @@ local function new()
   }, Plan)
 end
 
--- The value for the input `name` of the chain, made if `node` is the first to read it.
+-- The value for the input `name` of the chain. It is made when the first node reads this input.
 local function input(self, name, node)
   local value = self._inputs[name]
   if not value then
@@ -67,7 +67,8 @@ local function input(self, name, node)
 end
 
 local function add_limits(self, id, registration, defaults)
-  if not (next(registration.limits) or next(defaults)) then return end -- most have no limits
+  -- Most functions have no limits.
+  if not (next(registration.limits) or next(defaults)) then return end
   local own
   for _, name in ipairs(check.LIMITS) do
     local value = registration.limits[name]
@@ -82,7 +83,7 @@ local function add_limits(self, id, registration, defaults)
   self.asks = self.asks or own.retry_if ~= nil
 end
 
--- Add the node of one function, number `func` of the last pool.
+-- Add the node of one function, which has the number `func` in the last pool.
 local function add_node(self, registration, func, layer, stage, defaults)
   local id, first = self.graph:node(#self.pools, func, #registration.outputs,
     registration.outputs, stage)
@@ -120,8 +121,8 @@ local function any_wanted(registrations, wanted)
   return false
 end
 
--- Add the nodes of one registry, as one pool. The caller feeds their inputs. If `wanted` is set,
--- functions that are not in it have no node, but keep their numbers in the pool.
+-- Add the nodes of one registry, whose functions form one pool. The caller connects their inputs.
+-- If `wanted` is set, the other functions get no node, but keep their numbers in the pool.
 local function add_layer(self, registry, stage, defaults, wanted)
   local layer = { made = {}, passes = true }
   local number = #self.layers + 1
@@ -154,7 +155,7 @@ local function blocked(node, name, by)
     node.stage, node.outputs[1], name, by)
 end
 
--- Collect the values that leave the last stage, in the order of registration over all stages.
+-- Collect the values that leave the last stage. They are ordered by registration, stage by stage.
 local function add_final(self, live)
   local seen = {}
   for _, layer in ipairs(self.layers) do
@@ -195,9 +196,10 @@ function Plan.of_chain(stages, wanted)
   return self
 end
 
-local CYCLE_SHOWN = 10 -- maximum number of names of a cycle that are shown
+local CYCLE_SHOWN = 10 -- maximum number of names of a cycle that a message shows
 
--- A text such as "a -> b -> a": the outputs along a cycle, from the node that was added first.
+-- A text such as "a -> b -> a" with the outputs along a cycle. It begins with the node that was
+-- added first.
 local function cycle_text(self, cycle)
   local names, start = {}, 1
   for i, id in ipairs(cycle) do
@@ -221,7 +223,7 @@ local function cycle_text(self, cycle)
   return table.concat(names, " -> ")
 end
 
----Compile a dag; raises for a cycle.
+---Compile a dag. Raises an error if the dag has a cycle.
 ---@param registry fzlua.Registry
 ---@param wanted? table<table, boolean> the registrations to run; nil: all
 ---@return fzlua.Plan
@@ -243,7 +245,7 @@ function Plan.of_dag(registry, wanted)
   return self
 end
 
--- The set of names that functions make and that leave the last stage.
+-- The set of the names of functions' outputs that leave the last stage.
 local function made_names(self)
   if not self._made then
     local made = {}
@@ -258,7 +260,7 @@ local function no_output(name)
     .. "this name passes through", name)
 end
 
--- Add the registrations of the nodes that make `value`, and of all nodes that these need.
+-- Add the registrations of the node that makes `value`, and of all nodes that this node needs.
 local function add_makers(self, wanted, value)
   local pending = { value }
   while #pending > 0 do
@@ -277,7 +279,7 @@ function Plan:names()
   return self._names
 end
 
----The plan that runs only the functions that some outputs need, and keeps only these outputs.
+---A plan that runs only the functions for some outputs, and keeps only these outputs.
 ---@param names string[]
 ---@param compile fun(wanted: table<table, boolean>): fzlua.Plan of_chain() or of_dag()
 ---@return fzlua.Plan
@@ -305,7 +307,7 @@ function Plan:narrow(names, compile)
   return plan
 end
 
----Raise unless each wanted output is made or is in `values`.
+---Raise unless each wanted output is an output of a function or is in `values`.
 ---@param values table
 function Plan:check_outputs(values)
   if not self.only then return end
@@ -315,7 +317,7 @@ function Plan:check_outputs(values)
   end
 end
 
----The number of the layer that makes a value; 0: it is an input of the chain.
+---The number of the layer whose node makes a value; 0 for an input of the chain.
 ---@param value integer
 ---@return integer
 function Plan:layer_of(value)
@@ -342,7 +344,7 @@ function Plan:kept(keep)
   return values
 end
 
----The needed inputs that `values` lacks, in the order of their first use.
+---The needed inputs that are not in `values`, in the order of their first use.
 ---@param values table
 ---@return table[] of needs
 function Plan:missing(values)
@@ -379,22 +381,22 @@ function Plan:check_inputs(values)
     table.concat(texts, "\n"))
 end
 
----Whether a function makes the output `name`, and the output leaves the last stage.
+---Whether `name` is the output of a function and leaves the last stage.
 ---@param name any
 ---@return boolean
 function Plan:makes(name)
   return made_names(self)[name] ~= nil
 end
 
----Whether an input with this name leaves the last stage unchanged, and is kept.
+---Whether an input with this name leaves the last stage unchanged, and is wanted.
 ---@param name any
 ---@return boolean
 function Plan:passes_on(name)
   return self.passes and not made_names(self)[name] and (not self.only or self.only[name] == true)
 end
 
----Set the limits of functions and stages in a run or stream that is not started, except those that
----the options `given` set for the whole run or stream.
+---Set the limits of functions and stages in a run or stream before its start. Limits in `given`,
+---the options for the whole run or stream, take precedence.
 ---@param run userdata
 ---@param given table
 function Plan:set_limits(run, given)
@@ -408,10 +410,10 @@ function Plan:set_limits(run, given)
   end
 end
 
----The function retry_if of a node.
+---The function of the option retry_if for a node.
 ---@param id integer
 ---@param given table the options of the whole run
----@param merged table the same with all defaults
+---@param merged table `given` with all defaults
 ---@return fun(e: fz.Error): boolean
 function Plan:retry_if(id, given, merged)
   if given.retry_if then return given.retry_if end
@@ -421,16 +423,16 @@ function Plan:retry_if(id, given, merged)
   return merged.retry_if
 end
 
----Add the names of the stage and output to the error of a node.
+---Add the names of the stage and the output to the error of a node.
 ---@param e fz.Error
 ---@param node fzlua.Node
----@param output? string by default the one that failed, or the first
+---@param output? string by default the output that failed, or the first output
 ---@return fz.Error e
 function Plan.name_error(e, node, output)
   e.stage = e.stage or node.stage
   local failed = e.result and node.outputs[e.result]
   e.output = output or failed or node.outputs[1]
-  if e.list then -- the first input of a map is not a list
+  if e.list then -- the error says that the first input of a map is not a list
     e.list, e.input = nil, node.inputs[1]
     Error.about(e, "input " .. e.input)
   end
@@ -440,9 +442,9 @@ function Plan.name_error(e, node, output)
   return e
 end
 
----The names in `values` that leave the last stage unchanged, sorted.
+---The sorted names in `values` that leave the last stage unchanged.
 ---@param values table
----@return string[] that the caller must not change, because plans share an empty one
+---@return string[] the caller must not change it, because plans share an empty list
 function Plan:passed(values)
   if not self.passes then return NONE end
   local names = {}

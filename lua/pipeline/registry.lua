@@ -1,6 +1,6 @@
 --- registry.lua - the functions of a stage or dag by their outputs, in the order of registration.
 --
--- It does not know the graph: a plan checks whether the inputs exist.
+-- A registry does not know the graph: the plan checks whether the inputs exist.
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
@@ -57,7 +57,7 @@ function Registry.parse(what, output, ...)
   return outputs, inputs, f, check.options(options, check.FUNCTION, arg + 1, what)
 end
 
--- The set of inputs that the option `optional` names.
+-- The set of inputs in the option `optional`.
 local function optional_inputs(outputs, inputs, option)
   if not option then return nil end
   local is_input, optional = {}, {}
@@ -74,7 +74,8 @@ local function optional_inputs(outputs, inputs, option)
   return optional
 end
 
----Split the arguments of a map, as parse() does: it has one output, and a list as its first input.
+---Split the arguments of a map into its parts and check them. A map has one output, and its first
+---input is a list.
 ---@param what string the call, as the user writes it
 ---@param output string
 ---@return string[] outputs, string[]|nil inputs, function f, table limits
@@ -87,15 +88,15 @@ function Registry.parse_map(what, output, ...)
   return outputs, inputs, f, limits
 end
 
--- The text "a function at FILE:LINE", or "a function of C".
+-- A text "a function at FILE:LINE", or "a function of C".
 local function described(f)
   local info = debug.getinfo(f, "S")
   if info.what == "C" then return "a function of C" end
   return ("the function at %s:%d"):format(info.short_src, info.linedefined)
 end
 
----Raise if an output already has a function that was registered since the last plan, and so has
----never run: the function would be replaced without a message. At the prompt this is allowed.
+---Raise if an output has a function that was registered since the last plan was made. Such a
+---function has never run, and would be replaced without a message. At the prompt this is allowed.
 ---@param outputs string[]
 ---@param f function
 function Registry:check_new(outputs, f)
@@ -108,7 +109,7 @@ function Registry:check_new(outputs, f)
   end
 end
 
----Register `f`, which replaces earlier registrations of its outputs.
+---Register `f`. It replaces earlier registrations of the same outputs.
 ---@param outputs string[]
 ---@param inputs string[]
 ---@param f function
@@ -134,7 +135,7 @@ function Registry:add(outputs, inputs, f, limits, where, map)
   self.version = self.version + 1
 end
 
----The registrations that still have outputs, in the order of their first output.
+---The registrations that still have outputs, ordered by their first output.
 ---@return fzlua.Registration[]
 function Registry:list()
   local list, seen = {}, {}

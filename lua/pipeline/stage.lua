@@ -1,7 +1,7 @@
 --- stage.lua - a set of functions, named by their outputs.
 --
--- `function stage.NAME(A, B)` registers a function, so a stage can have no fields of its own: its
--- state is stored under one private key.
+-- `function stage.NAME(A, B)` registers a function. So all names of fields belong to the user, and
+-- the state of a stage is stored under one private key.
 
 local Error = require "fzlua.error"
 local Mapping = require "fzlua.mapping"
@@ -9,7 +9,8 @@ local Registry = require "fzlua.registry"
 local check = require "fzlua.check"
 local made = require "fzlua.made"
 
-local Stage = { __name = "fzlua.Stage", __fzpack = false } -- cannot be sent
+-- A stage cannot be sent to another process.
+local Stage = { __name = "fzlua.Stage", __fzpack = false }
 
 local STATE = {}
 
@@ -41,7 +42,8 @@ end
 
 local methods = {}
 
--- Register `f` as the function of `output`. Without inputs it reads the input of the same name.
+-- Register `f` as the function of `output`. If no inputs are given, `f` reads the input of the same
+-- name.
 function methods:register(output, ...)
   if not stage.is(self) then check.no_self("stage", "register") end
   local outputs, inputs, f, limits = Registry.parse("register", output, ...)
@@ -56,7 +58,8 @@ function methods:register(output, ...)
   return f
 end
 
--- Register `f`, which is called for each element of a list, each call a job of its own.
+-- Register `f` as the function of a map. It is called for each element of a list, and each call is
+-- a separate job.
 function methods:map(output, ...)
   local outputs, inputs, f, limits = Registry.parse_map("map", output, ...)
   local state = self[STATE]
@@ -76,7 +79,7 @@ local function read_inputs(state, output, inputs, optional)
   return values
 end
 
--- Call the function of a map for each element.
+-- Call the function of a map for each element, in this process.
 local function map_here(state, maker, arguments, n)
   local list, name = arguments[1], maker.inputs[1]
   if type(list) ~= "table" then
@@ -91,7 +94,7 @@ local function map_here(state, maker, arguments, n)
   return { results }
 end
 
--- Run one function in this process, on the stage's input.
+-- Run one function in this process, with the inputs that are set in the stage.
 function methods:invoke(name, ...)
   check.type(name, "string", 1, "invoke")
   local state = self[STATE]
@@ -112,7 +115,8 @@ function methods:invoke(name, ...)
   return results[index]
 end
 
--- Run all functions in workers on the stage's input; sets its output.
+-- Run all functions in workers, with the inputs that are set in the stage. Sets the output of the
+-- stage.
 function methods:invoke_all(options)
   local state = self[STATE]
   state.chain = state.chain or require("fzlua.chain").new({ self })
@@ -125,7 +129,7 @@ function methods:chain(other)
   return require("fzlua.chain").join(self, other)
 end
 
--- Drop input and output.
+-- Drop the input and the output.
 function methods:prune()
   local state = self[STATE]
   state.input, state.output = {}, {}
@@ -176,7 +180,7 @@ function setters.workers(state, value)
 end
 
 -- A function that raises an error, if `name` is a method of chains that users may call on a stage
--- by mistake.
+-- by mistake; else nil.
 local function refused(name)
   if name ~= "stream" and name ~= "invoke_async" then return nil end
   return function()
@@ -195,7 +199,7 @@ function Stage:__index(name)
   return refused(name)
 end
 
--- The inputs of `f` are the names of its parameters.
+-- The names of the parameters of `f`, which are its inputs.
 local function parameters(name, f)
   local info = debug.getinfo(f, "uS")
   local advice = ('use stage:register("%s", {inputs...}, f)'):format(name)

@@ -1,15 +1,16 @@
---- stage_lines.lua - the progress lines of an invoke or a stream: one for each stage that has
---- functions, one for a dag. An invoke counts functions, and for a map the elements of its list; a
---- stream counts items.
+--- stage_lines.lua - the progress lines of an invoke or a stream.
+---
+--- A chain has one line for each stage that has functions, and a dag has one line. An invoke counts
+--- functions, and the elements of the list of a map. A stream counts items.
 
 local stage_lines = {}
 
 ---Show the lines if `options.progress` is true.
 ---@param owner fzlua.Pipeline
 ---@param plan fzlua.Plan
----@param runs userdata the run, or the stream, which counts its nodes
+---@param runs userdata the run or the stream; it counts its nodes
 ---@param options table progress, on_error
----@param from? fzlua.Source of a stream, whose items are counted; nil: count the functions
+---@param from? fzlua.Source of a stream, to count its items; nil: count functions
 ---@return fzlua.ProgressPanel|nil
 function stage_lines.start(owner, plan, runs, options, from)
   if options.progress ~= true then return nil end
@@ -24,7 +25,7 @@ function stage_lines.start(owner, plan, runs, options, from)
       local done, failed, busy, waiting, more, more_done, more_failed = counted:counts(i)
       if from then
         done = done // functions
-      else -- the elements of a map whose list is known are counted instead of the map
+      else -- count the elements of the list, which is known, instead of the map
         line.total, done, failed = functions + more, done + more_done, failed + more_failed
       end
       line.done, line.failed, line.busy, line.waiting = done, failed, busy, waiting

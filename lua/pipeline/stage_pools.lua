@@ -14,14 +14,15 @@ function StagePools.new()
   return setmetatable({ _entries = {}, _slots = false }, StagePools)
 end
 
--- The slots that all pools share, which limit the functions that run at once.
+-- The slots that all pools share. They limit the number of functions that run at once.
 local function slots_of(self)
   if not self._slots then self._slots = core.slots() end
   return self._slots
 end
 
----Let at most `jobs` functions run at once, including those in pools that workers make.
----@param jobs integer 0: all run in this process
+---Let at most `jobs` functions run at once. This includes the functions in pools that workers
+---make.
+---@param jobs integer 0: all functions run in this process
 function StagePools:share(jobs)
   if jobs > 0 then slots_of(self):resize(jobs) end
 end
@@ -31,8 +32,9 @@ local function retire(entry)
   if entry.users == 0 then entry.pool:close() end
 end
 
--- The entry of `registry`; nil if there is none. An entry for another version of the registry,
--- another engine or other recorded functions, or with too few workers, is removed.
+-- Find the entry of `registry` that can be used; nil if there is none. An entry is removed if it is
+-- for another version of the registry, another engine or other recorded functions, or if it has too
+-- few workers.
 local function find(self, registry, workers, engine, code)
   local entry = self._entries[registry]
   if entry and (entry.version ~= registry.version or entry.workers < workers
@@ -44,13 +46,14 @@ local function find(self, registry, workers, engine, code)
   return entry
 end
 
----Get the pool of a registry. A new one is made if the registry or `code` has changed, or if the
----pool has fewer workers or another engine. The caller returns the entry with release().
+---Get the pool of a registry. A new pool is made if the registry, the engine or `code` has
+---changed, or if the pool has fewer than `workers` workers. The caller returns the entry with
+---release().
 ---@param registry fzlua.Registry
 ---@param workers integer
 ---@param funcs function[]
 ---@param options table of the stage: init, called in each new worker, and start
----@param engine string|nil where its workers run
+---@param engine string|nil where the workers run
 ---@param code string|nil see CallKeys:code(); nil: no function is recorded
 ---@return table entry `entry.pool` is the pool
 function StagePools:acquire(registry, workers, funcs, options, engine, code)
@@ -70,13 +73,13 @@ function StagePools:acquire(registry, workers, funcs, options, engine, code)
   return entry
 end
 
----Return an entry.
+---Return an entry that acquire() has returned.
 function StagePools.release(entry)
   entry.users = entry.users - 1
   if entry.retired and entry.users == 0 then entry.pool:close() end
 end
 
----End all workers, each as soon as no invoke uses it.
+---End all workers. The workers of a pool end when no invoke uses the pool any more.
 function StagePools:close()
   local entries = self._entries
   self._entries = {}

@@ -22,8 +22,8 @@ Events.__index = Events
 
 local ENDS = { done = true, failed = true, cached = true }
 
--- Report one event. An item that was not started has one event, without a node. A map has the
--- events of its elements, but counts once.
+-- Report one event. An item that was not started has one event, which has no node. A map has one
+-- event for each element, but counts as one function.
 function Events:_report(place, kind, id, pid, seconds, element)
   local node, cached = self._plan.nodes[id], kind == "cached" or nil
   if ENDS[kind] and not element then
@@ -38,8 +38,8 @@ function Events:_report(place, kind, id, pid, seconds, element)
   })
 end
 
----Pass on all events. The function may close the stream, or wait: what happens meanwhile is handled
----before the next event.
+---Pass all events to the progress function. It may close the stream or wait, so changes are
+---handled before each event.
 ---@param handle fun(owner: table)
 ---@param owner table
 function Events:report_all(handle, owner)
@@ -64,12 +64,12 @@ function Events.new(runs, plan, f, total)
   if not f then return nil end
   return setmetatable({
     _runs = runs, _plan = plan, _f = f, _total = total, _done = 0, closed = false,
-    _left = {}, -- number of functions that have not ended, by place of the item
+    _left = {}, -- place of an item -> number of functions that have not ended
   }, Events)
 end
 
--- Retry the failed nodes for which the function of the option retry_if returns true. This function
--- may close the stream.
+-- Ask the function of the option retry_if about each failed node, and retry the nodes for which it
+-- returns true. The function may close the stream.
 function Stream:decide_retries()
   while not self._closed do
     local id, place, e = self._items:undecided()
@@ -81,13 +81,14 @@ function Stream:decide_retries()
   end
 end
 
----Wait in the engine if no Lua code is needed meanwhile; called by wait.lua.
----@return boolean whether it was possible
+---Wait in the engine, if no Lua code must run during the wait. Called by wait.lua.
+---@return boolean whether the engine has waited
 function Stream:wait_alone()
   return not (self._events or self._shown or self._asks or self._cache) and self._items:wait()
 end
 
--- The error of an item that was not started: input number `need` is missing, or cannot be sent.
+-- The error of an item that was not started, because its input number `need` is missing or cannot
+-- be sent.
 local function input_error(self, need, e)
   local input = self._plan.needs[need]
   if not input then
@@ -151,15 +152,16 @@ function Stream:release()
   self._owner._streams[self] = nil
 end
 
----Close the stream, because the chain is closed: the loop raises an error.
+---Close the stream, because the chain is closed. The loop then raises an error.
 function Stream:cancel()
   if self._closed then return end
   self._cut = Error.new { kind = "cancelled", message = "the chain was closed" }
   self:close()
 end
 
--- A source of items, made from a source of lists of values. The values are the inputs of the chain,
--- in the order in which its functions read them. A list of a single value becomes this value.
+-- Wrap a source of lists of values. The new source returns tables with the values by the names of
+-- the inputs, in the order in which the functions of the chain read them. A list of a single value
+-- becomes this value.
 local function unpacking(plan, following)
   return function()
     local values = following()
@@ -171,7 +173,8 @@ local function unpacking(plan, following)
   end
 end
 
--- A source that stores in self._passing the values of its items that pass through the chain.
+-- Wrap a source. The new source stores in self._passing which values of its items pass through the
+-- chain.
 local function noting(self, plan, following)
   local items, passing = self._items, self._passing
   local only = #plan.needs == 1 and plan:passes_on(plan.needs[1].name) and plan.needs[1].name
@@ -197,7 +200,8 @@ local function noting(self, plan, following)
   end
 end
 
--- A source that replaces lists of a manager by copies, if a map of the chain reads their elements.
+-- Wrap a source. If an item has a list of a manager, and a map of the chain reads the elements, the
+-- new source replaces the list by a copy.
 local function copying(plan, following)
   return function()
     local item = following()
@@ -248,7 +252,7 @@ function Stream.new(owner, plan, entries, from, given, merged, cache)
     _events = Events.new(runs, plan, merged.progress, from.n),
     _shown = stage_lines.start(owner, plan, runs, merged, from),
     _given = given, _merged = merged, _asks = plan.asks or merged.retry_if ~= nil,
-    _passing = {}, -- by place of the item
+    _passing = {}, -- place of an item -> its values that pass through the chain
     _cache = cache or false,
   }
   if from.packed then from.next = unpacking(plan, from.next) end

@@ -30,8 +30,8 @@ function BatchEvents:report(kind, index, pid, seconds)
   })
 end
 
----Report all events until now. The function may close the batch, or wait: what happens meanwhile is
----handled before the next event.
+---Report all events until now. The progress function may close the batch or wait, so changes are
+---handled before each event.
 ---@param handle fun(owner: table)|nil
 ---@param owner? table
 function BatchEvents:report_all(handle, owner)
@@ -47,7 +47,8 @@ function BatchEvents:report_all(handle, owner)
   end
 end
 
----Report the items that never ran, so that the last call has done == total.
+---Report the items that never ran, so that in the last call of the progress function `done` is
+---equal to `total`.
 function BatchEvents:report_rest()
   while self._count < self.total and not self.closed do self:report("failed", nil) end
 end

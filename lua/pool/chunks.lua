@@ -1,5 +1,5 @@
---- chunks.lua - splits a file into pieces that end where lines end, as items for imap, fold and
---- streams.
+--- chunks.lua - splits a file into pieces for imap, fold and streams. Each piece ends at the end of
+--- a line.
 
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
@@ -8,7 +8,7 @@ local chunks = {}
 
 local SIZE <const> = 1 << 20
 
--- Read a file in pieces of about `size` bytes that end where a line ends.
+-- Read a file in pieces of about `size` bytes. Each piece ends at the end of a line.
 function chunks.chunks(path, options)
   check.type(path, "string", 1, "fz.chunks")
   options = check.options(options, check.CHUNKS, 2, "fz.chunks")

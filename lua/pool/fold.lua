@@ -1,11 +1,11 @@
---- fold.lua - fz.fold, which forks workers for one fold.
+--- fold.lua - fz.fold, which starts workers for one fold.
 
 local Pool = require "fzlua.pool"
 local check = require "fzlua.check"
 
 local fold = {}
 
--- Fold the items in workers that are forked for this call.
+-- Fold the items in workers that are started for this call.
 function fold.fold(f, items, init, merge, options)
   local what = "fz.fold"
   check.type(f, "function", 1, what)

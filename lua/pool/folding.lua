@@ -1,8 +1,8 @@
 --- folding.lua - a fold over many items: workers fold ranges, and this module merges the results.
 --
--- A worker folds a range from a copy of the first accumulator, so that a range can be repeated by
--- another worker. Ranges grow until one takes about RANGE_SECONDS, because the result of each range
--- is sent and merged.
+-- Each range is folded into a copy of the initial accumulator, so that another worker can repeat
+-- the range. Ranges grow until a range takes about RANGE_SECONDS, because the result of each range
+-- must be sent and merged.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
@@ -10,8 +10,8 @@ local source = require "fzlua.source"
 
 local folding = {}
 
-local RANGE_SECONDS <const> = 0.1 -- seconds that a range should take
-local GROWTH <const> = 8 -- a range is at most this many times as long as the one before it
+local RANGE_SECONDS <const> = 0.1 -- time in seconds that a range should take
+local GROWTH <const> = 8 -- maximum ratio of the lengths of a range and of the previous range
 local ITEMS_MAX <const>, BYTES_MAX <const> = 1 << 16, 8 << 20
 
 ---@class fzlua.Range items that one worker folds
@@ -41,7 +41,7 @@ local function cost(item)
   return type(item) == "string" and #item or 0
 end
 
--- Read the items of a range from the source.
+-- Read the items of the next range from the source.
 local function read(self, range)
   local following, bytes = self.from.next, 0
   while not self.ended and range.n < self.size and bytes < BYTES_MAX do
@@ -57,7 +57,7 @@ local function read(self, range)
   end
 end
 
----The next range; nil if no item is left.
+---The next range; nil if no items are left.
 ---@return fzlua.Range|nil
 function Folding:next()
   local range = { first = self.nitems + 1, n = 0 }
@@ -73,7 +73,7 @@ function Folding:next()
   return range
 end
 
--- Set the size of the next ranges by the seconds that `range` has taken.
+-- Set the size of the next ranges. `seconds` is the time that `range` has taken.
 local function measure(self, range, seconds)
   local mean = seconds / range.n
   self.seconds = self.seconds and (self.seconds + mean) / 2 or mean
@@ -81,7 +81,7 @@ local function measure(self, range, seconds)
   self.size = math.max(1, math.floor(math.min(fitting, range.n * GROWTH, ITEMS_MAX)))
 end
 
--- Set the index of the item that an error is about. If a worker died, the index is unknown, and the
+-- Set the index of the item that caused an error. If a worker died, the index is not known, and the
 -- message names the range.
 local function name_item(e, range)
   if not Error.is(e) then return e end
@@ -93,14 +93,16 @@ local function name_item(e, range)
   return e
 end
 
----The option retry_if for ranges: `f` gets errors with the index of the item.
+---Convert the function of the option retry_if for ranges. The new function calls `f` with errors
+---that have the index of the item.
 ---@param f nil|fun(e: fz.Error): boolean
 ---@return nil|fun(e: fz.Error): boolean
 function Folding:retry_if(f)
   return f and function(e) return f(name_item(e, self.ranges[e.index])) end
 end
 
----The option progress for ranges: `f` gets the events of items.
+---Convert the function of the option progress for ranges. The new function calls `f` with the
+---events of items.
 ---@param f nil|boolean|fun(done: integer, total: integer?, event: table)
 ---@return false|fun(done: integer, total: integer?, event: table)
 function Folding:progress(f)
@@ -135,10 +137,11 @@ local function pack_init(init)
   error(packed, 0)
 end
 
----The function that workers call with a range; returns the accumulator and the seconds it took.
+---The function that workers call with a range. It returns the accumulator, and the time in
+---seconds.
 ---@param f fun(acc: any, item: any): any
 ---@param init any
----@param list table|nil the list, if workers inherit it
+---@param list table|nil the list, if the workers inherit it
 function folding.worker(f, init, list)
   local packed <const> = pack_init(init)
   local functions <const> = { functions = true }
@@ -160,9 +163,10 @@ function folding.worker(f, init, list)
   end
 end
 
----Merge the results of ranges, which `results` returns like an imap that continues after errors.
+---Merge the results of the ranges. `results` is an iterator like an imap with on_error =
+---"continue".
 ---@param merge fun(a: any, b: any): any
----@param init any the result without items
+---@param init any the result if there are no items
 function Folding:merge(merge, init, results, ...)
   local acc, any
   for i, result, e in results, ... do

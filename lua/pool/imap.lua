@@ -1,8 +1,8 @@
 --- imap.lua - a lazy map: results are returned while the source is still being read.
 --
 -- core.imap holds the items and the results. Numbers, strings and booleans wait in its list, and
--- many are encoded together when a worker is free. A table may change before that, and is therefore
--- encoded when it is read.
+-- many of them are encoded together when a worker is free. A table is encoded when it is read,
+-- because it may change later.
 
 local BatchEvents = require "fzlua.batch_events"
 local Error = require "fzlua.error"
@@ -35,7 +35,8 @@ function Imap:leave()
   self._recorded:release()
 end
 
--- A source that gives core.imap the recorded result of each item that has one.
+-- Wrap a source. If the result of an item is recorded, the new source passes this result to
+-- core.imap.
 local function recalling(recorded, items, following)
   return function()
     local item = following()
@@ -59,13 +60,15 @@ end
 function Imap:name_error(number, e)
   if self._recorded and Error.is(e) then
     self._recorded:fail(number, e)
-    self._recorded:flush() -- the loop may take long, and other processes wait for the file
+    -- Write now, because the loop may take long, and other processes wait for the file.
+    self._recorded:flush()
   end
   return Mapping.name_error(e, number)
 end
 
----Stop reading the source, because the pool is joined: join() cannot wait for the reader, which may
----have called it. Items that were read continue, and their results can be taken.
+---Stop reading the source, because pool:join() was called. join() cannot wait for the end of the
+---source, which may itself have called join(). Items that were read continue, and the loop can
+---take their results.
 function Imap:stop_reading()
   if self._closed or not self._items:stop() then return end
   self._cut = Error.new {

@@ -1,6 +1,6 @@
---- map.lua - fz.map and fz.starmap, which fork workers for one map.
+--- map.lua - fz.map and fz.starmap, which start workers for one map.
 --
--- The workers inherit the function and the list, so only results are sent.
+-- Forked workers inherit the function and the list, so only results are sent.
 
 local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"
@@ -35,12 +35,12 @@ local function run(kind, what, f, list, options)
   return Mapping.start(pool, kind, f, list, options):wait()
 end
 
--- Call `f` with each element of a list, in workers that are forked for this call.
+-- Call `f` with each element of a list, in workers that are started for this call.
 function map.map(f, list, options)
   return run("map", "fz.map", f, list, options)
 end
 
--- As map(), but call f(table.unpack(element)).
+-- Same as map(), but calls f(table.unpack(element)).
 function map.starmap(f, list, options)
   return run("starmap", "fz.starmap", f, list, options)
 end

@@ -1,6 +1,7 @@
 --- mapping.lua - one running map or starmap: its batch, results and events.
 --
--- The maps of pools and fz.map use it. Results are decoded as they arrive, while workers run.
+-- The maps of pools and fz.map use this class. Each result is decoded when it arrives, while
+-- workers go on.
 
 local BatchEvents = require "fzlua.batch_events"
 local Error = require "fzlua.error"
@@ -19,7 +20,8 @@ Mapping.__name = "fzlua.Mapping"
 -- Maximum number of elements of a Lua table.
 local LENGTH_MAX = 0x7fffffff
 
--- Raise for a table without elements that was probably not meant as a list.
+-- Raise if a list has no elements but is a table with other keys, because it was probably not meant
+-- as a list.
 local function check_empty(list)
   local key = getmetatable(list) == nil and next(list)
   if key ~= nil and key ~= false then
@@ -27,7 +29,7 @@ local function check_empty(list)
   end
 end
 
----The length of a list: its integer field n, or its border.
+---The length of a list: its field n if this is an integer, else its border.
 ---@return integer n, boolean counted
 local function length(list)
   local n = list.n
@@ -42,15 +44,15 @@ end
 
 Mapping.length = length
 
----A list that can be read while items are encoded, when calls must not wait. For a manager's list,
----whose elements are in its server, this is a copy.
+---A list whose elements can be read without a wait, because items are encoded when the caller
+---cannot wait. For a list of a manager, whose elements are in the server, this is a copy.
 ---@param list table
 ---@return table
 function Mapping.readable(list)
   return check.typename(list) == "fzlua.Proxy" and list:copy() or list
 end
 
----Set the index in an error of an item. An error that is not an fz.Error means lack of memory.
+---Set the index of an item in its error. If the error is not an fz.Error, it is a lack of memory.
 ---@return fz.Error e
 function Mapping.name_error(e, index)
   if not Error.is(e) then e = Error.new { kind = "memory", message = tostring(e) } end
@@ -66,7 +68,7 @@ local function copy(value)
   return core.decode(core.encode(value), 0)
 end
 
--- A copy of `value` as it is now; nil if it cannot be sent.
+-- A copy of the current contents of `value`; nil if the value cannot be sent.
 local function frozen(value)
   local ok, now = pcall(copy, value)
   if ok then return now end
@@ -75,8 +77,8 @@ end
 
 local MUTABLE = { table = true, ["function"] = true, userdata = true }
 
----A copy of a list of `n` elements, for a map whose caller continues. An element that cannot be
----sent is not copied: its item fails later.
+---A copy of a list of `n` elements, for a map that runs while its caller continues. An element
+---that cannot be sent is not copied, and its item fails later.
 ---@param list table
 ---@param n integer
 ---@return table with the field n
@@ -95,8 +97,8 @@ function Mapping.freeze(list, n)
   return elements
 end
 
----Retry the failed items of a batch for which `f`, the option retry_if, returns true. `f` may close
----the owner of the batch.
+---Ask `f`, the function of the option retry_if, about each failed item of a batch, and retry the
+---items for which it returns true. `f` may close the owner of the batch.
 ---@param owner table with _closed
 ---@param batch userdata
 ---@param f fun(e: fz.Error): boolean
@@ -117,7 +119,7 @@ end
 ---Show the progress of a batch if `options.progress` is true.
 ---@param n integer|nil items; nil: not known
 ---@param batch userdata
----@param options table progress; call: the label
+---@param options table with progress, and with call as the label
 ---@return fzlua.ProgressPanel|nil
 function Mapping.show(n, batch, options)
   if options.progress ~= true then return nil end
@@ -159,8 +161,8 @@ end
 -- Store the results that have arrived, and record them.
 local function take(self)
   if not self.batch:news() then return end
-  -- The list is made after the fork of the workers. They would share the memory of an older list,
-  -- and the first write to each of its pages would copy the page.
+  -- Make the list after the workers were forked. Forked workers share the memory of an older list
+  -- with this process, so the first write to each page of the list would copy the page.
   self.values = self.values or self.batch:list()
   if not self._cache then return self.batch:take(self.values, self.errors) end
   local cache, values, ranges = self._cache, self.values, {}
@@ -171,16 +173,16 @@ local function take(self)
   cache:flush()
 end
 
--- Store the results that have arrived, and decide about failed items.
+-- Store and record the results that have arrived, and decide whether failed items are retried.
 local function handle(self)
   take(self)
   local retry_if = self._options.retry_if
   if not retry_if then return end
   Mapping.decide_retries(self, self.batch, retry_if)
-  if not self._closed then take(self) end -- the function may have waited
+  if not self._closed then take(self) end -- results may have arrived while the function waited
 end
 
----Handle results that have arrived; called by wait.lua.
+---Handle results that have arrived. Called by wait.lua.
 function Mapping:pump()
   if self._pumping or self._closed then return end
   local events = self._events
@@ -215,8 +217,8 @@ function Mapping:cancel()
   self.batch:close()
 end
 
--- The other items that failed while the map stopped, in the order of the list. Items that were
--- cancelled because of the failure do not count.
+-- The errors of the other items that failed before the map had stopped, in the order of the list.
+-- Items that were cancelled because of the failure are left out.
 local function others(self, first)
   local indexes, list = {}, {}
   for index, e in pairs(self.errors) do
@@ -227,7 +229,7 @@ local function others(self, first)
   return #list > 0 and list or nil
 end
 
--- The error to raise: that of the whole map, or that of the item that failed first in time.
+-- The error that the map raises: the error of the whole map, or of the item that failed first.
 local function failure(self)
   local whole = self.batch:whole()
   if whole then return whole end
@@ -239,7 +241,7 @@ local function failure(self)
   return e
 end
 
--- Note in the store the failure of the first item of the list that has one.
+-- Note a failure in the store: that of the first item in the list that has failed.
 local function note_failure(self)
   local first
   for index, e in pairs(self.errors) do
@@ -248,7 +250,7 @@ local function note_failure(self)
   if first then self._cache:fail(first, self.errors[first]) end
 end
 
----The outcome of a finished map: true and the list, or false and the error.
+---The outcome of a map that is done: true and the list, or false and the error.
 function Mapping:outcome()
   self:pump()
   if self._closed then
@@ -269,14 +271,14 @@ function Mapping:outcome()
   return true, values
 end
 
--- Add the counts of items to the error of Ctrl-C.
+-- Add the numbers of items in each state to the error of Ctrl-C.
 local function count_into(self, e)
   local done, failed, running, waiting = self.batch:counts()
   e.message = ("interrupted: %d done, %s%d cancelled, %d not started"):format(
     done, failed > 0 and failed .. " failed, " or "", running, waiting)
 end
 
----Wait for the list. An error, such as Ctrl-C, cancels the map.
+---Wait for the list. If the wait raises an error, such as Ctrl-C, the map is cancelled.
 ---@return table
 function Mapping:wait()
   local _ <close> = setmetatable({}, {

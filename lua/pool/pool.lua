@@ -1,4 +1,4 @@
---- pool.lua - fz.pool: workers that stay, and the calls that they execute.
+--- pool.lua - fz.pool: workers that execute many calls.
 --
 -- The engine has the workers and sends them batches. This module checks arguments, and settles the
 -- results of asynchronous calls.
@@ -21,21 +21,22 @@ local wait = require "fzlua.wait"
 
 local Pool = {}
 Pool.__name = "fzlua.Pool"
-Pool.__fzpack = false -- cannot be sent
+Pool.__fzpack = false -- a pool cannot be sent to another process
 
 -- The maximum number of arguments that fit on the stack of a function.
 local ARGUMENTS_MAX <const> = 900000
 
 local NO_OPTIONS <const> = {}
 
--- Pools that must not be collected, because callbacks are pending.
+-- Pool -> number of its results that have callbacks and are pending. A pool in this table is not
+-- collected.
 local kept = {}
 
 ---A pool of worker processes.
 ---@param options? integer|table number of workers, or: workers, init, exit, idle, max_tasks,
 ---timeout, retries, backoff, memory, retry_if, on_error, seed, progress, inflight. A worker calls
 ---`init` before its first job, and `exit` when it ends normally; `idle` is in seconds
----@param here? boolean for the library: call all functions in this process
+---@param here? boolean used by this library: call all functions in this process
 ---@return fzlua.Pool
 function Pool.new(options, here)
   if math.type(options) then options = { workers = options } end
@@ -50,7 +51,7 @@ function Pool.new(options, here)
   options.on_error = options.on_error or "stop"
   made.used = true
   local slots <close> = core.slots(workers) -- the pool keeps the slots
-  local exit_function = options.exit -- so that `options` is no upvalue of the function below
+  local exit_function = options.exit -- so that `options` is not an upvalue of the function below
   local exit = exit_function
     and function() callback.call("an exit function", exit_function) end
   local self = setmetatable({
@@ -62,7 +63,7 @@ function Pool.new(options, here)
       exit = exit, start = options.start, engine = options.engine,
     },
   }, Pool)
-  for _, name in ipairs(check.LIMITS) do -- most pools set none, and need no table
+  for _, name in ipairs(check.LIMITS) do -- most pools set no limits, and need no table for them
     if options[name] ~= nil then
       self._limits = self._limits or {}
       self._limits[name] = options[name]
@@ -74,7 +75,8 @@ end
 
 function Pool:__index(name)
   if name ~= "workers" then return Pool[name] end
-  -- With the option `idle`, a query must not fork new workers in place of those that have ended.
+  -- If the option `idle` is set, do not start new workers for a query, because workers end when
+  -- they are idle.
   if not self._closed and not self._options.idle then self._core:fill() end
   return self._core:workers()
 end
@@ -91,8 +93,8 @@ local function open(self, what)
   return self._core
 end
 
--- The options of one call: its own, else those of the pool. A call without a seed of its own gets
--- other random numbers than the calls before it.
+-- The options of one call, completed with those of the pool. A call without a seed of its own gets
+-- other random numbers than earlier calls.
 local function options_of(self, given, allowed, arg, what)
   local options = check.options(given, allowed, arg, what)
   options.given_seed = options.seed
@@ -107,7 +109,7 @@ local function options_of(self, given, allowed, arg, what)
   return options
 end
 
--- Add the number of the result to an error.
+-- Put the number of the result before the message of an error.
 local function name_error(e)
   if Error.is(e) and e.result then
     Error.about(e, "result " .. e.result)
@@ -123,7 +125,7 @@ local function outcome(batch, ok, ...)
   return false, name_error((...))
 end
 
--- One running call: pool:apply() waits for it, or it is the owner of an AsyncResult.
+-- One running call. Either pool:apply() waits for it, or it is the owner of an AsyncResult.
 local Call = {}
 Call.__index = Call
 
@@ -139,7 +141,7 @@ function Call:id()
   return self.batch:id()
 end
 
----Decide whether a failed call is tried again.
+---Decide whether a failed call is retried.
 function Call:pump()
   if not self._retry_if or self._pumping or self._closed then return end
   self._pumping = wait.pumper()
@@ -168,7 +170,7 @@ local function raise_or_return(ok, ...)
   return ...
 end
 
--- The options of one call of `f`, with the trace of the command if there is one.
+-- The options of one call of `f`. They include the trace of the command if there is one.
 local function traced(options, what, f)
   local trace, names = Trace.of_call(what, f)
   if not trace then return options or nil end
@@ -195,8 +197,8 @@ local function record(cache, ...)
   return ...
 end
 
--- The cache for a call of `f`, if the pool or the call has the option `cache`. --resume is not
--- enough, because a script may make the same call again to see what has changed.
+-- The cache for a call of `f`, if the pool or the call has the option `cache`. The option --resume
+-- alone does not suffice, because a script may repeat a call to see what has changed.
 local function cache_of(self, what, f, options)
   local wanted = options.cache
   if wanted == nil then wanted = self._options.cache end
@@ -206,8 +208,9 @@ local function cache_of(self, what, f, options)
     "call")
 end
 
--- Call f(...) in a worker, and wait for all its results. The first lines are a fast path for a call
--- that needs nothing else, because the other lines would take longer than the call in the engine.
+-- Call f(...) in a worker, and wait for all its results. The first lines are a fast path for the
+-- most frequent call, because the other lines would take longer than the call itself takes in the
+-- engine.
 function Pool:apply(f, ...)
   if getmetatable(self) == Pool and self._direct and not self._closed and not command_line.trace
       and type(f) == "function" and wait.alone() then
@@ -226,7 +229,7 @@ function Pool:apply(f, ...)
   return raise_or_return(call:outcome())
 end
 
--- Remove a result from the pending ones.
+-- Remove a result from the pending results.
 local function forget(self, id)
   local result = self._results[id]
   if not result then return nil end
@@ -238,7 +241,7 @@ local function forget(self, id)
   return result
 end
 
--- Make a result that the pool settles when the batch is done.
+-- Make an AsyncResult for a batch. The pool settles it when the batch is done.
 local function promise(self, batch, owner, options)
   local result = AsyncResult.new(owner, options)
   result._pool = self
@@ -257,7 +260,7 @@ local function promise(self, batch, owner, options)
   return result
 end
 
--- The outcome of a protected call of outcome(), which fails if an __fzunpack raises.
+-- Convert the results of pcall(outcome). The call of outcome() raises if an __fzunpack raises.
 local function unprotect(ok, ...)
   if ok then return ... end
   return false, (...)
@@ -266,7 +269,7 @@ end
 local function settle(self, id)
   local result = forget(self, id)
   if not result then return end
-  result._pumping = wait.pumper() -- so that a wait for it raises an error now
+  result._pumping = wait.pumper() -- an __fzunpack that waits for this result raises an error
   local values = table.pack(unprotect(pcall(result._owner.outcome, result._owner)))
   result._pumping = nil
   if result._cache then
@@ -291,13 +294,14 @@ local function report_progress(self, result)
   result:settle(false, e)
 end
 
----Report progress of the batch `id`, and its end; called by wait.lua after a change of the batch.
+---Report the progress and the end of the batch `id`. Called by wait.lua after a change of the
+---batch.
 ---@param id integer
 function Pool:pump(id)
   local result = self._results[id]
   if not result then return end
   if result._progressing then report_progress(self, result) end
-  -- A callback of the result that waits may have called this.
+  -- A callback of the result may have waited, which called this function, too. So check again.
   if self._results[id] and result._owner:done() then settle(self, id) end
 end
 
@@ -344,17 +348,17 @@ function Pool:map(f, list, options)
   return start_map(self, "pool:map", "map", f, list, options, check.MAP):wait()
 end
 
--- As pool:map(), but call f(table.unpack(element)).
+-- Same as pool:map(), but calls f(table.unpack(element)).
 function Pool:starmap(f, list, options)
   return start_map(self, "pool:starmap", "starmap", f, list, options, check.MAP):wait()
 end
 
--- Like pool:map(), but without waiting.
+-- Same as pool:map(), but does not wait.
 function Pool:map_async(f, list, options)
   return map_async(self, "pool:map_async", "map", f, list, options)
 end
 
--- Like pool:starmap(), but without waiting.
+-- Same as pool:starmap(), but does not wait.
 function Pool:starmap_async(f, list, options)
   return map_async(self, "pool:starmap_async", "starmap", f, list, options)
 end
@@ -368,12 +372,12 @@ local function imap(self, what, f, ordered, ...)
   return Imap.new(self, pool, f, from, ordered, options)
 end
 
--- Results in the order of the source, which is read only as far as needed.
+-- Iterate over the results in the order of the source. The source is read only as far as needed.
 function Pool:imap(f, ...)
   return imap(self, "pool:imap", f, true, ...)
 end
 
--- As pool:imap(), but in the order in which results arrive.
+-- Same as pool:imap(), but in the order in which results arrive.
 function Pool:imap_unordered(f, ...)
   return imap(self, "pool:imap_unordered", f, false, ...)
 end
@@ -391,7 +395,7 @@ function Pool:_fold(what, f, items, init, merge, options, inherits)
   local _ <close> = shown and setmetatable({}, { __close = function() shown:finish() end })
   options.progress = fold:progress(options.progress)
   options.on_error, options.inflight = "continue", 2 * math.max(self._size, 1)
-  options.cache = false -- an accumulator is not the result of an item
+  options.cache = false -- do not record: an accumulator is not the result of an item
   options.retry_if = fold:retry_if(options.retry_if or self._options.retry_if)
   return fold:merge(merge, init,
     imap(self, what, worker, true, function() return fold:next() end, options))
@@ -405,7 +409,7 @@ function Pool:fold(f, items, init, merge, options)
   return self:_fold("pool:fold", f, items, init, merge, options)
 end
 
--- Refuse new work; submitted work goes on.
+-- Refuse new work. Submitted work goes on.
 function Pool:close()
   check_self(self, "pool:close")
   self._closed = true
@@ -418,7 +422,7 @@ function Pool:terminate()
   check_self(self, "pool:terminate")
   local ids = {}
   for id in pairs(self._results) do ids[#ids + 1] = id end
-  table.sort(ids) -- cancel in the order of the calls
+  table.sort(ids) -- cancel in the order in which the calls were made
   for _, id in ipairs(ids) do
     local shown = self._results[id]._owner._shown
     if shown then shown:finish() end
@@ -428,7 +432,7 @@ function Pool:terminate()
   for _, id in ipairs(ids) do self:pump(id) end
 end
 
--- The object that join() waits for: all work of the pool.
+-- All work of the pool: the object for which join() waits first.
 local Work = {}
 Work.__index = Work
 
@@ -437,7 +441,7 @@ function Work:done()
   return pool._core:pending() == 0 and next(pool._results) == nil
 end
 
--- The object that join() waits for after all work, if workers call an exit function.
+-- The end of all workers: the object for which join() waits next, if workers call an exit function.
 local Leaving = {}
 Leaving.__index = Leaving
 
@@ -445,13 +449,14 @@ function Leaving:done()
   return self.pool._core:workers()[1] == nil
 end
 
--- The deadline of a wait of `timeout` seconds, as a function that returns the seconds left.
+-- Begin a wait of `timeout` seconds. Returns a function that returns the number of seconds left.
 local function countdown(timeout)
   local deadline = timeout and core.now() + timeout
   return function() return deadline and math.max(deadline - core.now(), 0) end
 end
 
--- Call the exit function here for a pool without workers, because this process has called init.
+-- Call the exit function of a pool without workers in this process, because this process has called
+-- init.
 local function leave(self)
   local exit = self._core:begun() and self._exit
   self._exit = nil

@@ -26,8 +26,8 @@ local function of_list(list)
   return { next = following, packed = false, n = n }
 end
 
--- The source for an iterator. If the iterator has a state or a control value, it is called as a for
--- loop calls it, and an item is the list of all values that it returns.
+-- The source for an iterator. If there is a state or a control value, the iterator is called as in
+-- a `for` loop, and each item is the list of all values that the iterator returns.
 local function of_iterator(iterator, state, control, closing)
   if state == nil and control == nil then
     return { next = iterator, packed = false, closing = closing }
@@ -45,10 +45,11 @@ local function is_callable(value)
   return type(value) == "function" or (getmetatable(value) or {}).__call ~= nil
 end
 
----Split (source [, options]), or (source, state, control [, closing [, options]]) as pairs() and
----the like return an iterator.
+---Split the arguments of a call that has a source. They are (source [, options]), or (source,
+---state, control [, closing [, options]]) if the source is an iterator from pairs() or a similar
+---function.
 ---@param what string the call
----@param arg integer number of its argument `first`
+---@param arg integer number of the argument `first`
 ---@param first any a list or an iterator
 ---@return fzlua.Source, any options
 function source.arguments(what, arg, first, ...)

@@ -1,9 +1,9 @@
 --- trace.lua - fzlua.Trace: records of the attempts of calls, as a list and in a file.
 --
--- core.trace has the records. This module names what they are about: functions of a plan, and calls
--- of a map or a pool by the place of their function. A trace of the command (--trace) is in
--- fzlua.defaults, and gets the calls of the whole script. A trace of an invoke or a stream has
--- those of one run.
+-- core.trace has the records. This module gives them names: functions of a plan have the names of
+-- their nodes, and calls of a map or a pool are named by the position of their function. The trace
+-- of the command (--trace) is in fzlua.defaults, and contains the calls of the whole script. The
+-- trace of an invoke or a stream contains the calls of one run.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
@@ -19,7 +19,8 @@ local log = require "fzlua.log"
 ---@field _known table<fzlua.Plan, boolean> plans whose graph is in `_plans`
 ---@field _jobs integer the maximum number of functions that a run executes at once
 ---@field _changes table[]|nil what each stage of the last chain did to the values
-local Trace = { __name = "fzlua.Trace", __fzpack = false } -- cannot be sent
+-- A trace cannot be sent to another process.
+local Trace = { __name = "fzlua.Trace", __fzpack = false }
 
 -- Maximum number of graphs that are kept for a page.
 local PLANS_MAX <const> = 20
@@ -32,7 +33,7 @@ local PLANS_MAX <const> = 20
 ---@field title string|nil of the page
 ---@field version string|nil of the command
 
--- The name of the script, for a page that it has asked for.
+-- The name of the script, for a report that the script itself has requested.
 local function script_name()
   local words = rawget(_G, "arg")
   local name = type(words) == "table" and words[0]
@@ -56,7 +57,8 @@ function Trace.open(options)
     _jobs = 0, _title = options.title or script_name(), _version = options.version }, Trace)
 end
 
--- The engine's graph of a plan, with its names, without what would keep functions alive.
+-- The graph of a plan, with its names. It does not refer to the plan, because the plan would keep
+-- functions alive.
 local function graph_of(plan, options)
   local graph = { graph = plan.graph, names = plan:names(), window = options.limit or nil,
     is_window_fixed = options.inflight ~= nil }
@@ -74,7 +76,7 @@ local function add_plan(self, plan, options)
   if #self._plans < PLANS_MAX then self._plans[#self._plans + 1] = graph_of(plan, options) end
 end
 
--- The trace of this run alone, if its options ask for one.
+-- The trace of this run alone, if the options of the run ask for a trace or a report; else nil.
 local function own_trace(options)
   local path = options.trace
   if path == command_line.trace then path = nil end
@@ -82,8 +84,8 @@ local function own_trace(options)
   return Trace.open { path = path, keeps = true, report = options.report }
 end
 
----Make the trace of an invoke or a stream, or use that of the command. Sets the options for the
----engine in `options`, whose field `trace` is the user's.
+---Make the trace of an invoke or a stream, or use the trace of the command. Replaces the user's
+---value of options.trace by the value for the engine.
 ---@param plan fzlua.Plan
 ---@param options table
 ---@return fzlua.Trace|nil of this run alone
@@ -96,7 +98,7 @@ function Trace.start(plan, options)
   return own
 end
 
----Keep what each stage did to the values, if a page of the run will be written.
+---Keep the changes of values by each stage, if a report of the run will be written.
 ---@param options table of the run
 ---@param rows fun(): table[]
 function Trace.add_changes(options, rows)
@@ -104,10 +106,10 @@ function Trace.add_changes(options, rows)
   if trace and trace._report then trace._changes = rows() end
 end
 
--- Names of calls for core.trace, by label.
+-- Label -> names of the call for core.trace.
 local calls = {}
 
----The name of a call of a function of the user.
+---The label of a call of a user's function.
 ---@param what string the call, as the user writes it
 ---@param f function
 ---@return string
@@ -117,7 +119,7 @@ function Trace.label(what, f)
   return ("%s %s:%d"):format(what, info.short_src, info.linedefined)
 end
 
----The arguments of a batch for the trace of the command.
+---The records and names of a batch in the trace of the command.
 ---@param what string the call, as the user writes it
 ---@param f function
 ---@return userdata|nil records, userdata|nil names; nil without --trace
@@ -129,8 +131,8 @@ function Trace.of_call(what, f)
   return trace._records, calls[label]
 end
 
--- Facts about the environment of the run. Arguments, and passwords of URLs, are left out, because
--- users send pages to others.
+-- Facts about the environment of the run. The arguments of the script and the passwords in URLs are
+-- left out, because users send reports to other people.
 local function environment(self)
   local facts = {
     { "Run", self._title }, { "Version", self._version or _VERSION },
@@ -144,7 +146,7 @@ local function environment(self)
   return facts
 end
 
----The data for the page of the run, and for its explanation.
+---The data for the report of the run, and for --explain.
 ---@return fzlua.RunSource
 function Trace:source()
   local facts = environment(self)
@@ -171,9 +173,9 @@ local function explain(self)
   return ok and written
 end
 
----End the file, and write the page. Errors are logged and not raised, because the run itself has
----not failed.
----@return boolean whether all was written
+---End the file of the trace, and write the report. Errors are logged and not raised, because the
+---run itself has not failed.
+---@return boolean whether both were written completely
 function Trace:close()
   local e = self._records:close()
   if e then log.warn("%s; the trace is incomplete", e.message) end

@@ -1,14 +1,15 @@
---- window.lua - the loop over the results of a source's items: the base of Imap and Stream.
+--- window.lua - the loop over the results for the items of a source: the base class of Imap and
+-- Stream.
 --
--- core.imap and core.stream hold the items; their common part (bind/jobs/lwindow) reads the source
--- and returns the results that are ready, without entering Lua. This module decides when the source
--- is read, and waits. A ready result is returned before the source is read again. A task of its own
--- reads the source, so that results are returned while the source waits. Calls of the iterator from
--- several tasks get one result each, in the order of the calls.
+-- core.imap and core.stream hold the items. Their common part (bind/jobs/lwindow) reads the
+-- source, and returns results that are ready without a call of Lua code. This module waits, and
+-- decides when the source is read. A result that is ready is returned before the source is read
+-- again. A separate task reads the source, so that results are returned while the source waits. If
+-- several tasks call the iterator, each call gets one result, in the order of the calls.
 --
--- A subclass has name_error(number, e, ...) -> error, raised: the error to return, or to raise even
--- if the loop goes on after errors; and may have gather(), leave(), release(), whole() and
--- complete(), and decide_retries() if _asks is set.
+-- A subclass has name_error(number, e, ...) -> error, raised. `raised` is true if the error must be
+-- raised even if the loop goes on after errors. A subclass may have gather(), leave(), release(),
+-- whole() and complete(). It has decide_retries() if _asks is set.
 
 local core = require "fzlua.core"
 local origin = require "fzlua.origin"
@@ -44,11 +45,11 @@ Reader.__index = Reader
 
 local WEAK <const> = { __mode = "v" }
 
--- After a call of a slow source, the time for which results are polled, as a part of the time of
--- the call.
+-- Time for which results are polled after a call of a slow source, as a part of the time of the
+-- call.
 local POLL_SHARE <const> = 1 / 16
 
--- Read the source while there is room and no result is ready.
+-- Read the source while there is room in the window and no result is ready.
 local function fill(items, following, of)
   local again = false
   repeat
@@ -58,8 +59,8 @@ local function fill(items, following, of)
   until not seconds or not of.window or of.window._closed
 end
 
----Handle the end of the reader: the source was read to its end, or has raised an error. Called by
----scheduler.lua.
+---Called by scheduler.lua when the reader ends, because the source has ended or has raised an
+---error.
 function Reader:finish(ok, e)
   local window = self._of.window
   if not window then return end
@@ -68,8 +69,8 @@ function Reader:finish(ok, e)
   wait.wake(window)
 end
 
----Called by scheduler.lua when the source waits: sends the items that the source has returned. Ends
----the reader if the loop was left meanwhile.
+---Called by scheduler.lua when the source waits. Sends the items that the source has returned, or
+---ends the reader if the loop was left.
 function Reader:paused()
   local window = self._of.window
   if not window or window._closed then return waiters.end_task(self) end
@@ -79,15 +80,15 @@ function Reader:paused()
   wait.wake(window)
 end
 
--- Whether the caller runs in a coroutine of the script. The source may yield to the function that
--- has resumed this coroutine.
+-- Whether the caller runs in a coroutine of the script. The source may then yield to the function
+-- that resumed this coroutine.
 local function in_generator()
   local co, is_main = coroutine.running()
   local task = scheduler.current()
   return not is_main and not (task and task._co == co)
 end
 
--- A reader with all fields that a task has, because a table that grows is slow.
+-- Make a reader. It has all fields of a task, because a table that grows later is slow.
 local function new_reader(of)
   return setmetatable({
     _of = of, _co = false, _number = false, _own = false, _f = false, _parked = false,
@@ -96,7 +97,7 @@ local function new_reader(of)
   }, Reader)
 end
 
--- Start to read the source, up to its first wait.
+-- Start to read the source. The reader runs until the source waits for the first time.
 local function start_reading(self)
   if self._reader then return end
   if in_generator() then return fill(self._items, self._next, { window = self }) end
@@ -106,7 +107,7 @@ local function start_reading(self)
     reader, task and task._number or 0, fill, self._items, self._next, self._weak)
 end
 
--- Decide about failed items, record results, and answer for functions whose results may be known.
+-- Decide about failed items, record results, and look up functions whose results may be recorded.
 local function handle(self)
   if self._asks then
     self:record()
@@ -116,7 +117,7 @@ local function handle(self)
   if self._cache and not self._closed then self._cache:answer() end
 end
 
--- Call the callbacks, and pass on the events of all items that have changed.
+-- Call the callbacks, and pass the events of all changed items to the progress function.
 local function call_back(self)
   self._pumping = wait.pumper()
   local _ <close> = setmetatable({}, { __close = function() self._pumping = nil end })
@@ -124,14 +125,15 @@ local function call_back(self)
   self._events:report_all(handle, self)
 end
 
----Handle results that have arrived; called by wait.lua.
+---Handle results that have arrived. Called by wait.lua.
 function Window:pump()
   if self._closed or self._pumping then return end
   local calls_back = self._events or self._asks or self._cache
   if calls_back then call_back(self) end
   if self._closed then return end
   self:gather()
-  -- Other tasks that were woken while a callback waited have found no result.
+  -- Wake the other tasks again. They may have been woken while a callback waited, when no result
+  -- was ready for them.
   if calls_back then wait.wake(self) end
 end
 
@@ -140,7 +142,7 @@ function Window:id()
   return self._id
 end
 
----Whether a result is ready, or none will come unless the source is read; called by wait.lua.
+---Whether a result is ready, or no result will come unless the source is read. Called by wait.lua.
 function Window:done()
   return self._closed or self._items:ready() or self._failed ~= nil
     or not self._pumping and not self._reader and (self._work:done() or self._items:starves())
@@ -154,7 +156,7 @@ local function fail(self)
   error(e, 0)
 end
 
--- End the loop, because no result will come. Raises the error that was the reason, if there is one.
+-- End the loop, because no result will come. Raises the error that caused the end, if there is one.
 local function finish(self)
   if self._failed and not self._closed then fail(self) end
   local e = not self._closed and self:whole() or self._cut
@@ -183,7 +185,8 @@ local function is_settled(self)
   return self._closed or self._items:ready()
 end
 
--- Wait in turn until a result is ready, or none will come.
+-- Wait until a result is ready, or until none will come. The calls of several tasks wait one after
+-- the other.
 local function wait_for_result(self)
   local turn <close> = turns.add(self._calls)
   turn:wait()
@@ -195,7 +198,7 @@ local function wait_for_result(self)
   until is_settled(self) or self._failed or not self._items:starves()
 end
 
--- Return the result in `...`, which the iterator has taken and which is an error; without
+-- Return the error in `...`, which the iterator has taken instead of a result. Without further
 -- arguments, return the next result.
 local function advance(self, ...)
   if ... then return return_result(self, ...) end
@@ -217,7 +220,7 @@ function Window:open(class, from, options)
   return self._items:iterator(function(...) return advance(self, ...) end), nil, nil, self
 end
 
----Store the results that have come.
+---Store the results that have arrived.
 function Window.gather() end
 
 ---Record results that have arrived, before their ends are reported.
@@ -240,7 +243,7 @@ function Window.complete(_, _, value) return value end
 local function end_reader(self)
   local reader = self._reader
   self._reader = false
-  -- An interrupt may have come before the reader had a coroutine.
+  -- The reader has no coroutine if an interrupt came before that was made.
   local co = reader and reader._co
   if co and coroutine.status(co) == "suspended" then waiters.end_task(reader) end
 end
@@ -271,7 +274,7 @@ end
 ---@return table
 function Window.class(name)
   local class = setmetatable({
-    __name = name, __fzpack = false, -- cannot be sent
+    __name = name, __fzpack = false, -- windows cannot be sent to another process
     __close = Window.close, __gc = stop,
   }, { __index = Window })
   class.__index = class

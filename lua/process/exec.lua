@@ -1,7 +1,7 @@
 --- exec.lua - runs other programs, and scripts in parallel, each in its own process.
 --
--- No shell is involved. A program and all its descendants end when it is done, when its time is
--- over, or when an error stops the function that waits for it.
+-- No shell is used. The descendants of a program end when the program ends. The program is ended
+-- after its timeout, or when an error stops the function that waits for the program.
 
 local Error = require "fzlua.error"
 local ProgramIO = require "fzlua.program_io"
@@ -11,7 +11,7 @@ local wait = require "fzlua.wait"
 
 local exec = {}
 
--- Raise unless `list` is a table with exactly the keys 1 to n, n > 0.
+-- Raise unless `list` is a table with at least one element whose keys are exactly 1 to n.
 local function check_list(list, expected, arg, what)
   if type(list) ~= "table" or getmetatable(list) ~= nil then
     check.fail("bad argument #%d to '%s' (%s expected, got %s)", arg, what, expected,
@@ -25,7 +25,7 @@ local function check_list(list, expected, arg, what)
   end
 end
 
--- Check and copy the words of a command line; `name` is its name in errors.
+-- Check and copy the words of a command line. `name` names the command line in error messages.
 local function check_words(words, name, what)
   if #words == 0 then check.fail("bad argument #1 to '%s' (%s is empty)", what, name) end
   local copy = {}
@@ -122,7 +122,7 @@ function Scripts:__close()
   for _, script in ipairs(self.running) do script.program:close() end
 end
 
--- Store the results of the scripts that have ended.
+-- Store the results of the scripts that have ended, and remove them from the running scripts.
 local function collect(self, results)
   local running = {}
   for _, script in ipairs(self.running) do
@@ -136,7 +136,7 @@ local function collect(self, results)
   self.running = running
 end
 
--- Run scripts in parallel, each with a command of its own.
+-- Run scripts in parallel, each by a separate command.
 function exec.run_scripts(scripts, options)
   local lines = command_lines(scripts)
   options = check.options(options, check.SCRIPTS, 2, "fz.run_scripts")

@@ -1,8 +1,8 @@
 --- process.lua - fz.process: one function in its own process.
 --
--- A forked process has the function and its arguments without a copy, a spawned one gets them by
--- value. wait.lua does not watch a process. Only join() waits for it, and the end of the script if
--- the process is not a daemon.
+-- A forked process inherits the function and its arguments. A spawned process receives them by
+-- value. wait.lua does not watch processes: only join() waits for a process, and the end of the
+-- script waits for all processes that are not daemons.
 
 local core = require "fzlua.core"
 local made = require "fzlua.made"
@@ -16,12 +16,13 @@ local process = {}
 
 local Process = {}
 Process.__name = "fzlua.Process"
-Process.__fzpack = false -- cannot be sent
+Process.__fzpack = false -- a process cannot be sent to another process
 
 -- The state of this process; each forked process makes its own.
 --
 --   pid       pid of this process
---   path      "" in the script, "1:" in its first process, "1:2:" in the second process of that one
+--   path      "" in the script, "1:" in its first process, "1:2:" in the second process of that
+-- process
 --   children  processes that were started and are not known to have ended, in order. The list keeps
 --             them from being collected while they run
 --   count     number of processes made, for their names
@@ -31,7 +32,7 @@ local function own_state(path)
   return { pid = core.pid(), path = path, children = {}, count = 0 }
 end
 
--- The state of this process. In a worker of a stage it is made at the first use.
+-- The state of this process. A worker of a stage makes its state at the first use.
 local function here()
   if not state or state.pid ~= core.pid() then state = own_state "" end
   return state
@@ -47,7 +48,7 @@ local function prune()
   return live
 end
 
--- Handle the deaths of children, and return the living ones.
+-- Note which children have died, and return the living children.
 local function live_children()
   core.poll()
   return prune()
@@ -66,9 +67,9 @@ local function join_children()
   end
 end
 
--- Under lua5.4 no code of this library runs at the end of the script. So the finalizer of this
--- object waits for the processes when the Lua state is closed. Each forked process makes its own
--- object, because Lua finalizes the newest objects first.
+-- Under lua5.4 no code of this library runs at the end of the script. So an object has a finalizer
+-- that waits for the processes when the Lua state is closed. Each forked process makes such an
+-- object again, because Lua finalizes the newest objects first.
 local Ending = {}
 local ending
 
@@ -101,14 +102,14 @@ end
 
 local methods = {}
 
--- In a new process: set its name, and its path as in `state`.
+-- Called in a new process. Sets the name of the process, and its path as in `state`.
 function process.enter(name, path)
   identity.set(name)
   state = own_state(path)
 end
 
--- The functions that a new process calls before its function, and after it. A spawned process has a
--- module `process` of its own, because modules are sent by name.
+-- The functions that a new process calls before and after its main function. In a spawned process,
+-- they use the module `process` of that process, because modules are sent by name.
 local function frame(name, path)
   return function() process.enter(name, path) end, function() process.finish() end
 end
@@ -161,7 +162,7 @@ local function settled(returned, ...)
   return future
 end
 
--- Wait for the results of f and return them, the same ones each time.
+-- Wait for the results of f and return them. Each call returns the same results.
 function methods:result(timeout)
   check_timeout(timeout, "result")
   local handle = check_started(self, "result")
@@ -177,7 +178,8 @@ function methods:result(timeout)
   return self._future:await()
 end
 
--- End the process if it is running and drop its results; pid, name and exitcode stay.
+-- End the process if it is running, and drop its results. The fields pid, name and exitcode keep
+-- their values.
 function methods:close()
   check_own(self, "close")
   self._closed, self._f, self._args, self._future = true, false, false, false
@@ -213,7 +215,7 @@ function Process:__index(key)
   return methods[key]
 end
 
--- Raise an error, because a misspelt name would have no effect.
+-- Raise an error, because a misspelt name would otherwise have no effect.
 function Process:__newindex(key, value)
   local expected = TYPES[key]
   if not expected then check.fail("cannot set '%s' of a process", tostring(key)) end
@@ -229,7 +231,7 @@ function Process:__newindex(key, value)
   rawset(self, "_" .. key, value)
 end
 
--- If an error leaves the scope, the process is ended and not waited for.
+-- If an error leaves the scope, end the process without waiting for it.
 function Process:__close(e)
   local _ <close> = setmetatable({}, { __close = function() methods.close(self) end })
   if e == nil and self._handle and not self._closed then methods.join(self) end
@@ -246,7 +248,7 @@ function Process:__tostring()
   return ("%s (%s, %s)"):format(Process.__name, self._name, how)
 end
 
--- A process that calls f(...) after its start.
+-- Make a process. After its start it calls f(...).
 function process.new(f, ...)
   check.type(f, "function", 1, "fz.process")
   made.used = true
@@ -260,8 +262,7 @@ function process.new(f, ...)
   }, Process)
 end
 
--- The processes that this one has started and that are still running, in the order of their
--- start.
+-- The processes that this process has started and that still run, in the order of their start.
 function process.active_children()
   return { table.unpack(live_children()) }
 end
@@ -271,7 +272,7 @@ function process.current()
   return identity.get()
 end
 
----Called at the end of a script or process: wait for all work, and for the processes that are not
+---Called at the end of a script or process. Waits for all work, and for the processes that are not
 ---daemons.
 function process.finish()
   wait.drain()

@@ -1,4 +1,4 @@
---- program_io.lua - a running program whose input the script writes, and whose output it reads.
+--- program_io.lua - a running program. The script writes its input and reads its output.
 
 local check = require "fzlua.check"
 local scheduler = require "fzlua.scheduler"
@@ -53,13 +53,14 @@ function ProgramIO.new(program, options)
   return self
 end
 
----Whether the program has ended, has written output, or waits for input; called by wait.lua.
+---Whether the program has ended, has written output, or waits for input. Called by wait.lua.
 ---@return boolean
 function ProgramIO:done()
   return self.program:ready()
 end
 
--- The next piece of input, or nil at the end. Skips empty pieces, which would mean the end.
+-- The next piece of input, or nil at the end. Empty pieces are skipped, because the program would
+-- read them as the end.
 local function next_piece(input)
   local piece
   repeat piece = input() until piece ~= ""
@@ -81,8 +82,9 @@ function ProgramIO:id()
   return self.program:id()
 end
 
----Pass on what the program writes while the iterator of its input waits; called by wait.lua. The
----error of a sink is kept for the task that called run(), if another task runs now.
+---Pass on the output of the program while the iterator of its input waits. Called by wait.lua. If
+---a sink raises an error while another task runs, the error is kept for the task that called
+---run().
 function ProgramIO:pump()
   if not self.feeding or self.passing then return end
   if scheduler.current() == self.task then return pass_on(self) end
@@ -98,8 +100,8 @@ local function feed(self)
   self.program:feed(piece)
 end
 
----Pass on the output of the program until its end, and write the next piece of input when the
----program has read the piece before.
+---Pass on the output of the program until the program ends. Writes the next piece of input when
+---the program has read the previous piece.
 function ProgramIO:run()
   local program = self.program
   local id = program:id()
@@ -109,7 +111,7 @@ function ProgramIO:run()
   local ended
   repeat
     wait.until_done(self)
-    ended = program:done() -- checked first, so that pass_on() gets the last output
+    ended = program:done() -- check before pass_on(), which then gets all of the output
     pass_on(self)
     if program:hungry() then feed(self) end
   until ended

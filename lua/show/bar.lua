@@ -4,7 +4,7 @@
 --
 --   clean  [=====>      ]  3/8   37%  2 busy   3 waiting   1.2/s   0:12   0:20 left  1 failed
 --
--- Elsewhere it is the same without a bar.
+-- Elsewhere the line has the same fields without a bar.
 
 local core = require "fzlua.core"
 
@@ -21,7 +21,7 @@ local bar = {}
 ---@field seconds number seconds since the start
 ---@field state string|nil "done", "failed" or "cancelled"; nil: it is running
 
-local BAR_MIN <const> = 4 -- columns between the brackets
+local BAR_MIN <const> = 4 -- minimum number of columns between the brackets
 local GAP <const> = "  "
 local RED <const>, PLAIN <const> = "\27[31m", "\27[0m"
 
@@ -39,10 +39,10 @@ function bar.time(seconds)
   return ("%d:%02d:%02d"):format(hours, minutes % 60, whole % 60)
 end
 
--- Units, each for numbers from its first field on.
+-- Units and the minimum number for which each is used.
 local UNITS = { { 1e9, "G" }, { 1e6, "M" }, { 1e3, "k" } }
 
----Items per second; per minute if they are few.
+---A rate as a text: items per second, or items per minute if the rate is low.
 ---@param rate number
 ---@return string
 function bar.rate(rate)
@@ -109,8 +109,9 @@ local function plain_elapsed(line)
   return line.seconds < 60 and ("%.1f s"):format(line.seconds) or bar.time(line.seconds)
 end
 
--- The fields in the order in which they are shown: `text` on a terminal, where the widths are kept,
--- `plain` in the log. Fields of the highest rank are dropped first.
+-- The fields in the order in which they are shown. The function `text` is for a terminal, where a
+-- field keeps its width, and `plain` is for the log. If the line is too long, fields of the highest
+-- rank are dropped first.
 local FIELDS = {
   { rank = 2, text = count, plain = count },
   { rank = 1, text = percent, plain = plain_percent },
@@ -122,7 +123,7 @@ local FIELDS = {
   { rank = 3, text = failed, plain = failed, red = true },
 }
 
--- The fields that `line` has: rank, text, red.
+-- A list of the fields that `line` has. Each field has rank, text and red.
 ---@param form string "text" or "plain"
 local function fields_of(line, form)
   local list = {}
@@ -155,7 +156,7 @@ function bar.label(label)
   return (label:gsub("%c", "?"):gsub("\xc2[\x80-\x9f]", "?"))
 end
 
----The beginning of `text` that is at most `columns` wide, filled up with spaces.
+---The beginning of `text` that is at most `columns` wide, padded with spaces.
 ---@param text string
 ---@param columns integer
 ---@return string
@@ -168,7 +169,7 @@ function bar.fit(text, columns)
   return text .. (" "):rep(columns - width)
 end
 
--- A bar of `columns` with its brackets.
+-- A bar that is `columns` wide with its brackets.
 local function drawing(line, columns)
   local inner = columns - 2
   local share = line.total == 0 and 1 or math.min(ended(line) / line.total, 1)
@@ -188,7 +189,7 @@ end
 ---The line for a terminal, at most `columns` wide.
 ---@param line fzlua.ProgressLine
 ---@param columns integer
----@param label_width integer columns of the widest label beside it
+---@param label_width integer columns of the widest label on the screen
 ---@param colored boolean
 ---@return string
 function bar.line(line, columns, label_width, colored)
@@ -203,7 +204,7 @@ function bar.line(line, columns, label_width, colored)
   return label .. GAP .. drawing(line, room - #GAP) .. joined(fields, colored)
 end
 
----The line without a bar: for a log, and at the end.
+---The line without a bar, for a log and for the end of the work.
 ---@param line fzlua.ProgressLine
 ---@return string
 function bar.plain(line)

@@ -1,7 +1,6 @@
 --- draw.lua - plans as tables, Mermaid and DOT.
 --
--- All output follows the order of registration, so that the same graph gives the same bytes. This
--- module only draws the contents of a plan, and computes nothing.
+-- All output follows the order of registration, so that the same graph gives the same bytes.
 
 local core = require "fzlua.core"
 
@@ -58,7 +57,8 @@ function Table:__tostring()
   end
   for i, line in ipairs(lines) do
     for k in ipairs(columns) do line[k] = padded(line[k], widths[k], numeric[k]) end
-    -- The greedy match takes linear time; "%s+$" would try each run of spaces up to its end.
+    -- Match greedily, which takes linear time. The pattern "%s+$" would try each run of spaces up
+    -- to its end.
     lines[i] = table.concat(line, "  "):match "^.*%S" or ""
   end
   return table.concat(lines, "\n")
@@ -68,7 +68,7 @@ local function function_name(node)
   return "function " .. node.outputs[1]
 end
 
--- Call visit(name, node) for each output in the order of registration.
+-- Call visit(name, node) for each output, in the order of registration.
 local function each_output(plan, visit)
   for _, layer in ipairs(plan.layers) do
     for _, made in ipairs(layer.made) do
@@ -132,7 +132,7 @@ function draw.edge_table(plan)
   return rows
 end
 
--- For each input of the plan, the functions that read it, as "stage.output, ...".
+-- Input of the plan -> a text "stage.output, ..." with the functions that read the input.
 local function readers(plan)
   local lists = {}
   for _, node in ipairs(plan.nodes) do
@@ -146,8 +146,8 @@ local function readers(plan)
   return lists
 end
 
----One row for each input of a chain or dag, in the order of first use, then one for each other
----value.
+---The table of inputs and values of a chain or dag: one row for each input, in the order of first
+---use, then one row for each other value.
 ---@param plan fzlua.Plan
 ---@param values table<string, string> texts of the values that are set
 ---@param names string[] the inputs that are set and pass through
@@ -164,8 +164,8 @@ function draw.input_table(plan, values, names)
   return rows
 end
 
--- The groups, elements and edges of a picture. `states` are the stages of a chain; for a dag, whose
--- nodes are in no group, it is nil.
+-- The groups, elements and edges of a picture. `states` are the stages of a chain. For a dag
+-- `states` is nil, and its nodes are in no group.
 local function elements(plan, states)
   local input = { label = "input" }
   local groups, edges = { input }, {}
@@ -208,7 +208,7 @@ local function elements(plan, states)
   return groups, edges
 end
 
--- The shapes by kind of element; a map is drawn as a stack.
+-- Kind of element -> shape. A map is drawn as a stack.
 local MERMAID = {
   value = "    %s[/%s/]", func = "    %s(%s)", map = "    %s@{ shape: procs, label: %s }",
 }
@@ -218,7 +218,8 @@ local function shape_of(element, shapes)
   return shapes[element.map and "map" or element.round and "func" or "value"]
 end
 
--- A label in quotes, with Mermaid's entities for all characters that its grammar or Markdown uses.
+-- A label in quotes. Characters that Mermaid's grammar or Markdown uses are replaced by Mermaid's
+-- entities.
 local function mermaid_label(name)
   name = plain(name):gsub("[^%w _.\x80-\xff-]", function(c)
     return ("#%d;"):format(c:byte())

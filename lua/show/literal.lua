@@ -1,6 +1,6 @@
---- literal.lua - any value as text in Lua's syntax, the same bytes each time.
+--- literal.lua - any value as text in Lua's syntax. The same value gives the same text each time.
 --
--- It is meant for people: a value without a literal is shown in angle brackets, without its
+-- The text is meant for people: a value without a literal is shown in angle brackets, without its
 -- address.
 
 local literal = {}
@@ -58,18 +58,18 @@ local function before(a, b)
   return tostring(a) < tostring(b)
 end
 
--- read() converts a value to an item: { key text, atom } or { key text, items = list }. `width` is
--- its length on one line; nil if it needs several lines.
+-- read() converts a value to an item: { key text, atom } or { key text, items = list }. The field
+-- `width` is the length of the item on one line, or nil if the item needs several lines.
 local read
 
--- Add the pieces of an item to `out`, in linear time; `width` is that of a line.
+-- Add the pieces of an item to `out`, in linear time. `width` is the maximum width of a line.
 local function write(out, item, indent, width)
   out[#out + 1] = item[1]
   if not item.items then
     out[#out + 1] = item[2]
     return
   end
-  -- The test ignores the braces and the key.
+  -- The braces and the key are not counted.
   local flat = item.inner and #indent + item.inner <= width
   local inner = indent .. "  "
   local separator = flat and ", " or ",\n" .. inner
@@ -102,7 +102,8 @@ local function add(parent, item)
   parent.inner = parent.inner and item.width and parent.inner + gap + item.width or nil
 end
 
--- Whether one more entry may be shown. If not, "..." is added to the table.
+-- Count one more entry of a table. Returns whether the entry may be shown; if not, "..." is added
+-- to the table.
 local function spend(state, parent)
   if state.left > 0 then
     state.left = state.left - 1
@@ -141,7 +142,7 @@ local function read_table(state, key, value)
   return item
 end
 
--- The text of a value that is shown without its entries; nil for a table with them.
+-- The text of a value that is shown without entries; nil for a table with entries.
 local function atom(state, value)
   local kind = type(value)
   if kind == "string" then

@@ -49,7 +49,7 @@ local function output_texts(plan, pipeline)
   return texts
 end
 
--- The calls of each stage; of a dag, all in one list.
+-- The lists of calls: one list for each stage of a chain, or one list for a dag.
 local function call_texts(plan)
   local layers = {}
   for i in ipairs(plan.layers) do layers[i] = {} end
@@ -60,7 +60,7 @@ local function call_texts(plan)
   return layers
 end
 
--- Append the texts after a label, in lines of at most `columns`.
+-- Append the texts after a label. Lines are at most `columns` wide.
 local function add_row(lines, label, texts, columns)
   local line, width = label, core.text_width(label)
   for i, text in ipairs(texts) do

@@ -1,12 +1,12 @@
 --- progress.lua - the lines of progress = true: one for each map, loop, dag and stage of a chain.
 --
--- A panel has the lines that start and end together: one map, or the stages of one chain. Its
--- `sample` function sets their counts before they are shown, so that items cost nothing. On a
--- terminal the lines of all panels stay below the output, and a timer draws them again. Elsewhere
--- they are written to the log every few seconds. At its end a panel leaves one plain line for each
--- of its lines.
+-- A panel has the lines that start and end together: the line of a map, or the lines of the stages
+-- of a chain. The counts of a panel are set just before they are shown, so that single items cost
+-- nothing. On a terminal the lines of all panels stay below the output, and a timer draws them
+-- again. Elsewhere the lines are written to the log every few seconds. When a panel ends, it
+-- prints each of its lines as plain text.
 --
--- Only the script's own process shows anything.
+-- Only the process of the script shows progress, not a worker.
 
 local Error = require "fzlua.error"
 local bar = require "fzlua.bar"
@@ -16,10 +16,10 @@ local wait = require "fzlua.wait"
 
 local progress = {}
 
--- Seconds between two drawings, between two plain lines of a panel, and the time over which a rate
--- is averaged.
+-- Seconds between two drawings on a terminal, seconds between two entries of a panel in the log,
+-- and seconds over which a rate is averaged.
 local DRAW <const>, LOG <const>, AVERAGE <const> = 0.1, 5, 5
-local LEFT_MAX <const> = 20 -- maximum number of lines that one panel leaves at its end
+local LEFT_MAX <const> = 20 -- maximum number of lines that a panel prints when it ends
 
 ---@class fzlua.ProgressPanel
 ---@field lines fzlua.ProgressLine[]
@@ -27,7 +27,7 @@ local Panel = {}
 Panel.__index = Panel
 
 local panels = {} -- all panels, in the order of their starts
-local ticker = nil -- the ticker, made at the first use
+local ticker = nil -- the ticker; nil until the first use
 local due = 0 -- time of the next drawing
 
 -- Whether this process is not a worker.
@@ -40,7 +40,7 @@ local function is_colored()
   return (os.getenv "NO_COLOR" or "") == ""
 end
 
--- Estimate the rate from the items since the last sample: an average that follows changes.
+-- Update the rate of a line: a moving average of the items that ended since the last sample.
 local function estimate(line, now, seconds)
   local ended, passed = line.done + line.failed, now - line.at
   if passed <= 0 then return end
@@ -49,7 +49,8 @@ local function estimate(line, now, seconds)
   line.before, line.at = ended, now
 end
 
--- Set the counts of the lines. Returns false if the counted object was collected or closed.
+-- Set the counts of the lines of a panel. Returns false if the object that counts was collected or
+-- closed.
 local function sample(panel)
   local counted, now = panel.counted[1], core.now()
   if counted == nil then return false end
@@ -69,7 +70,7 @@ local function sample_all()
   end
 end
 
--- The first `most` lines of all panels, and the number of further lines.
+-- The first lines of all panels, at most `most`, and the number of the remaining lines.
 local function visible_lines(most)
   local lines, more = {}, 0
   for _, panel in ipairs(panels) do
@@ -86,7 +87,7 @@ local function draw(columns, rows)
   for _, line in ipairs(lines) do
     label_width = math.max(label_width, core.text_width(line.label))
   end
-  -- The last column stays empty, because a character there may wrap.
+  -- Keep the last column empty, because a terminal may wrap after a character there.
   for i, line in ipairs(lines) do
     texts[i] = bar.line(line, columns - 1, label_width, colored) .. "\n"
   end
@@ -96,7 +97,7 @@ local function draw(columns, rows)
   core.term_draw(table.concat(texts), #texts, columns - 1)
 end
 
--- Write the lines of all panels that have changed to the log, if it is time.
+-- Write the changed lines of all panels whose time has come to the log.
 local function write_lines(now)
   for _, panel in ipairs(panels) do
     if now - panel.logged >= LOG - DRAW / 2 then
@@ -125,7 +126,7 @@ end
 
 local Ticks = {}
 
----Draw, and arm the next tick; called by wait.lua.
+---Draw, and set the time of the next tick. Called by wait.lua.
 function Ticks.pump()
   local period = show()
   if panels[1] then ticker:arm(period) end
@@ -138,7 +139,7 @@ local function start_ticking()
   wait.set_ticker(ticker:id(), Ticks)
 end
 
--- The label, with a number if a line on the screen has the same label.
+-- The label. A number is added if a line on the screen has the same label.
 local function distinct(label)
   local shown, text, n = {}, label, 1
   for _, panel in ipairs(panels) do
@@ -160,9 +161,11 @@ end
 
 ---Show lines until panel:finish().
 ---@param lines table[] label, total
----@param counted table|userdata kept by the caller; when it is collected, the panel ends
----@param set fun(lines: fzlua.ProgressLine[], counted) sets done, failed, busy, waiting, total
----@param on_error? string if it is "continue", work with failures counts as done
+---@param counted table|userdata the object that counts; the caller keeps it, and the panel ends
+---when it is collected
+---@param set fun(lines: fzlua.ProgressLine[], counted) a function that sets done, failed, busy,
+---waiting and total
+---@param on_error? string with "continue", work with failures counts as done
 ---@return fzlua.ProgressPanel|nil nil: nothing is shown
 function progress.start(lines, counted, set, on_error)
   if defaults.quiet or not is_script() then return nil end
@@ -177,7 +180,7 @@ function progress.start(lines, counted, set, on_error)
   return self
 end
 
----Draw if it is time: for a loop that does not wait.
+---Draw if a drawing is due. Called by a loop that does not wait.
 function progress.poll()
   if core.now() >= due and panels[1] and is_script() then show() end
 end
@@ -198,7 +201,7 @@ local function state_of(panel, line)
   return "cancelled"
 end
 
--- The lines that stay, with their average rates.
+-- The lines that the panel prints at its end, with their average rates.
 local function last_lines(panel, state)
   local texts = {}
   for i, line in ipairs(panel.lines) do
@@ -214,7 +217,7 @@ local function last_lines(panel, state)
   return table.concat(texts)
 end
 
----Leave the lines in their last state and end the panel. Later calls do nothing.
+---Print the lines in their last state and end the panel. Further calls do nothing.
 ---@param state? string "done", "failed" or "cancelled"; by default the counts decide
 function Panel:finish(state)
   if not (is_script() and remove(self)) then return end

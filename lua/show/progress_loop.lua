@@ -33,8 +33,8 @@ function Loop:__close(e)
   local _ <close> = self.closing
 end
 
--- Count the item that the source returned, and pass it on. The item counts as done when the loop
--- asks for the next one.
+-- Count the item that the source returned, and pass it on. The item is done when the loop asks for
+-- the next item.
 local function count(self, first, ...)
   if self.panel then
     self.count = self.count + 1

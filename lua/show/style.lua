@@ -10,7 +10,7 @@ local CODES = {
   string = "\27[32m", number = "\27[36m", boolean = "\27[35m", ["nil"] = "\27[2m",
 }
 
----Use colours from now on, if the user allows them and the terminal has them.
+---Use colours from now on, if the terminal has colours and the user allows them.
 ---@param has_colors boolean
 function style.enable(has_colors)
   style.colored = has_colors and (os.getenv "NO_COLOR" or "") == ""

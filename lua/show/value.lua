@@ -1,7 +1,8 @@
 --- value.lua - the value of an expression at the prompt as text for people.
 --
--- Long tables are cut, pipelines are shown as pictures, futures with their state. Only __tostring
--- of the user's code is called; if it raises, the value is shown without it, with a note.
+-- Long tables are cut, pipelines are shown as pictures, and futures are shown with their state.
+-- The only user function that is called is __tostring. If it raises, the value is shown as if it
+-- had no __tostring, with a note.
 
 local Error = require "fzlua.error"
 local literal = require "fzlua.literal"
@@ -18,12 +19,13 @@ local function limits(columns)
   }
 end
 
--- The module of fzlua with this name, if the script has used it.
+-- The module of fzlua with this name; nil if the script has not used it.
 local function used(name)
   return package.loaded["fzlua." .. name]
 end
 
--- The value if it is a chain or dag; a chain of the stage if it is a stage; else nil.
+-- A value as a pipeline: a chain or dag itself, or a chain of a stage. Returns nil for other
+-- values.
 local function as_pipeline(v)
   local chain, dag, stage = used "chain", used "dag", used "stage"
   if chain and chain.is(v) or dag and dag.is(v) then return v end
@@ -55,7 +57,7 @@ local function function_text(f)
     info.linedefined)
 end
 
--- The text that __tostring returns; nil without it.
+-- The text that __tostring returns; nil if there is no __tostring.
 local function own_text(v, columns)
   local mt = debug.getmetatable(v)
   if type(mt) ~= "table" or rawget(mt, "__tostring") == nil then return nil end
@@ -93,7 +95,7 @@ function value.text(v, columns)
   return literal.of(v, limits(columns))
 end
 
----All results of a chunk: in one line if each takes only one line.
+---The text of all results of a chunk. They are on one line if each result takes only one line.
 ---@param columns integer
 ---@param ... any
 ---@return string
