@@ -17,7 +17,7 @@
 #include "wire/wire.h"
 #include "worker/worker.h"
 
-/* Maximum number of results for which garbage is collected before a map. */
+/* For a map with more results, garbage is not collected ahead. */
 enum { COLLECT_MAX = 1 << 26 };
 
 static struct fz_lbatch *
@@ -30,7 +30,7 @@ check_batch(lua_State *L)
 	return lb;
 }
 
-/* batch:list() -> {}: an empty list with room for all results */
+/* batch:list() -> an empty list with room for all results */
 static int
 batch_list(lua_State *L)
 {
@@ -41,9 +41,9 @@ batch_list(lua_State *L)
 }
 
 /*
- * The list of results will cause a garbage collection. Collect before the fork,
- * because a collection after the fork copies the page of each object that is
- * marked.
+ * Collect garbage before the workers are forked, because the list of results
+ * would soon start a collection. After the fork, the collector would copy the
+ * page of each object that it marks.
  */
 static void
 collect_ahead(lua_State *L, const struct fz_lbatch *lb)
@@ -81,8 +81,8 @@ batch_start(lua_State *L)
 }
 
 /*
- * Append a range of items to the list at 4: the index of the first, their
- * number.
+ * Append the index of the first item of a range, and the number of its items,
+ * to the list at 4.
  */
 static void
 note_range(lua_State *L, uint64_t first, uint64_t n)
@@ -99,9 +99,10 @@ note_range(lua_State *L, uint64_t first, uint64_t n)
 }
 
 /*
- * batch:take(values, errors [, made]): store the results that have come, by
- * index; append to `made` two numbers for each row of values that were not
- * recorded before: the index of the first one, and the length of the row
+ * batch:take(values, errors [, made]): store the results that have arrived in
+ * `values` and `errors`, by index. If `made` is given, append two numbers for
+ * each row of values that were not recorded before: the index of the first
+ * value, and the length of the row.
  */
 static int
 batch_take(lua_State *L)
@@ -111,7 +112,7 @@ batch_take(lua_State *L)
 	luaL_checktype(L, 2, LUA_TTABLE);
 	luaL_checktype(L, 3, LUA_TTABLE);
 	lua_settop(L, 4);
-	lb->ll.calls++; /* an __fzunpack may close the batch */
+	lb->ll.calls++; /* keep the batch, because an __fzunpack may close it */
 	while (!lb->ll.closing && fz_lbatch_next_result(L, lb)) {
 		uint64_t first = lb->result.first;
 		bool known = lb->result.known, ok;
@@ -130,9 +131,9 @@ batch_take(lua_State *L)
 }
 
 /*
- * batch:know(item, results, i): set the recorded result of an item, which is
- * value number `i` of the results; called before the start, in the order of the
- * items
+ * batch:know(item, results, i): set the recorded result of an item: value
+ * number `i` of `results`. Called before the start of the batch, in the order
+ * of the items.
  */
 static int
 batch_know(lua_State *L)
@@ -146,7 +147,9 @@ batch_know(lua_State *L)
 	return 0;
 }
 
-/* batch:first_error() -> nil | index of the item whose error was taken first */
+/*
+ * batch:first_error() -> nil | index of the item whose error take() read first
+ */
 static int
 batch_first_error(lua_State *L)
 {
@@ -158,7 +161,10 @@ batch_first_error(lua_State *L)
 	return 1;
 }
 
-/* batch:result() -> true, ... | false, Error | nothing yet; for one call */
+/*
+ * batch:result() -> true, ... | false, Error | nothing if the call is not done.
+ * For a batch of one call.
+ */
 static int
 batch_result(lua_State *L)
 {
@@ -172,7 +178,10 @@ batch_result(lua_State *L)
 	return n >= 0 ? n : lua_error(L);
 }
 
-/* batch:undecided() -> nil | item, Error: its retry waits for decide() */
+/*
+ * batch:undecided() -> nil | item, Error. The item has failed and waits for
+ * decide().
+ */
 static int
 batch_undecided(lua_State *L)
 {
@@ -196,7 +205,7 @@ batch_undecided(lua_State *L)
 	return 2;
 }
 
-/* batch:decide(item, again) */
+/* batch:decide(item, again): retry a failed item, or not */
 static int
 batch_decide(lua_State *L)
 {
@@ -208,7 +217,7 @@ batch_decide(lua_State *L)
 	return 0;
 }
 
-/* batch:whole() -> nil | Error: why the batch failed as a whole */
+/* batch:whole() -> nil | Error: why the whole batch failed */
 static int
 batch_whole(lua_State *L)
 {
@@ -234,7 +243,7 @@ batch_counts(lua_State *L)
 	return 4;
 }
 
-/* batch:id() -> integer, which core.changed() returns after a change */
+/* batch:id() -> the integer that core.changed() returns after a change */
 static int
 batch_id(lua_State *L)
 {
@@ -280,8 +289,8 @@ fz_lbatch_is_done(const void *ctx)
 }
 
 /*
- * batch:wait_alone() -> boolean: wait until the batch is done; false: this
- * process makes the calls
+ * batch:wait_alone() -> boolean: wait until the batch is done. Returns false
+ * without a wait if this process itself makes the calls of the batch.
  */
 static int
 batch_wait_alone(lua_State *L)
@@ -307,13 +316,16 @@ batch_cancel(lua_State *L)
 	return 0;
 }
 
-/* batch:close(): cancels what is not done; a second call does nothing */
+/*
+ * batch:close(): cancel the items that are not done. A second call does
+ * nothing.
+ */
 static int
 batch_close(lua_State *L)
 {
 	struct fz_lbatch *lb = fz_lbatch_to(L, 1);
 
-	/* A batch that could not be made may have an entry, too. */
+	/* A batch whose creation failed may have an entry, too. */
 	if (lb->batch == NULL && lb->entry == -1)
 		return 0;
 	fz_lloop_check_free(L);
@@ -328,8 +340,8 @@ batch_close(lua_State *L)
 }
 
 /*
- * No call is under way, but a call that an error has ended may still be
- * counted.
+ * A finalizer runs only when no call uses the batch. But a call that an error
+ * has ended is still counted.
  */
 static int
 batch_gc(lua_State *L)

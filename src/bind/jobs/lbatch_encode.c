@@ -14,7 +14,7 @@
 #include "value/lerror.h"
 #include "worker/worker.h"
 
-/* The indexes on the stack of the thread that encodes items. */
+/* Stack indexes of the Lua thread that encodes items. */
 enum { THREAD_LIST = 1, THREAD_CODE, THREAD_TOP = THREAD_CODE };
 
 struct encoding {
@@ -46,8 +46,9 @@ check_list(lua_State *L, const struct fz_lbatch *lb)
 }
 
 /*
- * (list, code | nil, encoding): encode items as one table, after the code of
- * the function if there is one. Protected, on the batch's thread.
+ * encode_body(list, code | nil, encoding): encode items as one table, after the
+ * code of the function if there is code. Called protected, on the thread of the
+ * batch.
  */
 static int
 encode_body(lua_State *L)
@@ -71,8 +72,8 @@ encode_body(lua_State *L)
 		fz_buf_clear(out);
 		fz_codec_encode(L, lua_gettop(L) - n + 1, n, out);
 		/*
-		 * Items that refer to the same object would share it in the
-		 * worker, too, so send fewer of them together.
+		 * If several items refer to the same object, their copies would
+		 * share an object in the worker. So send fewer items together.
 		 */
 		if (e->n == 1 || !(out->data[1] & FZ_FORMAT_HAS_REFS))
 			return 0;
@@ -81,8 +82,8 @@ encode_body(lua_State *L)
 }
 
 /*
- * The message without the first index of its path, which is an index of the
- * table in which the items are encoded.
+ * The message without the first index of its path, because this is an index of
+ * the temporary table of items.
  */
 static const char *
 inner_text(const char *text)
@@ -94,7 +95,7 @@ inner_text(const char *text)
 	return strncmp(end, "]: ", 3) == 0 ? end + 3 : end + 1;
 }
 
-/* The name of an item for messages. */
+/* The name of an item in messages. */
 static const char *
 item_name(uint32_t kind)
 {
@@ -113,7 +114,7 @@ cannot_encode(
 	    inner_text(err.text));
 }
 
-/* The `encode` of fz_batch_opts. */
+/* This is the `encode` of fz_batch_opts. */
 struct fz_blob *
 fz_lbatch_encode(
     void *ctx, uint64_t first, uint32_t *n, struct fz_failure *failure)
@@ -125,7 +126,7 @@ fz_lbatch_encode(
 	struct fz_blob *blob = NULL;
 	int status;
 
-	/* The engine calls this function, so no finalizer may run here. */
+	/* The engine calls this function, so finalizers must be delayed. */
 	fz_garbage_delay(fz_garbage_open(L), L);
 	if (e.n > lb->together)
 		e.n = lb->together;
@@ -139,8 +140,8 @@ fz_lbatch_encode(
 		if (status == LUA_OK || e.n == 1)
 			break;
 		/*
-		 * try fewer items: those before the item that cannot be sent
-		 * are sent
+		 * Try fewer items, so that the items before the one that cannot
+		 * be sent are sent.
 		 */
 		e.n /= 2;
 	} while (true);
@@ -174,7 +175,9 @@ fz_lbatch_keep_code(lua_State *L, struct fz_lbatch *lb)
 	lua_replace(lb->thread, THREAD_CODE);
 }
 
-/* Each part contains the code: insert it below the table on top. */
+/*
+ * Insert the code below the table on top, because each part contains the code.
+ */
 static void
 insert_code(lua_State *L, const struct fz_lbatch *lb)
 {
@@ -183,7 +186,10 @@ insert_code(lua_State *L, const struct fz_lbatch *lb)
 	lua_insert(L, -2);
 }
 
-/* (batch, record | nil, ...): add the values as one part; protected */
+/*
+ * part_body(batch, record | nil, ...): add the values as one part. Called
+ * protected.
+ */
 static int
 part_body(lua_State *L)
 {
@@ -214,8 +220,8 @@ part_body(lua_State *L)
 }
 
 /*
- * Name the value in the message of the fz.Error on top, before the path:
- * "argument 2: .cfg: a coroutine cannot be sent".
+ * Put the name of the value before the path in the message of the fz.Error on
+ * top: "argument 2: .cfg: a coroutine cannot be sent".
  */
 static void
 name_part(lua_State *L, const struct fz_lbatch *lb)
@@ -228,7 +234,7 @@ name_part(lua_State *L, const struct fz_lbatch *lb)
 	if (!fz_lerror_is(L, -1))
 		return;
 	if (lua_getfield(L, -1, "value") != LUA_TNUMBER) {
-		lua_pop(L, 1); /* the error is not about a value */
+		lua_pop(L, 1); /* the error does not concern a value */
 		return;
 	}
 	n = lua_tointeger(L, -1) - (has_func ? 1 : 0);

@@ -22,14 +22,14 @@
 #include "worker/engine.h"
 
 /*
- * Minimum number of results for which the layout of tables is learned. Fewer
- * results take less time than learning it.
+ * Minimum number of results for which the layout of tables is learned. To learn
+ * the layout takes longer than to decode fewer results.
  */
 enum { LEARN_MIN = 1000 };
 
 /*
- * The address of this variable marks userdata that are batches, which is faster
- * than a check of the metatable's name.
+ * The address of this variable marks userdata that are batches. To check this
+ * address is faster than to check the name of the metatable.
  */
 static const char lbatch_tag;
 
@@ -88,7 +88,7 @@ fz_lbatch_find_entry(
 	}
 	lua_settop(L, top);
 	/*
-	 * Fork first, because reading and packing arguments may change
+	 * Fork first, because reading and encoding the arguments may change
 	 * upvalues.
 	 */
 	if (!fz_batch_pool_is_local(batches))
@@ -144,8 +144,8 @@ fz_lbatch_init_buf(struct fz_lbatch *lb, bool local)
 }
 
 /*
- * Read the options of fz_lbatch_new() at `idx`, except the limits. The pool is
- * at 1.
+ * Read all options of fz_lbatch_new() except the limits from the table at
+ * `idx`. The pool is at 1.
  */
 static void
 read_options(
@@ -171,8 +171,9 @@ read_options(
 }
 
 /*
- * Let results come raw if the list is long, or if the layout is known. Called
- * before a fork, so that new workers inherit the layout.
+ * Let workers send raw results if the list is long, or if the layout of tables
+ * is known already. Called before a fork, so that new workers inherit the
+ * layout.
  */
 static void
 use_raw_results(lua_State *L, struct fz_lbatch *lb, struct fz_batch_opts *opts)
@@ -203,8 +204,9 @@ fz_lbatch_new(lua_State *L)
 	read_options(L, 4, lb, &opts);
 	fz_lbatch_read_limits(L, 4, &opts);
 	/*
-	 * The seed of an item is this seed + the index of the item. Mix this
-	 * seed, so that the items of batches with similar seeds differ.
+	 * The seed of an item is the sum of this seed and the index of the
+	 * item. Mix the seed, so that batches with similar seeds have items
+	 * with different seeds.
 	 */
 	opts.seed = fz_seed_mix(opts.seed, 0);
 	use_raw_results(L, lb, &opts);
@@ -248,7 +250,9 @@ fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb, int idx)
 		fz_lbatch_end(L, lb, idx);
 }
 
-/* (batch) -> whether the function was called for an item in this process */
+/*
+ * call_next(batch) -> whether this process has called the function for an item
+ */
 static int
 call_next(lua_State *L)
 {
@@ -276,7 +280,6 @@ is_ready(const struct fz_llocal *ll)
 	    FZ_CONTAINER_OF(ll, const struct fz_lbatch, ll)->batch);
 }
 
-/* (batch) */
 static int
 end_batch(lua_State *L)
 {

@@ -47,7 +47,10 @@ fz_lbatch_drop_result(struct fz_lbatch *lb, struct fz_batch_result *result)
 	*result = (struct fz_batch_result){ .n = 0 };
 }
 
-/* Read the blob of a new result up to the beginning of the result. */
+/*
+ * Map the blob of the new result, unless it is mapped, and skip to the
+ * beginning of the result.
+ */
 static void
 open_result(lua_State *L, struct fz_lbatch *lb)
 {
@@ -80,7 +83,8 @@ fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb)
 	more = fz_batch_take(lb->batch, result);
 	/*
 	 * The next result is in the same blob, which stays mapped. Each of the
-	 * two results has a reference to the blob: drop the second reference.
+	 * two results has a reference to the blob: drop the reference of the
+	 * old result.
 	 */
 	if (lb->mapped != NULL && more && result->blob == before.blob &&
 	    result->skip >= lb->nread)
@@ -92,7 +96,7 @@ fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb)
 	return more;
 }
 
-/* (reader) -> value; protected */
+/* item_body(reader) -> the value of the next item. Called protected. */
 static int
 item_body(lua_State *L)
 {
@@ -108,7 +112,7 @@ next_raw(const struct fz_lbatch *lb)
 	return (const struct fz_raw_value *)lb->mapped + lb->result.skip;
 }
 
-/* Push the value of a raw result, or an error. [+1] */
+/* Push the value of a raw result, or an error if it is damaged. [+1] */
 static int
 push_raw(lua_State *L, const struct fz_rawarray *raw,
     const struct fz_raw_value *element)
@@ -122,8 +126,8 @@ push_raw(lua_State *L, const struct fz_rawarray *raw,
 }
 
 /*
- * Whether the next item is complete and not a message, so that pushing it
- * cannot raise.
+ * Whether the next item is complete and not a message. To push such an item
+ * cannot raise an error.
  */
 static bool
 is_scalar(struct fz_reader items)
@@ -132,7 +136,7 @@ is_scalar(struct fz_reader items)
 	       fz_items_skip(&items) == 0;
 }
 
-/* Push the next value, or its error. [+1] */
+/* Push the value of the next item, or the error of its decoding. [+1] */
 static int
 push_value(lua_State *L, struct fz_lbatch *lb)
 {
@@ -156,11 +160,12 @@ push_value(lua_State *L, struct fz_lbatch *lb)
 	lua_pushlightuserdata(L, &before);
 	status = lua_pcall(L, 1, 1, 0);
 	if (fz_items_skip(&lb->items) != 0)
-		lb->items.p = lb->items.end; /* a worker has damaged the rest */
+		lb->items.p =
+		    lb->items.end; /* the rest was damaged by a worker */
 	return status;
 }
 
-/* Push the error of the only item of the result. [+1] */
+/* Push the error of a result, which has only one item. [+1] */
 static void
 push_failure(lua_State *L, const struct fz_lbatch *lb)
 {
@@ -186,7 +191,7 @@ fz_lbatch_push_next(lua_State *L, struct fz_lbatch *lb)
 	return ok;
 }
 
-/* Copy raw results into the list at 2. Returns their number. */
+/* Copy raw results into the list at 2. Returns the number of copied results. */
 static uint32_t
 copy_raw(lua_State *L, const struct fz_lbatch *lb)
 {
@@ -197,8 +202,8 @@ copy_raw(lua_State *L, const struct fz_lbatch *lb)
 }
 
 /*
- * Store numbers in the list at 2, up to an item of another kind. Returns their
- * number.
+ * Store numbers in the list at 2, until the next item is not a number. Returns
+ * how many were stored.
  */
 static uint32_t
 take_numbers(lua_State *L, struct fz_lbatch *lb)
@@ -229,7 +234,7 @@ fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb)
 	result->n -= n;
 }
 
-/* (reader) -> the values of the next item; protected */
+/* message_body(reader) -> the values of the next item. Called protected. */
 static int
 message_body(lua_State *L)
 {

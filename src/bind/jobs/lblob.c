@@ -27,7 +27,10 @@ struct decoding {
 	size_t len;
 };
 
-/* Protected, so that an error does not leak the mapping. */
+/*
+ * Decode the bytes. Called protected, so that an error does not leak the
+ * mapping.
+ */
 static int
 decode_body(lua_State *L)
 {
@@ -46,7 +49,9 @@ copy_body(lua_State *L)
 	return 1;
 }
 
-/* Call `body` with the bytes of a blob mapped. Returns like lua_pcall(). */
+/*
+ * Map a blob and call `body` with its bytes. Returns a status of lua_pcall().
+ */
 static int
 with_bytes(lua_State *L, struct fz_engine *engine, struct fz_blob *blob,
     lua_CFunction body)
@@ -62,7 +67,8 @@ with_bytes(lua_State *L, struct fz_engine *engine, struct fz_blob *blob,
 		return LUA_ERRRUN;
 	}
 	/*
-	 * A scalar needs no protected call, because decoding it cannot raise.
+	 * A scalar is decoded without a protected call, because this cannot
+	 * raise an error.
 	 */
 	if (body != decode_body || !fz_codec_push_scalar(L, d.at, d.len)) {
 		lua_pushcfunction(L, body);

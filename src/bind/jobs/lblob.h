@@ -10,13 +10,14 @@ struct fz_err;
 struct fz_arena_buf;
 
 /*
- * Move the encoded bytes of the buffer to a blob. NULL and `err` on failure.
+ * Move the encoded bytes of the buffer to a new blob. Returns NULL and sets
+ * `err` on failure.
  */
 struct fz_blob *fz_lblob_take(
     struct fz_engine *engine, struct fz_arena_buf *buf, struct fz_err *err);
 
 /*
- * Push the values of a blob, or an error. Returns a status of lua_pcall(). [-0,
+ * Push the values in a blob, or an error. Returns a status of lua_pcall(). [-0,
  * +n, -]
  */
 int fz_lblob_decode(

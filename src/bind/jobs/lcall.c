@@ -11,9 +11,9 @@
 #include "wire/wire.h"
 
 /*
- * Like fz_lbatch_push(), for a call that ends before the caller continues. Uses
- * the spare batch of the pool if that is free, because making and collecting a
- * batch takes long.
+ * Like fz_lbatch_push(), for a call whose caller waits for its end. Uses the
+ * spare batch of the pool if that is free, because to make and collect a batch
+ * takes long.
  */
 static struct fz_lbatch *
 push_spare(lua_State *L, int pool)
@@ -28,7 +28,9 @@ push_spare(lua_State *L, int pool)
 		fz_lpool_set_spare(L, pool);
 	}
 	lb = fz_lbatch_to(L, -1);
-	/* a callback of a call in the spare batch makes this call */
+	/*
+	 * The spare batch is in use if a callback of its call makes this call.
+	 */
 	if (lb->busy) {
 		lua_pop(L, 1);
 		return fz_lbatch_push(L, pool);
@@ -38,8 +40,8 @@ push_spare(lua_State *L, int pool)
 }
 
 /*
- * The seed of a call. Two calls without a seed of their own get different
- * random numbers.
+ * The seed of a call. Without a seed of its own, each call gets other random
+ * numbers.
  */
 static uint64_t
 call_seed(lua_State *L, int pool, int options, uint64_t given)
@@ -55,7 +57,7 @@ call_seed(lua_State *L, int pool, int options, uint64_t given)
 		   : fz_seed_mix(fz_lpool_seed(L, pool), now);
 }
 
-/* Start a call; the arguments are those of call(). Leaves the batch on top. */
+/* Start a call, with the arguments of call(). Leaves the batch on top. */
 static struct fz_lbatch *
 start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 {
@@ -88,7 +90,7 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 		lua_replace(L, 2);
 	}
 	if (fz_lbatch_add(L, lb, 4, record) != LUA_OK) {
-		fz_lbatch_end(L, lb, 3); /* no other item follows */
+		fz_lbatch_end(L, lb, 3); /* the batch has no other item */
 		lua_error(L);
 	}
 	fz_batch_end(lb->batch);
@@ -98,8 +100,8 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 }
 
 /*
- * call(pool, f, options | nil, ...) -> batch of the one call, started. Options:
- * seed, timeout, retries, backoff, memory.
+ * core.call(pool, f, options | nil, ...) -> a started batch of one call.
+ * Options: seed, timeout, retries, backoff, memory.
  */
 static int
 call(lua_State *L)
@@ -109,9 +111,9 @@ call(lua_State *L)
 }
 
 /*
- * apply(pool, f, options | nil, ...) -> what batch:result() returns after the
- * call. For a pool with workers, and a caller that is not a task. If the wait
- * raises an error, the call is ended.
+ * core.apply(pool, f, options | nil, ...) -> what batch:result() returns after
+ * the call. The pool must have workers, and the caller must not be a task. If
+ * an error ends the wait, the call is ended.
  */
 static int
 apply(lua_State *L)
@@ -131,8 +133,8 @@ apply(lua_State *L)
 }
 
 /*
- * known_call(pool, options | nil, bytes) -> a started batch of one call that is
- * not made, because its results are known
+ * core.known_call(pool, options | nil, bytes) -> a started batch of one call.
+ * The call is not made, because its results are known.
  */
 static int
 known_call(lua_State *L)

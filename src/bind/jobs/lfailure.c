@@ -15,7 +15,8 @@ fz_lfailure_set(lua_State *L, const char *field, lua_Integer n)
 }
 
 /*
- * Copy the details of the report, which is the table at -2, to the error at -1.
+ * Copy the details from the report, which is the table at -2, to the error at
+ * -1.
  */
 static void
 copy_details(lua_State *L)
@@ -55,7 +56,10 @@ fz_lfailure_push(
 	    fz_lblob_decode(L, engine, failure->value) == LUA_OK &&
 	    lua_istable(L, -1)) {
 		fz_lerror_push(L, failure->err.kind, message);
-		/* the text of the script, which may contain zeros */
+		/*
+		 * Use the message of the report, because it may contain NUL
+		 * bytes.
+		 */
 		if (lua_getfield(L, -2, "message") == LUA_TSTRING)
 			lua_setfield(L, -2, "message");
 		else

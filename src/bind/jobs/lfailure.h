@@ -1,4 +1,4 @@
-/* lfailure.h - the failure of a call as an fz.Error. */
+/* lfailure.h - makes an fz.Error from the failure of a call. */
 #ifndef FZ_LFAILURE_H
 #define FZ_LFAILURE_H
 
@@ -11,7 +11,7 @@ struct fz_failure;
 void fz_lfailure_push(
     lua_State *L, struct fz_engine *engine, const struct fz_failure *failure);
 
-/* Set a field of the table on top. [-0, +0, m] */
+/* Set a field of the table on top to the integer `n`. [-0, +0, m] */
 void fz_lfailure_set(lua_State *L, const char *field, lua_Integer n);
 
 #endif

@@ -56,7 +56,7 @@ read_options(lua_State *L, struct fz_run_opts *opts)
 	fz_llimits_read_fields(L, 3, &opts->limits);
 }
 
-/* Push a userdata with an array of the pools in the list at index 2. */
+/* Push a userdata with an array of the pools that are in the list at 2. */
 static struct fz_pool **
 push_pools(lua_State *L, uint32_t *n)
 {
@@ -118,8 +118,8 @@ fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
 {
 	/*
 	 * Copy the failure, because an __fzunpack may close the run. The value
-	 * of the failure stays allocated: the caller has counted its call, and
-	 * a run is not freed during a call.
+	 * of the failure stays allocated, because the caller has counted its
+	 * call, and a run is not freed during a call.
 	 */
 	struct fz_failure copy = *element->failure;
 

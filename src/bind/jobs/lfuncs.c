@@ -13,15 +13,15 @@
 #include "wire/blob.h"
 
 /*
- * Maximum number of bytes that are encoded even if no worker exists: encoding
- * them takes less time than the fork of a worker.
+ * A function with at most this number of bytes is encoded even if no worker
+ * exists, because this takes less time than the fork of a worker.
  */
 enum { LFUNCS_SMALL = 64 << 10 };
 
 /*
- * The two tables of a pool. A record (cells.h) has the state that a function
- * and its upvalues had when the function got its entry. Without `compares`
- * there are no records.
+ * The two tables of a pool. A record (cells.h) contains the state that a
+ * function and its upvalues had when the function got its entry. If `compares`
+ * is false, there are no records.
  *
  *   table  key           value
  *   tables function      entry + 1
@@ -32,10 +32,10 @@ enum { LFUNCS_SMALL = 64 << 10 };
  *          -(entry + 1)  record of that function
  *          0             the cells of all records
  *
- * pins[] counts the unfinished batches of an entry: a pinned entry is not
- * reused. again[] is set if the function of an entry is called a second time,
- * or was in "lost" before. Only then its record is kept when the function loses
- * the entry.
+ * pins[] counts the unfinished batches that use an entry. An entry with such
+ * batches is not given to another function. again[] is set if the function of
+ * an entry was called twice, or was in "lost" before. Only in this case the
+ * record is kept when the function loses the entry.
  */
 
 static void
@@ -93,7 +93,7 @@ fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs, int tables,
 	}
 }
 
-/* Whether the function in the entry still equals its record. */
+/* Whether the function in the entry still has the state in its record. */
 static bool
 is_unchanged(lua_State *L, int list, int entry, bool compare)
 {
@@ -122,12 +122,12 @@ oldest(const struct fz_lfuncs *funcs)
 }
 
 /*
- * Called when the function at `f` loses its entry. On top is its record, below
- * it the table "lost"; pops both. If the function was called again, "lost"
- * keeps its record, and with it the cells that workers know, as long as the
- * script keeps the function. Otherwise the record is dropped at once: many
- * functions are called once and are garbage then, which the collector may free
- * late.
+ * Called when the function at `f` loses its entry. The record of the function
+ * is on top, and the table "lost" below it; both are popped. If the function
+ * was called again, "lost" keeps the record as long as the script keeps the
+ * function, and the record keeps the cells that workers know. Otherwise the
+ * record is dropped at once. Many functions are called once and are then
+ * garbage, which the collector may free late.
  */
 static void
 lose_entry(lua_State *L, const struct fz_lfuncs *funcs, int f, int entry)
@@ -145,7 +145,7 @@ lose_entry(lua_State *L, const struct fz_lfuncs *funcs, int f, int entry)
 
 /*
  * Whether the function at `f` has lost an entry before. If so, its old record
- * is removed from "lost", because it has a new one.
+ * is removed from "lost", because the function has a new record.
  */
 static bool
 has_lost_entry(lua_State *L, int tables, int f)
@@ -166,7 +166,10 @@ has_lost_entry(lua_State *L, int tables, int f)
 	return found;
 }
 
-/* Remove the function from its entry, which another function will use. */
+/*
+ * Remove the function from its entry, because another function will use the
+ * entry.
+ */
 static void
 empty_entry(lua_State *L, const struct fz_lfuncs *funcs, int tables, int list,
     int entry)
@@ -196,10 +199,13 @@ empty_entry(lua_State *L, const struct fz_lfuncs *funcs, int tables, int list,
 
 struct encoding {
 	struct fz_buf out;
-	uint64_t had; /* version of cells that all workers have */
+	uint64_t had; /* all workers have the cells up to this version */
 };
 
-/* (encoding, record | nil, function): protected, so as to free the buffer. */
+/*
+ * encode_body(encoding, record | nil, function). Called protected, so that the
+ * caller can free the buffer after an error.
+ */
 static int
 encode_body(lua_State *L)
 {
@@ -212,7 +218,7 @@ encode_body(lua_State *L)
 
 /*
  * Raise the error on top. Its message begins with the path of a value inside
- * the function: name the function before that.
+ * the function, so put "the function" before the path.
  */
 static void
 raise_unsendable(lua_State *L)
@@ -229,9 +235,9 @@ raise_unsendable(lua_State *L)
 }
 
 /*
- * Encode the function at `f` for workers that have the cells up to version
- * `had`. False with an error on top if it cannot be sent. The caller frees the
- * buffer.
+ * Encode the function at `f`. Cells up to version e->had are not encoded,
+ * because the workers have them. Returns false with an error on top if the
+ * function cannot be sent. The caller frees the buffer.
  */
 static bool
 encode(lua_State *L, int record, int f, struct encoding *e)
@@ -244,11 +250,12 @@ encode(lua_State *L, int record, int f, struct encoding *e)
 }
 
 /*
- * Encode the function at `f` to `*code`. With `send`: false with an error on
- * top if that fails. Without `send` there is no worker yet. The function may
- * change until a worker is forked, which then gets `*code`. A function that
- * takes long to encode, or cannot be encoded, has no code: workers inherit it
- * as it is at the fork.
+ * Encode the function at `f` to `*code`. With `send`, there are workers that
+ * need the code: returns false with an error on top if it cannot be made.
+ * Without `send`, there is no worker yet. The script may change the function
+ * until a worker is forked, which then gets `*code`. If the function is large
+ * or cannot be encoded, `*code` is NULL, and workers inherit the function in
+ * its state at the fork.
  */
 static bool
 make_code(lua_State *L, int record, int f, const struct fz_batch_pool *batches,
@@ -291,7 +298,7 @@ fz_lfuncs_push_code(
 	fz_buf_fini(&e.out);
 }
 
-/* The entry of the function at `f`, or -1. */
+/* The entry of the function at `f`; -1: no entry. */
 static int
 entry_of(lua_State *L, int tables, int f)
 {
@@ -305,10 +312,10 @@ entry_of(lua_State *L, int tables, int f)
 }
 
 /*
- * Put the function at `f`, whose record or nil is on top, into an entry. Its
- * present entry is used unless that is pinned, so that a function that changes
- * at each call does not use up the entries of other functions. Pops the record,
- * unless all entries are pinned.
+ * Put the function at `f` into an entry. On top is the record of the function,
+ * or nil. The present entry of the function is reused unless it is pinned, so
+ * that a function that changes at each call does not use up the entries of
+ * other functions. Pops the record, unless all entries are pinned.
  */
 static int
 fill_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
@@ -323,8 +330,8 @@ fill_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
 	if (entry == -1)
 		return -1;
 	/*
-	 * Pin the entry first, because a packer may call other functions of the
-	 * pool.
+	 * Pin the entry first, because an __fzpack may call other functions of
+	 * the pool.
 	 */
 	funcs->pins[entry]++;
 	funcs->used[entry] = ++funcs->now;
@@ -347,7 +354,10 @@ fill_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
 	return entry;
 }
 
-/* Pin and return the entry of the function if it is unchanged; else -1. */
+/*
+ * Pin and return the entry of the function, if the function has an entry and is
+ * unchanged; else return -1.
+ */
 static int
 pin_known(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f)
 {
@@ -392,7 +402,7 @@ fz_lfuncs_unpin(struct fz_lfuncs *funcs, int entry)
 	funcs->pins[entry]--;
 }
 
-/* (list, version): protected */
+/* refresh_body(list, version). Called protected. */
 static int
 refresh_body(lua_State *L)
 {
@@ -429,7 +439,7 @@ fz_lfuncs_before_fork(lua_State *L, const struct fz_lfuncs *funcs, int list,
 	lua_pushcfunction(L, refresh_body);
 	lua_pushvalue(L, list);
 	lua_pushlightuserdata(L, &version);
-	if (lua_pcall(L, 2, 0, 0) != LUA_OK) { /* no memory */
+	if (lua_pcall(L, 2, 0, 0) != LUA_OK) { /* out of memory */
 		lua_pop(L, 1);
 		lua_rawgeti(L, list, 0);
 		fz_cells_doubt(L, lua_gettop(L), version);

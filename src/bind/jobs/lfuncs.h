@@ -3,10 +3,10 @@
  *
  * A worker inherits the functions that were used before its fork. Other
  * functions are sent by value, once to each worker. Before each use a function
- * is compared with its record: its upvalues, the upvalues of the functions that
- * it reaches, and the contents of the tables that these reach, at any depth. A
- * function that may have changed gets another entry and is sent again, while
- * waiting calls keep the entry that they were made with. cells.h says how
+ * is compared with its record. The record contains the function's upvalues, the
+ * upvalues of all functions that it reaches, and the contents of all tables
+ * that these functions reach. A function that may have changed gets another
+ * entry and is sent again. Waiting calls keep the old entry. cells.h says how
  * functions share unchanged values.
  */
 #ifndef FZ_LFUNCS_H
@@ -25,26 +25,32 @@ struct fz_batch_pool;
 struct fz_lfuncs {
 	/* number of unfinished batches of each entry */
 	unsigned pins[FZ_WORKER_FUNCS];
-	uint64_t used[FZ_WORKER_FUNCS]; /* `now` of the last use; 0: empty */
-	bool bare[FZ_WORKER_FUNCS];  /* the function has nothing to compare */
-	bool again[FZ_WORKER_FUNCS]; /* see the table in lfuncs.c */
+	uint64_t used[FZ_WORKER_FUNCS]; /* value of `now` at the last use; 0:
+					 * the entry is empty */
+	bool
+	    bare[FZ_WORKER_FUNCS]; /* the function has no upvalues to compare */
+	bool again[FZ_WORKER_FUNCS]; /* see the comment on tables in lfuncs.c */
 	uint64_t now;
-	bool by_value; /* workers inherit no function */
+	bool by_value; /* functions are sent to all workers, because these
+			* inherit none */
 	/*
-	 * functions are compared; false if they are called once, or in this
-	 * process
+	 * whether functions are compared with records; false if each function
+	 * is called once, or in this process
 	 */
 	bool compares;
 };
 
 /*
- * Push the two tables (see lfuncs.c) for a pool with the function or nil at
- * `init`. All entries are empty. [-0, +2, m]
+ * Push the two tables of a pool (see lfuncs.c). At `init` is the function init,
+ * or nil. All entries are empty. [-0, +2, m]
  */
 void fz_lfuncs_init(
     lua_State *L, struct fz_lfuncs *funcs, int init, bool compares);
 
-/* Before workers are forked: make a record of init. [-0, +0, m] */
+/*
+ * Make a record of the function init. Called before workers are forked. [-0,
+ * +0, m]
+ */
 void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
     int tables, int list, struct fz_batch_pool *batches);
 
