@@ -98,8 +98,8 @@ local function check_owner(db)
     error("it is a database of another program", 0)
   end
   if version > VERSION then
-    error(("it was written by a newer fzlua (version %d of the file, this one knows %d)"):format(
-      version, VERSION), 0)
+    error(("it was written by a newer fzlua (the file has version %d, this fzlua knows %d)")
+      :format(version, VERSION), 0)
   end
   return true
 end
@@ -237,7 +237,8 @@ function Store.acquire(path)
     store.read_only = store.read_only or full[path] == true
     if store.read_only and not full[path] and not known_as_read_only[path] then
       known_as_read_only[path] = true
-      log.warn("the cache %s may not be written: its results are used, and none are recorded", path)
+      log.warn("the cache %s cannot be written: its results are used, but no new ones are recorded",
+        path)
     end
   end
   open[path]._users = open[path]._users + 1
@@ -255,7 +256,7 @@ end
 -- Stop recording, because the disk is full. The results in the file are still used.
 local function stop_recording(self, e)
   full[self.path], self.read_only, self._used = true, true, {}
-  log.warn("the cache %s: %s: its results are used, and no more are recorded", self.path,
+  log.warn("the cache %s: %s: its results are used, but no new ones are recorded", self.path,
     text_of(e))
   self._db:run "ROLLBACK"
   self._began, self._reading = false, false
@@ -415,7 +416,7 @@ end
 local function check_odd(self, found, k, what, key, n, name)
   if type(what) == "string" then
     self._broken[key] = true
-    log.warn("the cache %s: the result of %s cannot be read, so that it is computed anew: %s",
+    log.warn("the cache %s: the result of %s cannot be read and is computed again: %s",
       self.path, name, what)
   elseif files_are_same(found, found.places[k], n) then
     use(self, key, what)

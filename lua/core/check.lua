@@ -70,8 +70,8 @@ local ipairs_iterator <const> = ipairs {}
 ---@param what string the call, as the user writes it
 function check.iterator(f, state, arg, what)
   if state ~= nil or f ~= next and f ~= ipairs_iterator then return end
-  check.fail("bad argument #%d to '%s' (only the first value of pairs or ipairs was passed: before "
-    .. "further arguments pass all three, and nil)", arg, what)
+  check.fail("bad argument #%d to '%s' (only the first value of pairs or ipairs was passed: if "
+    .. "further arguments follow, pass all three values and a nil before them)", arg, what)
 end
 
 ---Raise because a method was called with a dot instead of a colon, without its object.

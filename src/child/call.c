@@ -94,7 +94,7 @@ fz_child_decode_function(lua_State *L, int code)
 
 	lua_rawgeti(L, FZ_CHILD_FUNCS, 0);
 	if (fz_codec_decode_shared(L, bytes, len, -1) != 1)
-		luaL_error(L, "not a function");
+		luaL_error(L, "the code of the call is not a function");
 	lua_replace(L, top + 1);
 }
 

@@ -150,7 +150,7 @@ check_options(struct join *join)
 		    "FZLUA_ENGINE is not set");
 	if (!fz_nats_url_is(join->url))
 		return misuse("--engine: a node joins nats:// or tls://; ",
-		    "with ssh:// there is nothing to start");
+		    "with ssh://, the script starts the workers");
 	if (fz_nats_url_read(&url, join->url, &err) != 0)
 		return misuse("--engine: ", err.text);
 	snprintf(join->cpus, sizeof(join->cpus), "%d", fz_cpus_count());

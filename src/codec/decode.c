@@ -60,7 +60,7 @@ void
 fz_decode_enter(struct fz_decoder *d)
 {
 	if (d->level >= LEVELS_MAX)
-		fz_decode_refuse(d, "nested too deep");
+		fz_decode_refuse(d, "values nested too deep");
 	if (d->level++ % 8 == 0)
 		luaL_checkstack(d->L, 64, "a message is too deep");
 }
@@ -77,7 +77,7 @@ static void
 push_string_ref(struct fz_decoder *d, uint32_t number)
 {
 	if (number >= d->nstrings)
-		fz_decode_refuse(d, "no such string");
+		fz_decode_refuse(d, "a reference to an unknown string");
 	lua_rawgeti(d->L, d->strings, (lua_Integer)number + 1);
 }
 
@@ -136,7 +136,7 @@ get_header(struct fz_decoder *d, unsigned tag)
 		left = fz_reader_left(&d->in);
 	if (narr > left || npairs * 2 > left - narr || narr > INT_MAX ||
 	    npairs > INT_MAX)
-		fz_decode_refuse(d, "a count beyond the end");
+		fz_decode_refuse(d, "a count beyond the end of the message");
 	d->unclaimed -= (size_t)(narr + npairs * 2);
 	return (struct header){ (int)narr, (uint32_t)npairs };
 }
@@ -203,7 +203,7 @@ get_run(struct fz_decoder *d, int t, int first, int room)
 	const unsigned char *p;
 
 	if (n > room)
-		fz_decode_refuse(d, "a count beyond the end");
+		fz_decode_refuse(d, "a count beyond the end of the message");
 	p = fz_decode_take(d, (uint64_t)n << shift);
 	if (store_run(L, t, first, n, tag, p))
 		return n;
@@ -325,7 +325,8 @@ promise_table(struct fz_decoder *d)
 	if (!(d->flags & FZ_FORMAT_HAS_LATER))
 		fz_decode_refuse(d, "a tag that the flags do not allow");
 	if (++d->due > fz_reader_left(&d->in) / FZ_FORMAT_BODY_MIN)
-		fz_decode_refuse(d, "a body beyond the end");
+		fz_decode_refuse(
+		    d, "a table body beyond the end of the message");
 	lua_newtable(L);
 	fz_decode_remember(d);
 	lua_pushvalue(L, -1);
@@ -348,7 +349,7 @@ fz_decode_later(struct fz_decoder *d, lua_Integer mark)
 			lua_setmetatable(L, -2);
 		}
 		if (tag != FZ_FORMAT_TABLE && tag != FZ_FORMAT_TABLE_WIDE)
-			fz_decode_refuse(d, "a body that is no table");
+			fz_decode_refuse(d, "a table body that is not a table");
 		get_contents(d, get_header(d, tag));
 		lua_pop(L, 1);
 	}
@@ -363,7 +364,7 @@ get_ref(struct fz_decoder *d)
 	if (number >= (uint64_t)d->nobjects ||
 	    !(d->flags & FZ_FORMAT_HAS_REFS) ||
 	    lua_rawgeti(d->L, d->objects, (lua_Integer)number + 1) == LUA_TNIL)
-		fz_decode_refuse(d, "no such object");
+		fz_decode_refuse(d, "a reference to an unknown object");
 }
 
 static int get_message(struct fz_decoder *d);
@@ -524,7 +525,7 @@ get_message(struct fz_decoder *d)
 		fz_decode_value(d);
 	fz_decode_later(d, 0);
 	if (d->in.p != d->in.end)
-		fz_decode_refuse(d, "bytes left over");
+		fz_decode_refuse(d, "bytes after the last value");
 	if (d->nnamed != 0)
 		fz_decode_share(d);
 	if (nlists != 0) {

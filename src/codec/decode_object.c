@@ -121,7 +121,7 @@ join_upvalue(struct fz_decoder *d, int f, int i)
 	uint64_t number = fz_decode_varint(d);
 
 	if (number >= (uint64_t)d->ncells)
-		fz_decode_refuse(d, "no such upvalue");
+		fz_decode_refuse(d, "a reference to an unknown upvalue");
 	lua_rawgeti(L, d->cells, (lua_Integer)number * 2 + 1);
 	lua_rawgeti(L, d->cells, (lua_Integer)number * 2 + 2);
 	lua_upvaluejoin(L, f, i, -2, (int)lua_tointeger(L, -1));
@@ -134,7 +134,7 @@ get_number(struct fz_decoder *d)
 	uint64_t v = fz_decode_varint(d);
 
 	if (v > UINT32_MAX)
-		fz_decode_refuse(d, "no such upvalue");
+		fz_decode_refuse(d, "a reference to an unknown upvalue");
 	return (uint32_t)v;
 }
 
@@ -248,10 +248,10 @@ get_cell(struct fz_decoder *d, int f, int i, bool kept)
 	number = get_number(d);
 	version = fz_decode_varint(d);
 	if (version == 0)
-		fz_decode_refuse(d, "no such upvalue");
+		fz_decode_refuse(d, "a reference to an unknown upvalue");
 	joined = fz_cells_join(L, d->shared, f, i, number, version, kept);
 	if (kept && !joined)
-		fz_decode_refuse(d, "no such upvalue");
+		fz_decode_refuse(d, "a reference to an unknown upvalue");
 	if (kept) {
 		keep_value(d, f, i);
 	} else if (joined) {
@@ -433,7 +433,7 @@ get_handle(struct fz_decoder *d)
 		fz_decode_refuse(d, "shared objects are not allowed");
 	p = fz_decode_take(d, FZ_HANDLE_BYTES);
 	if (!fz_handle_load(d->L, p))
-		fz_decode_refuse(d, "no such handle");
+		fz_decode_refuse(d, "an unknown handle");
 	fz_decode_remember(d);
 }
 
@@ -473,8 +473,9 @@ fz_decode_here(struct fz_decoder *d)
 		break;
 	default:
 		if (what > FZ_FORMAT_HERE_METATABLE)
-			fz_decode_refuse(d, "an unknown code of an object that "
-					    "the receiver has");
+			fz_decode_refuse(d,
+			    "an unknown code for an object that "
+			    "the receiver has");
 		fz_byname_push_file(d->L, (int)what);
 	}
 }

@@ -90,8 +90,8 @@ check_ranges(struct fz_digest *d, uint32_t number, const struct fz_path *at)
 		lua_pop(L, 1);
 		if (range->from <= number && number < range->end)
 			fz_digest_refuse(d,
-			    "an object in a table key whose contents "
-			    "equal those of another key",
+			    "an object inside a table key that has the same "
+			    "contents as another key",
 			    at);
 	}
 }

@@ -207,7 +207,7 @@ order_objects(struct fz_digest *d, int t, int list, struct key *keys,
 
 	if (d->nested >= FZ_DIGEST_NEST)
 		fz_digest_refuse(
-		    d, "a table with tables as keys nested this deep", at);
+		    d, "a table whose keys are tables nested this deep", at);
 	for (lua_Integer i = 0; i < n; i++) {
 		int key = lua_gettop(L) + 1;
 

@@ -141,7 +141,8 @@ fz_listener_work(struct fz_listener *l, const struct fz_gateway *g,
 void
 fz_listener_refuse(int conn)
 {
-	static const char why[] = "the gateway of the script cannot serve it";
+	static const char why[] =
+	    "the gateway of the script cannot serve the worker";
 
 	send(conn, why, sizeof(why) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 	close(conn);

@@ -154,7 +154,8 @@ fz_relay_main(const char *name, const char *id)
 	if (n > 1)
 		print_reason(why, (size_t)n);
 	else if (n < 0)
-		fprintf(stderr, "the gateway to NATS does not serve it: %s\n",
+		fprintf(stderr,
+		    "the gateway to NATS does not serve the worker: %s\n",
 		    strerror(errno));
 	else
 		fputs("the gateway to NATS has ended\n", stderr);

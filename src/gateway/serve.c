@@ -62,7 +62,7 @@ announce(struct serve *s)
 	len = snprintf(body, sizeof(body),
 	    "%s%c%.64s%c%s%c%u%c%d%c%.2f%c%.128s%c%s", s->g.id, 0, s->name, 0,
 	    s->slots, 0, nleases, 0, fz_cpus_count(), 0, load, 0, s->identity,
-	    0, s->nsignals != 0 ? "it is leaving" : "");
+	    0, s->nsignals != 0 ? "the node is leaving" : "");
 	fz_bus_send_all(s->g.bus, FZ_BUS_SUBMITTERS, &p, body, (size_t)len + 1);
 }
 
@@ -120,7 +120,7 @@ open_lease(struct serve *s, const struct fz_packet *p)
 		return;
 	}
 	if (s->nsignals != 0) {
-		refuse(s, peer, p->arg, "it is leaving");
+		refuse(s, peer, p->arg, "the node is leaving");
 		return;
 	}
 	if (fz_node_process_start(&opts, &process, &err) != 0) {
@@ -132,7 +132,7 @@ open_lease(struct serve *s, const struct fz_packet *p)
 		fz_fd_close(&process.in);
 		fz_fd_close(&process.out);
 		fz_fd_close(&process.slot);
-		refuse(s, peer, p->arg, "it is out of memory");
+		refuse(s, peer, p->arg, "the node is out of memory");
 		return;
 	}
 	l->pid = process.pid;
@@ -212,7 +212,7 @@ take_signal(struct serve *s)
 	if (s->nsignals++ == 0)
 		leave(s);
 	else
-		end_all(s, "it was ended by a second signal");
+		end_all(s, "the node was ended by a second signal");
 }
 
 /*

@@ -165,7 +165,7 @@ note_node(struct submit *s, const struct fz_packet *p)
 		return;
 	if (strcmp(identity, s->identity) != 0) {
 		snprintf(version, sizeof(version),
-		    "it runs %.50s, this machine runs %.50s", identity,
+		    "the node runs %.50s, this machine runs %.50s", identity,
 		    s->identity);
 		why = version;
 	}
@@ -195,7 +195,7 @@ note_absent(struct submit *s, const struct fz_packet *p)
 	if (peer->absent_ns == 0)
 		peer->absent_ns = s->g.turn_ns;
 	if (peer->state == PEER_READY)
-		set_reason(peer, PEER_SILENT, "it is not connected");
+		set_reason(peer, PEER_SILENT, "the node is not connected");
 }
 
 static void
@@ -238,7 +238,7 @@ open_lease(struct submit *s, struct fz_lease *l)
 	const struct peer *peer = find_peer(s, l->peer);
 
 	if (peer == NULL || peer->state == PEER_GONE)
-		fz_lease_end(l, "it is not there any more");
+		fz_lease_end(l, "the node is not there any more");
 	else if (s->g.bus != NULL)
 		fz_bus_probe(s->g.bus, l->peer, &p, body, (size_t)len + 1);
 }
@@ -331,11 +331,11 @@ check_peer(struct submit *s, struct peer *peer, int64_t now_ns)
 
 	if (peer->state == PEER_SILENT &&
 	    (silent_ns > SUBMIT_GONE_NS || has_gone(s, peer, now_ns)))
-		set_reason(peer, PEER_GONE, "it does not answer");
+		set_reason(peer, PEER_GONE, "the node does not answer");
 	else if (silent_ns > FZ_GATEWAY_SILENCE_NS && peer->state == PEER_READY)
 		set_reason(peer, PEER_SILENT,
 		    s->g.bus != NULL
-			? "it does not answer"
+			? "the node does not answer"
 			: "the connection to the NATS server is lost");
 }
 

@@ -155,8 +155,8 @@ fz_nats_url_read(struct fz_nats_url *url, const char *text, struct fz_err *err)
 		return wrong(err, "wrong team or option");
 	if (!url->tls && !url->insecure && !is_loopback(url->host))
 		return fz_err_set(err, FZ_ERR_ERROR,
-		    "plain text to %.128s: use tls://, or ?insecure after the "
-		    "URL",
+		    "the connection to %.128s is not encrypted: use tls://, or "
+		    "?insecure after the URL",
 		    url->host);
 	snprintf(url->shown, sizeof(url->shown), "%s://%s:%u/%s",
 	    url->tls ? "tls" : "nats", url->host, url->port, url->team);

@@ -251,7 +251,7 @@ take_replies(struct node *n)
 	if (fz_node_jobs_read(&n->jobs, n->link) == 0)
 		fz_fd_close(&n->link);
 	if (n->jobs.error != 0)
-		fail(n, "it cannot read from the worker", n->jobs.error);
+		fail(n, "the node cannot read from the worker", n->jobs.error);
 }
 
 static void
@@ -331,7 +331,7 @@ take_calls(struct node *n)
 	else if (got == 0 || fz_fd_peer_closed())
 		end_input(n);
 	else if (errno != EAGAIN)
-		fail(n, "it cannot read the calls", errno);
+		fail(n, "the node cannot read the calls", errno);
 	note_calls(n);
 }
 
@@ -372,7 +372,7 @@ write_calls(struct node *n)
 		 * no failure of this process.
 		 */
 		if (!fz_fd_peer_closed())
-			fail(n, "it cannot write to the worker", errno);
+			fail(n, "the node cannot write to the worker", errno);
 		n->calls.written += ncalls(n);
 	}
 	forget_calls(n);
@@ -390,7 +390,7 @@ lose_output(struct node *n)
 	int code = errno;
 
 	if (!fz_fd_peer_closed()) {
-		fail(n, "it cannot write to its output", code);
+		fail(n, "the node cannot write to its output", code);
 		fprintf(stderr, "the process of a worker cannot write: %s\n",
 		    strerror(code));
 	}
@@ -517,7 +517,7 @@ static bool
 works(struct node *n)
 {
 	if (n->calls.buf.failed || n->out.buf.failed)
-		fail(n, "it cannot pass on a message", ENOMEM);
+		fail(n, "the node cannot pass on a message", ENOMEM);
 	return n->why[0] == '\0';
 }
 
@@ -602,7 +602,8 @@ check_version(const char *wanted, const char *own)
 	if (wanted == NULL || strcmp(wanted, own) == 0)
 		return 0;
 	fz_err_set(&err, FZ_ERR_ERROR,
-	    "fzlua has version %s there, and version %.64s here", own, wanted);
+	    "the node has fzlua %s, and the script has fzlua %.64s", own,
+	    wanted);
 	return refuse(&err);
 }
 

@@ -48,6 +48,6 @@ fz_death_text(const struct fz_death *death, char *text, size_t len)
 	else
 		snprintf(text, len,
 		    "ended with an unknown exit status, because other "
-		    "code of this program has waited for it");
+		    "code of this program has waited for the process");
 	return text;
 }

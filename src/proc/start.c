@@ -33,7 +33,7 @@ fz_start_from_environment(enum fz_start *start, struct fz_err *err)
 
 	if (found == -1)
 		return fz_err_set(err, FZ_ERR_ERROR,
-		    "FZLUA_START is '%.32s', not fork or spawn", name);
+		    "FZLUA_START is '%.32s', but must be fork or spawn", name);
 	*start = (enum fz_start)found;
 	return 0;
 }

@@ -49,7 +49,8 @@ make_room(struct fz_pool *pool)
 	if (pool->nworkers >= pool->opts.max)
 		w = idle_anywhere(pool, false);
 	if (w != NULL)
-		fz_worker_kill(w, FZ_ERR_CRASH, "its node does not answer");
+		fz_worker_kill(
+		    w, FZ_ERR_CRASH, "the node of the worker does not answer");
 }
 
 /* If there is no memory for the timer, the next job that is sent arms it. */

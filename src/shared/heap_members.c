@@ -179,7 +179,9 @@ new_place(uint32_t *place, struct fz_err *err)
 	if (code == 0)
 		code = fz_heap_lock(&m->life, false);
 	if (code != 0) {
-		fz_err_sys(err, code, "cannot share with other processes");
+		fz_err_sys(err, code,
+		    "cannot lock the table of processes that use shared "
+		    "objects");
 		return NULL;
 	}
 	atomic_store(&heap_head()->nplaces, n + 1);
@@ -205,7 +207,9 @@ join(struct fz_membership *own, struct fz_err *err)
 	int code = fz_heap_lock(&head->joining, true);
 
 	if (code != 0) {
-		fz_err_sys(err, code, "cannot share with other processes");
+		fz_err_sys(err, code,
+		    "cannot lock the table of processes that use shared "
+		    "objects");
 		return 0;
 	}
 	m = fz_heap_reclaim_place(&place);

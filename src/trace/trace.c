@@ -100,7 +100,7 @@ fill_page(struct fz_trace *t)
 static void
 fail(struct fz_trace *t, int code)
 {
-	fz_err_sys(&t->err, code, "writing the trace %s", t->path);
+	fz_err_sys(&t->err, code, "cannot write the trace %s", t->path);
 	if (t->pages && ftruncate(t->fd, t->offset) != 0)
 		t->pages = false; /* the file keeps part of a line */
 	fz_fd_close(&t->fd);
@@ -244,7 +244,8 @@ claim_file(const struct fz_trace *t, struct fz_err *err)
 		return fz_err_set(err, FZ_ERR_ERROR,
 		    "the trace %s is being written by another run", t->path);
 	if (ftruncate(t->fd, 0) != 0)
-		return fz_err_sys(err, errno, "opening the trace %s", t->path);
+		return fz_err_sys(
+		    err, errno, "cannot open the trace %s", t->path);
 	return 0;
 }
 
@@ -260,7 +261,7 @@ open_file(struct fz_trace *t, struct fz_err *err)
 
 	t->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 	if (t->fd == -1)
-		return fz_err_sys(err, errno, "opening the trace %s", path);
+		return fz_err_sys(err, errno, "cannot open the trace %s", path);
 	if (fz_fd_clear_standard(&t->fd, err) != 0)
 		return -1;
 	fstat(t->fd, &st);
@@ -520,7 +521,8 @@ fz_trace_close(struct fz_trace *t, struct fz_err *err)
 		write_lines(t);
 	}
 	if (t->fd != -1 && close(t->fd) != 0)
-		fz_err_sys(&t->err, errno, "closing the trace %s", t->path);
+		fz_err_sys(
+		    &t->err, errno, "cannot close the trace %s", t->path);
 	t->fd = -1;
 	if (t->err.kind == FZ_ERR_NONE)
 		return 0;

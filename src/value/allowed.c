@@ -118,7 +118,7 @@ fz_allowed_check_code(lua_State *L, const void *dump, size_t len)
 		return;
 	if (!fz_bytecode_outer(dump, len, &f)) {
 		fz_lerror_fail(L, FZ_ERR_ERROR,
-		    "a function that is not the bytecode of this Lua is not "
+		    "a function whose code is not bytecode of this Lua is not "
 		    "allowed here");
 		return;
 	}
@@ -182,8 +182,8 @@ code_digests(lua_State *L)
 
 	lua_newtable(L);
 	if (!fz_bytecode_each(listing.dump, len, list_function, &listing))
-		return fz_lerror_fail(
-		    L, FZ_ERR_ERROR, "this is not the bytecode of this Lua");
+		return fz_lerror_fail(L, FZ_ERR_ERROR,
+		    "the argument is not bytecode of this Lua");
 	return 1;
 }
 

@@ -51,7 +51,7 @@ static void *
 no_memory(lua_State *L)
 {
 	fz_lerror_fail(
-	    L, FZ_ERR_MEMORY, "no memory for the upvalues of a pool");
+	    L, FZ_ERR_MEMORY, "not enough memory for the upvalues of a pool");
 	return NULL;
 }
 

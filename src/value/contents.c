@@ -63,7 +63,7 @@ static int
 no_memory(lua_State *L)
 {
 	return fz_lerror_fail(
-	    L, FZ_ERR_MEMORY, "no memory for the comparison of a function");
+	    L, FZ_ERR_MEMORY, "not enough memory to compare functions");
 }
 
 static void

@@ -369,7 +369,7 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 			return -1;
 		if (port->lost)
 			return fz_err_set(err, FZ_ERR_CRASH,
-			    "the memory shared with its parent was "
+			    "the memory shared with the parent was "
 			    "overwritten");
 		poll_for_call(port);
 		rest(port);
@@ -382,7 +382,7 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 		if (n == 0)
 			return 0;
 		if (n < 0)
-			return fz_err_sys(err, errno, "reading jobs");
+			return fz_err_sys(err, errno, "cannot read jobs");
 	}
 }
 
@@ -450,9 +450,9 @@ write_out(struct fz_port *port, const void *bytes, size_t n, struct fz_err *err)
 	if (fstat(port->out, &st) != 0 || st.st_ino != port->out_ino ||
 	    st.st_dev != port->out_dev)
 		return fz_err_set(
-		    err, FZ_ERR_CRASH, "its pipe to the parent was closed");
+		    err, FZ_ERR_CRASH, "the pipe to the parent was closed");
 	if (fz_fd_write_all(port->out, bytes, n) != 0)
-		return fz_err_sys(err, errno, "writing results");
+		return fz_err_sys(err, errno, "cannot write results");
 	return 0;
 }
 

@@ -205,9 +205,9 @@ refuse(const unsigned char *p, struct fz_err *err)
 
 	if (fz_le32_load(p) >> 16 != WIRE_MAGIC || len <= FZ_WIRE_MAX)
 		return fz_err_set(err, FZ_ERR_CRASH,
-		    "its pipe carries bytes that are not a frame");
+		    "the pipe carries bytes that are not a frame");
 	return fz_err_set(err, FZ_ERR_CRASH,
-	    "a frame on its pipe has a length of %llu bytes",
+	    "a frame on the pipe has a length of %llu bytes",
 	    (unsigned long long)len);
 }
 

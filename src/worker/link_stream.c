@@ -401,7 +401,8 @@ stream_next(struct fz_link *link, struct fz_frame *frame, struct fz_err *err)
 			return 1;
 		if (rc < 0)
 			return fz_err_set(err, FZ_ERR_CRASH,
-			    "its stream carries a frame that no worker sends");
+			    "the stream of the worker carries a frame that no "
+			    "worker sends");
 	}
 	s->heard_ns = fz_clock_ns();
 	return rc;

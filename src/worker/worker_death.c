@@ -307,8 +307,8 @@ static void
 arm(struct fz_worker_pipes *p, int64_t at_ns)
 {
 	if (fz_loop_arm(loop_of(p), &p->timer, at_ns) != 0)
-		fz_worker_kill(
-		    p->worker, FZ_ERR_MEMORY, "no memory for its timer");
+		fz_worker_kill(p->worker, FZ_ERR_MEMORY,
+		    "not enough memory for the timer of the worker");
 }
 
 /*

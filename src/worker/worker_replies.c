@@ -428,7 +428,8 @@ fz_worker_check_half(struct fz_timer *timer)
 	if (pfd.fd == -1 || p->worker->dying)
 		return;
 	if (p->output.holds) {
-		fz_worker_kill(p->worker, FZ_ERR_CRASH, "it does not answer");
+		fz_worker_kill(
+		    p->worker, FZ_ERR_CRASH, "the worker does not answer");
 		return;
 	}
 	if (more || poll(&pfd, 1, 0) != 0) {
@@ -446,7 +447,7 @@ kill_unread(struct fz_worker *w, int code)
 {
 	struct fz_err err = { 0 };
 
-	fz_err_sys(&err, code, "its results cannot be read");
+	fz_err_sys(&err, code, "the results of the worker cannot be read");
 	fz_worker_kill(
 	    w, code == ENOMEM ? FZ_ERR_MEMORY : FZ_ERR_CRASH, err.text);
 }

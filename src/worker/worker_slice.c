@@ -73,8 +73,8 @@ fz_worker_slice_blob(struct fz_worker_slice *slice, uint64_t offset, size_t len,
 	if (offset >> FZ_ARENA_SLICE_BITS != slice->number ||
 	    len > (UINT64_C(1) << FZ_ARENA_SLICE_BITS) -
 		      (offset & ((UINT64_C(1) << FZ_ARENA_SLICE_BITS) - 1))) {
-		fz_err_set(
-		    err, FZ_ERR_CRASH, "a result lies outside of its memory");
+		fz_err_set(err, FZ_ERR_CRASH,
+		    "a result is outside the memory of the worker");
 		return NULL;
 	}
 	blob = fz_blob_in_arena(offset, len, release, slice, err);

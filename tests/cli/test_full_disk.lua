@@ -63,7 +63,7 @@ print(#fz.map(function(x) return x end, list, {chunksize = 1}))
         ([[cd %s; ulimit -f 8; "$FZLUA" --trace t.%s -e "dofile '%s' %s"]])
         :format(directory, format, script, ending))
       t.equal({ ending, out, status }, { ending, "2000\n", ending == "os.exit(3)" and 3 or 1 })
-      t.match(err, "writing the trace t." .. format, "File too large; the trace is incomplete")
+      t.match(err, "cannot write the trace t." .. format, "File too large; the trace is incomplete")
     end
   end
   t.shell("rm -r " .. directory)

@@ -57,7 +57,7 @@ tests["a mistake is named, and its status is 2"] = function()
   refused("--engine tls://h --name a/b", name .. "a/b")
   refused("--engine tls://h --name ''", name)
   refused("--engine ssh://h:2",
-    "--engine: a node joins nats:// or tls://; with ssh:// there is nothing to start")
+    "--engine: a node joins nats:// or tls://; with ssh://, the script starts the workers")
   refused("--engine tls://h --engine-creds $(printf '%09000d' 1)",
     "cannot start the gateway: Argument list too long")
 end

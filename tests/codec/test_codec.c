@@ -187,17 +187,19 @@ test_codec_refuses_bad_bytes(void **state)
 	struct codec_test *h = *state;
 
 	assert_bad(h, "\1\0\1\xdf", 4, "an unknown tag");
-	assert_bad(h, "\1\0\1\xe0", 4, "no such string");
+	assert_bad(h, "\1\0\1\xe0", 4, "a reference to an unknown string");
 	assert_bad(
 	    h, "\1\4\1\xcb\xcb\x81x", 7, "a definition without a string");
 	assert_bad(
 	    h, "\1\0\1\xcb\x81x", 6, "a tag that the flags do not allow");
-	assert_bad(h, "\1\0\1\xd6\0", 5, "no such object");
-	assert_bad(h, "\1\1\1\xd6\0", 5, "no such object");
+	assert_bad(h, "\1\0\1\xd6\0", 5, "a reference to an unknown object");
+	assert_bad(h, "\1\1\1\xd6\0", 5, "a reference to an unknown object");
 	assert_bad(
 	    h, "\1\0\1\xd5\xce\0\0", 7, "a tag that the flags do not allow");
-	assert_bad(h, "\1\010\1\xd5\xce", 5, "a body beyond the end");
-	assert_bad(h, "\1\010\1\xd5\1\1\1", 7, "a body that is no table");
+	assert_bad(h, "\1\010\1\xd5\xce", 5,
+	    "a table body beyond the end of the message");
+	assert_bad(
+	    h, "\1\010\1\xd5\1\1\1", 7, "a table body that is not a table");
 	assert_bad(h, "\1\0\1\xce\0\1\xc0\1", 8, "a key that is nil or NaN");
 	assert_bad(h, "\1\0\1\xce\0\1\xc7\0\0\0\0\0\0\xf8\x7f\1", 16,
 	    "a key that is nil or NaN");

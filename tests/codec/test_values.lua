@@ -446,7 +446,7 @@ function T.bad_bytes_raise()
     local ok, e = pcall(fz.unpack, s:sub(1, i))
     assert(not ok and e.kind == "error")
   end
-  fails("error", "bytes left over", fz.unpack, s .. "x")
+  fails("error", "bytes after the last value", fz.unpack, s .. "x")
 end
 
 function T.wrong_arguments_raise_a_text_at_the_caller()

@@ -65,8 +65,8 @@ tests["tables as keys count by their contents"] = function()
     D { a = { b, a }, b = { [b] = 1, [a] = 2 } })
   local ok, e = pcall(D, { a = { [a] = 1, [b] = 1 }, b = a })
   assert(not ok)
-  t.equal(e.message, ".b: an object in a table key whose contents equal those of another key "
-    .. "cannot be digested")
+  t.equal(e.message, ".b: an object inside a table key that has the same contents as another "
+    .. "key cannot be digested")
   local nested = {}
   for _ = 1, 12 do nested = { [nested] = 1, [{}] = 2 } end
   ok, e = pcall(D, nested)

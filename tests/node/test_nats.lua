@@ -56,7 +56,7 @@ tests["errors say why no node can be used"] = function()
   ]]
   t.match(out, "no node has joined nats://127.0.0.1:", "the NATS server refuses the user",
     "nats://127.0.0.1:1/default: no NATS server answers", "libnats-dev",
-    "plain text to example.org")
+    "the connection to example.org is not encrypted")
   t.equal(select(2, out:gsub("\n", "")), 5)
   assert(not out:find "secret" and not out:find "p@ss", out)
 end
@@ -74,7 +74,7 @@ tests["a node with --allow runs the functions of its file alone"] = function()
     echo wrong line >$dir/allowed; "$FZLUA" --worker --engine $url --allow $dir/allowed
   ]]):format(script, script))
   t.match(out, "2\t4\t6\n", "node one", ":3 is not allowed here", "No such file",
-    "allowed:1: neither a digest nor a name")
+    "allowed:1: the line is neither a digest nor a name")
 end
 
 tests["an error about a missing file names the directory on the node"] = function()
@@ -223,7 +223,7 @@ end
 tests["an empty FZLUA_ENGINE is none"] = function()
   local out = run [[
     export FZLUA_ENGINE=; "$FZLUA" -e 'print(fz.map(function(x) return x end, {7})[1])'
-    "$FZLUA" --nodes; "$FZLUA" --worker 0.0.0 </dev/null | tr -d '\0' | grep -oc 'has version'
+    "$FZLUA" --nodes; "$FZLUA" --worker 0.0.0 </dev/null | tr -d '\0' | grep -oc 'the node has fzlua'
   ]]
   t.equal(out, "7\nfzlua: --nodes needs --engine URL\n1\n")
 end

@@ -190,8 +190,8 @@ tests["an error says how its node was lost"] = function()
     node two 1; script out2 %s $dir/2 0; until_true test -s $dir/2; kill $node; kill -INT $node
     wait $script; cat $dir/out $dir/out2
   ]], t.file(WAITS), t.file(WAITS))
-  t.equal(out, "crash\tone\tnode one is lost: it has left the NATS server without notice\n" ..
-    "crash\ttwo\tnode two is lost: it was ended by a second signal\n")
+  t.equal(out, "crash\tone\tnode one is lost: its gateway has left the NATS server without notice\n" ..
+    "crash\ttwo\tnode two is lost: the node was ended by a second signal\n")
 end
 
 tests["a second signal ends what runs on the node, and another node does it"] = function()
@@ -210,7 +210,7 @@ tests["a node that leaves takes no more jobs of a run that goes on"] = function(
     kill -0 $script && echo runs; wait $script; cat $dir/out; wc -l <$dir/ran
   ]], t.file(ITEMS))
   -- This line may appear, because a worker that was about to start on the node is reported.
-  out = out:gsub("fzlua: cannot start a worker on one: it is not there any more\n", "")
+  out = out:gsub("fzlua: cannot start a worker on one: the node is not there any more\n", "")
   t.equal(out, "left 0\nruns\n" .. SQUARES .. "12\n")
 end
 
@@ -356,9 +356,9 @@ tests["a node of another version is left out with a line"] = function()
     $gateway --serve 9 9<$dir/setup 2>$dir/old & until_true grep -q joined $dir/old
     "$FZLUA" --engine $url -e 'fz.map(print, {1})'; node new 1
     "$FZLUA" --engine $url -e 'print(fz.map(function(x) return x end, {1})[1])'
-    "$FZLUA" --engine $url --nodes | grep -c 'old .*it runs fzlua'
+    "$FZLUA" --engine $url --nodes | grep -c 'old .*the node runs fzlua'
   ]]
-  t.match(out, "can be used: old: it runs fzlua 0.0.1", "\n1\n1\n")
+  t.match(out, "can be used: old: the node runs fzlua 0.0.1", "\n1\n1\n")
 end
 
 return tests

@@ -118,7 +118,8 @@ tests["plain text to another machine needs ?insecure"] = function()
     there=nats://u:p%40ss@0.0.0.0:$port/team; node one 1
     try --engine $there; try --engine "$there?insecure"; "$FZLUA" --worker --engine $there
   ]])
-  lines(out, "plain text to 0.0.0.0: use tls://, or ?insecure", "42", "plain text to 0.0.0.0")
+  lines(out, "the connection to 0.0.0.0 is not encrypted: use tls://, or ?insecure", "42",
+    "the connection to 0.0.0.0 is not encrypted")
 end
 
 tests["an nkey is the user, and its seed is in a file"] = function()
@@ -189,7 +190,7 @@ tests["no secret is on a command line or in what is printed"] = function()
     stop_server; sleep 0.5; server; : >$dir/begun.go; wait $script; kill $node; wait $node
     grep -l s3cr $dir/lines $dir/log $dir/one $dir/out; cat $dir/out
   ]], { config = 'authorization { user: u, password: "s3cr3t" }' })
-  t.match(out, "engine nats://**********@127.0.0.1:", "plain text to example.org")
+  t.match(out, "engine nats://**********@127.0.0.1:", "the connection to example.org is not")
   assert(out:find "^[4-9]\n0\n", out)
   assert(not out:find "s3cr" and not out:find "/log", out)
 end

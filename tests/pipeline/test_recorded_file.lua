@@ -24,7 +24,7 @@ return fz.chain { s }]]
   db = core.database(newer, 1)
   db:run "PRAGMA user_version = 99"
   db:close()
-  cases[3] = { newer, "written by a newer fzlua %(version 99" }
+  cases[3] = { newer, "written by a newer fzlua %(the file has version 99" }
   cases[4] = { "/proc/no/such/file", "unable to open database file" }
   for _, case in ipairs(cases) do
     local before = read(case[1])
@@ -67,7 +67,7 @@ end
     local out, err, status = t.shell(("LOG=%s sh %s $FZLUA --resume=%s %s"):format(log, obey, store,
       file))
     t.equal({ out, status }, { "A = 1\nB = 2\n", 0 })
-    assert(err:find "cache.db may not be written: its results are used, and none are recorded", err)
+    assert(err:find "cache.db cannot be written: its results are used, but no new ones are", err)
     t.equal(select(2, err:gsub("\n", "")), 1)
     t.equal(read(log), ("B"):rep(round))
   end
@@ -104,7 +104,7 @@ return fz.chain { s }]]
     end
     local ran, same, err = run(script, store)
     t.equal({ sql, ran, same }, { sql, "A", out })
-    t.match(err, "the result of s.A cannot be read, so that it is computed anew")
+    t.match(err, "the result of s.A cannot be read and is computed again")
     t.equal(select(2, err:gsub("\n", "")), 1)
     local again, third, silent = run(script, store)
     t.equal({ again, third, silent }, { "", out, "" })
@@ -364,7 +364,7 @@ print(fz.digest(g:invoke().output))]]
   local wanted = t.shell(("LOG=/dev/null $FZLUA %s"):format(script))
   local cache = ("the cache %s/cache.db"):format(directory)
   local full = ".- WARN .-: " .. cache .. ": database or disk is full: its results are used, "
-    .. "and no more are recorded\n" .. wanted
+    .. "but no new ones are recorded\n" .. wanted
   local cleared = "fzlua: " .. cache .. ": database or disk is full; free some space, or remove "
     .. "the file\n"
   local refused = ".- WARN .-: " .. cache .. " is not used: [^\n]+\n" .. wanted

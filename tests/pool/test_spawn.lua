@@ -130,7 +130,7 @@ tests["FZLUA_WORKER_COMMAND names the command; one that cannot be started is an 
   out = t.shell("FZLUA_WORKER_COMMAND=/nowhere/fzlua $FZLUA " .. script)
   t.match(out, "false", "cannot start the program '/nowhere/fzlua'", "WORKER_COMMAND may")
   out = t.shell("FZLUA_WORKER_COMMAND=/bin/true $FZLUA " .. script)
-  t.match(out, "false", "its workers die before they start a job")
+  t.match(out, "false", "the workers of the pool die before they start a job")
 end
 
 tests["a worker of another version is refused"] = function()
@@ -148,7 +148,7 @@ tests["FZLUA_START is the default of all pools; another word is an error"] = fun
   t.equal((t.shell("FZLUA_START=spawn $FZLUA " .. script)), "1\tnil\n")
   t.equal((t.shell("FZLUA_START=fork $FZLUA " .. script)), "1\ttrue\n")
   local _, err, status = t.shell("FZLUA_START=thread $FZLUA " .. script)
-  t.match(err, "FZLUA_START is 'thread', not fork or spawn")
+  t.match(err, "FZLUA_START is 'thread', but must be fork or spawn")
   t.equal(status, 1)
 end
 

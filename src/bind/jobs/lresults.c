@@ -441,7 +441,7 @@ results_new(lua_State *L)
 	luaL_argcheck(L,
 	    r.ld->s.column_count(r.stmt) == NCOLUMNS &&
 		r.ld->s.bind_parameter_count(r.stmt) > 0,
-	    A_SQL, "another statement expected");
+	    A_SQL, "a statement with other columns or parameters expected");
 	push_calls(L, &r);
 	nvalues = push_results(L, &r);
 	lua_createtable(L, (int)r.ncalls, 0);

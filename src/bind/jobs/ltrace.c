@@ -142,7 +142,7 @@ names_get(lua_State *L)
 	const struct fz_trace_name *name;
 
 	luaL_argcheck(L, i >= 1 && (size_t)i <= fz_trace_names_count(names), 2,
-	    "there is no such name");
+	    "there is no name with this number");
 	name = fz_trace_name(names, (uint64_t)i - 1);
 	lua_pushlstring(L, name->name, name->nname);
 	if (name->stage != NULL)

@@ -432,8 +432,8 @@ load_handle(lua_State *L, const unsigned char *bytes)
 		return false;
 	if (word >> TYPE_BITS != fz_heap_id())
 		fz_lerror_fail(L, FZ_ERR_UNSENDABLE,
-		    "a %s cannot be sent to another machine: it works between "
-		    "the processes of one",
+		    "a %s cannot be sent to another machine: it works only "
+		    "between processes of one machine",
 		    shared->classes[type].name);
 	object = fz_heap_find(
 	    fz_le32_load(bytes + 4), fz_le32_load(bytes + 8), type);
