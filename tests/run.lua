@@ -368,7 +368,7 @@ local function run(name, f)
   io.flush()
 end
 
--- A test may have got another name.
+-- Each skipped test must exist: a test may have been renamed.
 local function check_skips(noun, tests)
   for full in pairs(skips) do
     local of, name = full:match "^([^:]+): (.*)$"

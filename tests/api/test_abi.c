@@ -99,7 +99,9 @@ fail_output(void *ctx, int fd, const char *bytes, size_t len)
 	return 5;
 }
 
-/* A struct that ends after the allocator: members after it are not read. */
+/*
+ * The struct ends after the allocator: the library does not read later members.
+ */
 static void
 test_smaller_options_are_accepted(void **state)
 {

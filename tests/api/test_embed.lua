@@ -58,7 +58,7 @@ end
 
 tests["each of eight threads has its workers"] = function()
   -- Under the address sanitizer a thread must not allocate while another one forks, see
-  -- support/sanitized.h. A worker that is spawned needs no fork.
+  -- support/sanitized.h. The workers are spawned then, without a fork.
   local spawn = os.getenv "ASAN_OPTIONS" and "FZLUA_START=spawn FZLUA_WORKER_COMMAND=$FZLUA " or ""
   local n = t.rounds(20)
   t.equal(run("threads " .. n, spawn), ("%d workers in 8 threads\n"):format(8 * n))
@@ -70,7 +70,7 @@ local socket = require "socket"
 local Server <const> = {}
 Server.__index = Server
 
--- Start the server. It ends when the returned variable is closed.
+-- Start the server. It ends when the variable with the returned object is closed.
 local function serve(script, jobs)
   local pipe = assert(io.popen(("echo $$; exec %sserver %s 0 %d"):format(BIN, script, jobs)))
   local pid = pipe:read "n"

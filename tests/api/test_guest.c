@@ -79,7 +79,7 @@ run_in_new_state(const char *code, const struct fzlua_options *options)
 	return status != FZLUA_OK;
 }
 
-/* Fork; the child exits with what f() returns, which must be 0. */
+/* Fork. The child exits with the result of f(), which must be 0. */
 static void
 must_succeed_in_child(int (*f)(void))
 {
@@ -120,7 +120,7 @@ test_signal_actions_stay(void **state)
 	}
 }
 
-/* Other state that belongs to the whole process. */
+/* The state of the whole process that a run must not change. */
 struct process_state {
 	char directory[512];
 	char locale[256];
@@ -224,7 +224,7 @@ call_dofile(lua_State *L)
 	return fzlua_dofile(L, "/dev/null", 0);
 }
 
-/* The file does not exist, so that a system call inside sets errno. */
+/* The file does not exist, so a system call of fzlua_dofile() sets errno. */
 static int
 call_dofile_in_vain(lua_State *L)
 {
@@ -325,7 +325,8 @@ test_calls_keep_errno(void **state)
 
 /* A descriptor that check_descriptors() should not have found; -1: none. */
 static int wrong_descriptor = -1;
-static uint64_t known_descriptors; /* a bit for each open one of the test */
+/* A bit for each descriptor that the test has open. */
+static uint64_t known_descriptors;
 
 static void
 check_descriptors(void *ctx, int when)

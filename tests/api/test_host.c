@@ -260,7 +260,10 @@ test_an_idle_descriptor_is_not_ready(void **state)
 	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_OK);
 	host_push_function(L, "fz.sleep(3600)");
 	assert_int_equal(fzlua_spawn(L, 0, NULL), FZLUA_OK);
-	/* Unused memory is freed within a second or two. */
+	/*
+	 * The descriptor may be ready for a second or two, because the library
+	 * frees unused memory.
+	 */
 	assert_in_range(count_steps(L, 5000), 0, 100);
 }
 
@@ -282,7 +285,8 @@ test_cancelled_tasks_end_their_work(void **state)
 	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_CANCELLED);
 	assert_ptr_equal(tag, &second);
 	lua_settop(L, 0);
-	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK); /* ended before */
+	/* The task has ended before. */
+	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK);
 	assert_int_equal(fzlua_cancel(L, &first), FZLUA_OK);
 	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_CANCELLED);
 	assert_ptr_equal(tag, &first);
@@ -457,7 +461,7 @@ test_a_full_stack_is_an_error_with_a_value(void **state)
 
 	while (lua_checkstack(L, 1))
 		lua_pushboolean(L, 1);
-	lua_pop(L, 1); /* room for the error */
+	lua_pop(L, 1); /* make room for the error */
 	top = lua_gettop(L);
 	for (int i = 0; i < 10; i++) {
 		assert_int_equal(use_full_stack(L, i), FZLUA_MEMORY);
@@ -470,7 +474,7 @@ test_a_full_stack_is_an_error_with_a_value(void **state)
 	host_assert_status(L, "return 1", FZLUA_OK);
 }
 
-/* All functions that use_full_stack() calls. */
+/* Call each function of use_full_stack() in a state without fzlua. */
 static void
 test_a_state_without_the_library_is_an_error(void **state)
 {
@@ -490,10 +494,13 @@ test_a_state_without_the_library_is_an_error(void **state)
 	lua_close(L);
 }
 
-/* Pipes: the thread has entered the state; it may leave it. */
+/*
+ * Pipes. A byte in started_use: the thread has entered the state. A byte in
+ * end_use: the thread may leave the state.
+ */
 static int started_use[2], end_use[2];
 
-/* A thread that is in a call may make another one. */
+/* The thread that is in a call may make another call. */
 static int
 be_used(lua_State *L)
 {

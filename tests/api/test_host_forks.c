@@ -79,12 +79,15 @@ test_host_forks_may_use_a_pipe(void **state)
 	lua_state_run(L, "a, b = fz.pipe() a:send('ping')");
 	assert_int_equal(in_fork(use, L), 0);
 	lua_state_run(L, "assert(a:recv(10) == 'pong')");
-	/* The end of the child has closed only its own ends of the pipe. */
+	/* The child has closed only its own ends of the pipe when it exited. */
 	lua_state_run(
 	    L, "b:send('still here') assert(a:recv(10) == 'still here')");
 }
 
-/* A process puts an item after its parent has died; neither is a member. */
+/*
+ * A process puts an item after its parent has died. Neither of them is a member
+ * of the shared heap.
+ */
 static int
 leave_orphan(lua_State *L)
 {

@@ -23,7 +23,8 @@
 #include "host_test.h"
 #include "sanitized.h"
 
-enum { NTHREADS = 2, NCHILDREN = 6 }; /* children of each state */
+/* Threads of the host, each with a state; children of each state. */
+enum { NTHREADS = 2, NCHILDREN = 6 };
 
 /*
  * All processes of the host, and the programs that they run, have the writing

@@ -29,7 +29,10 @@ void *__wrap_realloc(void *p, size_t n);
 void __real_free(void *p);
 void __wrap_free(void *p);
 
-/* Blocks of the library and of Lua; mallinfo() counts those in caches, too. */
+/*
+ * Number of blocks that the library and Lua have allocated. mallinfo() would
+ * also count the free blocks in malloc's caches.
+ */
 static long nblocks;
 
 static void *
@@ -83,7 +86,10 @@ use_once(const char *start)
 	fzlua_close(L);
 }
 
-/* Open and close n states, or FZLUA_STATES: no memory or descriptor is left. */
+/*
+ * Open and close `n` states, or as many as FZLUA_STATES says. No memory or
+ * descriptor may be left.
+ */
 static void
 assert_all_go(const char *start, int n)
 {
@@ -95,7 +101,7 @@ assert_all_go(const char *start, int n)
 		n = atoi(wanted);
 	alarm(HOST_HANGS_S + (unsigned)n / 10);
 	for (int i = 0; i < 10; i++)
-		use_once(start); /* makes what is never freed */
+		use_once(start); /* allocates memory that is never freed */
 	nfds = count_fds();
 	before = nblocks;
 	for (int i = 0; i < n; i++)

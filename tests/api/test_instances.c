@@ -209,8 +209,8 @@ test_instances_are_different_members(void **state)
 }
 
 /*
- * A worker's end is noticed while the workers of the other instance live: they
- * have inherited none of its pipes.
+ * The death of a worker is noticed although workers of the other instance are
+ * alive, because they have not inherited its pipes.
  */
 static void
 test_instances_notice_a_crash_beside_each_other(void **state)
@@ -225,7 +225,7 @@ test_instances_notice_a_crash_beside_each_other(void **state)
 	lua_close(b);
 }
 
-/* A worker of one instance is a child that has instances of its own. */
+/* The functions run in a worker, which makes a pool of its own. */
 static void
 test_instances_are_inherited_by_workers(void **state)
 {

@@ -25,7 +25,8 @@
 
 enum { HANGS_S = 120 };
 
-static lua_State *interrupted_state; /* NULL: there is none */
+/* The Lua thread whose hook the signal handler sets; NULL: none. */
+static lua_State *interrupted_state;
 static int hook_mask;
 
 static void
@@ -50,10 +51,10 @@ int __wrap_epoll_pwait(
     int ep, struct epoll_event *events, int n, int ms, const sigset_t *signals);
 
 /*
- * The number of the wait just before which a signal comes; 0: none. A long wait
- * always gets the signal, because on a busy machine a short sleep may end
- * before its wait, and the number is never reached. A long sleep has two
- * waits, the first of which is short.
+ * `interrupted_sleep` is the number of a wait: SIGINT comes just before this
+ * wait. It also comes before each wait of more than a second, because on a busy
+ * machine a short sleep may end without the wait with this number. 0: no signal
+ * comes. `nsleeps` counts the waits.
  */
 static unsigned long interrupted_sleep, nsleeps;
 
@@ -122,7 +123,10 @@ test_interrupt_calls_the_hook_of_a_host_in_every_wait(void **state)
 		"p.daemon = true p:start() p:join()",
 		"fz.exec{'sleep', '77'}",
 		"fz.queue():get(60)",
-		/* Return b: if it were collected, the wait would end. */
+		/*
+		 * The script returns b, because the death of b would end the
+		 * wait.
+		 */
 		"local a, b = fz.pipe() a:recv(60) return b",
 		"fz.event():wait(60)",
 		"fz.semaphore(0):acquire(60)",
@@ -140,7 +144,9 @@ test_interrupt_calls_the_hook_of_a_host_in_every_wait(void **state)
 	}
 }
 
-/* A handler sets the hook of the main thread; another thread waits. */
+/*
+ * The signal handler sets the hook of the main thread while a coroutine waits.
+ */
 static void
 test_interrupt_ends_the_wait_of_a_coroutine(void **state)
 {

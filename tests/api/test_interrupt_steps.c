@@ -14,8 +14,9 @@
 #include "host_test.h"
 
 /*
- * steps(body): see below. The least count of instructions is the same each
- * time; a call has more of them if its worker is slow.
+ * least(body): the minimum number of instructions of body() in 20 measurements.
+ * Single calls have more instructions if the worker is slow. steps(body):
+ * interrupt body() after each number of instructions.
  */
 static const char PRELUDE[] =
     "local interrupt = ...\n"

@@ -43,7 +43,7 @@ test_limits_end_any_code(void **state)
 		"return f() end f()",
 		"local function f() local co = coroutine.create(f) "
 		"coroutine.resume(co) return f() end f()",
-		/* Few instructions that take long. */
+		/* Few instructions, which take long. */
 		"while true do pcall(string.rep, 'x', 1 << 24) end",
 		/* Code that replaces the hook. */
 		"local co = coroutine.create(function() debug.sethook() "

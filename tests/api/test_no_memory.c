@@ -68,12 +68,12 @@ static const struct fzlua_options options = { .size = sizeof(options),
 	.log = drop_log,
 	.forks = no_faults_in_child };
 
-/* A function under test, which finds what `prepare` has pushed. */
+/* A function under test. prepare() pushes what run() needs. */
 struct scenario {
 	const char *name;
 	void (*prepare)(lua_State *L);
 	int (*run)(lua_State *L);
-	int npushed; /* values on the stack if it succeeds */
+	int npushed; /* values on the stack after run() has succeeded */
 	/* Check the state after run(); no allocation fails. May be NULL. */
 	void (*check)(lua_State *L, int status);
 };
@@ -136,7 +136,7 @@ push_pool(lua_State *L)
 	lua_pushinteger(L, 1);
 }
 
-/* Push a call that gets the names that a graph has kept. */
+/* Push a function that makes a graph keep names, and counts them. */
 static void
 push_named(lua_State *L)
 {
@@ -360,10 +360,7 @@ run_step(lua_State *L)
 	return fzlua_step(L, 0.002);
 }
 
-/*
- * A task that runs out of memory ends with this error. If the step itself has
- * failed, the task may wait on, and can be cancelled.
- */
+/* After a failed fzlua_step() the task may still wait, and can be cancelled. */
 static void
 check_step(lua_State *L, int status)
 {

@@ -21,7 +21,7 @@
 struct host {
 	lua_State *L;
 	char out[256], err[256], log[512];
-	int fails; /* errno of the next output, 0: none */
+	int fails; /* errno with which the next output fails; 0: it succeeds */
 };
 
 static void

@@ -5,7 +5,7 @@ local t = ...
 
 local tests = {}
 
--- The source has three items, and then waits. All workers are idle then.
+-- The source returns three items, and then waits. All workers are idle during this wait.
 local COMMON <const> = [[
 local queue, pool = fz.queue(), fz.pool()
 local stage = fz.stage "only"
@@ -179,7 +179,7 @@ tests["a wait that nothing can end is named, if functions run in this process"] 
   are_named "-j0"
 end
 
--- Each of these puts an item into the queue after some time.
+-- Each of these scripts puts an item into the queue after some time.
 local WAKES <const> = {
   "pool:apply_async(function() os.execute 'sleep 0.2' queue:put(1) end)",
   [[pool:apply(function()
@@ -202,11 +202,11 @@ local WAKES <const> = {
   [[local a, b = fz.pipe()
     p = fz.process(function() local q = b:recv() os.execute 'sleep 0.2' q:put(1) end):start()
     a:send(queue)]],
-  -- A stopped process.
+  -- A stopped process puts the item after it was continued.
   [==[p = fz.process(function() os.execute 'kill -STOP $PPID' queue:put(1) end):start()
     os.execute((([=[(until ! grep -q '^State:.[^TZ]' /proc/PID/status; do sleep 0.01; done
       sleep 0.3; kill -CONT PID) 2>/dev/null &]=]):gsub('PID', p.pid)))]==],
-  -- A hook.
+  -- A debug hook puts the item.
   [[local sleeping = fz.now() + 0.2
     debug.sethook(function()
       if fz.now() > sleeping then debug.sethook() queue:try_put(1) end
@@ -229,7 +229,8 @@ local WAITS <const> = {
   "fz.spawn(function() for i in chain:stream(source) do if i == 4 then break end end end)",
 }
 
--- Run the program with all waits at once; returns a table of what each prints and its status.
+-- Run the program with all waits at once. Returns a table with the output and the status of each
+-- run.
 local function run_all(jobs, wake)
   local commands, errors = {}, {}
   for i, wait in ipairs(WAITS) do
@@ -258,7 +259,7 @@ tests["a wait that functions in this process can end is not named"] = function()
   are_not_named("-j0", WAKES)
 end
 
--- Run a program, which must succeed: it fails if it names a deadlock. Returns what it prints.
+-- Run a program, which must succeed: a deadlock would be an error. Returns its output.
 local function output(...)
   local out, err, status = t.command(...)
   t.equal({ err, status }, { "", 0 })

@@ -461,7 +461,8 @@ tests["Ctrl-C in a task, and while all tasks wait, reaches the script"] = functi
     local ready = t.file ""
     os.remove(ready)
     local script = t.file(([[
-      local other <close> = fz.process(fz.sleep, 1000):start() -- without it: a deadlock
+      -- Without this process, the wait would be a deadlock.
+      local other <close> = fz.process(fz.sleep, 1000):start()
       local task = fz.spawn(function()
         local _ <close> = setmetatable({}, { __close = function() print "closed" end })
         io.open(%q, "w"):close()
@@ -554,7 +555,7 @@ tests["a wait that another process can end is no deadlock"] = function()
   other:await()
 end
 
--- The script is a process of its own, without children.
+-- The script runs in a process without children, so only a timeout ends its waits.
 tests["a time ends waits of tasks for shared objects, and tasks can share a lock"] = function()
   local out, err, status = t.command("-e", [[
     local lock, held = fz.lock(), fz.lock()
@@ -592,7 +593,7 @@ tests["a task that waits for its own end gets an error"] = function()
   for _, wait in ipairs(waits) do
     local me
     me = fz.spawn(function() return wait(me) end)
-    fz.spawn(fz.sleep, 0.01) -- without it, the wait is a deadlock
+    fz.spawn(fz.sleep, 0.01) -- without this task, the wait would be a deadlock
     t.match(t.fails("error", me.await, me), "its own end")
   end
 end

@@ -23,7 +23,7 @@ local function descriptor_of(open)
   error "no descriptor was opened"
 end
 
--- A shell command that ends once the file `go` exists.
+-- A shell command that ends when the file `go` exists.
 local function await_file(go)
   return ("until test -e %s; do sleep 0.01; done"):format(go)
 end

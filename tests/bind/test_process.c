@@ -187,10 +187,10 @@ test_process_that_cannot_be_set_up_says_why(void **state)
 }
 
 /*
- * Fail each call of the parent once while a process sends its result and ends.
- * The number of calls depends on the moment of its end, so the round ends only
- * after several tries in which no call failed. Returns how often the parent got
- * no result.
+ * Let one call of the parent fail while a process sends its result and ends;
+ * repeat this for each call in turn. The number of calls varies. So this ends
+ * only after several tries in which no call was left to fail. Returns how often
+ * the parent got no result.
  */
 static int
 fail_each_call_at_the_end(struct host *h)
@@ -219,8 +219,9 @@ fail_each_call_at_the_end(struct host *h)
 }
 
 /*
- * The parent notices the end of the process in any case. A round may miss the
- * few calls without which there is no result.
+ * The parent notices the end of the process even if a call fails. Only few
+ * calls cost the result if they fail, and a round may miss them, so rounds are
+ * repeated.
  */
 static void
 test_process_any_call_may_fail_at_its_end(void **state)
@@ -297,7 +298,10 @@ test_process_ends_with_its_state(void **state)
 	    "assert(#fz.active_children() == 2)");
 }
 
-/* All that opens descriptors: the loop, the arena, the shared heap, pipes. */
+/*
+ * Use everything that opens descriptors: the loop, the arena, the shared heap,
+ * pipes.
+ */
 static const char use_all[] =
     "local q, e, l = fz.queue(), fz.event(), fz.lock()\n"
     "local a, b = fz.pipe()\n"
@@ -314,7 +318,7 @@ static const char use_all[] =
     "assert(fds[2]:find '^pipe:' and fds[3]:find '^pipe:')\n"
     "assert(fz.exec({ 'cat' }, { stdin = 'in' }).stdout == 'in')";
 
-/* Returns a bit for each of the descriptors 0 to 2 that is open at the end. */
+/* Returns a bit for each of the descriptors 0 to 2 that is open afterwards. */
 static int
 use_without_standard_files(void)
 {

@@ -51,7 +51,7 @@ __wrap_dlsym(void *library, const char *name)
 	return __real_dlsym(library, name);
 }
 
-/* The name of a new file, and how many descriptors were open before. */
+/* The name of a new file, and the number of descriptors before the test. */
 struct place {
 	char path[64];
 	int nfds;
@@ -297,7 +297,7 @@ read_only_body(struct fz_sqlite *path)
 		return 2;
 	if (fz_sqlite_open(&s, name, FZ_SQLITE_CREATE, 0, &err) == 0 &&
 	    run(&s, "SELECT x FROM t", &err) == 0)
-		return 3; /* FZ_SQLITE_READ would not be needed */
+		return 3; /* the file can be opened without FZ_SQLITE_READ */
 	fz_sqlite_close(&s);
 	if (fz_sqlite_open(&s, name, FZ_SQLITE_READ, 0, &err) != 0)
 		return 4;

@@ -153,7 +153,8 @@ test_random_state_found_once_is_found_again(void **state)
 	    LUA_OK);
 	fz_random_find(L, &again);
 	assert_ptr_equal(again.state, r.state);
-	fz_random_seed(&r, 1); /* ASan fails if the state was freed */
+	/* ASan reports an error if the state was freed. */
+	fz_random_seed(&r, 1);
 }
 
 /* A script may replace math.random, or the whole library. */
@@ -183,7 +184,7 @@ test_random_leaves_a_replaced_generator_alone(void **state)
 		fz_random_find(L, &r);
 		assert_null(r.state);
 		assert_int_equal(lua_gettop(L), 0);
-		fz_random_seed(&r, 1); /* these three have no effect */
+		fz_random_seed(&r, 1); /* these three calls have no effect */
 		fz_random_save(&r);
 		fz_random_restore(&r);
 		lua_close(L);
@@ -297,7 +298,8 @@ test_random_a_call_does_not_change_the_numbers_of_the_next(void **state)
 static void
 test_random_no_seed_stops_the_generator(void **state)
 {
-	uint64_t seed = UINT64_C(0x61c8864680b583eb); /* is mixed to 0 */
+	/* fz_seed_mix() makes 0 of it. */
+	uint64_t seed = UINT64_C(0x61c8864680b583eb);
 	lua_State *L = *state;
 	lua_Integer numbers[NUMBERS];
 	struct fz_random r;
@@ -311,7 +313,10 @@ test_random_no_seed_stops_the_generator(void **state)
 			assert_int_not_equal(numbers[i], numbers[j]);
 }
 
-/* A seed that the script sets counts, also before its first number. */
+/*
+ * If the script sets a seed, even before its first random number, the library
+ * does not change it.
+ */
 static void
 test_random_keeps_a_seed_that_the_script_sets(void **state)
 {

@@ -500,7 +500,8 @@ local MISUSES = {
   "local function mine() return fz.pool{workers = 0} end local p = mine() print(p)",
 }
 
--- Fails unless it is called as lua calls a chunk: by a C function that has no caller.
+-- This chunk fails unless its caller is that of a chunk in lua: a C function that has no caller
+-- itself.
 local LEVEL = [[
 local bottom = debug.getinfo(2)
 assert(bottom.what == "C" and bottom.name == nil and not debug.getinfo(3), debug.traceback())

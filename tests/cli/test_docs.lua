@@ -9,8 +9,8 @@ local tests = {}
 local ROOT <const> = assert(io.popen "pwd"):read()
 local MISSING <const> = { "(nothing)" }
 
--- Before a script: print() writes the line of its caller in front of what it prints, between two
--- bytes 1. Newlines in the text become the byte 2.
+-- Code before each script. print() writes the line of its caller in front of its text, between two
+-- bytes \1. It writes newlines in the text as the byte \2.
 local PRELUDE <const> = [[
 local write, getinfo = io.write, debug.getinfo
 function print(...)
@@ -220,7 +220,7 @@ local function c_text(blocks)
 end
 
 -- The program of a section. If its blocks have no main(), they are put between the first and the
--- last block of an earlier program that has one, the frame.
+-- last block of `frame`, the latest program that has one.
 local function c_program(blocks, frame)
   local text = c_text(blocks)
   if not text:find "\nmain%(" then return frame.first .. text .. frame.last end
@@ -228,7 +228,7 @@ local function c_program(blocks, frame)
   return text
 end
 
--- Compile and run a program with what is in the build directory.
+-- Compile a program with the header and the library in the build directory, and run it.
 local function run_c(directory, path, blocks, frame)
   write(directory .. "/host.c", c_program(blocks, frame))
   local out, status = run(directory, [[

@@ -38,7 +38,10 @@ __wrap_tcsetattr(int fd, int when, const struct termios *modes)
 	return 0;
 }
 
-/* Either signal must end the process; 0: none. */
+/*
+ * Raise `first` while the terminal is in use, and `second` while its modes are
+ * restored; 0: no signal. One of them must end the process.
+ */
 static void
 assert_ends(int first, int second)
 {

@@ -48,7 +48,7 @@ local function run(command)
   return output
 end
 
--- The first line that differs: more help than two pages of text.
+-- The first line that differs, which helps more than the whole texts.
 local function difference(expected, got)
   local line, theirs = 1, got:gmatch("[^\n]*\n?")
   for ours in expected:gmatch("[^\n]*\n?") do

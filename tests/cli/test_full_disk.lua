@@ -44,7 +44,7 @@ tests["a limit of the size of files is one message, and does not end the command
   t.equal(select(2, out:gsub("\n", "")), 5)
   out = limited [["$FZLUA" -e "local f = io.open('f', 'w') f:write 'x' print(f:close())"]]
   t.equal(out, "nil\tFile too large\t27\nstatus 0\n")
-  -- programs have the default action, which ends them
+  -- Programs have the default action of SIGXFSZ, which ends them.
   out = limited [["$FZLUA" -e "print(fz.exec{'sh', '-c', 'echo x >f'}.signal)"]]
   t.equal(out, "25\nstatus 0\n")
   t.shell("rm -r " .. directory)

@@ -47,7 +47,7 @@ tests["keys move in the input and change it"] = function()
   terminal:key("M-Enter", "C-u")
   terminal:run("3", "3")
   terminal:type "never run"
-  terminal:expect { "> never run" } -- wait for it: Ctrl-C also discards text that is not read yet
+  terminal:expect { "> never run" } -- wait for this text, because Ctrl-C also discards unread text
   terminal:key "C-c"
   terminal:expect { "> never run^C", ">" }
   terminal:key "C-r"
@@ -97,7 +97,8 @@ tests["Tab completes names, and lists them"] = function()
     ["lib.al"] = "lib.alp", ["string.form"] = "string.format", ["('x'):upp"] = "('x'):upper",
     ["fz.log.war"] = "fz.log.warn", ["whi"] = "while", ["chain.outp"] = "chain.output",
     ["chain:rawe"] = "chain:rawe", -- only methods are completed, and not the global rawequal
-    ["chain:outp"] = "chain:outp", ["fz:starm"] = "fz:starm", -- nor fields
+    -- After a colon, fields are not completed.
+    ["chain:outp"] = "chain:outp", ["fz:starm"] = "fz:starm",
     ["chain:inv"] = "chain:invoke",
     ["require 'fzl"] = "require 'fzlua", [":tra"] = ":trace", ["x = setm"] = "x = setmetatable",
     ["fz.queue():"] = "fz.queue():", ["io.stdout:see"] = "io.stdout:seek",

@@ -7,7 +7,7 @@ local tests = {}
 
 local function open(options) return Terminal.prompt(t, options) end
 
--- An empty directory in a list, which is removed at the end of the scope.
+-- A list with an empty directory, which is removed when the variable with the list is closed.
 local function new_home()
   return setmetatable({ Terminal.new_home(t) },
     { __close = function(self) Terminal.remove_home(t, self[1]) end })
@@ -84,7 +84,7 @@ tests["the history is kept, and sessions share it"] = function()
     t.equal(first:status(), 0)
   end
   local path = home[1] .. "/.local/state/fzlua/history"
-  t.shell("printf torn >>" .. path) -- as by a session that is killed in a write
+  t.shell("printf torn >>" .. path) -- as if a session was killed during a write
   local second <close> = open { home = home[1] }
   second:run("'of the second'", '"of the second"')
   second:key("Up", "Up", "Up")

@@ -395,9 +395,9 @@ static const char plain_value[] =
     "return t\n";
 
 /*
- * (out, value, weak): encode the value while a collection is due. Returns
- * whether it collects the first element of `weak` afterwards, and whether the
- * element was still there before.
+ * (out, value, weak): encode the value while a garbage collection is due.
+ * Returns two booleans: whether a collection after the encoding frees the first
+ * element of `weak`, and whether the element was still there before it.
  */
 static int
 call_encode_in_debt(lua_State *L)
@@ -434,7 +434,7 @@ test_codec_first_pass_lets_no_collector_run(void **state)
 	lua_setglobal(L, "null");
 	assert_int_equal(luaL_dostring(L, plain_value), LUA_OK);
 	for (int i = 0; i < 3; i++) {
-		/* The first call makes what the state keeps. */
+		/* The first call makes the objects that the state keeps. */
 		assert_int_equal(encode(h), LUA_OK);
 		fz_buf_clear(&h->out);
 		lua_pushcfunction(L, call_encode_in_debt);

@@ -234,7 +234,8 @@ for name, route in pairs(routes) do
   end
 end
 
--- While a __fzpack waits, other tasks can pack. If the engine cannot wait there, this is an error.
+-- While a __fzpack waits, other tasks can pack. A route that packs where the engine cannot wait
+-- raises an error.
 for name, route in pairs(routes) do
   T["waits_by_" .. name] = function()
     local Waiter = class("Waiter", function(self)

@@ -39,7 +39,8 @@ struct fz_bus {
 	unsigned nprobes;
 	unsigned
 	    nstream; /* packets of a stream, each sent for the first time */
-	uint32_t stream_lease, stream_seq; /* of the last one */
+	/* The lease and the number of the last packet of a stream. */
+	uint32_t stream_lease, stream_seq;
 };
 
 struct end {
@@ -210,7 +211,7 @@ teardown(void **state)
 	return 0;
 }
 
-/* Write and read at an end, as its user, as much as is possible. */
+/* Write and read as many bytes as possible at the user's end of the socket. */
 static void
 use(struct end *end)
 {
@@ -384,7 +385,10 @@ test_beat_waits_for_a_peer_that_connects_again(void **state)
 	struct world *w = *state;
 	int64_t start_ns = w->a.lease->heard_ns;
 
-	/* The server was started again: the peer may connect later. */
+	/*
+	 * The server was restarted, and the peer may not have connected again
+	 * yet.
+	 */
 	w->a.g.connected_ns = start_ns + FZ_CLOCK_SECOND;
 	w->a.g.turn_ns = start_ns + FZ_CLOCK_SECOND;
 	fz_beat_absent(&w->a.g, w->b.g.id);
@@ -446,7 +450,7 @@ test_lease_knows_what_has_not_reached_its_peer(void **state)
 	struct fz_packet again = { .type = FZ_PACKET_AGAIN, .seq = 1 };
 	uint32_t reached;
 
-	l->conn = dup(w->a.user); /* a submitter */
+	l->conn = dup(w->a.user); /* this end belongs to a submitter */
 	send_stream(&w->a, 100, 0);
 	assert_false(fz_lease_has_lost(l, &reached));
 	send_stream(&w->a, 50, 1);
@@ -455,7 +459,10 @@ test_lease_knows_what_has_not_reached_its_peer(void **state)
 	fz_lease_lose(l, 2);
 	assert_true(fz_lease_has_lost(l, &reached));
 	assert_int_equal(reached, 100);
-	/* The peer is there again, and may get each packet that is sent now. */
+	/*
+	 * The peer has announced itself again, so packets that are sent now may
+	 * reach it.
+	 */
 	fz_lease_take(l, &again);
 	assert_false(fz_lease_has_lost(l, &reached));
 	assert_int_equal(w->a.bus.nstream, 3);

@@ -107,7 +107,10 @@ request(int conn, const char *text, unsigned n)
 	assert_true(sendmsg(conn, &message, MSG_NOSIGNAL) >= 0);
 }
 
-/* Turn until a relay is accepted, or until the time. Counts the turns. */
+/*
+ * Turn the loop until a relay is accepted, or for at most `ns`. Counts the
+ * turns.
+ */
 static bool
 serve(struct world *w, struct fz_relay_request *r, int64_t ns, unsigned *turns)
 {
@@ -161,7 +164,7 @@ test_listener_accepts_what_is_a_request(void **state)
 	request(conn[1], "one", 1);
 	request(conn[2], "three", 3);
 	shutdown(conn[3], SHUT_RDWR);
-	/* conn[4] is silent, which delays others for a while only */
+	/* conn[4] is silent, and delays the others only for a while */
 	request(conn[5], "0123456789abcdef", 2);
 	expect(w, "0123456789abcdef");
 	for (int i = 0; i < 6; i++)

@@ -81,7 +81,7 @@ test_silent_servers_are_an_error_before_they_have_all_been_asked(void **state)
 	check(
 	    "one.example", 0, "no DNS server answers for the name one.example");
 	assert_true(fz_clock_ns() - began_ns < 60 * FZ_CLOCK_SECOND);
-	/* the query ends later, and frees what it has */
+	/* the query ends later; its thread frees its memory then */
 	sem_post(&silence);
 	sem_wait(&ended);
 }
@@ -95,7 +95,7 @@ test_an_answer_is_passed_on(void **state)
 	check("a", EAI_NONAME, "the name a is not known");
 	check("a", EAI_NODATA, "the name a is not known");
 	check("[b]", EAI_AGAIN, "no DNS server answers for the name b");
-	/* the connection will fail, and say why */
+	/* no error here: the connection will fail and report the reason */
 	answer = EAI_FAIL;
 	assert_int_equal(fz_server_name_check("a", &err), 0);
 }

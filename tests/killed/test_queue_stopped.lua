@@ -13,8 +13,8 @@ end
 
 local function sleep(seconds) fz.exec { "sleep", tostring(seconds) } end
 
--- Returns a process that was stopped while it called f() again and again, at a moment at which
--- probe() runs out of its time.
+-- Start a process that calls f() again and again, and stop it. Repeat this until a process was
+-- stopped at a moment at which probe() times out. Returns this process.
 local function stop_within(f, probe)
   for i = 1, 100 do
     local begun = fz.event()

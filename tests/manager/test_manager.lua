@@ -280,7 +280,8 @@ end
 
 tests["bytes that say they are a proxy are none"] = function()
   local Fake = { __fzpack = function(self) return self.packed end }
-  fz.register_class("fzlua.Prox1", Fake) -- as long as fzlua.Proxy, which replaces it below
+  -- A name with the length of "fzlua.Proxy", which replaces it below.
+  fz.register_class("fzlua.Prox1", Fake)
   local function forged(packed)
     local bytes = fz.pack(setmetatable({ packed = packed }, Fake))
     return (bytes:gsub("fzlua.Prox1", "fzlua.Proxy"))

@@ -42,7 +42,7 @@ local function same_names(what, described, real)
   if findings[1] then error(what .. ": " .. table.concat(findings, ", "), 0) end
 end
 
--- The described members of a class: fields, methods, those of its parents.
+-- The described members of a class: its fields, its methods, and those of its parents.
 local function described(name)
   local class = assert(classes[name], name .. " is not described")
   local set = {}

@@ -1,5 +1,5 @@
--- --engine nats://...: nodes, servers and submitters that stop, freeze or are cut off.
--- FZLUA_NATS_OUTAGE is how many seconds the server and the network are away, 1 and 4 if not set.
+-- --engine nats://...: nodes, servers and submitters that stop, freeze or are cut off. The server
+-- is away for FZLUA_NATS_OUTAGE seconds (default: 1), and the network too (default: 4).
 local t = ...
 local nats = dofile "tests/support/nats.lua"
 local tests = {}
@@ -163,8 +163,8 @@ tests["a job that may be tried again leaves a frozen node"] = function()
   t.equal(out, "done\n2\n")
 end
 
--- A job may be sent before the server has noticed the death of the node, when nothing is known of
--- it: then another try, with more time.
+-- The server needs some time to notice the death of a node. If the job was sent before, the test
+-- tries again and waits longer.
 tests["a job without retries that is sent to a dead node goes to another one"] = function()
   local out = run([[
     for i in 1 2 3 4 5; do
@@ -272,8 +272,9 @@ for _, what in ipairs { "$script", "$gateway", "$script $gateway" } do
   end
 end
 
--- A gateway with limits of descriptors, as `ulimit` has them: LIMITS of both gateways. The program
--- for the relays is the same; each of them needs few.
+-- A program in place of the gateway: it sets a limit of descriptors with the options LIMITS of
+-- `ulimit`, and runs the gateway. It also replaces the program of the relays, which need few
+-- descriptors.
 local LIMITED <const> = [[
 gateway=${FZLUA_NATS:-$FZLUA-nats}
 printf '#!/bin/sh\nulimit %%s; exec %%s "$@"\n' "$LIMITS" $gateway >$dir/limited

@@ -167,7 +167,7 @@ tests["a dag of quick functions is the same"] = function()
   ]]), "same\n")
 end
 
--- The item 50 kills the process on its node before this process has reported that the item runs.
+-- Item 50 kills the process on its node before that process has reported the start of the item.
 local POISON <const> = [[
 local cpath, kind = arg[1], arg[2]
 local f = function(x)
@@ -215,7 +215,7 @@ for kind, expected in pairs { calls = "50 crash 3", map = "50 ", stream = "50 " 
 end
 
 -- Until the file $DIR/go exists, the program passes on all bytes to and from the node. Then it
--- makes $DIR/stopped. Once $DIR/sent exists, it ends, and prints how many bytes have come to the
+-- makes $DIR/stopped. When $DIR/sent exists, it ends, and prints how many bytes have come to the
 -- node, or $REACHED.
 local LOST <const> = [[
 for word; do host=$command command=$word; done
@@ -258,7 +258,7 @@ tests["a job without retries that has not come to a lost node goes to another on
     ]])))
   end
   t.equal(try "", "1\t\n2\t\n3\t\n")
-  -- The first one may have begun if it has come there.
+  -- The first call may have begun if its bytes have reached the node.
   t.equal(try "export REACHED=1000000",
     "crash\tnode lost is lost: it was cut off\n2\t\n3\t\n")
 end

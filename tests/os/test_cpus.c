@@ -36,8 +36,9 @@ int __wrap_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
 int __real_sched_getcpu(void);
 int __wrap_sched_getcpu(void);
 
-static size_t mask_size; /* of a simulated machine; 0: the real one */
-static int ncpus;        /* of that machine: numbers 0 to ncpus - 1 */
+/* Size of the affinity mask of a simulated machine; 0: use the real one. */
+static size_t mask_size;
+static int ncpus; /* number of processors of the simulated machine */
 static int mask_error;
 static int here; /* the current processor of the simulated machine */
 

@@ -39,7 +39,7 @@ __wrap_open(const char *path, int flags, ...)
 	return __real_open(path, flags);
 }
 
-/* The chdir() of the command does the same. */
+/* Does the same as the chdir() function of the command. */
 static void
 go_to(const char *path)
 {

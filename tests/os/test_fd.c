@@ -39,8 +39,8 @@ ssize_t __wrap_pwritev2(
     int fd, const struct iovec *pieces, int n, off_t at, int flags);
 
 /*
- * Whether the kernel can write without a signal. After one refusal the library
- * does not try again.
+ * Whether the kernel can write without SIGPIPE. After it has refused once, the
+ * library does not try again.
  */
 static bool new_kernel = false;
 

@@ -24,7 +24,10 @@
 #include "os/fd.h"
 #include "sanitized.h"
 
-/* Numbers of the descriptors; a few of them are not private. */
+/*
+ * The descriptors have the numbers FIRST, FIRST + 1, and so on. A few of them
+ * are not private.
+ */
 enum { FIRST = 100, NMANY = 600, NFEW = 100, HIGH = FIRST + NMANY + 20 };
 #define TIMEOUT_MS 60000
 
@@ -176,7 +179,10 @@ wait_for(int fd, char *byte, ssize_t expected)
 	assert_int_equal(read(fd, byte, 1), expected);
 }
 
-/* The ends are closed while the child lives: its helper ends soon, too. */
+/*
+ * The reader gets EOF while the child lives, so the helper that closes
+ * descriptors of the child has ended as well.
+ */
 static void
 test_fd_private_many_leave_no_end_open(void **state)
 {

@@ -43,7 +43,10 @@ __wrap_open(const char *path, int flags, ...)
 	return __real_open(path, flags);
 }
 
-/* Whether a pipe is found in MAKEFLAGS that are `format` with `a` and `b`. */
+/*
+ * Set MAKEFLAGS to `format` with the numbers `a` and `b`. Returns whether the
+ * library finds a pipe there.
+ */
 static bool
 finds(const char *format, int a, int b, int fd[2])
 {
@@ -157,10 +160,10 @@ test_jobserver_ignores_other_files(void **state)
 	assert_none("--jobserver-auth=fifo:/dev/null", 0, 0);
 	assert_none("--jobserver-auth=fifo:/nowhere/at/all", 0, 0);
 	assert_none(auth, -2, -2);
-	assert_none(auth, 7777, 7778); /* closed */
-	assert_none(auth, null, null); /* no pipe */
-	assert_none(auth, a[1], a[0]); /* in the wrong order */
-	assert_none(auth, a[0], b[1]); /* of two pipes */
+	assert_none(auth, 7777, 7778); /* the descriptors are closed */
+	assert_none(auth, null, null); /* not a pipe */
+	assert_none(auth, a[1], a[0]); /* the ends in the wrong order */
+	assert_none(auth, a[0], b[1]); /* ends of two pipes */
 	assert_none("k -- A=--jobserver-auth=%d,%d", a[0], a[1]);
 	assert_none("k -- --jobserver-auth=%d,%d", a[0], a[1]);
 	close(a[1]);
@@ -186,7 +189,7 @@ test_jobserver_a_fifo_by_its_name(void **state)
 	assert_true(finds(flags, 0, 0, fd));
 	assert_ends(fd, theirs);
 	close_pair(fd);
-	open_fails = 2; /* the second end */
+	open_fails = 2; /* opening the second end fails */
 	assert_none(flags, 0, 0);
 	close_pair(theirs);
 	unlink(path);

@@ -543,7 +543,10 @@ holds_of_turn(struct fz_loop *loop)
 	return nholds;
 }
 
-/* Whether a turn polls it. A turn that starts after its end does not wait. */
+/*
+ * Whether a turn polls the awaited process. There are many turns, because a
+ * turn that begins too late does not wait.
+ */
 static bool
 holds(struct fz_loop *loop)
 {

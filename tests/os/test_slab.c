@@ -53,7 +53,7 @@ bytes_in(const char *path, const char *field)
 	return kib << 10;
 }
 
-/* 0 under valgrind, because its own pages would count as ours. */
+/* Returns 0 under valgrind, whose own pages would be counted. */
 static size_t
 memory_of(const char *field)
 {
@@ -348,7 +348,7 @@ few_blocks(void)
 		return 1;
 	memset(small, 1, 48);
 	memset(large, 2, 64);
-	/* once the page is full, each size has its own */
+	/* when this page is full, blocks of each size get their own page */
 	for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
 		more[i] = fz_slab_alloc(48);
 		if (more[i] == NULL)

@@ -36,7 +36,7 @@ return fz.chain { s }]]
   end
 end
 
--- A command for root, which may write in any directory: it drops that right.
+-- OBEYS runs a command without root's right to write in any directory.
 local OBEYS <const> = "setpriv --bounding-set=-dac_override,-dac_read_search true"
 local OBEY <const> = [[
 if [ $(id -u) = 0 ]; then
@@ -170,7 +170,7 @@ tests["a file that has lost its bytes is begun anew, with a warning"] = function
 local s = fz.stage "s"
 s:register("A", {}, function() ran "A" return 1 end)
 return fz.chain { s }]]
-  local store = os.tmpname() -- which makes an empty file
+  local store = os.tmpname() -- os.tmpname() makes an empty file
   for _, suffix in ipairs { "", "-wal", "-shm" } do t.files[#t.files + 1] = store .. suffix end
   t.equal({ run(script, store) }, { "A", "A = 1\n", "", 0 })
   write(store, "")

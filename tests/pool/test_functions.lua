@@ -372,7 +372,7 @@ tests["a pool used in its own worker leaves the functions of that worker alone"]
   local function inner() return value end
   local function outer()
     local results = {}
-    for i = 1, 100 do -- more than a worker keeps
+    for i = 1, 100 do -- more functions than a worker keeps
       value = i
       results[i] = pool:apply(inner) + pool:apply(function() return value end)
     end

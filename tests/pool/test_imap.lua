@@ -160,8 +160,8 @@ end
 tests["a ready result is handed out before the source is asked again"] = function()
   every_way(function(imap)
     for _, inflight in ipairs { 1, 4, 0 } do
-      -- The loop below adds new work for each result: a source that has no work was called too
-      -- early. The source is slow, so that a result is ready before its next call.
+      -- The loop below adds new work for each result. If the source has no work, it was called too
+      -- early. The source is slow, so the next result is ready before the source is called again.
       local work, asked, seen = { 1 }, 0, 0
       local function source()
         asked = asked + 1

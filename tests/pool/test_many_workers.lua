@@ -4,7 +4,8 @@ local fz = require "fzlua"
 
 local tests = {}
 
--- The number is so large that a new worker does not close the descriptors of the others itself.
+-- With this many descriptors, a new worker does not close them itself: a helper does, see
+-- src/os/fd_private.c.
 local MANY <const> = 110
 
 ---A chain of n stages, each of which adds 1 to x. The last one calls f first.

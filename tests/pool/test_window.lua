@@ -189,7 +189,7 @@ for wait in pairs(waits) do
     end
   end
 end
-fz.spawn(function() -- too late: the events for which the sources have waited
+fz.spawn(function() -- these events come too late for the sources that have waited for them
   pending:set_result(1)
   queue:put(1)
   print(n)

@@ -159,7 +159,7 @@ test_proc_death_by_the_cpu_limit_is_reported(void **state)
 
 	getrlimit(RLIMIT_CPU, &before);
 	getrusage(RUSAGE_SELF, &usage);
-	/* This limit holds for this process, too. */
+	/* The limit also holds for this process, which must not exceed it. */
 	limit.rlim_cur =
 	    (rlim_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + 2;
 	limit.rlim_max = before.rlim_max;
@@ -182,7 +182,8 @@ int __real_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 
 /*
- * Number of ioctl() calls that return no exit status, as just before a death.
+ * Number of ioctl() calls that still return no exit status, as just before a
+ * death.
  */
 static int nearly;
 
@@ -212,8 +213,8 @@ tells_exit_of_reaped(void)
 	int major = 0, minor = 0;
 
 	/*
-	 * Linux 6.15 and newer report it. Valgrind does not support this
-	 * ioctl().
+	 * Linux 6.15 and newer report the exit status. Valgrind does not
+	 * support this ioctl().
 	 */
 	return getenv("FZLUA_VALGRIND") == NULL && uname(&name) == 0 &&
 	       sscanf(name.release, "%d.%d", &major, &minor) == 2 &&

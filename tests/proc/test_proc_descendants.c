@@ -30,7 +30,10 @@
 int __real_kill(pid_t pid, int sig);
 int __wrap_kill(pid_t pid, int sig);
 
-/* Wait for the end of a process that sleeps longer unless it is killed. */
+/*
+ * Wait for the death of a process that would sleep much longer if nothing
+ * killed it.
+ */
 static void
 assert_goes(pid_t pid)
 {

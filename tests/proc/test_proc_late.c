@@ -342,7 +342,10 @@ hear_numbers(struct forked *f, pid_t *numbers, int n)
 		numbers[i] = forked_hear_pid(f);
 }
 
-/* The worker of a dead worker ends itself; a tracer keeps it unreaped. */
+/*
+ * The worker of a dead worker ends itself, but cannot be reaped before its
+ * tracer has ended.
+ */
 static int
 hold_a_worker_of_a_worker(struct forked *f)
 {
@@ -357,7 +360,10 @@ hold_a_worker_of_a_worker(struct forked *f)
 	return reap_held(f, held, tracer);
 }
 
-/* Both of two levels are killed before the upper one can handle a death. */
+/*
+ * A worker and its own worker are killed, before the upper one can handle the
+ * death of the lower one.
+ */
 static int
 kill_two_levels(struct forked *f)
 {
@@ -434,7 +440,7 @@ reap_a_leaver(void *ctx, const struct fz_err *failed)
 
 /*
  * A worker is killed after it has reaped its own worker, and before it has
- * ended the program that its own worker has left.
+ * ended the program that this dead worker has left.
  */
 static int
 kill_one_that_has_reaped(struct forked *f, bool program_dies)
@@ -474,7 +480,9 @@ start_a_killer(void *ctx, const struct fz_err *failed)
 	return start_a_worker(ctx, failed);
 }
 
-/* The new worker is not set up when its parent is reaped; it ends itself. */
+/*
+ * The new worker is not set up yet when its parent is reaped. It ends itself.
+ */
 static int
 kill_the_parent_of_a_new_worker(struct forked *f)
 {

@@ -231,7 +231,8 @@ test_proc_output_goes_to_the_given_descriptors(void **state)
 		close(saved[2]);
 		assert_int_equal(i, 0);
 		forked_hear(f, text, sizeof(text));
-		assert_string_equal(text, "out err"); /* in this order */
+		/* Standard output first. */
+		assert_string_equal(text, "out err");
 		assert_int_equal(fz_proc_reap(&f->proc, true, &death), 1);
 	}
 }
@@ -396,7 +397,8 @@ test_proc_forks_among_threads(void **state)
 	struct forked *f = *state;
 	int n = getenv("FZ_SOAK") != NULL ? 2000 : 300;
 	FILE *null = fopen("/dev/null", "w");
-	static char buffer[BUFSIZ]; /* so that no thread allocates one */
+	/* A static buffer, so that no thread allocates one. */
+	static char buffer[BUFSIZ];
 	pthread_t threads[8];
 	struct fz_death death;
 	int i;
@@ -425,7 +427,7 @@ static int
 use_limited_memory(void *ctx, const struct fz_err *failed)
 {
 	size_t len = (size_t)256 << 20;
-	void *volatile p; /* so that no compiler removes malloc() */
+	void *volatile p; /* volatile, so that no compiler removes malloc() */
 
 	(void)failed;
 	if (fz_proc_limit_memory((uint64_t)64 << 20, NULL) == -1)

@@ -6,7 +6,7 @@ local lfs = require "lfs"
 
 local tests = {}
 
-local left, held -- set by calls; a worker keeps them for its next call
+local left, held -- set by calls; a worker keeps both for its next call
 
 -- Call f() while there is a child of each kind.
 local function among_children(f)
@@ -247,7 +247,7 @@ tests["a worker that holds more than a call may have is replaced first"] = funct
   local function call(memory)
     return pool:map(hold, { 0 }, { memory = memory })[1]
   end
-  t.equal(call "100M", first) -- the worker uses less than that
+  t.equal(call "100M", first) -- the worker uses less than 100 MB
   local second = call "20M"
   t.equal({ second[1] ~= first[1], second[2] }, { true, 0 })
   t.equal(call "20M", second)

@@ -1,6 +1,6 @@
--- Processes under the start method "spawn", which get by value what forked ones inherit. The target
--- test-lua-spawn runs the tests of processes and managers with this start method. The tests here
--- are about the difference.
+-- Processes under the start method "spawn": they get copies of the values that forked processes
+-- inherit. The target test-lua-spawn runs the tests of processes and managers with this start
+-- method. The tests here check the differences.
 local t = ...
 
 local tests = {}

@@ -32,7 +32,7 @@ struct bench {
 	struct fz_loop *loop;
 	struct fz_trace *trace;
 	struct fz_trace_names *names;
-	int64_t now_ns; /* end of the last call, which the next one follows */
+	int64_t now_ns; /* end of the last call; the next call begins then */
 	struct fz_sums sums;
 	struct fz_buf out;
 };
@@ -184,7 +184,7 @@ test_run_page_has_the_functions_that_took_most_time(void **state)
 		add(&b, (size_t)i, (i * 37) % 2000);
 	}
 	make_page(&b);
-	/* 50 of them are in the table of the slowest calls, too */
+	/* 50 of these functions are also in the table of the slowest calls */
 	assert_int_equal(count(&b, "\"p95\":"), 600 + 1);
 	assert_has(&b, "\"functions\":[{\"name\":\"f1027\",\"calls\":1,"
 		       "\"total\":1999,");
@@ -232,7 +232,8 @@ test_run_page_counts_what_failed(void **state)
 	record->item = 4;
 	add_event(&b, FZ_JOB_EVENT_FAILED, 0, 0, 0)->err = FZ_ERR_CANCELLED;
 	add_event(&b, FZ_JOB_EVENT_CACHED, 0, 0, 0);
-	add_event(&b, FZ_JOB_EVENT_DONE, 0, 0, 50); /* a whole map */
+	/* The event of a whole map. */
+	add_event(&b, FZ_JOB_EVENT_DONE, 0, 0, 50);
 	for (int i = 0; i < 120; i++)
 		add_event(&b, FZ_JOB_EVENT_RETRY, 0, 3, 1);
 	make_page(&b);

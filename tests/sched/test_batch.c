@@ -75,13 +75,13 @@ static void
 test_batch_chunks_have_their_size(void **state)
 {
 	static const struct {
-		uint32_t n, chunk, most; /* options of the batch */
-		uint32_t first, largest; /* sizes of chunks */
+		uint32_t n, chunk, most; /* items of the batch; its options */
+		uint32_t first, largest; /* items in these chunks */
 	} cases[] = {
 		{ 100, 7, 0, 7, 7 }, { 100, 1, 0, 1, 1 },
 		{ 100, 1000, 0, 100, 100 },
 		{ 100, 10, 3, 3, 3 },  /* at most 3 items in a chunk */
-		{ 1000, 0, 0, 1, 250 } /* measured; small chunks at the end */
+		{ 1000, 0, 0, 1, 250 } /* small chunks at the end */
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -208,7 +208,7 @@ test_batch_two_of_them_go_in_turn(void **state)
 	batch_test_fini(&u);
 }
 
-/* Take all changes. Returns whether the object is among them. */
+/* Take all changes. Returns whether the object with this id has changed. */
 static bool
 has_changed(struct fz_engine *engine, uint64_t id)
 {

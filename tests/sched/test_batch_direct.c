@@ -28,7 +28,7 @@
 
 static struct batch_test t;
 
-/* `n` items in chunks of `chunk`, with results that may be raw. */
+/* A batch of `n` items in chunks of `chunk`, whose results may be raw. */
 static void
 place_init(struct batch_world *b, uint64_t n, uint32_t chunk)
 {
@@ -39,7 +39,7 @@ place_init(struct batch_world *b, uint64_t n, uint32_t chunk)
 	t.opts.chunk = chunk;
 }
 
-/* Each item that is done has its own value, raw or not. */
+/* Check that each item that is done has its own value, raw or not. */
 static void
 assert_values(struct batch_test *batch_test)
 {
@@ -54,7 +54,10 @@ test_batch_results_are_stored_raw(void **state)
 {
 	struct batch_world *b = *state;
 
-	/* A second worker might get the rest of a chunk, without a buffer. */
+	/*
+	 * A second worker might get the rest of a chunk, and would have no
+	 * buffer for it.
+	 */
 	b->opts.workers = 1;
 	place_init(b, BATCH_TEST_MAX, 500);
 	batch_test_start(&t);
@@ -71,7 +74,10 @@ test_batch_results_of_an_inherited_list_are_stored_raw(void **state)
 {
 	struct batch_world *b = *state;
 
-	/* A second worker might get the rest of a chunk, without a buffer. */
+	/*
+	 * A second worker might get the rest of a chunk, and would have no
+	 * buffer for it.
+	 */
 	b->opts.workers = 1;
 	place_init(b, 3000, 500);
 	t.opts.kind |= FZ_WIRE_INHERITED;
@@ -146,7 +152,10 @@ test_batch_has_result_buffers_if_most_results_fit(void **state)
 {
 	struct batch_world *b = *state;
 
-	/* A second worker might get the rest of a chunk, with a new buffer. */
+	/*
+	 * A second worker might get the rest of a chunk, and would need a new
+	 * buffer for it.
+	 */
 	b->opts.workers = 1;
 	place_init(b, BATCH_TEST_MAX, 300);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
@@ -161,13 +170,16 @@ test_batch_has_result_buffers_if_most_results_fit(void **state)
 	batch_test_fini(&t);
 }
 
-/* Replies, errors and results that are sent, among raw results. */
+/* Failures, results in messages and raw results alternate. */
 static void
 test_batch_raw_and_other_results_can_alternate(void **state)
 {
 	struct batch_world *b = *state;
 
-	/* A second worker might get the rest of a chunk, without a buffer. */
+	/*
+	 * A second worker might get the rest of a chunk, and would have no
+	 * buffer for it.
+	 */
 	b->opts.workers = 1;
 	place_init(b, BATCH_TEST_MAX, 1000);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i += 10)
@@ -191,8 +203,8 @@ test_batch_raw_and_other_results_can_alternate(void **state)
 }
 
 /*
- * Result buffers are freed with the results, even if the results were not
- * taken.
+ * Result buffers are freed with the results, even if the caller has not taken
+ * the results.
  */
 static void
 test_batch_frees_its_result_buffers_however_it_ends(void **state)
@@ -206,7 +218,7 @@ test_batch_frees_its_result_buffers_however_it_ends(void **state)
 		atomic_store(&b->home->shared->waiting, 0);
 		place_init(b, BATCH_TEST_MAX, 1000);
 		t.opts.limits.retries = 3;
-		if (i % 6 == 0) /* cancelled while it runs */
+		if (i % 6 == 0) /* the batch is cancelled while it runs */
 			t.items[1500] = ITEM_OF(ITEM_WAIT, 1501);
 		if (i % 6 == 1)
 			t.items[1500] = ITEM_OF(ITEM_KILL_ONCE, 1501);
@@ -226,7 +238,7 @@ test_batch_frees_its_result_buffers_however_it_ends(void **state)
 		if (i % 6 == 0) {
 			batch_test_wait(&t, 1);
 			fz_batch_cancel(t.batch, FZ_ERR_CANCELLED, "by hand");
-		} else if (i % 6 == 4) { /* freed before its end */
+		} else if (i % 6 == 4) { /* the batch is freed before its end */
 			for (int j = 0; j < i; j++)
 				fz_loop_turn(b->w->engine.loop, in_ms(1), NULL);
 		} else {
@@ -268,7 +280,10 @@ test_batch_rest_of_a_chunk_has_its_own_result_buffer(void **state)
 	assert_true(atomic_load(&b->home->shared->births) >= 2);
 }
 
-/* Otherwise a chunk could go to and fro between workers and never begin. */
+/*
+ * If workers did not keep these chunks, a chunk could go to and fro between
+ * workers and never begin.
+ */
 static void
 test_batch_workers_keep_chunks_that_they_have_not_begun(void **state)
 {
@@ -296,7 +311,9 @@ test_batch_workers_killed_while_they_store_lose_nothing(void **state)
 	uint64_t before = 0;
 	int nkills = 0;
 
-	/* More rounds, if this process gets few turns in each of them. */
+	/*
+	 * There are more rounds if this process gets few turns in each of them.
+	 */
 	for (int round = 0; round < 20 || nkills <= 20; round++) {
 		place_init(b, BATCH_TEST_MAX, 700);
 		for (uint64_t i = 0; i < BATCH_TEST_MAX; i += 50)

@@ -83,10 +83,10 @@ test_batch_is_cancelled_with_its_pool(void **state)
 	assert_int_equal(fz_batch_whole(t.batch)->err.kind, FZ_ERR_CANCELLED);
 	batch_test_take(&t);
 	assert_int_equal(t.nfailed, 2);
-	batch_test_fini(&t); /* after its dispatcher was freed */
+	batch_test_fini(&t); /* the batch is freed after its dispatcher */
 }
 
-/* Take the results; each item has one outcome, or the batch has failed. */
+/* Take the results. Each item has one outcome, or the batch has failed. */
 static bool
 all_came(struct batch_test *batch_test, uint64_t ndone, uint64_t nfailed)
 {
@@ -99,8 +99,7 @@ all_came(struct batch_test *batch_test, uint64_t ndone, uint64_t nfailed)
 
 /*
  * Run all kinds of items, a failure, a retry, a function, and items that are
- * added later. Returns 0, or -1 if something failed for lack of memory or
- * descriptors.
+ * added later. Returns 0, or -1 if memory or descriptors were missing.
  */
 static int
 scenario(struct batch_world *b, bool forks)
@@ -159,7 +158,7 @@ test_batch_without_memory_no_item_is_skipped(void **state)
 	assert_int_equal(batch_world_open(*state), 0);
 	assert_int_equal(batch_test_start(&t), 0);
 	assert_int_equal(fz_batch_grow(t.batch, 1, NULL), 0);
-	faults_at(1); /* memory for the chunk of the item before */
+	faults_at(1); /* allocating the chunk of the previous item fails */
 	assert_int_equal(fz_batch_skip(t.batch, &err), -1);
 	assert_true(faults_end());
 	assert_int_equal(err.code, ENOMEM);

@@ -69,7 +69,7 @@ test_batch_once_workers_leave_at_its_end(void **state)
 	}
 }
 
-/* Two of three workers wait in the first items of their chunks. */
+/* Two of the three workers wait in the first items of their chunks. */
 static void
 test_batch_an_idle_worker_gets_items_of_another(void **state)
 {
@@ -109,7 +109,8 @@ test_batch_workers_may_all_be_forked_before(void **state)
 	assert_int_equal(fz_pool_nworkers(b->pool), 2);
 	batch_test_init(&t, b, 100);
 	batch_test_start(&t);
-	fz_loop_flush(b->w->engine.loop); /* with no turn of the loop */
+	/* Sends the jobs without a turn of the loop. */
+	fz_loop_flush(b->w->engine.loop);
 	while (atomic_load(&b->home->shared->ran[1]) == 0)
 		usleep(100);
 	assert_all_items_done(&t);
@@ -117,7 +118,7 @@ test_batch_workers_may_all_be_forked_before(void **state)
 	batch_test_fini(&t);
 }
 
-/* `n` items are called by function `number`, which adds `add`. */
+/* Run ten items with the function `number`, which adds `add`. */
 static void
 call_func(struct batch_world *b, uint32_t number, uint64_t add)
 {
@@ -130,7 +131,10 @@ call_func(struct batch_world *b, uint32_t number, uint64_t add)
 	batch_test_fini(&t);
 }
 
-/* Define a function here, for later workers, and for existing workers. */
+/*
+ * Define a function in this process. Later workers inherit it, and existing
+ * workers get it when it is first called.
+ */
 static void
 define(struct batch_world *b, uint32_t number, uint64_t add)
 {
@@ -152,10 +156,10 @@ test_batch_workers_get_functions_newer_than_they_are(void **state)
 	b->opts.workers = 1;
 	assert_int_equal(batch_world_open(b), 0);
 	define(b, 3, 100);
-	call_func(b, 3, 100); /* inherited by the fork */
+	call_func(b, 3, 100); /* the worker has inherited the function */
 	assert_int_equal(nfuncs(b), 0);
 	define(b, 5, 1000);
-	call_func(b, 5, 1000); /* sent by the first call only */
+	call_func(b, 5, 1000); /* only the first call sends the function */
 	call_func(b, 5, 1000);
 	call_func(b, 3, 100);
 	assert_int_equal(nfuncs(b), 1);
@@ -208,7 +212,7 @@ test_batch_of_the_parent_is_closed_in_a_worker(void **state)
 	b->home->probe_ctx = b;
 	b->opts.workers = 1;
 	batch_test_init(&u, b, 0);
-	batch_test_start(&u); /* done, but its change is still pending */
+	batch_test_start(&u); /* `u` is done, but its change is still pending */
 	batch_test_init(&t, b, 3);
 	t.items[0] = ITEM_OF(ITEM_PROBE, 0);
 	t.opts.limits.retries = 1;
@@ -240,7 +244,7 @@ test_batch_a_function_may_be_in_the_part(void **state)
 	assert_int_equal(nfuncs(b), 1);
 }
 
-/* Kill a worker when items were done, `most` times at most. */
+/* Kill a worker each time further items are done, at most `most` times. */
 static int
 run_killing(struct batch_world *b, int most)
 {
@@ -267,7 +271,9 @@ run_killing(struct batch_world *b, int most)
 	return nkills;
 }
 
-/* More than one batch, if this process gets few turns while one runs. */
+/*
+ * There is more than one batch if this process gets few turns while one runs.
+ */
 static void
 test_batch_workers_killed_200_times_lose_nothing(void **state)
 {

@@ -41,8 +41,8 @@ struct task {
 };
 
 /*
- * A producer without an end: it has the items that have arrived, and at most
- * `credit` of them under way.
+ * A producer whose items arrive one after the other. At most `credit` of them
+ * are under way.
  */
 struct stream {
 	struct fz_producer producer;
@@ -50,7 +50,7 @@ struct stream {
 	enum job func;
 	uint64_t arg;
 	unsigned narrived, nbegun, credit;
-	unsigned nway, most; /* under way now; the maximum so far */
+	unsigned nway, most; /* jobs under way now; their maximum so far */
 	unsigned ndone, nfailed, nreturned, nstarted;
 	enum fz_err_kind kind;   /* kind of the last failure */
 	struct fz_job *returned; /* jobs to be sent again */
@@ -307,7 +307,7 @@ test_dispatch_sends_what_arrives_within_the_credit(void **state)
 	assert_int_equal(s.most, 3);
 	assert_int_equal(s.nway, 0);
 	assert_int_equal(count_busy(b, 0), 0);
-	stream_add(&s, 100); /* the producer waited for these */
+	stream_add(&s, 100); /* the producer had no items until now */
 	turn_until_ended(&s, 200);
 	assert_int_equal(s.ndone, 200);
 	assert_int_equal(s.most, 3);
@@ -414,7 +414,8 @@ test_dispatch_short_jobs_are_sent_further_ahead_than_long_ones(void **state)
 	stream_init(&s, b, 0, JOB_SLEEP, 20);
 	stream_add(&s, 8);
 	turn_until_ended(&s, 4);
-	s.most = s.nway; /* from now on the worker's time is known */
+	/* From now on the time of a job on this worker is known. */
+	s.most = s.nway;
 	turn_until_ended(&s, 8);
 	assert_true(s.most <= 4);
 	bench_close(b);

@@ -230,7 +230,10 @@ test_pool_a_fork_that_fails_is_an_error_only_without_workers(void **state)
 	fz_pool_free(pool);
 }
 
-/* Without this, a caller that retries while a worker is free would not end. */
+/*
+ * If the pool still reported a free worker, a caller that retries while there
+ * is one would never end.
+ */
 static void
 test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 {
@@ -327,7 +330,10 @@ test_pool_stops_forking_workers_that_die_at_once(void **state)
 			assert_true(turn_until(w, until));
 	}
 	assert_int_equal(err.kind, FZ_ERR_CRASH);
-	/* Later workers start, because the cause of the failures may end. */
+	/*
+	 * The pool starts workers again, because the cause of the failures may
+	 * end.
+	 */
 	w->shared->mode = START_NORMAL;
 	while (npids(pool) != 0)
 		assert_true(turn_until(w, until));

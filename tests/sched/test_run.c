@@ -44,7 +44,7 @@ test_run_values_flow(void **state)
 	    &p, JOB_ADD, run_test_value(&p, b), run_test_value(&p, c));
 	run_test_make(&p);
 	fz_run_set(p.run, in, blob_of_number(4));
-	fz_run_set(p.run, in, blob_of_number(5)); /* replaces the first */
+	fz_run_set(p.run, in, blob_of_number(5)); /* replaces the first value */
 	run_test_start(&p);
 	assert_true(run_test_finishes(&p));
 	assert_run_value(&p, a, 5);
@@ -231,7 +231,7 @@ struct diamond {
 	uint32_t in, a, b, c, d, x, y, z;
 };
 
-/* Start a run, and let x go on after a has failed. */
+/* Start a run. Node x goes on after node a has failed. */
 static void
 start_diamond(struct run_test *p, struct world *w, enum fz_policy policy,
     struct diamond *n)
@@ -368,7 +368,8 @@ test_run_counts_the_nodes_of_each_pool(void **state)
 	fz_clock_share();
 	run_test_begin(&p, in, 1000000);
 	assert_counts(&p, 0, 0, 0, 0, 2);
-	assert_counts(&p, 1, 0, 0, 0, 0); /* the input is missing */
+	/* The node of pool 1 has no input yet. */
+	assert_counts(&p, 1, 0, 0, 0, 0);
 	while (fz_run_counts(p.run, 0).running == 0)
 		assert_int_not_equal(
 		    fz_loop_turn(p.w->engine.loop, FZ_CLOCK_NEVER, NULL), -1);
@@ -377,7 +378,7 @@ test_run_counts_the_nodes_of_each_pool(void **state)
 	pass_seconds(1000);
 	assert_true(run_test_finishes(&p));
 	assert_counts(&p, 0, 1, 1, 0, 0);
-	assert_counts(&p, 1, 0, 0, 0, 0); /* cancelled */
+	assert_counts(&p, 1, 0, 0, 0, 0); /* the node of pool 1 was cancelled */
 	run_test_fini(&p);
 }
 

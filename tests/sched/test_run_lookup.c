@@ -24,7 +24,8 @@
 
 /* Answers that the caller of a run gives. */
 struct answers {
-	uint64_t known[NODES_MAX]; /* by node; 0: unknown, so it runs */
+	/* Value of each node; 0: unknown, so the node runs. */
+	uint64_t known[NODES_MAX];
 	uint64_t made[NODES_MAX];
 	int nasked;
 };
@@ -206,9 +207,11 @@ test_run_ignores_wrong_answers(void **state)
 	found(&p, nodes[0], two, 2);
 	assert_int_equal(asked(&p), nodes[0]);
 	two[0] = blob_of_number(7);
-	found(&p, nodes[2], two, 1); /* the run has not asked */
+	/* No effect: the run has not asked for this node. */
+	found(&p, nodes[2], two, 1);
 	not_found(&p, nodes[2]);
-	fz_lookup_recorded(fz_run_flow(p.run)); /* nothing to record */
+	/* No effect: there is nothing to record. */
+	fz_lookup_recorded(fz_run_flow(p.run));
 	assert_true(finishes(&p, &a));
 	assert_value(&p, nodes[2], 4);
 	run_test_fini(&p);

@@ -269,7 +269,7 @@ test_run_map_without_a_list_fails(void **state)
 	(void)state;
 	fill(3);
 	m.bad = true;
-	m.opts.limits.retries = 5; /* not used for this failure */
+	m.opts.limits.retries = 5; /* failures of this kind are not retried */
 	start(3, true);
 	finish();
 	failure = fz_run_failure(m.run, &node);
@@ -466,7 +466,10 @@ answer(uint64_t n, struct fz_err *err)
 	return rc;
 }
 
-/* Turn the loop until the run is done; sums the results that are recorded. */
+/*
+ * Turn the loop until the run is done. Returns the number of recorded results,
+ * and stores their sum in *sum.
+ */
 static uint64_t
 finish_recording(uint64_t *sum)
 {

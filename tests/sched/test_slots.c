@@ -42,7 +42,8 @@ test_slots_the_first_needs_no_token_and_no_call(void **state)
 	assert_true(fz_slots_take(m.slots, &waiter.waiter));
 	assert_int_equal(slots_left(&m), 1);
 	assert_true(fz_slots_take(m.slots, &waiter.waiter));
-	assert_true(fz_slots_has_free(m.slots)); /* not known to be empty */
+	/* The pipe is not known to be empty. */
+	assert_true(fz_slots_has_free(m.slots));
 	assert_false(fz_slots_take(m.slots, &waiter.waiter));
 	assert_false(fz_slots_has_free(m.slots));
 	faults_at(1000);
@@ -130,7 +131,8 @@ test_slots_within_a_turn_tokens_are_kept(void **state)
 	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(slots_left(&m), 1);
 	fz_slots_give(m.slots);
-	fz_slots_trim(m.slots); /* writes the token without a turn */
+	/* Writes the token to the pipe without a turn. */
+	fz_slots_trim(m.slots);
 	assert_int_equal(slots_left(&m), 2);
 	slots_make_end(w, &m);
 }
@@ -156,7 +158,7 @@ test_slots_a_waiter_gets_the_next_free_slot(void **state)
 	assert_int_equal(waiters[1].ntold, 0);
 	assert_int_equal(waiters[0].got + waiters[2].got, 1);
 	assert_int_equal(waiters[0].ntold + waiters[2].ntold, 2);
-	/* The slot has passed to a waiter without the pipe. */
+	/* The slot has passed to a waiter, and not through the pipe. */
 	assert_int_equal(slots_left(&m), 0);
 	fz_slots_give(m.slots);
 	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
@@ -259,7 +261,7 @@ test_slots_under_make_are_those_of_make(void **state)
 	slots_make_end(w, &m);
 }
 
-/* If the call fails, the descriptors are closed, too. */
+/* The descriptors are closed even if the call fails. */
 static void
 test_slots_of_make_may_fail(void **state)
 {

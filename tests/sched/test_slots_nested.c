@@ -43,7 +43,7 @@ struct nest {
 	int level; /* in a worker: its level; 1 for workers of the test */
 	struct {
 		char flags[128], omp[16], mark[16];
-		/* number of ends of its pipe that programs inherit */
+		/* number of ends of the worker's pipe that programs inherit */
 		int inherited;
 	} * told;
 };
@@ -183,7 +183,7 @@ test_slots_nested_pools_share_them(void **state)
 	nest_end(&nest);
 }
 
-/* The tokens of a killed worker and of its workers. */
+/* The tokens of a killed worker and of its own workers return to the pipe. */
 static void
 test_slots_tokens_of_the_dead_come_back(void **state)
 {
@@ -205,7 +205,8 @@ test_slots_tokens_of_the_dead_come_back(void **state)
 		assert_int_equal(u.counts.nfailed, 1);
 		assert_int_equal(atomic_load(&w->shared->calls[JOB_SLEEP]), 3);
 		assert_int_equal(slots_left(&m), 2);
-		fz_slots_leave(m.slots); /* no token to give back */
+		/* No effect: this process has no token. */
+		fz_slots_leave(m.slots);
 		assert_int_equal(slots_left(&m), 2);
 		fz_pool_leave(pool, &u.counts.user);
 		fz_pool_free(pool);
@@ -214,7 +215,7 @@ test_slots_tokens_of_the_dead_come_back(void **state)
 	nest_end(&nest);
 }
 
-/* As os.exit() does under make. */
+/* fz_slots_leave() is called as os.exit() does it under make. */
 static void
 test_slots_leaving_gives_back_what_nested_workers_hold(void **state)
 {
@@ -235,7 +236,7 @@ test_slots_leaving_gives_back_what_nested_workers_hold(void **state)
 	assert_int_equal(slots_left(&m), 0);
 	fz_slots_leave(m.slots);
 	assert_int_equal(slots_left(&m), 3);
-	fz_slots_leave(m.slots); /* no effect */
+	fz_slots_leave(m.slots); /* the second call has no effect */
 	assert_int_equal(slots_left(&m), 3);
 	fz_pool_leave(pool, &u.counts.user);
 	fz_pool_leave(own, &v.counts.user);
@@ -278,7 +279,8 @@ test_slots_workers_get_the_pipe_to_share(void **state)
 	assert_int_equal(fz_slots_resize(slots, 3, NULL), 0);
 	assert_told(w, &nest, slots, " -j3 --jobserver-auth=", "(none)");
 	assert_int_equal(nest.told->inherited, 2);
-	assert_ptr_equal(environ, before); /* only workers have the new one */
+	/* Only workers have the new environment. */
+	assert_ptr_equal(environ, before);
 	assert_null(getenv("MAKEFLAGS"));
 	/* Workers see later changes of the environment. */
 	setenv("SLOTS_TEST", "x", 1);

@@ -260,7 +260,10 @@ test_slots_spawned_workers_share_those_of_make(void **state)
 
 	begin_make(w, &m);
 	check_plans(w, NULL);
-	/* The account of this process includes the tokens of those below. */
+	/*
+	 * The account of this process includes the tokens of the processes
+	 * below it.
+	 */
 	assert_int_equal(atomic_load(&m.slots->first.account->held) +
 			     atomic_load(&fz_account_find(
 				 atomic_load(&m.slots->first.account->shared))
@@ -269,7 +272,10 @@ test_slots_spawned_workers_share_those_of_make(void **state)
 	end_make(w, &m);
 }
 
-/* As os.exit() does under make, while the workers still run. */
+/*
+ * fz_slots_leave() is called as os.exit() does it under make, while the workers
+ * still run.
+ */
 static void
 test_slots_leaving_gives_back_what_programs_hold(void **state)
 {

@@ -33,8 +33,10 @@ enum { ITEMS_MAX = 1000 };
 struct flow {
 	struct run_test p;
 	struct fz_stream *stream;
-	uint32_t in, last;           /* the input, the value that is kept */
-	uint64_t indexes[ITEMS_MAX]; /* in the order of the results */
+	/* The input value; the last value, which is kept. */
+	uint32_t in, last;
+	/* Indexes of the items in the order of their results. */
+	uint64_t indexes[ITEMS_MAX];
 	uint64_t numbers[ITEMS_MAX]; /* results by index, which begins with 1 */
 	enum fz_err_kind kinds[ITEMS_MAX]; /* kinds of failures by index */
 	uint32_t ntaken;
@@ -306,7 +308,7 @@ test_stream_a_deadline_fails_it_as_a_whole(void **state)
 	flow_add(&f, 60000);
 	assert_true(flow_takes(&f, 1));
 	assert_int_equal(f.kinds[1], FZ_ERR_TIMEOUT);
-	flow_add(&f, 1); /* too late to start */
+	flow_add(&f, 1); /* the deadline is over, so this item does not start */
 	assert_true(flow_takes(&f, 2));
 	assert_int_equal(f.kinds[2], FZ_ERR_TIMEOUT);
 	flow_fini(&f);
@@ -362,7 +364,7 @@ test_stream_local_items_go_on_in_order(void **state)
 	flow_fini(&f);
 }
 
-/* Some items through two pools; 0, or -1 if one of the calls failed. */
+/* Pass some items through two pools. Returns 0, or -1 if a call failed. */
 static int
 scenario(struct world *w, struct fz_pool *const *pools)
 {

@@ -94,7 +94,8 @@ write_own(struct fz_arena *arena, uint64_t offset)
 
 	if (p == NULL || fz_arena_held(arena) > 20000)
 		return 255;
-	fz_arena_give_back(arena, offset); /* the parent's: no effect */
+	/* No effect: the parent owns the extent. */
+	fz_arena_give_back(arena, offset);
 	memset(p, 'w', 10000);
 	/* The offset is that of the parent's extent, but in another slice. */
 	return (at & 0xffffffff) == (offset & 0xffffffff) && at != offset;
@@ -140,8 +141,10 @@ test_arena_parent_reads_what_a_child_wrote(void **state)
 
 		assert_int_equal(
 		    in_arena_child(arena, slice, write_own, at), 1);
-		/* The slice stays mapped, or only the extent is mapped for this
-		 * call. */
+		/*
+		 * If the slice is not longer than mmap_max, it stays mapped.
+		 * Else only the extent is mapped, for this call.
+		 */
 		arena_faults.mmap_max = lens[i];
 		view = fz_arena_map(arena, there + 5000, 5000, NULL);
 		assert_non_null(view);

@@ -146,7 +146,7 @@ test_barrier_is_broken_until_it_is_reset(void **state)
 	start_waiters(s, pids, 1);
 	assert_int_equal(
 	    fz_barrier_arrive(b, self, self, &index), FZ_BARRIER_WAITS);
-	/* As after a timeout. */
+	/* Leave the barrier as after a timeout. */
 	assert_int_equal(fz_barrier_leave(b, self, self), FZ_WAITER_FAILS);
 	assert_int_equal(member_wait(pids[0]), BROKEN);
 	assert_true(fz_barrier_is_broken(b, self));
@@ -199,7 +199,8 @@ test_barrier_with_an_action_waits_for_its_end(void **state)
 		assert_int_equal(fz_barrier_arrive(b, self, self, &index),
 		    FZ_BARRIER_INSIDE);
 		assert_int_equal(fz_barrier_finish(b, self, well), well);
-		assert_false(fz_barrier_finish(b, self, true)); /* too late */
+		/* The second call has no effect. */
+		assert_false(fz_barrier_finish(b, self, true));
 		assert_int_equal(member_wait(pids[0]), well ? INDEX : BROKEN);
 		fz_barrier_reset(b, self);
 	}

@@ -252,7 +252,8 @@ end
 tests["Ctrl-C in a wait breaks it"] = function()
   local out = t.interrupt [[
     local b = fz.barrier(2)
-    local other = fz.process(fz.sleep, 60) -- could end the wait: without it, it is a deadlock
+    -- This process could end the wait, which is therefore no deadlock.
+    local other = fz.process(fz.sleep, 60)
     other.daemon = true
     other:start()
     ready()

@@ -52,7 +52,8 @@ struct shared {
 	struct fz_lock lock;
 	uint32_t tickets;
 	_Atomic uint32_t began, woken, notified;
-	_Atomic pid_t pids[4]; /* the last waiters notified, by number % 4 */
+	/* Pids of notified waiters: that of notification n at n % 4. */
+	_Atomic pid_t pids[4];
 	_Atomic bool inherits;
 };
 

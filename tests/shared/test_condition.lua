@@ -253,7 +253,8 @@ tests["Ctrl-C in a wait acquires the lock first, and the next wait works"] = fun
     local c = fz.condition()
     c:acquire()
     c:acquire()
-    local other = fz.process(fz.sleep, 60) -- could end the wait: without it, it is a deadlock
+    -- This process could end the wait, which is therefore no deadlock.
+    local other = fz.process(fz.sleep, 60)
     other.daemon = true
     other:start()
     ready()

@@ -111,7 +111,8 @@ end
 tests["Ctrl-C ends a wait"] = function()
   local out = t.interrupt [[
     local e = fz.event()
-    local other = fz.process(fz.sleep, 60) -- could end the wait: without it, it is a deadlock
+    -- This process could end the wait, which is therefore no deadlock.
+    local other = fz.process(fz.sleep, 60)
     other.daemon = true
     other:start()
     ready()

@@ -180,7 +180,8 @@ test_eventcount_a_sleep_ends_in_time(void **state)
 
 	(void)state;
 	calls.nfutexes = 0;
-	fz_eventcount_commit(&shared->waiters, seq, begin); /* the past */
+	/* A deadline in the past. */
+	fz_eventcount_commit(&shared->waiters, seq, begin);
 	assert_int_equal(calls.nfutexes, 0);
 	end = fz_clock_ns();
 	fz_eventcount_commit(&shared->waiters, seq, end + 10 * FZ_CLOCK_MS);

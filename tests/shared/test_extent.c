@@ -76,9 +76,11 @@ test_extent_warm_memory_is_used_again(void **state)
 	assert_int_equal(c, 1110);
 	assert_int_equal(fz_extent_give(&book, a, FZ_EXTENT_WARM), 100);
 	assert_int_equal(fz_extent_give(&book, c, FZ_EXTENT_WARM), 40);
-	assert_int_equal(take(30, false), c); /* the smallest that suffices */
+	/* The smallest free extent that suffices. */
+	assert_int_equal(take(30, false), c);
 	assert_int_equal(take(50, false), a);
-	assert_int_equal(take(100, true), c + 30); /* warm and cold bytes */
+	/* An extent of warm and cold bytes. */
+	assert_int_equal(take(100, true), c + 30);
 }
 
 static void

@@ -12,8 +12,8 @@ local function one_of_each()
   }
 end
 
--- The memory of the shared heap of this process, in bytes. If the mapped file cannot be read, which
--- has no open descriptor, this is only the memory that the process has touched.
+-- The memory of the shared heap of this process, in bytes. The mapped file has no open descriptor,
+-- and /proc may not allow to read it. Then this is only the memory that the process has touched.
 local function shared_bytes()
   local pipe <close> = assert(io.popen(
     "for f in /proc/$PPID/map_files/*; do case $(readlink $f) in *fzlua-heap*) "
@@ -284,7 +284,7 @@ end
 
 tests["a huge one that there is no memory for raises"] = function()
   local file <close> = assert(io.open "/proc/meminfo")
-  -- All memory of the machine, because other processes may free some at any time.
+  -- Request the whole memory of the machine, because other processes may free some at any time.
   local kib = math.tointeger(file:read("a"):match "MemTotal:%s*(%d+)")
   local e = t.fails("memory", fz.array, "b", kib * 1024)
   t.match(e.message, "not enough memory for a shared object")

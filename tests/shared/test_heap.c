@@ -43,8 +43,8 @@ test_heap_any_call_may_fail(void **state)
 			break;
 		}
 		/*
-		 * This call succeeds, because the heap may be smaller or at
-		 * another address.
+		 * The allocation may succeed although a call has failed,
+		 * because the heap may be smaller or at another address.
 		 */
 		if (object != NULL)
 			fz_heap_free(&this_member, object);
@@ -168,7 +168,8 @@ test_heap_objects_are_found_by_name(void **state)
 		fz_heap_free(&this_member, o);
 		assert_null(fz_heap_find(name, generation, TYPE));
 		o = fz_heap_new(&this_member, TYPE, sizes[i], NULL);
-		assert_int_equal(fz_heap_name(o), name); /* reused */
+		/* The name is reused. */
+		assert_int_equal(fz_heap_name(o), name);
 		assert_int_not_equal(o->generation, generation);
 		assert_null(fz_heap_find(name, generation, TYPE));
 		fz_heap_free(&this_member, o);
@@ -224,7 +225,10 @@ test_heap_a_small_object_is_freed_with_its_blocks(void **state)
 	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), o);
 	fz_heap_set_owner(blocks, other);
 	fz_heap_free(&this_member, o);
-	/* The blocks of `other`, and the block that has `other` itself. */
+	/*
+	 * These are the blocks of `other`, and the block that contains the
+	 * object `other` itself.
+	 */
 	assert_int_equal(fz_heap_used(), (1 << 20) + FZ_HEAP_BLOCK);
 	assert_ptr_equal(
 	    fz_heap_find(fz_heap_name(other), other->generation, TYPE), other);

@@ -215,7 +215,7 @@ test_heap_is_whole_after_kills_at_any_instruction(void **state)
 	for (int i = 0; i < 3; i++)
 		pids[i] = start_member(busy_child, ++n);
 	srand(1);
-	/* Goes on if the children had little time. */
+	/* The loop goes on if the children had little time. */
 	for (int i = 0; i < 300 || (report->rounds <= 100 && report->bad == 0);
 	     i++) {
 		struct timespec ts = { 0, 1000 * (rand() % 12000) };

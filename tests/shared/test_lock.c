@@ -256,7 +256,7 @@ take_and_release(void *ctx)
 	struct shared *s = ctx;
 	enum fz_lock_state how = (enum fz_lock_state)take_it(ctx);
 
-	/* As if a process waited. */
+	/* Prepare as if a process waited for the lock. */
 	fz_eventcount_prepare(&s->lock.waiters, FZ_EVENTCOUNT_SLEEP);
 	fz_lock_release(&s->lock);
 	return (int)how;

@@ -286,7 +286,7 @@ register_and_exit(void *ctx)
 }
 
 /*
- * Of two children one registers. The end of the pipe waits for the other one.
+ * One of two children registers. The end of the pipe waits for the other one.
  */
 static void
 test_pipe_counts_the_children_that_register(void **state)
@@ -330,7 +330,10 @@ test_pipe_child_of_the_host_registers_when_it_uses_one(void **state)
 	free_pipe(pipe, true, true);
 }
 
-/* Use the pipe in a child that is a member, because of another object. */
+/*
+ * Use the pipe in a child that is a member already, because it uses another
+ * object.
+ */
 static int
 join_and_use_pipe(void *ctx)
 {

@@ -78,7 +78,7 @@ test_queue_works_after_a_compaction(void **state)
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 1; i <= 5; i++)
 			box_put(box, i, lens[round % 3]);
-		/* The queue is not empty. */
+		/* The queue has five items at this call. */
 		fz_queue_compact(&box->queue, box_self());
 		for (unsigned i = 1; i <= 4; i++)
 			assert_int_equal(box_take(box, NULL), i);
@@ -284,7 +284,7 @@ test_queue_items_taken_are_unfinished(void **state)
 	fz_heap_free(&this_member, &box->object);
 }
 
-/* More processes than have a count of their own in the object. */
+/* There are more processes than counts in the object. */
 static void
 test_queue_items_taken_by_many_are_unfinished(void **state)
 {

@@ -243,7 +243,8 @@ return {
       local q, full = fz.queue(), fz.queue(1)
       full:put(1)
       local which = ...
-      local other = fz.process(fz.sleep, 60) -- could end the wait: without it, it is a deadlock
+      -- This process could end the wait, which is therefore no deadlock.
+      local other = fz.process(fz.sleep, 60)
       other.daemon = true
       other:start()
       ready()

@@ -30,7 +30,7 @@ struct object {
 struct party {
 	struct fz_membership own;
 	struct object *object;
-	int in, out; /* pipes: wait for a byte, wake the next one */
+	int in, out; /* ends of pipes: wait for a byte; wake the next party */
 	void *first; /* the first segment of its queue */
 };
 
@@ -98,7 +98,10 @@ use_and_free(void *arg)
 	good = good && put(p, 'a') && take(p, 'a');
 	fz_heap_free(&p->own, &p->object->object);
 	good = good && wake(p);
-	good = await(p) && good; /* so that it keeps its other blocks */
+	/*
+	 * Wait before the release, so that the thread keeps its other blocks.
+	 */
+	good = await(p) && good;
 	fz_heap_release(&p->own);
 	return good ? p : NULL;
 }

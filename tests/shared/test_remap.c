@@ -167,7 +167,10 @@ start_child(void)
 	child.from = from[0];
 }
 
-/* start(script, ...): the child runs it with these values, handles as well */
+/*
+ * start(script, ...): let the child run the script with these values, which may
+ * be handles
+ */
 static int
 lua_start(lua_State *L)
 {
@@ -498,7 +501,10 @@ struct box {
 	struct fz_unfinished unfinished;
 };
 
-/* More members than have a count in the object; each has taken one item. */
+/*
+ * There are more members than counts in the object. Each of them has taken one
+ * item.
+ */
 static void
 test_remap_finds_counts_of_many_members(void **state)
 {

@@ -26,7 +26,8 @@ extern struct arena_faults {
 	size_t mmap_max;     /* longer mappings fail */
 	int populate_error;  /* errno of MADV_POPULATE_WRITE */
 	int allocate_error;  /* errno of fallocate() that allocates */
-	int interruptions;   /* number of both calls that fail with EINTR */
+	/* Number of these two calls that still fail with EINTR. */
+	int interruptions;
 } arena_faults;
 
 /* From now on no call fails. */
@@ -35,7 +36,7 @@ void arena_faults_end(void);
 /* *state is an arena. */
 int arena_test_setup(void **state);
 
-/* The test fails if it has left a descriptor open. */
+/* The test fails if a descriptor is still open. */
 int arena_test_teardown(void **state);
 
 /* Call `act` in a child that has entered `slice`. Returns its result. */

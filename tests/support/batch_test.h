@@ -54,7 +54,7 @@ struct batch_test {
 	uint32_t most; /* maximum number of items in a chunk; 0: no limit */
 	uint64_t bad;  /* index of an item that cannot be sent; 0: none */
 	uint32_t chunks[BATCH_TEST_CHUNKS], nchunks; /* sizes of the chunks */
-	struct outcome outcomes[BATCH_TEST_MAX + 1]; /* by index */
+	struct outcome outcomes[BATCH_TEST_MAX + 1]; /* by index of the item */
 	uint64_t ndone, nfailed, nraw;
 	unsigned nevents[4]; /* events of items, by kind */
 };
@@ -92,7 +92,7 @@ void assert_item_failed(struct batch_test *t, uint64_t item,
 
 /*
  * Check that no item has two outcomes, and that the counts are right. Returns
- * whether each item has one.
+ * whether each item has an outcome.
  */
 bool has_all_outcomes(struct batch_test *t);
 

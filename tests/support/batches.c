@@ -195,7 +195,8 @@ static item_function *const functions[ITEM_NOPS] = {
 	[ITEM_KILL_STORED] = item_kill_stored,
 	[ITEM_KILL_HALF] = item_kill_half,
 	[ITEM_KILL_WRITTEN] = item_kill_written,
-	[ITEM_STORE] = item_keep, /* items_run() if there is a buffer */
+	/* Without a buffer; with one, items_run() is called. */
+	[ITEM_STORE] = item_keep,
 	[ITEM_NAP_STORE] = item_nap,
 };
 
@@ -209,7 +210,10 @@ items_call(struct items_home *home, struct fz_port *port,
 	return functions[op_and_arg >> 32](&item);
 }
 
-/* Item number `i` of a chunk. `at` has its items; NULL: they are not sent. */
+/*
+ * Item number `i` of a chunk. `at` points to the items of the chunk; NULL: they
+ * were not sent.
+ */
 static uint64_t
 items_at(const struct items_home *home, const unsigned char *at, uint64_t i)
 {

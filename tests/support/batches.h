@@ -26,7 +26,7 @@ enum item_op {
 	ITEM_KILL_ONCE,    /* the first one kills, others as ITEM_KEEP */
 	ITEM_KILL_STORED,  /* ITEM_KILL, with the reply in the mailbox */
 	ITEM_KILL_HALF,    /* ITEM_KILL, with a part of the reply written */
-	ITEM_KILL_WRITTEN, /* ITEM_KILL, after a write not counted */
+	ITEM_KILL_WRITTEN, /* ITEM_KILL, after a write that is not counted */
 	ITEM_STORE,        /* store in the buffer; without one: ITEM_KEEP */
 	ITEM_NAP_STORE,    /* ITEM_STORE, after a millisecond */
 	ITEM_NOPS
@@ -44,21 +44,28 @@ enum {
 /* Memory that the test shares with all workers. */
 struct items_shared {
 	_Atomic int births, onces, waiting, nfuncs;
-	_Atomic int sleeping;       /* ITEM_SLEEPs whose end is a fixed time */
+	/*
+	 * ITEM_SLEEPs whose end is fixed by now, so the test may advance the
+	 * clock.
+	 */
+	_Atomic int sleeping;
 	_Atomic int nkept, nforgot; /* frames with and without kept values */
 	_Atomic bool gate;
-	_Atomic int ncalls[ITEMS_WORKER_MAX]; /* calls of workers, by birth */
-	_Atomic unsigned char ran[ITEMS_MAX]; /* calls of items, by index */
+	/* Number of calls of each worker, by `birth`. */
+	_Atomic int ncalls[ITEMS_WORKER_MAX];
+	/* Number of calls of each item, by index. */
+	_Atomic unsigned char ran[ITEMS_MAX];
 };
 
 /* State that a worker inherits. */
 struct items_home {
 	struct items_shared *shared;
-	uint64_t funcs[FZ_WORKER_FUNCS]; /* the number that each adds */
-	uint64_t (*probe)(void *ctx);    /* called in the worker */
+	/* The number that each function adds. */
+	uint64_t funcs[FZ_WORKER_FUNCS];
+	uint64_t (*probe)(void *ctx); /* called in the worker */
 	void *probe_ctx;
-	int birth; /* in the worker: its number */
-	/* In the worker: raw results of the current chunk. NULL: it has none */
+	int birth; /* in the worker: its number, in the order of starts */
+	/* in the worker: raw results of the current chunk; NULL: none */
 	unsigned char *result_buffer;
 	uint64_t first; /* the first item of the current chunk */
 };

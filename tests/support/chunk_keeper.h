@@ -68,7 +68,7 @@ void chunk_init(struct chunk *b, uint32_t n);
 /* Give the chunk a buffer without raw results, unless there is no memory. */
 void add_result_buffer(struct chunk_keeper *k, struct chunk *b);
 
-/* Send the items of `b`. Returns 0, or -1 if there is no memory for it. */
+/* Send the items of `b`. Returns 0, or -1 if there is no memory. */
 int send_items(struct chunk_keeper *k, struct chunk *b, const uint64_t *items);
 
 /* Send `n` items ITEM_KEEP, with values from 0 on. */
@@ -92,7 +92,7 @@ uint32_t count_fates(const struct chunk *b, enum fate fate);
 
 struct CMUnitTest;
 
-/* Run the tests, once for each way in which results come. */
+/* Run the tests once for each `way`. */
 int run_in_each_way(const struct CMUnitTest *tests, size_t n);
 
 #endif

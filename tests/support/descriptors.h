@@ -2,7 +2,10 @@
 #ifndef DESCRIPTORS_H
 #define DESCRIPTORS_H
 
-/* Only differences count, because one descriptor is that of this function. */
+/*
+ * The number of open descriptors, including one of this function: compare two
+ * results.
+ */
 int count_fds(void);
 
 #endif

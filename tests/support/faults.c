@@ -20,8 +20,8 @@
 struct faults faults;
 
 /*
- * The library believes that there is one processor. It then does not poll, and
- * makes the same calls in each run.
+ * The library finds one processor only. It then does not poll, and makes the
+ * same calls in each run.
  */
 __attribute__((constructor)) static void
 faults_one_processor(void)

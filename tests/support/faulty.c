@@ -52,7 +52,8 @@
 extern char __executable_start[];
 
 static struct faulty {
-	unsigned long fail_at; /* number of the call; 0: another role */
+	/* Number of the call that fails; 0: this process has another role. */
+	unsigned long fail_at;
 	atomic_ulong ncalls;
 	pid_t owner;  /* the process that was started */
 	bool is_fork; /* the forks of the owner have the role */

@@ -13,7 +13,8 @@ struct file {
 	const char *path, *text;
 };
 
-extern const struct file *files; /* of this test; NULL: the real ones */
+/* The files of this test; NULL: the real files. */
+extern const struct file *files;
 extern const struct file no_files[];
 
 #endif

@@ -38,7 +38,8 @@ enum call {
 
 extern enum call failing;
 
-extern int interruptions; /* number of waitid() and wait4() with EINTR */
+/* Number of calls of waitid() and wait4() that still fail with EINTR. */
+extern int interruptions;
 
 extern bool hangs_untied; /* children hang before they watch their parent */
 

@@ -67,7 +67,7 @@ fuzz_try(lua_CFunction f, const uint8_t *bytes, size_t len)
 	return status != LUA_OK ? L : NULL;
 }
 
-/* Lua code that returns the first values. */
+/* Lua code that returns the values of the seeds. */
 static const char *const fuzz_seeds[] = {
 	"return 1, -1, 300, 1 << 20, 1 << 40, 1.5, 'abc', nil, true, false",
 	"local t = {} for i = 1, 100 do t[i] = i * 1000 end return t, t",

@@ -12,7 +12,10 @@
 
 struct fz_buf;
 
-/* The input of a function called by fuzz_try(), which has a pointer at 1. */
+/*
+ * The input of a function that fuzz_try() calls. A pointer to the input is at
+ * index 1.
+ */
 struct fuzz_input {
 	const uint8_t *bytes;
 	size_t len;

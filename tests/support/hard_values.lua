@@ -223,7 +223,7 @@ end)
 
 local null = fz.register_value("routes.null", setmetatable({}, { __name = "null" }))
 local bare = fz.register_value("routes.bare", {})
-local light = fz.unpack "\1\0\1\xdd\4" -- NULL
+local light = fz.unpack "\1\0\1\xdd\4"  -- a light userdata that is NULL
 
 case("values by their names", function()
   return { null, bare, { null, [bare] = null }, light, { light }, function() return null, bare end }

@@ -53,8 +53,12 @@ enum start_mode {
 
 struct shared {
 	_Atomic int births, running, peak, kills, leaves;
-	_Atomic int deaf;     /* workers that block or ignore signals */
-	_Atomic int sleeping; /* JOB_SLEEPs whose end is a fixed time */
+	_Atomic int deaf; /* workers that block or ignore signals */
+	/*
+	 * JOB_SLEEPs whose end is fixed by now, so the test may advance the
+	 * clock.
+	 */
+	_Atomic int sleeping;
 	_Atomic int calls[JOB_NJOBS];
 	enum start_mode mode;
 };

@@ -76,7 +76,7 @@ int64_t cpu_ms(void);
 
 struct CMUnitTest;
 
-/* Run the tests, and again as on a kernel before Linux 5.3. */
+/* Run the tests twice, the second time without pidfds, as before Linux 5.3. */
 int run_with_and_without_pidfd(const struct CMUnitTest *tests, size_t n);
 
 #endif

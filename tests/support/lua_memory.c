@@ -25,7 +25,7 @@ lua_memory_allocate(void *ud, void *p, size_t old_size, size_t size)
 	void *q;
 
 	if (p == NULL)
-		old_size = 0; /* for a new object, Lua passes its type */
+		old_size = 0; /* for a new object, Lua passes its type here */
 	if (size == 0) {
 		free(p);
 		m->used -= old_size;

@@ -1,10 +1,10 @@
 -- nats.lua - a NATS server on a loopback port and nodes of fzlua, for tests. All of them end with
 -- the shell that starts them.
 
--- Shell functions. `dir` is a directory that is removed at the end, `url` names the server. Its
--- port is below those that the kernel gives to connections: one of these could take it.
--- A server gives a connection 30 s for its password, because 2 s, as usual, are short on a busy
--- machine.
+-- Shell functions. `dir` is a directory that is removed at the end, and `url` names the server. The
+-- port of the server is below those that the kernel gives to connections, because a connection
+-- could get it otherwise. The server waits 30 s for the password of a connection, because the usual
+-- 2 s are short on a busy machine.
 local START <const> = [[
 unset FZLUA_ENGINE FZLUA_ENGINE_CREDS
 dir=$(mktemp -d /tmp/fzlua-nats-XXXXXX)

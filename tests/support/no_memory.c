@@ -29,7 +29,7 @@ no_memory_alloc(void *ctx, void *block, size_t old_size, size_t size)
 	void *p;
 
 	if (block == NULL)
-		old_size = 0; /* for a new object, Lua passes its type */
+		old_size = 0; /* for a new object, Lua passes its type here */
 	if (size == 0) {
 		free(block);
 		*used -= old_size;

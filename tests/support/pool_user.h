@@ -11,8 +11,10 @@
 
 struct pool_user {
 	struct fz_pool_client user;
-	int nfreed;  /* reports of a worker that is free after its jobs */
-	int nothers; /* reports of a worker that is free after others' jobs */
+	/* Reports of workers that are free after jobs of this user. */
+	int nfreed;
+	/* Reports of workers that are free after jobs of other users. */
+	int nothers;
 	int ndone, nfailed, nreturned; /* numbers of jobs */
 	enum fz_err_kind kind;         /* kind of the last failure */
 };

@@ -28,7 +28,10 @@ struct run_test {
 struct fz_pool_opts run_test_pool_opts(struct world *w, unsigned max);
 struct fz_pool *run_test_pool(struct world *w, unsigned max);
 
-/* Pools with `max` workers each; at most `jobs` jobs at once, 0: local. */
+/*
+ * Pools with `max` workers each. At most `jobs` jobs run at once; 0: all nodes
+ * run in this process.
+ */
 void run_test_init(
     struct run_test *p, struct world *w, unsigned max, unsigned jobs);
 

@@ -42,13 +42,14 @@ enum { BUSY = 5, SECOND_NS = 1000000000 };
 struct program {
 	const char *command;
 	const char *name; /* the end of `command`: FOLDER/FILE, or FILE */
-	pid_t pid;        /* 0: it does not run */
+	pid_t pid;        /* 0: the program does not run */
 	int log;
 	off_t written; /* length of the log at the last check */
 	int64_t start_ns, looked_ns;
 	int64_t idle_ns;  /* time in this test without a process to run */
 	int64_t total_ns; /* time in this test without waits for a processor */
-	struct processes processes; /* those at the last check */
+	/* Processes of the program at the last check. */
+	struct processes processes;
 };
 
 static int64_t limit_ns;
@@ -222,7 +223,7 @@ end(struct program *p, int status)
 		die("fdopen");
 	failed = count_tests(log);
 	ok = status == 0 && failed == 0;
-	if (!ok && failed == 0) /* no numbers were written */
+	if (!ok && failed == 0) /* the program has written no counts of tests */
 		failed = 1;
 	nfailed += failed;
 	if (!ok)
@@ -238,7 +239,10 @@ end(struct program *p, int status)
 	return !ok;
 }
 
-/* Wait until a program ends, or a second. Returns it, or NULL. */
+/*
+ * Wait until a program ends, for at most a second. Returns the program, or
+ * NULL.
+ */
 static struct program *
 wait_for(struct program *programs, size_t n, int *status)
 {

@@ -12,7 +12,11 @@
 
 struct slots_waiter {
 	struct fz_slots_waiter waiter;
-	struct fz_slots *takes; /* when notified, takes one; NULL: none */
+	/*
+	 * The waiter takes one of these slots when it is notified; NULL: it
+	 * does not.
+	 */
+	struct fz_slots *takes;
 	int ntold;
 	bool got;
 };

@@ -99,7 +99,8 @@ test_rawarray_plain_values_come_back_as_they_were(void **state)
 	assert_true(lua_checkstack(L, 10));
 	lua_createtable(L, n, 0);
 	for (int i = 1; i <= n; i++) {
-		memset(&stored, 0xff, sizeof(stored)); /* as reused memory */
+		/* Like memory that is reused. */
+		memset(&stored, 0xff, sizeof(stored));
 		assert_true(fz_rawarray_store(raw, L, i, &stored));
 		assert_true(fz_rawarray_is_plain(raw, &stored));
 		fz_rawarray_push(raw, L, &stored);
@@ -192,7 +193,7 @@ test_rawarray_tuple_sees_a_few_numbers_and_nothing_else(void **state)
 	assert_int_equal(nseen(L, "{ 1, 2.5 }"), 2);
 	assert_int_equal(nseen(L, "{ 1, 2, 3, 4 }"), 4);
 	assert_int_equal(nseen(L, "{}"), 0);
-	/* These may be 4 elements, of which one is nil. */
+	/* Each table may have 4 elements, one of which is nil. */
 	assert_int_equal(nseen(L, "{ 1, 2, 3 }"), 0);
 	assert_int_equal(nseen(L, "{ 1, 2, n = 1 }"), 0);
 	assert_int_equal(nseen(L, "{ 1, nil }"), 0);

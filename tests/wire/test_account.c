@@ -106,9 +106,11 @@ test_account_of_an_ancestor_outlives_its_maker(void **state)
 		.generation = fz_process.generation };
 	struct fz_program_account *one;
 
-	above.generation = mine.generation + 1; /* another process */
+	/* The lineage of another process. */
+	above.generation = mine.generation + 1;
 	fz_account_share(&w->engine.membership, &mine);
-	assert_int_equal(atomic_load(&own.shared), 0); /* no program yet */
+	/* No shared account, because there is no program yet. */
+	assert_int_equal(atomic_load(&own.shared), 0);
 	one = new_account(w, &mine);
 	assert_true(atomic_load(&in_heap(&top)->object.sent));
 	assert_false(atomic_load(&in_heap(&own)->object.sent));

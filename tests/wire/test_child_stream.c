@@ -351,7 +351,10 @@ test_child_stream_short_reads_change_nothing(void **state)
 {
 	struct ends *e = *state;
 
-	/* Only a few frames: a socket has no room for many short writes. */
+	/*
+	 * There are only a few frames, because a socket has no room for many
+	 * short writes.
+	 */
 	put_plain_chunk(&e->out, 0, 5, FZ_WIRE_TIMED);
 	put_plain_recall(&e->out, 5);
 	put_plain_job(&e->out, 5);

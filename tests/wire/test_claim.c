@@ -243,7 +243,10 @@ test_claim_numbers_wrap(void **state)
 			assert_int_equal(fz_claim_started(&r->claim), at + 5);
 		}
 		at += STEP;
-		/* The last two; all numbers before were started. */
+		/*
+		 * Start the last two numbers. All earlier ones have been
+		 * started.
+		 */
 		assert_int_equal(start(&r->claim, at - 2, 2), 2);
 	}
 	assert_int_equal(at, 0);

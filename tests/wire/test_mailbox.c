@@ -24,7 +24,7 @@
 #include "worker/link.h"
 #include "world.h"
 
-/* A link to this process, which is its worker, too. */
+/* A link whose worker is this process itself. */
 struct ends {
 	struct world *w;
 	struct fz_link *link;
@@ -89,7 +89,7 @@ put_reply(struct ends *e, uint32_t seq, size_t len)
 	memset(fz_buf_reserve(&e->port.value.buf, len), 'r', len);
 	e->port.value.buf.len += len;
 	fz_port_put(&e->port);
-	e->port.flushed_ns = INT64_MAX; /* so that the mailbox keeps it */
+	e->port.flushed_ns = INT64_MAX; /* the mailbox keeps the reply */
 	assert_int_equal(fz_port_send(&e->port, NULL), 0);
 }
 
@@ -163,9 +163,9 @@ static void (*const cases[])(struct ends *e) = { put_one_item, put_one_reply,
 enum { NCASES = sizeof(cases) / sizeof(*cases) };
 
 /*
- * Whether no seal protects these bits of byte `at` of the mailbox. They are
- * known only when the open frame is complete: its length, and its measured
- * values.
+ * Whether no seal protects these bits of byte `at` of the mailbox. They belong
+ * to the length or the measured values of the open frame, which are known only
+ * when the frame is complete.
  */
 static bool
 is_not_sealed(struct ends *e, size_t at, unsigned bits)

@@ -200,7 +200,8 @@ test_port_a_reply_larger_than_the_mailbox_keeps_its_order(void **state)
 	put_job(e, 1, 0, "b");
 	write_jobs(e);
 	pid = fork();
-	if (pid == 0) { /* a child, because the pipe has no room for all */
+	/* A child writes, because the pipe has no room for all replies. */
+	if (pid == 0) {
 		e->port.flushed_ns = fz_clock_ns() + FZ_CLOCK_SECOND;
 		fz_port_next(&e->port, &call, NULL);
 		put_reply(e, &call, "small");
@@ -344,7 +345,7 @@ test_port_a_call_larger_than_the_mailbox_is_read(void **state)
 	assert_int_equal(call.seq, 1);
 }
 
-/* The reply fits into the mailbox, or does not. */
+/* Of two replies, only the first one fits into the mailbox. */
 static void
 test_port_without_a_reader_no_reply_is_sent(void **state)
 {

@@ -43,7 +43,10 @@ assert_stored(const struct fz_frame *frame, uint32_t seq, uint32_t nitems)
 	assert_int_equal(fz_le32_load(frame->body), nitems);
 }
 
-/* Each item counts at once, by a word of the mailbox, and adds no bytes. */
+/*
+ * Each stored item is counted at once, in a word of the mailbox, and adds no
+ * bytes to the frame.
+ */
 static void
 test_port_stored_items_are_counted(void **state)
 {
@@ -68,7 +71,7 @@ test_port_stored_items_are_counted(void **state)
 	take_frame(e, &frame);
 	assert_stored(&frame, UINT32_MAX - 2, 5);
 	place_item(e, 9);
-	place_item(e, 11); /* after a gap */
+	place_item(e, 11); /* after a gap, so in a new frame */
 	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	take_frame(e, &frame);
 	assert_stored(&frame, 9, 1);
@@ -328,7 +331,7 @@ test_port_without_a_reader_no_item_is_stored(void **state)
 	while (fz_direct_begin(&e->port, &call, &run, &err) == 0) {
 		fz_direct_stored(&run);
 		fz_direct_end(&e->port, &call, &run);
-		call.seq += 2; /* a gap, so that each has its own frame */
+		call.seq += 2; /* leave a gap, so each item has its own frame */
 		assert_true(call.seq < FZ_MAILBOX_OUT);
 	}
 	assert_int_equal(err.code, EPIPE);

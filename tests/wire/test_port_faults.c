@@ -94,7 +94,10 @@ test_port_short_and_interrupted_calls_lose_nothing(void **state)
 	faults_end();
 }
 
-/* Reply with a small and a big value. Returns 0, or -1 if it was an error. */
+/*
+ * Reply with a small and a big value. Returns 0, or -1 if the reply was an
+ * error.
+ */
 static int
 scenario(struct port_ends *e, uint32_t seq)
 {
@@ -168,7 +171,8 @@ test_port_a_mailbox_without_memory_is_an_error(void **state)
 	struct fz_err err = { 0 };
 
 	(void)state;
-	for (unsigned long n = 1; n <= 2; n++) { /* malloc() and mmap() */
+	/* malloc() fails, then mmap(). */
+	for (unsigned long n = 1; n <= 2; n++) {
 		err.code = 0;
 		faults_at(n);
 		assert_null(fz_mailbox_new(&block, &err));

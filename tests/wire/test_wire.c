@@ -89,7 +89,10 @@ teardown(void **state)
 	return 0;
 }
 
-/* Three frames: with two parts, with none, with one in the arena. */
+/*
+ * Three frames: one with two parts, one without parts, one with a part in the
+ * arena.
+ */
 static void
 put_frames(struct fz_buf *out)
 {

@@ -155,7 +155,8 @@ test_link_stream_a_recall_is_answered(void **state)
 	assert_true(e.link->ops->recall(e.link)); /* no item to recall */
 	e.link->next_seq = 5;
 	assert_false(e.link->ops->recall(e.link));
-	assert_false(e.link->ops->recall(e.link)); /* waits for an answer */
+	/* The recall waits for an answer. */
+	assert_false(e.link->ops->recall(e.link));
 	fz_link_write(e.link);
 	assert_true(fz_wire_fill(&e.in, e.peer) > 0);
 	assert_int_equal(fz_wire_next(&e.in, &frame, NULL), 1);
@@ -174,7 +175,7 @@ test_link_stream_a_recall_is_answered(void **state)
 	put_u32(&e, FZ_WIRE_RECALLED, 7, 0);
 	assert_int_equal(next(&e, &frame, NULL), 1);
 	assert_int_equal(started(&e), 7);
-	assert_true(e.link->ops->recall(e.link)); /* all have started */
+	assert_true(e.link->ops->recall(e.link)); /* all items have started */
 	ends_fini(&e);
 }
 
@@ -249,7 +250,8 @@ put_impossible(struct ends *e, int which)
 		break;
 	default:
 		put(e, FZ_WIRE_RESULT, 0, part, 4);
-		memset(e->out.data + e->out.len - 12, 0xff, 8); /* length */
+		/* The length of the frame. */
+		memset(e->out.data + e->out.len - 12, 0xff, 8);
 	}
 }
 

@@ -300,7 +300,9 @@ wait_for_supervisor(void)
 	assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), 0);
 }
 
-/* A program that ended before its timeout, although the loop turned later. */
+/*
+ * The program has ended before its timeout, although the loop turns only later.
+ */
 static void
 test_program_that_ended_in_time_has_no_timeout(void **state)
 {
@@ -372,8 +374,8 @@ test_program_in_a_forked_child_is_the_parents(void **state)
 			_exit(2);
 		fz_program_free(program);
 		/*
-		 * One descriptor less: the epoll set. Valgrind opens a log of
-		 * its own.
+		 * The child has one descriptor less, because it has closed the
+		 * epoll set. Valgrind opens a log of its own.
 		 */
 		_exit(on_valgrind() || count_fds() == nfds - 1 ? 0 : 3);
 	}

@@ -160,7 +160,7 @@ test_program_a_missing_program_is_reported(void **state)
 	char *words[] = { name, NULL };
 	struct fz_program_opts opts = program_options(w, words);
 
-	if (on_valgrind()) /* valgrind makes vfork() a fork() */
+	if (on_valgrind()) /* under valgrind, vfork() is a fork() */
 		skip();
 	assert_not_run(w, &opts, "cannot run '/no/such/program'", ENOENT);
 }
@@ -207,7 +207,7 @@ test_program_a_supervisor_waits_on_after_a_signal(void **state)
 
 	failing = WAITPID_ONCE;
 	program = program_start(&opts);
-	failing = NOTHING; /* from now on, in this process only */
+	failing = NOTHING; /* from now on, calls fail in this process only */
 	assert_program_ended(program_wait(*state, program), 5, "", "");
 	fz_program_free(program);
 }
@@ -225,7 +225,7 @@ test_program_a_supervisor_that_is_killed_is_a_crash(void **state)
 	assert_int_equal(end->err.kind, FZ_ERR_CRASH);
 	assert_non_null(
 	    strstr(end->err.text, "supervisor of 'sh' died: killed by"));
-	/* The program lives on: this process is no subreaper. */
+	/* The program lives on, because this process is no subreaper. */
 	fz_buf_put(&end->out, "", 1);
 	pid = atoi((const char *)end->out.data);
 	assert_true(pid > 1);
@@ -283,7 +283,10 @@ test_program_a_pipe_that_cannot_be_moved_is_reported(void **state)
 	assert_int_equal(err.code, EMFILE);
 }
 
-/* If a call fails, the program runs correctly, or the error says why not. */
+/*
+ * A program runs. If a call fails, the program still runs correctly, or the
+ * error gives the reason.
+ */
 static int
 scenario(struct world *w)
 {
@@ -319,7 +322,7 @@ scenario(struct world *w)
 	return rc;
 }
 
-/* Returns the number of calls. */
+/* Returns the number of calls that can fail. */
 static unsigned long
 fail_each_call(struct world *w)
 {
@@ -332,7 +335,7 @@ fail_each_call(struct world *w)
 		rc = scenario(w);
 		nfailed += rc != 0;
 		assert_no_children();
-		/* There may be a new epoll set. */
+		/* The loop may have opened a new epoll set. */
 		assert_true(count_fds() <= nfds + 1);
 	} while (faults_end());
 	assert_int_equal(rc, 0);

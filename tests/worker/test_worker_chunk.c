@@ -178,7 +178,7 @@ test_worker_chunk_recall_races_with_its_items(void **state)
 
 	for (uint32_t i = 0; i < ITEMS; i++)
 		items[i] = ITEM_OF(i % 40 == 20 ? ITEM_SLEEP : ITEM_KEEP, 1);
-	/* Goes on if each recall came too late. */
+	/* The loop goes on until a recall has split the chunk. */
 	for (; round < ROUNDS || nsplit == 0; round++) {
 		uint32_t back;
 
@@ -215,7 +215,8 @@ test_worker_chunk_has_begun_once_an_item_is_started(void **state)
 	chunk_init(&b, 4);
 	assert_int_equal(send_items(k, &b, items), 0);
 	send_kept(k, &c, 3);
-	assert_false(fz_worker_has_begun(k->worker)); /* not yet written */
+	/* The frames are not yet written. */
+	assert_false(fz_worker_has_begun(k->worker));
 	fz_worker_write(k->worker);
 	while (atomic_load(&k->home->shared->waiting) == 0)
 		usleep(100);
@@ -377,7 +378,10 @@ test_worker_chunk_a_timeout_ends_one_item(void **state)
 		pass_seconds(1200);
 	}
 	wait_for_count(k->w, sleeping, 3);
-	/* More than once, because the start of the item is noticed late. */
+	/*
+	 * The clock is advanced more than once, because the start of the item
+	 * is noticed late.
+	 */
 	for (int i = 0; k->worker != NULL; i++) {
 		assert_true(i < 100);
 		pass_seconds(2001);

@@ -139,8 +139,8 @@ test_worker_chunk_short_and_interrupted_calls_lose_nothing(void **state)
 }
 
 /*
- * Items whose results are sent in each way. Each item is reported once, even if
- * a call fails. Returns 0, or -1 if a call failed.
+ * Run items whose results are sent in each way. Each item is reported once,
+ * even if a call fails. Returns 0, or -1 if a call failed.
  */
 static int
 scenario(struct chunk_keeper *k, int *nlost)

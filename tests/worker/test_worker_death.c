@@ -173,7 +173,8 @@ test_worker_that_crashes_names_the_signal(void **state)
 
 	kill_in_the_midst(*state, JOB_CRASH, &t);
 	if (UNDER_ASAN)
-		assert_task_failed(&t, FZ_ERR_CRASH); /* ASan makes it exit */
+		/* ASan makes the worker exit. */
+		assert_task_failed(&t, FZ_ERR_CRASH);
 	else
 		assert_crashed(&t, SIGSEGV, -1);
 }

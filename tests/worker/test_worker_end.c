@@ -27,7 +27,9 @@
 #include "worker/worker.h"
 #include "world.h"
 
-/* Naps of 0.5 ms, which this process makes while it waits for a death. */
+/*
+ * Number of naps of 0.5 ms that this process makes while it waits for a death.
+ */
 static int nnaps;
 
 int __real_nanosleep(const struct timespec *nap, struct timespec *left);
@@ -41,7 +43,10 @@ __wrap_nanosleep(const struct timespec *nap, struct timespec *left)
 	return __real_nanosleep(nap, left);
 }
 
-/* Reply to call 0 without reading it, or sleep with START_NEVER_READS. */
+/*
+ * Reply to call 0 without reading it. With START_NEVER_READS, sleep before
+ * that.
+ */
 static int
 answer_begun(void *ctx, struct fz_port *port)
 {
@@ -190,7 +195,7 @@ test_worker_several_that_ignore_signals_end_together(void **state)
 		fz_worker_kill(k[i].worker, FZ_ERR_CANCELLED, "all of them");
 	for (int i = 0; i < N; i++)
 		fz_worker_end(k[i].worker, FZ_ERR_CANCELLED, "all of them");
-	assert_true(nnaps <= 501); /* the time for one worker */
+	assert_true(nnaps <= 501); /* at most the time for one worker */
 	for (int i = 0; i < N; i++)
 		assert_task_failed(&t[i], FZ_ERR_CANCELLED);
 }
@@ -257,7 +262,10 @@ test_worker_recall_of_all_makes_it_idle(void **state)
 	fz_worker_free(k.worker);
 }
 
-/* A recall while the worker claims: each job is done or returned, and once. */
+/*
+ * Jobs are recalled while the worker claims them. Each is done or returned, and
+ * only once.
+ */
 static void
 test_worker_recall_races_with_claims(void **state)
 {

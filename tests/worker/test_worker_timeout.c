@@ -161,7 +161,7 @@ stop(pid_t pid)
 	    waitid(P_PID, (id_t)pid, &info, WSTOPPED | WNOWAIT), 0);
 }
 
-/* A worker that does not read, and one that is stopped and has jobs. */
+/* One worker does not read. The other one is stopped, and has jobs. */
 static void
 test_worker_a_timeout_holds_for_a_job_that_is_not_begun(void **state)
 {
