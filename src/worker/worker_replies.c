@@ -513,7 +513,7 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 {
 	bool grows = frame->flags & FZ_WIRE_GROWS;
 	struct reply_items c;
-	uint32_t end;
+	uint32_t end, nnew;
 
 	if (!read_reply_items(frame, &c) || !is_possible(p, &c))
 		return false;
@@ -522,9 +522,10 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 		return false;
 	if (grows && !all && lacks_used(p->worker, &c))
 		return true;
-	*news += take_reply(p, frame, now_ns);
+	nnew = take_reply(p, frame, now_ns);
+	*news += nnew;
 	/* the usage of later items begins after this time */
-	if (grows)
+	if (grows && nnew != 0)
 		p->used_ns = now_ns;
 	/*
 	 * Note which items of a growing frame were processed, but only if

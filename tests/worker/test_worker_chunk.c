@@ -310,6 +310,55 @@ test_worker_chunk_peek_waits_for_what_was_measured(void **state)
 	assert_true(b.job.used.took_ns >= 4 * FZ_CLOCK_MS);
 }
 
+/* Call two items, and wait after the first one. */
+static int
+serve_and_wait_between(void *ctx, struct fz_port *port)
+{
+	struct items_home *home = ctx;
+	struct fz_call call;
+
+	while (fz_port_next(port, &call, NULL) == 1) {
+		do {
+			unsigned char *room = fz_port_item(port, &call, NULL);
+
+			if (room == NULL)
+				return 96;
+			fz_le64_store(room, call.item);
+			fz_port_item_end(port, 8);
+			atomic_fetch_add(&home->shared->waiting, 1);
+			while (!atomic_load(&home->shared->gate))
+				usleep(100);
+		} while (fz_port_advance(port, &call));
+		if (fz_port_end_chunk(port, NULL) != 0)
+			return 97;
+	}
+	return 0;
+}
+
+static void
+test_worker_chunk_time_of_later_items_begins_at_the_last_new_one(void **state)
+{
+	struct fz_worker_chunk head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 0 };
+	struct chunk_keeper *k = *state;
+	static struct chunk b;
+
+	chunk_keeper_end(k);
+	assert_non_null(chunk_keeper_start_main(k, serve_and_wait_between));
+	chunk_init(&b, 2);
+	b.job.measured = true;
+	assert_int_equal(
+	    fz_worker_send_chunk(k->worker, &b.job, &head, NULL, 0, NULL), 0);
+	chunk_keeper_wait(k);
+	fz_worker_peek(k->worker);
+	assert_fates(&b, 0, 1, DONE);
+	usleep(5000);
+	fz_worker_peek(k->worker); /* finds nothing new */
+	atomic_store(&k->home->shared->gate, true);
+	assert_true(chunk_keeper_settle(k));
+	assert_fates(&b, 0, 2, DONE);
+	assert_true(b.job.used.took_ns >= 4 * FZ_CLOCK_MS);
+}
+
 /* Results in the mailbox come after those in the pipe, and are not lost. */
 static void
 test_worker_chunk_peek_before_what_was_written_takes_nothing(void **state)
@@ -418,6 +467,8 @@ main(void)
 		TEST(
 		    test_worker_chunk_peek_before_what_was_written_takes_nothing),
 		TEST(test_worker_chunk_peek_waits_for_what_was_measured),
+		TEST(
+		    test_worker_chunk_time_of_later_items_begins_at_the_last_new_one),
 		TEST(test_worker_chunk_peek_never_takes_a_torn_item),
 		TEST(test_worker_chunk_a_timeout_ends_one_item),
 	};
