@@ -84,6 +84,10 @@ function fz.progress(source, options) end
 ---for a call in this process. For calls of less than 0.2 ms it is estimated from the recent use of
 ---their worker. Elements of a map that were sent together share it
 ---@field peak integer|nil peak memory of its worker so far in bytes
+---@field init number|nil seconds that `init` of its stage or pool took in the worker, which are a
+---part of the time of this call
+---@field launch number|nil seconds that the script's process took to start the worker, at the first
+---call that the worker measured
 ---@field node string|nil where the worker is, if that is another machine
 ---@field error string|nil the kind of its error
 ---@field message string|nil the text and the traceback of its error

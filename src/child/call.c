@@ -239,13 +239,18 @@ fz_child_push_kept(lua_State *L, uint32_t entry)
 }
 
 void
-fz_child_run_init(lua_State *L)
+fz_child_run_init(lua_State *L, const struct fz_child_io *io)
 {
+	int64_t began_ns;
+
 	if (lua_isnil(L, FZ_CHILD_INIT))
 		return;
+	began_ns = fz_clock_ns();
 	lua_pushvalue(L, FZ_CHILD_INIT);
 	lua_call(L, 0, 0);
 	fz_cwd_stay();
+	if (io->port != NULL)
+		fz_meter_init_ran(&io->port->meter, fz_clock_ns() - began_ns);
 }
 
 static void
@@ -275,7 +280,7 @@ call_body(lua_State *L)
 	 */
 	fz_random_seed(c->what->random, c->what->seed);
 	if (c->what->init)
-		fz_child_run_init(L);
+		fz_child_run_init(L, c->io);
 	c->what->init = false;
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
 	fz_child_push_function(L, c->what->func);

@@ -70,7 +70,7 @@ open_body(lua_State *L)
 
 	fz_random_seed(b->random, b->seed + b->item);
 	if (b->init)
-		fz_child_run_init(L);
+		fz_child_run_init(L, c->io);
 	b->init = false;
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
 	if (!(b->kind & FZ_WIRE_INLINE))

@@ -74,7 +74,7 @@ void fz_child_decode_function(lua_State *L, int code);
  * Call init of the stage if there is one. Later calls start in the directory in
  * which init leaves the process. [-0, +0, e]
  */
-void fz_child_run_init(lua_State *L);
+void fz_child_run_init(lua_State *L, const struct fz_child_io *io);
 
 /*
  * A message handler that keeps the traceback. It may append a hint to a

@@ -15,6 +15,10 @@
 #define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)
 /* The first check for results after a reply; later ones are further apart. */
 #define DISPATCH_POLL_NS (4 * FZ_CLOCK_MS)
+/*
+ * The same for a traced call: the times of its items are those of the checks.
+ */
+#define DISPATCH_TRACED_POLL_NS FZ_CLOCK_MS
 /* A worker that replied less than this ago is not checked. */
 #define DISPATCH_SILENT_NS FZ_CLOCK_MS
 /*
@@ -341,12 +345,14 @@ arm_poll(struct fz_dispatcher *d, const struct fz_lane *lane)
 {
 	for (struct fz_worker *w = first_own(d, lane); w != NULL;
 	     w = next_own(d, w->next)) {
-		int64_t in, at;
+		int64_t in, least, at;
 
 		if (!has_spare(w))
 			continue;
 		in = (now(d) - w->news_ns) / 8;
-		at = now(d) + (in > DISPATCH_POLL_NS ? in : DISPATCH_POLL_NS);
+		least = w->head->measured ? DISPATCH_TRACED_POLL_NS
+					  : DISPATCH_POLL_NS;
+		at = now(d) + (in > least ? in : least);
 		if (d->poll.index == 0 || at < d->poll.at_ns)
 			fz_loop_arm(loop_of(d), &d->poll, at);
 	}

@@ -32,6 +32,8 @@ fz_event_log_describe(const struct fz_event_log *log,
 	event->exitcode = -1;
 	event->cpu_ns = job->used.cpu_ns;
 	event->peak_rss = job->used.peak_rss;
+	event->init_ns = job->used.init_ns;
+	event->launch_ns = job->used.launch_ns;
 	event->node = job->node;
 	if (event->pid == 0 && job->started_ns != 0)
 		event->pid = log->pid; /* this process itself made the call */

@@ -47,6 +47,16 @@ struct fz_job_event {
 	uint64_t cpu_ns;    /* processor time of the attempt; 0: unknown */
 	/* peak memory of the worker up to this time, in bytes; 0: unknown */
 	uint64_t peak_rss;
+	/*
+	 * time for which the worker was initialised before the attempt; 0: it
+	 * was not
+	 */
+	int64_t init_ns;
+	/*
+	 * time that this process took to start the worker; 0: the worker has an
+	 * earlier record
+	 */
+	int64_t launch_ns;
 	const char *node;           /* node of the worker; NULL: this machine */
 	struct fz_trace_name *name; /* name of the node or item; NULL: none */
 	/*
@@ -83,6 +93,8 @@ fz_job_event_init(struct fz_job_event *event, enum fz_job_event_kind kind,
 	event->nreceived = 0;
 	event->cpu_ns = 0;
 	event->peak_rss = 0;
+	event->init_ns = 0;
+	event->launch_ns = 0;
 	event->node = NULL;
 	event->name = NULL;
 	event->text = NULL;

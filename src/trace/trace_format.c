@@ -329,6 +329,10 @@ put_members(
 	if (e->peak_rss != 0)
 		p = same_number(text(p, ",\"peak\":"),
 		    &file->peaks[e->pid % FZ_TRACE_WORKERS], e->peak_rss);
+	if (e->init_ns > 0)
+		p = micros(text(p, ",\"init\":"), (uint64_t)e->init_ns);
+	if (e->launch_ns > 0)
+		p = micros(text(p, ",\"launch\":"), (uint64_t)e->launch_ns);
 	if (e->err == FZ_ERR_NONE)
 		return p;
 	p = text(text(p, ",\"error\":\""),

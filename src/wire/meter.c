@@ -26,6 +26,7 @@ fz_meter_start(struct fz_meter *m)
 {
 	if (m->now_ns != 0)
 		return;
+	m->init_ns = 0; /* of a call that was not measured */
 	m->now_ns = fz_clock_ns();
 	if (m->now_ns - m->asked_ns < METER_ASK_NS)
 		return;
@@ -61,6 +62,9 @@ fz_meter_end(struct fz_meter *m, struct fz_used *used)
 		    (uint64_t)((double)used->took_ns * (1 - m->idle));
 	m->counted_ns += used->cpu_ns;
 	used->peak_rss = m->peak_rss;
+	used->init_ns = m->init_ns;
+	used->launch_ns = 0;
+	m->init_ns = 0;
 	m->now_ns = now_ns;
 }
 

@@ -24,6 +24,8 @@ struct fz_meter {
 	 */
 	uint64_t counted_ns;
 	uint64_t peak_rss; /* peak memory in bytes until asked_ns */
+	/* time of the worker's init in the measured call; 0: none */
+	int64_t init_ns;
 	/* fraction of the time of calls in which they had no processor */
 	double idle;
 };
@@ -36,6 +38,13 @@ static inline void
 fz_meter_pause(struct fz_meter *meter)
 {
 	meter->now_ns = 0;
+}
+
+/* The worker was initialised during the measured call, for `took_ns`. */
+static inline void
+fz_meter_init_ran(struct fz_meter *meter, int64_t took_ns)
+{
+	meter->init_ns = took_ns;
 }
 
 /* The measured call ends now, and the next one begins. */

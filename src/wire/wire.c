@@ -82,6 +82,7 @@ fz_wire_store_used(unsigned char *p, const struct fz_used *used)
 	fz_le64_store(p + 8, (uint64_t)used->took_ns);
 	fz_le64_store(p + 16, used->cpu_ns);
 	fz_le64_store(p + 24, used->peak_rss);
+	fz_le64_store(p + 32, (uint64_t)used->init_ns);
 }
 
 void
@@ -91,6 +92,8 @@ fz_wire_load_used(const unsigned char *p, struct fz_used *used)
 	used->took_ns = (int64_t)fz_le64_load(p + 8);
 	used->cpu_ns = fz_le64_load(p + 16);
 	used->peak_rss = fz_le64_load(p + 24);
+	used->init_ns = (int64_t)fz_le64_load(p + 32);
+	used->launch_ns = 0;
 }
 
 int

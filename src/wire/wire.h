@@ -164,9 +164,16 @@ struct fz_used {
 	uint64_t cpu_ns; /* processor time */
 	/* peak memory of the worker so far in bytes; 0: unknown */
 	uint64_t peak_rss;
+	/* the part of took_ns in which the worker was initialised; 0: none */
+	int64_t init_ns;
+	/*
+	 * for the first reply of a worker: the time that its parent took to
+	 * start it; else 0. It is not in frames
+	 */
+	int64_t launch_ns;
 };
 
-#define FZ_WIRE_USED 32 /* bytes of a struct fz_used in a frame */
+#define FZ_WIRE_USED 40 /* bytes of a struct fz_used in a frame */
 
 void fz_wire_store_used(unsigned char *p, const struct fz_used *used);
 void fz_wire_load_used(const unsigned char *p, struct fz_used *used);

@@ -108,6 +108,8 @@ fz_worker_note_used(
 	if (used.took_ns > now_ns || used.started_ns <= 0 ||
 	    used.started_ns > now_ns - used.took_ns)
 		used.started_ns = now_ns - used.took_ns;
+	if (used.init_ns < 0 || used.init_ns > used.took_ns)
+		used.init_ns = 0;
 	if (used.started_ns > 0)
 		p->used = used;
 }
@@ -134,6 +136,10 @@ count_used(struct fz_worker_pipes *p, struct fz_job *job)
 		job->used.started_ns =
 		    floor_ns < ended_ns ? floor_ns : ended_ns;
 	job->used.took_ns = ended_ns - job->used.started_ns;
+	if (job->used.init_ns > job->used.took_ns)
+		job->used.init_ns = job->used.took_ns;
+	job->used.launch_ns = p->launch_ns;
+	p->launch_ns = 0;
 	p->used_ns = ended_ns;
 	p->cpu_ns += used->cpu_ns;
 	/* the usage is counted; further items of this reply have none */

@@ -296,10 +296,12 @@ fail:
 int
 fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err)
 {
+	int64_t began_ns = fz_clock_ns();
 	int rc;
 
 	fz_process_begin_spawn();
 	rc = spawn(p, err);
 	fz_process_end_spawn();
+	p->launch_ns = fz_clock_ns() - began_ns;
 	return rc;
 }

@@ -48,6 +48,8 @@ struct fz_worker_pipes {
 	/* the usage that the current reply reports */
 	struct fz_used used;
 	int64_t used_ns; /* time up to which usage was counted */
+	/* time that its start took in this process; 0: it was reported */
+	int64_t launch_ns;
 	/*
 	 * only if the link shares no memory: how far the worker's clock is
 	 * ahead of the clock of this process, in nanoseconds

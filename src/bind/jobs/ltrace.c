@@ -372,6 +372,10 @@ push_record(lua_State *L, const struct ltrace *lt, const struct fz_job_event *e)
 	if (e->cpu_ns != 0)
 		set_time(L, "cpu", (int64_t)e->cpu_ns);
 	set_number(L, "peak", e->peak_rss);
+	if (e->init_ns > 0)
+		set_time(L, "init", e->init_ns);
+	if (e->launch_ns > 0)
+		set_time(L, "launch", e->launch_ns);
 	set_string(L, "node", e->node);
 	if (e->err == FZ_ERR_NONE)
 		return;
