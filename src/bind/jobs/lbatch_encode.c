@@ -126,7 +126,7 @@ fz_lbatch_encode(
 	struct fz_blob *blob = NULL;
 	int status;
 
-	/* The engine calls this function, so finalizers must be delayed. */
+	/* Delay finalizers, because the engine calls this function. */
 	fz_garbage_delay(fz_garbage_open(L), L);
 	if (e.n > lb->together)
 		e.n = lb->together;

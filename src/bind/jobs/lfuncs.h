@@ -25,14 +25,14 @@ struct fz_batch_pool;
 struct fz_lfuncs {
 	/* number of unfinished batches of each entry */
 	unsigned pins[FZ_WORKER_FUNCS];
-	uint64_t used[FZ_WORKER_FUNCS]; /* value of `now` at the last use; 0:
-					 * the entry is empty */
-	bool
-	    bare[FZ_WORKER_FUNCS]; /* the function has no upvalues to compare */
+	/* value of `now` at the last use; 0: the entry is empty */
+	uint64_t used[FZ_WORKER_FUNCS];
+	/* the function has no upvalues to compare */
+	bool bare[FZ_WORKER_FUNCS];
 	bool again[FZ_WORKER_FUNCS]; /* see the comment on tables in lfuncs.c */
 	uint64_t now;
-	bool by_value; /* functions are sent to all workers, because these
-			* inherit none */
+	/* functions are sent to all workers, because these inherit none */
+	bool by_value;
 	/*
 	 * whether functions are compared with records; false if each function
 	 * is called once, or in this process
@@ -55,28 +55,31 @@ void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
     int tables, int list, struct fz_batch_pool *batches);
 
 /*
- * The entry of the function at `f`, pinned until fz_lfuncs_unpin(). `tables`
- * and `list` are the indexes of the tables of fz_lfuncs_init(). With `send` the
- * function is encoded for existing workers; raises if that fails.
+ * The entry of the function at `f`. The entry is pinned until
+ * fz_lfuncs_unpin(). `tables` and `list` are the indexes of the tables of
+ * fz_lfuncs_init(). With `send`, the function is encoded for existing workers,
+ * and an error is raised if that fails.
  *
- * -1 if all entries are pinned: then pushes a record of its cells (see cells.h)
- * or nil, which the caller keeps until the call is done. [-0, +(0|1), e]
+ * Returns -1 if all entries are pinned. In this case, a record of the
+ * function's cells (see cells.h) or nil is pushed, and the caller keeps it
+ * until the call is done. [-0, +(0|1), e]
  */
 int fz_lfuncs_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
     int f, struct fz_batch_pool *batches, bool send);
 void fz_lfuncs_unpin(struct fz_lfuncs *funcs, int entry);
 
 /*
- * Push the code of the function at `f`, which has no entry, as a string. Its
- * record or nil is at `record`. Raises if it cannot be sent. [-0, +1, e]
+ * Push the encoded function at `f` as a string. The function has no entry. Its
+ * record, or nil, is at `record`. Raises an error if the function cannot be
+ * sent. [-0, +1, e]
  */
 void fz_lfuncs_push_code(
     lua_State *L, int record, int f, const struct fz_batch_pool *batches);
 
 /*
- * Right before a fork: find the entries whose functions have changed. The new
- * worker inherits the changed functions, not the versions that waiting calls
- * need. Does not raise. [-0, +0, -]
+ * Called just before a fork. Finds the entries whose functions have changed,
+ * because the new worker inherits the changed functions and not the versions
+ * for which calls wait. Raises no error. [-0, +0, -]
  */
 void fz_lfuncs_before_fork(lua_State *L, const struct fz_lfuncs *funcs,
     int list, struct fz_batch_pool *batches);

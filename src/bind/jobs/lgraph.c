@@ -12,12 +12,12 @@
 #define GRAPH_TYPE "fzlua.Graph"
 
 static const struct fz_luserdata_class graph_class;
-/* Node, value and pool numbers fit an int with room to spare. */
+/* Maximum number of nodes, values and pools, which all must fit in an int. */
 #define GRAPH_MAX 0x3fffffff
 
 struct lgraph {
 	struct fz_graph *graph;
-	/* names of its nodes; NULL: not wanted yet */
+	/* names of the nodes; NULL: no trace has needed them */
 	struct fz_trace_names *names;
 };
 
@@ -49,7 +49,7 @@ check_number(lua_State *L, int idx, lua_Integer lowest)
 	return (uint32_t)n;
 }
 
-/* The node at index 2, as a number from 0. */
+/* The number of the node at index 2. Lua counts nodes from 1, C from 0. */
 static uint32_t
 check_node(lua_State *L, const struct fz_graph *graph)
 {
@@ -59,7 +59,10 @@ check_node(lua_State *L, const struct fz_graph *graph)
 	return node;
 }
 
-/* graph(named) -> graph; `named`: keep the names of its nodes */
+/*
+ * core.graph(named) -> graph. If `named` is true, the graph keeps the names of
+ * its nodes.
+ */
 static int
 graph_new(lua_State *L)
 {
@@ -67,7 +70,8 @@ graph_new(lua_State *L)
 	struct lgraph *lg = lua_newuserdatauv(L, sizeof(*lg), 0);
 	struct fz_err err = { 0 };
 
-	*lg = (struct lgraph){ 0 }; /* for __gc, if the creation fails */
+	/* Clear the members, because __gc reads them if the creation fails. */
+	*lg = (struct lgraph){ 0 };
 	fz_luserdata_set(L, &graph_class);
 	lg->graph = fz_graph_new(&err);
 	if (named)
@@ -118,7 +122,8 @@ graph_node(lua_State *L)
 
 /*
  * graph:names({{outputs = {output, ...}, stage = stage}, ...}) -> names of the
- * nodes, which are added now if they were not kept before
+ * nodes. If the graph has not kept the names, they are set to those in the
+ * list.
  */
 static int
 graph_names(lua_State *L)
@@ -147,8 +152,8 @@ graph_names(lua_State *L)
 }
 
 /*
- * graph:map(node): the node calls its function for each element of its first
- * input
+ * graph:map(node): make the node a map, which calls its function for each
+ * element of its first input
  */
 static int
 graph_map(lua_State *L)
@@ -199,7 +204,7 @@ graph_optional(lua_State *L)
 	return 0;
 }
 
-/* graph:cycle() -> nil | { node, ... } */
+/* graph:cycle() -> nil | { node, ... }: the nodes along a cycle */
 static int
 graph_cycle(lua_State *L)
 {
@@ -226,8 +231,8 @@ graph_cycle(lua_State *L)
 }
 
 /*
- * graph:makers(node) -> { node, ... }: the makers of its inputs; a node that
- * makes several inputs is listed several times
+ * graph:makers(node) -> { node, ... }: the node that makes each input. A node
+ * that makes several inputs is listed several times.
  */
 static int
 graph_makers(lua_State *L)

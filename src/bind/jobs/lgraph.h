@@ -6,10 +6,10 @@
 
 struct fz_graph;
 
-/* The graph at stack index `idx`; raises for anything else. */
+/* The graph at stack index `idx`. Raises an error if that is not a graph. */
 struct fz_graph *fz_lgraph_check(lua_State *L, int idx);
 
-/* Open: core.graph. The core table is on top. [-0, +0, e] */
+/* Add core.graph to the core table on top. [-0, +0, e] */
 int fz_lgraph_open(lua_State *L);
 
 #endif

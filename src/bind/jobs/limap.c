@@ -14,18 +14,18 @@
 #include "value/luserdata.h"
 
 /*
- * The window of an imap: the items of a growing batch, with the same numbers.
- * Plain items wait in a list, and many are encoded at once when a worker is
- * free. Results are in a ring. The index of a result comes from the number of
- * its item or, if results are not ordered, from its own number in the order of
- * arrival.
+ * The window of an imap. Its items are the items of a growing batch, with the
+ * same numbers. Plain items wait in a list, and many of them are encoded
+ * together when a worker is free. Results are in a ring. If results are
+ * ordered, the index of a result is derived from the number of its item; else,
+ * from the number of results that arrived before.
  *
  *   nreturned <= results <= nsent <= nread
  *
- * An index is used again, because the ring has room for all items that are read
- * and not returned. If results are ordered, items are in such a ring, too;
- * otherwise they are in a plain list, because an item that takes long may be
- * older than a whole ring.
+ * The ring has room for all items that are read and not returned, so its
+ * indexes can be reused. If results are ordered, items are in such a ring, too.
+ * Otherwise items are in a plain list, because an item that takes long may be
+ * older than all items in a ring.
  */
 
 #define IMAP_TYPE "fzlua.ImapItems"
@@ -35,17 +35,19 @@ static const struct fz_luserdata_class imap_class;
 enum {
 	IMAP_SIZE = 1024,        /* minimum size of the rings */
 	IMAP_SIZE_MAX = 1 << 20, /* maximum size of the rings */
-	/* shorter strings do not count as bytes of the window */
+	/* shorter strings are not counted in `nbytes` */
 	IMAP_SHORT = 1024,
 };
 
 /* User values of an imap. */
 enum {
 	IMAP_BATCH = FZ_LWINDOW_ERRORS + 1,
-	/* the items by index; the size in place of an encoded item */
+	/* list of the items; an encoded item is replaced by its size */
 	IMAP_ITEMS,
-	IMAP_VALUES, /* by index: the results */
-	/* by index: the number of the result's item; not used if ordered */
+	IMAP_VALUES, /* ring of the results */
+	/*
+	 * ring of the numbers of the items of these results; unused if ordered
+	 */
 	IMAP_ORDER,
 	IMAP_KNOWN, /* the encoded result of the next item, or nil */
 	IMAP_NUSER = IMAP_KNOWN
@@ -54,14 +56,15 @@ enum {
 struct limap {
 	struct fz_lwindow window;
 	struct fz_lbatch *lb;
-	uint64_t mask; /* size of the rings - 1 */
+	uint64_t mask; /* number of places in a ring, minus 1 */
 	uint64_t nsent, narrived;
-	size_t nbytes; /* bytes of the long values in the window */
+	size_t nbytes; /* number of bytes of the long values in the window */
 	bool ordered;
 };
 
 /*
- * The addresses of these variables stand for the result nil, and for an error.
+ * In the ring of results, the address of `nothing` stands for a nil, and the
+ * address of `failed` for an error.
  */
 static const char nothing, failed;
 
@@ -77,7 +80,7 @@ check_imap(lua_State *L)
 	return li;
 }
 
-/* The index, from 1, of number `at` in a ring. */
+/* The index in a ring for the number `at`. Indexes begin at 1. */
 static lua_Integer
 index_of(const struct limap *li, uint64_t at)
 {
@@ -91,8 +94,8 @@ item_index(const struct limap *li, uint64_t number)
 }
 
 /*
- * The size of the value on top if it is a long string; 0 for other values,
- * which do not count as bytes of the window.
+ * The number of bytes of the value on top if it is a long string, or 0, because
+ * other values are not counted in `nbytes`.
  */
 static size_t
 weight(lua_State *L)
@@ -103,8 +106,8 @@ weight(lua_State *L)
 }
 
 /*
- * The weight() of the item on top. For an encoded item the list has a light
- * userdata, whose address is the size.
+ * Same as weight(), for the item on top. An encoded item is replaced by a light
+ * userdata, whose address is the size of the item.
  */
 static size_t
 item_weight(lua_State *L)
@@ -115,8 +118,8 @@ item_weight(lua_State *L)
 }
 
 /*
- * Push an imap without a batch. The options are at 4, the list of items is at
- * 3.
+ * Push an imap without a batch. The list of items is at 3, and the options are
+ * at 4.
  */
 static struct limap *
 push_imap(lua_State *L)
@@ -142,8 +145,8 @@ push_imap(lua_State *L)
 }
 
 /*
- * imap(pool, f, options) -> imap, batch. The options are those of batch(), and
- * ordered, limit and fixed of the window.
+ * core.imap(pool, f, options) -> imap, batch. The options are those of
+ * core.batch(), and the options `ordered`, `limit` and `fixed` of the window.
  */
 static int
 imap_new(lua_State *L)
@@ -187,19 +190,19 @@ has_room(const struct fz_lwindow *w, size_t bytes)
 	       !fz_batch_done(li->lb->batch);
 }
 
-/* The indexes on the stack while results are stored. */
+/* Stack indexes while results are stored. */
 enum {
 	STORE_BATCH = 2,
 	STORE_ITEMS,
 	STORE_VALUES,
 	STORE_ORDER,
-	STORE_MADE, /* the list `made` of gather() */
+	STORE_MADE, /* the argument `made` of gather() */
 	STORE_N = 4
 };
 
 /*
- * Push the lists. The imap is at 1; the values above it move to the top. [-0,
- * +4, -]
+ * Push the batch and the lists of the imap at 1, below the values that are
+ * above the imap. [-0, +4, -]
  */
 static void
 push_lists(lua_State *L)
@@ -211,7 +214,7 @@ push_lists(lua_State *L)
 	lua_rotate(L, 2, -n);
 }
 
-/* Drop an item that is done. [-0, +0, m] */
+/* Remove an item from the list, because its result has arrived. [-0, +0, m] */
 static void
 drop_item(lua_State *L, struct limap *li, uint64_t number)
 {
@@ -224,7 +227,10 @@ drop_item(lua_State *L, struct limap *li, uint64_t number)
 	lua_rawseti(L, STORE_ITEMS, at);
 }
 
-/* Store the result on top of the stack, or the error. [-1, +0, m] */
+/*
+ * Store the value on top as the result of an item. If `ok` is false, the value
+ * is an error. [-1, +0, m]
+ */
 static void
 store_result(lua_State *L, struct limap *li, uint64_t number, bool ok)
 {
@@ -247,7 +253,8 @@ store_result(lua_State *L, struct limap *li, uint64_t number, bool ok)
 }
 
 /*
- * Whether a value of this type can be encoded later, because it cannot change.
+ * Whether a value of this type can be encoded later, because the script cannot
+ * change it.
  */
 static bool
 is_plain(int type)
@@ -256,7 +263,10 @@ is_plain(int type)
 	       type == LUA_TBOOLEAN;
 }
 
-/* Store the value on top in the list of items. [-1, +0, m] */
+/*
+ * Store the value on top in the list of items, as the item that was read last.
+ * [-1, +0, m]
+ */
 static void
 list_item(lua_State *L, const struct limap *li)
 {
@@ -266,7 +276,7 @@ list_item(lua_State *L, const struct limap *li)
 	lua_pop(L, 1);
 }
 
-/* Add the items of the list to the batch, up to number `n`. */
+/* Add the items in the list up to number `n` to the batch. */
 static void
 send_list(lua_State *L, struct limap *li, uint64_t n)
 {
@@ -278,8 +288,8 @@ send_list(lua_State *L, struct limap *li, uint64_t n)
 }
 
 /*
- * Encode the item on top now, because the script may change it later. If it
- * cannot be sent, the error is on top. [-1, +0|1, m]
+ * Encode the item on top at once, because the script may change it later. If it
+ * cannot be sent, the error is left on top. [-1, +0|1, m]
  */
 static int
 encode_item(lua_State *L, struct limap *li)
@@ -296,8 +306,8 @@ encode_item(lua_State *L, struct limap *li)
 }
 
 /*
- * If the result of the item on top is known, end the item and return true.
- * [-0|1, +0, e]
+ * If the source has passed a known result for the item on top, pop the item,
+ * store the result, and return true. [-0|1, +0, e]
  */
 static bool
 put_known(lua_State *L, struct limap *li)
@@ -357,7 +367,10 @@ send(lua_State *L, struct fz_lwindow *w)
 		fz_batch_end(li->lb->batch);
 }
 
-/* Append the number, and the value on top, to the list of gather(). */
+/*
+ * Append the number of an item, and the result on top, to the list `made` of
+ * gather(). Leaves the result on top.
+ */
 static void
 note_made(lua_State *L, uint64_t number)
 {
@@ -376,7 +389,10 @@ note_made(lua_State *L, uint64_t number)
 	lua_setfield(L, STORE_MADE, "n");
 }
 
-/* imap:know(bytes): the result of the item that the source returns next */
+/*
+ * imap:know(bytes): set the known result of the item that the source returns
+ * next
+ */
 static int
 imap_know(lua_State *L)
 {
@@ -388,9 +404,9 @@ imap_know(lua_State *L)
 }
 
 /*
- * imap:gather([made]): store the results that have come. The number and the
- * value of each result that was not known are appended to the list `made`,
- * whose field n is its length.
+ * imap:gather([made]): store the results that have arrived. The number and the
+ * value of each result that was not known before are appended to the list
+ * `made`. The field n of this list is its length.
  */
 static int
 imap_gather(lua_State *L)
@@ -400,7 +416,8 @@ imap_gather(lua_State *L)
 
 	lua_settop(L, 2);
 	push_lists(L);
-	lb->ll.calls++; /* __fzunpack may close the imap */
+	/* keep the batch, because an __fzunpack may close the imap */
+	lb->ll.calls++;
 	while (!lb->ll.closing && fz_lbatch_next_result(L, lb)) {
 		uint64_t number = lb->result.first;
 		bool known = lb->result.known;
@@ -415,7 +432,7 @@ imap_gather(lua_State *L)
 	return 0;
 }
 
-/* Push the number of the item whose result is at index `at`. */
+/* Push the number of the item whose result is at index `at` of the ring. */
 static void
 push_number(lua_State *L, const struct limap *li, lua_Integer at)
 {

@@ -9,14 +9,18 @@
 
 #include "sched/limits.h"
 
-/* Seconds at `idx` in nanoseconds; `otherwise_ns` for nil. [-0, +0, e] */
+/*
+ * Convert the seconds at `idx` to nanoseconds. Returns `otherwise_ns` for nil.
+ * [-0, +0, e]
+ */
 int64_t fz_llimits_seconds(lua_State *L, int idx, int64_t otherwise_ns);
 
 /*
- * Read timeout, retries, backoff, memory and retry_if at `idx` and the next
- * indexes, or from the fields of the table at `idx`. A nil changes nothing. The
- * function retry_if is not kept: only its presence is noted, and the caller
- * calls it. [-0, +0, e]
+ * fz_llimits_read() reads timeout, retries, backoff, memory and retry_if from
+ * `idx` and the next indexes. fz_llimits_read_fields() reads them from the
+ * fields of the table at `idx`. A value that is nil changes nothing. Only the
+ * presence of the function retry_if is noted, because the caller calls it. [-0,
+ * +0, e]
  */
 void fz_llimits_read(lua_State *L, int idx, struct fz_limits *limits);
 void fz_llimits_read_fields(lua_State *L, int idx, struct fz_limits *limits);
@@ -24,7 +28,9 @@ void fz_llimits_read_fields(lua_State *L, int idx, struct fz_limits *limits);
 /* Whether the field `name` of the table at `idx` is true. [-0, +0, e] */
 bool fz_llimits_flag(lua_State *L, int idx, const char *name);
 
-/* Read a word for on_error; nil is "stop". [-0, +0, e] */
+/*
+ * Read the value of the option on_error at `idx`; nil means "stop". [-0, +0, e]
+ */
 enum fz_policy fz_llimits_policy(lua_State *L, int idx);
 
 #endif

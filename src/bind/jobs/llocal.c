@@ -28,8 +28,8 @@
 #include "worker/worker.h"
 
 /*
- * Let the taken node or item fail with the error on top, because it cannot be
- * called.
+ * The call of the taken node or item could not begin. Make it fail with the
+ * error on top.
  */
 static void
 fail_taken(lua_State *L, struct fz_llocal *ll, int status)
@@ -50,8 +50,8 @@ fail_taken(lua_State *L, struct fz_llocal *ll, int status)
 }
 
 /*
- * Call the next function. Nothing is raised, so that the counts of the caller
- * stay right.
+ * Call the next function. Errors are not raised, because the caller must
+ * decrement its counts.
  */
 static int
 work(lua_State *L, struct fz_local *local)
@@ -59,7 +59,7 @@ work(lua_State *L, struct fz_local *local)
 	struct fz_llocal *ll = FZ_CONTAINER_OF(local, struct fz_llocal, local);
 	int top = lua_gettop(L), status, did = 1;
 
-	if (ll->calls != 0) /* a call is under way, and waits */
+	if (ll->calls != 0) /* a running call waits, and turns the loop */
 		return 0;
 	ll->calls++;
 	lua_rawgetp(L, LUA_REGISTRYINDEX, ll);
@@ -111,27 +111,35 @@ fz_llocal_stop(lua_State *L, struct fz_llocal *ll)
 }
 
 /*
- * Number of instructions between two checks of the clock in a function with a
+ * Number of instructions between two checks of the clock, for a function with a
  * timeout.
  */
 enum { LOCAL_HOOK_INSTRUCTIONS = 10000 };
 
-/* A call in this process. It is a userdata, so that an error leaks nothing. */
+/*
+ * A call in this process. It is a userdata, so that it is freed after an error.
+ */
 struct local_call {
-	/* the run of the node; NULL: the call is for an item of a batch */
+	/*
+	 * the run, if the call is for a node; NULL: it is for an item of a
+	 * batch
+	 */
 	struct fz_run *run;
 	const struct fz_graph *graph;
 	const struct fz_llocal_item *item;
 	struct fz_arena *arena;
 	uint32_t node;
-	uint32_t next;  /* index of the next input, or kept value */
-	uint32_t nkeep; /* number of kept values to read before the item */
+	uint32_t next; /* index of the next input, or of the next kept value */
+	/* number of kept values, which are read before the item */
+	uint32_t nkeep;
 	int64_t timeout_ns;
-	unsigned char *room; /* FZ_PORT_ITEM bytes for the result of an item */
+	/* memory of FZ_PORT_ITEM bytes for the result of an item */
+	unsigned char *room;
 	struct fz_blob *mapped;
 	const void *at;
 	struct fz_buf out;
-	struct fz_blob **values; /* the results so far */
+	/* the results that the function has returned */
+	struct fz_blob **values;
 	uint32_t nvalues;
 	bool error;
 	int64_t deadline_ns;
@@ -216,7 +224,8 @@ local_room(void *ctx)
 }
 
 /*
- * Make a message of the result, which fz_child_chunk() has stored as an item.
+ * Make a complete message of the result, because fz_child_chunk() stores it in
+ * the format of items.
  */
 static void
 local_end(void *ctx, size_t len)
@@ -236,8 +245,8 @@ local_end(void *ctx, size_t len)
 }
 
 /*
- * The address of this variable is the registry key of the running call, for the
- * hook.
+ * The address of this variable is the registry key under which the hook finds
+ * the running call.
  */
 static const char local_key;
 
@@ -292,7 +301,10 @@ push_local_call(lua_State *L, uint32_t nvalues, size_t room)
 	return c;
 }
 
-/* The failure of a call: a timeout if the call ran too long, else its error. */
+/*
+ * The failure of a call: a timeout if the call ran longer than allowed, else
+ * its error.
+ */
 static struct fz_failure *
 failure_of(struct local_call *c)
 {
@@ -308,13 +320,13 @@ failure_of(struct local_call *c)
 	return failure;
 }
 
-/* Pass the results or the failure on to the run or batch. */
+/* Pass the results or the failure of a call to its run or batch. */
 static void
 end_local(struct local_call *c)
 {
 	uint32_t n = c->nvalues;
 
-	c->nvalues = 0; /* the callee owns them now */
+	c->nvalues = 0; /* the run or the batch owns the values now */
 	if (c->run != NULL && !c->error)
 		fz_run_local_done(c->run, c->node, c->values, n);
 	else if (c->run != NULL)
@@ -358,24 +370,25 @@ arm_hook(lua_State *thread, struct local_call *c)
 }
 
 /*
- * The state of this process that is restored after a call which it makes in
- * place of a worker.
+ * State of this process that is saved before a call in place of a worker, and
+ * restored after the call.
  */
 struct visit {
 	struct fz_linterrupt *interrupt;
-	lua_State *outer; /* the thread that ran before */
+	lua_State *outer; /* the Lua thread that ran before the call */
 	void *outer_call;
 	struct fz_random random;
-	struct fz_lpool_init *init; /* state of the pool's init */
-	bool needed;                /* init had not run before the call */
-	/* number of the pool's calls that are under way */
+	struct fz_lpool_init *init; /* the state of the pool's init function */
+	/* whether init had not run before the call */
+	bool needed;
+	/* number of running calls of the pool in this process */
 	unsigned *ncalls;
 	struct fz_cwd script, calls;
 };
 
 /*
- * Enter the directory of the call: that of the script, or the one that the
- * pool's init has changed to.
+ * Enter the directory of the call: that of the script, or the directory to
+ * which the pool's init function has changed.
  */
 static void
 enter_directory(struct visit *v)
@@ -386,7 +399,10 @@ enter_directory(struct visit *v)
 	fz_cwd_enter(&v->calls);
 }
 
-/* Restore the directory of the script, and keep that of init for the pool. */
+/*
+ * Return to the directory of the script. If the call has run init, and init has
+ * changed the directory, keep this directory for later calls of the pool.
+ */
 static void
 leave_directory(struct visit *v)
 {
@@ -397,9 +413,9 @@ leave_directory(struct visit *v)
 }
 
 /*
- * Prepare the call `c` with the functions of the pool on top. Returns the
- * thread for the call. Everything that may raise is done here, before any state
- * is changed.
+ * Prepare the call `c` with the functions of the pool on top. Returns the Lua
+ * thread for the call. All steps that may raise an error come before the first
+ * change of state.
  */
 static lua_State *
 enter(lua_State *L, struct fz_llocal *ll, struct local_call *c, struct visit *v)
@@ -507,7 +523,10 @@ fz_llocal_call(lua_State *L, struct fz_llocal *ll, int pools,
 		call_node(L, ll, pools, run, graph, node);
 }
 
-/* Pass the kept values of an item to the functions of the pool. */
+/*
+ * If the pool's functions do not have the kept values of an item yet, pass the
+ * values to them.
+ */
 static void
 keep_values(
     lua_State *thread, struct local_call *c, const struct fz_child_io *io)

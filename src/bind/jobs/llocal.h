@@ -1,6 +1,6 @@
 /*
- * llocal.h - calls the functions of runs and batches with jobs = 0, in this
- * process.
+ * llocal.h - calls the functions of runs and batches in this process, for jobs
+ * = 0.
  */
 #ifndef FZ_LLOCAL_H
 #define FZ_LLOCAL_H
@@ -19,79 +19,88 @@ struct fz_run;
 
 struct fz_llocal;
 
-/* How the functions of a userdata are called. */
+/* The functions by which a userdata calls its Lua functions. */
 struct fz_llocal_ops {
-	lua_CFunction next; /* (userdata) -> whether it called a function */
+	lua_CFunction next; /* next(userdata) -> whether it called a function */
 	/* whether `next` would call a function */
 	bool (*ready)(const struct fz_llocal *ll);
-	lua_CFunction close; /* (userdata): free it */
-};
-
-/* A node of a run, or an item of a batch, before its function is called. */
-struct fz_llocal_taken {
-	struct fz_run *run;
-	/* if `run` and this are NULL, nothing is taken */
-	struct fz_batch *batch;
-	uint32_t node;
-	uint64_t number;
-	struct fz_blob *part; /* part of the item; owned */
+	/* close(userdata): free the memory of the userdata */
+	lua_CFunction close;
 };
 
 /*
- * Part of a userdata that has functions to call in this process: one is called
- * in each turn of the loop.
+ * A node of a run or an item of a batch that was taken to be called. Empty if
+ * `run` and `batch` are NULL.
+ */
+struct fz_llocal_taken {
+	struct fz_run *run;
+	struct fz_batch *batch;
+	uint32_t node;
+	uint64_t number;
+	struct fz_blob *part; /* encoded part that contains the item; owned */
+};
+
+/*
+ * A member of a userdata that has functions to call in this process. One of
+ * them is called in each turn of the loop.
  */
 struct fz_llocal {
 	struct fz_local local;
 	const struct fz_llocal_ops *ops;
-	/* the node or item that fails if its call cannot begin */
+	/*
+	 * what was taken for the next call; it fails if its call cannot begin
+	 */
 	struct fz_llocal_taken taken;
-	/* number of running calls of the userdata's functions */
+	/* number of running calls for the userdata */
 	unsigned calls;
 	/*
-	 * one of these calls has closed the userdata: free its memory after the
+	 * the userdata was closed during such a call: free its memory after the
 	 * call
 	 */
 	bool closing;
 };
 
 /*
- * Until fz_llocal_stop(), call `next` in each turn of the loop in which no call
- * is under way, and keep the userdata at `idx` alive. [-0, +0, m]
+ * Call ops->next once in each turn of the loop, unless a call is running. Keeps
+ * the userdata at `idx` alive. fz_llocal_stop() ends this. [-0, +0, m]
  */
 void fz_llocal_start(lua_State *L, struct fz_llocal *ll, int idx,
     const struct fz_llocal_ops *ops);
 
-/* Undo fz_llocal_start(). Does nothing if that was not called. [-0, +0, -] */
+/*
+ * Undo fz_llocal_start(). Does nothing if the calls were not started. [-0, +0,
+ * -]
+ */
 void fz_llocal_stop(lua_State *L, struct fz_llocal *ll);
 
 /*
- * Call the function of `node` of `run` on a thread of its own, and report its
- * end to the run. If the node is a map, the function is called for the next
- * element of its list. The list of pools is at index `pools`. Values are
- * encoded as for a worker; a timeout is checked every 10,000 instructions; the
- * script's state of math.random is restored. [-0, +?, m]
+ * Call the function of `node` of `run` on a separate Lua thread, and report the
+ * end of the call to the run. If the node is a map, its function is called for
+ * the next element of its list. The list of pools is at index `pools`. Values
+ * are encoded as for a worker. A timeout is checked every 10,000 instructions.
+ * The script's state of math.random is restored after the call. [-0, +?, m]
  */
 void fz_llocal_call(lua_State *L, struct fz_llocal *ll, int pools,
     struct fz_run *run, const struct fz_graph *graph, uint32_t node);
 
-/* An item of a batch, from fz_batch_local_next(). */
+/* An item of a batch that fz_batch_local_next() has returned. */
 struct fz_llocal_item {
 	struct fz_batch *batch;
 	uint64_t number;
-	struct fz_blob *part; /* owned by the callee */
+	/* encoded part that contains the item; owned by the callee */
+	struct fz_blob *part;
 	uint32_t kind, func;
 	uint64_t seed; /* seed of the batch */
 	int64_t timeout_ns;
-	/* with FZ_WIRE_KEPT: the kept values and their version */
+	/* if `kind` has FZ_WIRE_KEPT: the kept values, and their version */
 	struct fz_blob *const *kept;
 	uint32_t nkept;
 	uint64_t version;
 };
 
 /*
- * As fz_llocal_call(), for an item of a batch, with the functions of the pool
- * at index `pool`. [-0, +?, m]
+ * Same as fz_llocal_call(), for an item of a batch. The pool of the functions
+ * is at index `pool`. [-0, +?, m]
  */
 void fz_llocal_item(lua_State *L, struct fz_llocal *ll, int pool,
     const struct fz_llocal_item *item);

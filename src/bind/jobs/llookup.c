@@ -16,7 +16,9 @@
 #include "value/lerror.h"
 #include "wire/blob.h"
 
-/* A node is identified by its item (0 in an invoke) and its number. */
+/*
+ * The methods identify a node by its item (0 in an invoke) and by its number.
+ */
 
 static struct fz_llookup
 open(lua_State *L)
@@ -27,7 +29,7 @@ open(lua_State *L)
 	return ops->open(L);
 }
 
-/* The item at index `idx`, and the node after it. */
+/* Read the item at index `idx` and the number of the node at the next index. */
 static struct fz_lookup_at
 check_at(lua_State *L, const struct fz_llookup *l, int idx)
 {
@@ -39,8 +41,8 @@ check_at(lua_State *L, const struct fz_llookup *l, int idx)
 }
 
 /*
- * look_up(nodes): ask for the recorded values of these nodes, which are the
- * keys of the table, before they run
+ * look_up(nodes): before these nodes run, ask the script for their recorded
+ * values. The nodes are the keys of the table.
  */
 static int
 look_up(lua_State *L)
@@ -70,8 +72,8 @@ push_at(lua_State *L, struct fz_lookup_at at)
 }
 
 /*
- * asked(max) -> { item, node, item, node ... }, in the order in which they
- * began to wait
+ * asked(max) -> { item, node, item, node ... }: at most `max` nodes for whose
+ * recorded values a run asks, in the order in which the nodes became ready
  */
 static int
 asked(lua_State *L)
@@ -93,7 +95,10 @@ asked(lua_State *L)
 	return 1;
 }
 
-/* value_of(item, value) -> true, v | false: a value of a run under way */
+/*
+ * value_of(item, value) -> true, v | false if there is no value. The run of the
+ * item must be in progress.
+ */
 static int
 value_of(lua_State *L)
 {
@@ -116,8 +121,10 @@ value_of(lua_State *L)
 }
 
 /*
- * found({ item, node, item, node ... }, places, results): the values of node
- * number k are in the results from number places[k] on; false: they are not
+ * found({ item, node, item, node ... }, places, results): set the recorded
+ * values of nodes. The values of the k-th node in the list begin at number
+ * places[k] in the results. If places[k] is false, the node has no recorded
+ * values.
  */
 static int
 found(lua_State *L)
@@ -149,7 +156,7 @@ found(lua_State *L)
 	return 0;
 }
 
-/* not_found(item, node) */
+/* not_found(item, node): the node has no recorded values, so run it */
 static int
 not_found(lua_State *L)
 {
@@ -161,8 +168,9 @@ not_found(lua_State *L)
 }
 
 /*
- * know(item, node, element, results, i): value number `i` of the results is the
- * result of an element; called before not_found(), in the order of the elements
+ * know(item, node, element, results, i): set the recorded result of an element
+ * of a map: value number `i` of the results. Called before not_found(), in the
+ * order of the elements.
  */
 static int
 know(lua_State *L)
@@ -179,7 +187,7 @@ know(lua_State *L)
 	return 0;
 }
 
-/* made() -> nothing | item, node: a node whose values can be recorded */
+/* made() -> nothing | item, node: the next node whose values can be recorded */
 static int
 made(lua_State *L)
 {
@@ -206,7 +214,7 @@ made_bytes(lua_State *L)
 	return 1;
 }
 
-/* recorded(): the values of made() are not needed any more */
+/* recorded(): free the values of the node that made() returned last */
 static int
 recorded(lua_State *L)
 {
@@ -215,8 +223,9 @@ recorded(lua_State *L)
 }
 
 /*
- * elements() -> nothing | item, node, index, n, list: `n` results of elements
- * of a map, from `index` on, to be recorded
+ * elements() -> nothing | item, node, index, n, list: the next `n` results of
+ * elements of a map that can be recorded. `index` is the number of the first of
+ * these elements.
  */
 static int
 elements(lua_State *L)

@@ -22,7 +22,10 @@
 #include "worker/worker.h"
 
 enum {
-	/* maximum number of bytes of a list that each worker gets whole */
+	/*
+	 * maximum number of bytes of a list that is sent to each worker as a
+	 * whole
+	 */
 	WHOLE_MAX = 4 << 20,
 	/*
 	 * minimum number of elements for which the layout of tables is learned
@@ -31,7 +34,7 @@ enum {
 	LENGTH_MAX = INT32_MAX,
 };
 
-/* () -> nothing; protected */
+/* Learn the layout of tables. Called protected. */
 static int
 learn_body(lua_State *L)
 {
@@ -39,7 +42,7 @@ learn_body(lua_State *L)
 	return 0;
 }
 
-/* Let the results of a long list come raw. */
+/* Let workers send the results of a list as raw results if the list is long. */
 static void
 use_raw_results(const struct fz_lmap *map, struct fz_map_list *list)
 {
@@ -52,7 +55,10 @@ use_raw_results(const struct fz_lmap *map, struct fz_map_list *list)
 		list->raw_size = sizeof(struct fz_raw_value);
 }
 
-/* Whether workers get the list whole. If so, its length is set, too. */
+/*
+ * Whether workers get the whole list. If so, this also sets the length of the
+ * list.
+ */
 static bool
 is_whole(const struct fz_lmap *map, struct fz_map_list *list)
 {
@@ -89,7 +95,10 @@ length_of(lua_State *L)
 	return n;
 }
 
-/* (list, struct fz_map_list) -> reader, a batch without a struct fz_batch */
+/*
+ * reader_body(list, struct fz_map_list): make the reader of the list: a struct
+ * fz_lbatch that encodes elements, and has no struct fz_batch.
+ */
 static int
 reader_body(lua_State *L)
 {
@@ -114,7 +123,7 @@ reader_body(lua_State *L)
 	lua_pushnil(L);
 	lb = fz_lbatch_push(L, lua_gettop(L));
 	lb->kind = FZ_WIRE_MAP;
-	/* no other code has the list, so its length need not be checked */
+	/* do not check the length: no other code can change the list */
 	lb->growing = true;
 	fz_lbatch_keep(L, lb, 1);
 	lua_rawsetp(L, LUA_REGISTRYINDEX, lb);
@@ -122,7 +131,7 @@ reader_body(lua_State *L)
 	return 0;
 }
 
-/* Pop the error on top, and make a failure of it. */
+/* Pop the error on top, and store it as a failure. */
 static void
 take_error(lua_State *L, struct fz_failure *failure)
 {
@@ -135,7 +144,7 @@ take_error(lua_State *L, struct fz_failure *failure)
 	    text != NULL ? text : "the list cannot be read");
 }
 
-/* Decode the list, to encode its elements one by one. */
+/* Decode the list, so that its elements can be encoded one by one. */
 static int
 open_reader(const struct fz_lmap *map, struct fz_map_list *list,
     struct fz_failure *failure)
@@ -144,7 +153,8 @@ open_reader(const struct fz_lmap *map, struct fz_map_list *list,
 	bool outer = fz_lloop_hold(L, true);
 	int status;
 
-	fz_garbage_delay(fz_garbage_open(L), L); /* no finalizer may run here */
+	/* Delay finalizers, because the engine called this function. */
+	fz_garbage_delay(fz_garbage_open(L), L);
 	lua_settop(L, 0);
 	lua_pushcfunction(L, reader_body);
 	status = fz_lblob_decode(L, map->engine, list->blob);
@@ -187,16 +197,19 @@ map_close(void *ctx, void *reader)
 	lua_rawsetp(map->L, LUA_REGISTRYINDEX, lb);
 }
 
-/* A list being joined from results. */
+/* State while a list is joined from the results of its elements. */
 struct joining {
 	struct fz_engine *engine;
 	struct fz_arena_buf buf;
-	uint64_t next; /* index of the next element */
-	/* The blob of the last result, mapped, and its unread items. */
+	uint64_t next; /* index of the element that is added next */
+	/*
+	 * the blob of the previous result, its address, and its items that were
+	 * not read
+	 */
 	struct fz_blob *blob;
 	const void *mapped;
 	struct fz_reader items;
-	uint32_t nread; /* number of items before `items` */
+	uint32_t nread; /* number of items in this blob that were read */
 };
 
 static void
@@ -208,8 +221,8 @@ unmap(struct joining *j)
 }
 
 /*
- * Move to the first item of a result, whose blob may be that of the last
- * result.
+ * Move to the first item of a result. The previous result may be in the same
+ * blob.
  */
 static int
 seek(

@@ -10,16 +10,17 @@ struct fz_engine;
 struct fz_run_opts;
 
 struct fz_lmap {
-	/* thread for decoding lists; NULL: the graph has no maps */
+	/* Lua thread that decodes lists; NULL: the graph has no maps */
 	lua_State *L;
 	struct fz_engine *engine;
-	/* the functions are called in this process, not by workers */
+	/* whether functions are called in this process instead of workers */
 	bool local;
 };
 
 /*
- * Let `opts` use `map`, which outlives the run. Push the thread, which the
- * caller must keep alive until the run is freed. [-0, +1, m]
+ * Set the functions for maps in `opts`. `map` must outlive the run. Pushes a
+ * Lua thread, which the caller must keep alive until the run is freed. [-0, +1,
+ * m]
  */
 void fz_lmap_init(lua_State *L, struct fz_lmap *map, struct fz_run_opts *opts);
 

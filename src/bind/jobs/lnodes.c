@@ -13,8 +13,8 @@
 #include "worker/engine.h"
 
 /*
- * Push the name of the file with the credentials for engines: that of
- * --engine-creds, or of the environment; nil: none.
+ * Push the name of the file with the credentials for engines: that after
+ * --engine-creds, or that in the environment, or nil.
  */
 static const char *
 push_creds(lua_State *L)
@@ -72,8 +72,9 @@ push_node(lua_State *L, const struct fz_node *node)
 }
 
 /*
- * nodes(engine) -> { { name = s, slots = n }, ... }, or nil if the engine is
- * local. A node that announces itself has processors, load and state, too.
+ * core.nodes(engine) -> { { name = s, slots = n }, ... }, or nil if workers run
+ * on this machine. A node that announces itself also has the fields processors,
+ * load and state.
  */
 static int
 nodes(lua_State *L)
@@ -90,7 +91,7 @@ nodes(lua_State *L)
 	return 1;
 }
 
-/* check_engine(engine): raises if `engine` is not an engine URL */
+/* core.check_engine(engine): raise an error if `engine` is not an engine URL */
 static int
 check_engine(lua_State *L)
 {

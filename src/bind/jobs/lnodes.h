@@ -7,12 +7,12 @@
 struct fz_nodes;
 
 /*
- * The nodes of the engine at `idx`; NULL for nil and "local": workers run on
- * this machine. [-0, +0, e]
+ * The nodes of the engine URL at `idx`. Returns NULL for nil and "local",
+ * because workers then run on this machine. [-0, +0, e]
  */
 struct fz_nodes *fz_lnodes_find(lua_State *L, int idx);
 
-/* Open: core.nodes, .check_engine. The core table is on top. [-0, +0, m] */
+/* Add core.nodes and core.check_engine to the core table on top. [-0, +0, m] */
 int fz_lnodes_open(lua_State *L);
 
 #endif

@@ -17,7 +17,7 @@
 
 static const struct fz_luserdata_class page_class;
 
-/* The memory of a page, which an error of Lua frees, too. */
+/* The memory of a page. It is a userdata, so that an error of Lua frees it. */
 struct lpage {
 	struct fz_sums sums;
 	struct fz_buf out;
@@ -35,8 +35,8 @@ page_gc(lua_State *L)
 }
 
 /*
- * Push the list of layers in the field `layers` of the table on top; sets
- * `layers` and `npools` of the picture. Pushes nil for a dag.
+ * Read the field `layers` of the table on top into `layers` and `npools` of the
+ * picture. Pushes the list of layers, or nil for a dag.
  */
 static void
 push_layers(lua_State *L, struct fz_picture *picture)
@@ -60,7 +60,7 @@ push_layers(lua_State *L, struct fz_picture *picture)
 	picture->layers = layers;
 }
 
-/* Append the picture of the table on top. */
+/* Append the picture of the graph that the table on top describes. */
 static void
 put_picture(lua_State *L, struct lpage *page)
 {
@@ -73,9 +73,12 @@ put_picture(lua_State *L, struct lpage *page)
 	picture.graph = graph = fz_lgraph_check(L, lua_gettop(L));
 	lua_getfield(L, -2, "names");
 	picture.names = fz_ltrace_check_names(L, lua_gettop(L));
-	lua_pop(L, 2); /* the table keeps them */
+	lua_pop(L, 2); /* the table keeps the graph and the names alive */
 	push_layers(L, &picture);
-	/* a run that could not start has not done this */
+	/*
+	 * Freeze the graph, because a run that could not start has not done
+	 * this.
+	 */
 	if (fz_graph_freeze(graph, &err) != 0 ||
 	    fz_picture_put(&picture, &page->sums, &page->out, &err) != 0)
 		fz_lerror_raise(L, &err);
@@ -99,9 +102,9 @@ put_pictures(lua_State *L, struct lpage *page)
 }
 
 /*
- * run_page(trace, {{graph, names, layers = {layer, ...} | nil}, ...}) -> text:
- * the data of the page of a run, a JSON object whose last member is the
- * object of the notes; both are still open
+ * core.run_page(trace, {{graph, names, layers = {layer, ...} | nil}, ...}) ->
+ * text: the data of the page of a run. The text is a JSON object without its
+ * end: the last member, an object of notes, is open, too.
  */
 static int
 run_page(lua_State *L)

@@ -30,7 +30,7 @@
 static const struct fz_luserdata_class pool_class;
 #define POOL_MAX 65536
 
-/* User values of a pool. */
+/* User values of a pool: objects that the pool keeps alive. */
 enum {
 	POOL_THREAD = 1,
 	POOL_FUNCS,
@@ -43,32 +43,35 @@ enum {
 };
 
 /*
- * The address of this variable marks userdata that are pools, which is faster
- * than a check of the metatable's name.
+ * The address of this variable marks userdata that are pools. To check this
+ * address is faster than to check the name of the metatable.
  */
 static const char lpool_tag;
 
 struct lpool {
 	const char *tag;
-	struct fz_pool *pool; /* the pool; NULL until it is made */
-	/* the batches of the pool; NULL: a pool for runs */
+	struct fz_pool *pool; /* NULL until it is made */
+	/* the batches of the pool; NULL in a pool for runs */
 	struct fz_batch_pool *batches;
 	uint64_t seed, ncalls;
-	unsigned calls; /* number of calls under way in this process */
+	/* number of calls in this process that have not ended */
+	unsigned calls;
 	struct fz_serve_home home;
 	struct fz_garbage *garbage;
-	bool spawns; /* the workers are programs */
-	/* the pool makes a single map, after which its workers end */
+	bool spawns; /* whether workers are programs, not forks */
+	/* the pool makes only one map, after which the workers end */
 	bool once;
-	struct fz_lpool_init init; /* state of init in this process */
+	/* the state of the function init in this process */
+	struct fz_lpool_init init;
 	/*
-	 * Only a pool with batches has this member: each fork copies the memory
-	 * of all pools, and a chain has a pool for each stage.
+	 * A pool for runs is allocated without this member, because each fork
+	 * copies the memory of all pools, and a chain has a pool for each
+	 * stage.
 	 */
 	struct fz_lfuncs funcs;
 };
 
-/* Bytes of a pool for runs. */
+/* Size in bytes of a pool for runs. */
 #define LPOOL_OF_RUNS offsetof(struct lpool, funcs)
 
 static struct lpool *
@@ -160,7 +163,7 @@ fz_lpool_inherits(lua_State *L, int idx)
 	return !to_lpool(L, idx)->spawns;
 }
 
-/* Forget all functions of the pool at `idx`. */
+/* Empty all entries for functions of the pool at `idx`. */
 static void
 renew_funcs(lua_State *L, int idx)
 {
@@ -191,7 +194,7 @@ fz_lpool_new_thread(lua_State *L, int idx)
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
 
-/* Make the object for batches of the pool at `idx`; options are at 1. */
+/* Make the batches of the pool at `idx`. The options are at 1. */
 static void
 make_batches(lua_State *L, int idx, unsigned workers)
 {
@@ -212,9 +215,8 @@ make_batches(lua_State *L, int idx, unsigned workers)
 }
 
 /*
- * Prepare functions and objects for the fork. A pool for one map does not
- * collect garbage before the fork, because the collection costs more than it
- * saves.
+ * Prepare functions and objects for a fork. A pool for only one map does not
+ * collect garbage, because the collection would take longer than it saves.
  */
 static void
 before_fork(void *ctx)
@@ -237,7 +239,7 @@ encode_setup(void *ctx, struct fz_err *err)
 	return fz_lsetup_encode(home->L, lp->batches, err);
 }
 
-/* Whether the option `start` says that workers are programs. */
+/* Whether workers are programs, according to the option `start`. */
 static bool
 read_start(lua_State *L, const struct fz_engine *engine)
 {
@@ -250,7 +252,10 @@ read_start(lua_State *L, const struct fz_engine *engine)
 	return start == FZ_START_SPAWN;
 }
 
-/* Push a closed pool with the values of the options at 1. [-0, +1, e] */
+/*
+ * Push a pool without a struct fz_pool. The options at 1 are stored in its user
+ * values. [-0, +1, e]
+ */
 static struct lpool *
 push_pool(lua_State *L)
 {
@@ -277,10 +282,10 @@ push_pool(lua_State *L)
 }
 
 /*
- * pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t] [, slots = s]
- * [, start = s] [, engine = s] } -> pool With batches = true also: max_tasks,
- * once, seed, idle (seconds), exit; workers may be 0, to call all functions in
- * this process.
+ * core.pool{ funcs = { f, ... }, workers = n [, init = f] [, list = t] [, slots
+ * = s] [, start = s] [, engine = s] } -> pool A pool with the option batches =
+ * true also has the options max_tasks, once, seed, idle (in seconds) and exit.
+ * If it has no workers, all functions are called in this process.
  */
 static int
 pool_new(lua_State *L)
@@ -312,8 +317,8 @@ pool_new(lua_State *L)
 	opts.max = workers != 0 ? (unsigned)workers : 1;
 	opts.max_tasks = (uint32_t)max_tasks;
 	/*
-	 * Spread the workers of a single map over the processors at once: the
-	 * map may end before the kernel would move them.
+	 * Distribute the workers of a single map over the processors at once,
+	 * because the map may end before the kernel would distribute them.
 	 */
 	opts.spread = fz_llimits_flag(L, 1, "once");
 	if (lua_getfield(L, 1, "slots") != LUA_TNIL)
@@ -345,7 +350,7 @@ add_pid(void *ctx, pid_t pid)
 	lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
 }
 
-/* Fork the maximum number of workers of the pool at `idx`. */
+/* Start the maximum number of workers of the pool at `idx`. */
 static int
 fill(lua_State *L, int idx, struct fz_err *err)
 {
@@ -372,7 +377,7 @@ fz_lpool_fill_first(lua_State *L, int idx)
 	fill(L, idx, NULL);
 }
 
-/* pool:fill(): fork the maximum number of workers */
+/* pool:fill(): start the maximum number of workers */
 static int
 pool_fill(lua_State *L)
 {
@@ -408,7 +413,7 @@ check_batches(lua_State *L)
 	return lp->batches;
 }
 
-/* pool:dismiss(): let idle workers end by themselves */
+/* pool:dismiss(): make idle workers end by themselves */
 static int
 pool_dismiss(lua_State *L)
 {
@@ -433,7 +438,7 @@ pool_calling(lua_State *L)
 	return 1;
 }
 
-/* pool:inherits() -> whether its workers are forked */
+/* pool:inherits() -> whether the workers are forked */
 static int
 pool_inherits(lua_State *L)
 {
@@ -442,8 +447,8 @@ pool_inherits(lua_State *L)
 }
 
 /*
- * pool:begun() -> whether functions were called in this process; if so, init
- * has run
+ * pool:begun() -> whether functions were called in this process. If so, the
+ * function init has run here.
  */
 static int
 pool_begun(lua_State *L)

@@ -33,8 +33,8 @@
 static const struct fz_luserdata_class process_class;
 
 /*
- * The exit status, the same as in Python, if other code has reaped the process
- * and there are no results.
+ * The exit status if other code has reaped the process and no results have
+ * arrived. Python uses the same number.
  */
 enum { PROCESS_UNKNOWN = 255 };
 
@@ -44,29 +44,28 @@ struct lprocess {
 	/* the only call of the process; it begins when the process starts */
 	struct fz_job job;
 	/*
-	 * the process as a worker; NULL: it is not started, is dead, or belongs
-	 * to the parent
+	 * the worker that runs the process; NULL: not started, dead, or owned
+	 * by the parent of this process
 	 */
 	struct fz_worker *worker;
 	struct fz_engine *engine;
 	/* reports that the process has answered or ended */
 	struct fz_change change;
-	/* generation of the parent of the process */
+	/* generation (fz_process) of the process that started this process */
 	uint32_t generation;
 	enum answer answer;
-	/* blob of the process's RESULT frame, until the process is closed */
+	/* blob of the RESULT frame; NULL after close() */
 	struct fz_blob *result;
-	/* the failure in the process's ERROR frame; owns the value */
+	/* failure of the ERROR frame; owns the value */
 	struct fz_failure failure;
-	struct fz_death death; /* valid if `dead` */
+	struct fz_death death; /* how the process ended; valid if `dead` */
 	bool dead;
 	pid_t pid;
 };
 
 /*
- * The process at index 1. In a forked child the first use drops the parent's
- * worker and its bytes in the parent's arena without releasing them, because
- * the parent still owns them.
+ * The process at index 1. The first call in a forked child drops the worker and
+ * the blobs without releasing them, because the parent still owns them.
  */
 static struct lprocess *
 check_process(lua_State *L)
@@ -117,8 +116,8 @@ job_started(struct fz_job *job)
 }
 
 /*
- * The job begins when the process starts, so it is never returned, and it has
- * no items.
+ * The job has no items, and it is never returned, because it begins when the
+ * process starts.
  */
 static const struct fz_job_ops job_ops = {
 	.done = job_done, .failed = job_failed, .started = job_started
@@ -127,7 +126,8 @@ static const struct fz_job_ops job_ops = {
 static void
 process_idle(void *ctx, struct fz_worker *worker)
 {
-	(void)ctx; /* the process has answered, and ends by itself */
+	/* nothing to do: the process has answered, and ends by itself */
+	(void)ctx;
 	(void)worker;
 }
 
@@ -147,7 +147,10 @@ process_dead(void *ctx, struct fz_worker *worker)
 
 static const struct fz_worker_ops worker_ops = { process_idle, process_dead };
 
-/* Push a thread with the name and the arguments from index 3 on. [-0, +1, m] */
+/*
+ * Push a Lua thread with the name and with the arguments from index 3 on. [-0,
+ * +1, m]
+ */
 static lua_State *
 push_thread(lua_State *L, int nargs)
 {
@@ -163,8 +166,8 @@ push_thread(lua_State *L, int nargs)
 }
 
 /*
- * The main function of a process that is a fork. It inherits the slots of its
- * parent, and counts its tokens in the account of its port.
+ * The main function of a forked process. It inherits the slots of its parent,
+ * and counts its tokens in the account of its port.
  */
 static int
 forked_main(void *ctx, struct fz_port *port)
@@ -182,7 +185,7 @@ forked_main(void *ctx, struct fz_port *port)
 	return status;
 }
 
-/* Share the slots of this process, if it has any, with a new process. */
+/* If this process has slots, share them with the new process. */
 static int
 share_slots(const struct lprocess *lp, struct fz_worker_program *program,
     struct fz_err *err)
@@ -198,8 +201,8 @@ share_slots(const struct lprocess *lp, struct fz_worker_program *program,
 }
 
 /*
- * Start the process. For a program, the bytes that fit into its socket are
- * written at once; the loop writes the rest.
+ * Start the process. A process that is a program gets its setup through a
+ * socket: the bytes that fit are written at once, and the loop writes the rest.
  */
 static int
 start(struct lprocess *lp, struct fz_process_home *home, struct fz_err *err)
@@ -236,8 +239,8 @@ start(struct lprocess *lp, struct fz_process_home *home, struct fz_err *err)
 }
 
 /*
- * process(name, seed, leave, enter, f, ...) -> process. Starts a process that
- * calls enter() and f(...), sends the results, and calls leave().
+ * core.process(name, seed, leave, enter, f, ...) -> process: start a process
+ * that calls enter() and f(...), sends the results of f, and calls leave()
  */
 static int
 process_new(lua_State *L)
@@ -290,7 +293,10 @@ process_answered(lua_State *L)
 	return 1;
 }
 
-/* process:exitcode() -> nil while it runs | integer, negative for a signal */
+/*
+ * process:exitcode() -> nil while the process runs | integer, negative for a
+ * signal
+ */
 static int
 process_exitcode(lua_State *L)
 {
@@ -318,7 +324,7 @@ process_terminate(lua_State *L)
 	return 0;
 }
 
-/* process:kill(): end the process and all its descendants */
+/* process:kill(): kill the process and all its descendants */
 static int
 process_kill(lua_State *L)
 {
@@ -331,8 +337,8 @@ process_kill(lua_State *L)
 }
 
 /*
- * process:serve(): from now on the process only waits for requests, so it
- * cannot end any wait of this process
+ * process:serve(): note that from now on the process only serves requests, so
+ * it cannot end a wait of this process
  */
 static int
 process_serve(lua_State *L)
@@ -345,8 +351,8 @@ process_serve(lua_State *L)
 }
 
 /*
- * process:result() -> true, results of f | false, Error; after answered() is
- * true
+ * process:result() -> true, results of f | false, Error. Called when answered()
+ * returns true.
  */
 static int
 process_result(lua_State *L)
@@ -369,7 +375,10 @@ process_result(lua_State *L)
 	return lua_gettop(L) - 1;
 }
 
-/* process:close(): end it if it runs, free its results; idempotent */
+/*
+ * process:close(): end the process if it runs, and free its results. A second
+ * call does nothing.
+ */
 static int
 process_close(lua_State *L)
 {
@@ -392,7 +401,7 @@ process_tostring(lua_State *L)
 	return 1;
 }
 
-/* process:id() -> integer: see core.changed() */
+/* process:id() -> the integer that core.changed() returns after a change */
 static int
 process_id(lua_State *L)
 {

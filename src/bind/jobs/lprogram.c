@@ -18,13 +18,13 @@
 static const struct fz_luserdata_class program_class;
 
 /*
- * User values. The input must stay alive while the program may read it; the
- * options, while their file names are used.
+ * User values: objects that a program keeps alive. The program may read the
+ * input at any time, and the names of files in the options are used.
  */
 enum { PROGRAM_INPUT = 1, PROGRAM_OPTIONS, PROGRAM_NUSER = PROGRAM_OPTIONS };
 
 struct lprogram {
-	/* NULL before its start and after close() */
+	/* NULL before the start and after close() */
 	struct fz_program *program;
 };
 
@@ -46,7 +46,7 @@ check_program(lua_State *L)
 
 /*
  * Push a userdata with a NULL-terminated array of the strings in the list at
- * `idx`; the list owns the strings. [-0, +1, e]
+ * `idx`. The list owns the strings. [-0, +1, e]
  */
 static char **
 push_strings(lua_State *L, int idx)
@@ -61,8 +61,8 @@ push_strings(lua_State *L, int idx)
 		luaL_argcheck(L, lua_rawgeti(L, idx, i + 1) == LUA_TSTRING, idx,
 		    "must be a list of strings");
 		/*
-		 * exec and putenv do not write to the strings, in spite of the
-		 * types of their arguments.
+		 * The cast is safe: exec and putenv do not write to the
+		 * strings.
 		 */
 		strings[i] = (char *)(uintptr_t)lua_tostring(L, -1);
 		lua_pop(L, 1);
@@ -71,7 +71,7 @@ push_strings(lua_State *L, int idx)
 	return strings;
 }
 
-/* The string in field `name` of the options, or NULL. [-0, +0, e] */
+/* The string in the field `name` of the options, or NULL. [-0, +0, e] */
 static const char *
 opt_string(lua_State *L, const char *name)
 {
@@ -95,8 +95,8 @@ opt_boolean(lua_State *L, const char *name)
 }
 
 /*
- * Read the options, and push the value that keeps `env` alive, or nil. [-0, +1,
- * e]
+ * Read the options. Pushes the object that keeps opts->env alive, or nil. [-0,
+ * +1, e]
  */
 static void
 read_options(lua_State *L, struct fz_program_opts *opts)
@@ -122,9 +122,10 @@ read_options(lua_State *L, struct fz_program_opts *opts)
 }
 
 /*
- * exec(words, options) -> program. Options: file, cwd, timeout; stdin, a
- * string; env, a list of "NAME=value" and, to remove one, "NAME"; stdin_file,
- * stdout_file, stderr_file; feed, follow_stdout and follow_stderr (program.h).
+ * core.exec(words, options) -> program. Options: file, cwd, timeout; stdin, a
+ * string; env, a list of "NAME=value" to set a variable and "NAME" to remove
+ * it; stdin_file, stdout_file, stderr_file; feed, follow_stdout and
+ * follow_stderr (see program.h).
  */
 static int
 program_new(lua_State *L)
@@ -145,7 +146,7 @@ program_new(lua_State *L)
 	opts.input = luaL_optlstring(L, -1, "", &opts.ninput);
 	opts.engine = fz_lloop_engine(L);
 	lp = lua_newuserdatauv(L, sizeof(*lp), PROGRAM_NUSER);
-	lp->program = NULL; /* __gc finds NULL if the start fails */
+	lp->program = NULL; /* so that __gc frees nothing if the start fails */
 	fz_luserdata_set(L, &program_class);
 	lua_pushvalue(L, -2);
 	lua_setiuservalue(L, -2, PROGRAM_INPUT);
@@ -161,7 +162,10 @@ program_id(lua_State *L)
 	return 1;
 }
 
-/* program:ready() -> whether it is done, hungry, or has bytes for take() */
+/*
+ * program:ready() -> whether the program is done, waits for feed(), or has
+ * bytes for take()
+ */
 static int
 program_ready(lua_State *L)
 {
@@ -169,7 +173,7 @@ program_ready(lua_State *L)
 	return 1;
 }
 
-/* program:hungry() -> boolean: it waits for feed() */
+/* program:hungry() -> whether the program waits for feed() */
 static int
 program_hungry(lua_State *L)
 {
@@ -178,7 +182,8 @@ program_hungry(lua_State *L)
 }
 
 /*
- * program:feed([bytes]): write these bytes next; without bytes the input ends
+ * program:feed([bytes]): write these bytes to the input of the program. Without
+ * bytes, close the input.
  */
 static int
 program_feed(lua_State *L)
@@ -196,8 +201,8 @@ program_feed(lua_State *L)
 }
 
 /*
- * program:take(which) -> the bytes of its standard output (1) or error (2)
- * since the last call
+ * program:take(which) -> the bytes that the program has written to its standard
+ * output (1) or standard error (2) since the last call
  */
 static int
 program_take(lua_State *L)
@@ -219,7 +224,10 @@ program_done(lua_State *L)
 	return 1;
 }
 
-/* Move the bytes of the buffer to a Lua string in the table on top. */
+/*
+ * Move the bytes of the buffer to a Lua string, and set it as a field of the
+ * table on top.
+ */
 static void
 set_bytes(lua_State *L, const char *field, struct fz_buf *buf)
 {
@@ -230,9 +238,9 @@ set_bytes(lua_State *L, const char *field, struct fz_buf *buf)
 
 /*
  * program:result() -> { exitcode | signal, stdout, stderr [, timed_out] }, and
- * a text that says how the program ended. Call it after the program is done.
- * Raises an error if the program could not be started, or its input or output
- * failed.
+ * a text that says how the program ended. Called when the program is done.
+ * Raises an error if the program could not be started, or if its input or
+ * output failed.
  */
 static int
 program_result(lua_State *L)
@@ -261,7 +269,7 @@ program_result(lua_State *L)
 	return 2;
 }
 
-/* program:close(): end it if it runs; idempotent */
+/* program:close(): end the program if it runs. A second call does nothing. */
 static int
 program_close(lua_State *L)
 {
@@ -280,8 +288,8 @@ program_tostring(lua_State *L)
 }
 
 /*
- * executable() -> path of the file that this process runs; /proc/self/exe if
- * that file was replaced.
+ * core.executable() -> path of the file that this process executes, or
+ * /proc/self/exe if that file was replaced
  */
 static int
 program_executable(lua_State *L)

@@ -23,7 +23,7 @@ fz_lprogress_push_call(lua_State *L, const struct fz_job_event *event)
 		lua_pushinteger(L, event->pid);
 	else
 		lua_pushnil(L);
-	/* A call in this process has no worker, but takes time. */
+	/* A call in this process has no worker, but has taken time. */
 	if (event->kind != FZ_JOB_EVENT_START &&
 	    (has_worker || event->took_ns != 0))
 		lua_pushnumber(

@@ -26,19 +26,19 @@ static const struct fz_luserdata_class results_class;
 
 struct lresults {
 	struct fz_engine *engine;
-	/* generation of the process that read the values */
+	/* generation (fz_process) of the process that read the values */
 	uint32_t generation;
 	lua_Integer n;
-	/* the `n` values; NULL: the value was not read */
+	/* array of `n` values; NULL for a value that was not read */
 	struct fz_blob *values[];
 };
 
-/* The columns of a row of results(). */
+/* Columns of a row that the statement of results() returns. */
 enum { KEY, FILES, TICK, INDEX, DIGEST, SUM, RAW, BYTES, NCOLUMNS };
 
 /*
- * Stack indexes in results(): its arguments, the memory for the calls, its
- * results.
+ * Stack indexes in results(): the arguments (A_), the memory for the calls, and
+ * the results (R_).
  */
 enum {
 	A_DATABASE = 1,
@@ -56,16 +56,20 @@ enum {
 
 static const char incomplete[] = "it is incomplete";
 
-/* A call that is read. */
+/* One call of those that results() reads. */
 struct call {
-	const char *key; /* the key, a string of the list of keys; NULL: none */
+	/*
+	 * bytes of the key, owned by a string in the list of keys; NULL: no key
+	 */
+	const char *key;
 	size_t len;
-	lua_Integer first; /* number of its first value, from 0 */
-	lua_Integer count; /* number of values that it must have */
+	/* index of its first value among all values, from 0 */
+	lua_Integer first;
+	lua_Integer count; /* number of values that the call must have */
 	lua_Integer seen;  /* number of values that were read */
 	lua_Integer tick;
 	bool there, has_files;
-	const char *why; /* why it cannot be read; NULL: it can */
+	const char *why; /* why the call cannot be read; NULL: it can be read */
 };
 
 struct reading {
@@ -74,10 +78,11 @@ struct reading {
 	struct lresults *results;
 	lua_Integer ncalls;
 	struct call *calls;
-	struct call **sorted; /* the calls with a key, by key */
+	struct call **sorted; /* the calls that have a key, sorted by key */
 	int nsorted;
-	lua_Integer since; /* number of the oldest run that need not be noted */
-	lua_Integer nused; /* length of the list of keys to note */
+	/* a call that was used in this run or later need not be noted */
+	lua_Integer since;
+	lua_Integer nused; /* length of the list `used` */
 	struct fz_err err;
 };
 
@@ -91,8 +96,9 @@ column(const struct reading *r, int i, size_t *len)
 }
 
 /*
- * Make a blob of `len` bytes, and set `*at` to their address. Large values are
- * in the arena, as the values from workers are. NULL and an error on failure.
+ * Make a blob of `len` bytes, and set `*at` to the address of the bytes. Large
+ * values are in the arena, like the values from workers. Returns NULL and sets
+ * r->err on failure.
  */
 static struct fz_blob *
 make_blob(struct reading *r, size_t len, void **at)
@@ -114,8 +120,8 @@ make_blob(struct reading *r, size_t len, void **at)
 }
 
 /*
- * Expand a value. NULL, and either `*why` or an error, on failure. `size` is
- * not trusted, because the file may come from another machine.
+ * Expand a value. On failure, returns NULL and sets either `*why` or r->err.
+ * `size` is not trusted, because the file may come from another machine.
  */
 static struct fz_blob *
 expand(struct reading *r, const void *bytes, size_t len, lua_Integer size,
@@ -144,14 +150,20 @@ expand(struct reading *r, const void *bytes, size_t len, lua_Integer size,
 	return NULL;
 }
 
-/* The file may come from elsewhere, and must not contain code. */
+/*
+ * Whether an encoded value contains functions. The file may come from another
+ * machine, so code in it must not run.
+ */
 static bool
 has_functions(const unsigned char *bytes, size_t len)
 {
 	return len < 2 || (bytes[1] & FZ_FORMAT_HAS_FUNCTIONS) != 0;
 }
 
-/* The value of the row. NULL, and either `*why` or an error. */
+/*
+ * Read the value in the current row. On failure, returns NULL and sets either
+ * `*why` or r->err.
+ */
 static struct fz_blob *
 read_value(struct reading *r, const char **why)
 {
@@ -196,14 +208,14 @@ read_row(lua_State *L, struct reading *r, struct call *call)
 	call->there = true;
 	call->has_files = s->column_int64(r->stmt, FILES) != 0;
 	call->tick = s->column_int64(r->stmt, TICK);
-	if (i < 1 || i > call->count) { /* 0 if there is no value */
+	if (i < 1 || i > call->count) { /* i is 0 if the row has no value */
 		call->why = incomplete;
 		return;
 	}
 	at = call->first + i;
 	value = &r->results->values[at - 1];
 	if (*value != NULL)
-		return; /* the index of the file is damaged */
+		return; /* the row came twice: the index is damaged */
 	*value = read_value(r, &why);
 	if (*value == NULL && why == NULL)
 		fz_lerror_raise(L, &r->err);
@@ -229,7 +241,7 @@ compare_calls(const void *a, const void *b)
 	return compare(*(struct call *const *)a, *(struct call *const *)b);
 }
 
-/* The first call with the key of the row; NULL: there is none. */
+/* The first call that has the key of the current row, or NULL. */
 static struct call *
 call_of_row(const struct reading *r)
 {
@@ -251,9 +263,9 @@ call_of_row(const struct reading *r)
 }
 
 /*
- * Read as many of the sorted calls, from number `from` on, as the statement has
- * parameters. If fewer calls are left, the last one gets the remaining
- * parameters, too.
+ * Read several of the sorted calls, from number `from` on: one for each
+ * parameter of the statement. If fewer calls are left, the remaining parameters
+ * are set to the key of the last call.
  */
 static void
 read_some(lua_State *L, struct reading *r, int from, int nparameters)
@@ -294,7 +306,7 @@ set_odd(lua_State *L, lua_Integer k)
 	lua_rawseti(L, R_ODD, k);
 }
 
-/* Push the results of call number `k`, of which all rows were read. */
+/* Set the results of call number `k`. All its rows were read. */
 static void
 end_call(
     lua_State *L, struct reading *r, const struct call *call, lua_Integer k)
@@ -320,7 +332,7 @@ end_call(
 	}
 }
 
-/* The number of values of call number `k`. */
+/* The number of values that call number `k` must have. */
 static lua_Integer
 count_of(lua_State *L, lua_Integer k)
 {
@@ -335,8 +347,8 @@ count_of(lua_State *L, lua_Integer k)
 }
 
 /*
- * (the stack of results(), reading): protected, so that the statement is reset
- * after an error
+ * read_calls(the stack of results(), reading). Called protected, so that the
+ * caller can reset the statement after an error.
  */
 static int
 read_calls(lua_State *L)
@@ -348,7 +360,9 @@ read_calls(lua_State *L)
 	luaL_checkstack(L, 10, NULL);
 	for (int i = 0; i < r->nsorted; i += nparameters)
 		read_some(L, r, i, nparameters);
-	/* Only the first of several calls with one key was read. */
+	/*
+	 * If several calls have the same key, only the first of them was read.
+	 */
 	for (int i = 1; i < r->nsorted; i++) {
 		if (compare(r->sorted[i - 1], r->sorted[i]) == 0)
 			*r->sorted[i] = *r->sorted[i - 1];
@@ -358,7 +372,10 @@ read_calls(lua_State *L)
 	return 4;
 }
 
-/* Push an object with room for all values, of `n` calls. */
+/*
+ * Push a results object with room for the values of all calls. Returns the
+ * number of values.
+ */
 static lua_Integer
 push_results(lua_State *L, struct reading *r)
 {
@@ -385,7 +402,7 @@ push_results(lua_State *L, struct reading *r)
 	return sum;
 }
 
-/* Push the memory for all calls, and sort the calls that have a key. */
+/* Push the memory for all calls. Sorts the calls that have a key. */
 static void
 push_calls(lua_State *L, struct reading *r)
 {
@@ -412,16 +429,18 @@ push_calls(lua_State *L, struct reading *r)
 }
 
 /*
- * results(database, sql, keys, counts, since, used) -> results, places,
+ * core.results(database, sql, keys, counts, since, used) -> results, places,
  * digests, odd
  *
- * Read the calls with these keys, each of which has `counts` values, or
- * counts[k]; a key may be false. The parameters of the statement are keys.
- * places[k] is the number of the first value of call number k in the results,
- * and of its digest; false: it is not recorded. `odd` is nil or a table with
- * the reason why call number k cannot be read, or with the run that used it
- * last if there are files in its values. The keys of all other calls that were
- * last used before the run `since` are appended to `used`.
+ * Read the calls with these keys. A key may be false. The parameters of the
+ * statement are keys. Call number k has `counts` values, or counts[k] values if
+ * `counts` is a table. Its first value has the number places[k] in `results`,
+ * and its first digest has this number in `digests`. places[k] is false if the
+ * call is not recorded. odd[k] is set in two cases: it is the reason why the
+ * call cannot be read, or the number of the run that last used the call if its
+ * values contain files. `odd` is nil if there is no such call. The keys of all
+ * other calls that were last used before the run `since` are appended to
+ * `used`.
  */
 static int
 results_new(lua_State *L)
@@ -456,14 +475,17 @@ results_new(lua_State *L)
 	return status == LUA_OK ? 4 : lua_error(L);
 }
 
-/* Whether this process has read the values, which are in its arena. */
+/* Whether this process has read the values. If so, they are in its arena. */
 static bool
 is_own(const struct lresults *results)
 {
 	return results->generation == fz_process.generation;
 }
 
-/* The results at `idx`, which have `n` values from number `i` on. */
+/*
+ * The results at `idx`. Raises an error unless they have the `n` values from
+ * number `i` on.
+ */
 static const struct lresults *
 check_results(lua_State *L, int idx, lua_Integer i, uint32_t n)
 {
@@ -502,8 +524,8 @@ results_bytes(lua_State *L)
 }
 
 /*
- * results:close(): free the values; idempotent; does nothing in a forked child,
- * whose arena is another one
+ * results:close(): free the values. A second call does nothing. In a forked
+ * child this does nothing, because the values are in the arena of the parent.
  */
 static int
 results_close(lua_State *L)
@@ -517,10 +539,11 @@ results_close(lua_State *L)
 }
 
 /*
- * call_key(base, values, digests [, number]) -> 16 bytes | nil, i
+ * core.call_key(base, values, digests [, number]) -> 16 bytes | nil, i
  *
- * The key of a call: the hash of `base`, the digests of its inputs, which are
- * digests[values[i]], and of a number. nil: value number i has no digest.
+ * The key of a call: a hash of `base`, of the digests of the inputs, and of
+ * `number`. The digest of input i is digests[values[i]]. If it is missing, this
+ * returns nil and i.
  */
 static int
 call_key(lua_State *L)

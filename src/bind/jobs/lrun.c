@@ -32,17 +32,18 @@
 
 static const struct fz_luserdata_class run_class;
 
-/* User values of a run, so that these objects stay alive. */
+/* User values of a run: objects that the run keeps alive. */
 enum { RUN_GRAPH = 1, RUN_POOLS, RUN_THREAD, RUN_NUSER = RUN_THREAD };
 
 struct lrun {
 	struct fz_run *run; /* NULL after close() */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
-	/* for calls in this process; started if jobs = 0 */
+	/* for calls in this process; used if jobs = 0 */
 	struct fz_llocal ll;
 	struct fz_lmap map;
-	struct fz_arena_buf buf; /* buffer for the input being encoded */
+	/* buffer for the input that is being encoded */
+	struct fz_arena_buf buf;
 };
 
 static struct lrun *
@@ -64,8 +65,8 @@ check_run(lua_State *L)
 static int run_close(lua_State *L);
 
 /*
- * End a call of the run at index 1. Frees the run if it was closed during the
- * call.
+ * End a use of the run at index 1. Frees the run if it was closed during the
+ * use.
  */
 static void
 leave(lua_State *L, struct lrun *lr)
@@ -74,7 +75,7 @@ leave(lua_State *L, struct lrun *lr)
 		run_close(L);
 }
 
-/* (run) -> whether a function was ready and was called */
+/* run_next(run) -> whether a function was ready and was called */
 static int
 run_next(lua_State *L)
 {
@@ -98,7 +99,7 @@ is_ready(const struct fz_llocal *ll)
 
 static const struct fz_llocal_ops local_ops = { run_next, is_ready, run_close };
 
-/* run(graph, { pools }, options) -> run */
+/* core.run(graph, { pools }, options) -> run */
 static int
 run_new(lua_State *L)
 {
@@ -141,7 +142,7 @@ run_limits(lua_State *L)
 	return 0;
 }
 
-/* run:set(value, v) */
+/* run:set(value, v): set the input `value` to `v` */
 static int
 run_set(lua_State *L)
 {
@@ -161,7 +162,7 @@ run_set(lua_State *L)
 	return 0;
 }
 
-/* run:keep{ value, ... } */
+/* run:keep{ value, ... }: keep these values until the run is closed */
 static int
 run_keep(lua_State *L)
 {
@@ -193,14 +194,15 @@ run_start(lua_State *L)
 	if (fz_run_is_local(lr->run))
 		fz_llocal_start(L, &lr->ll, 1, &local_ops);
 	/*
-	 * send the jobs now, so that workers begin while Lua prepares the wait
+	 * Send the jobs now, so that workers begin while Lua code prepares the
+	 * wait.
 	 */
 	else
 		fz_loop_flush(lr->engine->loop);
 	return 0;
 }
 
-/* run:id() -> the id that core.changed() returns for this run */
+/* run:id() -> the integer that core.changed() returns after a change */
 static int
 run_id(lua_State *L)
 {
@@ -208,7 +210,6 @@ run_id(lua_State *L)
 	return 1;
 }
 
-/* run:done() -> boolean */
 static int
 run_done(lua_State *L)
 {
@@ -230,8 +231,8 @@ is_over(const void *ctx)
 }
 
 /*
- * run:wait() -> boolean: wait until the run is done; false if the wait needs
- * Lua code
+ * run:wait() -> boolean: wait until the run is done. Returns false without a
+ * wait if Lua code must run meanwhile.
  */
 static int
 run_wait(lua_State *L)
@@ -245,7 +246,7 @@ run_wait(lua_State *L)
 	return 1;
 }
 
-/* run:cancel(): idempotent */
+/* run:cancel(): a second call does nothing */
 static int
 run_cancel(lua_State *L)
 {
@@ -257,7 +258,7 @@ run_cancel(lua_State *L)
 	return 0;
 }
 
-/* run:value(value) -> true, v | false */
+/* run:value(value) -> true, v | false if there is no value */
 static int
 run_value(lua_State *L)
 {
@@ -278,9 +279,9 @@ run_value(lua_State *L)
 }
 
 /*
- * run:error(node) -> nil | Error. Fields of the error: `because` is the failed
- * node that `node` depends on; for `element` and `list` see
- * fz_lflow_set_element().
+ * run:error(node) -> nil | Error. The field `because` of the error is the
+ * failed node on which `node` depends. The fields `element` and `list` are set
+ * by fz_lflow_set_element().
  */
 static int
 run_error(lua_State *L)
@@ -293,7 +294,7 @@ run_error(lua_State *L)
 	failure = fz_run_failure_of(lr->run, node, &because);
 	if (failure == NULL)
 		return 0;
-	lr->ll.calls++; /* an __fzunpack may close the run */
+	lr->ll.calls++; /* keep the run, because an __fzunpack may close it */
 	fz_lfailure_push(L, lr->engine, failure);
 	if (because != FZ_GRAPH_NONE)
 		fz_lfailure_set(L, "because", (lua_Integer)because + 1);
@@ -302,7 +303,10 @@ run_error(lua_State *L)
 	return 1;
 }
 
-/* run:element(node, k) -> nil | Error of the k-th failed element */
+/*
+ * run:element(node, k) -> nil | Error: the error of the k-th failed element of
+ * a map
+ */
 static int
 run_element(lua_State *L)
 {
@@ -314,14 +318,17 @@ run_element(lua_State *L)
 
 	if (index == 0)
 		return 0;
-	lr->ll.calls++; /* an __fzunpack may close the run */
+	lr->ll.calls++; /* keep the run, because an __fzunpack may close it */
 	fz_lfailure_push(L, lr->engine, failure);
 	fz_lfailure_set(L, "element", (lua_Integer)index);
 	leave(L, lr);
 	return 1;
 }
 
-/* run:partial(node) -> nil | list: the results of a map that has failed */
+/*
+ * run:partial(node) -> nil | list: the results of a map some of whose elements
+ * have failed
+ */
 static int
 run_partial(lua_State *L)
 {
@@ -340,7 +347,10 @@ run_partial(lua_State *L)
 	return 1;
 }
 
-/* run:failure() -> nil | node, Error; node 0: the run as a whole */
+/*
+ * run:failure() -> nil | node, Error: why the run failed. The node is 0 if no
+ * node is the reason.
+ */
 static int
 run_failure(lua_State *L)
 {
@@ -357,7 +367,10 @@ run_failure(lua_State *L)
 	return 2;
 }
 
-/* run:failed([node]) -> nil | the node that failed next after `node` */
+/*
+ * run:failed([node]) -> nil | the next node that failed after `node`, in the
+ * order of time
+ */
 static int
 run_failed(lua_State *L)
 {
@@ -374,8 +387,9 @@ run_failed(lua_State *L)
 }
 
 /*
- * run:undecided() -> nil | node | node, 0, Error of an element of its map: the
- * retry of the node or the element waits for run:decide()
+ * run:undecided() -> nil | node | node, 0, Error: a failed node, or the node
+ * and the error of a failed element of a map. run:decide() must decide whether
+ * it is retried.
  */
 static int
 run_undecided(lua_State *L)
@@ -397,7 +411,9 @@ run_undecided(lua_State *L)
 	return 3;
 }
 
-/* run:decide(node, again [, element]) */
+/*
+ * run:decide(node, again [, element]): retry a failed node or element, or not
+ */
 static int
 run_decide(lua_State *L)
 {
@@ -411,8 +427,9 @@ run_decide(lua_State *L)
 }
 
 /*
- * run:event() -> nil | kind, node, pid, seconds, and for elements of a map:
- * index of the first, their number
+ * run:event() -> nil | kind, node, pid, seconds. An event of elements of a map
+ * has two more values: the index of the first element, and the number of
+ * elements.
  */
 static int
 run_event(lua_State *L)
@@ -426,8 +443,8 @@ run_event(lua_State *L)
 }
 
 /*
- * run:counts(pool) -> done, failed, running, waiting: nodes of that pool;
- * total, done, failed: elements of its maps, see fz_run_elements
+ * run:counts(pool) -> seven numbers for one pool. Nodes: done, failed, running,
+ * waiting. Elements of maps: total, done, failed (see fz_run_elements).
  */
 static int
 run_counts(lua_State *L)
@@ -440,7 +457,7 @@ run_counts(lua_State *L)
 	return 7;
 }
 
-/* run:close(): cancel it if it is not done; idempotent */
+/* run:close(): cancel the run if it is not done. A second call does nothing. */
 static int
 run_close(lua_State *L)
 {
@@ -459,8 +476,8 @@ run_close(lua_State *L)
 }
 
 /*
- * No call is under way, but a call that an error has ended may still be
- * counted.
+ * A finalizer runs only when no call uses the run. But a call that an error has
+ * ended is still counted.
  */
 static int
 run_gc(lua_State *L)

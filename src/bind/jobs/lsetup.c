@@ -20,18 +20,18 @@
 #include "value/registered.h"
 #include "wire/blob.h"
 
-/* A setup under construction, with memory that must be freed after an error. */
+/* State while a setup is encoded. Its memory must be freed after an error. */
 struct encoding {
 	/*
-	 * the batches whose functions are sent later; NULL: all functions are
-	 * in the setup
+	 * the batches whose functions are sent later; NULL: the setup contains
+	 * all functions
 	 */
 	struct fz_batch_pool *batches;
-	uint64_t seed; /* seed of a process */
+	uint64_t seed; /* seed of the process */
 	struct fz_buf functions, out;
 };
 
-/* Push a function that returns init and exit. [-0, +1, e] */
+/* Push a function that has init and exit as upvalues. [-0, +1, e] */
 static void
 push_holder(lua_State *L, int funcs, int init)
 {
@@ -72,7 +72,7 @@ copy_path(lua_State *L, const char *name)
 	lua_pop(L, 2);
 }
 
-/* (metatable) -> its fields, encoded */
+/* encode_fields(metatable) -> its encoded fields */
 static int
 encode_fields(lua_State *L)
 {
@@ -87,9 +87,9 @@ encode_fields(lua_State *L)
 }
 
 /*
- * Push { [name] = fields } of the classes that the script has registered. A
- * class with a field that cannot be sent is left out: the worker's init may
- * register it. [-0, +1, e]
+ * Push a table { [name] = fields } of the classes that the script has
+ * registered. A class with a field that cannot be sent is left out, because the
+ * function init of the worker may register it. [-0, +1, e]
  */
 static void
 push_classes(lua_State *L)
@@ -114,7 +114,10 @@ push_classes(lua_State *L)
 	lua_remove(L, all);
 }
 
-/* Push the table of a setup that has the functions in `field`. [-0, +1, e] */
+/*
+ * Push the table of a setup. Its functions are in the field `field`. [-0, +1,
+ * e]
+ */
 static void
 push_setup(lua_State *L, const struct encoding *e, const char *field)
 {
@@ -127,7 +130,10 @@ push_setup(lua_State *L, const struct encoding *e, const char *field)
 	lua_setfield(L, -2, FZ_SPAWNED_CLASSES);
 }
 
-/* (funcs, init, encoding): protected, so that the buffers are freed. */
+/*
+ * encode_pool(funcs, init, encoding). Called protected, so that the caller can
+ * free the buffers.
+ */
 static int
 encode_pool(lua_State *L)
 {
@@ -148,7 +154,7 @@ encode_pool(lua_State *L)
 	return 0;
 }
 
-/* (values of the thread ..., encoding) */
+/* encode_process(values of the Lua thread ..., encoding) */
 static int
 encode_process(lua_State *L)
 {
@@ -165,8 +171,8 @@ encode_process(lua_State *L)
 }
 
 /*
- * (error) -> error: a message handler for the values of a process. It adds to
- * the message which value the error is about.
+ * name_value(error) -> error: the message handler while the values of a process
+ * are encoded. Adds to the message which value caused the error.
  */
 static int
 name_value(lua_State *L)
@@ -191,9 +197,9 @@ name_value(lua_State *L)
 }
 
 /*
- * Call the function that is below its `nargs` arguments on the stack, and
- * return the bytes that it has put into `e->out`. `handler` is that of
- * lua_pcall(). [-(nargs+1), +0, -]
+ * Call the function that is below its `nargs` arguments on the stack. Returns
+ * the bytes that the function has written to `e->out`. `handler` is the message
+ * handler for lua_pcall(). [-(nargs+1), +0, -]
  */
 static struct fz_blob *
 encode(lua_State *L, struct encoding *e, int nargs, int handler,
@@ -202,7 +208,8 @@ encode(lua_State *L, struct encoding *e, int nargs, int handler,
 	bool outer = fz_lloop_hold(L, true);
 	struct fz_blob *blob = NULL;
 
-	fz_garbage_delay(fz_garbage_open(L), L); /* no finalizer may run here */
+	/* Delay finalizers, because the engine called this function. */
+	fz_garbage_delay(fz_garbage_open(L), L);
 	if (lua_pcall(L, nargs, 0, handler) == LUA_OK)
 		blob = fz_blob_new(e->out.data, e->out.len, err);
 	else

@@ -1,6 +1,6 @@
 /*
- * lsetup.h - encodes what a worker that is a program gets in place of inherited
- * memory.
+ * lsetup.h - encodes the setup of a worker that is a program, because such a
+ * worker inherits no memory.
  */
 #ifndef FZ_LSETUP_H
 #define FZ_LSETUP_H
@@ -14,17 +14,18 @@ struct fz_err;
 struct fz_batch_pool;
 
 /*
- * Encode the functions of a pool: `L` is a thread of fz_child_prepare(). In a
+ * Encode the functions of a pool. `L` is a thread of fz_child_prepare(). In a
  * pool with `batches` the functions are sent later, one by one, and refer to
- * the same upvalues as init. NULL and `err` if something cannot be sent. [-0,
- * +0, -]
+ * the same upvalues as init. Returns NULL and sets `err` on failure. [-0, +0,
+ * -]
  */
 struct fz_blob *fz_lsetup_encode(
     lua_State *L, struct fz_batch_pool *batches, struct fz_err *err);
 
 /*
- * Encode a process that makes one call: `L` is the thread of a fz_process_home
- * with this seed. NULL and `err` if something cannot be sent. [-0, +0, -]
+ * Encode the function and the arguments of a process. `L` is the thread of a
+ * fz_process_home with this seed. Returns NULL and sets `err` on failure. [-0,
+ * +0, -]
  */
 struct fz_blob *fz_lsetup_encode_process(
     lua_State *L, uint64_t seed, struct fz_err *err);

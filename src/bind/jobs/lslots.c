@@ -14,7 +14,8 @@ static const struct fz_luserdata_class slots_class;
 #define SLOTS_MAX 65536
 
 struct lslots {
-	struct fz_slots *slots; /* NULL after close(); pools may still use it */
+	/* NULL after close(); pools may still use the slots */
+	struct fz_slots *slots;
 };
 
 struct fz_slots *
@@ -28,7 +29,7 @@ fz_lslots_check(lua_State *L, int idx)
 	return ls->slots;
 }
 
-/* slots([n]) -> slots; nil or 0: no limit yet */
+/* core.slots([n]) -> slots. If n is 0 or nil, the number is set later. */
 static int
 slots_new(lua_State *L)
 {
@@ -37,7 +38,7 @@ slots_new(lua_State *L)
 	struct fz_err err = { 0 };
 
 	luaL_argcheck(L, 0 <= n && n <= SLOTS_MAX, 1, "out of range");
-	ls->slots = NULL; /* __gc finds NULL if the creation fails */
+	ls->slots = NULL; /* so that __gc frees nothing if the creation fails */
 	fz_luserdata_set(L, &slots_class);
 	ls->slots = fz_slots_new(fz_lloop_engine(L), &err);
 	if (ls->slots == NULL ||
@@ -46,7 +47,10 @@ slots_new(lua_State *L)
 	return 1;
 }
 
-/* slots:resize(n): while slots are in use their number can only grow */
+/*
+ * slots:resize(n): set the number of slots. While slots are in use, their
+ * number can only grow.
+ */
 static int
 slots_resize(lua_State *L)
 {
@@ -60,7 +64,7 @@ slots_resize(lua_State *L)
 	return 0;
 }
 
-/* slots:close(): the slots stay in force for pools that use them */
+/* slots:close(): the slots still limit the pools that use them */
 static int
 slots_close(lua_State *L)
 {

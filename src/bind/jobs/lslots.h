@@ -1,6 +1,6 @@
 /*
- * lslots.h - core.slots: limits the jobs that run at once in a tree of
- * processes.
+ * lslots.h - core.slots: limits the number of jobs that run at once in a tree
+ * of processes.
  */
 #ifndef FZ_LSLOTS_H
 #define FZ_LSLOTS_H
@@ -9,10 +9,10 @@
 
 struct fz_slots;
 
-/* The slots at stack index `idx`; raises for anything else. */
+/* The slots at stack index `idx`. Raises an error if they are closed. */
 struct fz_slots *fz_lslots_check(lua_State *L, int idx);
 
-/* Open: core.slots. The core table is on top. [-0, +0, e] */
+/* Add core.slots to the core table on top. [-0, +0, e] */
 int fz_lslots_open(lua_State *L);
 
 #endif

@@ -31,11 +31,11 @@
 
 static const struct fz_luserdata_class stream_class;
 
-/* User values of a stream. */
+/* User values of a stream: objects that the stream keeps alive. */
 enum {
 	STREAM_GRAPH = FZ_LWINDOW_ERRORS + 1,
 	STREAM_POOLS,
-	STREAM_NAMES, /* names of the inputs, then of the outputs */
+	STREAM_NAMES, /* list of the names of the inputs, then of the outputs */
 	STREAM_THREAD,
 	STREAM_NUSER = STREAM_THREAD
 };
@@ -45,11 +45,12 @@ struct lstream {
 	struct fz_stream *stream; /* NULL after close() */
 	struct fz_engine *engine;
 	struct fz_graph *graph;
-	/* for calls in this process; started if jobs = 0 */
+	/* for calls in this process; used if jobs = 0 */
 	struct fz_llocal ll;
 	struct fz_lmap map;
-	struct fz_arena_buf buf; /* buffer for the input being encoded */
-	/* limits of nodes that have none of their own */
+	/* buffer for the input that is being encoded */
+	struct fz_arena_buf buf;
+	/* limits for the nodes that have no limits of their own */
 	struct fz_limits limits;
 	uint32_t ninputs, noutputs;
 	uint32_t values[]; /* values of the inputs, then of the outputs */
@@ -76,8 +77,8 @@ check_stream(lua_State *L)
 static int stream_close(lua_State *L);
 
 /*
- * End a call of the stream at index 1. Frees the stream if it was closed during
- * the call.
+ * End a use of the stream at index 1. Frees the stream if it was closed during
+ * the use.
  */
 static void
 leave(lua_State *L, struct lstream *ls)
@@ -86,7 +87,7 @@ leave(lua_State *L, struct lstream *ls)
 		stream_close(L);
 }
 
-/* (stream) -> whether a function was ready and was called */
+/* stream_next(stream) -> whether a function was ready and was called */
 static int
 stream_next(lua_State *L)
 {
@@ -114,7 +115,8 @@ static const struct fz_llocal_ops local_ops = { stream_next, is_ready,
 
 /*
  * Read the list at `list`, whose elements are { name=, value= }. Appends the
- * names to the table on top, and stores the values. Returns their number.
+ * names to the table on top, and stores the values in `values`. Returns the
+ * number of elements.
  */
 static uint32_t
 add_values(lua_State *L, int list, uint32_t *values, uint32_t nvalues)
@@ -146,7 +148,10 @@ set_values(lua_State *L, struct lstream *ls)
 		fz_stream_keep(ls->stream, ls->values[ls->ninputs + i]);
 }
 
-/* Push a closed stream with room for `nvalues` values. The graph is at 1. */
+/*
+ * Push a stream without a struct fz_stream, with room for `nvalues` values. The
+ * graph is at 1.
+ */
 static struct lstream *
 push_stream(lua_State *L, struct fz_run_opts *opts, size_t nvalues)
 {
@@ -172,9 +177,9 @@ push_stream(lua_State *L, struct fz_run_opts *opts, size_t nvalues)
 }
 
 /*
- * stream(graph, { pools }, options) -> stream. Options are those of run(), and
- * ordered, limit and fixed of the window, and inputs and outputs: lists of
- * { name=, value= }.
+ * core.stream(graph, { pools }, options) -> stream. The options are those of
+ * core.run(); the options `ordered`, `limit` and `fixed` of the window; and
+ * `inputs` and `outputs`, which are lists of { name=, value= }.
  */
 static int
 stream_new(lua_State *L)
@@ -198,8 +203,8 @@ stream_new(lua_State *L)
 }
 
 /*
- * stream:limits(node, timeout, retries, backoff, memory, retry_if): called
- * before the first item
+ * stream:limits(node, timeout, retries, backoff, memory, retry_if): set the
+ * limits of a node. Called before the first item.
  */
 static int
 stream_limits(lua_State *L)
@@ -231,15 +236,18 @@ has_room(const struct fz_lwindow *w, size_t bytes)
 	       fz_stream_nbytes(ls->stream) < bytes;
 }
 
-/* An item that is being added. */
+/* State while an item is added. */
 struct adding {
 	struct lstream *ls;
 	struct fz_run *run;
-	/* number of the current input; UINT32_MAX: the item is not a table */
+	/*
+	 * number of the current input, for errors; UINT32_MAX: the item is not
+	 * a table
+	 */
 	uint32_t input;
 };
 
-/* Push an input of the item at index 3; the names are at 4. [+1] */
+/* Push an input of the item at 3. The names of the inputs are at 4. [+1] */
 static void
 push_input(lua_State *L, uint32_t input)
 {
@@ -251,7 +259,10 @@ push_input(lua_State *L, uint32_t input)
 	}
 }
 
-/* (stream, adding, item); protected. Raises nil if an input is missing. */
+/*
+ * inputs_body(stream, adding, item): set the inputs of the item. Called
+ * protected. Raises nil if an input is missing.
+ */
 static int
 inputs_body(lua_State *L)
 {
@@ -282,8 +293,8 @@ inputs_body(lua_State *L)
 }
 
 /*
- * Set the inputs of the item on top. Returns a status of lua_pcall(); the
- * error, if any, is on top. [-1, +0|1, -]
+ * Set the inputs of the item on top, and pop it. Returns a status of
+ * lua_pcall(); if it is not LUA_OK, the error is on top. [-1, +0|1, -]
  */
 static int
 set_inputs(lua_State *L, struct adding *a)
@@ -302,7 +313,9 @@ set_inputs(lua_State *L, struct adding *a)
 	return status;
 }
 
-/* Add an item, which is a table of inputs by name, or the only input. */
+/*
+ * Add an item. It is a table of inputs by name, or the value of the only input.
+ */
 static void
 put(lua_State *L, struct fz_lwindow *w)
 {
@@ -326,7 +339,8 @@ put(lua_State *L, struct fz_lwindow *w)
 }
 
 /*
- * Send the started jobs now, so that workers begin while Lua prepares the wait.
+ * Send the started jobs now, so that workers begin while Lua code prepares the
+ * wait.
  */
 static void
 send(lua_State *L, struct fz_lwindow *w)
@@ -348,7 +362,7 @@ is_over(const void *ctx)
 	       !fz_stream_is_busy(ls->stream);
 }
 
-/* stream:done() -> whether no item is under way and no result is left */
+/* stream:done() -> whether no item is in work and no result is left */
 static int
 stream_done(lua_State *L)
 {
@@ -360,7 +374,7 @@ stream_done(lua_State *L)
 	return 1;
 }
 
-/* stream:id() -> integer, which core.changed() returns after a change */
+/* stream:id() -> the integer that core.changed() returns after a change */
 static int
 stream_id(lua_State *L)
 {
@@ -369,8 +383,8 @@ stream_id(lua_State *L)
 }
 
 /*
- * stream:wait() -> boolean: wait until a result is ready; false if the wait
- * needs Lua code
+ * stream:wait() -> boolean: wait until a result is ready. Returns false without
+ * a wait if Lua code must run meanwhile.
  */
 static int
 stream_wait(lua_State *L)
@@ -384,7 +398,10 @@ stream_wait(lua_State *L)
 	return 1;
 }
 
-/* Push the value of output number `i` of the run, or an error. */
+/*
+ * Push the value of output number `i` of the run, or an error if it cannot be
+ * read. Returns a status of lua_pcall().
+ */
 static int
 push_output(lua_State *L, const struct lstream *ls, const struct fz_run *run,
     uint32_t i)
@@ -402,12 +419,15 @@ push_output(lua_State *L, const struct lstream *ls, const struct fz_run *run,
 	return status;
 }
 
-/* The indexes on the stack of take(): names of the values, index, outputs. */
+/*
+ * Stack indexes in take(): names of the values, index of the item, table of
+ * outputs.
+ */
 enum { TAKE_NAMES = 2, TAKE_INDEX, TAKE_OUTPUTS };
 
 /*
- * Set the outputs in their table. If one cannot be read, push its error, its
- * node and its name.
+ * Set the outputs in the table of outputs. If an output cannot be read, push
+ * the error, the node that made the output, and the name of the output.
  */
 static int
 push_outputs(lua_State *L, const struct lstream *ls, const struct fz_run *run)
@@ -431,7 +451,10 @@ push_outputs(lua_State *L, const struct lstream *ls, const struct fz_run *run)
 	return 2;
 }
 
-/* Push nil, the failure, and its node (0: the stream as a whole). */
+/*
+ * Push nil, the failure, and the node that failed (0 if the whole stream
+ * failed).
+ */
 static int
 push_failure(lua_State *L, const struct lstream *ls, const struct fz_run *run,
     const struct fz_failure *failure, uint32_t node)
@@ -446,8 +469,8 @@ push_failure(lua_State *L, const struct lstream *ls, const struct fz_run *run,
 }
 
 /*
- * Push nil, the reason why the item was not started, and -1 - number of the
- * input.
+ * Push nil, the error because of which the item was not started (nil if its
+ * input is missing), and -1 - number of the input.
  */
 static int
 push_refusal(lua_State *L, uint64_t index, uint32_t input)
@@ -459,10 +482,11 @@ push_refusal(lua_State *L, uint64_t index, uint32_t input)
 }
 
 /*
- * index, outputs | index, nil, error, node [, name]: the next item that is
- * done. Node 0: the stream failed as a whole. `name` is that of an output that
- * cannot be read. Node -1 - n: input number n is missing (the error is nil) or
- * cannot be sent; n = 0: the item must be a table.
+ * Push the next item that is done: index, outputs | index, nil, error, node [,
+ * name]. If `node` is 0, the whole stream failed. If there is a `name`, this
+ * output cannot be read. If `node` is negative, it is -1 - n, where input
+ * number n is missing (the error is nil) or cannot be sent. If n is 0, the item
+ * should have been a table.
  */
 static int
 take(lua_State *L, struct fz_lwindow *w)
@@ -477,12 +501,13 @@ take(lua_State *L, struct fz_lwindow *w)
 		return 0;
 	lua_settop(L, 1);
 	lua_getiuservalue(L, 1, STREAM_NAMES);
-	lua_pushnil(L); /* the index */
+	lua_pushnil(L); /* placeholder for the index */
 	lua_createtable(L, 0, (int)ls->noutputs);
 	run = fz_stream_take(ls->stream);
 	lua_pushinteger(L, (lua_Integer)fz_stream_index(run));
 	lua_replace(L, TAKE_INDEX);
-	ls->ll.calls++; /* an __fzunpack may close the stream */
+	/* keep the stream, because an __fzunpack may close it */
+	ls->ll.calls++;
 	failure = fz_run_failure(run, &node);
 	if (failure != NULL)
 		n = push_failure(L, ls, run, failure, node);
@@ -496,7 +521,8 @@ take(lua_State *L, struct fz_lwindow *w)
 }
 
 /*
- * stream:undecided() -> nil | node, index, Error: the retry waits for decide()
+ * stream:undecided() -> nil | node, index, Error: a failed node of the item
+ * `index`. stream:decide() must decide whether it is retried.
  */
 static int
 stream_undecided(lua_State *L)
@@ -517,13 +543,17 @@ stream_undecided(lua_State *L)
 	}
 	lua_pushinteger(L, (lua_Integer)node + 1);
 	lua_pushinteger(L, (lua_Integer)fz_stream_index(run));
-	ls->ll.calls++; /* an __fzunpack may close the stream */
+	/* keep the stream, because an __fzunpack may close it */
+	ls->ll.calls++;
 	fz_lfailure_push(L, ls->engine, fz_run_failure_of(run, node, &because));
 	leave(L, ls);
 	return 3;
 }
 
-/* stream:decide(index, node, again [, element]) */
+/*
+ * stream:decide(index, node, again [, element]): retry a failed node or
+ * element, or not
+ */
 static int
 stream_decide(lua_State *L)
 {
@@ -537,7 +567,7 @@ stream_decide(lua_State *L)
 	return 0;
 }
 
-/* stream:event() -> nil | index, then as run:event() */
+/* stream:event() -> nil | index of an item, then the values of run:event() */
 static int
 stream_event(lua_State *L)
 {
@@ -550,7 +580,7 @@ stream_event(lua_State *L)
 	return 1 + fz_lflow_push_event(L, &event);
 }
 
-/* stream:counts(pool) -> as run:counts() */
+/* stream:counts(pool) -> the numbers of run:counts() */
 static int
 stream_counts(lua_State *L)
 {
@@ -562,7 +592,10 @@ stream_counts(lua_State *L)
 	return 7;
 }
 
-/* stream:close(): cancel what is not done; idempotent */
+/*
+ * stream:close(): cancel the items that are not done. A second call does
+ * nothing.
+ */
 static int
 stream_close(lua_State *L)
 {
@@ -583,8 +616,8 @@ stream_close(lua_State *L)
 }
 
 /*
- * No call is under way, but a call that an error has ended may still be
- * counted.
+ * A finalizer runs only when no call uses the stream. But a call that an error
+ * has ended is still counted.
  */
 static int
 stream_gc(lua_State *L)
@@ -641,7 +674,10 @@ static void
 add_methods(lua_State *L)
 {
 	luaL_setfuncs(L, fz_lwindow_methods, 0);
-	/* again, because close() of a stream replaces that of a window */
+	/*
+	 * Set the methods again, because close() of a stream replaces close()
+	 * of a window.
+	 */
 	luaL_setfuncs(L, methods, 0);
 	fz_llookup_add(L, &lookup_ops);
 }

@@ -27,10 +27,11 @@
 static const struct fz_luserdata_class trace_class, names_class;
 
 struct ltrace {
-	struct fz_trace *trace; /* NULL if it could not be made */
-	/* added to a time of fz_clock_ns() to get the time since 1970 */
+	struct fz_trace *trace; /* NULL if the creation failed */
+	/* difference between the time since 1970 and fz_clock_ns() */
 	int64_t wall_ns;
-	lua_State *L; /* a coroutine to decode errors, kept in the user value */
+	/* Lua thread that decodes errors, kept in the user value */
+	lua_State *L;
 };
 
 static struct ltrace *
@@ -63,7 +64,7 @@ fz_ltrace_read(lua_State *L, int idx, struct fz_trace_names **names)
 	struct fz_trace *trace = NULL;
 
 	lua_getfield(L, idx, "trace");
-	/* false: no trace, as if the option was missing */
+	/* The value false means no trace, like a missing option. */
 	if (lua_toboolean(L, -1)) {
 		trace = check_trace(L, -1)->trace;
 		lua_getfield(L, idx, "trace_names");
@@ -74,7 +75,10 @@ fz_ltrace_read(lua_State *L, int idx, struct fz_trace_names **names)
 	return trace;
 }
 
-/* The string at `idx`; no text if there is none. */
+/*
+ * The string at `idx`. If there is no string, the text has the length 0 and the
+ * address NULL.
+ */
 static struct fz_trace_text
 to_text(lua_State *L, int idx)
 {
@@ -127,7 +131,10 @@ fz_ltrace_push_names(lua_State *L, struct fz_trace_names *names)
 	    lua_newuserdatauv(L, sizeof(*lnames), 0);
 
 	*lnames = NULL;
-	/* may raise an error: names that are referenced before would leak */
+	/*
+	 * Set the metatable first, because this may raise an error. A reference
+	 * to the names that was added before would leak.
+	 */
 	fz_luserdata_set(L, &names_class);
 	if (names != NULL)
 		*lnames = fz_trace_names_ref(names);
@@ -175,7 +182,10 @@ fz_ltrace_push_new_names(lua_State *L)
 	return *names;
 }
 
-/* trace_names(label) -> names: the label of a call of a map or a pool */
+/*
+ * core.trace_names(label) -> names with a single label, for the calls of a map
+ * or a pool
+ */
 static int
 names_new(lua_State *L)
 {
@@ -222,7 +232,10 @@ put_field(lua_State *L, const char *name, struct fz_buf *text)
 	lua_pop(L, 1);
 }
 
-/* (error_text); protected. The error is a table that the worker encoded. */
+/*
+ * decode_error(error_text): decode the error, which is a table that a worker
+ * has encoded. Called protected.
+ */
 static int
 decode_error(lua_State *L)
 {
@@ -245,8 +258,8 @@ decode_error(lua_State *L)
 }
 
 /*
- * Append the text of an error. The loop calls this, so no finalizer of the
- * script may run.
+ * Append the text of an error. The loop calls this function, so finalizers of
+ * the script must be delayed.
  */
 static void
 error_text(void *ctx, struct fz_blob *value, struct fz_buf *text)
@@ -267,8 +280,9 @@ error_text(void *ctx, struct fz_blob *value, struct fz_buf *text)
 }
 
 /*
- * trace(path | nil, format, keeps) -> trace; the format is "jsonl", "json" or
- * "tsv"; keeps: keep records in memory, too
+ * core.trace(path | nil, format, keeps) -> trace. The format of the file is
+ * "jsonl", "json" or "tsv". If `keeps` is true, records are also kept in
+ * memory.
  */
 static int
 trace_new(lua_State *L)
@@ -303,7 +317,8 @@ trace_count(lua_State *L)
 }
 
 /*
- * Set a field of the table on top, unless the number is 0, which means unknown.
+ * Set a field of the table on top, unless the number is 0, which stands for
+ * unknown.
  */
 static void
 set_number(lua_State *L, const char *name, uint64_t v)
@@ -323,7 +338,7 @@ set_string(lua_State *L, const char *name, const char *text)
 	lua_setfield(L, -2, name);
 }
 
-/* Set a field to `len` bytes. */
+/* Set a field of the table on top to a string of `len` bytes. */
 static void
 set_bytes(lua_State *L, const char *name, const char *bytes, size_t len)
 {
@@ -401,7 +416,10 @@ trace_get(lua_State *L)
 	return 1;
 }
 
-/* trace:close() -> nil | Error if the file lacks records; idempotent */
+/*
+ * trace:close() -> nil | Error if records are missing in the file. A second
+ * call does nothing.
+ */
 static int
 trace_close(lua_State *L)
 {
@@ -457,8 +475,8 @@ static const struct fz_luserdata_class names_class = { .name = NAMES_TYPE,
 	.metamethods = names_metamethods };
 
 /*
- * lock_file(file) -> whether this process has the lock of the file. Waits while
- * another process has it. The lock ends when the file is closed.
+ * core.lock_file(file) -> whether this process got the lock of the file. Waits
+ * while another process has the lock. The lock ends when the file is closed.
  */
 static int
 lock_file(lua_State *L)

@@ -10,21 +10,25 @@ struct fz_trace;
 struct fz_trace_names;
 
 /*
- * The trace in the field `trace` of the options at `idx`, and the names in the
- * field `trace_names`; NULL for nil. The userdata keep both alive: no
- * references are added. [-0, +0, e]
+ * Read the fields `trace` and `trace_names` of the options at `idx`. Returns
+ * the trace and sets `*names`; both are NULL if the fields are nil. The
+ * userdata keep the trace and the names alive: no references are added. [-0,
+ * +0, e]
  */
 struct fz_trace *fz_ltrace_read(
     lua_State *L, int idx, struct fz_trace_names **names);
 
-/* The trace, or the names, at `idx`. [-0, +0, e] */
+/*
+ * The trace at `idx`, or the names at `idx`. Raises an error if that is another
+ * value. [-0, +0, e]
+ */
 struct fz_trace *fz_ltrace_check(lua_State *L, int idx);
 struct fz_trace_names *fz_ltrace_check_names(lua_State *L, int idx);
 
 /*
- * Add the name of a node, which is that of the outputs in the list at
- * `outputs`; the value at `stage` is a string, or there is no stage. [-0, +0,
- * e]
+ * Add the name of a node, which consists of the outputs in the list at
+ * `outputs`. The value at `stage` is the name of the stage; if it is not a
+ * string, there is no stage. [-0, +0, e]
  */
 void fz_ltrace_add_name(
     lua_State *L, struct fz_trace_names *names, int outputs, int stage);
@@ -36,8 +40,8 @@ void fz_ltrace_push_names(lua_State *L, struct fz_trace_names *names);
 struct fz_trace_names *fz_ltrace_push_new_names(lua_State *L);
 
 /*
- * Open: core.trace, .trace_names, .lock_file. The core table is on top. [-0,
- * +0, e]
+ * Add core.trace, core.trace_names and core.lock_file to the core table on top.
+ * [-0, +0, e]
  */
 int fz_ltrace_open(lua_State *L);
 

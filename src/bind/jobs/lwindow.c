@@ -6,15 +6,13 @@
 #include "bind/open.h"
 
 /*
- * If a whole window of results is returned in less than this time, its limit is
- * doubled.
+ * If as many results as the limit are returned in less than this time, the
+ * limit is doubled.
  */
 #define WINDOW_WORK_NS (5 * FZ_CLOCK_MS)
-/* A source is slow if a call of it takes longer. */
+/* A source is slow if one call of it takes longer than this time. */
 #define WINDOW_SLOW_NS (FZ_CLOCK_MS / 20)
-/*
- * Items of sources that are not slow wait for this time before they are sent.
- */
+/* Items of a source that is not slow are sent after this time at the latest. */
 #define WINDOW_HOLD_NS FZ_CLOCK_MS
 
 enum {
@@ -25,14 +23,15 @@ enum {
 	 */
 	WINDOW_BYTES = 8 << 20,
 	/*
-	 * a window with this limit or more is read again when a quarter is free
+	 * a window whose limit is at least this number is read again only when
+	 * a quarter of it is free
 	 */
 	WINDOW_LARGE = 64,
 };
 
 /*
- * The address of this variable marks windows, which is faster than a check of
- * the metatable's name.
+ * The address of this variable marks userdata that are windows. To check this
+ * address is faster than to check the name of the metatable.
  */
 static const char window_tag;
 
@@ -54,7 +53,10 @@ fz_lwindow_init(lua_State *L, struct fz_lwindow *w,
 	lua_setiuservalue(L, -2, FZ_LWINDOW_ERRORS);
 }
 
-/* The window at `idx`. It must have the functions `ops`; NULL: any. */
+/*
+ * The window at `idx`. Raises an error if it does not have the functions `ops`.
+ * If `ops` is NULL, any window is accepted.
+ */
 struct fz_lwindow *
 fz_lwindow_check(lua_State *L, int idx, const struct fz_lwindow_ops *ops)
 {
@@ -87,8 +89,8 @@ fz_lwindow_push_error(lua_State *L, uint64_t number)
 }
 
 /*
- * The script's loop waits for a result. Double the limit if a whole window of
- * results was returned in a short time.
+ * Called when the loop of the script waits for a result. Doubles the limit if
+ * as many results as the limit were returned in a short time.
  */
 static void
 widen(struct fz_lwindow *w)
@@ -103,7 +105,7 @@ widen(struct fz_lwindow *w)
 	w->marked_ns = w->began_ns;
 }
 
-/* The indexes on the stack of window_read(). */
+/* Stack indexes in window_read(). */
 enum { READ_SOURCE = 2, READ_ITEM };
 
 static bool
@@ -115,12 +117,15 @@ wants_item(lua_State *L, const struct fz_lwindow *w)
 }
 
 /*
- * The address of this variable stands for a nil item of a list, because a
- * source cannot return nil.
+ * The address of this variable stands for an element of a list that is nil. A
+ * source cannot return nil for it, because nil means the end.
  */
 static const char nil_item;
 
-/* Handle what the source has returned. Returns whether to call it again. */
+/*
+ * Handle the value that the source has returned. Returns whether to call the
+ * source again.
+ */
 static bool
 take_item(lua_State *L, struct fz_lwindow *w)
 {
@@ -130,14 +135,18 @@ take_item(lua_State *L, struct fz_lwindow *w)
 	} else if (lua_isnil(L, READ_ITEM)) {
 		w->ended = true;
 	}
-	if (w->ended) /* the source may have closed the window */
+	/* the source has ended, or has itself closed the window */
+	if (w->ended)
 		return false;
 	w->nread++;
 	w->ops->put(L, w);
 	return true;
 }
 
-/* Push the seconds of the last call if it is time to send the items. */
+/*
+ * If the items must be sent now, push the seconds of the last call of the
+ * source. Returns the number of pushed values.
+ */
 static int
 push_pause(lua_State *L, struct fz_lwindow *w)
 {
@@ -154,7 +163,9 @@ static int
 read_on(lua_State *L, int status, lua_KContext ctx)
 {
 	struct fz_lwindow *w = lua_touserdata(L, 1);
-	/* the source has waited for its last item */
+	/*
+	 * the source has yielded (it waited) before it returned the last item
+	 */
 	bool waited = status == LUA_YIELD;
 	int n = 0;
 
@@ -176,11 +187,12 @@ read_on(lua_State *L, int status, lua_KContext ctx)
 }
 
 /*
- * window:read(source, again) -> nothing | seconds: read items, and send them,
+ * window:read(source, again) -> nothing | seconds: read items and send them
  * until the window is full, a result is ready, or the source ends. If the
- * source is slow, or was read for long, read() stops earlier and returns the
- * seconds of the last call of the source; the caller sets `again` in the next
- * call. Without `again`, a large window is not read until a quarter is free.
+ * source is slow, or was read for a long time, read() stops earlier and returns
+ * the seconds of the last call of the source. The caller then calls read()
+ * again with `again` = true. If `again` is false, a large window is read only
+ * when a quarter of it is free.
  */
 static int
 window_read(lua_State *L)
@@ -198,7 +210,9 @@ window_read(lua_State *L)
 	return read_on(L, LUA_OK, 0);
 }
 
-/* window:send(): send the items that were read, because the source waits now */
+/*
+ * window:send(): send the items that were read. Called when the source waits.
+ */
 static int
 window_send(lua_State *L)
 {
@@ -217,7 +231,7 @@ window_nread(lua_State *L)
 	return 1;
 }
 
-/* window:starves() -> whether no result will come unless the source is read */
+/* window:starves() -> whether no result can come until the source is read */
 static int
 window_starves(lua_State *L)
 {
@@ -238,7 +252,10 @@ window_ready(lua_State *L)
 	return 1;
 }
 
-/* Push the next result. Returns the number of values; 0 if none is ready. */
+/*
+ * Push the next result. Returns the number of pushed values, or 0 if no result
+ * is ready.
+ */
 static int
 take_result(lua_State *L, struct fz_lwindow *w)
 {
@@ -261,7 +278,7 @@ window_take(lua_State *L)
 /* Upvalues of the iterator. */
 enum { NEXT_WINDOW = 1, NEXT_ADVANCE, NEXT_N = NEXT_ADVANCE };
 
-/* Return the results of advance() from the iterator. */
+/* The continuation of next_result(): return what advance() has returned. */
 static int
 end_advance(lua_State *L, int status, lua_KContext below)
 {
@@ -272,7 +289,7 @@ end_advance(lua_State *L, int status, lua_KContext below)
 	return lua_gettop(L) - (int)below;
 }
 
-/* The iterator: the next value, or what advance() returns. */
+/* The iterator. It returns the next value, or what advance() returns. */
 static int
 next_result(lua_State *L)
 {
@@ -293,10 +310,10 @@ next_result(lua_State *L)
 }
 
 /*
- * window:iterator(advance) -> function, which returns ready values without a
- * call of Lua code. It calls advance(number, nil, ...) for an error, and
- * advance() if no value is ready, or if another call of advance() has not
- * returned.
+ * window:iterator(advance) -> an iterator, which returns values that are ready
+ * without a call of Lua code. If the next result is an error, the iterator
+ * calls advance(number, nil, ...). If no result is ready, or if an earlier call
+ * of advance() has not returned, the iterator calls advance().
  */
 static int
 window_iterator(lua_State *L)
@@ -308,7 +325,10 @@ window_iterator(lua_State *L)
 	return 1;
 }
 
-/* window:advance_always(): the iterator calls advance() each time */
+/*
+ * window:advance_always(): from now on the iterator calls advance() for each
+ * result
+ */
 static int
 window_advance_always(lua_State *L)
 {
@@ -317,7 +337,8 @@ window_advance_always(lua_State *L)
 }
 
 /*
- * window:stop() -> boolean: stop reading items; false if it had stopped before
+ * window:stop() -> boolean: stop reading items. Returns false if the window had
+ * stopped before.
  */
 static int
 window_stop(lua_State *L)
@@ -330,7 +351,7 @@ window_stop(lua_State *L)
 	return 1;
 }
 
-/* window:close(): read and return nothing more */
+/* window:close(): from now on no items are read and no results are returned */
 static int
 window_close(lua_State *L)
 {

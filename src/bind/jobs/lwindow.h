@@ -1,12 +1,12 @@
 /*
- * lwindow.h - the items that were read from a source and whose results were not
- * yet returned: the common part of an imap and a stream.
+ * lwindow.h - the common part of an imap and a stream. A window contains the
+ * items that were read from a source and whose results were not returned yet.
  *
  *   nreturned <= results that are ready <= nread <= nreturned + limit
  *
- * Items are numbered from 1 in the order of the source. The limit is given, or
- * the window sizes itself: the limit is doubled as long as a window full of
- * results is returned within a few milliseconds.
+ * Items are numbered from 1 in the order of the source. The limit is fixed, or
+ * the window sizes itself: the limit is doubled each time a number of results
+ * equal to the limit is returned within a few milliseconds.
  */
 #ifndef FZ_LWINDOW_H
 #define FZ_LWINDOW_H
@@ -20,24 +20,27 @@
 
 struct fz_lwindow;
 
-/* The first user value of a window's userdata: a table of errors by number. */
+/*
+ * The first user value of the userdata of a window: a table of errors by the
+ * numbers of their results.
+ */
 enum { FZ_LWINDOW_ERRORS = 1 };
 
 /*
- * The functions of an imap or a stream. Its userdata, which begins with the
- * window, is at index 1.
+ * The functions of an imap or a stream. The userdata begins with the window,
+ * and is at index 1 of the stack.
  */
 struct fz_lwindow_ops {
 	/* Whether a result is ready. [-0, +0, -] */
 	bool (*ready)(lua_State *L, const struct fz_lwindow *w);
 	/*
-	 * Whether there is room for another item, if the values in the window
-	 * may have `bytes` bytes in total.
+	 * Whether there is room for another item. `bytes` is the maximum total
+	 * size of the values in the window.
 	 */
 	bool (*has_room)(const struct fz_lwindow *w, size_t bytes);
 	/*
-	 * Add the item on top, number `nread`. If it cannot be sent its result
-	 * is an error. [-1, +0, e]
+	 * Add the item on top, which has the number `nread`. If the item cannot
+	 * be sent, its result is an error. [-1, +0, e]
 	 */
 	void (*put)(lua_State *L, struct fz_lwindow *w);
 	/* Send the items that were added. `ended` may be set. [-0, +0, e] */
