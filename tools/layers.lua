@@ -61,10 +61,12 @@ local C_LAYERS = {
     "lnumber", "larray", "lbarrier", "lchannel", "lcondition", "levent", "lmember",
     "lpipe", "lqueue", "lsemaphore", "lvalue"},
   {dir = "bind/jobs/", lua = true, "lblob", "lresults", "lfailure", "lfuncs", "llimits",
-    "lslots", "ltrace", "lprogress", "lsetup", "lnodes", "lpool",
-    "llocal", "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
-    "lbatch_results", "lwindow", "limap", "lcall", "lgraph", "lpage", "lflow", "lmap", "llookup",
-    "lprocess", "lprogram", "lrun", "lstream"},
+    "lslots", "ltrace", "lprogress", "lsetup", "lnodes", "lpool", "llocal", "lwindow",
+    "lprocess", "lprogram"},
+  {dir = "bind/batch/", lua = true, "lbatch_state", "lbatch", "lbatch_make", "lbatch_encode",
+    "lbatch_results", "limap", "lcall"},
+  {dir = "bind/run/", lua = true, "lgraph", "lpage", "lflow", "lmap", "llookup", "lrun",
+    "lstream"},
   {dir = "api/", lua = true, "fzlua", "modules", "use", "call", "chain", "host",
     "interrupt", "limit", "open", "step"},
   {dir = "cli/", lua = true, "output", "print", "make", "interrupt", "state", "edit_rows",
@@ -75,9 +77,8 @@ local C_LAYERS = {
 local PROGRAMS = {main = true}
 -- Files whose own header has another name. A file NOUN_PART may have that of NOUN, and all bindings
 -- share one.
-local HEADERS = {lcodec = "codec", ssh_nodes = "nodes", join = "worker",
-  chain = "fzlua", host = "fzlua", interrupt = "fzlua",
-  limit = "fzlua", open = "fzlua", step = "fzlua"}
+local HEADERS = {lcodec = "codec", ssh_nodes = "nodes", chain = "fzlua", host = "fzlua",
+  interrupt = "fzlua", limit = "fzlua", open = "fzlua", step = "fzlua"}
 local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {

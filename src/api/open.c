@@ -7,7 +7,6 @@
 
 #include "api/call.h"
 #include "api/modules.h"
-#include "bind/jobs/lgraph.h"
 #include "bind/jobs/lnodes.h"
 #include "bind/jobs/lpool.h"
 #include "bind/jobs/lslots.h"
@@ -17,6 +16,7 @@
 #include "bind/lsink.h"
 #include "bind/ltask.h"
 #include "bind/open.h"
+#include "bind/run/lgraph.h"
 #include "bind/shared/llock.h"
 #include "child/exit.h"
 #include "child/forked.h"

@@ -223,7 +223,8 @@ end
 tests["an empty FZLUA_ENGINE is none"] = function()
   local out = run [[
     export FZLUA_ENGINE=; "$FZLUA" -e 'print(fz.map(function(x) return x end, {7})[1])'
-    "$FZLUA" --nodes; "$FZLUA" --worker 0.0.0 </dev/null | tr -d '\0' | grep -oc 'the node has fzlua'
+    "$FZLUA" --nodes
+    "$FZLUA" --worker 0.0.0 </dev/null | tr -d '\0' | grep -oc 'the node has fzlua'
   ]]
   t.equal(out, "7\nfzlua: --nodes needs --engine URL\n1\n")
 end

@@ -190,7 +190,8 @@ tests["an error says how its node was lost"] = function()
     node two 1; script out2 %s $dir/2 0; until_true test -s $dir/2; kill $node; kill -INT $node
     wait $script; cat $dir/out $dir/out2
   ]], t.file(WAITS), t.file(WAITS))
-  t.equal(out, "crash\tone\tnode one is lost: its gateway has left the NATS server without notice\n" ..
+  t.equal(out,
+    "crash\tone\tnode one is lost: its gateway has left the NATS server without notice\n" ..
     "crash\ttwo\tnode two is lost: the node was ended by a second signal\n")
 end
 

@@ -6,7 +6,7 @@
 #include <lauxlib.h>
 
 #include "base/err.h"
-#include "bind/jobs/lbatch_state.h"
+#include "bind/batch/lbatch_state.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/lwindow.h"
 #include "bind/lloop.h"

@@ -1,4 +1,4 @@
-#include "bind/jobs/lbatch_state.h"
+#include "bind/batch/lbatch_state.h"
 
 #include <lauxlib.h>
 

@@ -3,7 +3,7 @@
 #include <lauxlib.h>
 
 #include "base/seed.h"
-#include "bind/jobs/lbatch_state.h"
+#include "bind/batch/lbatch_state.h"
 #include "bind/jobs/lfailure.h"
 #include "bind/jobs/lpool.h"
 #include "bind/lloop.h"

@@ -1,4 +1,4 @@
-#include "bind/jobs/lgraph.h"
+#include "bind/run/lgraph.h"
 
 #include <lauxlib.h>
 

@@ -4,8 +4,8 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "bind/jobs/lgraph.h"
 #include "bind/jobs/ltrace.h"
+#include "bind/run/lgraph.h"
 #include "report/run_page.h"
 #include "report/run_picture.h"
 #include "report/run_sums.h"

@@ -1,11 +1,11 @@
-#include "bind/jobs/lmap.h"
+#include "bind/run/lmap.h"
 
 #include <string.h>
 
 #include <lauxlib.h>
 
 #include "base/err.h"
-#include "bind/jobs/lbatch_state.h"
+#include "bind/batch/lbatch_state.h"
 #include "bind/jobs/lblob.h"
 #include "bind/lloop.h"
 #include "codec/items.h"

@@ -1,4 +1,4 @@
-#include "bind/jobs/llookup.h"
+#include "bind/run/llookup.h"
 
 #include <stdbool.h>
 
@@ -6,9 +6,9 @@
 
 #include "base/err.h"
 #include "bind/jobs/lblob.h"
-#include "bind/jobs/lflow.h"
 #include "bind/jobs/lresults.h"
 #include "bind/lloop.h"
+#include "bind/run/lflow.h"
 #include "sched/graph.h"
 #include "sched/run.h"
 #include "sched/run_lookup.h"

@@ -1,15 +1,15 @@
-#include "bind/jobs/lflow.h"
+#include "bind/run/lflow.h"
 
 #include <lauxlib.h>
 
 #include "base/clock.h"
 #include "bind/jobs/lfailure.h"
-#include "bind/jobs/lgraph.h"
 #include "bind/jobs/llimits.h"
 #include "bind/jobs/lpool.h"
 #include "bind/jobs/lprogress.h"
 #include "bind/jobs/ltrace.h"
 #include "bind/lloop.h"
+#include "bind/run/lgraph.h"
 #include "codec/format.h"
 #include "sched/graph.h"
 #include "sched/run.h"

@@ -4,7 +4,7 @@
 
 #include <lauxlib.h>
 
-#include "bind/jobs/lbatch_state.h"
+#include "bind/batch/lbatch_state.h"
 #include "bind/jobs/lfailure.h"
 #include "bind/jobs/lprogress.h"
 #include "bind/jobs/lresults.h"
