@@ -304,18 +304,6 @@ batch_wait_alone(lua_State *L)
 	return 1;
 }
 
-/* batch:cancel(): a second call does nothing */
-static int
-batch_cancel(lua_State *L)
-{
-	struct fz_lbatch *lb = check_batch(L);
-
-	fz_lloop_check_free(L);
-	fz_llocal_stop(L, &lb->ll);
-	fz_batch_cancel(lb->batch, FZ_ERR_CANCELLED, "cancelled");
-	return 0;
-}
-
 /*
  * batch:close(): cancel the items that are not done. A second call does
  * nothing.
@@ -353,18 +341,6 @@ batch_gc(lua_State *L)
 	return 0;
 }
 
-static int
-batch_tostring(lua_State *L)
-{
-	const struct fz_lbatch *lb = fz_lbatch_to(L, 1);
-
-	lua_pushfstring(L, FZ_LBATCH_TYPE " (%s)",
-	    lb->batch == NULL          ? "closed"
-	    : fz_batch_done(lb->batch) ? "done"
-				       : "under way");
-	return 1;
-}
-
 static const luaL_Reg methods[] = {
 	{ "list", batch_list },
 	{ "news", batch_has_result },
@@ -381,7 +357,6 @@ static const luaL_Reg methods[] = {
 	{ "event", batch_event },
 	{ "done", batch_done },
 	{ "wait_alone", batch_wait_alone },
-	{ "cancel", batch_cancel },
 	{ "close", batch_close },
 	{ NULL, NULL },
 };
@@ -389,7 +364,6 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg metamethods[] = {
 	{ "__gc", batch_gc },
 	{ "__close", batch_close },
-	{ "__tostring", batch_tostring },
 	{ NULL, NULL },
 };
 

@@ -484,13 +484,6 @@ pool_gc(lua_State *L)
 	return 0;
 }
 
-static int
-pool_tostring(lua_State *L)
-{
-	lua_pushfstring(L, POOL_TYPE ": %p", (void *)to_lpool(L, 1));
-	return 1;
-}
-
 static const luaL_Reg methods[] = {
 	{ "fill", pool_fill },
 	{ "workers", pool_workers },
@@ -506,7 +499,6 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg metamethods[] = {
 	{ "__gc", pool_gc },
 	{ "__close", pool_close },
-	{ "__tostring", pool_tostring },
 	{ NULL, NULL },
 };
 

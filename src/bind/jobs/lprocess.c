@@ -394,13 +394,6 @@ process_close(lua_State *L)
 	return 0;
 }
 
-static int
-process_tostring(lua_State *L)
-{
-	lua_pushfstring(L, PROCESS_TYPE ": %p", (void *)check_process(L));
-	return 1;
-}
-
 /* process:id() -> the integer that core.changed() returns after a change */
 static int
 process_id(lua_State *L)
@@ -426,7 +419,6 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg metamethods[] = {
 	{ "__gc", process_close },
 	{ "__close", process_close },
-	{ "__tostring", process_tostring },
 	{ NULL, NULL },
 };
 

@@ -280,13 +280,6 @@ program_close(lua_State *L)
 	return 0;
 }
 
-static int
-program_tostring(lua_State *L)
-{
-	lua_pushfstring(L, PROGRAM_TYPE ": %p", (void *)to_lprogram(L));
-	return 1;
-}
-
 /*
  * core.executable() -> path of the file that this process executes, or
  * /proc/self/exe if that file was replaced
@@ -318,7 +311,6 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg metamethods[] = {
 	{ "__gc", program_close },
 	{ "__close", program_close },
-	{ "__tostring", program_tostring },
 	{ NULL, NULL },
 };
 

@@ -75,13 +75,6 @@ slots_close(lua_State *L)
 	return 0;
 }
 
-static int
-slots_tostring(lua_State *L)
-{
-	lua_pushfstring(L, SLOTS_TYPE ": %p", lua_topointer(L, 1));
-	return 1;
-}
-
 static const luaL_Reg methods[] = {
 	{ "resize", slots_resize },
 	{ "close", slots_close },
@@ -91,7 +84,6 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg metamethods[] = {
 	{ "__gc", slots_close },
 	{ "__close", slots_close },
-	{ "__tostring", slots_tostring },
 	{ NULL, NULL },
 };
 

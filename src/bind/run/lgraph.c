@@ -266,16 +266,6 @@ graph_gc(lua_State *L)
 	return 0;
 }
 
-static int
-graph_tostring(lua_State *L)
-{
-	const struct fz_graph *graph = fz_lgraph_check(L, 1);
-
-	lua_pushfstring(
-	    L, GRAPH_TYPE " (%d nodes)", (int)fz_graph_nnodes(graph));
-	return 1;
-}
-
 static const luaL_Reg methods[] = {
 	{ "input", graph_input },
 	{ "node", graph_node },
@@ -290,7 +280,6 @@ static const luaL_Reg methods[] = {
 
 static const luaL_Reg metamethods[] = {
 	{ "__gc", graph_gc },
-	{ "__tostring", graph_tostring },
 	{ NULL, NULL },
 };
 

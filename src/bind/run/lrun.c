@@ -486,18 +486,6 @@ run_gc(lua_State *L)
 	return run_close(L);
 }
 
-static int
-run_tostring(lua_State *L)
-{
-	const struct lrun *lr = to_lrun(L, 1);
-
-	lua_pushfstring(L, RUN_TYPE " (%s)",
-	    lr->run == NULL        ? "closed"
-	    : fz_run_done(lr->run) ? "done"
-				   : "under way");
-	return 1;
-}
-
 static const luaL_Reg methods[] = {
 	{ "limits", run_limits },
 	{ "set", run_set },
@@ -524,7 +512,6 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg metamethods[] = {
 	{ "__gc", run_gc },
 	{ "__close", run_close },
-	{ "__tostring", run_tostring },
 	{ NULL, NULL },
 };
 

@@ -626,16 +626,6 @@ stream_gc(lua_State *L)
 	return stream_close(L);
 }
 
-static int
-stream_tostring(lua_State *L)
-{
-	const struct lstream *ls = to_lstream(L, 1);
-
-	lua_pushfstring(
-	    L, STREAM_TYPE " (%s)", ls->stream == NULL ? "closed" : "open");
-	return 1;
-}
-
 static const struct fz_lwindow_ops stream_ops = { ready, has_room, put, send,
 	take };
 
@@ -655,7 +645,6 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg metamethods[] = {
 	{ "__gc", stream_gc },
 	{ "__close", stream_close },
-	{ "__tostring", stream_tostring },
 	{ NULL, NULL },
 };
 
