@@ -69,9 +69,9 @@ fzlua_status_of(lua_State *L)
 }
 
 /*
- * Replace the error on top by the error for a lack of memory. The error on top
- * is Lua's own for a lack of memory, or that of a message handler that has
- * failed.
+ * Replace the error on top by the one that fzlua_keep_memory_error() has made.
+ * The error on top is not an fz.Error, because Lua ran out of memory or because
+ * the message handler failed.
  */
 static int
 replace_error(lua_State *L)
@@ -81,7 +81,7 @@ replace_error(lua_State *L)
 	return FZLUA_MEMORY;
 }
 
-/* () -> nothing; protected */
+/* () -> nothing; the body of a protected call */
 static int
 enter(lua_State *L)
 {
@@ -99,7 +99,7 @@ fzlua_enter(lua_State *L)
 		lua_pop(L, 1);
 }
 
-/* The function and its arguments are on top. */
+/* Call the function below the arguments. Returns an enum fzlua_status. */
 static int
 call(lua_State *L, int nargs, int nresults)
 {
@@ -117,8 +117,8 @@ call(lua_State *L, int nargs, int nresults)
 }
 
 /*
- * Call with limits. Check them again after the call, because a C function may
- * return although it has exceeded them.
+ * Call with the limits of fzlua_limit(). The limits are checked again after the
+ * call, because a C function may exceed a limit and return normally.
  */
 static int
 limited_call(lua_State *L, int nargs, int nresults)
@@ -155,8 +155,7 @@ raise_not_open(lua_State *L)
 }
 
 /*
- * Replace `n` values by the error text for a host that has not opened the
- * library.
+ * Replace `n` values by the error for a host that has not opened the library.
  */
 static int
 refuse_unopened(lua_State *L, int n)

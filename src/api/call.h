@@ -5,20 +5,20 @@
 #include <lua.h>
 
 /*
- * Call `f` as lua_pcall() does, and make an fz.Error of any error that it
- * raises. Returns an enum fzlua_status. [-(nargs), +(nresults|1), -]
+ * Call `f` as lua_pcall() does. An error that it raises becomes an fz.Error.
+ * Returns an enum fzlua_status. [-(nargs), +(nresults|1), -]
  */
 int fzlua_protect(lua_State *L, lua_CFunction f, int nargs, int nresults);
 
 /*
- * At the first use of a state in a child that the host has forked: drop what
- * belongs to the parent. [-0, +0, -]
+ * The first call in a child that the host has forked drops the tasks and calls
+ * of the parent. Other calls do nothing. [-0, +0, -]
  */
 void fzlua_enter(lua_State *L);
 
 /*
- * Report a full stack: replace `n` values by an error, for which there must be
- * one free place. Returns FZLUA_MEMORY. [-n, +1, -]
+ * Report a full stack: replace the top `n` values by an error. If `n` is 0, the
+ * stack must have one free place. Returns FZLUA_MEMORY. [-n, +1, -]
  */
 int fzlua_refuse_full(lua_State *L, int n);
 

@@ -66,7 +66,7 @@ fzlua_stage(lua_State *L, const char *name)
 }
 
 struct names {
-	const char *outputs, *inputs; /* `inputs` NULL: the same as `outputs` */
+	const char *outputs, *inputs; /* `inputs` NULL: as `outputs` */
 };
 
 /* (function, stage, light userdata: struct names) */

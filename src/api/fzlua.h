@@ -58,7 +58,7 @@ enum fzlua_status {
 	FZLUA_CLOSED,      /* an object was used after it was closed */
 	FZLUA_GRAPH,       /* a chain or dag that cannot run */
 	FZLUA_NONE = -1,   /* fzlua_next(): no task has ended */
-	FZLUA_IN_USE = -2  /* another thread uses the state, see above */
+	FZLUA_IN_USE = -2  /* another thread uses the state */
 };
 
 /* "0.1.0" */
@@ -68,8 +68,9 @@ FZLUA_API const char *fzlua_version(void);
  * Open the library in `L`, where the standard libraries must be open.
  * Afterwards require "fzlua" works, and its table is on top of the stack.
  * Replaces os.exit by a function that does the same in this process, but ends a
- * worker at once; so load modules that keep a copy of os.exit after this call.
- * A lua_CFunction; raises if there is no memory or no descriptor. [-0, +1, e]
+ * worker at once. Therefore load a module that keeps a copy of os.exit after
+ * this call. A lua_CFunction; raises if there is no memory or no descriptor.
+ * [-0, +1, e]
  */
 FZLUA_API int luaopen_fzlua(lua_State *L);
 
@@ -97,16 +98,16 @@ enum { FZLUA_FORK_BEFORE, FZLUA_FORK_PARENT, FZLUA_FORK_CHILD };
 typedef void (*fzlua_forks)(void *ctx, int when);
 
 /*
- * Set the functions of the host that receive the output of workers, and the
- * log, from now on; NULL: these go to stdout and stderr, which is the default.
- * Set the function that is called around forks; NULL: none. Call them after
+ * From now on pass the output of workers, the log, and forks to functions of
+ * the host. NULL, the default: output goes to stdout and stderr, the log to
+ * stderr, and no function is called around forks. Call these after
  * luaopen_fzlua(). [-0, +0, -]
  */
 FZLUA_API void fzlua_set_output(lua_State *L, fzlua_output output, void *ctx);
 FZLUA_API void fzlua_set_log(lua_State *L, fzlua_log log, void *ctx);
 FZLUA_API void fzlua_set_forks(lua_State *L, fzlua_forks forks, void *ctx);
 
-/* Options for a new state. All zero except `size`: the defaults. */
+/* Options for a new state. Fields that are 0 or NULL mean the defaults. */
 struct fzlua_options {
 	/*
 	 * sizeof(struct fzlua_options): tells the library which version of this
@@ -115,7 +116,7 @@ struct fzlua_options {
 	size_t size;
 	lua_Alloc alloc; /* allocator of the state; NULL: realloc and free */
 	void *alloc_ctx;
-	fzlua_output output; /* see fzlua_set_output(), ... */
+	fzlua_output output; /* see fzlua_set_output() and the others */
 	void *output_ctx;
 	fzlua_log log;
 	void *log_ctx;
@@ -134,8 +135,8 @@ struct fzlua_options {
 	/*
 	 * The path of the fzlua command that "spawn" starts. NULL:
 	 * FZLUA_WORKER_COMMAND in the environment, the installed command, or
-	 * fzlua in PATH. It must be of the same version. The string must live
-	 * as long as the state.
+	 * fzlua in PATH. The command must have the version of the library. The
+	 * string must live as long as the state.
 	 */
 	const char *worker_command;
 };
@@ -174,12 +175,11 @@ FZLUA_API int fzlua_dofile(lua_State *L, const char *path, int nresults);
 
 /*
  * A chain from C. fzlua_stage() makes a stage. fzlua_register() gives the stage
- * at `stage` the function on top, which may be a C function with upvalues:
+ * at `stage` the function on top, which may be a C function with upvalues.
  * `outputs` and `inputs` are names with commas between them; `inputs` NULL: the
- * same name as the output. fzlua_chain() joins the `n` stages and chains on
- * top. Workers inherit C functions and the host's memory as they are when the
- * chain first runs, and change copies.
- * [-0, +1, -]  [-1, +(0|1), -]  [-n, +1, -]
+ * same names as the outputs. fzlua_chain() joins the `n` stages and chains on
+ * top. Workers inherit C functions and a copy of the host's memory as they are
+ * when the chain first runs. [-0, +1, -] [-1, +(0|1), -] [-n, +1, -]
  */
 FZLUA_API int fzlua_stage(lua_State *L, const char *name);
 FZLUA_API int fzlua_register(
@@ -190,9 +190,9 @@ FZLUA_API int fzlua_chain(lua_State *L, int n);
  * Calls without blocking. fzlua_spawn() makes a call, as fzlua_call() does, in
  * a task of its own. The task may wait for workers and for anything else that
  * the library waits for, while other tasks run. The host polls fzlua_fd() for
- * reading, beside its own descriptors, and calls fzlua_step() if that is ready.
- * fzlua_next() fetches the tasks in the order in which they have ended, each
- * with its tag.
+ * reading, beside its own descriptors, and calls fzlua_step() if that
+ * descriptor is ready. fzlua_next() fetches the tasks in the order in which
+ * they have ended, each with its tag.
  */
 
 /* Start a task. [-(nargs + 1), +(0|1), -] */
@@ -214,14 +214,14 @@ FZLUA_API int fzlua_cancel(lua_State *L, void *tag);
 /*
  * The descriptor to poll for reading. It covers timers, too, never changes, and
  * belongs to the library. After calls by other means than the functions here,
- * such as lua_call(), call fzlua_step() once. -1: no descriptor is free, see
- * errno. [-0, +0, -]
+ * such as lua_call(), call fzlua_step() once. Returns -1 with errno if no
+ * descriptor is free. [-0, +0, -]
  */
 FZLUA_API int fzlua_fd(lua_State *L);
 
 /*
- * Do the work that is ready: move jobs and results, run tasks. If there is
- * none, waits at most `seconds`; negative: without limit; NaN: not at all.
+ * Do the work that is ready: move jobs and results, run tasks. If no work is
+ * ready, waits for at most `seconds`; negative: without limit; NaN: not at all.
  * Returns errors of the loop, such as FZLUA_INTERRUPTED; fzlua_next() returns
  * errors of tasks. [-0, +(0|1), -]
  */
@@ -254,9 +254,9 @@ FZLUA_API void fzlua_limit(lua_State *L, const struct fzlua_limits *limits);
 
 /*
  * Interrupt the code that runs in a state, as Ctrl-C does in the command: the
- * next instruction or wait raises an error of kind "interrupted". For signal
- * handlers and other threads, between fzlua_instance_of() and the end of the
- * state.
+ * next instruction or wait raises an error of kind "interrupted". Signal
+ * handlers and other threads may call fzlua_interrupt() from the call of
+ * fzlua_instance_of() until the end of the state.
  */
 struct fzlua_instance;
 FZLUA_API struct fzlua_instance *fzlua_instance_of(lua_State *L);

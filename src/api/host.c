@@ -80,7 +80,7 @@ fzlua_new(lua_State **L, const struct fzlua_options *options)
 	return status == LUA_ERRMEM ? FZLUA_MEMORY : FZLUA_ERROR;
 }
 
-/* Begin the end of a state with limits: they hold for the finalizers, too. */
+/* Begin the end of a state. Its limits hold for the finalizers, too. */
 static void
 begin_limited_end(lua_State *L)
 {

@@ -13,7 +13,7 @@ bytes_of(size_t n)
 	return n > INT64_MAX ? INT64_MAX : (int64_t)n;
 }
 
-/* () -> nothing; protected */
+/* () -> nothing; the body of a protected call */
 static int
 install(lua_State *L)
 {
@@ -38,8 +38,8 @@ fzlua_limit(lua_State *L, const struct fzlua_limits *limits)
 	most.memory = bytes_of(l.memory);
 	fz_llimit_set(L, &most);
 	/*
-	 * If there is no memory for this, limits hold all the same, except for
-	 * code that hides from them in the places that llimited.h lists.
+	 * If there is no memory for the replaced functions, the limits hold
+	 * except in the three places that bind/llimited.h names.
 	 */
 	if (fz_llimit_is_set(fz_lloop_limit(L)) && lua_checkstack(L, 1)) {
 		lua_pushcfunction(L, install);

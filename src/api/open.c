@@ -113,14 +113,13 @@ push_globals(lua_State *L)
 	fz_registered_add_value(L, GLOBALS);
 	lua_pop(L, 1);
 	/*
-	 * Set the field last, so that a lack of memory leaves no incomplete
-	 * table in it.
+	 * Set the registry field last, so that a lack of memory leaves no
+	 * incomplete table there.
 	 */
 	lua_pushvalue(L, -1);
 	lua_setfield(L, LUA_REGISTRYINDEX, GLOBALS);
 }
 
-/* The embedded module of this name, or NULL. */
 static const struct fz_module *
 find_module(const char *name)
 {
@@ -151,8 +150,8 @@ load_module(lua_State *L)
 }
 
 /*
- * Whether require has found the library as a module. It passes the name and the
- * path of the file; a host passes the name or nothing.
+ * Whether require() calls. It passes the name and the path of the file; a host
+ * passes the name or nothing.
  */
 static bool
 is_module(lua_State *L)
@@ -175,9 +174,9 @@ preload_index(lua_State *L)
 }
 
 /*
- * Let require() find the embedded modules by the table on top. A field for each
- * would take as long as two modules take to load. If the table has a metatable,
- * the modules get fields nevertheless.
+ * Let require() find the embedded modules: give the table on top a metatable. A
+ * field for each module would take as long as two modules take to load. If the
+ * table already has a metatable, it gets the fields.
  */
 static void
 preload_modules(lua_State *L)

@@ -16,7 +16,7 @@ call_spawn(lua_State *L)
 {
 	fzlua_push_host(L, "spawn");
 	lua_insert(L, 1);
-	lua_insert(L, 2); /* the tag */
+	lua_insert(L, 2); /* the tag is the first argument */
 	lua_call(L, lua_gettop(L) - 1, 0);
 	return 0;
 }
@@ -170,7 +170,7 @@ fzlua_step(lua_State *L, double seconds)
 	return fzlua_end_use(&use, step(L, seconds));
 }
 
-/* () -> nothing; protected */
+/* () -> nothing; the body of a protected call */
 static int
 call_finish(lua_State *L)
 {

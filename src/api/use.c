@@ -6,8 +6,8 @@
 enum { PLACE_BITS = 8 };
 
 /*
- * Each place has the hash of a state and a number of the thread that uses it;
- * 0: none. If two states share a place, only the first one in use is watched.
+ * Each place has the hash of a state and the number of its thread; 0: none. If
+ * two states share a place, only the first one in use is watched.
  */
 static _Atomic uint64_t places[1 << PLACE_BITS];
 

@@ -9,7 +9,7 @@
 #include <lua.h>
 
 struct fzlua_use {
-	/* the place that this call has set; NULL: it was set already */
+	/* the place that this call has marked; NULL: the place was in use */
 	_Atomic uint64_t *place;
 };
 
