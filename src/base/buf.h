@@ -84,8 +84,8 @@ void fz_buf_clear(struct fz_buf *buf);
 unsigned char *fz_buf_grow(struct fz_buf *buf, size_t n);
 
 /*
- * The `resize` of malloc: room for `need` bytes. 0, or -1 if there is no
- * memory.
+ * The `resize` of a buffer whose memory is from malloc(): make room for `need`
+ * bytes. 0, or -1 if there is no memory.
  */
 int fz_buf_resize(struct fz_buf *buf, size_t need);
 

@@ -10,8 +10,8 @@
 
 /*
  * Nanoseconds since some fixed point, without the skipped time
- * (fz_clock_skip()). A process that does not run while time is skipped never
- * sees the clock go back.
+ * (fz_clock_skip()). For a process that is stopped while time is skipped, the
+ * clock never goes back.
  */
 int64_t fz_clock_ns(void);
 

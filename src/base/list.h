@@ -1,8 +1,7 @@
 /*
- * list.h - a list of structures that are linked by a member.
- *
- * The head and the links form a ring, so that a link is removed without its
- * head. FZ_CONTAINER_OF (container.h) gives the structure of a link.
+ * list.h - a list of structures that are linked by a member. The head and the
+ * links form a ring, so a link can be removed without the head of its list.
+ * FZ_CONTAINER_OF (container.h) gives the structure of a link.
  */
 #ifndef FZ_LIST_H
 #define FZ_LIST_H
