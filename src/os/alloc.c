@@ -24,7 +24,7 @@ is_small(size_t size)
 	(void)size;
 	return false;
 #else
-	return size - 1 < FZ_SLAB_MAX; /* false for 0 */
+	return size - 1 < FZ_SLAB_MAX; /* false for 0, which wraps */
 #endif
 }
 
@@ -37,7 +37,7 @@ struct kept_block {
 	size_t bytes;
 };
 
-static struct kept_block kept[KEPT_BLOCKS_MAX]; /* the oldest first */
+static struct kept_block kept[KEPT_BLOCKS_MAX]; /* oldest block first */
 static size_t nkept, kept_bytes;
 static unsigned long turnover;
 
@@ -57,7 +57,7 @@ round_up(size_t size, size_t step)
 /* End of the heap of malloc at the last check; 0: not checked yet. */
 static uintptr_t known_end;
 
-/* Called with a block beyond the known end of the heap. */
+/* Called when malloc has returned a block beyond `known_end`. */
 static void
 on_heap_growth(uintptr_t block)
 {
@@ -105,7 +105,7 @@ block_bytes(size_t size)
 						 : bytes;
 }
 
-/* Kept blocks are not mapped in a child. */
+/* In a child: forget the kept blocks, which are not mapped there. */
 static void
 in_child(void)
 {
@@ -160,7 +160,7 @@ big_new(size_t size)
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (at == MAP_FAILED)
 		return NULL;
-	if (bytes >= HUGE_PAGE) /* a huge page makes smaller blocks slower */
+	if (bytes >= HUGE_PAGE) /* a smaller block is slower in a huge page */
 		madvise(at, bytes, MADV_HUGEPAGE);
 	madvise(at, size, MADV_POPULATE_WRITE);
 	return at;
@@ -234,7 +234,7 @@ free_block(void *block, size_t size)
 		big_free(block, block_bytes(size));
 }
 
-/* Move to a block of another kind, or of another size class. */
+/* Move the contents to a new block of another kind or size class. */
 static void *
 move_block(void *block, size_t old_size, size_t size)
 {
@@ -248,8 +248,8 @@ move_block(void *block, size_t old_size, size_t size)
 }
 
 /*
- * Copy whole units: each block consists of such units, so this is a loop of few
- * instructions.
+ * Copy whole units of FZ_SLAB_UNIT bytes. A block consists of such units, so
+ * the loop needs few instructions.
  */
 static void
 copy_units(void *to, const void *from, size_t size)
@@ -304,7 +304,7 @@ fz_alloc_alloc(void *ud, void *block, size_t old_size, size_t size)
 
 	(void)ud;
 	if (block == NULL && is_small(size)) {
-		/* here old_size is the type of the object */
+		/* old_size is here the type of the object, see lua_Alloc */
 		p = fz_slab_alloc(size);
 		if (p != NULL)
 			return p;

@@ -19,11 +19,11 @@
 /*
  * A lua_Alloc: like realloc(), but with the old size; size 0 frees. Returns
  * NULL if there is no memory; then `block` is unchanged. `ud` is ignored.
- * `block` must come from this function. Only one thread may use it.
+ * `block` must come from this function. Only one thread may call it.
  */
 void *fz_alloc_alloc(void *ud, void *block, size_t old_size, size_t size);
 
-/* Bytes kept for reuse, including those of empty spans. */
+/* Bytes that are kept for reuse: freed big blocks, and empty spans of slabs. */
 size_t fz_alloc_kept(void);
 
 /* A counter that changes whenever a big block is reused or kept. */

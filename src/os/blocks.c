@@ -32,8 +32,8 @@ fz_blocks_open(
 }
 
 /*
- * Extend the block by records that are in the buffer. Returns whether it is
- * complete.
+ * Extend the block by records that are in the buffer. Returns whether the block
+ * is complete.
  */
 static bool
 extend(struct fz_blocks *b, size_t bytes, uint64_t records)
@@ -67,7 +67,7 @@ drop_old(struct fz_blocks *b)
 	b->start = 0;
 }
 
-/* Read more bytes. False: the end, or an error. */
+/* Read more bytes. False at the end of the input or on an error. */
 static bool
 fill(struct fz_blocks *b, size_t bytes)
 {
@@ -97,7 +97,7 @@ would_wait(const struct fz_blocks *b)
 	return b->waits && poll(&p, 1, 0) == 0;
 }
 
-/* The last block, with the rest of the input; or the end if nothing is left. */
+/* The rest of the input as the last block; FZ_BLOCKS_END if none is left. */
 static enum fz_blocks_result
 finish(struct fz_blocks *b, struct fz_err *err)
 {

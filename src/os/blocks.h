@@ -47,9 +47,9 @@ int fz_blocks_open(struct fz_blocks *blocks, const char *path, char separator,
     struct fz_err *err);
 
 /*
- * Read the next block. It ends with the first record at or after `bytes`, or
- * after `records` records (at least 1), or where the next read would wait. The
- * block is valid until the next call.
+ * Read the next block. The block ends with the first record at or after
+ * `bytes`, or after `records` records (at least 1), or where the next read
+ * would wait. The block is valid until the next call.
  */
 enum fz_blocks_result fz_blocks_read(struct fz_blocks *blocks, size_t bytes,
     uint64_t records, struct fz_err *err);

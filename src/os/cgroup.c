@@ -83,7 +83,7 @@ find_group(const char *groups, bool v2, const char *controller, char *group,
 	return false;
 }
 
-/* The path of a group relative to the root of the mount. */
+/* The path of a group relative to the group that the mount shows. */
 static const char *
 path_below(const struct mount *mount, const char *group)
 {
@@ -95,7 +95,7 @@ path_below(const struct mount *mount, const char *group)
 	return group + root;
 }
 
-/* Visit a group and those above it up to the mount. */
+/* Visit a group, and each group above it up to the one that the mount shows. */
 static void
 visit_up(const struct mount *mount, const char *group, fz_cgroup_visit visit,
     void *ctx)

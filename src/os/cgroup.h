@@ -4,9 +4,7 @@
 
 #include <stdbool.h>
 
-/*
- * Called with the directory of a group. `v2`: it is in the unified hierarchy.
- */
+/* Called with the directory of a group; v2: in the unified hierarchy. */
 typedef void (*fz_cgroup_visit)(void *ctx, const char *dir, bool v2);
 
 /*

@@ -22,7 +22,7 @@ enum {
 };
 
 struct cpus {
-	cpu_set_t *set; /* NULL if the kernel refuses to say */
+	cpu_set_t *set; /* NULL if the kernel does not tell the set */
 	size_t size;    /* bytes of `set` */
 	int max;        /* processor numbers that fit in `set` */
 };
@@ -155,8 +155,8 @@ cut(int n)
 }
 
 /*
- * Whether the core of `cpu` has a thread with a lower number that this process
- * may use.
+ * Whether the core of `cpu` has another thread with a lower number that this
+ * process may use.
  */
 static bool
 has_lower_sibling(const struct cpus *cpus, int cpu)
@@ -208,11 +208,11 @@ fz_cpus_count_cores(void)
 }
 
 /*
- * The processor of `set` that follows `cpu` in a circle, after `n` others of
- * `set`.
+ * Start after `cpu`, skip `n` processors of `set`, and return the next one of
+ * `set`. After the last processor the first one follows.
  */
 static int
-nth_behind(const cpu_set_t *set, int cpu, unsigned n)
+nth_after(const cpu_set_t *set, int cpu, unsigned n)
 {
 	unsigned left = n % (unsigned)CPU_COUNT(set) + 1;
 
@@ -238,7 +238,7 @@ fz_cpus_spread(pid_t pid, unsigned n)
 	if (here == -1 || sched_getaffinity(0, sizeof(all), &all) == -1)
 		return;
 	CPU_ZERO(&one);
-	CPU_SET((size_t)nth_behind(&all, here, n), &one);
+	CPU_SET((size_t)nth_after(&all, here, n), &one);
 	sched_setaffinity(pid, sizeof(one), &one);
 	sched_setaffinity(pid, sizeof(all), &all);
 }

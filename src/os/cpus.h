@@ -27,10 +27,10 @@ int fz_cpus_current(void);
 int fz_cpus_parse_max(const char *text);
 
 /*
- * Move `pid`, a child that was just forked, to the processor that follows this
- * one after `n` others. Later the kernel may move it again. Without this, the
- * kernel puts two children that are forked within a millisecond on one
- * processor, and moves one of them only much later. Failure is ignored.
+ * Move `pid`, a child that was just forked, `n` + 1 processors further than the
+ * caller. Later the kernel may move it again. Without this, the kernel puts two
+ * children that are forked within a millisecond on one processor, and moves one
+ * of them only much later. Failure is ignored.
  */
 void fz_cpus_spread(pid_t pid, unsigned n);
 

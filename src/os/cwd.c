@@ -15,8 +15,8 @@ _Thread_local bool fz_cwd_moved;
 static _Thread_local struct fz_cwd *innermost;
 
 /*
- * Whether chdir() and fchdir() report themselves. The command sets it before it
- * starts a thread.
+ * Whether chdir() and fchdir() report themselves. The command sets this before
+ * it starts a thread.
  */
 static bool reported;
 
@@ -30,7 +30,7 @@ fz_cwd_open(void)
 	return fd;
 }
 
-/* Remember the current directory as the one that calls begin in. */
+/* Make the current directory the start directory of calls. */
 static void
 keep_directory(struct fz_cwd *cwd)
 {

@@ -19,7 +19,7 @@
 struct fz_cwd {
 	struct fz_cwd *outer; /* the call around this one; NULL: none */
 	bool outer_moved;
-	int fd; /* the start directory; -1: the current one */
+	int fd; /* start directory; -1: calls have not left it */
 };
 
 /*
@@ -29,13 +29,13 @@ struct fz_cwd {
 extern _Thread_local bool fz_cwd_moved;
 
 /*
- * Make the current directory the start directory of calls, until
- * fz_cwd_leave(), which goes back to it.
+ * fz_cwd_enter() makes the current directory the start directory of calls,
+ * until fz_cwd_leave() goes back to it.
  */
 void fz_cwd_enter(struct fz_cwd *cwd);
 void fz_cwd_leave(struct fz_cwd *cwd);
 
-/* For fz_cwd_return(). */
+/* The slow path of fz_cwd_return(), which is its only caller. */
 void fz_cwd_go_back(void);
 
 /* Go back to the start directory. */

@@ -23,9 +23,9 @@
 #include "os/process.h"
 
 /*
- * Bytes that one call reads or writes at most. A pipe holds no more. Valgrind
- * checks all requested bytes even if few arrive, so a long frame would take
- * quadratic time.
+ * Maximum number of bytes that one call reads or writes. A pipe holds no more.
+ * Valgrind checks all requested bytes even if few arrive, so a larger request
+ * for a long frame would take quadratic time.
  */
 #define TRANSFER_MAX ((size_t)1 << 20)
 #define TEXT_STEP ((size_t)4096)
@@ -199,7 +199,7 @@ fz_fd_read_file(const char *path, char *text, size_t len)
 	return n == 0 && len_read > 0;
 }
 
-/* Read the rest of a file. 0, or -1; `*text` is for free() in both cases. */
+/* Read the rest of a file. 0, or -1. In both cases the caller frees `*text`. */
 static int
 read_rest(int fd, char **text, size_t *len)
 {
@@ -268,7 +268,7 @@ write_retried(int fd, const void *bytes, size_t n)
 	return put;
 }
 
-/* Whether a SIGPIPE is pending that was blocked before the write. */
+/* Whether a SIGPIPE is pending that this thread blocked before the write. */
 static bool
 sigpipe_waits(const sigset_t *blocked)
 {
@@ -292,7 +292,7 @@ consume_sigpipe(const sigset_t *sigpipe)
 #define RWF_NOSIGNAL 0x00000100
 #endif
 
-/* Write without a signal. EOPNOTSUPP: the kernel cannot do that. */
+/* Write without a signal. EOPNOTSUPP: the kernel has no flag for this. */
 static ssize_t
 write_nosignal(int fd, const void *bytes, size_t n)
 {

@@ -18,7 +18,7 @@ int fz_fd_pipe(int fd[2], struct fz_err *err);
 /* A pair of connected stream sockets, by the rules of fz_fd_pipe(). */
 int fz_fd_socket_pair(int fd[2], struct fz_err *err);
 
-/* Let reads and writes return EAGAIN and not wait. 0, or -1 and `err`. */
+/* Let reads and writes fail with EAGAIN and not wait. 0, or -1 and `err`. */
 int fz_fd_nonblock(int fd, struct fz_err *err);
 
 /*
@@ -48,16 +48,16 @@ void fz_fd_close_private(bool helped);
 
 /*
  * In a child that keeps `*fd`, before fz_fd_close_private(): if many private
- * descriptors are open, replace the first of them by `*fd`. Then all
- * descriptors at the end of the table are private and can be closed at once.
+ * descriptors are open, `*fd` replaces the lowest of them. Then all descriptors
+ * at the end of the table are private and can be closed at once.
  */
 void fz_fd_lower(int *fd);
 
 /*
  * fz_fd_raise_limit(): raise the soft limit of descriptors to the hard one.
- * fz_fd_restore_limit(): restore it before another program is executed.
- * fz_fd_raise_limit_again(): undo that if this process goes on. The last two do
- * nothing if the limit was not raised.
+ * fz_fd_restore_limit(): restore the old soft limit before another program is
+ * executed. fz_fd_raise_limit_again(): raise the limit again if that program
+ * could not be executed. The last two do nothing if the limit was not raised.
  */
 void fz_fd_raise_limit(void);
 void fz_fd_restore_limit(void);
@@ -72,7 +72,7 @@ ssize_t fz_fd_read(int fd, void *bytes, size_t n);
 /* Read a small file, cut to `len` - 1 bytes. False: empty or unreadable. */
 bool fz_fd_read_file(const char *path, char *text, size_t len);
 
-/* The text of a file, for free(). NULL if it is empty or cannot be read. */
+/* Read a file; free() the text. NULL if the file is empty or unreadable. */
 char *fz_fd_read_text(const char *path);
 
 /*
@@ -89,9 +89,8 @@ uint64_t fz_fd_read_number(const char *path, const char *field, int base);
 ssize_t fz_fd_write(int fd, const void *bytes, size_t n);
 
 /*
- * Write all bytes to a blocking descriptor. 0, or -1 with errno. Only workers
- * may call it, because a broken pipe may end the process by SIGPIPE: the parent
- * of such a worker is gone.
+ * Write all bytes to a blocking descriptor. 0, or -1 with errno. Unlike
+ * fz_fd_write(), a broken pipe may end the process by SIGPIPE.
  */
 int fz_fd_write_all(int fd, const void *bytes, size_t n);
 

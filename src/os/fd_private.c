@@ -21,7 +21,7 @@
  */
 enum { PRIVATE_MANY = 500 };
 
-/* maximum number of other descriptors that first_of_last() skips */
+/* maximum number of non-private descriptors that first_of_last() skips */
 enum { PRIVATE_OTHERS = 64 };
 
 static _Atomic uint64_t *
@@ -115,7 +115,7 @@ close_range_of(int first, int last, unsigned flags)
 		close(fd);
 }
 
-/* A memory checker follows only threads that libc has made. */
+/* A memory checker does not know threads that clone() makes without libc. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
     defined(FZ_VALGRIND)
 #define FOLLOWED
@@ -150,8 +150,8 @@ first_of_last(int last)
 
 /*
  * The helper ends when the process no longer uses this table of descriptors.
- * The helper shares the errno of the thread that starts it. Therefore it makes
- * only calls that cannot fail.
+ * The helper shares the errno of the thread that starts it. Therefore the
+ * helper makes only calls that cannot fail.
  */
 static int
 hold_table(void *left)
@@ -164,7 +164,7 @@ hold_table(void *left)
 /* The stack of the helper; a process starts at most one helper. */
 static char helper_stack[8192] __attribute__((aligned(64)));
 
-/* Start the helper, with all signals blocked. False if that failed. */
+/* Start the helper, with all signals blocked. False on failure. */
 static bool
 start_helper(atomic_bool *left)
 {
@@ -184,10 +184,9 @@ start_helper(atomic_bool *left)
 /*
  * Let a helper close the private descriptors at the end of the table. The
  * helper is a thread that libc does not know. Therefore this process still
- * counts as one without threads, and libc takes no locks.
- *
- * The helper and this process share one table of descriptors until this process
- * gets a copy of it, without these descriptors. The kernel closes them when the
+ * counts as one without threads, and libc takes no locks. The helper and this
+ * process share one table of descriptors until this process gets a copy of the
+ * table, without the private descriptors. The kernel closes these when the
  * helper ends: soon, and usually on another processor. If no helper can be
  * started, the caller closes them.
  */

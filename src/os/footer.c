@@ -73,7 +73,7 @@ flush(struct fz_footer *f)
 	return code;
 }
 
-/* Write the change that is in `out`, and the input below it. */
+/* Write the bytes in `out`, then draw the input below the lines. */
 static int
 finish(struct fz_footer *f)
 {
@@ -114,7 +114,7 @@ rows_shown(const struct fz_footer *f, unsigned columns)
 	return f->nlines * ((f->widest + columns - 1) / columns);
 }
 
-/* Move to the start of a row that has no text, whatever the cursor's column. */
+/* Move to the start of an empty row, whatever the cursor's column. */
 static void
 put_fresh_row(struct fz_footer *f, unsigned columns)
 {
@@ -129,7 +129,7 @@ put_fresh_row(struct fz_footer *f, unsigned columns)
 	put(f, "\r");
 }
 
-/* Move from below the lines, or from the end of output, to their first row. */
+/* Move to the first row of the lines, from below or from the end of output. */
 static void
 put_start(struct fz_footer *f, unsigned columns)
 {
@@ -282,7 +282,7 @@ plain_lines(const char *text, size_t len, unsigned columns, unsigned room,
 	return taken;
 }
 
-/* Append text of `rows` rows that moves the lines down as a whole. */
+/* Append text of `rows` rows above the lines, which move down as a whole. */
 static void
 put_between(struct fz_footer *f, const char *text, size_t len, unsigned rows)
 {
@@ -296,7 +296,7 @@ put_between(struct fz_footer *f, const char *text, size_t len, unsigned rows)
 	put_count(f, DOWN, f->nlines);
 }
 
-/* Append text that overwrites the lines, and the lines again below it. */
+/* Overwrite the lines with the text, and append the lines below the text. */
 static void
 put_instead(struct fz_footer *f, const char *text, size_t len, unsigned columns)
 {
@@ -335,7 +335,7 @@ fz_footer_print(struct fz_footer *f, const char *text, size_t len)
 	return finish(f);
 }
 
-/* Move to the first row of the lines and erase all. */
+/* Erase the lines and the input, and move to the row where the lines began. */
 static void
 put_all_away(struct fz_footer *f)
 {

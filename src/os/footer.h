@@ -27,7 +27,7 @@
 
 /* The input that the user edits; embedded in the editor. */
 struct fz_footer_input {
-	/* The row of the cursor, from 0 in the first row of the input. */
+	/* Row of the cursor; 0 is the first row of the input. */
 	unsigned (*row)(struct fz_footer_input *input, unsigned columns);
 	/* Draw all of the input. The cursor is at the start of an empty row. */
 	void (*draw)(struct fz_footer_input *input);
@@ -54,9 +54,9 @@ void fz_footer_init(struct fz_footer *footer, int fd);
 void fz_footer_fini(struct fz_footer *footer);
 
 /*
- * Show the `n` lines of `text`, each with a newline, instead of the present
- * ones. None is wider than `widest` columns. With 0 lines the footer ends. 0,
- * or the errno of the write.
+ * Replace the lines by the `n` lines of `text`. Each ends with a newline, and
+ * is at most `widest` columns wide. `n` 0 ends the footer. 0, or the errno of
+ * the write.
  */
 int fz_footer_set(struct fz_footer *footer, const char *text, size_t len,
     unsigned n, unsigned widest);
@@ -84,8 +84,8 @@ void fz_footer_begin_input(
 void fz_footer_redraw(struct fz_footer *footer);
 
 /*
- * End input: the editor will move the cursor below it. The lines are hidden, so
- * that the next output does not follow them.
+ * End input: the editor will move the cursor below the input. The lines are
+ * hidden, so that later output does not follow them.
  */
 void fz_footer_end_input(struct fz_footer *footer);
 

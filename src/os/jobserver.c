@@ -16,7 +16,7 @@
 #define FLAGS "MAKEFLAGS="
 enum { PIPE_PAGE = 4096 };
 
-/* The next word of MAKEFLAGS; false at its end or where variables begin. */
+/* The next flag of MAKEFLAGS; false if only variables are left. */
 static bool
 next_word(const char **at, const char **word, size_t *len)
 {
@@ -101,7 +101,7 @@ open_fifo(const char *path, size_t len, int fd[2])
 	fd[1] = open(name, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 }
 
-/* The last value that MAKEFLAGS gives to the jobserver; NULL: none. */
+/* Find the last --jobserver-auth or -fds in MAKEFLAGS. NULL: none. */
 static const char *
 find_auth(size_t *auth_len)
 {

@@ -22,8 +22,8 @@ struct fz_err;
 bool fz_jobserver_find(int fd[2]);
 
 /*
- * The two open descriptors of a pipe that MAKEFLAGS names by number. False, and
- * -1 for both, if it names a file or no pipe.
+ * The two open descriptors of a pipe that MAKEFLAGS names by number. If
+ * MAKEFLAGS names a file or no pipe, returns false and sets both to -1.
  */
 bool fz_jobserver_named(int fd[2]);
 

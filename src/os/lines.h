@@ -33,7 +33,7 @@ int fz_lines_pump(struct fz_lines *lines, struct fz_err *err);
 /* Relay bytes that did not come through the pipe. */
 void fz_lines_add(struct fz_lines *lines, const char *bytes, size_t n);
 
-/* Pass on the incomplete line, because a descendant may keep the pipe open. */
+/* Pass on the incomplete line: a descendant may never close the pipe. */
 void fz_lines_flush(struct fz_lines *lines);
 
 /* Close the pipe and drop the incomplete line. NULL is allowed. */

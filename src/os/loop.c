@@ -32,9 +32,9 @@ struct fz_loop {
 	struct fz_list defers; /* deferred calls, the oldest first */
 	struct fz_list hooks;
 	struct fz_spin spin;
-	/* the process for whose event the loop spins; NULL: none */
+	/* asked during a spin whether to yield the processor; NULL: none */
 	const struct fz_awaited *awaited;
-	/* for a host; closed until fz_loop_fd() is called */
+	/* the descriptor for a host; closed until fz_loop_fd() is called */
 	struct fz_pollfd pollfd;
 	/* whether the turn may wait; NULL: always */
 	bool (*may_sleep)(void *ctx);
@@ -147,8 +147,8 @@ release_all(struct fz_loop *loop)
 
 	loop->generation = fz_process.generation;
 	/*
-	 * Close the set before a watch is removed: the set is shared, so the
-	 * removal would affect the parent, too.
+	 * Close the set before a watch is removed: the parent shares the set
+	 * and would lose the watch, too.
 	 */
 	fz_pollfd_close(&loop->pollfd);
 	fz_fd_close(&loop->epfd);
@@ -159,8 +159,8 @@ release_all(struct fz_loop *loop)
 	while ((link = fz_list_first(&loop->watches[0])) != NULL)
 		fz_loop_unwatch(loop, watch_of(link));
 	/*
-	 * The watches themselves stay unchanged, because a write to one copies
-	 * a page.
+	 * Forget the other watches, but do not write to them, because a write
+	 * copies a page.
 	 */
 	fz_list_init(&loop->watches[1]);
 	while ((link = fz_list_first(&loop->defers)) != NULL)
@@ -181,7 +181,7 @@ fz_loop_adopt(struct fz_loop *loop)
 	fz_process.inherits_private = false;
 }
 
-/* Skip a loop that another thread used last: it may be in any state. */
+/* Adopt a loop that this thread used last; any other is in an unknown state. */
 static void
 in_foreign_child(struct fz_foreign_fork *foreign)
 {
@@ -310,9 +310,9 @@ fz_loop_unwatch(struct fz_loop *loop, struct fz_watch *watch)
 	if (watch->fd == -1)
 		return;
 	/*
-	 * If the descriptor was closed before, a child that is being forked may
-	 * still have a copy, so the set would still report it. A new set does
-	 * not.
+	 * EPOLL_CTL_DEL fails if the descriptor is closed. A child that is
+	 * being forked may still have a copy, for which the set would report
+	 * events. Therefore the set is closed, and a new set is opened later.
 	 */
 	if (loop->epfd != -1 &&
 	    epoll_ctl(loop->epfd, EPOLL_CTL_DEL, watch->fd, NULL) != 0)
@@ -487,8 +487,8 @@ sleep_guarded(struct fz_loop *loop, int ms)
 
 /*
  * The first LOOP_BRIEF_MS of a sleep are not guarded, because to block signals
- * and to unblock them takes a third of the time of a short sleep. A signal
- * between the check and the wait ends the sleep after that time.
+ * and to unblock them takes a third of the time of a short sleep. If a signal
+ * comes between the check and the wait, the sleep ends after LOOP_BRIEF_MS.
  */
 static int
 sleep_until_ready(struct fz_loop *loop, int ms)

@@ -38,7 +38,7 @@ struct fz_defer {
 	struct fz_list link; /* in the loop's list of deferred calls */
 };
 
-/* A process for whose next event the loop may spin. */
+/* A busy process that can say how soon it needs the loop's processor. */
 struct fz_awaited {
 	/*
 	 * The time until which the process does not need the loop's processor;
@@ -94,8 +94,8 @@ void fz_loop_unhook(struct fz_fork_hook *hook);
 
 /*
  * One turn: wait until a descriptor is ready, a timer is due or `until_ns` has
- * come. Returns 1 if it called anything, 0 if only the time or a signal came,
- * or -1 and fills `err`.
+ * come. Returns 1 if the turn called anything, 0 if only the time or a signal
+ * came, or -1 and fills `err`.
  */
 int fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 
@@ -115,7 +115,7 @@ void fz_loop_may_sleep(
 int fz_loop_fd(struct fz_loop *loop, struct fz_err *err);
 
 /*
- * Called after a turn: the next one is due at `at_ns` or at the first timer,
+ * Called after a turn: the next turn is due at `at_ns` or at the first timer,
  * whichever is earlier, or at once if calls are deferred. Does nothing before
  * fz_loop_fd().
  */
@@ -131,8 +131,8 @@ void fz_loop_busy(struct fz_loop *loop, bool more);
 unsigned fz_loop_nbusy(const struct fz_loop *loop);
 
 /*
- * fz_loop_await(): from now on, while only one process is busy, the loop spins
- * for `awaited` and for no other process. fz_loop_unawait() ends that.
+ * fz_loop_await(): while only one process is busy, a spin does not yield the
+ * processor before `awaited` may need it. fz_loop_unawait() ends that.
  */
 void fz_loop_await(struct fz_loop *loop, const struct fz_awaited *awaited);
 void fz_loop_unawait(struct fz_loop *loop, const struct fz_awaited *awaited);
@@ -152,9 +152,9 @@ void fz_loop_flush(struct fz_loop *loop);
 void fz_loop_in_child(struct fz_loop *loop);
 
 /*
- * In a child that other code has forked: do what fz_loop_in_child() does, once.
- * A fork handler calls this if the thread that forked has used the loop last.
- * Otherwise call it before the first use in each process.
+ * In a child that other code has forked: do what fz_loop_in_child() does. Later
+ * calls do nothing. A fork handler calls this if the thread that forked has
+ * used the loop last. Otherwise call it before the first use in each process.
  */
 void fz_loop_adopt(struct fz_loop *loop);
 

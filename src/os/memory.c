@@ -27,8 +27,8 @@ number_in(const char *dir, const char *file, const char *field)
 }
 
 /*
- * Lower `*least` to what a group may still allocate; its file cache counts as
- * free.
+ * Lower `*least` to the number of bytes that a group may still allocate, if
+ * that number is smaller. The group's file cache counts as free.
  */
 static void
 visit_group(void *least, const char *dir, bool v2)

@@ -59,15 +59,15 @@ fz_pollfd_close(struct fz_pollfd *pollfd)
 void
 fz_pollfd_arm(const struct fz_pollfd *pollfd, int64_t at_ns)
 {
-	struct itimerspec spec = { 0 }; /* zero disarms */
+	struct itimerspec spec = { 0 }; /* all zero: disarm the timer */
 	int64_t delay_ns;
 
 	if (pollfd->timer == -1)
 		return;
 	if (at_ns != FZ_CLOCK_NEVER) {
 		/*
-		 * Set a delay and not a time, because the clock of the loop may
-		 * skip time.
+		 * Set a delay and not a time, because the loop's clock may skip
+		 * time and the timer's clock does not.
 		 */
 		delay_ns = at_ns > 0 ? at_ns - fz_clock_ns() : 0;
 		delay_ns = delay_ns > 0 ? delay_ns : 1;

@@ -23,13 +23,13 @@ struct fz_pollfd {
 		-1, -1   \
 	}
 
-/* 0, or -1 and `err`. */
+/* Open the epoll set and the timer. 0, or -1 and `err`. */
 int fz_pollfd_open(struct fz_pollfd *pollfd, struct fz_err *err);
 void fz_pollfd_close(struct fz_pollfd *pollfd);
 
 /*
- * Add the epoll set of the loop. The kernel removes a set that is closed. 0, or
- * -1 and `err`.
+ * Add the epoll set of the loop. The kernel removes a closed set by itself. 0,
+ * or -1 and `err`.
  */
 int fz_pollfd_add(const struct fz_pollfd *pollfd, int epfd, struct fz_err *err);
 

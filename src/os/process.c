@@ -2,7 +2,7 @@
 
 #include "base/container.h"
 
-/* All zero except the empty list and what PTHREAD_MUTEX_INITIALIZER has. */
+/* All fields are zero, except the mutexes and the empty list. */
 struct fz_process fz_process = { .lock = PTHREAD_MUTEX_INITIALIZER,
 	.spawning = PTHREAD_MUTEX_INITIALIZER,
 	.foreign = { &fz_process.foreign, &fz_process.foreign } };
@@ -43,7 +43,7 @@ in_child(void)
 {
 	fz_process_unlock();
 	fz_process.spawning = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-	/* the numbers are those of the parent's children */
+	/* the parent's children are not children of this process */
 	fz_process.nlate = 0;
 	fz_process.nlate_parents = 0;
 	fz_process.late_workers = false;

@@ -27,15 +27,15 @@
 #include "base/list.h"
 
 enum {
-	/* private descriptors (fd.h) have lower numbers */
+	/* private descriptors (fd.h) have numbers below this */
 	FZ_PROCESS_FDS = 1 << 20,
-	FZ_PROCESS_LATE = 64, /* processes and groups to reap later */
+	FZ_PROCESS_LATE = 64, /* maximum number of processes to reap later */
 };
 
 /*
- * The mapping of the shared heap, for shared/heap. It changes under `lock`
- * while no instance uses the heap, so that an instance that uses the heap reads
- * the mapping without the lock.
+ * The mapping of the shared heap, for shared/heap. It changes under `lock`, and
+ * only while no instance uses the heap. Therefore an instance that uses the
+ * heap reads the mapping without the lock.
  */
 struct fz_process_heap {
 	/* address of the mapping; NULL: it is not mapped */
@@ -47,14 +47,14 @@ struct fz_process_heap {
 	/*
 	 * The file for programs that this process starts: a descriptor of the
 	 * process `keeper`, which mapped the heap first. The forks of `keeper`
-	 * do not have it.
+	 * do not have the descriptor.
 	 */
 	int kept_fd;
 	pid_t keeper;
-	int wake_fd; /* valid while the heap is mapped */
+	int wake_fd; /* eventfd; valid while the heap is mapped */
 	/* number of instances that have acquired the heap; under `lock` */
 	unsigned nholders;
-	/* a thread may hold a lock of the heap; under `lock` */
+	/* the heap was released while a lock may be held; under `lock` */
 	bool left_locked;
 	/* pid of the process that failed to open the heap; 0: none */
 	pid_t failed;
@@ -72,7 +72,7 @@ struct fz_process_heap {
  */
 struct fz_foreign_fork {
 	void (*in_child)(struct fz_foreign_fork *foreign);
-	struct fz_list link; /* in fz_process.foreign */
+	struct fz_list link; /* in the list fz_process.foreign */
 };
 
 struct fz_process {
@@ -83,9 +83,9 @@ struct fz_process {
 	pthread_mutex_t lock;
 	/*
 	 * Held from the time the first pipe to a new child is opened until the
-	 * child's ends are closed in this process. So the child of another
-	 * instance inherits no copy of such an end, which would hide the death
-	 * of the new child.
+	 * child's ends are closed in this process. Therefore the child of
+	 * another instance inherits no copy of such an end. A copy would hide
+	 * the death of the new child.
 	 */
 	pthread_mutex_t spawning;
 	bool watched; /* the fork handlers are installed; under `lock` */
@@ -141,8 +141,7 @@ struct fz_process {
 	 */
 	const char *program;
 	struct fz_process_heap heap;
-	/* For fd: a bit for each private descriptor. */
-	/* number of words in use; all later words are 0 */
+	/* a bit for each private descriptor (fd.h), in `nprivate` words */
 	_Atomic int nprivate;
 	_Atomic uint64_t private_fds[FZ_PROCESS_FDS / 64];
 	/* `private_fds` has the bits of the parent; written in a child */

@@ -24,15 +24,13 @@ enum { SPAN_STEP = 4096 };
  */
 enum { REGIONS_PLAIN = 4 };
 
-/*
- * Number of empty spans that a process keeps; it keeps more if more are in use.
- */
+/* Number of empty spans that a process keeps, unless more are in use. */
 enum { IDLE_SPANS = (32 << 20) / SPAN_SIZE };
 
 struct span {
 	/* free blocks that are not in the list of the class */
 	struct fz_slab_block *free;
-	/* number of blocks ever linked; in a child, of blocks in use */
+	/* number of blocks that are used or in `free` */
 	uint32_t linked;
 	uint32_t used; /* number of blocks that are not in `free` */
 	/* generation in which the span is in a list; 0: in none */
@@ -49,8 +47,7 @@ struct region {
 	/* generation in which the region is in `open_regions`, or 0 */
 	uint32_t listed;
 	uint32_t empty; /* a bit for each span: it has no class */
-	/* a bit for each empty span: its memory was not returned */
-	uint32_t idle;
+	uint32_t idle;  /* a bit for each empty span: memory kept */
 	struct span spans[REGION_SPANS];
 };
 
@@ -148,7 +145,7 @@ init_lists(void)
 	fz_list_init(&open_regions);
 }
 
-/* A child allocates nothing from memory that it shares with its parent. */
+/* In a child: forget all spans, because each write to one copies a page. */
 static void
 in_child(void)
 {
@@ -157,7 +154,7 @@ in_child(void)
 	nregions = nused = nidle = 0;
 }
 
-/* Without the fork handler a child would write to shared pages. */
+/* Without the fork handler the writes of a child would copy shared pages. */
 static bool
 watch_forks(void)
 {
@@ -248,7 +245,6 @@ trim_until(uint32_t most)
 	}
 }
 
-/* Take an empty span for blocks of a class. */
 static struct span *
 span_new(unsigned class)
 {
@@ -286,7 +282,7 @@ span_free(struct span *span)
 
 	span->listed = 0;
 	if (region->listed != generation) {
-		region->idle = 0; /* the parent owns its idle memory */
+		region->idle = 0; /* the parent owns its idle spans */
 		list_region(region);
 	}
 	region->empty |= bit;
@@ -383,8 +379,8 @@ fz_slab_refill(unsigned number)
 }
 
 /*
- * List or release a span that is empty, was full or was inherited, after a
- * block of it was freed.
+ * Called after a block of a span was freed, if the span is empty, was full, or
+ * was inherited: list or release the span.
  */
 static void
 span_freed(struct span *span, struct fz_slab_block *block)

@@ -39,14 +39,14 @@ fz_slab_class(size_t size)
 }
 
 /*
- * Fill the empty free list of a class and remove its first block, which is
- * returned; NULL if there is no memory.
+ * Fill the empty free list of a class. Removes and returns the first block of
+ * the list. NULL if there is no memory.
  */
 void *fz_slab_refill(unsigned class);
 
 /*
  * A block of `size` bytes, 1 to FZ_SLAB_MAX, aligned for any object. NULL if
- * there is no memory. Free with fz_slab_free(). Only one thread may use it.
+ * there is no memory. Free with fz_slab_free(). Only one thread may use slabs.
  */
 static inline void *
 fz_slab_alloc(size_t size)

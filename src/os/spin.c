@@ -11,7 +11,7 @@
 
 enum { SPIN_LOST_MAX = 6 };
 
-/* The number of processors at the first call. */
+/* The number of processors, counted at the first call. */
 static int
 count_cpus(void)
 {

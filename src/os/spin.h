@@ -43,7 +43,7 @@ bool fz_spin_again(struct fz_spin *spin);
 
 /*
  * The awaited event is some microseconds away, and its cause does not need this
- * processor: do not yield it before `until_ns`; 0: yield it.
+ * processor: do not yield the processor before `until_ns`; 0: yield it.
  */
 void fz_spin_hold(struct fz_spin *spin, int64_t until_ns);
 

@@ -31,8 +31,8 @@ fz_stdio_flush(void)
 }
 
 /*
- * Whether `fd` is a pipe or a socket: another process may wait until its last
- * copy is closed.
+ * Whether `fd` is a pipe or a socket: another process may wait until the last
+ * copy of the descriptor is closed.
  */
 static bool
 has_reader_or_writer(int fd)
@@ -71,7 +71,7 @@ disown(FILE *stream)
 		put_away(fd);
 }
 
-/* Visit all streams: glibc links a new stream before the open ones. */
+/* Disown all streams. glibc links a new stream before all others. */
 static void
 disown_all(void)
 {

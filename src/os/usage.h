@@ -9,7 +9,7 @@ struct rusage;
 struct fz_usage {
 	/* processor time of all threads, in user and kernel mode */
 	uint64_t cpu_ns;
-	uint64_t peak_rss; /* peak of its memory in bytes */
+	uint64_t peak_rss; /* peak of the resident memory, in bytes */
 };
 
 /* The usage of this process and of the descendants that it has waited for. */
