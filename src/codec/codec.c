@@ -61,7 +61,7 @@ encoder_get(lua_State *L)
 	return e;
 }
 
-/* Begin a pass: forget all objects, and write at the end of the buffer. */
+/* Begin a pass: no object is noted, and the message starts at the end. */
 static void
 start_pass(struct fz_encoder *e)
 {

@@ -44,7 +44,7 @@ void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
 /*
  * As fz_codec_encode(), for workers that share the cells of the record at
  * `record` (see cells.h; 0: none). The receivers have all cells up to version
- * `had`. The message has the values of these cells only if they are small.
+ * `had`. Of the values of these cells, the message has only the small ones.
  * [-0, +0, e]
  */
 void fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
@@ -52,15 +52,15 @@ void fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
 
 /*
  * If the message is one nil, boolean or number, as most small messages are,
- * push that value. False if it is not, or if there is no room on the stack.
- * [-0, +0|1, -]
+ * push that value. Returns false if the message is anything else, or if there
+ * is no room on the stack. [-0, +0|1, -]
  */
 bool fz_codec_push_scalar(lua_State *L, const void *bytes, size_t len);
 
 /*
  * Push the values of the one message in `bytes`; returns their number. `trust`
- * says whether it may contain functions, modules and handles. Raises an
- * fz.Error of kind "error" if the bytes are not exactly one message. Never
+ * says whether the message may contain functions, modules and handles. Raises
+ * an fz.Error of kind "error" if the bytes are not exactly one message. Never
  * reads outside of the bytes and allocates at most a small multiple of `len`.
  * [-0, +n, e]
  */

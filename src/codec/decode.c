@@ -20,8 +20,8 @@ enum {
 	/* minimum number of bytes of a message that stops the collector */
 	BIG_MESSAGE = 65536,
 	/*
-	 * such a message must also have at least 1/HEAP_SHARE of the bytes of
-	 * the heap
+	 * the collector stops only for a message that has at least 1/HEAP_SHARE
+	 * of the bytes of the heap
 	 */
 	HEAP_SHARE = 16,
 	LEVELS_MAX = FZ_FORMAT_NEST + 2,
@@ -81,7 +81,7 @@ push_string_ref(struct fz_decoder *d, uint32_t number)
 	lua_rawgeti(d->L, d->strings, (lua_Integer)number + 1);
 }
 
-/* The tag of the next value; FZ_FORMAT_NIL at the end of the message. */
+/* The tag of the next value, or FZ_FORMAT_NIL at the end of the message. */
 static unsigned
 next_tag(const struct fz_decoder *d)
 {
@@ -156,8 +156,8 @@ get_header(struct fz_decoder *d, unsigned tag)
 	}
 
 /*
- * Store the numbers of a run in table `t`, if the layout of tables is known and
- * its array part has room for them.
+ * Store the numbers of a run in table `t`. False if the run is short, if the
+ * layout of tables is not known, or if the array part of `t` has no room.
  */
 static bool
 store_run(
@@ -392,7 +392,7 @@ get_inner_message(struct fz_decoder *d)
 	fz_decode_enter(d);
 	inner.level++;
 	bytes = fz_decode_take(d, len);
-	/* who must not read functions looks only at the flags of the outer */
+	/* a receiver that refuses functions checks only the outer flags */
 	if (len > 1 && (bytes[1] & ~d->flags & FZ_FORMAT_HAS_FUNCTIONS) != 0)
 		fz_decode_refuse(d, "an inner message with other flags");
 	fz_reader_init(&inner.in, bytes, len);
@@ -540,7 +540,7 @@ call_get_message(lua_State *L)
 {
 	struct fz_decoder *d = lua_touserdata(L, 2);
 
-	lua_settop(L, 1); /* the cells, or nil */
+	lua_settop(L, 1); /* keep only the cells, or nil */
 	d->shared = d->shared != 0 ? 1 : 0;
 	return get_message(d);
 }

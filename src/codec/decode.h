@@ -13,9 +13,9 @@
 #include "codec/format.h"
 
 /*
- * The decoder does not trust its input. Each element takes at least one byte,
- * so the element counts of all tables together cannot exceed the length of the
- * message.
+ * The decoder of one message. It does not trust the message. Each element takes
+ * at least one byte, so the element counts of all tables together cannot exceed
+ * the length of the message.
  */
 struct fz_decoder {
 	lua_State *L;
@@ -32,7 +32,7 @@ struct fz_decoder {
 	int objects;    /* stack index: {number + 1 -> object} */
 	/*
 	 * stack index: {function, upvalue index} of each upvalue; at negative
-	 * indexes the upvalue number, name and version of the upvalues to share
+	 * indexes the number, name and version of each upvalue to share
 	 */
 	int cells;
 	int later; /* stack index: {postponed tables} */
@@ -41,7 +41,7 @@ struct fz_decoder {
 	lua_Integer ncells;
 	lua_Integer nnamed; /* number of upvalues to share */
 	/*
-	 * stack index of the local object that stands for the next object; or 0
+	 * stack index of the local object that replaces the next object; or 0
 	 */
 	int alias;
 	lua_Integer nlater;
@@ -79,7 +79,7 @@ void fz_decode_module(struct fz_decoder *d);
 void fz_decode_globals(struct fz_decoder *d);
 void fz_decode_here(struct fz_decoder *d);
 
-/* After the message: note the cells that came with it, for later messages. */
+/* After a message was read: note its new cells, for later messages. */
 void fz_decode_share(struct fz_decoder *d);
 
 /* The next `n` bytes; raises if fewer are left. */

@@ -113,7 +113,7 @@ fz_decode_packed(struct fz_decoder *d)
 	d->level--;
 }
 
-/* Join upvalue `i` of the function at `f` to the one whose number follows. */
+/* Join upvalue `i` of the function at `f` to the one whose number is next. */
 static void
 join_upvalue(struct fz_decoder *d, int f, int i)
 {
@@ -199,9 +199,9 @@ is_table_next(const struct fz_decoder *d)
 }
 
 /*
- * Read and drop the value of a cell that this process has, upvalue `i` of the
- * function at `f`. If the value is a table, references to it become references
- * to the local table.
+ * Read and drop the value of upvalue `i` of the function at `f`, a cell that
+ * this process has. If the value is a table, later references to it become
+ * references to the local table.
  */
 static void
 drop_value(struct fz_decoder *d, int f, int i)
@@ -230,10 +230,9 @@ keep_value(struct fz_decoder *d, int f, int i)
 }
 
 /*
- * Read upvalue `i` of the function at `f`, which is a cell that this process
- * may have. If `kept` is set, this process has the cell. If the value of the
- * cell follows, the value is read in any case, because other values may refer
- * to objects in it.
+ * Read upvalue `i` of the function at `f`, a cell that this process may have.
+ * If `kept` is set, this process has it. A value that follows is read in any
+ * case, because other values may refer to objects in it.
  */
 static void
 get_cell(struct fz_decoder *d, int f, int i, bool kept)
@@ -263,7 +262,7 @@ get_cell(struct fz_decoder *d, int f, int i, bool kept)
 	}
 }
 
-/* If the next upvalue has a name, read its tag and return true. */
+/* If the next upvalue is a cell of the pool, read its tag and return true. */
 static bool
 take_upvalue_tag(struct fz_decoder *d, bool *kept)
 {

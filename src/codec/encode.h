@@ -56,8 +56,8 @@ enum { FZ_ENCODE_CALLS = 1, FZ_ENCODE_MODULES = 2 };
 
 /*
  * Called before anything that may run Lua code or the collector, and before the
- * first effect outside of the message. In the first pass it does not return:
- * the full pass begins.
+ * first effect outside of the message. In the first pass this function does not
+ * return: the full pass begins.
  */
 static inline void
 fz_encode_need_full(struct fz_encoder *e, int why)
@@ -69,8 +69,8 @@ fz_encode_need_full(struct fz_encoder *e, int why)
 }
 
 /*
- * Write the table at `t`, or postpone it if it is nested too deep. With
- * `classed` the name of its class is on top.
+ * Write the table at `t`, or postpone it if it is nested too deep. If `classed`
+ * is set, the name of the table's class is on top.
  */
 void fz_encode_plain(
     struct fz_encoder *e, int t, bool classed, const struct fz_path *at);
@@ -80,7 +80,7 @@ void fz_encode_later(struct fz_encoder *e, lua_Integer mark);
 
 /*
  * Write the object at `idx`, which has a metatable, by the rules of its class.
- * False if it has no class, or if it is a userdata whose class has no __fzpack.
+ * False if there is no class, or if a userdata has a class without __fzpack.
  */
 bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_path *at);
 
@@ -111,8 +111,8 @@ fz_encode_may_be_named(const struct fz_encoder *e, const void *p)
 }
 
 /*
- * Write the value at `idx` at `p`, the end of the message with FZ_ENCODE_SMALL
- * bytes of room. Inline, because most values are small.
+ * Write the value at `idx` to `p`, the end of the message, where
+ * FZ_ENCODE_SMALL bytes are free. Inline, because most values are small.
  */
 static inline __attribute__((always_inline)) void
 fz_encode_at(struct fz_encoder *e, unsigned char *p, int idx, int type,

@@ -122,8 +122,8 @@ check_sendable(struct fz_encoder *e, const struct fz_path *at)
 }
 
 /*
- * Note a line for the log: a table loses the metatable on top, which seems to
- * be that of a class, because it has a name or methods.
+ * Note a line for the log: a table loses the metatable on top. The metatable
+ * seems to be that of a class, because it has a name or methods.
  */
 static void
 log_missed(struct fz_encoder *e)
@@ -146,8 +146,8 @@ log_missed(struct fz_encoder *e)
 }
 
 /*
- * Prepare to write the table at `idx` without its metatable, which is on top
- * and not registered. True if the table itself was written, by its name.
+ * Note that the table at `idx` loses its metatable, which is on top and not
+ * registered. If the table itself has a name, writes the name and returns true.
  */
 static bool
 put_bare(struct fz_encoder *e, int idx, const struct fz_path *at)

@@ -118,13 +118,13 @@ put_dump(struct fz_encoder *e, int f)
 	fz_encode_resume(e);
 }
 
-/* Keep upvalue `i` alive, because debug.upvaluejoin may replace it. */
+/* Keep the cell alive: debug.upvaluejoin may give the function another one. */
 static void
 keep_cell(struct fz_encoder *e, int f, int i)
 {
 	lua_State *L = e->L;
 
-	/* An empty chunk has one upvalue. */
+	/* an empty chunk has one upvalue, which can hold the cell */
 	if (luaL_loadbufferx(L, "", 0, "=cell", "t") == LUA_ERRMEM)
 		lua_error(L);
 	lua_upvaluejoin(L, -1, 1, f, i);
@@ -136,8 +136,8 @@ keep_cell(struct fz_encoder *e, int f, int i)
  * Write upvalue `i` of the function at `f`, a cell of the record: its number
  * and version. The value follows if it is small, or if a receiver lacks it. A
  * small value is sent in any case, because workers that are forked later may
- * inherit another version. In place of a table that all receivers have, a byte
- * says whether this is its first occurrence in the message.
+ * inherit another version. A table that all receivers have is not sent, but a
+ * byte says whether it occurs for the first time in the message.
  */
 static void
 put_cell(struct fz_encoder *e, int f, int i, const struct fz_cells_use *use,

@@ -17,7 +17,7 @@ enum {
 	SPLICE_MIN = 64 * 1024,
 };
 
-/* Leave the bytes of the string out of the buffer, and note their place. */
+/* Leave the bytes of the string out of the buffer, and note their offset. */
 static void
 splice(struct fz_encoder *e, int idx)
 {

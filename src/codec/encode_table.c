@@ -12,8 +12,8 @@
 
 enum {
 	/*
-	 * maximum number of nils, beyond the number of elements, that
-	 * put_rest() writes
+	 * put_rest() stops when the nils outnumber the elements by more than
+	 * this
 	 */
 	HOLES_MAX = 64,
 	/* minimum number of elements that are not read one by one */
@@ -21,13 +21,13 @@ enum {
 };
 
 /*
- * A table during lua_next. Key and value are read by their stack index, because
- * an access relative to the top costs more when the top has just changed.
+ * A walk by lua_next. Key and value are read by their stack index, because an
+ * access relative to the top costs more when the top has just changed.
  */
 struct walk {
 	int t;            /* stack index of the table */
 	int key;          /* stack index of the key; the value follows it */
-	bool pair;        /* a pair is there: the walk has not ended */
+	bool pair;        /* a key and its value are on the stack */
 	lua_Integer narr; /* number of elements in the array part */
 	lua_Integer n;    /* number of elements written so far */
 	size_t narr_at;   /* offset of narr in the message */
@@ -113,8 +113,8 @@ start_run(struct fz_encoder *e, const struct walk *w, size_t *max)
 }
 
 /*
- * Store the numbers from element n + 1 on, `max` at most, up to the first of
- * another type. Returns their number; 0 if the layout of tables is not known.
+ * Store the numbers from element n + 1 on, `max` at most, up to the first other
+ * value. Returns how many; 0 if the layout of tables is not known.
  */
 static size_t
 put_raw(lua_State *L, const struct walk *w, unsigned char *p, size_t max,
@@ -145,7 +145,7 @@ put_raw(lua_State *L, const struct walk *w, unsigned char *p, size_t max,
 
 /* Continue the walk after `n` elements that were written without the walk. */
 static bool
-walk_behind(lua_State *L, struct walk *w, size_t n)
+walk_after(lua_State *L, struct walk *w, size_t n)
 {
 	w->n += (lua_Integer)n;
 	lua_pushinteger(L, w->n);
@@ -169,7 +169,7 @@ put_integers(struct fz_encoder *e, struct walk *w)
 
 	n = put_raw(L, w, p, max, &bits);
 	if (n != 0)
-		more = walk_behind(L, w, n);
+		more = walk_after(L, w, n);
 	while (more && n < max && lua_isinteger(L, value)) {
 		lua_Integer v = lua_tointeger(L, value);
 
@@ -195,7 +195,7 @@ put_floats(struct fz_encoder *e, struct walk *w)
 
 	n = put_raw(L, w, p, max, &unused);
 	if (n != 0)
-		more = walk_behind(L, w, n);
+		more = walk_after(L, w, n);
 	while (more && n < max && lua_type(L, value) == LUA_TNUMBER &&
 	       !lua_isinteger(L, value)) {
 		fz_le64_store(
@@ -225,8 +225,8 @@ shorten_array(struct fz_encoder *e, const struct walk *w)
 
 /*
  * Write the rest of the array part up to the border, after an element that came
- * out of order. Stops if there are too many holes, because the border of 63
- * elements may be 2^62. The remaining elements follow as pairs.
+ * out of order. Stops if there are too many holes, because a table of 63
+ * elements may have a border of 2^62. The remaining elements follow as pairs.
  */
 static void
 put_rest(struct fz_encoder *e, struct walk *w, struct fz_path *here)
@@ -276,7 +276,7 @@ put_array(struct fz_encoder *e, struct walk *w, struct fz_path *here)
 		put_rest(e, w, here);
 }
 
-/* Widen the count of pairs to 4 bytes, for 255 pairs and more. */
+/* Widen the count of pairs from 1 to 4 bytes, for 255 pairs or more. */
 static void
 widen_count(struct fz_encoder *e, const struct walk *w)
 {

@@ -27,7 +27,7 @@ enum {
 
 /* A cache entry: a recent string, and the bytes of a reference to it. */
 struct fz_encode_recent {
-	const void *string; /* its lua_topointer() */
+	const void *string; /* address, as of lua_topointer() */
 	uint32_t stamp;
 	uint32_t len; /* bytes in `ref`; 0: there is no reference yet */
 	unsigned char ref[8];
@@ -38,11 +38,11 @@ struct fz_encode_recent {
  * call raises, the encoder stays busy, and the next message makes a new one.
  *
  * Objects and strings are noted by address, which is valid only while they
- * live. So a message takes one or two passes. The first pass calls no Lua code
- * and lets the collector make no step, so that no object can die. Packers, weak
- * tables, functions and userdata need more than that: at such a value the first
- * pass ends without any effect, and the full pass starts again at the first
- * value. The full pass keeps a reference to each object that it notes.
+ * live. Therefore a message takes one or two passes. The first pass calls no
+ * Lua code and lets the collector make no step, so that no object can die. It
+ * cannot write packers, weak tables, functions and userdata: at such a value it
+ * ends without any effect, and the full pass starts again at the first value.
+ * The full pass keeps a reference to each object that it notes.
  */
 struct fz_encoder {
 	lua_State *L;
@@ -51,15 +51,15 @@ struct fz_encoder {
 	/* the message; its `len` is set by fz_encode_sync() */
 	struct fz_buf *out;
 	const void *globals; /* address of the globals; NULL until needed */
-	/* the last metatable without __fzpack, in the first pass */
+	/* in the first pass: the last metatable without __fzpack */
 	const void *plain;
 	/* the last metatable that was left out of the message */
 	const void *bare;
 	bool busy;
 	bool full;    /* this is the full pass */
-	bool modules; /* `loaded` is filled */
+	bool modules; /* `loaded` contains the loaded modules */
 	bool leaves;  /* the message may leave this run: fz_encode_pack() */
-	bool listed;  /* address of the string, as lua_topointer() returns it */
+	bool listed;  /* the table at stack index `list` is not empty */
 	uint8_t flags;
 	/*
 	 * stack index: {postponed tables}; strings left out of the buffer at
@@ -87,7 +87,7 @@ struct fz_encoder {
 	struct fz_refmap loaded;  /* loaded modules, sent by name */
 	struct fz_refmap objects; /* numbers of objects and upvalues */
 	struct fz_refmap strings; /* numbers of strings */
-	jmp_buf first_pass;       /* entered when the first pass ends early */
+	jmp_buf first_pass;       /* for the early end of the first pass */
 	struct fz_encode_recent recent[FZ_ENCODE_RECENT];
 };
 
@@ -95,8 +95,8 @@ struct fz_encoder {
 void fz_encode_keep(struct fz_encoder *e, int idx);
 
 /*
- * End the message. If it is called before an error, too, the encoder can be
- * used again.
+ * End the message. Call this also before an error is raised, so that the
+ * encoder can be used again.
  */
 void fz_encode_release(struct fz_encoder *e);
 

@@ -68,15 +68,16 @@ enum fz_format_tag {
 	FZ_FORMAT_RUN32,
 	FZ_FORMAT_RUN64,
 	FZ_FORMAT_RUN_FLOAT,
-	FZ_FORMAT_LATER,        /* a table whose body comes later */
-	FZ_FORMAT_REF,          /* varint number of an object */
-	FZ_FORMAT_CLASS,        /* name, table */
-	FZ_FORMAT_PACKED,       /* name, plain value, body* */
-	FZ_FORMAT_FUNCTION,     /* u32 length, dump, u8 n, upvalue*n */
-	FZ_FORMAT_CFUNCTION,    /* module, field */
-	FZ_FORMAT_MODULE,       /* name */
-	FZ_FORMAT_GLOBALS,      /* the receiver's globals */
-	FZ_FORMAT_HERE,         /* u8, see above: an object of the receiver */
+	FZ_FORMAT_LATER,     /* a table whose body comes later */
+	FZ_FORMAT_REF,       /* varint number of an object */
+	FZ_FORMAT_CLASS,     /* name, table */
+	FZ_FORMAT_PACKED,    /* name, plain value, body* */
+	FZ_FORMAT_FUNCTION,  /* u32 length, dump, u8 n, upvalue*n */
+	FZ_FORMAT_CFUNCTION, /* module, field */
+	FZ_FORMAT_MODULE,    /* name */
+	FZ_FORMAT_GLOBALS,   /* the receiver's globals */
+	/* u8 kind (see above) of the receiver's object */
+	FZ_FORMAT_HERE,
 	FZ_FORMAT_CELL,         /* varint number of an earlier upvalue */
 	FZ_FORMAT_ITEM,         /* u32 length, a message of one value */
 	FZ_FORMAT_SREF5 = 0xe0, /* 0xe0..0xff: number of a string */

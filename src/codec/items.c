@@ -41,8 +41,8 @@ fz_items_store_head(unsigned char *p, uint32_t len)
 }
 
 /*
- * Read the next tag. Returns its payload of `*len` bytes, or NULL if it is
- * incomplete.
+ * Read the next tag. Returns its payload of `*len` bytes, or NULL if the item
+ * is incomplete.
  */
 static const unsigned char *
 read_item(struct fz_reader *items, unsigned *tag, size_t *len)

@@ -13,8 +13,7 @@ enum {
 }; /* bytes of the buffer that are kept for the next pack */
 
 /*
- * The buffer, which is kept in the registry. A pack inside of a pack uses
- * another one.
+ * A buffer, kept in the registry. A pack() inside of a pack() uses another one.
  */
 struct lcodec {
 	struct fz_buf out;

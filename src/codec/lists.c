@@ -90,8 +90,8 @@ fz_lists_put_nils(struct fz_buf *out, uint64_t n)
 
 /*
  * Note an element that is a message of its own. The list has the flag for
- * functions if one of these messages has it, so that a receiver need not look
- * into them.
+ * functions if one of these messages has it, so that a receiver need not check
+ * each message.
  */
 static void
 note_message(struct fz_buf *out, const unsigned char *bytes, size_t len)

@@ -1,8 +1,7 @@
 /*
- * lists.h - lists as messages of one table, read and made without Lua.
- *
- * The list of the results of a map is joined from the bytes that workers sent.
- * It is a TABLE_WIDE whose one pair is the field n, see doc/format.md.
+ * lists.h - lists as messages of one table, read and made without Lua. The list
+ * of the results of a map is joined from the bytes that workers sent. It is a
+ * TABLE_WIDE whose only pair is the field n, see doc/format.md.
  */
 #ifndef FZ_LISTS_H
 #define FZ_LISTS_H

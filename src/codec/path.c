@@ -11,7 +11,7 @@
 
 enum {
 	PATH_KEY_MAX = 64, /* maximum number of bytes of a key that are shown */
-	PATH_ENDS = 8,     /* steps at each end of a path that are shown */
+	PATH_ENDS = 8,     /* number of shown steps at each end */
 };
 
 static bool
@@ -129,8 +129,8 @@ add_step(lua_State *L, luaL_Buffer *b, const struct fz_path *at)
 }
 
 /*
- * Add the path from its root to `at`, which is `n` of `total` steps long. "..."
- * replaces the steps in the middle of the whole path.
+ * Add the path from its root to `at`, which is `n` of `total` steps long. In a
+ * long path "..." replaces the steps in the middle.
  */
 static void
 add_path(lua_State *L, luaL_Buffer *b, const struct fz_path *at, size_t n,

@@ -19,7 +19,7 @@ enum fz_path_kind {
 	FZ_PATH_MODULE, /* module `name` of a function: "<module x>" */
 };
 
-/* One step of a path, on the C stack of the call that writes its parent. */
+/* One step of a path; on the C stack of the call that writes the parent. */
 struct fz_path {
 	const struct fz_path *up; /* the step before; NULL at the start */
 	enum fz_path_kind kind;

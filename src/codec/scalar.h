@@ -42,7 +42,7 @@ static inline unsigned char *
 fz_scalar_store_integer(unsigned char *p, lua_Integer v)
 {
 	uint64_t u = (uint64_t)v;
-	uint64_t bits = v < 0 ? ~u : u; /* without the sign */
+	uint64_t bits = v < 0 ? ~u : u; /* the bits that decide the width */
 
 	if (u < 0x80) {
 		p[0] = (unsigned char)u;
@@ -70,8 +70,8 @@ fz_scalar_store_integer(unsigned char *p, lua_Integer v)
 }
 
 /*
- * Store a number or boolean of type `type`. Returns its end, or `p` if it is
- * another value.
+ * Store a number or boolean of type `type`. Returns its end, or `p` if the
+ * value has another type.
  */
 static inline unsigned char *
 fz_scalar_store(lua_State *L, int idx, int type, unsigned char *p)

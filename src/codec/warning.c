@@ -2,7 +2,7 @@
 
 #include <lauxlib.h>
 
-/* (text) */
+/* (text) -> nothing */
 static int
 call_warn(lua_State *L)
 {
