@@ -12,8 +12,8 @@
 #define ACCOUNT_TYPE UINT32_C(0x746f6b6e)
 
 /*
- * Time for which a retired account is not used again: the descendants of a
- * killed process end shortly after it.
+ * Time after which a retired account may be used again. The descendants of a
+ * killed process, which count in its account, end within this time.
  */
 #define ACCOUNT_REST_NS (2 * FZ_CLOCK_SECOND)
 
@@ -65,8 +65,8 @@ fz_account_find(uint64_t name)
 }
 
 /*
- * The name of the account in the heap for `at`. An account is made if there is
- * none. The account of an ancestor must not be freed with this process.
+ * The name of the heap account for `at`, which is made if there is none. An
+ * ancestor's account is marked as sent, to outlive this process.
  */
 static uint64_t
 name_at(struct fz_membership *own, const struct fz_lineage *at)
@@ -91,7 +91,7 @@ name_at(struct fz_membership *own, const struct fz_lineage *at)
 }
 
 /*
- * The account that was retired first, if that was long enough ago; else NULL.
+ * The account that was retired first. NULL: none was retired long enough ago.
  */
 static struct fz_program_account *
 used_again(struct fz_list *retired, uint64_t above)

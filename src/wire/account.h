@@ -22,7 +22,7 @@ struct fz_membership;
 struct fz_account {
 	_Atomic int32_t held;
 	/*
-	 * Name of this account if it is in the heap, else of the second
+	 * Name of this account if it is in the heap, else name of the second
 	 * account; 0: none.
 	 */
 	_Atomic uint64_t shared;
@@ -54,8 +54,8 @@ struct fz_program_account {
 
 /*
  * A new account for a program below `lineage`, which may be NULL. `retired` is
- * the engine's list of accounts to use again. NULL if there is no shared
- * memory.
+ * the engine's list of retired accounts, one of which may be used again. NULL
+ * if there is no shared memory.
  */
 struct fz_program_account *fz_account_new(struct fz_membership *own,
     struct fz_list *retired, const struct fz_lineage *lineage);
@@ -63,14 +63,14 @@ struct fz_program_account *fz_account_new(struct fz_membership *own,
 /*
  * Before a fork: if any process has started a program, make the account of this
  * process in the heap. Programs below the child count their tokens in this
- * account. An account that a descendant has to make is never freed.
+ * account. If a descendant had to make it, it would never be freed.
  */
 void fz_account_share(
     struct fz_membership *own, const struct fz_lineage *lineage);
 
 /*
- * Retire the account of a dead program. It is used again after a while, because
- * descendants of the program may still count in it. NULL is allowed.
+ * Retire the account of a dead program. The account is used again after a
+ * while, because descendants of the program may count in it. NULL is allowed.
  */
 void fz_account_retire(
     struct fz_list *retired, struct fz_program_account *account);
@@ -82,8 +82,8 @@ void fz_account_forget(struct fz_list *retired);
 struct fz_account *fz_account_find(uint64_t name);
 
 /*
- * In a program: the account of that name and those of its ancestors, at most
- * `max`. Returns their number.
+ * In a program: find the account with that name and the accounts of its
+ * ancestors, `max` in all at most. Returns their number.
  */
 unsigned fz_account_lineage(
     uint64_t name, struct fz_lineage *lineage, unsigned max);

@@ -27,8 +27,8 @@ struct fz_blob {
 };
 
 /*
- * A copy of `len` bytes with one reference; if `bytes` is NULL, the caller
- * fills it. NULL and `err` on failure.
+ * A copy of `len` bytes with one reference. If `bytes` is NULL, the caller
+ * fills the blob. NULL and `err` on failure.
  */
 struct fz_blob *fz_blob_new(const void *bytes, size_t len, struct fz_err *err);
 
@@ -54,7 +54,7 @@ void fz_blob_unref(struct fz_blob *blob);
 void fz_blob_unref_all(struct fz_blob *const *values, uint32_t n);
 size_t fz_blob_sum(struct fz_blob *const *values, uint32_t n);
 
-/* The bytes, readable until fz_blob_unmap(). NULL and `err` on failure. */
+/* Map the bytes until fz_blob_unmap(). NULL and `err` on failure. */
 const void *fz_blob_map(
     struct fz_blob *blob, struct fz_arena *arena, struct fz_err *err);
 void fz_blob_unmap(

@@ -16,8 +16,8 @@ fz_port_set_complete(struct fz_port *port, uint32_t n)
 }
 
 /*
- * Append the usage of the items of the open frame. `nfollow`: number of items
- * that were measured together with them and have a reply of their own.
+ * Append the usage of the items of the open frame. `nfollow` items were
+ * measured together with these items, but have a reply of their own.
  */
 static void
 put_used(struct fz_port *port, uint32_t nfollow)
@@ -50,8 +50,8 @@ fz_port_complete_items(struct fz_port *port, uint32_t nfollow)
 }
 
 /*
- * Open a frame of items. Its length and its number of items are 0 until it is
- * closed.
+ * Open a frame of items. The length and the number of items in its head are 0
+ * until the frame is closed.
  */
 static void
 open_items(

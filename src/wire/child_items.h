@@ -1,6 +1,6 @@
 /*
  * child_items.h - the open frame: small results of items. The parent can read
- * each of them in the mailbox as soon as it is complete.
+ * each result in the mailbox as soon as it is complete.
  */
 #ifndef FZ_CHILD_ITEMS_H
 #define FZ_CHILD_ITEMS_H
@@ -48,7 +48,7 @@ fz_port_items_type(const struct fz_call *call)
 	return fz_call_is_step(call) ? FZ_WIRE_VALUES : FZ_WIRE_ITEMS;
 }
 
-/* For fz_port_item(), if the open frame cannot take the item. */
+/* Called by fz_port_item() if the open frame cannot take the item. */
 unsigned char *fz_port_open_item(
     struct fz_port *port, const struct fz_call *call, struct fz_err *err);
 
@@ -150,8 +150,8 @@ fz_direct_advance(struct fz_direct *direct)
 }
 
 /*
- * The store of buffers in memory of the port; a buffer that outgrows it moves
- * to malloc's memory.
+ * For a buffer that begins in memory of the port. If it outgrows this memory,
+ * its bytes move to memory from malloc().
  */
 extern const struct fz_buf_store fz_port_store;
 
@@ -161,13 +161,13 @@ extern const struct fz_buf_store fz_port_store;
  */
 void fz_port_set_complete(struct fz_port *port, uint32_t n);
 
-/* For fz_port_close_items(), if the open frame has items. */
+/* Called by fz_port_close_items() if the open frame has items. */
 void fz_port_complete_items(struct fz_port *port, uint32_t nfollow);
 
 /*
- * Complete the open frame, so that it is a reply like any other. `nfollow`:
- * number of items that were measured together with its items and have a reply
- * of their own.
+ * Complete the open frame. Afterwards it is a reply like any other. `nfollow`
+ * items were measured together with the items of the frame, but have a reply of
+ * their own.
  */
 static inline void
 fz_port_close_items(struct fz_port *port, uint32_t nfollow)

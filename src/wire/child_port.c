@@ -18,8 +18,8 @@
 #define PORT_HOLD_NS (FZ_CLOCK_MS / 100)
 
 /*
- * The `resize` of the buffer for calls: bytes that outgrow the mailbox's buffer
- * move to malloc's memory.
+ * The `resize` of the buffer for calls. If the bytes outgrow the mailbox's
+ * buffer, they move to memory from malloc().
  */
 static int
 leave_mailbox(struct fz_buf *buf, size_t need)
@@ -59,7 +59,7 @@ free_extent(struct fz_port *port, const struct fz_frame *frame)
 		fz_arena_give_back(port->arena, offset);
 }
 
-/* With a shared claim a refusal is final, so never allow the item. */
+/* The parent shares the claim, so a refusal is final: never grant the item. */
 static bool
 grant_none(struct fz_port *port, struct fz_call *call, uint32_t seq)
 {
@@ -109,13 +109,13 @@ start_meter(struct fz_port *port, const struct fz_call *call)
 		fz_meter_pause(&port->meter);
 		return;
 	}
-	/* the open frame has items that are not measured */
+	/* the items of the open frame are not measured */
 	if (!port->items_measured)
 		fz_port_close_items(port, 0);
 	fz_meter_start(&port->meter);
 }
 
-/* Start the first item of `call`. False if the parent has taken it back. */
+/* Start the first item of `call`. False if the parent took the item back. */
 static bool
 claim(struct fz_port *port, struct fz_call *call)
 {
@@ -183,7 +183,7 @@ open_setup(struct fz_call *call)
 
 enum opened { OPENED_BROKEN = -1, OPENED_NOTHING, OPENED_CALL, OPENED_REFUSED };
 
-/* Read the head of a frame, and claim its call if it is one. */
+/* Read the head of a frame. If the frame is a call, claim its first item. */
 static enum opened
 open_call(struct fz_port *port, const struct fz_frame *frame,
     struct fz_call *call, struct fz_err *err)
@@ -193,7 +193,7 @@ open_call(struct fz_port *port, const struct fz_frame *frame,
 	call->measured = frame->flags & FZ_WIRE_MEASURED;
 	call->seq = frame->seq;
 	call->nunread = 0;
-	call->unread_seq = call->seq - 1; /* before the first item */
+	call->unread_seq = call->seq - 1; /* no item has unread arguments yet */
 	fz_reader_init(&call->args, frame->body, frame->len);
 	switch ((int)frame->type) {
 	case FZ_WIRE_JOB:
@@ -428,7 +428,7 @@ fz_port_put(struct fz_port *port)
 	if (value->failed) {
 		port->frame.failed = true;
 	} else if (port->value.in_arena) {
-		/* Reserve first, so that the extent cannot leak. */
+		/* without room for the offset, the extent would leak */
 		if (fz_buf_reserve(&port->frame, 16) != NULL)
 			fz_wire_put_offset(
 			    &port->frame, fz_arena_buf_take(&port->value), len);
@@ -527,7 +527,7 @@ fz_port_store_used(struct fz_port *port, unsigned char *p)
 	fz_wire_store_used(p, &used);
 }
 
-/* Let replies share a write while more calls wait, for a limited time. */
+/* Let replies share a write, unless the last write was long ago. */
 static int
 pause_replies(struct fz_port *port, struct fz_err *err)
 {

@@ -35,7 +35,7 @@ struct fz_port_ops {
 	void (*control)(struct fz_port *port, const struct fz_frame *frame);
 	/*
 	 * Called if the claim refuses to start item `seq` of `call`. Returns
-	 * whether the parent allows it nevertheless.
+	 * whether the parent allows the item nevertheless.
 	 */
 	bool (*grant)(struct fz_port *port, struct fz_call *call, uint32_t seq);
 	/* Wait until calls can be read. NULL: the read itself waits. */
@@ -50,9 +50,9 @@ struct fz_port_permit {
 	/* all items with smaller numbers have started or were taken back */
 	uint32_t floor;
 	uint32_t end;     /* one above the last number that may start */
-	uint32_t n;       /* number of items that were granted last */
+	uint32_t n;       /* number of items in the last grant */
 	int64_t since_ns; /* time of the last grant */
-	/* whether `held` of the mailbox decides which items start */
+	/* `held` of the mailbox decides which items start */
 	bool held;
 };
 
@@ -77,7 +77,7 @@ struct fz_port {
 	struct fz_mailbox *mailbox;
 	/* private memory for replies, which are copied to the mailbox */
 	struct fz_mailbox_own *own;
-	/* What the mailbox contains unless a function has overwritten it. */
+	/* What the mailbox contains, unless a function has overwritten it. */
 	uint32_t epoch;
 	uint64_t written;              /* bytes of all replies so far */
 	uint64_t word;                 /* `open`, as last written */
@@ -91,17 +91,17 @@ struct fz_port {
 	struct fz_wire_in wire;
 	struct fz_buf frame;       /* the reply under construction */
 	struct fz_arena_buf value; /* the worker encodes a value here */
-	/* these fields of the mailbox, as they were last read */
+	/* the fields of the mailbox with these names, as they were last read */
 	uint32_t nexpected, cpu;
 	struct fz_spin spin; /* polls before the worker sleeps for calls */
 	/* number of the worker in its pool, from 1; 0: it has none */
 	unsigned number;
 	/*
-	 * Whether this worker can start a call. If not, it takes no more calls,
-	 * and its parent sends the call to another worker. NULL: always.
+	 * Whether this worker can start a call; NULL: always. If not, it takes
+	 * no more calls, and its parent sends the call to another worker.
 	 */
 	bool (*accepts)(const struct fz_call *call);
-	/* the last argument; `at` is NULL if it is inline */
+	/* the last argument that was mapped; `at` is NULL if it was inline */
 	struct fz_span mapped;
 	/* the result buffer of a chunk; `at` is NULL: there is none */
 	struct fz_span results;
@@ -135,11 +135,9 @@ struct fz_call {
 	uint64_t memory;
 	/* for a chunk: offset of its result buffer in the arena; 0: none */
 	uint64_t result_buffer;
-	/*
-	 * for a FZ_WIRE_STEP: number of unread arguments of the item in `args`
-	 */
+	/* for a FZ_WIRE_STEP: number of unread arguments in `args` */
 	uint32_t nunread;
-	uint32_t unread_seq; /* number of the item that `nunread` is about */
+	uint32_t unread_seq; /* number of the item with the unread arguments */
 	struct fz_reader args;
 };
 
@@ -150,16 +148,16 @@ fz_call_is_step(const struct fz_call *call)
 }
 
 /*
- * Initialise with these descriptors and this mailbox. `arena` may be NULL. 0,
- * or -1 and `err`.
+ * Initialise a port with the descriptors `in` and `out`. `arena` may be NULL.
+ * 0, or -1 and `err`.
  */
 int fz_port_init(struct fz_port *port, int in, int out,
     struct fz_mailbox *mailbox, struct fz_arena *arena, struct fz_err *err);
 
 /*
- * Wait for the next call and claim it, or for values to keep. Returns 1; 0 at
- * the end of the calls, or if this worker does not accept the call; -1 and
- * `err` for a broken descriptor or frame.
+ * Wait for a call, which is claimed, or for values to keep. Returns 1; 0 at the
+ * end of the calls, or if this worker does not accept the call; -1 and `err`
+ * for a broken descriptor or frame.
  */
 int fz_port_next(
     struct fz_port *port, struct fz_call *call, struct fz_err *err);
@@ -183,7 +181,7 @@ void fz_port_step(struct fz_call *call);
 
 /*
  * End the current item and start the next one of the chunk. False if there is
- * none, or if the parent has taken the rest back.
+ * none, or if the parent has taken back the rest of the chunk.
  */
 static inline bool
 fz_port_advance(struct fz_port *port, struct fz_call *call)
@@ -216,11 +214,11 @@ void *fz_port_map_results(
 int fz_port_end_chunk(struct fz_port *port, struct fz_err *err);
 
 /*
- * Build the reply to `call`: begin (`word` is the number of values of a result,
- * or the kind of an error), encode each value into `port->value.buf` and put
- * it, send. To abandon a reply, begin another one. Sending returns 0, or -1 and
- * `err`: kind memory if the reply did not fit (send a smaller one), any other
- * kind if the parent is gone.
+ * Build the reply to `call`. fz_port_begin(): `word` is the number of values of
+ * a result, or the kind of an error. fz_port_put(): add the value that was
+ * encoded in `port->value.buf`. To abandon a reply, begin another one.
+ * fz_port_send(): 0, or -1 and `err` of kind memory if the reply did not fit
+ * (send a smaller one), of any other kind if the parent is gone.
  */
 void fz_port_begin(struct fz_port *port, const struct fz_call *call,
     enum fz_wire_type type, uint32_t word);
@@ -228,8 +226,8 @@ void fz_port_put(struct fz_port *port);
 int fz_port_send(struct fz_port *port, struct fz_err *err);
 
 /*
- * For a measured FZ_WIRE_STEP: store the usage of the current item at `p`,
- * before its value. These are FZ_WIRE_USED bytes.
+ * For a measured FZ_WIRE_STEP: store the usage of the current item,
+ * FZ_WIRE_USED bytes, at `p`. The value of the item follows.
  */
 void fz_port_store_used(struct fz_port *port, unsigned char *p);
 

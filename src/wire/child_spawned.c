@@ -64,8 +64,8 @@ bool
 fz_child_spawned_is(int argc, char *const *argv)
 {
 	/*
-	 * `fzlua --worker` followed by options is not a worker, but a node that
-	 * joins an engine.
+	 * `fzlua --worker` followed by options starts a node that joins an
+	 * engine.
 	 */
 	return argc == NWORDS &&
 	       strcmp(argv[WORD_OPTION], WORKER_OPTION) == 0 &&

@@ -25,12 +25,12 @@ struct fz_child_spawned {
 	pid_t parent;
 	int link; /* the socket to the parent */
 	struct fz_heap_files heap;
-	int slots;   /* number of slots, or one of the numbers below */
+	int slots;   /* number; or a special value below */
 	int pipe[2]; /* pipe of the slots, for fz_slots_of_parent() */
 	uint64_t account;
 };
 
-/* Values of `slots`. */
+/* Special values of `slots`. */
 enum { FZ_CHILD_SPAWNED_NO_SLOTS = -1, FZ_CHILD_SPAWNED_OF_MAKE = 0 };
 
 enum { FZ_CHILD_SPAWNED_WORDS = 11 };

@@ -8,18 +8,18 @@
 #include "wire/child_items.h"
 #include "wire/child_port.h"
 
-/* Items that are started together take about this much time in all. */
+/* Items that start together shall take this much time in all. */
 #define STREAM_PERMIT_NS (FZ_CLOCK_MS / 2)
 
 /*
- * A free slot is granted before this time; longer waits are reported to the
- * parent.
+ * Time within which the gateway grants a free slot. If a wait is longer, the
+ * worker reports it to its parent.
  */
 enum { STREAM_GRANT_MS = 5 };
 
 /*
- * Answer a RECALL, unless it was answered before its turn came, or by the
- * process on the node.
+ * Answer a RECALL, unless an earlier call or the process on the node has done
+ * it.
  */
 static void
 control(struct fz_port *port, const struct fz_frame *frame)
@@ -38,9 +38,9 @@ control(struct fz_port *port, const struct fz_frame *frame)
 }
 
 /*
- * Read without waiting, and keep the frame of `call`, which may move. False if
- * no bytes have come: there are none now, the stream has ended, or an error has
- * occurred.
+ * Read without waiting. Keeps the frame of `call`, whose bytes may move. False
+ * if no bytes have come, because there are none now, the stream has ended, or
+ * an error has occurred.
  */
 static bool
 read_more(struct fz_port *port, struct fz_call *call)
@@ -59,8 +59,8 @@ read_more(struct fz_port *port, struct fz_call *call)
 }
 
 /*
- * Answer a RECALL before the frames in front of it are processed. False if
- * nothing has come.
+ * Answer a RECALL that has come, even if earlier frames are not processed yet.
+ * False if no new bytes have come.
  */
 static bool
 answer_recall(struct fz_port *port, struct fz_call *call)
@@ -86,7 +86,7 @@ is_taken_back(const struct fz_port *port, uint32_t seq)
 
 /*
  * The number of items to start together: more if the last ones took little
- * time.
+ * time, fewer if they took much.
  */
 static uint32_t
 permit_size(const struct fz_port_permit *permit, int64_t now_ns)
@@ -109,7 +109,7 @@ renew(struct fz_port_permit *permit, const struct fz_call *call, uint32_t seq)
 
 	permit->n = permit_size(permit, now_ns);
 	if (seq == call->seq || call->timed)
-		permit->n = 1; /* the first item of its frame, or a timed one */
+		permit->n = 1; /* the first of a frame, or timed: alone */
 	if (permit->n > left)
 		permit->n = left;
 	permit->since_ns = now_ns;
@@ -161,7 +161,7 @@ take_slot(struct fz_port *port, struct fz_call *call, uint32_t seq)
 
 /*
  * Start the items of the permit. The process on the node sees the start in the
- * mailbox, and can read finished replies there. So the replies are written
+ * mailbox, and can read finished replies there. Therefore replies are written
  * before this start only if they may have waited long.
  */
 static bool

@@ -71,7 +71,7 @@ fz_claim_recall(struct fz_claim *c, uint32_t next)
 		membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED);
 	atomic_thread_fence(memory_order_seq_cst);
 	started = load(&c->started);
-	/* A number that was taken back earlier stays taken back. */
+	/* a number that was taken back earlier stays taken back */
 	if ((int32_t)(started - old) <= 0)
 		started = before;
 	store(&c->granted, started);
@@ -94,7 +94,7 @@ fz_claim_settle(struct fz_claim *c, uint32_t answered)
 void
 fz_claim_permit(struct fz_claim *c, uint32_t end)
 {
-	/* above all numbers that are used before the next call */
+	/* above all numbers that are used before the next fz_claim_permit() */
 	uint32_t floor = end + (UINT32_C(1) << 30);
 
 	store(&c->granted, end);
@@ -122,7 +122,7 @@ fz_claim_granted(struct fz_claim *c, uint32_t n, bool *lost)
 			return true;
 		if (load(&c->decided) == floor)
 			return (int32_t)(n - load(&c->granted)) < 0;
-		sched_yield(); /* the parent will decide soon */
+		sched_yield(); /* the parent is about to store `decided` */
 	}
 	*lost = true;
 	return false;

@@ -4,9 +4,9 @@
  *
  * The worker starts the numbers in order; the parent may take back all that
  * were not started. No number is both started and taken back. A start costs the
- * worker a store and a load. Only a recall needs a barrier between them, so the
- * parent issues it for both processes (membarrier, Linux 4.16). On older
- * kernels the worker has a barrier of its own.
+ * worker a store and a load. A barrier between the store and the load matters
+ * only at a recall. Therefore the parent issues it for both processes
+ * (membarrier, Linux 4.16). On older kernels the worker has its own barrier.
  *
  *   start of n:  started = n + 1; if n < floor: wait until decided == floor,
  *                n may start if n < granted
@@ -63,8 +63,8 @@ void fz_claim_enter(void);
 bool fz_claim_is_whole(const struct fz_claim *claim);
 
 /*
- * In the parent: one above the number that was started last. It may be any
- * number if the claim is not whole.
+ * In the parent: one above the number that was started last. If the claim is
+ * not whole, the result may be any number.
  */
 uint32_t fz_claim_started(const struct fz_claim *claim);
 
@@ -90,8 +90,8 @@ void fz_claim_permit(struct fz_claim *claim, uint32_t end);
 bool fz_claim_is_taken_back(const struct fz_claim *claim, uint32_t n);
 
 /*
- * For fz_claim_start(): whether number `n` may start although it may be below
- * the floor.
+ * The slow path of fz_claim_start(): whether number `n` may start although it
+ * may be below the floor.
  */
 bool fz_claim_granted(struct fz_claim *claim, uint32_t n, bool *lost);
 

@@ -116,7 +116,7 @@ next_ncells(const struct fz_mailbox_block *old)
 					     : BLOCK_CELLS_MAX;
 }
 
-/* Replace `*block` by a new block, unless it has a mailbox left. */
+/* Replace `*block` by a new block, unless it has an unused mailbox. */
 static int
 provide(struct fz_mailbox_block **block, struct fz_err *err)
 {

@@ -47,12 +47,12 @@ struct fz_err;
 
 #define FZ_MAILBOX_OUT ((size_t)128 << 10)
 #define FZ_MAILBOX_IN ((size_t)128 << 10)
-#define FZ_MAILBOX_ROOM (FZ_MAILBOX_OUT - 8) /* replies; a pad follows */
+#define FZ_MAILBOX_ROOM (FZ_MAILBOX_OUT - 8) /* for replies; a pad follows */
 
 struct fz_mailbox {
 	struct fz_claim claim, held;
 	_Atomic uint64_t written; /* set before `epoch` is incremented */
-	/* number of calls that the parent expected to send soon */
+	/* number of calls that the parent has expected to send soon */
 	_Atomic uint32_t nexpected;
 	/* processor on which the worker last waited, from 1; 0: unknown */
 	_Atomic uint32_t cpu;
@@ -74,8 +74,8 @@ struct fz_mailbox {
 
 /*
  * The worker's private memory beside the mailbox: its replies, and the buffer
- * for calls. It is a mapping, because at the first large malloc() of the worker
- * glibc would consolidate, and so copy, much of the inherited heap.
+ * for calls. It is a mapping, because at a large malloc() glibc would
+ * consolidate, and so copy, much of the inherited heap.
  */
 struct fz_mailbox_own {
 	unsigned char out[FZ_MAILBOX_OUT];
@@ -168,8 +168,8 @@ fz_mailbox_seal(uint64_t word, uint64_t sum)
 /*
  * In the worker: publish `word`, which follows the last word, for bytes with
  * the sum `sum`. The seal of `word` overwrites that of the word before the
- * last. So the seal must not be stored before the last word is stored: until
- * then the parent may read the word before the last.
+ * last. The parent may read that older word until the last word is stored.
+ * Therefore the seal of `word` must be stored after the last word.
  */
 static inline void
 fz_mailbox_show(struct fz_mailbox *mailbox, uint64_t word, uint64_t sum)
@@ -189,15 +189,16 @@ bool fz_mailbox_read(
 /*
  * In the parent: append to `frames` the replies that are finished and not
  * written. The last reply has the flag FZ_WIRE_GROWS if items may be added to
- * it. Returns 1; 0 if there are none or no memory; -1 if they were overwritten.
+ * it. Returns 1; 0 if there are no replies, or no memory; -1 if they were
+ * overwritten.
  */
 int fz_mailbox_peek(const struct fz_mailbox *mailbox, struct fz_buf *frames);
 
 /*
  * Memory for several mailboxes in one mapping, because each mapping of the
  * parent makes each fork slower. A fork inherits only the mailboxes that no
- * worker has yet. A mailbox is used once, because a descendant of its worker
- * may still map it.
+ * worker has yet. Each mailbox is for one worker only, because a descendant of
+ * that worker may still map it.
  */
 struct fz_mailbox_block;
 

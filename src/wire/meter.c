@@ -34,7 +34,7 @@ fz_meter_start(struct fz_meter *m)
 	m->counted_ns = m->total_ns;
 }
 
-/* Ask the kernel for the processor time that no call was charged with yet. */
+/* Measure the processor time that no call was charged with yet. */
 static uint64_t
 measure(struct fz_meter *m, int64_t now_ns)
 {

@@ -3,8 +3,8 @@
  *
  * The end of a call is the start of the next one, unless the worker waits in
  * between, so a call costs one reading of the clock. The kernel is asked for
- * processor time and memory only from time to time. A short call is charged
- * with the same share of its time as the calls before the last question.
+ * processor time and memory now and then. Between two questions, a call counts
+ * the part of its time that the last question has shown.
  */
 #ifndef FZ_METER_H
 #define FZ_METER_H
@@ -19,9 +19,7 @@ struct fz_meter {
 	int64_t now_ns;
 	int64_t asked_ns;  /* time of the last question to the kernel */
 	uint64_t total_ns; /* processor time of the worker until asked_ns */
-	/*
-	 * the part of total_ns and of later time that calls were charged with
-	 */
+	/* the worker's processor time that calls were charged with */
 	uint64_t counted_ns;
 	uint64_t peak_rss; /* peak memory in bytes until asked_ns */
 	/* time of the worker's init in the measured call; 0: none */
@@ -30,10 +28,10 @@ struct fz_meter {
 	double idle;
 };
 
-/* A measured call starts now, or started when the one before ended. */
+/* A measured call starts now, or has started when the call before it ended. */
 void fz_meter_start(struct fz_meter *meter);
 
-/* The time from now on counts for no call. */
+/* The time until the next fz_meter_start() belongs to no call. */
 static inline void
 fz_meter_pause(struct fz_meter *meter)
 {

@@ -82,7 +82,7 @@ fz_slot_line_stop(struct fz_slot_line *line)
 	line->held = false;
 	if (fz_slot_send(line->fd, FZ_SLOT_DONE, line->number) != 0)
 		lose(line);
-	line->number++; /* so that a message in flight is ignored */
+	line->number++; /* with a new number, a message in flight is ignored */
 }
 
 void

@@ -38,7 +38,7 @@ int fz_slot_send(int fd, enum fz_slot_type type, uint32_t number);
  */
 int fz_slot_receive(int fd, struct fz_slot_message *message);
 
-/* The worker's end. */
+/* The worker's end of the line. */
 struct fz_slot_line {
 	/*
 	 * the worker's end; -1: the worker needs no slot, or the gateway is
@@ -50,14 +50,14 @@ struct fz_slot_line {
 };
 
 /*
- * Return the slot if that was asked for. Returns whether the worker has a slot
- * now.
+ * Return the slot if the gateway has asked for it. The result is whether the
+ * worker has a slot now.
  */
 bool fz_slot_line_check(struct fz_slot_line *line);
 
 /*
  * fz_slot_line_want(): ask for a slot. fz_slot_line_stop(): stop waiting for
- * it.
+ * the slot.
  */
 void fz_slot_line_want(struct fz_slot_line *line);
 void fz_slot_line_stop(struct fz_slot_line *line);

@@ -33,7 +33,7 @@ fz_wire_end(struct fz_buf *out, size_t start)
 		fz_le64_store(
 		    out->data + start + 8, out->len - start - FZ_WIRE_HEADER);
 	else if (out->len > start)
-		out->len = start; /* no part of a frame stays */
+		out->len = start; /* on failure the whole frame is removed */
 }
 
 void
