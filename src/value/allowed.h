@@ -2,9 +2,9 @@
  * allowed.h - what a state may decode: functions whose code its owner knows.
  *
  * The digest of a function is the SHA-256 of what lua_dump() writes for it,
- * without the name of its source. So it identifies the code that runs; Lua
- * itself does not check bytecode. The sender may still choose arguments and
- * upvalues.
+ * without the name of its source. Therefore the digest identifies the code
+ * that runs. Lua itself does not check bytecode. The sender may still choose
+ * arguments and upvalues.
  */
 #ifndef FZ_ALLOWED_H
 #define FZ_ALLOWED_H
@@ -26,7 +26,7 @@ bool fz_allowed_is_set(lua_State *L);
 
 /*
  * Add the functions in a dump that the receiver trusts. 0, or -1 if there is no
- * memory, or if it is not a dump of this Lua.
+ * memory, or if `dump` is not a dump of this Lua.
  */
 int fz_allowed_add(struct fz_allow *allow, const void *dump, size_t len);
 

@@ -17,7 +17,7 @@ push_loaded(lua_State *L)
 	return false;
 }
 
-/* Whether string `a` comes before `b`, or `b` is nil. */
+/* Whether string `a` sorts before string `b`. True if `b` is nil. */
 static bool
 is_first(lua_State *L, int a, int b)
 {
@@ -105,7 +105,7 @@ fz_byname_module(lua_State *L, int idx)
 	return false;
 }
 
-/* Whether the value at the top has an identity, as a module should. */
+/* Whether the value on top is an object, as a module should be. */
 static bool
 is_object(lua_State *L)
 {

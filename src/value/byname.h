@@ -13,8 +13,8 @@ struct fz_refmap;
 
 /*
  * If a loaded module has the C function at `idx` as a field, push the names of
- * the module and of the field and return true. If there are several, these are
- * the first ones in sorted order. [-0, +(0|2), m]
+ * the module and of the field and return true. If several fields have it, the
+ * first names in sorted order are pushed. [-0, +(0|2), m]
  */
 bool fz_byname_cfunction(lua_State *L, int idx);
 

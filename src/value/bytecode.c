@@ -282,7 +282,7 @@ get_function(struct reader *r, int around, bool inner)
 	size_t len;
 
 	get_source(r, &f);
-	get_size(r); /* its last line */
+	get_size(r); /* the last line of the function */
 	from = r->p;
 	/* number of parameters, whether it is variadic, size of the stack */
 	skip(r, 3);

@@ -45,7 +45,7 @@ struct fz_bytecode_ops {
 
 /*
  * Read a stripped dump. `env` is the number of the upvalue that holds the table
- * of globals, from 0; -1: none does. False: it is not the bytecode of this Lua.
+ * of globals, from 0; -1: none does. False: not the bytecode of this Lua.
  */
 bool fz_bytecode_read(const void *dump, size_t len, int env,
     const struct fz_bytecode_ops *ops, void *ctx);
@@ -57,8 +57,8 @@ bool fz_bytecode_read(const void *dump, size_t len, int env,
 enum { FZ_BYTECODE_HEAD = 31 };
 
 /*
- * Get the outermost function of a dump, without reading its body. False if it
- * is not the bytecode of this Lua.
+ * Get the outermost function of a dump, without reading its body. False if the
+ * dump is not bytecode of this Lua.
  */
 bool fz_bytecode_outer(
     const void *dump, size_t len, struct fz_bytecode_function *f);

@@ -98,14 +98,14 @@ fz_cells_number(lua_State *L, int cells, const void *id)
 }
 
 /*
- * Store in the list of holders a function whose first upvalue is upvalue `i` of
- * the function at `f`.
+ * Store in the list of holders a function whose first upvalue is the cell of
+ * upvalue `i` of the function at `f`.
  */
 static void
 set_holder(lua_State *L, int cells, lua_Integer key, int f, int i)
 {
 	lua_getiuservalue(L, cells, FZ_CELLS_HOLDERS);
-	/* An empty chunk has one upvalue. */
+	/* an empty chunk has one upvalue, which can hold the cell */
 	if (luaL_loadbufferx(L, "", 0, "=cell", "t") != LUA_OK)
 		lua_error(L);
 	lua_upvaluejoin(L, -1, 1, f, i);
@@ -261,9 +261,9 @@ fz_cells_push_holder(lua_State *L, int record, const struct fz_cells_use *use)
 }
 
 /*
- * Release the cells of the record whose userdata is on top. Does nothing after
- * the end of the cells, and nothing in a worker, because its parent may still
- * use them.
+ * Release the cells of the record whose userdata is on top. Does nothing if all
+ * cells were freed. Does nothing in a worker, whose parent may still use the
+ * cells.
  */
 static void
 drop(lua_State *L)

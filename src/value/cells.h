@@ -43,7 +43,7 @@ struct fz_cells_use {
 	bool small; /* the value can be sent and takes few bytes */
 };
 
-/* Push a set of cells, which is `cells` below: a userdata. [-0, +1, m] */
+/* Push a set of cells: a userdata, which is `cells` below. [-0, +1, m] */
 void fz_cells_new(lua_State *L);
 
 /*
@@ -60,13 +60,13 @@ bool fz_cells_is_bare(lua_State *L, int record);
 uint64_t fz_cells_size(lua_State *L, int record);
 
 /*
- * Whether nothing has changed since the record was made. Without `compare`,
- * values are not compared again: the results of earlier checks count. [-0, +0,
- * m]
+ * Whether nothing has changed since the record was made. If `compare` is false,
+ * contents are not compared again, and the results of earlier checks count.
+ * [-0, +0, m]
  */
 bool fz_cells_holds(lua_State *L, int record, bool compare);
 
-/* Release the record now, and not when it is collected. */
+/* Release the record now, before the collector would do it. */
 void fz_cells_drop(lua_State *L, int record);
 
 /* The cell with this id; NULL if the record does not have it. [-0, +0, -] */
@@ -89,7 +89,7 @@ void fz_cells_push_holder(
  */
 void fz_cells_refresh(lua_State *L, int cells, uint64_t version);
 
-/* Give all cells `version` without a comparison. [-0, +0, -] */
+/* Give all cells `version`, as if all had changed. [-0, +0, -] */
 void fz_cells_doubt(lua_State *L, int cells, uint64_t version);
 
 /*

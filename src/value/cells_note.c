@@ -9,7 +9,7 @@
 #include "value/garbage.h"
 #include "value/upvalue.h"
 
-/* State while one record is made. */
+/* The state of the walk that makes a record. */
 struct walk {
 	struct fz_cells_context context;
 	int record;
@@ -143,7 +143,7 @@ add_upvalues(struct walk *w)
 
 /*
  * Give the cell of visit `i` the new version if its value has functions that
- * refer to a cell with the new version. Returns whether it did.
+ * refer to a cell with the new version. Returns whether the cell has got it.
  */
 static bool
 follow_links(struct walk *w, uint32_t i)

@@ -70,7 +70,7 @@ struct fz_cells_list {
 struct fz_cells {
 	struct fz_contents contents;
 	struct fz_cell *list;
-	uint32_t n;          /* used length of `list` */
+	uint32_t n;          /* number of entries of `list` in use */
 	size_t cap;          /* capacity of `list` */
 	uint32_t free;       /* number + 1 of the first free cell; 0: none */
 	uint64_t walk;       /* number of the last walk or check */

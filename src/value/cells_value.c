@@ -36,7 +36,7 @@ is_same(lua_State *L, int a, int b)
 	return memcmp(&x, &y, sizeof(x)) == 0;
 }
 
-/* Whether the value at `v` is the noted one. */
+/* Whether the value at `v` is the noted value of the cell. */
 static bool
 is_noted(lua_State *L, int notes, uint32_t number, int v)
 {
@@ -54,7 +54,7 @@ is_sum(const struct fz_contents_sum *a, const struct fz_contents_sum *b)
 	return a->certain && b->certain && a->hash == b->hash;
 }
 
-/* Whether the value on top equals the noted one, with all its contents. [-1] */
+/* Whether the value on top is the noted one and has equal contents. [-1] */
 static bool
 is_unchanged(lua_State *L, struct fz_cells *c, int notes, uint32_t number)
 {
@@ -262,7 +262,7 @@ fz_cells_holds(lua_State *L, int record, bool compare)
 	k.c = lua_touserdata(L, -1);
 	lua_getiuservalue(L, -1, FZ_CELLS_NOTES);
 	k.notes = lua_gettop(L);
-	/* without comparison nothing is allocated */
+	/* without a comparison nothing is allocated */
 	if (!k.r->deep || !compare) {
 		same = record_holds(L, record, &k);
 	} else {
@@ -275,7 +275,7 @@ fz_cells_holds(lua_State *L, int record, bool compare)
 	return same;
 }
 
-/* Refresh one cell with functions; returns whether that changed its version. */
+/* Refresh one cell with functions. Returns whether its version has changed. */
 static bool
 refresh_links(const struct fz_cells_context *k, uint32_t number)
 {
@@ -354,7 +354,7 @@ fz_cells_refresh(lua_State *L, int cells, uint64_t version)
 	for (uint32_t n = 0; n < c->n; n++) {
 		if (!c->list[n].used)
 			continue;
-		/* cells of the first workers are never freed */
+		/* cells that the first workers inherit are never freed */
 		if (!c->forked)
 			c->list[n].nrecords++;
 		lua_rawgeti(L, top + 3, (lua_Integer)n + 1);

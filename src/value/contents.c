@@ -195,8 +195,8 @@ add_number(struct walk *w, int idx)
 }
 
 /*
- * Add the address of the value at the top, and keep the value alive as long as
- * its address counts. Contents of a weak table must not be kept alive.
+ * Add the address of the value at the top. Keep the value alive while its
+ * address counts, unless it is in a weak table.
  */
 static void
 add_address(struct walk *w)
@@ -211,9 +211,9 @@ add_address(struct walk *w)
 }
 
 /*
- * Whether the object at the top, which has a packer, belongs to fzlua: the
- * packed form of such an object never changes. Other packers may read any
- * value.
+ * Whether the object on top, which has a packer, belongs to fzlua. The packed
+ * form of such an object never changes. The packer of any other class may read
+ * any value.
  */
 static bool
 is_fzlua_object(lua_State *L)
@@ -325,10 +325,10 @@ add_value(struct walk *w)
 }
 
 /*
- * Add the numbers that the table at `t` has in a row from element 1 on; most
- * big tables consist of such numbers. Returns their number. `*seen` is the
- * number of those read directly from the array part, whose length may change
- * with each access.
+ * Add the numbers that the table at `t` has in a row from element 1 on. Most
+ * big tables consist of such numbers. Returns how many there are. `*seen` is
+ * set to the number of elements that were read directly from the array part,
+ * whose length may change with each access.
  */
 static lua_Integer
 add_numbers(struct walk *w, int t, lua_Integer *seen)
@@ -362,7 +362,7 @@ add_numbers(struct walk *w, int t, lua_Integer *seen)
 
 /*
  * Add all pairs of the table at `t` except the first `n` elements. The first
- * `seen` of these are in the array part.
+ * `seen` elements are in the array part.
  */
 static void
 add_pairs(struct walk *w, int t, lua_Integer n, lua_Integer seen)

@@ -21,7 +21,7 @@
 struct fz_contents {
 	struct fz_refmap seen; /* numbers of the tables of the current value */
 	struct fz_refmap modules;
-	bool filled; /* `modules` is filled */
+	bool filled; /* `modules` contains the loaded modules */
 	/*
 	 * Called with each table of a sum whose objects are listed (`found` is
 	 * not 0). The table is on top, and the stack has room for 10 more. May
@@ -33,7 +33,7 @@ struct fz_contents {
 
 struct fz_contents_sum {
 	uint64_t hash;
-	uint64_t size; /* words in the sum: about the size of a message */
+	uint64_t size; /* words in the sum, about as in a message */
 	bool certain;  /* every change of the value changes `hash` */
 	/* the object has contents that cannot be sent as plain bytes */
 	bool opaque;
@@ -43,8 +43,8 @@ void fz_contents_init(struct fz_contents *c);
 void fz_contents_fini(struct fz_contents *c, lua_State *L);
 
 /*
- * Drop the list of modules, because some may have been loaded since. Call it
- * before a sum that is noted; a comparison may use the list of the noted sum.
+ * Call this before a sum that is noted: it drops the list of loaded modules. A
+ * comparison with the noted sum may use the same list.
  */
 void fz_contents_begin(struct fz_contents *c, lua_State *L,
     void (*met)(lua_State *L, void *ctx), void *ctx);

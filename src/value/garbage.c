@@ -128,10 +128,10 @@ fz_garbage_inherit(struct fz_garbage_child *child, lua_State *L, bool aged)
 	if (child->collects)
 		kib = GARBAGE_FIRST;
 	/*
-	 * The collection that made the objects old has kept the debt of the one
-	 * before it, which may let the heap double; the next collection would
-	 * then be of all objects. Therefore collect the few young ones now,
-	 * which sets the debt.
+	 * The collection that made the objects old has kept the debt of the
+	 * collection before it. With that debt the heap may double, and the
+	 * next collection would be of all objects. Therefore collect the few
+	 * young objects now, which sets the debt.
 	 */
 	if (aged)
 		lua_gc(L, LUA_GCSTEP, 0);

@@ -4,7 +4,7 @@
  * A collection of the whole heap marks, and so copies, every page that the
  * child inherited. In generational mode a collection of young objects does not
  * touch the old ones. So the parent makes its objects old before it forks a
- * worker that it keeps, and the worker collects its own young objects often.
+ * worker that it keeps, and the worker often collects its own young objects.
  */
 #ifndef FZ_GARBAGE_H
 #define FZ_GARBAGE_H
@@ -20,10 +20,10 @@ struct fz_garbage; /* the collector's state in one Lua state */
 struct fz_garbage *fz_garbage_open(lua_State *L);
 
 /*
- * Before a fork: whether nearly all objects are old. With `collect`, first make
- * them old if there are many young ones and the collector is in generational
- * mode; but never in a forked child, which would copy all inherited pages.
- * Calls no finalizer. [-0, +0, -]
+ * Before a fork: whether nearly all objects are old. First makes all objects
+ * old if `collect` is set, many are young, and the collector is generational. A
+ * forked child never does that: it would copy all inherited pages. Calls no
+ * finalizer. [-0, +0, -]
  */
 bool fz_garbage_age(struct fz_garbage *garbage, lua_State *L, bool collect);
 

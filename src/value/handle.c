@@ -3,7 +3,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-/* Each state sets the same binding. */
+/* the binding of handles; each state sets the same one */
 static _Atomic(const struct fz_handle_binding *) known;
 
 static const struct fz_handle_binding *

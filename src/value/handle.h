@@ -2,7 +2,7 @@
  * handle.h - functions of the codec for the userdata of shared objects.
  *
  * The binding of the shared objects registers itself here when it is opened.
- * Without it the codec neither writes nor reads handles.
+ * Without this binding the codec neither writes nor reads handles.
  */
 #ifndef FZ_HANDLE_H
 #define FZ_HANDLE_H

@@ -10,7 +10,7 @@
 
 #include "value/luserdata.h"
 
-/* Without this, an fz.Error would print as "table: 0x...". */
+/* Without this function, an fz.Error would print as "table: 0x...". */
 static int
 error_tostring(lua_State *L)
 {

@@ -7,8 +7,8 @@
 /*
  * Push the traceback of `co` from `level` on, like luaL_traceback(), but
  * without fzlua's Lua files, the functions these call, and the C function at
- * the bottom. With FZLUA_DEBUG=1 in the environment it has all frames. Pushes
- * nil if no frame is left. [-0, +1, m]
+ * the bottom. With FZLUA_DEBUG=1 in the environment no frame is left out.
+ * Pushes nil if there is no frame. [-0, +1, m]
  */
 void fz_ltraceback_push(lua_State *L, lua_State *co, int level);
 

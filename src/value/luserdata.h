@@ -10,11 +10,11 @@
 /*
  * Push the metatable `name` as luaL_newmetatable() does, but store it in the
  * registry only at the end, so that no incomplete metatable stays there if
- * memory runs out. True: it is new, and the caller fills it before
+ * memory runs out. True: the metatable is new; fill it before
  * fz_luserdata_end(). [-0, +1, m]
  */
 bool fz_luserdata_begin(lua_State *L, const char *name);
-/* The metatable on top is whole. [-0, +0, m] */
+/* The metatable on top is complete: store it in the registry. [-0, +0, m] */
 void fz_luserdata_end(lua_State *L, const char *name);
 
 /* A class of userdata. Each table of functions may be NULL. */

@@ -27,7 +27,7 @@ catch_alloc(void *ud, void *block, size_t old_size, size_t size)
 	return p;
 }
 
-/* (catcher, n, nrec) -> table. Protected, to restore the allocator. */
+/* (catcher, n, nrec) -> table; protected, to restore the allocator */
 static int
 make_list(lua_State *L)
 {
@@ -72,7 +72,7 @@ is_equal(const struct fz_raw_value *a, const struct fz_raw_value *b)
 }
 
 /*
- * Store the value on top in the list below it, and learn its tag. False if its
+ * Store the value on top in the list below it, and learn its tag. False if the
  * element does not hold `value`, or if another element has changed. [-1]
  */
 static bool
@@ -406,7 +406,7 @@ fz_rawarray_holds(const struct fz_rawarray *raw, lua_State *L)
 
 /* The layout of this Lua library. The first thread that learns it stores it. */
 static struct fz_rawarray learned;
-static _Atomic int progress; /* the state of `learned`: one of these */
+static _Atomic int progress; /* state of `learned`; see below */
 enum { UNTRIED, STORING, KNOWN, NONE };
 
 static bool

@@ -19,7 +19,7 @@ struct fz_refmap;
 
 /* Fields of a metatable that the codec reads. */
 enum fz_registered_field {
-	FZ_REGISTERED_PACK,  /* __fzpack; false: its objects cannot be sent */
+	FZ_REGISTERED_PACK,  /* __fzpack; false: objects cannot be sent */
 	FZ_REGISTERED_MODE,  /* __mode, of weak tables */
 	FZ_REGISTERED_NAME,  /* __name */
 	FZ_REGISTERED_INDEX, /* __index */
@@ -32,8 +32,8 @@ enum fz_registered_field {
 void fz_registered_open(lua_State *L);
 
 /*
- * Register the metatable or value at the top under `name`. An object that was
- * registered under it before loses the name. [-1, +0, m]
+ * Register the metatable or value at the top under `name`. An object that had
+ * the name before loses it. [-1, +0, m]
  */
 void fz_registered_add_class(lua_State *L, const char *name);
 void fz_registered_add_value(lua_State *L, const char *name);
@@ -54,9 +54,9 @@ const struct fz_refmap *fz_registered_objects(lua_State *L);
 bool fz_registered_class(lua_State *L, int idx);
 
 /*
- * If the metatable, or value, at `idx` is registered, push its name and return
- * true. If a name is at `idx`, push the object registered under it. [-0,
- * +(0|1), -]
+ * fz_registered_metatable(): if the metatable at `idx` is registered, push its
+ * name and return true. If a name is at `idx`, push the metatable of this name.
+ * fz_registered_value(): the same for registered values. [-0, +(0|1), -]
  */
 bool fz_registered_metatable(lua_State *L, int idx);
 bool fz_registered_value(lua_State *L, int idx);

@@ -6,7 +6,7 @@
 
 /*
  * lua_upvalueid(), but NULL if the function at `f` has no upvalue `i`. Old
- * releases of Lua 5.4 would read beyond its upvalues.
+ * releases of Lua 5.4 would read beyond the upvalues of the function.
  */
 static inline void *
 fz_upvalue_id(lua_State *L, int f, int i)
