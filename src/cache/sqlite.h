@@ -75,7 +75,7 @@ enum fz_sqlite_mode {
 int fz_sqlite_open(struct fz_sqlite *s, const char *path,
     enum fz_sqlite_mode mode, int busy_ms, struct fz_err *err);
 
-/* Whether the file exists, and it or its directory may not be written. */
+/* Whether the file exists, and the file or its directory may not be written. */
 bool fz_sqlite_is_read_only(const char *path);
 
 /*
@@ -94,7 +94,7 @@ void fz_sqlite_close(struct fz_sqlite *s);
 /* Whether this process has opened the database. */
 bool fz_sqlite_is_open(const struct fz_sqlite *s);
 
-/* Compile one statement. NULL, and `err`. */
+/* Compile one statement. NULL and `err` on failure. */
 sqlite3_stmt *fz_sqlite_prepare(
     const struct fz_sqlite *s, const char *sql, struct fz_err *err);
 

@@ -39,7 +39,7 @@ fz_zstd_fini(struct fz_zstd *z)
 bool
 fz_zstd_reaches(size_t len, size_t size)
 {
-	/* A block of at most 128 KiB takes at least one byte. */
+	/* zstd needs at least one byte for each 128 KiB */
 	return size >> 17 <= len;
 }
 

@@ -24,7 +24,7 @@ struct fz_zstd {
 	ZSTD_DCtx *context;
 };
 
-/* 0, or -1 and `err`. End with fz_zstd_fini(). */
+/* Load the library. 0, or -1 and `err`. End with fz_zstd_fini(). */
 int fz_zstd_init(struct fz_zstd *z, struct fz_err *err);
 void fz_zstd_fini(struct fz_zstd *z);
 
