@@ -75,7 +75,7 @@ fz_digest_keep(struct fz_digest *d, int idx)
 
 /*
  * Raise if object number `number` is in an entry whose digests equal those of
- * another entry.
+ * another entry: the order of such entries is arbitrary, and so is the number.
  */
 static void
 check_ranges(struct fz_digest *d, uint32_t number, const struct fz_path *at)
@@ -138,7 +138,7 @@ put_named(struct fz_digest *d, char kind)
 	lua_pop(d->L, 1);
 }
 
-/* If the object at `idx` has a name, write that and return true. */
+/* If the object at `idx` has a name, write the name and return true. */
 static bool
 put_by_name(struct fz_digest *d, int idx)
 {
@@ -183,7 +183,7 @@ put_made(
 	fz_digest_value(d, value, &here);
 }
 
-/* Push the function of the metatable at `mt` that makes a plain value. */
+/* Push __fzdigest or __fzpack of the metatable at `mt`, if it is a function. */
 static bool
 push_maker(lua_State *L, int mt)
 {
@@ -258,7 +258,7 @@ put_class(struct fz_digest *d, int idx, const struct fz_path *at)
 	if (fz_registered_class(L, idx)) {
 		const char *name = lua_tostring(L, top + 2);
 
-		/* A function that holds a table apart writes the class. */
+		/* the functions that hold the table write its class */
 		if (d->apart != NULL) {
 			fz_digest_class_apart(d, top + 1);
 		} else {
@@ -476,7 +476,7 @@ digest_gc(lua_State *L)
 /* The key of the state that a session keeps for its next digest. */
 static const char kept_state;
 
-/* Push a state without memory, for the session at that index. */
+/* Push a state without memory, for the session at index `session`. */
 static struct fz_digest *
 push_new_state(lua_State *L, int session)
 {
@@ -494,8 +494,8 @@ push_new_state(lua_State *L, int session)
 }
 
 /*
- * Push the state of the session, or a new one if that of the session is in use,
- * or an error has ended its last digest.
+ * Push the state of the session. Push a new state if that one is in use, or if
+ * an error has ended its last digest.
  */
 static struct fz_digest *
 push_state(lua_State *L, int session)

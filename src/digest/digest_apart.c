@@ -21,10 +21,10 @@
  * digest.
  */
 struct fz_digest_apart {
-	struct fz_digest_scope scope; /* its tables */
-	uint32_t n;                   /* number of its tables */
-	struct fz_refmap classes;     /* the metatables outside */
-	/* the user value of this object lists them */
+	struct fz_digest_scope scope; /* the tables in the table apart */
+	uint32_t n;                   /* number of tables in `scope` */
+	struct fz_refmap classes;     /* metatables of these tables */
+	/* number of `classes`, which the user value lists */
 	uint32_t nclasses;
 	int list; /* stack index of the list while the table is read */
 	bool plain;
@@ -32,8 +32,8 @@ struct fz_digest_apart {
 };
 
 /*
- * A use of a table apart in a digest; its tables have the numbers from `base`
- * on.
+ * A use of a table apart in a digest. The tables in it have the numbers from
+ * `base` on.
  */
 struct fz_digest_use {
 	const struct fz_digest_apart *apart;
@@ -64,8 +64,8 @@ fz_digest_is_plain(struct fz_digest *d, int idx, int type)
 			/*
 			 * Metatables are numbered in the order in which they
 			 * are read. In keys this order is arbitrary, because
-			 * keys are sorted later. So a table with a metatable in
-			 * a key is not apart.
+			 * keys are sorted later. Therefore a table with a
+			 * metatable in a key is not apart.
 			 */
 			a->plain = a->plain && d->nested == 0 &&
 				   fz_digest_has_plain_class(d, idx);

@@ -83,7 +83,6 @@ fz_digest_note_class(struct fz_digest *d)
 	note(d);
 }
 
-/* Push the addresses of all loaded modules. */
 static struct fz_refmap *
 push_addresses(lua_State *L)
 {
@@ -95,8 +94,8 @@ push_addresses(lua_State *L)
 }
 
 /*
- * The addresses of all loaded modules. If the session has a list, they are read
- * once and kept there.
+ * The addresses of all loaded modules. A session with a list of tables apart
+ * keeps them in that list.
  */
 static const struct fz_refmap *
 addresses(struct fz_digest *d)
@@ -230,7 +229,7 @@ put_module(struct fz_digest *d, void *ctx)
 		if (!push_file_hash(L))
 			fz_digest_refuse(d, "a file that cannot be read", &at);
 	} else if (!push_loaded(L, ctx)) {
-		return; /* only the name of the module counts */
+		return; /* only the name of the module is hashed */
 	}
 	fz_digest_keep(d, lua_gettop(L));
 	if (lua_istable(L, -1))
@@ -326,7 +325,7 @@ fz_digest_modules(struct fz_digest *d)
 	if (lua_isnil(L, d->modules))
 		return;
 	luaL_checkstack(L, 20, NULL);
-	lua_newtable(L); /* name -> hash of the module itself */
+	lua_newtable(L); /* maps a name to the hash of the module itself */
 	for (lua_Integer i = 1; lua_rawgeti(L, d->modules, i) == LUA_TSTRING;
 	     i++) {
 		push_module(L, d->session, name);

@@ -33,7 +33,7 @@ enum fz_digest_tag {
 	/* precedes a table: its metatable, which has no name */
 	FZ_DIGEST_BARE = 'm',
 	FZ_DIGEST_CLASS = 'C', /* precedes a table: the name of its class */
-	/* the name of a class, and a value in place of the object */
+	/* the name of a class; a value follows in place of the object */
 	FZ_DIGEST_PACKED = 'P',
 	FZ_DIGEST_END = ')',
 	FZ_DIGEST_REF = 'r',
@@ -48,8 +48,8 @@ enum fz_digest_tag {
 };
 
 /*
- * The numbers of the objects that were met; the end of a scope removes its own
- * objects.
+ * The numbers of the objects that were met. The end of a scope removes the
+ * objects that were met in it.
  */
 struct fz_digest_scope {
 	struct fz_refmap map;
@@ -135,8 +135,8 @@ void fz_digest_refuse(
     struct fz_digest *d, const char *what, const struct fz_path *at);
 
 /*
- * Write the value at `idx`, which a function holds. If it is a table apart, its
- * own digest is written.
+ * Write the value at `idx`, which a function holds. For a table apart, the
+ * digest of the table is written.
  */
 void fz_digest_held(struct fz_digest *d, int idx, const struct fz_path *at);
 
@@ -193,9 +193,9 @@ bool fz_digest_is_module(struct fz_digest *d, const void *p);
 void fz_digest_modules(struct fz_digest *d);
 
 /*
- * Call `body` with a state that writes into `hash`. Its list of modules is at
- * `modules`. The session at that index keeps the state; 0: none does. [-0, +0,
- * e]
+ * Call `body` with a state that writes into `hash`. `modules` is the index of
+ * its list of modules. `session` is the index of the session that keeps the
+ * state; 0: no session. [-0, +0, e]
  */
 void fz_digest_with(lua_State *L, struct fz_hash *hash, int session,
     int modules, void (*body)(struct fz_digest *d, void *ctx), void *ctx);

@@ -98,7 +98,7 @@ push_few(lua_State *L, int t, lua_Integer n)
 			lua_settop(L, top);
 			return KEYS_FEW + 1;
 		}
-		lua_pushvalue(L, -1); /* lua_next() pops one of the two */
+		lua_pushvalue(L, -1); /* a copy for lua_next(), which pops it */
 	}
 	return lua_gettop(L) - top;
 }
@@ -133,7 +133,6 @@ push_key(lua_State *L, int list, int index)
 		lua_pushvalue(L, index);
 }
 
-/* Push a key and its value in the table at `t`. */
 static void
 push_entry(lua_State *L, int t, int list, int index)
 {
@@ -165,7 +164,7 @@ scope_gc(lua_State *L)
 	return 0;
 }
 
-/* The hash that the value at `idx` would have as the next value. */
+/* The hash that the value at `idx` would have if it were the next value. */
 static void
 look_ahead(struct fz_digest *d, int idx, const struct fz_path *at,
     unsigned char out[FZ_HASH_BYTES])
