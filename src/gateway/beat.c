@@ -18,7 +18,7 @@ enum {
 	     &l->link != &(g)->leases; l = (struct fz_lease *)l->link.next)
 
 /*
- * Write the leases with `peer` that are in no packet yet; returns the length.
+ * Write the unsent leases with `peer` at `body`. Returns the number of bytes.
  */
 static size_t
 put_entries(const struct fz_gateway *g, const char *peer, unsigned char *body)
@@ -63,7 +63,7 @@ fz_beat_send(struct fz_gateway *g)
 	}
 }
 
-/* Close a lease that the sender still has and this gateway has not. */
+/* Close a lease that is in a beat from `to`, but not in this gateway. */
 static void
 close_unknown(struct fz_gateway *g, const char *to, uint32_t lease)
 {

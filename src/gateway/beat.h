@@ -7,8 +7,8 @@
  *	- The server has known no gateway with the peer's id for
  *	  FZ_BEAT_ABSENT_NS. The peer has ended, or it has lost its connection
  *	  and has not connected again in that time.
- *	- The peer was silent for FZ_BEAT_HOLD_NS. Before that it may be frozen
- *	  or cut off, and continue later.
+ *	- The peer was silent for FZ_BEAT_HOLD_NS. A shorter silence may be
+ *	  that of a peer that is frozen or cut off, and continues later.
  *	- The peer gets a beat with a lease that it does not have, and answers
  *	  with a CLOSE.
  *

@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* eventfd */
+#define _GNU_SOURCE /* for eventfd */
 #include "gateway/bus.h"
 
 #include <errno.h>
@@ -23,7 +23,7 @@
 
 enum {
 	BUS_CONNECT_MS = 2000,
-	/* maximum bytes of a body, because longer ones slow down servers */
+	/* maximum number of bytes of a body; longer bodies slow down servers */
 	BUS_BODY_MAX = 512 << 10,
 	/* minimum max_payload of a usable server: an announcement must fit */
 	BUS_BODY_MIN = 512,
@@ -41,7 +41,7 @@ enum {
 	BUS_UNSENT_MAX = 1 << 20,
 	/* maximum number of messages that are freed together */
 	BUS_SPENT_MAX = 64,
-	/* maximum number of bytes of these messages */
+	/* maximum number of bytes of the messages that are freed together */
 	BUS_SPENT_BYTES = 64 << 10
 };
 
@@ -62,7 +62,7 @@ struct fz_bus {
 	char prefix[FZ_NATS_TEAM_MAX + 16];
 	char id[FZ_PACKET_ID + 1];
 	size_t body_max;
-	int wake; /* an eventfd */
+	int wake; /* eventfd that the threads of libnats make readable */
 	/* the message of the packet that fz_bus_next() returned last */
 	natsMsg *taken;
 	char absent_id[FZ_PACKET_ID + 1]; /* body of a packet ABSENT */
@@ -84,15 +84,15 @@ wake(const struct fz_bus *bus)
 	uint64_t one = 1;
 
 	/*
-	 * A failure is ignored: it means that the eventfd is readable already.
+	 * A write fails if the counter is full: then the eventfd is readable.
 	 */
 	if (write(bus->wake, &one, sizeof(one)) < 0)
 		return;
 }
 
 /*
- * With these functions libnats reads and writes when it is called, and not in
- * threads, so that packets do not pass through another thread.
+ * With an event loop of the caller, libnats reads and writes when it is called,
+ * and packets do not pass through threads of libnats.
  */
 static natsStatus
 attach(void **ctx, void *loop, natsConnection *nc, natsSock socket)
@@ -168,7 +168,7 @@ absence_came(
 		wake(bus);
 		return;
 	}
-	/* without memory drop this answer: the next beat gets another one */
+	/* without memory drop the answer: the next beat gets another one */
 	free(parcel);
 	natsMsg_Destroy(msg);
 }
@@ -196,7 +196,7 @@ errors_are_silent(
 	(void)closure; /* gateways notice lost packets by their numbers */
 }
 
-/* Whether the user is a public key. */
+/* Whether the user of the URL is a public key. */
 static bool
 is_nkey(const char *user)
 {
@@ -571,9 +571,9 @@ free_spent(struct fz_bus *bus)
 }
 
 /*
- * Free messages only when they are many. A thread of libnats frees them, and is
- * woken for each one that comes while it sleeps, which would cost more time
- * than all else that is done for a short message.
+ * Free messages only when they are many. A thread of libnats frees them. To
+ * wake that thread for each message would take more time than the rest of the
+ * work for a short message.
  */
 static void
 spend(struct fz_bus *bus)
@@ -603,7 +603,7 @@ fz_bus_next(struct fz_bus *bus, struct fz_packet *packet)
 	return true;
 }
 
-/* Write the rest, which may be a CLOSE. */
+/* Write the remaining bytes, which may contain a CLOSE. */
 static void
 write_rest(struct fz_bus *bus)
 {

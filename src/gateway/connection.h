@@ -20,8 +20,8 @@ enum fz_connection_change {
 int fz_connection_open(struct fz_gateway *g, struct fz_err *err);
 
 /*
- * Called once in each turn: sends the beats if they are due. Without a
- * connection it tries to make one instead, which may take two seconds.
+ * Called once in each turn: sends the beats if they are due. If there is no
+ * connection, tries to make one instead, which may take two seconds.
  */
 enum fz_connection_change fz_connection_check(
     struct fz_gateway *g, int64_t now_ns);

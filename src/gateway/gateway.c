@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* getrandom */
+#define _GNU_SOURCE /* for getrandom */
 #include "gateway/gateway.h"
 
 #include <errno.h>
@@ -8,10 +8,7 @@
 
 #include "base/vec.h"
 
-/*
- * If a turn takes longer than this, the process was stopped or had no
- * processor.
- */
+/* A longer turn shows that this process was stopped or had no processor. */
 #define GATEWAY_STALL_NS (FZ_CLOCK_SECOND / 2)
 /* Pause after a failed wait, in nanoseconds. */
 #define GATEWAY_PAUSE (10 * FZ_CLOCK_MS)
@@ -94,7 +91,7 @@ fz_gateway_wait(struct fz_gateway *g, int64_t until_ns, int64_t *stalled_ns)
 	if (poll(g->pfd, g->npfd, fz_clock_poll_ms(now_ns, until_ns)) < 0) {
 		for (size_t i = 0; i < g->npfd; i++)
 			g->pfd[i].revents = 0;
-		if (errno != EINTR) /* no memory: do not try without end */
+		if (errno != EINTR) /* no memory: retry slowly */
 			nanosleep(
 			    &(struct timespec){ .tv_nsec = GATEWAY_PAUSE },
 			    NULL);

@@ -98,8 +98,8 @@ send_kept(const struct fz_lease *l, struct fz_sent_packet *kept, bool again)
 	struct fz_bus *bus = l->gateway->bus;
 
 	/*
-	 * A packet that is sent again may have been received before, so that
-	 * the server's answer to it would say nothing.
+	 * The server's answer to a repeated packet would say nothing, because
+	 * the packet may have been received before.
 	 */
 	if (bus != NULL && l->conn != -1 && !again)
 		fz_bus_send_stream(
@@ -171,7 +171,6 @@ fail(struct fz_lease *l, const char *what)
 	fz_lease_end(l, why);
 }
 
-/* As fail(), because a call has failed with `code`. */
 static void
 fail_call(struct fz_lease *l, const char *what, int code)
 {
@@ -391,7 +390,7 @@ take_report(struct fz_lease *l, const struct fz_packet *p)
 		send_kept(l, kept, true);
 }
 
-/* The peer lives. */
+/* Note that the peer lives. */
 static void
 hear(struct fz_lease *l)
 {

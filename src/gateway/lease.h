@@ -26,7 +26,7 @@ struct fz_lease {
 	struct fz_list link;
 	struct fz_gateway *gateway;
 	uint32_t id;      /* number of the lease at this gateway */
-	uint32_t peer_id; /* its number at the other gateway; 0: unknown */
+	uint32_t peer_id; /* number at the other gateway; 0: unknown */
 	char peer[FZ_PACKET_ID + 1];
 	bool opened;
 	/*
@@ -34,7 +34,7 @@ struct fz_lease {
 	 * written; -1: ended
 	 */
 	int in, out;
-	/* their indexes in the list of polled descriptors */
+	/* indexes of `in`, `out` and `conn` in the list to poll */
 	int in_at, out_at, conn_at;
 	/* packets that are not acknowledged, in order */
 	struct fz_sent_packet *kept, **kept_tail;
@@ -43,15 +43,15 @@ struct fz_lease {
 	uint32_t sent;     /* bytes sent, modulo 2^32 */
 	uint32_t acked;  /* bytes that the peer has acknowledged, modulo 2^32 */
 	uint32_t passed; /* received bytes that were passed on, modulo 2^32 */
-	uint32_t reported; /* the part of `passed` that was acknowledged */
+	uint32_t reported; /* part of `passed` that was acknowledged */
 	/* the peer was asked to send packets again */
 	bool asked;
 	struct fz_buf pending; /* bytes that came and are not written */
-	size_t written;        /* number of these bytes that are written */
-	bool got_end;          /* the END of the other direction has come */
+	size_t written;        /* number of written bytes of `pending` */
+	bool got_end;          /* the peer has sent the END of its direction */
 	bool over;
 	bool beaten;      /* the lease is in the beat that is being sent */
-	char why[160];    /* why it failed; "": it ended in good order */
+	char why[160];    /* why the lease failed; "": it ended in good order */
 	int64_t heard_ns; /* time at which the peer was last heard */
 	/*
 	 * time since which the server has not known the peer; 0: the server
@@ -67,7 +67,7 @@ struct fz_lease {
 	/* at a submitter: the socket to the relay; else -1 */
 	int conn;
 	pid_t pid;               /* at a node: pid of the process; else 0 */
-	struct fz_slot_use slot; /* at a node: the slot of its worker */
+	struct fz_slot_use slot; /* at a node: the slot of the worker */
 };
 
 /*
@@ -94,14 +94,14 @@ void fz_lease_take(struct fz_lease *l, const struct fz_packet *p);
 uint32_t fz_lease_kept_seq(const struct fz_lease *l);
 
 /*
- * The peer has the lease. The arguments are counters of the peer: the number of
- * its next packet, the number of its first packet that is not acknowledged, and
- * the number of its acknowledged bytes.
+ * Note that the peer has the lease. The arguments are counters of the peer: the
+ * number of its next packet, the number of its first packet that is not
+ * acknowledged, and the number of its acknowledged bytes.
  */
 void fz_lease_heard(
     struct fz_lease *l, uint32_t seq, uint32_t kept_seq, uint32_t acked);
 
-/* The server had no receiver for the packet `seq` when it came first. */
+/* The server had no receiver for packet `seq` when it was first sent. */
 void fz_lease_lose(struct fz_lease *l, uint32_t seq);
 
 /*

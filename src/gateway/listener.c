@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* accept4, struct ucred */
+#define _GNU_SOURCE /* for accept4 and struct ucred */
 #include "gateway/listener.h"
 
 #include <errno.h>
@@ -85,8 +85,8 @@ accept_conn(struct fz_listener *l, int64_t now_ns)
 }
 
 /*
- * Whether the process can get the descriptors of a request. The kernel drops
- * those for which there is no room.
+ * Whether this process can get the descriptors of a request. The kernel drops
+ * descriptors for which the process has no room.
  */
 static bool
 has_room(int conn)

@@ -17,10 +17,10 @@ struct fz_gateway;
 
 struct fz_listener {
 	int fd;
-	int conn;         /* a relay whose request has not come; or -1 */
+	int conn;         /* a relay that must send its request; or -1 */
 	int64_t until_ns; /* time at which that relay is refused */
 	int64_t rest_ns;  /* time until which nothing is accepted */
-	int at;           /* index of the polled descriptor; or -1 */
+	int at;           /* index of `fd` or `conn` in the poll; or -1 */
 };
 
 #define FZ_LISTENER_INIT                       \
@@ -28,7 +28,7 @@ struct fz_listener {
 		.fd = -1, .conn = -1, .at = -1 \
 	}
 
-/* A relay and what it has sent. The receiver owns the descriptors. */
+/* A relay and its request. The caller owns the descriptors. */
 struct fz_relay_request {
 	int conn;
 	char id[FZ_PACKET_ID + 1]; /* id of the node */

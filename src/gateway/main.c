@@ -10,7 +10,7 @@
  * machine has a gateway, a program of its own, which reads secrets from
  * its input.
  */
-#define _GNU_SOURCE /* unsetenv */
+#define _GNU_SOURCE /* for unsetenv */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,8 +42,8 @@ int
 main(int argc, char **argv)
 {
 	/*
-	 * A map in a worker runs on the machine of the worker. A worker needs
-	 * no secrets.
+	 * A map in a worker runs on the worker's machine, so no variable names
+	 * an engine. A worker needs no secrets.
 	 */
 	unsetenv("FZLUA_ENGINE");
 	unsetenv("FZLUA_ENGINE_CREDS");

@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* F_DUPFD_CLOEXEC, closefrom */
+#define _GNU_SOURCE /* for F_DUPFD_CLOEXEC and closefrom */
 #include "gateway/node_process.h"
 
 #include <errno.h>
@@ -63,8 +63,8 @@ start(const struct fz_node_process_opts *opts, pid_t *pid,
 	for (size_t i = 0; i < n; i++)
 		argv[i] = (char *)(uintptr_t)words[i];
 	/*
-	 * Block SIGTERM: before the program handles the signal, it would end
-	 * the program.
+	 * Block SIGTERM until the program handles it: before that, the signal
+	 * would end the program.
 	 */
 	sigemptyset(&spawn.blocked);
 	sigaddset(&spawn.blocked, SIGTERM);

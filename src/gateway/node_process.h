@@ -9,13 +9,13 @@ struct fz_err;
 struct fz_node_process_opts {
 	const char *command;  /* the program */
 	const char *identity; /* the version of the submitter */
-	/* the file with the functions that it may run; "": all */
+	/* the file with the functions that the process may run; "": all */
 	const char *allow;
 };
 
 struct fz_node_process {
 	pid_t pid;
-	int in, out; /* its input and output, which do not block */
+	int in, out; /* input and output of the process, which do not block */
 	int slot;    /* the gateway's end of a slot_line */
 };
 

@@ -66,7 +66,7 @@ receive(struct fz_gateway *g, struct fz_node_slots *slots)
 	}
 }
 
-/* The number of held slots, of all submitters or of one. */
+/* The number of slots that the workers of `peer` hold; NULL: all workers. */
 static unsigned
 count_held(const struct fz_gateway *g, const char *peer)
 {

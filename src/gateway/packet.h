@@ -51,7 +51,7 @@ enum fz_packet_type {
 	/*
 	 * From the server: there is no gateway with the id in the body. `lease`
 	 * and `seq` are of the packet that was not delivered; `lease` is 0 if
-	 * it was of no stream.
+	 * that packet was of no stream.
 	 */
 	FZ_PACKET_ABSENT
 };
@@ -86,7 +86,7 @@ fz_packet_write(unsigned char *bytes, const struct fz_packet *p)
 	fz_le32_store(bytes + 12, p->arg);
 }
 
-/* Read a message. Its type is 0 if it is not a packet. */
+/* Read a packet. Its type is 0 if the message is not a packet. */
 static inline void
 fz_packet_read(struct fz_packet *p, const void *message, size_t len)
 {

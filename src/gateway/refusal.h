@@ -9,8 +9,8 @@ struct fz_nats_url;
 
 /*
  * Set `err` to the reason for status `s`. `detail` is the text of libnats, or
- * NULL; it is searched and never shown, because it may have secrets. Always
- * returns -1.
+ * NULL. This text is searched and never shown, because it may have secrets.
+ * Always returns -1.
  */
 int fz_refusal(struct fz_err *err, const struct fz_nats_url *url, natsStatus s,
     const char *detail);

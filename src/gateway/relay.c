@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* MSG_CMSG_CLOEXEC */
+#define _GNU_SOURCE /* for MSG_CMSG_CLOEXEC */
 #include "gateway/relay.h"
 
 #include <errno.h>
@@ -33,9 +33,9 @@ fz_relay_address(struct sockaddr_un *address, const char *name)
 }
 
 /*
- * Send a message with descriptors. Linux limits those that a user has sent and
- * no process has received yet: then wait, until the gateway receives more of
- * them or ends.
+ * Send a message with descriptors. Linux limits the number of descriptors that
+ * a user has sent and no process has received yet. At this limit, waits until
+ * the gateway receives some of them or ends.
  */
 static int
 send_message(int conn, const struct msghdr *message)
@@ -72,8 +72,8 @@ send_request(int conn, const char *id)
 }
 
 /*
- * The descriptors that a message brought. Returns their number; the kernel
- * passes on fewer than were sent if this process has too many.
+ * Take the descriptors out of a message, and return their number. The kernel
+ * passes on fewer than were sent if this process has no room for all.
  */
 static size_t
 take_descriptors(struct msghdr *message, int fds[FZ_RELAY_NFDS])
@@ -112,7 +112,7 @@ fz_relay_receive(int conn, char *id, size_t room, int fds[FZ_RELAY_NFDS])
 	return -1;
 }
 
-/* Print the reason, below a line with the number that follows it, if any. */
+/* Print the reason. A number after it is printed first, in its own line. */
 static void
 print_reason(char text[FZ_RELAY_TEXT_MAX + 1], size_t len)
 {
@@ -142,10 +142,7 @@ fz_relay_main(const char *name, const char *id)
 		fputs("the gateway to NATS has ended\n", stderr);
 		return EXIT_FAILURE;
 	}
-	/*
-	 * Close this copy, so that the stream ends when the gateway closes its
-	 * own.
-	 */
+	/* Close the stream here, so that it ends when the gateway closes it. */
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
 	n = fz_fd_read(conn, why, FZ_RELAY_TEXT_MAX);

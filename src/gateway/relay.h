@@ -2,9 +2,9 @@
  * relay.h - a worker on a node, as the submitter's process sees it.
  *
  * The relay is a process whose standard input and output are the worker's
- * stream. It passes both descriptors to the gateway at the abstract socket
- * `name`, for the node `id`. It lives as long as the lease, so that its end
- * shows the end of the worker.
+ * stream. The relay passes both descriptors to the gateway at the abstract
+ * socket `name`, for the node `id`. The relay lives as long as the lease, so
+ * that its end shows the end of the worker.
  */
 #ifndef FZ_RELAY_H
 #define FZ_RELAY_H

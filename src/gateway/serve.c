@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* signalfd, getloadavg */
+#define _GNU_SOURCE /* for signalfd and getloadavg */
 #include "gateway/serve.h"
 
 #include <errno.h>
@@ -34,15 +34,15 @@ struct serve {
 	struct fz_gateway g;
 	const char *identity, *command, *slots, *name, *allow;
 	struct fz_node_slots shared;
-	int signals; /* a signalfd */
+	int signals; /* a signalfd: readable if a signal has come */
 	unsigned nsignals;
 	int64_t announce_ns; /* time of the next announcement */
 };
 
 /*
  * Announce the node by the strings id, name, slots, workers, processors, load,
- * identity and why. The last one is the reason why it accepts no more leases,
- * or "".
+ * identity and why. The string `why` is the reason why the node accepts no more
+ * leases, or "".
  */
 static void
 announce(struct serve *s)
@@ -98,7 +98,6 @@ find_opened(const struct serve *s, const char *peer, uint32_t peer_id)
 	return NULL;
 }
 
-/* Process the request of a submitter for a worker. */
 static void
 open_lease(struct serve *s, const struct fz_packet *p)
 {
@@ -115,7 +114,7 @@ open_lease(struct serve *s, const struct fz_packet *p)
 	if (!fz_packet_is_id(peer))
 		return;
 	l = find_opened(s, peer, p->arg);
-	if (l != NULL) { /* the answer was lost */
+	if (l != NULL) { /* the first answer was lost */
 		confirm(s, l);
 		return;
 	}
@@ -187,8 +186,8 @@ end_all(struct serve *s, const char *why)
 
 /*
  * Called at the first signal. A process that gets SIGTERM lets its worker
- * return the jobs that it has not started. The worker ends when it has finished
- * the others.
+ * return the jobs that the worker has not started. The worker ends when it has
+ * finished the jobs that it has started.
  */
 static void
 leave(struct serve *s)

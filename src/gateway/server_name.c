@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* res_init, EAI_NODATA */
+#define _GNU_SOURCE /* for res_init and EAI_NODATA */
 #include "gateway/server_name.h"
 
 #include <netdb.h>
@@ -23,7 +23,7 @@ fz_server_name_limit_wait(void)
 {
 	if (res_init() != 0)
 		return;
-	_res.retrans = 1; /* seconds */
+	_res.retrans = 1; /* in seconds */
 	_res.retry = 2;
 }
 
@@ -37,7 +37,9 @@ fz_server_name_bare(char name[FZ_SERVER_NAME_MAX], const char *host)
 	    host + start);
 }
 
-/* A query in a thread of its own. The later of the two threads frees it. */
+/*
+ * A query in a thread. The caller or the thread, whichever is last, frees it.
+ */
 struct query {
 	pthread_mutex_t lock;
 	pthread_cond_t ended;
@@ -130,8 +132,8 @@ query_wait(struct query *q)
 }
 
 /*
- * Look up the name, which may take as long as all DNS servers, search domains
- * and attempts together. A thread does it, because getaddrinfo() has no limit.
+ * Look up the name in a thread, because getaddrinfo() may wait for all DNS
+ * servers, search domains and attempts in turn.
  */
 static int
 look_up_in_time(const char *name)
@@ -164,5 +166,5 @@ fz_server_name_check(const char *host, struct fz_err *err)
 	if (rc == EAI_NONAME || rc == EAI_NODATA)
 		return fz_err_set(
 		    err, FZ_ERR_ERROR, "the name %.128s is not known", name);
-	return 0; /* the connection will fail if this was another failure */
+	return 0; /* any other failure: the connection fails, too */
 }

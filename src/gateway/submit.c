@@ -50,7 +50,7 @@ struct peer {
 	enum peer_state state;
 	bool told; /* this state was sent to the script */
 	int64_t heard_ns;
-	/* time since which the server has not known the node; 0: it knows it */
+	/* time since which the server does not know the node; 0: it does */
 	int64_t absent_ns;
 };
 
@@ -109,8 +109,8 @@ add_peer(struct submit *s, const char *id)
 }
 
 /*
- * Set the message about the node: its fields, its state and the reason for
- * that.
+ * Set the message about the node: its fields, its state, and the reason for the
+ * state.
  */
 static void
 set_state(struct peer *peer, const char *fields[5], enum peer_state state,
@@ -225,9 +225,7 @@ ask_nodes(const struct submit *s)
 	fz_bus_send_all(s->g.bus, FZ_BUS_NODES, &p, NULL, 0);
 }
 
-/*
- * Ask the node for a worker. This is repeated with each beat until it answers.
- */
+/* Ask the node for a worker, again with each beat until it answers. */
 static void
 open_lease(struct submit *s, struct fz_lease *l)
 {
@@ -273,8 +271,8 @@ take_relay(struct submit *s, struct fz_relay_request *r)
 }
 
 /*
- * End the relay, and send it the reason if there is one, and which bytes have
- * not reached the node.
+ * End the relay. After a failure send the reason, and the number of bytes that
+ * reached the node if the last bytes did not.
  */
 static void
 end_relay(const struct fz_lease *l)
@@ -427,8 +425,8 @@ end_list(struct submit *s)
 		if (((const struct peer *)at)->state != PEER_READY)
 			continue;
 		/*
-		 * If this fails, because the script has much to read, repeat it
-		 * in the next turn.
+		 * If this fails, because the script has much to read, the next
+		 * turn tries again.
 		 */
 		s->listed = tell(s, 'R', "", 1) == 0;
 		return 0;
