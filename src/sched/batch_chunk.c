@@ -11,7 +11,7 @@
 #include "wire/wire.h"
 #include "worker/engine.h"
 
-/* minimum number of items of a chunk that gets a result buffer */
+/* minimum number of items in a chunk for a result buffer */
 enum { BATCH_RAW_MIN = 256 };
 
 static const struct fz_err another_failed = { FZ_ERR_CANCELLED, 0,
@@ -57,7 +57,7 @@ fz_batch_insert(struct fz_batch *b, struct fz_chunk *chunk)
 {
 	struct fz_list *before = &b->waiting;
 
-	/* Search from the end, because most new chunks belong there. */
+	/* search from the end, because most chunks belong there */
 	while (before->prev != &b->waiting &&
 	       FZ_CONTAINER_OF(before->prev, struct fz_chunk, link)->first >
 		   chunk->first)
@@ -141,7 +141,9 @@ fz_batch_end_chunk(struct fz_chunk *chunk)
 }
 
 /*
- * Encode the part of a chunk: as many of its items as can be encoded together.
+ * Encode the items of a chunk. If only the first ones can be encoded together,
+ * the rest becomes another chunk. Returns false if the first item cannot be
+ * encoded, or if there is no memory.
  */
 static bool
 encode_part(struct fz_chunk *chunk)
@@ -178,8 +180,8 @@ encode_part(struct fz_chunk *chunk)
 }
 
 /*
- * Split a chunk: return its first `n` items, and keep the rest in the list of
- * waiting chunks. NULL if there is no memory.
+ * Split a chunk: return a new chunk of the first `n` items, and put the rest
+ * into the list of waiting chunks. NULL if there is no memory.
  */
 static struct fz_chunk *
 cut_front(struct fz_chunk *chunk, uint32_t n)
@@ -220,8 +222,8 @@ fz_batch_next_chunk(struct fz_batch *b, uint32_t max)
 }
 
 /*
- * Allocate the result buffer of a long chunk. If there is no memory for it, or
- * if most results cannot be raw, results come as bytes.
+ * Allocate a buffer for raw results if the chunk is long, and if most results
+ * so far could be stored raw. Without a buffer, results are sent as bytes.
  */
 static void
 add_result_buffer(struct fz_chunk *chunk)
@@ -290,7 +292,7 @@ fz_batch_settle(struct fz_batch *b)
 	b->opts.owner->done(b->opts.owner, b);
 }
 
-/* Make waiting chunks of all items up to `last` that are in no chunk. */
+/* Make waiting chunks of all items up to `last` that are in no chunk yet. */
 static int
 cut_until(struct fz_batch *b, uint64_t last)
 {
@@ -316,7 +318,8 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 
 	if (b->done || b->stopping) {
 		fz_blob_unref(part);
-		return 0; /* a batch that stops starts no more items */
+		/* the batch was stopped, so it starts no more items */
+		return 0;
 	}
 	chunk = cut_until(b, b->total) == 0
 		    ? fz_batch_chunk_new(b, b->total + 1, 1, 0)

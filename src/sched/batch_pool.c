@@ -10,10 +10,14 @@
 #include "worker/engine.h"
 
 struct func {
-	uint64_t version; /* version in which the function was set; 0: never */
 	/*
-	 * workers of this version or later do not inherit the function; 0: all
-	 * workers do
+	 * version of the workers' memory in which the function was set; 0: it
+	 * was never set
+	 */
+	uint64_t version;
+	/*
+	 * workers with this version or a later one do not inherit the function;
+	 * 0: there is no such version
 	 */
 	uint64_t lost;
 	struct fz_blob *code;
@@ -23,7 +27,7 @@ struct fz_batch_pool {
 	struct fz_batch_owner owner;
 	struct fz_dispatcher dispatcher;
 	struct fz_pool *pool;
-	struct fz_list batches; /* batches that are not done */
+	struct fz_list batches; /* the batches that are not done */
 	unsigned nbatches;
 	uint64_t nversions;
 	struct func funcs[FZ_WORKER_FUNCS];
@@ -53,8 +57,9 @@ is_inherited(const struct func *func, const struct fz_worker *w)
 }
 
 /*
- * Send the function to the worker unless it has it. A function without code is
- * not sent: workers that are forked later inherit it.
+ * Send the function to the worker if the worker lacks it. A function without
+ * code is not sent: there was no worker when it was set, and later workers
+ * inherit it.
  */
 static int
 prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t number,
@@ -90,7 +95,7 @@ batch_done(struct fz_batch_owner *owner, struct fz_batch *b)
 		fz_dispatcher_flush(&bp->dispatcher);
 }
 
-/* In a forked child: mark the parent's batches as done. */
+/* Called in a forked child: mark the parent's batches as done. */
 static void
 in_child(struct fz_fork_hook *hook)
 {

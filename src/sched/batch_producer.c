@@ -6,19 +6,19 @@
 #include "wire/blob.h"
 #include "wire/wire.h"
 
-/* A chunk is about this much work. */
+/* Intended time of a chunk. */
 #define BATCH_CHUNK_NS (5 * FZ_CLOCK_MS)
 /*
- * A chunk of encoded items is at least this much work, if every worker can have
- * such a chunk.
+ * Minimum time of a chunk of encoded items, if there are enough items for such
+ * a chunk for every worker.
  */
 #define BATCH_LEAST_NS (FZ_CLOCK_MS / 10)
 
 enum {
 	BATCH_CHUNK_MAX = 1 << 20, /* maximum number of items in a chunk */
 	/*
-	 * While the time of an item is unknown, a chunk has this many times the
-	 * items that the worker has now.
+	 * While the time of an item is unknown: the next chunk for a worker has
+	 * this many times the number of items that the worker has now.
 	 */
 	BATCH_GROWTH = 8
 };
@@ -30,9 +30,10 @@ nworkers(const struct fz_batch *b)
 }
 
 /*
- * Items that workers have inherited cost nothing to send or to recall. So each
- * worker gets an equal share of all items at once. When a worker becomes idle,
- * items are recalled and divided again.
+ * The size of a chunk of items that the workers have inherited. Sending and
+ * recalling them costs nothing, so each worker gets an equal share of all items
+ * at once. When a worker becomes idle, items of others are recalled and divided
+ * again.
  */
 static uint64_t
 inherited_size(struct fz_batch *b, uint64_t usual)
@@ -42,7 +43,7 @@ inherited_size(struct fz_batch *b, uint64_t usual)
 	return b->mean_ns != 0 && usual < b->share ? usual : b->share;
 }
 
-/* The size of a chunk of items that must be encoded. */
+/* The size of a chunk for `w` of items that must be encoded. */
 static uint64_t
 sent_size(const struct fz_batch *b, const struct fz_worker *w, uint64_t usual)
 {
@@ -52,7 +53,8 @@ sent_size(const struct fz_batch *b, const struct fz_worker *w, uint64_t usual)
 		n = w->nitems * BATCH_GROWTH;
 	else
 		least = (uint64_t)(BATCH_LEAST_NS / b->mean_ns);
-	if (n > left / (2 * nworkers(b))) /* smaller chunks near the end */
+	/* chunks become smaller near the end */
+	if (n > left / (2 * nworkers(b)))
 		n = left / (2 * nworkers(b));
 	if (n < least)
 		n = least;
@@ -120,7 +122,7 @@ send(struct fz_producer *producer, struct fz_worker *w, uint32_t max)
 	if (chunk->part != NULL && !chunk->part->in_arena)
 		/* the frame has a copy of the part */
 		fz_batch_drop_part(chunk);
-	/* write now, so that the worker starts while others are forked */
+	/* write now: the worker can then start while others are being forked */
 	if (b->opts.kind & FZ_WIRE_INHERITED)
 		fz_worker_write(w);
 	return true;

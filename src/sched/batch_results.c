@@ -11,16 +11,16 @@
 #include "wire/blob.h"
 #include "worker/engine.h"
 
-/* The mean time of an item is taken over about this much recent work. */
+/* The mean time of an item is that of the items of about this time. */
 #define BATCH_RECENT_NS (20 * FZ_CLOCK_MS)
 
-/* The failure of an item whose result was lost because memory ran out. */
+/* The failure of an item whose result was lost for lack of memory. */
 static const struct fz_failure lost = { .err = { FZ_ERR_MEMORY, 0,
 					    "not enough memory to keep the "
 					    "results" },
 	.exitcode = -1 };
 
-/* Fill an event of `n` items of a batch. */
+/* An event of `n` items of a batch, the first of which is `first`. */
 static struct fz_job_event
 event_of(const struct fz_batch *b, uint64_t first, uint32_t n, pid_t pid)
 {
@@ -78,13 +78,14 @@ fz_batch_drop_result(struct fz_batch_result *result)
 static void
 lose_result(struct fz_batch *b)
 {
-	if (!b->whole_failed) /* the first failure is kept */
+	if (!b->whole_failed) /* keep an earlier failure */
 		b->whole = lost;
 	b->whole_failed = true;
 }
 
 /*
- * Add a result. False if there is no memory; then the batch fails as a whole.
+ * Add a result. If there is no memory, the batch fails as a whole, and this
+ * returns false.
  */
 static bool
 report(struct fz_batch *b, const struct fz_batch_result *result)
@@ -118,7 +119,10 @@ report(struct fz_batch *b, const struct fz_batch_result *result)
 	return true;
 }
 
-/* Add the failure of one item as report() does; takes `failure->value`. */
+/*
+ * Add the failure of one item, as report() adds a result. Takes over the
+ * reference `failure->value`.
+ */
 static bool
 report_failure(struct fz_batch *b, uint64_t item, struct fz_failure *failure)
 {
@@ -145,7 +149,9 @@ delay_over(struct fz_timer *timer)
 	fz_producer_wake(&b->producer);
 }
 
-/* A chunk for another attempt of an item. NULL if there is no memory. */
+/*
+ * A new chunk for another attempt to call an item. NULL if there is no memory.
+ */
 static struct fz_chunk *
 chunk_again(const struct fz_chunk *failed, uint64_t item)
 {
@@ -161,7 +167,7 @@ chunk_again(const struct fz_chunk *failed, uint64_t item)
 	return chunk;
 }
 
-/* Send a chunk again, after a pause. */
+/* Let a chunk wait for the pause of its attempt, and then be sent. */
 static void
 retry(struct fz_chunk *chunk)
 {
@@ -176,7 +182,10 @@ retry(struct fz_chunk *chunk)
 	fz_producer_wake(&b->producer);
 }
 
-/* Let the caller decide about the chunk. False if there is no memory. */
+/*
+ * Let the item of the chunk wait for fz_batch_decide(). False if there is no
+ * memory.
+ */
 static bool
 ask(struct fz_chunk *chunk, const struct fz_failure *failure,
     const struct fz_job_event *event)
@@ -193,8 +202,8 @@ ask(struct fz_chunk *chunk, const struct fz_failure *failure,
 }
 
 /*
- * Begin another attempt if the limits allow one. False if they do not, or if
- * there is no memory.
+ * Try an item again, or ask the caller about that first. False if there is no
+ * memory.
  */
 static bool
 try_again(const struct fz_chunk *failed, uint64_t item,
@@ -218,8 +227,8 @@ try_again(const struct fz_chunk *failed, uint64_t item,
 }
 
 /*
- * Set the time of the last answer of a chunk to now. Returns the nanoseconds
- * since the answer before, or since the start of the job; 0 if it has not
+ * Note that the chunk has an answer now. Returns the time since the answer
+ * before, or since the start of the job if that is later; 0 if the job has not
  * started.
  */
 static int64_t
@@ -235,7 +244,10 @@ restart_clock(struct fz_chunk *chunk)
 	return chunk->answered_ns - since;
 }
 
-/* Set the times that the worker measured, or else those of this process. */
+/*
+ * Set the times of an event: those that the worker measured, else those of this
+ * process.
+ */
 static void
 set_times(const struct fz_chunk *chunk, struct fz_job_event *event)
 {
@@ -248,7 +260,7 @@ set_times(const struct fz_chunk *chunk, struct fz_job_event *event)
 	event->took_ns = used->took_ns / event->n;
 }
 
-/* An item has failed and is not retried. Takes the value in `failure`. */
+/* Fail an item finally. Takes over the reference `failure->value`. */
 static void
 fail_item(struct fz_batch *b, uint64_t item, struct fz_failure *failure,
     const struct fz_job_event *event)
@@ -291,7 +303,7 @@ fz_batch_undecided(const struct fz_batch *b, const struct fz_failure **failure)
 	return chunk->first;
 }
 
-/* Remove an undecided chunk from its list, and return its failure. */
+/* Remove an undecided chunk from its list. Returns the failure of its item. */
 static struct fz_undecided
 end_question(struct fz_chunk *chunk)
 {
@@ -343,10 +355,10 @@ end_if_answered(struct fz_chunk *chunk)
 }
 
 /*
- * Record the starts of the items below `end` that are not recorded yet. If a
- * worker answers several items together, only the start of the first one was
- * recorded before. If an item was returned after its start was recorded, the
- * start is not recorded again.
+ * Record the starts of the items below `end` whose starts are not recorded yet.
+ * If a worker answers several items together, only the start of the first is
+ * recorded before. An item that was returned after its start was recorded is
+ * not recorded again.
  */
 static void
 tell_starts(struct fz_chunk *chunk, uint64_t end)
@@ -364,8 +376,8 @@ tell_starts(struct fz_chunk *chunk, uint64_t end)
 }
 
 /*
- * Record that `n` items ended in the last `took_ns`, with `nreceived` bytes of
- * results.
+ * Record that `n` items have ended. They took `took_ns` together, and their
+ * results have `nreceived` bytes.
  */
 static void
 add_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, int64_t took_ns,
@@ -384,11 +396,12 @@ add_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, int64_t took_ns,
 	fz_event_log_describe(b->opts.log, &event, &chunk->job, NULL);
 	event.nreceived = nreceived;
 	if (first != chunk->first)
-		event.nsent = 0; /* the first items count the whole frame */
+		/* all bytes of the frame count for its first items */
+		event.nsent = 0;
 	add_event(b, FZ_JOB_EVENT_DONE, &event, NULL);
 }
 
-/* Count `n` items from `first` on as answered now. */
+/* Count `n` items, the first of which is `first`, as answered now. */
 static void
 count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, size_t nreceived)
 {
@@ -399,7 +412,8 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, size_t nreceived)
 	b->timed_ns += took_ns;
 	b->ntimed += n;
 	b->mean_ns = 1 + b->timed_ns / b->ntimed;
-	if (b->timed_ns > BATCH_RECENT_NS) { /* older items count less */
+	/* halve the weight of older items */
+	if (b->timed_ns > BATCH_RECENT_NS) {
 		b->timed_ns /= 2;
 		b->ntimed = 1 + b->ntimed / 2;
 	}
@@ -407,8 +421,8 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, size_t nreceived)
 }
 
 /*
- * The bytes of the results. If several results share a blob, all of its bytes
- * count for the first of them.
+ * The size of the results in bytes. If several results have the same blob, its
+ * whole size counts for the first of them.
  */
 static size_t
 bytes_of(const struct fz_batch *b, const struct fz_batch_result *result)
@@ -446,7 +460,7 @@ job_items(struct fz_job *job, uint32_t first, uint32_t n, struct fz_blob *blob,
 	end_if_answered(chunk);
 }
 
-/* The index of the item of a chunk that was answered last. */
+/* The index of the item that the chunk's last answer was for. */
 static uint64_t
 answered(const struct fz_chunk *chunk)
 {
@@ -506,8 +520,8 @@ job_done(struct fz_job *job, struct fz_blob **values, uint32_t n)
 }
 
 /*
- * Send an item again, alone, because the worker could not decode it together
- * with others.
+ * Send an item again in a chunk of its own, because the worker could not decode
+ * all items of the chunk together.
  */
 static void
 send_apart(struct fz_chunk *together, uint64_t item)
@@ -565,12 +579,15 @@ job_returned(struct fz_job *job, uint32_t nitems)
 			rest->told = chunk->told;
 	} else {
 		b->nsent--;
-		/* the items may be cut into other chunks now */
+		/*
+		 * drop the encoded items: other chunks may be made of them now
+		 */
 		fz_batch_drop_part(chunk);
 		fz_blob_unref(job->result_buffer);
 		job->result_buffer = NULL;
 	}
-	b->share = 0; /* compute new shares of the rest */
+	/* the shares of the remaining items must be computed again */
+	b->share = 0;
 	if (rest != NULL) {
 		fz_batch_insert(b, rest);
 		fz_producer_wake(&b->producer);

@@ -9,37 +9,43 @@
 #include "worker/engine.h"
 
 /*
- * A worker with less work than this gets another job. For a worker on a node
- * the limit is higher, by the time to the node and back.
+ * A worker gets another job while its jobs take less time than this. For a
+ * worker on a node, the time to the node and back is added.
  */
 #define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)
-/* The first check for results after a reply; later ones are further apart. */
+/*
+ * Time from a reply to the next check for unwritten results. If no reply comes,
+ * the time to further checks grows.
+ */
 #define DISPATCH_POLL_NS (4 * FZ_CLOCK_MS)
 /*
  * The same for a traced call: the times of its items are those of the checks.
  */
 #define DISPATCH_TRACED_POLL_NS FZ_CLOCK_MS
-/* A worker that replied less than this ago is not checked. */
+/* A worker that has replied within this time is not checked. */
 #define DISPATCH_SILENT_NS FZ_CLOCK_MS
 /*
- * Minimum work that is moved from a busy worker to an idle one; the second
- * value is for a worker that must be forked first. If a sparing dispatcher has
- * less waiting work, it gives the pool no further worker.
+ * Minimum time of the work that is moved from a busy worker to an idle one. The
+ * second value applies if a worker must be forked for it. A sparing dispatcher
+ * also gives the pool no further worker for less waiting work than this.
  */
 #define DISPATCH_STEAL_NS (FZ_CLOCK_MS / 2)
 #define DISPATCH_STEAL_FORK_NS (2 * FZ_CLOCK_MS)
 
-/* Maximum work that travels in one frame. */
+/* Maximum time of the jobs that are sent in one frame. */
 #define DISPATCH_TOGETHER_NS (FZ_CLOCK_MS / 10)
 
 enum {
 	DISPATCH_AHEAD_JOBS = 512, /* maximum number of jobs at one worker */
 	/*
-	 * maximum number of bytes of the frames of the jobs at one worker; a
-	 * pipe holds 64 KiB
+	 * Maximum number of bytes in the frames of the jobs of one worker. It
+	 * is less than the 64 KiB that a pipe holds, so that all of them fit.
 	 */
 	DISPATCH_AHEAD_BYTES = 48 << 10,
-	/* maximum number of jobs while the time of a job is unknown */
+	/*
+	 * Maximum number of jobs of one worker while the time of an item is
+	 * unknown.
+	 */
 	DISPATCH_UNMEASURED_JOBS = 4,
 	DISPATCH_UNMEASURED_ITEMS = 1 << 16
 };
@@ -101,8 +107,8 @@ now(struct fz_dispatcher *d)
 }
 
 /*
- * The time of an item: the mean of earlier items or, if this is longer, the
- * time since the worker's last answer.
+ * The expected time of an item: the mean of earlier items; or the time since
+ * the worker's last answer if that is longer.
  */
 static int64_t
 item_time(struct fz_dispatcher *d, const struct fz_worker *w)
@@ -126,7 +132,7 @@ work_left(struct fz_dispatcher *d, const struct fz_worker *w)
 	return work_of(w->nitems, item_time(d, w));
 }
 
-/* Time to the worker's node and back. */
+/* The time to the worker's node and back; 0 if it is on this machine. */
 static int64_t
 way_to(const struct fz_worker *w)
 {
@@ -145,7 +151,7 @@ has_room(struct fz_dispatcher *d, const struct fz_lane *lane,
 		return false;
 	if (w->head != NULL && w->head->alone)
 		return false;
-	/* no recall would return a job that waits for a long one */
+	/* a recall could not take back a job that waits behind a long one */
 	if (!w->ahead)
 		return w->njobs == 0;
 	if (w->mean_ns == 0)
@@ -168,8 +174,8 @@ roomy_worker(struct fz_dispatcher *d, const struct fz_lane *lane)
 }
 
 /*
- * Whether the jobs that wait are too little work for another worker, by the
- * time of an item at the quickest worker.
+ * Whether the waiting jobs are too little work for a further worker. Their time
+ * is estimated from the quickest worker.
  */
 static bool
 has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
@@ -190,8 +196,8 @@ has_enough_workers(struct fz_dispatcher *d, const struct fz_lane *lane)
 }
 
 /*
- * A worker for the next job. NULL if there is none now. NULL and `err` if there
- * will be none.
+ * A worker that can get the next job of the lane; NULL if there is none now. If
+ * there will never be one, fills `err`, too.
  */
 static struct fz_worker *
 pick(struct fz_dispatcher *d, struct fz_lane *lane, struct fz_err *err)
@@ -228,8 +234,8 @@ fail_next(struct fz_producer *producer, const struct fz_err *err)
  *   NULL, nbusy == max      stop: the limit is reached        false
  *   (no producer is ready)                                      true
  *
- * False: the caller serves no further lane, because the next worker that
- * becomes idle is for this lane.
+ * If the result is false, the caller serves no further lanes: the next slot is
+ * for this lane.
  */
 static bool
 send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
@@ -261,7 +267,7 @@ send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 	return true;
 }
 
-/* Whether a worker has more items than the one that it may have begun. */
+/* Whether the worker has items besides the one that it may have started. */
 static bool
 has_spare(const struct fz_worker *w)
 {
@@ -269,9 +275,9 @@ has_spare(const struct fz_worker *w)
 }
 
 /*
- * The worker with the most work that can be taken back. A worker that has begun
- * none of its jobs keeps them. Otherwise jobs might move between two workers
- * again and again, and fill pipes faster than any worker reads them.
+ * The worker with the most work that can be taken back. A worker that has
+ * started none of its jobs keeps them. Otherwise jobs might move between two
+ * workers repeatedly, and fill the pipes faster than the workers read.
  */
 static struct fz_worker *
 fullest(struct fz_dispatcher *d, const struct fz_lane *lane)
@@ -287,8 +293,8 @@ fullest(struct fz_dispatcher *d, const struct fz_lane *lane)
 }
 
 /*
- * If a worker is idle and there is nothing to send, recall jobs of the worker
- * that has the most work.
+ * If a worker is idle and nothing is waiting, recall jobs of the worker with
+ * the most work. Returns whether jobs were taken back.
  */
 static bool
 steal(struct fz_dispatcher *d, const struct fz_lane *lane)
@@ -301,7 +307,7 @@ steal(struct fz_dispatcher *d, const struct fz_lane *lane)
 	best = fullest(d, lane);
 	if (best == NULL || !fz_pool_has_free(lane->pool))
 		return false;
-	/* the worker may have done more than it has reported */
+	/* the worker may have finished items that it has not reported */
 	fz_worker_peek(best);
 	if (!fz_pool_has_idle(lane->pool))
 		least = DISPATCH_STEAL_FORK_NS;
@@ -310,7 +316,8 @@ steal(struct fz_dispatcher *d, const struct fz_lane *lane)
 }
 
 /*
- * Whether an idle worker may soon get jobs that another worker has not begun.
+ * Whether a worker with spare jobs has not started its first one. When it has,
+ * its other jobs can move to an idle worker.
  */
 static bool
 may_soon_steal(const struct fz_dispatcher *d, const struct fz_lane *lane)
@@ -323,8 +330,8 @@ may_soon_steal(const struct fz_dispatcher *d, const struct fz_lane *lane)
 }
 
 /*
- * Move work from busy workers to idle ones. Dismiss the idle workers if they
- * will get no more work and are not kept.
+ * Move work from busy workers to idle ones. Then dismiss idle workers if the
+ * dispatcher does not keep them and no more work is expected.
  */
 static void
 balance_lane(struct fz_dispatcher *d, struct fz_lane *lane)
@@ -337,8 +344,8 @@ balance_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 }
 
 /*
- * Arm the timer that checks for results that workers have not written: soon
- * after the last reply of a worker, then less and less often.
+ * Arm the timer for the next check for unwritten results. Its time grows with
+ * the time since the last reply of a worker.
  */
 static void
 arm_poll(struct fz_dispatcher *d, const struct fz_lane *lane)
@@ -423,7 +430,8 @@ dispatch(struct fz_defer *defer)
 	}
 	for (uint32_t i = 0; i < d->nlanes; i++) {
 		/*
-		 * Skip pools that are not in use: in a long chain few are busy.
+		 * Skip pools that are not in use: most pools of a long chain
+		 * are not.
 		 */
 		if (d->lanes[i].used || d->once)
 			look_after_lane(d, &d->lanes[i]);
@@ -438,7 +446,8 @@ freed(struct fz_pool_client *client, struct fz_worker *w)
 	if (w != NULL)
 		d->nbusy--;
 	/*
-	 * Dispatch after the clients that the pool notified before this one.
+	 * The deferred call must come after those of the clients that the pool
+	 * notified before.
 	 */
 	fz_loop_undefer(&d->dispatch);
 	fz_loop_defer(loop_of(d), &d->dispatch);
@@ -502,7 +511,7 @@ fz_dispatcher_leave(struct fz_dispatcher *d)
 void
 fz_dispatcher_in_child(struct fz_dispatcher *d)
 {
-	/* Do not write to empty lists, because a write copies a page. */
+	/* Do not write to empty lists: a write copies an inherited page. */
 	for (uint32_t i = 0; i < d->nlanes; i++) {
 		if (fz_list_first(&d->lanes[i].ready) != NULL)
 			fz_list_init(&d->lanes[i].ready);
@@ -540,7 +549,9 @@ fz_producer_wake(struct fz_producer *producer)
 
 	if (d->max == 0)
 		return;
-	/* In a forked child the dispatcher has not joined its pools. */
+	/*
+	 * After a fork, the dispatcher in the child has not joined its pools.
+	 */
 	if (!d->joined)
 		fz_dispatcher_join(d, NULL);
 	if (!fz_list_is_linked(&producer->link))
@@ -560,7 +571,7 @@ fz_producer_stop(struct fz_producer *producer, const struct fz_err *kill)
 }
 
 /*
- * End one of the workers that run a job of the producer. False if there is
+ * End one worker that has a job of the producer. Returns false if there is
  * none.
  */
 static bool
@@ -580,7 +591,7 @@ void
 fz_producer_end(struct fz_producer *producer, const struct fz_err *kill)
 {
 	fz_list_remove(&producer->link);
-	/* kill all of them, then wait for one after the other */
+	/* start to kill all workers before waiting for the first */
 	fz_producer_recall(producer, kill);
 	while (end_one(producer, kill))
 		continue;
