@@ -6,7 +6,7 @@
 #include "base/err.h"
 #include "base/vec.h"
 
-/* A list of numbers, or of nodes. */
+/* A growing array of numbers, or of nodes. */
 struct list {
 	void *items;
 	uint32_t n;
@@ -14,16 +14,21 @@ struct list {
 };
 
 struct fz_graph {
-	struct list nodes;  /* elements: struct fz_graph_node */
-	struct list makers; /* for each value, the node that makes it */
-	/* inputs of all nodes, one node after the other */
+	struct list nodes; /* elements: struct fz_graph_node */
+	/* for each value, the number of the node that makes it */
+	struct list makers;
+	/* inputs of all nodes, in the order of the nodes */
 	struct list inputs;
-	/* a bool for each input; inputs beyond the end of the list: false */
+	/*
+	 * a bool for each input: whether it is optional; inputs beyond the end
+	 * of this list are not
+	 */
 	struct list optional;
 	uint32_t npools;
 	bool has_maps;
-	/* Frozen: readers of value v are readers[first[v]] ..
-	 * readers[first[v+1]-1]
+	/*
+	 * set when the graph is frozen: the readers of value v are
+	 * readers[first[v]] to readers[first[v + 1] - 1]
 	 */
 	uint32_t *first, *readers;
 };
@@ -196,8 +201,8 @@ fz_graph_has_maps(const struct fz_graph *graph)
 }
 
 /*
- * Count the readers of each value into first[v + 1], and the inputs that each
- * node waits for.
+ * Count the readers of each value v in first[v + 1], and the inputs of each
+ * node that other nodes make.
  */
 static int
 count_readers(struct fz_graph *graph, struct fz_err *err)
@@ -242,8 +247,8 @@ fz_graph_freeze(struct fz_graph *graph, struct fz_err *err)
 	for (uint32_t v = 0; v < nvalues; v++)
 		at[v + 1] += at[v];
 	/*
-	 * Fill each range from its end: afterwards at[v + 1] is the start of
-	 * the readers of v.
+	 * Fill the range of each value from its end. Afterwards at[v + 1] is
+	 * the start of the range of v.
 	 */
 	for (uint32_t i = graph->nodes.n; i-- > 0;) {
 		const uint32_t *inputs = fz_graph_inputs(graph, i);
@@ -251,7 +256,7 @@ fz_graph_freeze(struct fz_graph *graph, struct fz_err *err)
 		for (uint32_t k = node_at(graph, i)->ninputs; k-- > 0;)
 			graph->readers[--at[inputs[k] + 1]] = i;
 	}
-	/* Now at[v + 1] is where v's readers begin: shift by one. */
+	/* shift by one: at[v] must be the start of the range of v */
 	memmove(at, at + 1, nvalues * sizeof(*at));
 	at[nvalues] = graph->inputs.n;
 	return 0;
@@ -267,7 +272,10 @@ fz_graph_frozen(const struct fz_graph *graph)
 	return graph->readers != NULL;
 }
 
-/* Remove each node that can run; the nodes that remain wait for a cycle. */
+/*
+ * Remove nodes that can run, as long as there are any. Returns the number of
+ * the others, each of which depends on a cycle.
+ */
 static uint32_t
 drop_runnable(const struct fz_graph *graph, uint32_t *waiting, uint32_t *queue)
 {
@@ -296,7 +304,10 @@ drop_runnable(const struct fz_graph *graph, uint32_t *waiting, uint32_t *queue)
 	return graph->nodes.n - tail;
 }
 
-/* A node that `node` waits for and that waits itself. */
+/*
+ * A node that makes an input of `node`, and that drop_runnable() has not
+ * removed.
+ */
 static uint32_t
 waiting_input(
     const struct fz_graph *graph, uint32_t node, const uint32_t *waiting)
@@ -325,8 +336,8 @@ fz_graph_cycle(
 		while (waiting[node] == 0)
 			node++;
 		/*
-		 * Go back from a node that waits. The walk enters a cycle, and
-		 * is inside it after as many steps as the graph has nodes.
+		 * Go back from a node that was not removed. After as many steps
+		 * as the graph has nodes, the walk is inside a cycle.
 		 */
 		for (uint32_t i = 0; i < nnodes; i++)
 			node = waiting_input(graph, node, waiting);

@@ -1,10 +1,10 @@
 /*
- * graph.h - a graph of nodes that are connected by the values they read and
- * make.
+ * graph.h - a graph of nodes, which are connected by the values that they read
+ * and make.
  *
- * A value is made by one node or comes from outside. Nodes, values and pools
- * are numbered from 0; a graph is built, frozen, and never changed again, so
- * any number of runs may use it.
+ * A value is made by one node, or comes from outside. Nodes, values and pools
+ * are numbered from 0. A graph is built, then frozen, and does not change
+ * afterwards. Any number of runs may therefore use it.
  */
 #ifndef FZ_GRAPH_H
 #define FZ_GRAPH_H
@@ -19,39 +19,42 @@ struct fz_graph;
 #define FZ_GRAPH_NONE UINT32_MAX
 
 struct fz_graph_node {
-	uint32_t pool; /* number of the pool whose workers run it */
-	uint32_t func; /* index of the node's function in that pool */
-	/* the node makes the values first_value .. first_value + nvalues - 1 */
+	uint32_t pool; /* number of the pool whose workers run the node */
+	uint32_t func; /* number of the node's function in that pool */
+	/* number of its first value; the others follow */
 	uint32_t first_value;
 	uint32_t nvalues;
-	uint32_t first_input; /* index of its inputs in the list of the graph */
+	/* index of the first input in the graph's list of inputs */
+	uint32_t first_input;
 	uint32_t ninputs;
-	/* number of inputs that other nodes make, for which the node waits */
+	/* number of inputs that other nodes make */
 	uint32_t nmade;
-	bool is_map; /* calls its function for each element of a list */
+	/* the node calls its function for each element of a list */
+	bool is_map;
 };
 
-/* NULL and `err` on failure. */
+/* Create an empty graph. NULL and `err` on failure. */
 struct fz_graph *fz_graph_new(struct fz_err *err);
 void fz_graph_free(struct fz_graph *graph);
 
-/* Add a value from outside. FZ_GRAPH_NONE and `err` on failure. */
+/* Add a value that comes from outside. FZ_GRAPH_NONE and `err` on failure. */
 uint32_t fz_graph_input(struct fz_graph *graph, struct fz_err *err);
 
-/* Add a node without inputs. FZ_GRAPH_NONE and `err` on failure. */
+/* Add a node that has no inputs yet. FZ_GRAPH_NONE and `err` on failure. */
 uint32_t fz_graph_node(struct fz_graph *graph, uint32_t pool, uint32_t func,
     uint32_t nvalues, struct fz_err *err);
 
 /*
- * Set the inputs of `node`, in order; once for a node. The values may be made
- * by nodes that are added later. 0, or -1 and `err`.
+ * Set the inputs of `node`, in order. Call this only once for a node. The nodes
+ * that make the values may be added later. 0, or -1 and `err`.
  */
 int fz_graph_feed(struct fz_graph *graph, uint32_t node, const uint32_t *values,
     uint32_t n, struct fz_err *err);
 
 /*
- * Let `node` run without its input number `k`, from 0, if the maker of that
- * input fails. Call it after fz_graph_feed(). 0, or -1 and `err`.
+ * Make input number `k` of `node`, from 0, optional: if the node that makes
+ * this input fails, `node` runs without the input. Call this after
+ * fz_graph_feed(). 0, or -1 and `err`.
  */
 int fz_graph_set_optional(
     struct fz_graph *graph, uint32_t node, uint32_t k, struct fz_err *err);
@@ -60,24 +63,25 @@ int fz_graph_set_optional(
 bool fz_graph_is_optional(
     const struct fz_graph *graph, uint32_t node, uint32_t value);
 
-/* Whether any node has optional inputs. */
+/* Whether any node has an optional input. */
 bool fz_graph_has_optional(const struct fz_graph *graph);
 
 /*
- * Make `node` a map: it calls its function for each element of its first input,
- * a list, with the other inputs after the element. The value of the node is the
- * list of the results.
+ * Make `node` a map. Its first input is a list. It calls its function for each
+ * element, with the other inputs as further arguments. The value of the node is
+ * the list of the results.
  */
 void fz_graph_set_map(struct fz_graph *graph, uint32_t node);
 
-/* End the changes and list the readers of each value. 0, or -1 and `err`. */
+/* Freeze the graph, and list the readers of each value. 0, or -1 and `err`. */
 int fz_graph_freeze(struct fz_graph *graph, struct fz_err *err);
 int fz_graph_frozen(const struct fz_graph *graph);
 
 /*
- * Write the nodes of one cycle to `nodes`, which has room for all nodes. Each
- * feeds the next one, and the last the first. Returns their number, 0 if there
- * is no cycle, or -1 and `err`. The graph is frozen.
+ * Find a cycle in a frozen graph. Writes its nodes to `nodes`, which has room
+ * for all nodes. Each of them makes an input of the next one; the last makes an
+ * input of the first. Returns the number of nodes; 0 if there is no cycle; -1
+ * and `err` on failure.
  */
 ptrdiff_t fz_graph_cycle(
     const struct fz_graph *graph, uint32_t *nodes, struct fz_err *err);
@@ -89,7 +93,8 @@ const struct fz_graph_node *fz_graph_get(
 const uint32_t *fz_graph_inputs(const struct fz_graph *graph, uint32_t node);
 
 /*
- * The `*n` nodes that read `value`, once for each input. The graph is frozen.
+ * The `*n` nodes that read `value`. A node that reads the value twice is listed
+ * twice. The graph must be frozen.
  */
 const uint32_t *fz_graph_readers(
     const struct fz_graph *graph, uint32_t value, uint32_t *n);
@@ -97,10 +102,10 @@ const uint32_t *fz_graph_readers(
 /* Whether any node is a map. */
 bool fz_graph_has_maps(const struct fz_graph *graph);
 
-/* The node that makes `value`, or FZ_GRAPH_NONE. */
+/* The node that makes `value`; FZ_GRAPH_NONE if it comes from outside. */
 uint32_t fz_graph_maker(const struct fz_graph *graph, uint32_t value);
 
-/* One more than the highest pool number of any node. */
+/* 1 + the highest pool number among the nodes. */
 uint32_t fz_graph_npools(const struct fz_graph *graph);
 
 #endif

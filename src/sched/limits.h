@@ -1,4 +1,7 @@
-/* limits.h - limits of a call: time and memory of an attempt, retries. */
+/*
+ * limits.h - the limits of a call: time and memory of an attempt, number of
+ * attempts.
+ */
 #ifndef FZ_LIMITS_H
 #define FZ_LIMITS_H
 
@@ -6,21 +9,26 @@
 #include <stdint.h>
 
 enum fz_policy {
-	FZ_POLICY_STOP, /* after a failure start nothing new */
-	/* after a failure start nothing new, and end what runs */
+	FZ_POLICY_STOP, /* after a failure, start no more calls */
+	/*
+	 * after a failure, start no more calls, and end those that are running
+	 */
 	FZ_POLICY_NOW,
-	/* after a failure run all that does not depend on it */
+	/*
+	 * after a failure, run everything that does not depend on the failed
+	 * call
+	 */
 	FZ_POLICY_CONTINUE
 };
 
 struct fz_limits {
-	/* time limit of one attempt; FZ_CLOCK_NEVER: none */
+	/* time limit of an attempt; FZ_CLOCK_NEVER: none */
 	int64_t timeout_ns;
-	/* pause before the first retry; doubled for each further one */
+	/* pause before the first retry; doubled for each further retry */
 	int64_t backoff_ns;
-	uint64_t memory; /* limit of memory in bytes; 0: none */
+	uint64_t memory; /* memory limit of an attempt in bytes; 0: none */
 	unsigned retries;
-	bool ask; /* the caller decides about each retry */
+	bool ask; /* before each retry, the caller decides about it */
 };
 
 #endif

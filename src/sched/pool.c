@@ -23,10 +23,10 @@ is_own(const struct fz_pool *pool)
 }
 
 /*
- * In a child: forget the workers and clients of the parent. This is done only
- * when the child uses the pool, because at the fork it would make each fork
- * slower. The memory of the workers stays as it is, because a write would copy
- * it.
+ * In a child: drop the workers and clients of the parent. This is done at the
+ * child's first use of the pool, because doing it at each fork would make all
+ * forks slower. The memory of the workers is not freed, because writes to it
+ * would copy inherited pages.
  */
 static void
 own(struct fz_pool *pool)
@@ -39,7 +39,8 @@ own(struct fz_pool *pool)
 	memset(pool->numbers, 0, pool->opts.max * sizeof(*pool->numbers));
 	pool->lowest = 0;
 	pool->nclients = 0;
-	pool->waiter.prev = NULL; /* the slots have forgotten the waiter */
+	/* the slots have dropped this waiter already */
+	pool->waiter.prev = NULL;
 }
 
 static void
@@ -72,12 +73,12 @@ free_number(struct fz_pool *pool, unsigned number)
 static void
 arm_rest(struct fz_pool *pool, int64_t since_ns)
 {
-	/* If there is no memory for the timer, the workers stay. */
+	/* Without memory for the timer, idle workers are not dismissed. */
 	fz_loop_arm(pool->opts.engine->loop, &pool->rest,
 	    fz_clock_after(since_ns, pool->opts.idle_ns));
 }
 
-/* `at` is where in the list of idle workers `w` is inserted. */
+/* Insert `w` into the list of idle workers at the place `at`. */
 static void
 link_idle(struct fz_pool *pool, struct fz_worker **at, struct fz_worker *w)
 {
@@ -91,11 +92,11 @@ link_idle(struct fz_pool *pool, struct fz_worker **at, struct fz_worker *w)
 }
 
 /*
- * Call `freed` of all clients, because `w` is free or, if it is NULL, because a
- * worker may be free. The clients dispatch in the order of these calls, so the
- * oldest one with a job gets the worker. If the owner of `w` came first, other
- * clients might wait for ever. An owner that has not joined the pool is called
- * last.
+ * Call `freed` of all clients, because the worker `w` has become free; NULL: a
+ * worker may have become free. The clients dispatch in the order of these
+ * calls, the oldest first. The former owner of `w` has no priority: otherwise
+ * other clients might wait forever. A former owner that has left the pool is
+ * called last.
  */
 void
 fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w)
@@ -115,7 +116,7 @@ fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w)
 		owner->freed(owner, w);
 }
 
-/* The worker has no job now: release its slot. */
+/* Release the slots that the worker holds, because it has no job now. */
 static void
 give_slot(const struct fz_pool *pool, struct fz_worker *w)
 {
@@ -127,7 +128,7 @@ give_slot(const struct fz_pool *pool, struct fz_worker *w)
 	w->loads_node = false;
 }
 
-/* A dismissed worker counts as busy until it is dead. */
+/* Dismiss an idle worker. It counts as busy until it is dead. */
 static void
 dismiss(struct fz_pool *pool, struct fz_worker *w)
 {
@@ -186,8 +187,8 @@ pause_over(struct fz_timer *timer)
 }
 
 /*
- * Dismiss the workers that have been idle for long; check the others again
- * later.
+ * Dismiss the workers that have been idle for opts.idle_ns, and arm the timer
+ * for the others.
  */
 static void
 rest_over(struct fz_timer *timer)
@@ -234,8 +235,8 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 }
 
 /*
- * Write back kept tokens, so that other processes can use them while the loop
- * does not turn.
+ * Write back unused tokens, because the loop may not turn for some time, and
+ * other processes can use the tokens.
  */
 static void
 trim_slots(const struct fz_pool *pool)
@@ -253,7 +254,7 @@ fz_pool_close(struct fz_pool *pool)
 	pool->closed = true;
 	for (struct fz_worker *w = pool->busy, *next; w != NULL; w = next) {
 		next = w->next;
-		/* the worker was dismissed while it was busy */
+		/* A dismissed worker is not killed: treat it as an idle one. */
 		if (w->leaving) {
 			fz_pool_unlink(w);
 			link_worker(&pool->idle, w);
@@ -323,8 +324,8 @@ fz_pool_leave(struct fz_pool *pool, struct fz_pool_client *client)
 		    (pool->nclients - i) * sizeof(struct fz_pool_client *));
 	}
 	/*
-	 * A killed worker that has answered its last job may still belong to
-	 * the client.
+	 * A killed worker may still have the client as its owner, even if it
+	 * has answered its last job.
 	 */
 	for (struct fz_worker *w = pool->busy; w != NULL; w = w->next) {
 		if (w->owner == client)
@@ -454,13 +455,18 @@ fz_pool_dismiss_idle(struct fz_pool *pool)
 int
 fz_pool_prefork(struct fz_pool *pool, struct fz_err *err)
 {
-	/* the first call goes to the worker that has had most time to start */
+	/*
+	 * keep the order: the worker that was started first gets the first job
+	 */
 	struct fz_worker **at = &pool->idle;
 	bool first = true;
 
 	own(pool);
 	if (pool->opts.nodes != NULL)
-		return 0; /* each is started later, on a node with free slots */
+		/*
+		 * a worker is started later, on a node that has free slots then
+		 */
+		return 0;
 	while (!pool->closed && pool->nworkers < pool->opts.max) {
 		struct fz_worker *w = fz_pool_start(pool, NULL, first, err);
 

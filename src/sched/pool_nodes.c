@@ -9,10 +9,10 @@
 #include "worker/engine.h"
 #include "worker/worker.h"
 
-/* Time between two checks of the nodes on which a pool has busy workers. */
+/* Time between two checks of the nodes, while the pool has busy workers. */
 #define POOL_NODES_NS (FZ_CLOCK_SECOND / 4)
 
-/* The idle worker on `node` that was used last; NULL if there is none. */
+/* The idle worker on `node` that was used last; NULL if there is none there. */
 static struct fz_worker *
 idle_on(const struct fz_pool *pool, const struct fz_node *node)
 {
@@ -23,10 +23,7 @@ idle_on(const struct fz_pool *pool, const struct fz_node *node)
 	return w;
 }
 
-/*
- * An idle worker on a node that can be used, or on one that cannot, as `usable`
- * says.
- */
+/* An idle worker on a usable node if `usable`; else one on an unusable node. */
 static struct fz_worker *
 idle_anywhere(const struct fz_pool *pool, bool usable)
 {
@@ -38,8 +35,8 @@ idle_anywhere(const struct fz_pool *pool, bool usable)
 }
 
 /*
- * Dismiss an idle worker on a node that cannot be used, if the pool has no room
- * for another worker.
+ * If the pool has its maximum number of workers, end an idle one whose node
+ * cannot be used.
  */
 static void
 make_room(struct fz_pool *pool)
@@ -53,7 +50,10 @@ make_room(struct fz_pool *pool)
 		    w, FZ_ERR_CRASH, "the node of the worker does not answer");
 }
 
-/* If there is no memory for the timer, the next job that is sent arms it. */
+/*
+ * Arm the timer for the next check. Without memory, the next job that is sent
+ * arms it.
+ */
 static void
 arm_check(struct fz_pool *pool)
 {
@@ -90,8 +90,9 @@ fz_pool_take_on_node(struct fz_pool *pool, struct fz_err *err)
 }
 
 /*
- * A node that does not answer may come back. A job that has attempts left goes
- * to another node now; the last attempt waits for the node.
+ * Leave nodes that do not answer, although they may return. A job that may be
+ * tried again goes to another node. A job on its last attempt waits for its
+ * node.
  */
 static void
 leave_silent(const struct fz_pool *pool)
@@ -118,7 +119,7 @@ fz_pool_check_nodes(struct fz_timer *timer)
 
 	if (!fz_nodes_update(nodes))
 		return;
-	if (nodes->nslots != 0) /* another node can be used */
+	if (nodes->nslots != 0) /* other nodes can be used */
 		leave_silent(pool);
 	if (pool->busy != NULL)
 		arm_check(pool);

@@ -1,4 +1,4 @@
-/* How a pool starts its workers. */
+/* The start of a pool's workers. */
 #include "sched/pool_state.h"
 
 #include <stdio.h>
@@ -13,10 +13,13 @@
 #include "worker/link.h"
 
 enum {
-	/* number of failed starts in a row after which a start is an error */
+	/*
+	 * Number of failed starts in a row after which fz_pool_start() fails
+	 * with an error.
+	 */
 	POOL_FAILED_STARTS_MAX = 10,
 };
-/* Time from a failed fork to the next one, while other workers do the jobs. */
+/* Time from a failed fork to the next fork, if the pool has other workers. */
 #define POOL_PAUSE_NS (100 * FZ_CLOCK_MS)
 
 struct fz_slots *
@@ -25,7 +28,7 @@ fz_pool_slots(const struct fz_pool *pool)
 	return fz_slots_for(pool->opts.engine, pool->opts.slots);
 }
 
-/* The number of the next worker: the lowest free one, from 0. */
+/* The number for the next worker: the lowest unused number, from 0. */
 static unsigned
 next_number(struct fz_pool *pool)
 {
@@ -41,7 +44,7 @@ fz_pool_pause_starts(struct fz_pool *pool)
 	    fz_clock_after(fz_clock_ns(), POOL_PAUSE_NS));
 }
 
-/* Leave out a node on which workers cannot start, and print one line for it. */
+/* Note a failed start on a node, and print a line about it. */
 static void
 count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
 {
@@ -51,8 +54,8 @@ count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
 
 	fz_node_failed(w->node, &w->start_err);
 	/*
-	 * Print the line once. If no node is left, an error has the text
-	 * instead.
+	 * Print only one line for each node. If no node is left, an error
+	 * reports this failure instead.
 	 */
 	if (w->node->nfailed != 1 ||
 	    fz_nodes_pick(pool->opts.nodes, NULL) == NULL)
@@ -62,8 +65,9 @@ count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
 }
 
 /*
- * A worker that has reported a reason is not replaced, because another one
- * would fail for the same reason.
+ * Count a start as failed if the worker died before its first job. If the
+ * worker has reported a reason, another worker would probably fail for the same
+ * reason: start none at once.
  */
 void
 fz_pool_count_start(struct fz_pool *pool, const struct fz_worker *w)
@@ -87,8 +91,8 @@ fz_pool_count_start(struct fz_pool *pool, const struct fz_worker *w)
 }
 
 /*
- * The main function of a worker, whose own pools share the slots of this
- * process.
+ * The main function of a forked worker. The worker's own pools share the slots
+ * of the parent.
  */
 static int
 serve(void *ctx, struct fz_port *port)
@@ -101,11 +105,10 @@ serve(void *ctx, struct fz_port *port)
 
 	if (slots != NULL)
 		fz_slots_enter(slots, &lineage);
-	/* the parent gives this worker the same number: fz_pool_start() */
+	/* try_fork() in the parent gives the worker the same number */
 	port->number = pool->lowest + 1;
 	/*
-	 * a worker of a pool that spreads its workers rarely gets its next job
-	 * at once
+	 * in a pool that spreads its workers, the next job rarely comes at once
 	 */
 	if (pool->opts.spread)
 		fz_port_sleep_at_once(port);
@@ -115,7 +118,7 @@ serve(void *ctx, struct fz_port *port)
 	return status;
 }
 
-/* Prepare one or several starts. 0, or -1 and `err`. */
+/* Prepare the following starts of workers. 0, or -1 and `err`. */
 static int
 prepare_start(struct fz_pool *pool, struct fz_err *err)
 {
@@ -166,7 +169,7 @@ try_fork(
 	unsigned number;
 
 	if (pool->nfailed_starts >= POOL_FAILED_STARTS_MAX) {
-		/* The next call may try to start one worker. */
+		/* allow the next call to try one start */
 		pool->nfailed_starts = POOL_FAILED_STARTS_MAX - 1;
 		if (err != NULL && pool->start_err.kind != FZ_ERR_NONE)
 			*err = pool->start_err;
@@ -185,7 +188,7 @@ try_fork(
 		opts.program = program_of(pool, node, number + 1);
 	w = fz_worker_new(&opts, err);
 	if (w != NULL) {
-		/* A program inherits nothing. */
+		/* a program inherits no functions */
 		w->version = pool->opts.spawns ? 0 : pool->version;
 		w->number = number + 1;
 		pool->numbers[number] = true;

@@ -1,4 +1,4 @@
-/* pool_state.h - struct fz_pool, for the files of pools. */
+/* pool_state.h - what the files of pools share: struct fz_pool. */
 #ifndef FZ_POOL_STATE_H
 #define FZ_POOL_STATE_H
 
@@ -18,85 +18,93 @@ struct fz_worker_ops;
 
 struct fz_pool {
 	struct fz_pool_opts opts;
-	/* the idle workers; the one that was used last comes first */
+	/* the idle workers; the one that was used last is the first */
 	struct fz_worker *idle;
 	struct fz_worker *busy;
 	unsigned nworkers; /* number of workers in both lists */
-	/* for each of opts.max numbers: whether a worker has it */
+	/* for each number below opts.max: whether a worker has it */
 	bool *numbers;
-	unsigned lowest; /* no number below this one, from 0, is free */
-	/* fires when a worker has been idle for long */
+	unsigned lowest; /* all numbers below this one are used */
+	/* expires when a worker has been idle for opts.idle_ns */
 	struct fz_timer rest;
-	struct fz_change change; /* reports that the last worker has ended */
+	struct fz_change change; /* reported when the last worker has ended */
 	struct fz_pool_client **clients;
 	size_t nclients, clients_cap;
 	/* number of failed starts since a worker last did a job */
 	unsigned nfailed_starts;
-	/* error of the last failed start; NONE: unknown */
+	/*
+	 * error of the last failed start; its kind is FZ_ERR_NONE if it is
+	 * unknown
+	 */
 	struct fz_err start_err;
-	uint64_t version; /* version of workers forked from now on */
-	/* the setup for programs; NULL: not encoded yet */
+	/* version of functions that the next worker inherits */
+	uint64_t version;
+	/* the encoded setup for programs; NULL: none yet */
 	struct fz_blob *setup;
 	bool closed;
 	/*
-	 * Armed after a fork failed: until it fires, the pool forks no worker.
-	 * Otherwise a client that is notified of a free worker and gets none
-	 * would ask again at once, for ever.
+	 * Armed after a fork has failed. The pool does not fork until it
+	 * expires. Without the pause, a client that is notified of a free
+	 * worker and gets none would try again at once, forever.
 	 */
 	struct fz_timer pause;
 	struct fz_slots_waiter waiter;
-	struct fz_timer nodes_check; /* armed while workers are on nodes */
-	/* number of slots of the nodes at the last check */
+	/* armed while the pool has busy workers on nodes */
+	struct fz_timer nodes_check;
+	/* number of slots of all nodes at the last check */
 	unsigned nslots;
-	/* fz_process.generation of the process that started the workers */
+	/* generation of the process that owns the workers (fz_process) */
 	uint32_t generation;
 };
 
 extern const struct fz_worker_ops fz_pool_worker_ops;
 
-/* The slots of this pool's jobs; NULL: there is no limit. */
+/* The slots for the jobs of this pool; NULL: no limit. */
 struct fz_slots *fz_pool_slots(const struct fz_pool *pool);
 
 /*
- * Whether another worker may be started. A pool without workers may always
- * start one, whatever failed before.
+ * Whether the pool may start a worker now. Without workers it always may, even
+ * after failures.
  */
 bool fz_pool_may_start(const struct fz_pool *pool);
 
 /*
- * Fork a worker, or start one on `node`; `first`: it is the first start of this
- * call. While other workers live, a failed start is not an error: the pool
- * pauses its starts. NULL if the start failed; `err` is filled if that is an
- * error.
+ * Fork a worker, or start one on `node`. `first` is false if a start of the
+ * same call precedes this one. Returns NULL if the start fails. If the pool has
+ * other workers, that is no error: it pauses its starts. Otherwise fills `err`.
  */
 struct fz_worker *fz_pool_start(
     struct fz_pool *pool, struct fz_node *node, bool first, struct fz_err *err);
 
-/* Notify the clients that `w` is free; NULL: that a worker may be free. */
+/*
+ * Notify the clients that `w` is free. NULL: notify them that some worker may
+ * be free.
+ */
 void fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w);
 
 /*
- * An idle or new worker on the node with the most free slots. It is in no list.
- * NULL if there is none now. NULL and `err` if there will be none.
+ * A worker on the node with the smallest share of busy slots: an idle one, or a
+ * new one. It is in no list. NULL if there is none now. If there will never be
+ * one, fills `err`, too.
  */
 struct fz_worker *fz_pool_take_on_node(
     struct fz_pool *pool, struct fz_err *err);
 
-/* Callback of `nodes_check`: leave the nodes that do not answer. */
+/* Called by the timer `nodes_check`: leave nodes that do not answer. */
 void fz_pool_check_nodes(struct fz_timer *timer);
 
-/* Remove the worker from the list of idle or busy ones. */
+/* Remove the worker from the list of idle or of busy workers. */
 void fz_pool_unlink(struct fz_worker *w);
 
 /*
- * Start no worker for a while; the pool continues with its living workers. 0,
- * or -1 if there is no memory for the timer that ends the pause.
+ * Start no worker for POOL_PAUSE_NS. The pool continues with its other workers.
+ * 0, or -1 if there is no memory for the timer.
  */
 int fz_pool_pause_starts(struct fz_pool *pool);
 
 /*
- * `w` is dead: count it if it died at its start. After many such deaths in a
- * row fz_pool_start() fails with an error.
+ * Called when `w` is dead: count it if it died before its first job. After many
+ * such deaths in a row, fz_pool_start() fails with an error.
  */
 void fz_pool_count_start(struct fz_pool *pool, const struct fz_worker *w);
 

@@ -11,16 +11,16 @@ struct fz_loop;
 struct fz_timer;
 
 /*
- * Whether a failure of that kind after `attempts` attempts allows another
- * attempt.
+ * Whether another attempt is allowed after `attempts` attempts, the last of
+ * which failed with `kind`.
  */
 bool fz_retry_may(
     const struct fz_limits *limits, unsigned attempts, enum fz_err_kind kind);
 
 /*
- * Arm `timer` for the attempt after `attempts` failed ones. False if that
- * attempt is due at once, because it has no pause or because there is no memory
- * for the timer.
+ * Arm `timer` for the attempt that follows `attempts` failed ones. Returns
+ * false if that attempt must begin at once: it has no pause, or there is no
+ * memory for the timer.
  */
 bool fz_retry_arm(struct fz_loop *loop, struct fz_timer *timer,
     const struct fz_limits *limits, unsigned attempts);

@@ -15,7 +15,7 @@
 #include "wire/blob.h"
 #include "worker/engine.h"
 
-/* The run of an invoke, and its flow, which has no other run. */
+/* An invoke: a flow and its only run. */
 struct invoke {
 	struct fz_flow flow;
 	struct fz_run run;
@@ -41,7 +41,10 @@ settle(struct fz_defer *defer)
 		fz_run_end(run);
 }
 
-/* Pass on what the workers of the run printed, and leave the pools. */
+/*
+ * Called when the run of an invoke is over: report the change, pass on
+ * incomplete lines of output, and leave the pools.
+ */
 static void
 invoke_over(struct fz_run *run)
 {
@@ -94,7 +97,10 @@ fz_run_clear(struct fz_run *run)
 void
 fz_run_fini(struct fz_run *run)
 {
-	/* A local run may have been done before its last node ended. */
+	/*
+	 * A run may be done before its last node ends, if this process runs the
+	 * nodes.
+	 */
 	fz_loop_undefer(&run->settle);
 	if (run->steps != NULL && run->values != NULL && !run->flow->foreign)
 		fz_run_clear(run);
@@ -146,7 +152,8 @@ fz_run_new(const struct fz_run_opts *opts, struct fz_err *err)
 		return NULL;
 	}
 	invoke->run.flow = &invoke->flow;
-	invoke->run.done = true; /* there is nothing to cancel yet */
+	/* `done`, because nothing needs to be cancelled yet */
+	invoke->run.done = true;
 	if (fz_flow_init(&invoke->flow, opts, invoke_over, err) != 0 ||
 	    fz_run_init(&invoke->run, &invoke->flow, err) != 0) {
 		fz_run_free(&invoke->run);
@@ -381,8 +388,8 @@ clear_local(struct fz_run *run, uint32_t node)
 }
 
 /*
- * Remove the node from the ready nodes; false if it cannot be called. A map
- * stays ready until it has ended.
+ * Take a node that this process can run now. A map stays ready, because it has
+ * many elements. Returns false if the node cannot be run now.
  */
 static bool
 take_local(struct fz_run *run, uint32_t node)
@@ -401,7 +408,7 @@ take_local(struct fz_run *run, uint32_t node)
 	return true;
 }
 
-/* Whether take_local() would return true. */
+/* Whether take_local() would return true for the node. */
 static bool
 is_ready(const struct fz_run *run, uint32_t node)
 {

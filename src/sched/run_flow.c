@@ -10,7 +10,7 @@
 #include "wire/blob.h"
 #include "worker/engine.h"
 
-/* Stop all runs: the flow as a whole has failed. */
+/* Fail the flow as a whole: stop all its runs. */
 static void
 fail_whole(struct fz_flow *flow, enum fz_err_kind kind, const char *text)
 {
@@ -34,7 +34,7 @@ deadline_over(struct fz_timer *timer)
 }
 
 /*
- * In a forked child: mark the parent's runs as done, and drop references
+ * Called in a forked child: mark the parent's runs as done, and drop references
  * without releasing them.
  */
 static void
@@ -133,10 +133,7 @@ fz_flow_close(struct fz_flow *flow)
 		fz_dispatcher_flush(&flow->dispatcher);
 }
 
-/*
- * Add the elements of the maps that are under way and belong to this ready
- * list.
- */
+/* Add the elements of those running maps that use this ready list. */
 static void
 count_maps(const struct fz_flow *flow, const struct fz_ready_list *list,
     struct fz_run_counts *counts)

@@ -14,11 +14,12 @@
 #include "worker/engine.h"
 
 /*
- * The lists `asked` and `made` of a flow are linked by `next_failed`, which is
- * unused because the steps in them have not failed.
+ * The steps in the lists `asked` and `made` of a flow are linked by
+ * `next_failed`. These steps have not failed, so they do not use this field
+ * otherwise.
  */
 
-/* The known elements of the list of a map, in their order. */
+/* The elements of a map whose results are known, in their order. */
 struct fz_known {
 	struct known_element {
 		uint64_t element;
@@ -84,7 +85,7 @@ fz_lookup_ask(struct fz_step *step)
 	append(step, &step->run->flow->last_asked);
 }
 
-/* Remove a step from one of the lists. */
+/* Remove a step from a list: `at` is where the list begins, `last` its end. */
 static void
 take_out(struct fz_step *step, struct fz_step **at, struct fz_step ***last)
 {
@@ -104,7 +105,10 @@ fz_lookup_forget(struct fz_step *step)
 	take_out(step, &flow->asked, &flow->last_asked);
 }
 
-/* Whether the list has a step; sets the place of that step. */
+/*
+ * Set `*at` to the item and the node of a step. False if `step` is NULL, or if
+ * the flow is the parent's.
+ */
 static bool
 place_of(const struct fz_flow *flow, const struct fz_step *step,
     struct fz_lookup_at *at)
@@ -127,7 +131,7 @@ fz_lookup_asked(
 	return count;
 }
 
-/* The step if it waits for an answer, else NULL. */
+/* The step at this place if it waits for an answer; else NULL. */
 static struct fz_step *
 asked_step(const struct fz_flow *flow, struct fz_lookup_at at)
 {
@@ -195,7 +199,10 @@ fz_lookup_know(struct fz_flow *flow, struct fz_lookup_at at, uint64_t element,
 	return 0;
 }
 
-/* Free the known elements of a map from index `i` on. */
+/*
+ * Drop the known elements of a map. Those before index `i` have new owners
+ * already.
+ */
 static void
 drop_known(struct fz_step *step, size_t i)
 {
@@ -221,9 +228,10 @@ fz_lookup_start_map(struct fz_step *step, struct fz_batch *batch)
 
 		if (e->element > batch->total ||
 		    fz_batch_know(batch, e->element, e->value, NULL) != 0)
-			break; /* the remaining elements are called */
+			/* the functions of the remaining elements are called */
+			break;
 	}
-	/* fz_batch_know() takes the value even if it fails. */
+	/* fz_batch_know() has taken over this value, although it has failed */
 	if (known != NULL && i < known->n &&
 	    known->list[i].element <= batch->total)
 		i++;
@@ -237,7 +245,7 @@ fz_lookup_keep(struct fz_step *step, struct fz_blob *const *values, uint32_t n)
 		return;
 	step->made = malloc(((size_t)n + 1) * sizeof(struct fz_blob *));
 	if (step->made == NULL)
-		return; /* these results are not recorded */
+		return; /* the results of this step will not be recorded */
 	for (uint32_t i = 0; i < n; i++)
 		step->made[i] = fz_blob_ref(values[i]);
 	step->run->unrecorded++;
@@ -295,8 +303,8 @@ fz_lookup_clear(struct fz_run *run)
 }
 
 /*
- * The next result to record. Skips results that are not recorded. NULL if no
- * result is left.
+ * The next result that must be recorded. Skips known results and failures. NULL
+ * if there is none now.
  */
 static const struct fz_batch_result *
 next_result(struct fz_run_map *map)
@@ -309,7 +317,7 @@ next_result(struct fz_run_map *map)
 		if (result->failure == NULL && !result->known &&
 		    map->ntaken < result->n)
 			return result;
-		/* More items may be added to the last result. */
+		/* wait: more items may be added to the last result */
 		if (map->at + 1 == b->nresults && !result->known &&
 		    result->failure == NULL)
 			return NULL;
@@ -326,7 +334,7 @@ fz_lookup_has_elements(const struct fz_run_map *map)
 	       next_result(&copy) != NULL;
 }
 
-/* Make a list of the new values of a result. */
+/* Make a list of the values of a result that were not taken yet. */
 static void
 take(struct fz_run_map *map, const struct fz_batch_result *result,
     struct fz_lookup_elements *elements)

@@ -1,14 +1,14 @@
 /*
  * run_lookup.h - nodes whose values may be known already.
  *
- * Before such a node runs, a change of the run asks the caller for values from
- * an earlier run. Values that the node makes itself are kept until the caller
- * has recorded them, and the run is not done before that. The same holds for
- * the elements of a map: the caller answers for all of them when it is asked
- * for the map.
+ * Before such a node runs, the run asks the caller for values from an earlier
+ * run: its change is reported. If the caller has none, the node runs, and its
+ * values are kept until the caller has recorded them. The run is not done
+ * before that. The same holds for the elements of a map. When the caller is
+ * asked for a map, it answers for all elements.
  *
- * Runs of a flow are identified by their items; the run of an invoke has item
- * 0.
+ * The runs of a flow are identified by their items. The run of an invoke has
+ * item 0.
  */
 #ifndef FZ_RUN_LOOKUP_H
 #define FZ_RUN_LOOKUP_H
@@ -25,12 +25,12 @@ struct fz_run_map;
 struct fz_step;
 
 /*
- * Let the flow ask for the values of `node`; call it before the start. 0, or -1
- * and `err`.
+ * Make the flow ask the caller for the values of `node` before the node runs.
+ * Call this before the start. 0, or -1 and `err`.
  */
 int fz_lookup_want(struct fz_flow *flow, uint32_t node, struct fz_err *err);
 
-/* The run of an item that is under way; NULL if there is none. */
+/* The run of `item`; NULL if the item is not being processed. */
 struct fz_run *fz_lookup_run(const struct fz_flow *flow, uint64_t item);
 
 /* A node of one run. */
@@ -40,84 +40,90 @@ struct fz_lookup_at {
 };
 
 /*
- * The nodes that wait for an answer, at most `n`, in the order in which they
- * began to wait. Returns their number.
+ * List the nodes that wait for an answer, those that have waited longest first,
+ * at most `n`. Returns their number.
  */
 uint32_t fz_lookup_asked(
     const struct fz_flow *flow, struct fz_lookup_at *list, uint32_t n);
 
 /*
- * Answer with the values of a node that was asked for, in the order in which
- * the node makes them. Takes the references. Other values and nodes are
- * ignored.
+ * Answer with the values of a node that waits for an answer, in the order in
+ * which the node makes them. Takes over the references. Does nothing else if
+ * the node does not wait, or if the number of values is wrong.
  */
 void fz_lookup_found(struct fz_flow *flow, struct fz_lookup_at at,
     struct fz_blob *const *values, uint32_t n);
 
-/* Answer that the values are not known, so that the node runs. */
+/* Answer that the values are not known. The node then runs. */
 void fz_lookup_not_found(struct fz_flow *flow, struct fz_lookup_at at);
 
 /*
- * Before fz_lookup_not_found(): the result of an element of a map that was
- * asked for. Takes the reference. Must be called in the order of the elements.
- * 0, or -1 and `err`; other elements are ignored.
+ * Provide the known result of an element of a map that waits for an answer.
+ * Call this before fz_lookup_not_found(), and in the order of the elements;
+ * other calls are ignored. Takes over the reference to `value`. 0, or -1 and
+ * `err`.
  */
 int fz_lookup_know(struct fz_flow *flow, struct fz_lookup_at at,
     uint64_t element, struct fz_blob *value, struct fz_err *err);
 
 /*
- * The node whose own values have waited longest to be recorded. False if there
- * is none.
+ * Get the node whose values have waited longest to be recorded. False if none
+ * waits.
  */
 bool fz_lookup_made(const struct fz_flow *flow, struct fz_lookup_at *at);
 
-/* Value number `k`, from 0, of the node of fz_lookup_made(). The caller gets no
- * new reference.
+/*
+ * Value number `k`, from 0, of the node that fz_lookup_made() has returned. The
+ * caller gets no new reference.
  */
 struct fz_blob *fz_lookup_made_value(const struct fz_flow *flow, uint32_t k);
 
-/* Release the values of the node of fz_lookup_made(), which are recorded. */
+/*
+ * The caller has recorded the values of the node that fz_lookup_made() has
+ * returned: release them.
+ */
 void fz_lookup_recorded(struct fz_flow *flow);
 
-/* Results of consecutive elements of a map. */
+/* The results of consecutive elements of a map. */
 struct fz_lookup_elements {
 	struct fz_lookup_at at;
 	uint64_t first;
 	uint32_t n;
-	/* list of the values; the caller owns the reference */
+	/* a list of the results; the caller owns the reference */
 	struct fz_blob *list;
 };
 
 /*
- * Take results of elements that were not taken before, to record them. False if
- * there are none. Results for which there is no memory are skipped.
+ * Take results of elements of a map, so that the caller can record them. Each
+ * result is taken once. False if there are none. Results for which there is no
+ * memory are skipped.
  */
 bool fz_lookup_take_elements(
     struct fz_flow *flow, struct fz_lookup_elements *elements);
 
 /*
- * For run_step.c. fz_lookup_wanted(): whether the caller must be asked for the
- * values of a step. fz_lookup_ask(): ask for them. fz_lookup_forget(): withdraw
- * the question.
+ * Used by run_step.c. fz_lookup_wanted(): whether the caller must be asked for
+ * the values of a step. fz_lookup_ask(): ask. fz_lookup_forget(): withdraw the
+ * question.
  */
 bool fz_lookup_wanted(const struct fz_step *step);
 void fz_lookup_ask(struct fz_step *step);
 void fz_lookup_forget(struct fz_step *step);
 
 /*
- * Keep the values that a step has made, if they are to be recorded and there is
- * memory.
+ * Keep the values that a step has made until they are recorded. Does nothing if
+ * they are not to be recorded, or if there is no memory.
  */
 void fz_lookup_keep(
     struct fz_step *step, struct fz_blob *const *values, uint32_t n);
 
 /*
- * Release all values that are kept for a run, and those of the elements of its
- * maps.
+ * Release everything that is kept for a run: values of nodes, and known
+ * elements of its maps.
  */
 void fz_lookup_clear(struct fz_run *run);
 
-/* For run_map.c: set the known elements in the new batch of the step. */
+/* Used by run_map.c: pass the known elements to the new batch of a map. */
 void fz_lookup_start_map(struct fz_step *step, struct fz_batch *batch);
 
 /* Whether results of elements wait for fz_lookup_take_elements(). */

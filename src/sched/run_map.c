@@ -31,7 +31,10 @@ fz_map_ready_list(const struct fz_run_map *map)
 	return &flow_of(map)->ready[fz_step_node(map->step)->pool];
 }
 
-/* The entry, in a worker, of the values that the calls of this map share. */
+/*
+ * The number of the entry, in each worker, for the values that all calls of
+ * this map share.
+ */
 static uint32_t
 entry_of(const struct fz_run_map *map)
 {
@@ -41,7 +44,7 @@ entry_of(const struct fz_run_map *map)
 }
 
 /*
- * Send to a worker, before its first element, the values that the calls share.
+ * Send the values that all calls of this map share to a worker that lacks them.
  */
 static int
 prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
@@ -50,7 +53,7 @@ prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
 	const struct fz_run_map *map = map_of(owner);
 	uint64_t *version = &w->funcs[entry_of(map)];
 
-	(void)func; /* workers have inherited the function */
+	(void)func; /* workers have inherited the functions of a run */
 	if (map->nshared == 0 || *version == fz_batch_id(map->batch))
 		return 0;
 	if (fz_worker_keep(w, entry_of(map), map->shared, map->nshared, err) !=
@@ -61,8 +64,8 @@ prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t func,
 }
 
 /*
- * The map has ended: let the worker drop the values that the calls of the map
- * shared. If there is no memory for that frame, the worker keeps the values.
+ * Called at the end of a map: tell the worker to drop the values that the calls
+ * of this map shared. Without memory for this frame, the worker keeps them.
  */
 static void
 forget_shared(void *ctx, struct fz_worker *w)
@@ -81,7 +84,11 @@ done(struct fz_batch_owner *owner, struct fz_batch *batch)
 {
 	struct fz_run_map *map = map_of(owner);
 
-	(void)batch; /* the callers still use the batch: end the step later */
+	/*
+	 * the callers of this function still use the batch, so end the step
+	 * later
+	 */
+	(void)batch;
 	fz_loop_defer(flow_of(map)->opts.engine->loop, &map->ended);
 }
 
@@ -91,7 +98,9 @@ asked(struct fz_batch_owner *owner)
 	fz_changed(&flow_of(map_of(owner))->change);
 }
 
-/* A result has come: notify the caller, which records it. */
+/*
+ * Called when a result has arrived: notify the caller, which records results.
+ */
 static void
 answered(struct fz_batch_owner *owner)
 {
@@ -114,7 +123,10 @@ failed(struct fz_batch_owner *owner, uint64_t item,
 	fz_step_note_failure(map->step, &copy);
 }
 
-/* Drop the values; the failures stay for fz_map_failure(). */
+/*
+ * Drop the results of a batch that are values. fz_map_failure() still needs the
+ * failures.
+ */
 static void
 drop_values(struct fz_batch *b)
 {
@@ -137,7 +149,7 @@ compare(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* Join all results to a list. NULL and `err` on failure. */
+/* Make the list of all results. NULL and `err` on failure. */
 static struct fz_blob *
 join(const struct fz_run_map *map, struct fz_err *err)
 {
@@ -149,8 +161,7 @@ join(const struct fz_run_map *map, struct fz_err *err)
 }
 
 /*
- * End the step as failed, because an element or the batch as a whole has
- * failed.
+ * End the step of a map that has failed, because of an element, or as a whole.
  */
 static void
 end_failed(struct fz_run_map *map)
@@ -186,7 +197,7 @@ end_done(struct fz_run_map *map)
 		fz_step_lost(map->step, &failure);
 }
 
-/* End the step, because its batch has ended. */
+/* End the step of a map after its batch has ended. */
 static void
 end(struct fz_run_map *map)
 {
@@ -211,7 +222,7 @@ end(struct fz_run_map *map)
 	}
 }
 
-/* Call end(), unless results must be recorded first. */
+/* End the step, unless some results must be recorded first. */
 static void
 try_end(struct fz_defer *defer)
 {
@@ -222,10 +233,7 @@ try_end(struct fz_defer *defer)
 		end(map);
 }
 
-/*
- * Make the list of values that the calls share: the inputs from number `from`
- * on.
- */
+/* Collect the values that all calls share: the inputs from number `from` on. */
 static int
 share_inputs(struct fz_run_map *map, uint32_t from, struct fz_err *err)
 {
@@ -245,7 +253,7 @@ share_inputs(struct fz_run_map *map, uint32_t from, struct fz_err *err)
 	return 0;
 }
 
-/* Read the list, and make the batch. */
+/* Read the list of a map, and create its batch. */
 static int
 open(struct fz_run_map *map, struct fz_failure *failure)
 {
@@ -270,8 +278,8 @@ open(struct fz_run_map *map, struct fz_failure *failure)
 	map->list.blob = step->run->values[fz_graph_inputs(
 	    run_opts->graph, fz_step_number(step))[0]];
 	/*
-	 * With a limit of memory the elements are sent one by one: if workers
-	 * kept the list, it would count as memory of each call.
+	 * With a memory limit, elements are sent one by one. Otherwise workers
+	 * would keep the list, and its memory would count for each call.
 	 */
 	sliced = run_opts->jobs == 0 || opts->limits.memory != 0;
 	if (run_opts->map_ops->open(
@@ -295,7 +303,7 @@ open(struct fz_run_map *map, struct fz_failure *failure)
 	return 0;
 }
 
-/* In the counts, replace the step by the elements of its list. */
+/* Count the elements of the list, and record an event with their number. */
 static void
 count_list(struct fz_run_map *map)
 {

@@ -9,11 +9,12 @@
 #include "sched/run_step.h"
 #include "wire/blob.h"
 
-/* Limits of one frame. */
+/* Maximum sizes of a frame with several steps. */
 enum {
 	TOGETHER_STEPS = 64,
 	TOGETHER_ARGS = 128,
-	TOGETHER_BYTES = 4096, /* bytes; only the last step may exceed them */
+	/* of the arguments; the last step may exceed it */
+	TOGETHER_BYTES = 4096,
 };
 
 static struct fz_ready_list *
@@ -82,15 +83,15 @@ nready(const struct fz_producer *producer)
 	return list_of(producer)->n;
 }
 
-/* Steps that go to a worker in one frame, and their arguments in a row. */
+/* Steps that are sent in one frame, and the arguments of all of them. */
 struct together {
 	struct fz_job *jobs[TOGETHER_STEPS];
 	struct fz_blob *args[TOGETHER_ARGS];
 	uint32_t n, nargs;
-	size_t nbytes; /* bytes of the arguments */
+	size_t nbytes; /* size of all arguments in bytes */
 };
 
-/* Whether a step can go in one frame with others of its node. */
+/* Whether a step can be sent together with others of its node. */
 static bool
 is_joinable(const struct fz_step *step)
 {
@@ -100,7 +101,7 @@ is_joinable(const struct fz_step *step)
 	       fz_run_limits_of(step->run, fz_step_number(step))->memory == 0;
 }
 
-/* Move the next step of the list to the frame. */
+/* Move the first step of the ready list into the frame. */
 static void
 join(struct together *t, struct fz_ready_list *list)
 {
@@ -125,7 +126,10 @@ join(struct together *t, struct fz_ready_list *list)
 	t->jobs[t->n++] = &step->job;
 }
 
-/* Collect the next steps, as long as they are of the same node. */
+/*
+ * Move the first steps of the ready list into a frame, as long as they belong
+ * to one node and fit.
+ */
 static void
 collect(struct together *t, struct fz_ready_list *list, uint32_t max)
 {

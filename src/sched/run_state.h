@@ -8,8 +8,8 @@
  *                  delayed <--+
  *        waiting, ready, delayed -> cancelled
  *
- * A step whose values may be known goes from waiting to lookup, and from there
- * to ready or done.
+ * If the values of a step may be known already, the step goes from waiting to
+ * lookup, and then to ready or done.
  *
  * For the step of a map see run_map.h.
  */
@@ -26,53 +26,58 @@
 #include "worker/worker.h"
 
 enum fz_step_state {
-	FZ_STEP_WAITING, /* waits for inputs that other nodes make */
-	/* waits for fz_lookup_found() or fz_lookup_not_found() */
+	FZ_STEP_WAITING, /* some inputs are not made yet */
+	/* fz_lookup_found() or fz_lookup_not_found() will be called */
 	FZ_STEP_LOOKUP,
-	FZ_STEP_READY,     /* could start now */
+	FZ_STEP_READY,     /* the step could start now */
 	FZ_STEP_SENT,      /* a worker has the job */
-	FZ_STEP_UNDECIDED, /* failed, and waits for fz_run_decide() */
-	/* a map: its list is there, and its elements are called */
+	FZ_STEP_UNDECIDED, /* the step failed; fz_run_decide() will be called */
+	/* the step is a map, and its elements are being called */
 	FZ_STEP_MAPPED,
-	FZ_STEP_DELAYED,   /* failed, and is tried again after its backoff */
-	FZ_STEP_DONE,      /* its values are there */
-	FZ_STEP_FAILED,    /* failed, and is not tried again */
-	FZ_STEP_CANCELLED, /* it will never run */
+	/* the step failed, and will be ready again after a pause */
+	FZ_STEP_DELAYED,
+	FZ_STEP_DONE,      /* the values of the step are known */
+	FZ_STEP_FAILED,    /* the step failed finally */
+	FZ_STEP_CANCELLED, /* the step will never run */
 };
 
-/* One node of the graph in this run. */
+/* A step: one node of the graph in one run. */
 struct fz_step {
 	struct fz_job job;
 	struct fz_run *run;
 	uint32_t waiting; /* number of inputs that are not made yet */
-	/* the failed node because of which this one was cancelled */
+	/* the failed node because of which this step was cancelled */
 	uint32_t because;
 	enum fz_step_state state;
-	bool looked_up; /* the caller was asked for the step's values */
+	/* the caller was asked whether it knows the values of this step */
+	bool looked_up;
 	/*
-	 * the start of this attempt is recorded, even if the job was returned
-	 * after that
+	 * the start of the current attempt is recorded; it stays true if the
+	 * job is returned
 	 */
 	bool told_start;
 	unsigned attempts; /* number of attempts that have ended */
 	struct fz_failure *failure;
-	struct fz_blob **made;  /* values to be recorded; NULL: none */
-	struct fz_known *known; /* known elements of its map; NULL: none */
-	/* the next failed step in time, or the next undecided one */
+	/* values that are not recorded yet; NULL: none */
+	struct fz_blob **made;
+	struct fz_known *known; /* known elements of the map; NULL: none */
+	/* next step in one of the lists: failed, undecided, asked or made */
 	struct fz_step *next_failed;
-	struct fz_timer delay; /* armed while delayed */
-	/* the map; NULL until its list is there */
+	struct fz_timer delay; /* armed in the state FZ_STEP_DELAYED */
+	/* the map; NULL: the step is no map, or has not started */
 	struct fz_run_map *map;
 };
 
 /*
- * The ready list: the steps of one pool that could start now. It is a producer.
+ * A ready list: the steps that workers of one pool could start now. Each ready
+ * list is a producer.
  */
 struct fz_ready_list {
 	struct fz_producer producer;
-	struct fz_job *head, **tail; /* jobs of the steps, the oldest first */
+	/* jobs of the ready steps; the oldest is the first */
+	struct fz_job *head, **tail;
 	uint64_t n;
-	uint64_t nsent;   /* number of steps that workers have */
+	uint64_t nsent;   /* number of steps of the pool that workers have */
 	uint64_t ndone;   /* number of steps of the pool that are done */
 	uint64_t nfailed; /* number of steps of the pool that have failed */
 	/*
@@ -83,46 +88,54 @@ struct fz_ready_list {
 };
 
 /*
- * What the runs of one graph share: the one run of an invoke (run.c), or the
+ * What all runs of a graph share: the single run of an invoke (run.c), or the
  * runs of a stream (stream.c).
  */
 struct fz_flow {
 	struct fz_dispatcher dispatcher;
 	struct fz_run_opts opts;
-	/* limits of each node; NULL: all as in opts */
+	/* limits of each node; NULL: all nodes have opts.limits */
 	struct fz_limits *limits;
 	uint32_t nnodes, nvalues;
-	size_t nbytes; /* bytes of the values of all runs */
-	/* for each value: number of readers, plus 1 if it is kept */
+	size_t nbytes; /* size of the values of all runs in bytes */
+	/* for each value: number of its readers, plus 1 if it is kept */
 	uint32_t *uses;
-	struct fz_ready_list *ready; /* the ready list of each pool */
-	/* runs that were begun and not removed, in order */
+	struct fz_ready_list *ready; /* a ready list for each pool */
+	/* runs that have begun and were not removed, in this order */
 	struct fz_list runs;
-	struct fz_list maps; /* maps that are under way */
+	struct fz_list maps; /* maps that have started and not ended */
 	bool has_maps;
 	bool foreign; /* the flow belongs to the parent of this process */
 	/*
-	 * Called at the end of a turn of the loop when none of the run's jobs
-	 * runs or will run.
+	 * Called at the end of a loop's turn, when none of the run's jobs runs
+	 * or will run.
 	 */
 	void (*over)(struct fz_run *run);
-	/* many runs: one that stops must not recall jobs of the others */
+	/*
+	 * there are many runs: if one stops, jobs of the others are not
+	 * recalled
+	 */
 	bool is_stream;
 	bool whole_failed;
-	/* failure of the flow as a whole: a deadline or a cancel */
+	/* failure of the flow as a whole, by a deadline or a cancellation */
 	struct fz_failure whole;
-	/* failure of a node if there is no memory to keep its own failure */
+	/*
+	 * failure of a node whose own failure could not be kept for lack of
+	 * memory
+	 */
 	struct fz_failure lost;
-	/* value of absent inputs; NULL if no input is optional */
+	/*
+	 * value of optional inputs that could not be made; NULL: no input is
+	 * optional
+	 */
 	struct fz_blob *absent;
 	/*
-	 * Undecided steps of all runs, linked by next_failed, in the order of
-	 * time.
+	 * undecided steps of all runs, linked by next_failed, the oldest first
 	 */
 	struct fz_step *undecided, **last_undecided;
 	/*
-	 * whether the caller is asked for each node, see run_lookup.h; NULL:
-	 * for none
+	 * for each node: whether the caller is asked for its values
+	 * (run_lookup.h); NULL: it is asked for none
 	 */
 	bool *lookups;
 	struct fz_step *asked, **last_asked;
@@ -135,47 +148,56 @@ struct fz_flow {
 
 struct fz_run {
 	struct fz_flow *flow;
-	struct fz_list link; /* in the list of the flow */
-	/* index of its item in a stream, from 1; 0: an invoke */
+	struct fz_list link; /* link in the flow's list of runs */
+	/* index of the item in a stream, from 1; 0 in an invoke */
 	uint64_t item;
 	struct fz_step *steps;
 	struct fz_blob **values;
-	/* for each value: number of readers to come, plus 1 if it is kept */
+	/*
+	 * for each value: number of readers that have not ended, plus 1 if it
+	 * is kept
+	 */
 	uint32_t *uses;
-	/* local runs: a bit for each node, set if it is ready */
+	/*
+	 * in a local run: a bit for each node, which is set if the node is
+	 * ready
+	 */
 	uint64_t *local;
-	uint32_t local_from; /* no bit is set below this word */
+	uint32_t local_from; /* all words of `local` before this index are 0 */
 	/* number of nodes that are not done, failed or cancelled */
 	uint32_t unfinished;
 	uint32_t sent; /* number of jobs that workers have */
-	/* number of steps whose values are to be recorded */
+	/* number of steps whose values are not recorded yet */
 	uint32_t unrecorded;
 	bool done;
-	bool skipped;  /* the run is done and was never started */
-	bool stopping; /* start nothing new */
-	/* the node whose failure stops the run; FZ_GRAPH_NONE: none */
+	bool skipped;  /* the run is done without having been started */
+	bool stopping; /* the run starts no more steps */
+	/* the node whose failure has stopped the run; FZ_GRAPH_NONE: none */
 	uint32_t because;
-	/* steps that failed and are not retried, in the order of time */
+	/* steps that have failed finally, in the order of time */
 	struct fz_step *failed, **last_failed;
-	struct fz_defer settle; /* the deferred check whether the run is done */
+	/* checks at the end of a loop's turn whether the run is done */
+	struct fz_defer settle;
 };
 
 #define FZ_RUN_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_run, member)
 
 /*
- * Initialise a flow without runs, which calls `over`. 0, or -1 and `err`. End
- * with fz_flow_fini(), when all its runs are done.
+ * Initialise a flow without runs. `over` is called for each run when it is
+ * over. 0, or -1 and `err`. Call fz_flow_fini() when all its runs are done.
  */
 int fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
     void (*over)(struct fz_run *run), struct fz_err *err);
 void fz_flow_fini(struct fz_flow *flow);
 
-/* Use the pools until fz_flow_close(), and arm the deadline. 0, or -1 and
- * `err`. */
+/*
+ * fz_flow_open(): begin to use the pools, and arm the deadline. 0, or -1 and
+ * `err`. fz_flow_close(): stop using the pools.
+ */
 int fz_flow_open(struct fz_flow *flow, struct fz_err *err);
 void fz_flow_close(struct fz_flow *flow);
 
-/* Counts of the steps of all runs for pool number `pool`. */
+/* Numbers of the steps of all runs that pool number `pool` runs. */
 struct fz_run_counts fz_flow_counts(const struct fz_flow *flow, uint32_t pool);
 
 /* See fz_run_limit() and fz_run_keep(). */
@@ -184,46 +206,50 @@ int fz_flow_limit(struct fz_flow *flow, uint32_t node,
 void fz_flow_keep(struct fz_flow *flow, uint32_t value);
 
 /*
- * Fail all runs as a whole, kill the workers of running nodes and wait until
- * they have ended. Do not call it from a callback of the loop.
+ * Fail the flow as a whole, kill the workers of running nodes, and wait for the
+ * ends of these workers. Do not call this from a callback of the loop.
  */
 void fz_flow_cancel(
     struct fz_flow *flow, enum fz_err_kind kind, const char *text);
 
-/* The step has failed: let it wait for fz_flow_decide(). */
+/* Let a failed step wait for fz_flow_decide(). */
 void fz_flow_ask(struct fz_step *step);
 
-/* Remove an undecided step from the list. */
+/* Remove a step from the list of undecided steps. */
 void fz_flow_forget(struct fz_step *step);
 
-/* See fz_run_decide(); `item` is the item of the run. */
+/* As fz_run_decide(), for the run of `item`. */
 void fz_flow_decide(struct fz_flow *flow, uint64_t item, uint32_t node,
     uint64_t element, bool again);
 bool fz_flow_undecided_element(
     const struct fz_flow *flow, struct fz_run_element *element);
 
-/* Allocate the memory that a run of the flow needs. 0, or -1 and `err`. */
+/* Allocate the memory for a run of the flow. 0, or -1 and `err`. */
 int fz_run_init(struct fz_run *run, struct fz_flow *flow, struct fz_err *err);
 void fz_run_fini(struct fz_run *run);
 
-/* Add the run to the flow; none of its nodes is done. */
+/* Add the run to the flow, with all its nodes in the initial state. */
 void fz_run_begin(struct fz_run *run, uint64_t item);
 
-/* Start a run that has begun and has its values. The flow is open. */
+/*
+ * Start a run that has begun and has its values from outside. The flow must be
+ * open.
+ */
 void fz_run_start_steps(struct fz_run *run);
 
 /*
- * Mark the run as done, because none of its jobs runs or will run. Idempotent.
+ * Mark the run as done: none of its jobs runs or will run. Later calls do
+ * nothing.
  */
 void fz_run_end(struct fz_run *run);
 
-/* The step for whose failure the run stopped; NULL if there is none. */
+/* The step whose failure has stopped the run; NULL if there is none. */
 struct fz_step *fz_run_stopper(const struct fz_run *run);
 
 /* Release the values and failures of a run that is done. */
 void fz_run_clear(struct fz_run *run);
 
-/* The functions by which a dispatcher gets the steps of a ready list. */
+/* The functions through which a dispatcher gets the steps of a ready list. */
 extern const struct fz_producer_ops fz_run_producer_ops;
 
 #endif

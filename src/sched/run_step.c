@@ -34,8 +34,8 @@ fz_step_node(const struct fz_step *step)
 }
 
 /*
- * Set the fields of an event about the end of an attempt, or about a cancelled
- * step.
+ * Set the fields of an event that describe the end of an attempt, or a
+ * cancelled step.
  */
 static void
 describe_end(const struct fz_step *step, struct fz_job_event *event)
@@ -43,8 +43,8 @@ describe_end(const struct fz_step *step, struct fz_job_event *event)
 	const struct fz_run *run = step->run;
 
 	/*
-	 * Use the known time of the reply: to read the clock would cost more
-	 * than the rest.
+	 * Use the time of the reply if it is known: reading the clock would
+	 * take longer than the rest of this function.
 	 */
 	event->ended_ns = step->job.ended_ns != 0 &&
 				  step->job.ended_ns >= step->job.started_ns
@@ -71,7 +71,7 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 	struct fz_event_log *events = &step->run->flow->events;
 	struct fz_job_event own, *event;
 
-	/* check this first, because it is quicker than reading the clock */
+	/* first, because this is quicker than the rest */
 	if (!fz_event_log_wants(events, kind))
 		return;
 	event = fz_event_log_room(events, &own);
@@ -81,7 +81,10 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 		describe_end(step, event);
 	if (kind == FZ_JOB_EVENT_FAILED && step->map != NULL &&
 	    step->map->failed != 0)
-		/* the trace has the failed element */
+		/*
+		 * the trace has the failure of the element, so only list this
+		 * event
+		 */
 		fz_event_log_tell(events, event);
 	else
 		fz_event_log_add(events, event, step->failure);
@@ -94,7 +97,7 @@ drop_use(struct fz_run *run, uint32_t value)
 		fz_run_set(run, value, NULL);
 }
 
-/* End the step and release its inputs. */
+/* Set the final state of a step, and release its inputs. */
 static void
 end_step(struct fz_step *step, enum fz_step_state state)
 {
@@ -128,7 +131,7 @@ fz_step_ready(struct fz_step *step)
 	step->job.measured = run->flow->events.trace != NULL;
 	if (step->job.measured) {
 		step->job.queued_ns = run->flow->events.now_ns;
-		/* forget the time of the previous attempt */
+		/* remove what was measured in the previous attempt */
 		if (step->attempts != 0)
 			step->job.used.started_ns = 0;
 	}
@@ -150,7 +153,10 @@ fz_step_ready(struct fz_step *step)
 	}
 }
 
-/* Count one more input of the step; the step may then be ready. */
+/*
+ * Note that one more input of the step is known. If it is the last one, the
+ * step becomes ready.
+ */
 static void
 input_there(struct fz_step *step)
 {
@@ -218,7 +224,7 @@ fz_step_end_failed(struct fz_step *step)
 	end_step(step, FZ_STEP_FAILED);
 }
 
-/* End a step that has failed and is not retried. */
+/* End a step that has failed finally. */
 static void
 conclude(struct fz_step *step)
 {
@@ -236,8 +242,9 @@ fz_step_cancel(struct fz_step *step, uint32_t because)
 }
 
 /*
- * The value will not be made: cancel the steps that need it, and add them to
- * `list`, linked by job.next. Returns the number of steps that read the value.
+ * Note that a value will not be made: cancel the steps that need it, and add
+ * them to `*list`, linked by job.next. Returns the number of readers of the
+ * value.
  */
 static uint32_t
 lose_value(
@@ -266,14 +273,16 @@ lose_value(
 }
 
 /*
- * Cancel all steps that cannot run without a failed one. Returns whether the
- * run can go on without the lost values: each of them must have a reader.
+ * Cancel all steps that cannot run because `failed` has failed. Returns whether
+ * each lost value has a reader; the run can then go on.
  */
 static bool
 lose_values(const struct fz_step *failed)
 {
 	const struct fz_graph_node *node = fz_step_node(failed);
-	/* cancelled steps whose values are still to be handled */
+	/*
+	 * steps that were cancelled, and whose values are not noted as lost yet
+	 */
 	struct fz_step *list = NULL;
 	bool all_read = true;
 
@@ -291,7 +300,7 @@ lose_values(const struct fz_step *failed)
 	}
 }
 
-/* Remove the steps of `run` from the ready list. */
+/* Remove all steps of `run` from the ready list. */
 static void
 drop_ready(struct fz_ready_list *list, const struct fz_run *run)
 {
@@ -333,8 +342,8 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 		if (step->state == FZ_STEP_DELAYED) {
 			fz_loop_disarm(flow->opts.engine->loop, &step->delay);
 			/*
-			 * A delayed step has already run and failed. It is
-			 * cancelled, and does not count as failed.
+			 * A delayed step has failed before, but may be retried:
+			 * it is cancelled and does not count as failed.
 			 */
 			step->state = FZ_STEP_WAITING;
 		}
@@ -386,8 +395,7 @@ fz_step_retry(struct fz_step *step)
 }
 
 /*
- * Stop the run because of a final failure, unless it can go on without the
- * step.
+ * Handle a final failure: stop the run, unless it can go on without this step.
  */
 static void
 lose(struct fz_step *step)
@@ -446,7 +454,7 @@ fz_step_found(struct fz_step *step, struct fz_blob *const *values)
 		value_made(step->run, node->first_value + i, values[i]);
 }
 
-/* Fail a step because its values are incomplete; takes the values. */
+/* Fail a step because its values are not complete. Takes over the values. */
 static void
 refuse_values(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid)
@@ -485,9 +493,9 @@ fz_step_done(
 }
 
 /*
- * Record the start of an attempt once: if the job is returned after that, it is
- * started again in the same attempt. Called at the end, too, because a start
- * may not have been reported before.
+ * Record the start of an attempt, but only once: if the job is returned, it
+ * starts again in the same attempt. Also called at the end of an attempt,
+ * because its start may not have been reported.
  */
 static void
 tell_start(struct fz_step *step)
@@ -498,7 +506,10 @@ tell_start(struct fz_step *step)
 	fz_step_add_event(step, FZ_JOB_EVENT_START, step->job.pid);
 }
 
-/* The job of the step has left its worker: update the counts. */
+/*
+ * Update the counts after the worker has answered or returned the job of the
+ * step.
+ */
 static void
 leave_worker(struct fz_step *step)
 {
@@ -536,7 +547,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 {
 	struct fz_step *step = step_of(job);
 
-	(void)nitems; /* `nitems` is 1 */
+	(void)nitems; /* always 1 */
 	leave_worker(step);
 	if (step->run->stopping)
 		fz_step_cancel(step, step->run->because);

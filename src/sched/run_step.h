@@ -16,61 +16,72 @@ struct fz_graph_node;
 struct fz_run;
 struct fz_step;
 
-/* The callbacks of the job of a step. */
+/* The functions through which a worker reports the progress of a step's job. */
 extern const struct fz_job_ops fz_step_job_ops;
 
-/* The number of the step in the graph, and its node there. */
+/*
+ * fz_step_number(): the number of the step's node in the graph. fz_step_node():
+ * that node.
+ */
 uint32_t fz_step_number(const struct fz_step *step);
 const struct fz_graph_node *fz_step_node(const struct fz_step *step);
 
-/* The step could start now: add it to its ready list. */
+/*
+ * Make the step ready: add it to its ready list. If its values may be known,
+ * ask for them first.
+ */
 void fz_step_ready(struct fz_step *step);
 
-/* End the step with these values, without a call. Takes the references. */
+/*
+ * End the step with values that are known, without a call. Takes over the
+ * references.
+ */
 void fz_step_found(struct fz_step *step, struct fz_blob *const *values);
 
 /*
- * Handle the end of an attempt, with values or a failure. These functions take
- * their arguments as the ops of a job do (struct fz_job_ops).
+ * Handle the end of an attempt: fz_step_done() with values, fz_step_failed()
+ * with a failure. Both take over their arguments as the functions of a job do
+ * (struct fz_job_ops).
  */
 void fz_step_done(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid);
 void fz_step_failed(struct fz_step *step, struct fz_failure *failure);
 
 /*
- * fz_step_fail(): make the failure of the step final. fz_step_retry(): drop the
- * failure and begin another attempt.
+ * For a failed step that may be retried. fz_step_fail(): let it fail finally.
+ * fz_step_retry(): drop the failure and begin another attempt.
  */
 void fz_step_fail(struct fz_step *step);
 void fz_step_retry(struct fz_step *step);
 
-/* The step has failed and is not retried. Takes the value in `failure`. */
+/* Fail the step finally. Takes over the reference `failure->value`. */
 void fz_step_lost(struct fz_step *step, struct fz_failure *failure);
 
 /*
- * The two parts of fz_step_lost(). The first one notes the failure, and stops
- * the run unless it can go on without the step. The second one ends the step;
- * call it when nothing of the step runs.
+ * fz_step_lost() in two parts. fz_step_note_failure(): note the failure, and
+ * stop the run unless it can go on without this step. fz_step_end_failed(): end
+ * the step; call it when nothing of the step is running.
  */
 void fz_step_note_failure(struct fz_step *step, struct fz_failure *failure);
 void fz_step_end_failed(struct fz_step *step);
 
-/* End the step without a result, because of the failed node `because`. */
+/*
+ * Cancel the step, because the node `because` has failed, or for another reason
+ * (FZ_GRAPH_NONE).
+ */
 void fz_step_cancel(struct fz_step *step, uint32_t because);
 
-/* Record an event, if the run wants any. */
+/* Record an event of the step if anything reads such events. */
 void fz_step_add_event(
     struct fz_step *step, enum fz_job_event_kind kind, pid_t pid);
 
 /*
- * Start nothing new in the run: cancel the steps that wait, are ready or
- * delayed. `because` is the node that is the reason, or FZ_GRAPH_NONE.
+ * Stop the run: cancel all steps that are waiting, ready or delayed. `because`
+ * is the node whose failure is the reason, or FZ_GRAPH_NONE.
  */
 void fz_step_stop(struct fz_run *run, uint32_t because);
 
-/*
- * Let the workers return jobs that they have not begun; see fz_producer_stop().
- */
+/* Take back the jobs that workers have not started, see fz_producer_stop(). */
 void fz_step_stop_producers(struct fz_flow *flow, const struct fz_err *kill);
 
 #endif

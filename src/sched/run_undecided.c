@@ -6,8 +6,8 @@
 #include "sched/run_step.h"
 
 /*
- * The caller of the run decides whether a step is retried. A change of the flow
- * notifies the caller.
+ * Here are the functions by which the caller decides whether a failed step is
+ * retried. The change of the flow notifies the caller of such a step.
  */
 
 void

@@ -1,4 +1,4 @@
-/* MAP_ANONYMOUS is no part of C or POSIX headers. */
+/* MAP_ANONYMOUS is an extension. */
 #define _GNU_SOURCE
 #include "sched/slots.h"
 
@@ -18,8 +18,8 @@
 #define SLOTS_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_slots, member)
 
 /*
- * Whether the slot of this process, or a token that this process holds, is
- * free. Such a slot is acquired without a system call.
+ * Whether this process can use a slot without a system call: its own slot, or a
+ * token that it holds.
  */
 static bool
 has_kept(const struct fz_slots *s)
@@ -36,7 +36,7 @@ unlink_waiter(struct fz_slots_waiter *waiter)
 	waiter->prev = NULL;
 }
 
-/* Notify and remove all waiters; each may wait again. */
+/* Notify and remove all waiters. A waiter may wait again. */
 static void
 notify_waiters(struct fz_slots *s)
 {
@@ -65,8 +65,9 @@ token_ready(struct fz_watch *watch, unsigned events)
 }
 
 /*
- * Called twice, so that all waiters can acquire the slots that became free in
- * this turn before unused tokens are written back.
+ * Called at the end of a loop's turn after a slot became free, and once more.
+ * In between, waiters can acquire the slots that became free in this turn; only
+ * then are unused tokens written back.
  */
 static void
 settle(struct fz_defer *defer)
@@ -84,8 +85,9 @@ settle(struct fz_defer *defer)
 }
 
 /*
- * Without a free slot at least one worker of this process is busy. So the
- * waiter is notified when that worker becomes idle, even if the watch fails.
+ * Let a waiter wait for a slot. If no slot is free, this process has a busy
+ * worker. The waiter is notified when that worker becomes idle, even if the
+ * pipe cannot be watched.
  */
 static void
 wait_for_slot(struct fz_slots *s, struct fz_slots_waiter *waiter)
@@ -210,8 +212,8 @@ fz_slots_of_make(struct fz_engine *engine, const int fd[2], struct fz_err *err)
 	if (grow(s, SLOTS_OF_MAKE, err) != 0)
 		goto fail;
 	/*
-	 * Map an account for the tokens of all descendants, to write them back
-	 * at the end.
+	 * Count the tokens of all descendants in an account, so that they can
+	 * be written back at the end.
 	 */
 	page = mmap(NULL, sizeof(*s->page), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -254,7 +256,7 @@ fz_slots_of_parent(struct fz_engine *engine, unsigned n, const int fd[2],
 		return NULL;
 	}
 	s->lineage = lineage;
-	/* this program was started with the environment for its workers */
+	/* this program has inherited the environment for its workers already */
 	s->entered = true;
 	engine->slots = s;
 	return s;
@@ -305,7 +307,7 @@ fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err)
 
 	if (slots->engine->slots != NULL)
 		return 0;
-	if (!slots->is_ours) /* no pipe yet, or the pipe of the parent */
+	if (!slots->is_ours) /* there is no pipe, or it is the parent's */
 		close_pipe(slots);
 	if (slots->n == 0) {
 		if (fz_fd_pipe(slots->shared, err) != 0)
@@ -320,7 +322,7 @@ fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err)
 		n = room + 1;
 	if (grow(slots, n, err) != 0)
 		return -1;
-	slots->dry = false; /* tokens may be added to the pipe below */
+	slots->dry = false; /* tokens may be added to the pipe now */
 	if (slots->used == 0) {
 		fz_slots_trim(slots);
 		fz_slots_set_tokens(slots, n - 1);

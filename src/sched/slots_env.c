@@ -1,4 +1,4 @@
-/* environ is no part of C or POSIX headers. */
+/* environ */
 #define _GNU_SOURCE
 #include "sched/slots.h"
 
@@ -28,8 +28,8 @@ is_current(const struct fz_slots *s, char *const *env)
 }
 
 /*
- * setenv() in the worker would take as long as its fork. So the parent prepares
- * an environment, and the worker only sets `environ` to it.
+ * The parent prepares the environment of its workers, and a worker only sets
+ * `environ` to it: setenv() in the worker would take as long as its fork.
  */
 int
 fz_slots_prepare(struct fz_slots *slots, struct fz_err *err)

@@ -1,4 +1,4 @@
-/* slots_state.h - struct fz_slots, for the files of slots. */
+/* slots_state.h - what the files of slots share: struct fz_slots. */
 #ifndef FZ_SLOTS_STATE_H
 #define FZ_SLOTS_STATE_H
 
@@ -10,62 +10,75 @@
 struct fz_engine;
 struct fz_slots_waiter;
 
-enum { SLOTS_OF_MAKE = 4096 }; /* maximum number of tokens of one process */
+/* maximum number of tokens that a process holds */
+enum { SLOTS_OF_MAKE = 4096 };
 
 struct fz_slots {
 	struct fz_engine *engine;
 	unsigned refs;
-	unsigned n; /* number of slots of all processes; 0: no limit yet */
+	unsigned n; /* number of slots of all processes; 0: not limited yet */
 	/*
-	 * the pipe for programs that workers start; -1: they use that of make
+	 * the pipe for programs that workers start; -1: such programs use the
+	 * pipe of make
 	 */
 	int shared[2];
 	/*
-	 * the ends of this process; `in` is nonblocking, and -1 until its first
-	 * use
+	 * this process's ends of the pipe; `in` is nonblocking, and -1 until it
+	 * is first used
 	 */
 	int in, out;
-	/* number of slots that this process uses, including its own */
+	/* number of slots in use by this process, including its own slot */
 	unsigned used;
-	/* the held tokens; make must get the same bytes back */
+	/*
+	 * the tokens that this process holds. Their bytes are kept, because
+	 * make must get the same bytes back.
+	 */
 	unsigned char *tokens;
 	unsigned ntokens, tokens_cap;
-	bool dry;     /* the pipe was empty; the watch waits for a token */
+	/* the pipe was empty, so nothing is read before a token arrives */
+	bool dry;
 	bool is_ours; /* this process created the pipe */
-	/* the accounts of this process, or NULL */
+	/* accounts of this process; NULL: none */
 	const struct fz_lineage *lineage;
-	/* the account of the process that made the slots */
+	/* account of the process that created the slots */
 	struct fz_lineage first;
-	/* the account if it is not in a mailbox; or NULL */
+	/* mapping of an account that is in no mailbox; NULL: none */
 	struct fz_account *page;
 	struct fz_slots_waiter *waiters;
 	struct fz_watch watch;
 	struct fz_defer settle;
-	bool settling; /* settle() was called once and deferred itself again */
+	/* settle() has been called once, and will be called again */
+	bool settling;
 	struct fz_fork_hook hook;
 	/*
-	 * `environ_` is the environment for workers; `made_of` and `made_for`
-	 * are the environment and the number of slots that it was built from,
-	 * to detect changes.
+	 * `environ_` is the environment for workers. It was built from the
+	 * environment `made_of` and the number of slots `made_for`; a
+	 * comparison detects changes.
 	 */
 	char **environ_, **made_of;
 	unsigned made_for;
-	bool entered; /* `environ_` is the environment of this process */
+	bool entered; /* this process has the environment `environ_` */
 };
 
-/* Read one token and count it in the accounts. False if there is none. */
+/*
+ * Read a token from the pipe, and count it in the accounts. Returns false if
+ * there is none.
+ */
 bool fz_slots_read_token(struct fz_slots *s);
 
 /*
- * Write the tokens beyond the first `keep` to the pipe, and remove them from
+ * Write all tokens except the first `keep` to the pipe, and subtract them from
  * the accounts.
  */
 void fz_slots_give_up_tokens(struct fz_slots *s, unsigned keep);
 
-/* Write to the pipe `n` tokens that this process does not hold. */
+/* Write `n` tokens to the pipe that this process has not read from it. */
 void fz_slots_write_new_tokens(const struct fz_slots *s, unsigned n);
 
-/* Add or remove tokens until the pipe that this process made holds `want`. */
+/*
+ * Add or remove tokens until `want` are in the pipe, which this process has
+ * created.
+ */
 void fz_slots_set_tokens(struct fz_slots *s, unsigned want);
 
 #endif

@@ -14,13 +14,13 @@
 #define TOKEN '+'
 
 /*
- * The value of an account after its tokens were written back. Descendants of
- * its process may still run: they must acquire no more tokens and must not
- * write any back a second time.
+ * The value of an account whose tokens were written back. Descendants of its
+ * process may still run: they must not acquire tokens any more, and must not
+ * write their tokens back a second time.
  */
 #define ACCOUNT_CLOSED (INT32_MIN / 2)
 
-enum { HELD_MAX = 1 << 24 }; /* more than a pipe has room for */
+enum { HELD_MAX = 1 << 24 }; /* more tokens than fit into a pipe */
 
 static bool
 is_closed(int32_t held)
@@ -39,8 +39,8 @@ may_take(const struct fz_lineage *at)
 }
 
 /*
- * Count a token in the own account first, then in those of the ancestors: see
- * slots.h. False if one of these accounts is closed.
+ * Count a token in the accounts of this process and its ancestors, in this
+ * order, as slots.h describes. False if one of them is closed.
  */
 static bool
 count(const struct fz_lineage *at)
@@ -64,9 +64,9 @@ uncount(const struct fz_lineage *at, int32_t n)
 }
 
 /*
- * Close an account, and the second one that programs below its process use.
- * Returns the tokens that both count, within limits, because a process may have
- * overwritten them.
+ * Close an account, and the second account that programs below its process use.
+ * Returns the sum of both. It is limited, because a process may have
+ * overwritten its account.
  */
 static int32_t
 close_account(struct fz_account *account)
@@ -88,8 +88,9 @@ close_account(struct fz_account *account)
 }
 
 /*
- * A process may have overwritten its account with any number. The lost tokens
- * cannot be more than the tokens that are neither held here nor in the pipe.
+ * The number of tokens that are really lost, at most `n`. `n` may be any
+ * number, because a process may have overwritten its account. Tokens that are
+ * held here or are in the pipe are not lost.
  */
 static int32_t
 at_most_missing(const struct fz_slots *s, int32_t n)
@@ -104,7 +105,7 @@ at_most_missing(const struct fz_slots *s, int32_t n)
 	return n < missing ? n : missing;
 }
 
-/* maximum number of tokens in one write; less than a page */
+/* maximum number of tokens for one write(); less than a page */
 enum { WRITE_MAX = 256 };
 
 static bool
@@ -120,9 +121,9 @@ has_room(int fd)
 }
 
 /*
- * The pipe has room for all existing tokens. A full pipe contains foreign
- * bytes, so tokens are dropped then, because a wait for a reader could last
- * forever.
+ * Write tokens to the pipe, which has room for all tokens. If it is full, it
+ * contains bytes of another origin. The tokens are then dropped, because
+ * waiting for a reader could last forever.
  */
 static void
 write_tokens(const struct fz_slots *s, const unsigned char *tokens, unsigned n)
@@ -153,7 +154,8 @@ fz_slots_read_token(struct fz_slots *s)
 	if (s->dry || s->ntokens == s->tokens_cap)
 		return false;
 	if (!may_take(s->lineage)) {
-		s->dry = true; /* never read again, because no watch is set */
+		/* never read again, because the pipe is not watched */
+		s->dry = true;
 		return false;
 	}
 	if (s->in == -1)
@@ -178,7 +180,7 @@ fz_slots_give_up_tokens(struct fz_slots *s, unsigned keep)
 		write_tokens(s, s->tokens + keep, n);
 }
 
-/* This also replaces tokens that were lost when a process was killed. */
+/* Also replaces tokens that were lost when a process was killed. */
 void
 fz_slots_set_tokens(struct fz_slots *s, unsigned want)
 {
@@ -199,8 +201,8 @@ fz_slots_died(struct fz_slots *slots, struct fz_account *account)
 		return;
 	n = at_most_missing(slots, n);
 	/*
-	 * The result is negative if a process was killed between two steps of
-	 * its count.
+	 * `n` is negative if a process was killed between the two steps of a
+	 * count.
 	 */
 	if (uncount(slots->lineage, n) && n > 0)
 		fz_slots_write_new_tokens(slots, (unsigned)n);

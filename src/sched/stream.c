@@ -12,19 +12,20 @@
 #include "worker/engine.h"
 
 /*
- * A run that has begun is in the list of the flow. When it is done it stays
- * there, because results are taken in the order of the items, or it moves to
- * `results` if it may be taken before earlier items. A run that was taken is in
- * no list. A run whose item was released is in `spare`.
+ * A run that has begun is in the list of the flow. When it is done, it stays
+ * there, because results are taken in the order of the items. If it may be
+ * taken before earlier items, it moves to the list `results` instead. After it
+ * was taken, it is in no list. After its item was released, it is in the list
+ * `spare`.
  */
 struct fz_stream {
 	struct fz_flow flow;
 	bool unordered;
 	enum fz_policy policy;
-	bool stopped; /* the stream has stopped after a failure */
+	bool stopped; /* an item has failed, so no more items are started */
 	bool cancelled;
 	uint64_t nadded;
-	uint64_t nbusy; /* number of items that are added and not done */
+	uint64_t nbusy; /* number of items that were added and are not done */
 	struct fz_list results, spare;
 };
 
@@ -52,7 +53,7 @@ pop_run(struct fz_list *list)
 	return run;
 }
 
-/* Stop the items whose results would come after that of `failed`. */
+/* Stop the items whose results come later than that of `failed`. */
 static void
 stop_later(struct fz_stream *stream, const struct fz_run *failed)
 {
@@ -98,8 +99,10 @@ fz_stream_new(const struct fz_stream_opts *opts, struct fz_err *err)
 	}
 	stream->unordered = opts->unordered;
 	stream->policy = opts->run.policy;
-	run_opts.policy = FZ_POLICY_STOP; /* within the run of one item */
-	stream->cancelled = true;         /* there is nothing to cancel yet */
+	/* the policy for the other nodes of the same item */
+	run_opts.policy = FZ_POLICY_STOP;
+	/* true, because nothing needs to be cancelled yet */
+	stream->cancelled = true;
 	fz_list_init(&stream->results);
 	fz_list_init(&stream->spare);
 	if (fz_flow_init(&stream->flow, &run_opts, run_over, err) != 0 ||
@@ -245,7 +248,7 @@ fz_stream_index(const struct fz_run *run)
 	return run->item;
 }
 
-/* The run of the next result; NULL if there is none. */
+/* The run of the next result to take; NULL if there is none now. */
 static struct fz_run *
 next_result(const struct fz_stream *stream)
 {

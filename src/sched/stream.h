@@ -27,17 +27,18 @@ struct fz_stream;
 
 struct fz_stream_opts {
 	/*
-	 * The options of the run of each item. After a failure, FZ_POLICY_STOP
-	 * starts no functions of items whose results come later. FZ_POLICY_NOW
-	 * also makes the failed item the next result.
+	 * Options of the run of each item. If an item fails, FZ_POLICY_STOP
+	 * starts no more functions of items whose results come later.
+	 * FZ_POLICY_NOW does the same, and makes the failed item the next
+	 * result.
 	 */
 	struct fz_run_opts run;
-	bool unordered; /* take items in the order in which they are done */
+	bool unordered; /* items can be taken in the order in which they end */
 };
 
 /*
- * Make a stream without items, which uses the pools. NULL and `err` on failure.
- * The deadline is that of the whole stream.
+ * Create a stream without items, and begin to use the pools. The deadline
+ * applies to the whole stream. NULL and `err` on failure.
  */
 struct fz_stream *fz_stream_new(
     const struct fz_stream_opts *opts, struct fz_err *err);
@@ -45,76 +46,79 @@ struct fz_stream *fz_stream_new(
 /* Cancel the items that are not done, and free the stream. NULL is allowed. */
 void fz_stream_free(struct fz_stream *stream);
 
-/* See fz_run_limit() and fz_run_keep(). Call them before the first item. */
+/*
+ * As fz_run_limit() and fz_run_keep(), for all items. Call these before the
+ * first item is added.
+ */
 int fz_stream_limit(struct fz_stream *stream, uint32_t node,
     const struct fz_limits *limits, struct fz_err *err);
 void fz_stream_keep(struct fz_stream *stream, uint32_t value);
 
 /*
- * Add an item, whose index is one more than that of the item before. The caller
- * then sets the values of its run that come from outside, and starts or skips
- * it. NULL and `err` on failure.
+ * fz_stream_add(): add an item; its index is 1 + that of the item before. The
+ * caller then sets the values from outside of its run, and calls
+ * fz_stream_start() or fz_stream_skip(). NULL and `err` on failure.
  */
 struct fz_run *fz_stream_add(struct fz_stream *stream, struct fz_err *err);
 void fz_stream_start(struct fz_run *run);
 
 /*
- * Mark the item as done without values. `why` is kept for the caller. The node
- * of its event is FZ_GRAPH_NONE.
+ * Mark an added item as done without values. `why` is kept for the caller. Its
+ * event has the node FZ_GRAPH_NONE.
  */
 void fz_stream_skip(struct fz_run *run, uint32_t why);
 
 /*
  * Whether an item has neither values nor a failure, because it was skipped, or
- * stopped after the failure of another one. `*why` is set to the `why` of
+ * was stopped after the failure of another item. Sets `*why` to the argument of
  * fz_stream_skip().
  */
 bool fz_stream_was_skipped(const struct fz_run *run, uint32_t *why);
 
-/* Bytes of the values of all items. */
+/* Size of the values of all items in bytes. */
 size_t fz_stream_nbytes(const struct fz_stream *stream);
 
-/* The flow of the stream, for run_lookup.h. */
+/* The flow of the stream, for the functions of run_lookup.h. */
 struct fz_flow *fz_stream_flow(struct fz_stream *stream);
 
 /* The id of the stream's change (worker/change.h). */
 uint64_t fz_stream_id(const struct fz_stream *stream);
 
-/* Whether an item was started and is not done. */
+/* Whether any item was started and is not done. */
 bool fz_stream_is_busy(const struct fz_stream *stream);
 
-/* The index of the item of a run, from 1. */
+/* The index of a run's item, from 1. */
 uint64_t fz_stream_index(const struct fz_run *run);
 
-/* Whether fz_stream_take() has an item. */
+/* Whether fz_stream_take() would return an item. */
 bool fz_stream_has_result(const struct fz_stream *stream);
 
 /*
- * Take the next item that is done: its run has the values that were kept, or
- * the failure (fz_run_failure()). Release it before the stream is freed. NULL:
- * there is none.
+ * fz_stream_take(): take the next item that is done. Its run has the kept
+ * values, or a failure (fz_run_failure()). NULL if there is none now.
+ * fz_stream_release() must be called before the stream is freed.
  */
 struct fz_run *fz_stream_take(struct fz_stream *stream);
 void fz_stream_release(struct fz_run *run);
 
 /*
- * Whether a failed item has stopped the stream, so no more items should be
- * read.
+ * Whether the stream has stopped after the failure of an item. The caller
+ * should then add no more items.
  */
 bool fz_stream_is_stopped(const struct fz_stream *stream);
 
 /*
- * Kill the workers of running nodes and wait until they have ended. No item can
- * be added after that. Do not call it from a callback of the loop. Later calls
- * do nothing.
+ * Kill the workers of running nodes, and wait for the ends of these workers. No
+ * item can be added afterwards. Do not call this from a callback of the loop.
+ * Later calls do nothing.
  */
 void fz_stream_cancel(
     struct fz_stream *stream, enum fz_err_kind kind, const char *text);
 
 /*
- * Returns the run of the node that failed first among the nodes of all items
- * that wait for fz_stream_decide(), and sets `*node`. NULL if none waits. See
- * fz_run_undecided().
+ * fz_stream_undecided(): among the nodes that wait for fz_stream_decide(), the
+ * one that failed first: returns its run and sets `*node`. NULL if none waits.
+ * See fz_run_undecided().
  */
 const struct fz_run *fz_stream_undecided(
     const struct fz_stream *stream, uint32_t *node);
@@ -123,16 +127,17 @@ bool fz_stream_undecided_element(
 void fz_stream_decide(struct fz_stream *stream, uint64_t index, uint32_t node,
     uint64_t element, bool again);
 
-/* Counts of the nodes of all items for pool number `pool`. */
+/* Numbers of the nodes of all items that pool number `pool` runs. */
 struct fz_run_counts fz_stream_counts(
     const struct fz_stream *stream, uint32_t pool);
 
-/* Take the oldest event. Returns 1, or 0 if there is none. */
+/* Take the oldest event from the list. Returns 1; 0 if there is none. */
 int fz_stream_next_event(struct fz_stream *stream, struct fz_job_event *event);
 
 /*
- * Without workers (local): the run with the next node to call, and that node;
- * NULL if there is none. See fz_run_local_next().
+ * For a stream without workers, whose nodes the caller runs: returns a run and
+ * sets `*node` to the next node to run. NULL if there is none now. See
+ * fz_run_local_next().
  */
 struct fz_run *fz_stream_local_next(struct fz_stream *stream, uint32_t *node);
 
