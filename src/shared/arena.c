@@ -1,4 +1,4 @@
-/* MFD_ALLOW_SEALING and madvise are Linux only. */
+/* MFD_ALLOW_SEALING and madvise are extensions of Linux. */
 #define _GNU_SOURCE
 #include "shared/arena.h"
 
@@ -20,8 +20,8 @@
 
 struct fz_arena_head {
 	/*
-	 * The next slice number; the upper half is the complement of the lower
-	 * one, so that a stray write is noticed.
+	 * The next slice number. The upper half of the word is the complement
+	 * of the lower half, so that a stray write to the word is noticed.
 	 */
 	_Atomic uint64_t next_slice;
 };
@@ -57,8 +57,8 @@ open_file(struct fz_arena *arena, struct fz_err *err)
 		return fz_err_sys(
 		    err, errno, "cannot set the size of shared memory");
 	/*
-	 * Seal the file: a process that reads beyond its end would die, and a
-	 * write must not extend it.
+	 * Seal the size of the file. If the file shrank, a process that reads
+	 * beyond the new end would die; and a write must not extend it.
 	 */
 	fcntl(
 	    arena->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
@@ -153,14 +153,14 @@ fz_arena_extents(struct fz_arena *arena, uint64_t position)
 	return is_big(arena, position) ? &arena->big : &arena->small;
 }
 
-/* Return the memory of a part of the own slice to the kernel. */
+/* Return the memory of a part of this process's slice to the kernel. */
 static void
 punch(const struct fz_arena *arena, uint64_t position, uint64_t len)
 {
 	madvise(arena->own.base + position, len, MADV_REMOVE);
 }
 
-/* Reserve memory for a part of the own slice. 0, or -1 and errno. */
+/* Reserve memory for a part of this process's slice. 0, or -1 and errno. */
 static int
 reserve(const struct fz_arena *arena, uint64_t position, size_t len)
 {
@@ -208,7 +208,10 @@ fz_arena_alloc(
 	return at;
 }
 
-/* Cool `extents` until at most `most` bytes of both halves are warm. */
+/*
+ * Return memory of `extents` to the kernel, until at most `most` bytes are warm
+ * in both halves together.
+ */
 static void
 cool_half(struct fz_arena *arena, struct fz_extents *extents, uint64_t most)
 {

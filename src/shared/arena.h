@@ -1,14 +1,15 @@
 /*
- * arena.h - bulk bytes shared between a process and the workers it forks.
+ * arena.h - memory for big values, shared between a process and the workers
+ * that it forks.
  *
- * An arena is one sparse memfd without a name; it is gone with the last process
- * that has it open. It is divided into slices of 1 TiB of offsets, one for each
- * process. Only the owner of a slice allocates in it and writes to it, except
- * for an extent that it has asked another process to fill
- * (fz_arena_map_room()). All other processes only read. Free extents stay warm
- * (they keep their memory), because the first touch of fresh memory is
- * expensive: up to FZ_ARENA_WARM bytes of them, until fz_arena_trim(). The
- * memory of further free extents is returned to the kernel.
+ * An arena is one sparse memfd without a name. It exists as long as a process
+ * has it open. It is divided into slices of 1 TiB of offsets, one for each
+ * process. Only the owner of a slice allocates in it and writes to it; all
+ * other processes only read. There is one exception: the owner may ask another
+ * process to fill an extent (fz_arena_map_room()). Up to FZ_ARENA_WARM bytes of
+ * free extents stay warm, that is, keep their memory, until fz_arena_trim(),
+ * because the first write to fresh memory is expensive. The memory of further
+ * free extents is returned to the kernel.
  */
 #ifndef FZ_ARENA_H
 #define FZ_ARENA_H
@@ -25,79 +26,88 @@ struct fz_arena;
 #define FZ_ARENA_SLICE_BITS 40
 
 /*
- * A new arena; this process owns slice 0. NULL and `err` if the kernel or a
- * file size limit does not allow it: callers then work without an arena.
+ * Create an arena. This process owns slice 0. NULL and `err` if the kernel or a
+ * limit of file sizes does not allow it; callers then work without an arena.
  */
 struct fz_arena *fz_arena_new(struct fz_err *err);
 
-/* Unmap and close; the memory lives while another process has it open. */
+/* Unmap and close the arena in this process. */
 void fz_arena_free(struct fz_arena *arena);
 
 /*
- * A slice number that was never used before, for the next child. After four
- * million numbers there are none left, and fz_arena_alloc() fails in the child.
+ * A slice number for the next child, which was never used before. There are
+ * about four million numbers. When none is left, fz_arena_alloc() fails in the
+ * child.
  */
 uint32_t fz_arena_next_slice(struct fz_arena *arena);
 
-/* In a child: from now on this process owns `slice` and no other. */
+/*
+ * Called in a child: from now on this process owns `slice` and no other slice.
+ */
 void fz_arena_enter(struct fz_arena *arena, uint32_t slice);
 
 /*
- * Allocate `len` bytes of the own slice, mapped and with their memory reserved,
- * so that a write cannot fault. `*offset` refers to them in every process, and
- * is not 0. The bytes are not zeroed. NULL and `err` if there is no memory.
+ * Allocate `len` bytes in this process's slice. They are mapped, and their
+ * memory is reserved, so that a write cannot fault. Sets `*offset`, which
+ * refers to the bytes in every process, and is never 0. The bytes are not
+ * zeroed. NULL and `err` if there is no memory.
  */
 void *fz_arena_alloc(
     struct fz_arena *arena, size_t len, uint64_t *offset, struct fz_err *err);
 
 /*
- * Free the extent at this offset of the own slice; does nothing for an offset
- * of another slice.
+ * Free the extent at `offset`. Does nothing if it is in another process's
+ * slice.
  */
 void fz_arena_give_back(struct fz_arena *arena, uint64_t offset);
 
 /*
- * A read-only view of bytes of any slice. NULL and `err` if they are not inside
- * one slice, or cannot be mapped. Unmap with the same arguments.
+ * Map bytes of any slice for reading. NULL and `err` if they are not inside one
+ * slice, or cannot be mapped. Unmap them with the same arguments.
  */
 const void *fz_arena_map(
     struct fz_arena *arena, uint64_t offset, size_t len, struct fz_err *err);
 void fz_arena_unmap(struct fz_arena *arena, const void *at, size_t len);
 
 /*
- * A writable view of an extent that its owner has asked this process to fill.
+ * Map an extent for writing. Its owner must have asked this process to fill it.
+ * NULL and `err` on failure.
  */
 void *fz_arena_map_room(
     struct fz_arena *arena, uint64_t offset, size_t len, struct fz_err *err);
 
 /*
- * Return to the kernel the memory of the slice of a dead process. The slice has
- * no views.
+ * Return the memory of the slice of a dead process to the kernel. No bytes of
+ * the slice may be mapped.
  */
 void fz_arena_drop_slice(struct fz_arena *arena, uint32_t slice);
 
 /* Return the memory of all free extents to the kernel. */
 void fz_arena_trim(struct fz_arena *arena);
 
-/* Bytes of free extents that have memory. */
+/* Number of bytes of free extents that have memory. */
 size_t fz_arena_warm(const struct fz_arena *arena);
 
-/* A counter that changes whenever an extent is allocated or freed. */
+/* A number that changes whenever an extent is allocated or freed. */
 unsigned long fz_arena_turnover(const struct fz_arena *arena);
 
-/* Bytes of the own slice that have memory, used or free. */
+/*
+ * Number of bytes of this process's slice that have memory, in used and free
+ * extents.
+ */
 size_t fz_arena_held(const struct fz_arena *arena);
 
 /*
- * A buffer that moves into the arena when it needs more than `threshold` bytes,
- * and stays in malloc's memory if the arena has none. `arena` may be NULL. Ends
+ * A buffer that is moved into the arena when it needs more than `threshold`
+ * bytes. It stays in malloc's memory if `arena` is NULL, or has no memory. End
  * with fz_arena_buf_take() or fz_buf_fini().
  */
 struct fz_arena_buf {
-	struct fz_buf buf; /* first, because the store casts it */
+	/* must be the first member, because the store casts its address */
+	struct fz_buf buf;
 	struct fz_arena *arena;
 	size_t threshold;
-	uint64_t offset; /* offset of the bytes in the arena, if in_arena */
+	uint64_t offset; /* if `in_arena`: offset of the bytes in the arena */
 	bool in_arena;
 };
 
@@ -105,9 +115,9 @@ void fz_arena_buf_init(
     struct fz_arena_buf *ab, struct fz_arena *arena, size_t threshold);
 
 /*
- * Move the extent with the bytes out of the buffer, which is empty then. The
- * caller frees the extent at the returned offset. Call it only if in_arena is
- * set.
+ * Take the extent with the bytes out of the buffer, which is empty afterwards.
+ * Returns the offset of the extent, which the caller must free. Call this only
+ * if `in_arena` is set.
  */
 uint64_t fz_arena_buf_take(struct fz_arena_buf *ab);
 

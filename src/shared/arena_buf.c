@@ -21,8 +21,9 @@ move_to_malloc(struct fz_arena_buf *ab, size_t need)
 }
 
 /*
- * A buffer usually grows in place, without a copy, so the steps can be small;
- * large steps would touch memory that is not needed in the end.
+ * Enlarge the buffer in the arena. Usually it grows in place, without a copy,
+ * so the steps are small: a large step would touch memory that may never be
+ * needed.
  */
 static int
 resize_in_arena(struct fz_arena_buf *ab, size_t need)

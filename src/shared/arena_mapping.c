@@ -1,4 +1,4 @@
-/* madvise and fallocate are Linux system calls. */
+/* madvise and fallocate are extensions of Linux. */
 #define _GNU_SOURCE
 #include "shared/arena.h"
 
@@ -10,12 +10,14 @@
 #include "shared/arena_state.h"
 
 /*
- * A process maps its own slice in one piece: twice the memory of the machine,
- * or less if address space is short. So the address of an extent is that of the
- * mapping plus the position. For reading, the process keeps mappings of other
- * slices: whole slices of its ancestors, and parts of slices that it has read.
- * They cost only address space, and to read a byte again costs neither a system
- * call nor a fault.
+ * A process maps its own slice in one piece, of twice the memory of the
+ * machine, or less if address space is short. The address of an extent is
+ * therefore the address of the mapping plus the position.
+ *
+ * For reading, the process also keeps mappings of other slices: whole slices of
+ * its ancestors, and parts of slices that it has read. They cost only address
+ * space. Reading a byte again then costs neither a system call nor a page
+ * fault.
  */
 #define OWN_MIN (UINT64_C(1) << 28)
 #define MAPPING_SIZE (UINT64_C(1) << 33)
@@ -30,7 +32,7 @@ map_file(const struct fz_arena *arena, void *at, size_t len, int prot,
 	    at, len, prot, MAP_SHARED | flags, arena->fd, (off_t)offset);
 }
 
-/* Map the range of `w`, aligned for huge pages. 0 or -1. */
+/* Map the range of `w`, aligned for huge pages. 0, or -1. */
 static int
 map_range(const struct fz_arena *arena, struct fz_arena_mapping *w, int prot)
 {
@@ -51,15 +53,15 @@ map_range(const struct fz_arena *arena, struct fz_arena_mapping *w, int prot)
 	if (base > all)
 		munmap(all, (size_t)(base - all));
 	munmap(base + size, (size_t)(all + FZ_ARENA_HUGE - base));
-	/* If this fails, core files contain whole slices. */
+	/* keep the slice out of core files; a failure is harmless */
 	madvise(base, size, MADV_DONTDUMP);
 	w->base = base;
 	return 0;
 }
 
 /*
- * The bytes to map of the own slice: each half has room for all memory of the
- * machine.
+ * The number of bytes of this process's slice to map. Each half of them has
+ * room for all memory of the machine.
  */
 static uint64_t
 wanted_size(void)
@@ -73,7 +75,10 @@ wanted_size(void)
 	return size;
 }
 
-/* The first page stays free, so that no extent has the offset 0. */
+/*
+ * Initialise the extents of both halves. The first page is not used, so that no
+ * extent has the offset 0.
+ */
 static int
 init_extents(struct fz_arena *arena, uint64_t half)
 {
@@ -119,8 +124,8 @@ fz_arena_leave_own(struct fz_arena *arena)
 	if (w->base == NULL)
 		return;
 	/*
-	 * Map the range again, because mprotect() of so many bytes takes
-	 * seconds under valgrind.
+	 * Map the range anew: mprotect() of so many bytes takes seconds under
+	 * valgrind.
 	 */
 	munmap(w->base, w->size);
 	if (arena->nseen < FZ_ARENA_MAPPINGS &&
@@ -138,7 +143,7 @@ fz_arena_unmap_all(struct fz_arena *arena)
 		munmap(arena->seen[i].base, arena->seen[i].size);
 }
 
-/* The address of these bytes if the mapping has all of them, or NULL. */
+/* The address of the bytes if the mapping contains all of them; else NULL. */
 static const unsigned char *
 find_in(const struct fz_arena_mapping *w, uint64_t offset, size_t len)
 {
@@ -159,7 +164,10 @@ find_mapped(const struct fz_arena *arena, uint64_t offset, size_t len)
 	return at;
 }
 
-/* Add a mapping around the bytes. NULL if that is not possible. */
+/*
+ * Map a range that contains the bytes, and return their address. NULL if that
+ * is not possible.
+ */
 static const unsigned char *
 find_in_new_mapping(struct fz_arena *arena, uint64_t offset, size_t len)
 {
@@ -174,7 +182,7 @@ find_in_new_mapping(struct fz_arena *arena, uint64_t offset, size_t len)
 	return find_in(&w, offset, len);
 }
 
-/* Whether the bytes are inside one slice; if not, fills `err`. */
+/* Whether the bytes are inside one slice. Fills `err` if they are not. */
 static bool
 is_range(uint64_t offset, size_t len, struct fz_err *err)
 {
@@ -185,7 +193,7 @@ is_range(uint64_t offset, size_t len, struct fz_err *err)
 	return false;
 }
 
-/* Map whole pages from `offset` on. NULL and `err`. */
+/* Map whole pages, beginning at `offset`. NULL and `err` on failure. */
 static void *
 map_pages(const struct fz_arena *arena, uint64_t offset, size_t len, int prot,
     int flags, struct fz_err *err)
@@ -224,13 +232,13 @@ fz_arena_map_room(
 	void *at;
 
 	if (offset % fz_arena_page() != 0)
-		len = 0; /* no extent begins there */
+		len = 0; /* an error: extents begin at pages */
 	if (!is_range(offset, len, err))
 		return NULL;
 	at = map_pages(arena, offset, len, PROT_READ | PROT_WRITE, 0, err);
 	/*
-	 * Populate by reads, which map many pages in one fault; a write maps
-	 * only one.
+	 * Let a read of the kernel map the pages in advance: it maps many pages
+	 * in one fault; each write would map only one.
 	 */
 	if (at != NULL)
 		madvise(at, len, MADV_POPULATE_READ);

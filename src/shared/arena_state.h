@@ -20,32 +20,36 @@
  */
 #define FZ_ARENA_SLICE_SIZE (UINT64_C(1) << FZ_ARENA_SLICE_BITS)
 #define FZ_ARENA_SLICES (UINT32_C(1) << 22)
-#define FZ_ARENA_HUGE ((size_t)2 << 20) /* a huge page */
+#define FZ_ARENA_HUGE ((size_t)2 << 20) /* size of a huge page in bytes */
 
 enum { FZ_ARENA_MAPPINGS = 256 };
 
 /* A mapping of a part of one slice. */
 struct fz_arena_mapping {
 	unsigned char *base; /* address of the mapping; NULL: none */
-	uint64_t offset;     /* offset of the first byte */
+	uint64_t offset;     /* offset of its first byte in the arena */
 	uint64_t size;
 };
 
-/* the head of the arena: one page that all processes share */
+/* the head of an arena, in a page that all its processes share */
 struct fz_arena_head;
 
 struct fz_arena {
 	int fd;
 	/*
-	 * identity of the file: a script may close `fd` and open another file
+	 * identity of the file, because a script may close `fd` and open
+	 * another file
 	 */
 	dev_t dev;
 	ino_t ino;
 	struct fz_arena_head *head;
-	uint32_t slice; /* the slice that this process owns */
-	/* the own slice, for writing; NULL before its first use */
+	uint32_t slice; /* number of the slice that this process owns */
+	/*
+	 * mapping of this process's slice, for writing; its base is NULL before
+	 * the first use
+	 */
 	struct fz_arena_mapping own;
-	/* the extents of the two halves of the own slice */
+	/* extents of the two halves of this process's slice */
 	struct fz_extents small, big;
 	/* mappings of other slices, for reading */
 	struct fz_arena_mapping seen[FZ_ARENA_MAPPINGS];
@@ -77,36 +81,40 @@ fz_arena_slice(uint64_t offset)
 	return (uint32_t)(offset >> FZ_ARENA_SLICE_BITS);
 }
 
-/*
- * Whether the descriptor is still that of the arena. If it is not, sets errno.
- */
+/* Whether `fd` still refers to the file of the arena. If not, sets errno. */
 bool fz_arena_has_file(const struct fz_arena *arena);
 
-/* Map the own slice, without used extents, unless it is mapped. 0 or -1. */
+/*
+ * Map this process's slice, with no extent in use. Does nothing if it is
+ * mapped. 0, or -1.
+ */
 int fz_arena_open_own(struct fz_arena *arena);
 
-/*
- * Stop owning a slice. The former own slice stays mapped for reading if
- * possible.
- */
+/* Stop owning a slice. If possible, it stays mapped for reading. */
 void fz_arena_leave_own(struct fz_arena *arena);
 
-/* Unmap all slices. */
+/* Remove all mappings of slices. */
 void fz_arena_unmap_all(struct fz_arena *arena);
 
-/* The extents of the half of the own slice that has this position. */
+/*
+ * The list of extents of the half of this process's slice that contains
+ * `position`.
+ */
 struct fz_extents *fz_arena_extents(struct fz_arena *arena, uint64_t position);
 
-/* As fz_arena_alloc(), but sets errno on failure. */
+/* As fz_arena_alloc(), but returns the error in errno. */
 void *fz_arena_try_alloc(struct fz_arena *arena, size_t len, uint64_t *offset);
 
 /*
- * Extend an extent in place. Returns its new length; 0 if the space after it
- * is used.
+ * Extend a used extent in place. Returns its new length; 0 if the space after
+ * it is in use.
  */
 size_t fz_arena_extend(struct fz_arena *arena, uint64_t offset, size_t len);
 
-/* Return memory of free extents until at most `most` bytes are kept. */
+/*
+ * Return the memory of free extents to the kernel, until at most `most` bytes
+ * are warm.
+ */
 void fz_arena_cool(struct fz_arena *arena, uint64_t most);
 
 #endif

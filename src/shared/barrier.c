@@ -26,8 +26,9 @@ count_alive(const struct fz_barrier *b)
 }
 
 /*
- * Break the barrier if a process of the round has died, and notify the waiters
- * that a killed process has not notified.
+ * Break the barrier if a process that has arrived in this round is dead. If a
+ * killed process has changed the state and not notified the waiters, notify
+ * them now.
  */
 static void
 settle(struct fz_barrier *b)
@@ -70,7 +71,7 @@ unlock(struct fz_barrier *b)
 	fz_lock_release(&b->lock);
 }
 
-/* Arrive at an open barrier. */
+/* Let a process arrive at a barrier in the state OPEN. */
 static enum fz_barrier_arrival
 arrive(struct fz_barrier *b, uint32_t self, uint32_t waiter)
 {

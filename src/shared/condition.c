@@ -18,7 +18,7 @@ notify_all(uint32_t name)
 		fz_waiter_notify(&w, FZ_WAITER_GO);
 }
 
-/* The living process that has waited longest. */
+/* Find the living process that has waited longest. False if there is none. */
 static bool
 find_first(uint32_t name, struct fz_waiter *first)
 {

@@ -1,9 +1,10 @@
 /*
  * condition.h - processes wait until another process notifies them.
  *
- * A process holds the lock of the condition when it begins to wait and when it
- * notifies. A notified process ends its wait when it holds that lock again; if
- * it dies before that, its notification is passed on to another waiter.
+ * A process holds the lock of the condition when it begins to wait, and when it
+ * notifies. The wait of a notified process ends when the process has acquired
+ * that lock again. If the process dies before, another waiter is notified
+ * instead.
  */
 #ifndef FZ_CONDITION_H
 #define FZ_CONDITION_H
@@ -13,16 +14,19 @@
 
 #define FZ_CONDITION_ALL UINT32_MAX
 
-/* Begin to wait, see fz_waiter_begin(). */
+/* Begin to wait for the condition. Returns the same as fz_waiter_begin(). */
 bool fz_condition_begin(uint32_t *tickets, uint32_t name, uint32_t waiter);
 
 /*
- * Notify the `n` living processes that have waited longest, or all if fewer
- * wait.
+ * Notify the `n` living processes that have waited longest. Notify all if fewer
+ * are waiting.
  */
 void fz_condition_notify(uint32_t name, uint32_t n);
 
-/* Pass on the notifications of dead processes. Waiters call it repeatedly. */
+/*
+ * Notify another process in place of each process that was notified and is
+ * dead. Waiters call this repeatedly.
+ */
 void fz_condition_recover(uint32_t name);
 
 #endif

@@ -1,6 +1,6 @@
 #include "shared/endpoint.h"
 
-#define USED UINT32_C(0x80000000) /* above the numbers of members */
+#define USED UINT32_C(0x80000000) /* a bit above all numbers of members */
 
 static _Atomic uint32_t *
 own_place(struct fz_endpoint *end, uint32_t self)
@@ -9,8 +9,8 @@ own_place(struct fz_endpoint *end, uint32_t self)
 }
 
 /*
- * Store the first member ever in `*first`; if `self` is a different one, set
- * `*n` to 2.
+ * Note the member `self`. The first member ever is stored in `*first`. When
+ * another one is noted, `*n` becomes 2.
  */
 static void
 note(_Atomic uint32_t *first, _Atomic uint32_t *n, uint32_t self)
@@ -22,7 +22,7 @@ note(_Atomic uint32_t *first, _Atomic uint32_t *n, uint32_t self)
 		atomic_store(n, 2);
 }
 
-/* Whether a member other than `self` was ever noted. */
+/* Whether note() was ever called for a member other than `self`. */
 static bool
 was_other(
     const _Atomic uint32_t *first, const _Atomic uint32_t *n, uint32_t self)

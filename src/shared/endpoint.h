@@ -1,10 +1,11 @@
 /*
- * endpoint.h - which processes hold an end of a pipe, and which use it.
+ * endpoint.h - the processes that hold or use an end of a pipe.
  *
- * A forked process holds ends that it may never use. So a process that uses an
- * end, or received the end as an argument or in a message, counts until it
- * leaves the end or dies. A process that merely holds an end counts only as
- * long as no process has used it.
+ * A forked process holds ends that it may never use. Therefore two sets are
+ * distinguished. A process uses an end if it has used it, or has received it as
+ * an argument or in a message. Such a process counts until it leaves the end or
+ * dies. A process that merely holds an end counts only as long as no process
+ * has used the end.
  */
 #ifndef FZ_ENDPOINT_H
 #define FZ_ENDPOINT_H
@@ -15,37 +16,37 @@
 
 #include "shared/heap.h"
 
-/* In shared memory; all zero is a new end. */
+/* An end of a pipe, in shared memory. All bytes are 0 at first. */
 struct fz_endpoint {
-	/* the first member ever that held the end; 0: none */
+	/* the first member that has ever held the end; 0: none yet */
 	_Atomic uint32_t holder;
-	/* the first member ever that used the end; 0: none */
+	/* the first member that has ever used the end; 0: none yet */
 	_Atomic uint32_t user;
-	_Atomic uint32_t nholders; /* 2 if another member held the end, too */
-	_Atomic uint32_t nusers;   /* 2 if another member used the end, too */
+	_Atomic uint32_t nholders; /* 2 if a second member has held the end */
+	_Atomic uint32_t nusers;   /* 2 if a second member has used the end */
 	/*
-	 * by place of a member: its number if it holds the end, with the bit
-	 * USED if it uses the end
+	 * for each place of a member: the number of that member if it holds the
+	 * end, plus the bit USED if it uses the end
 	 */
 	_Atomic uint32_t at[FZ_HEAP_MEMBERS];
 };
 
 /*
  * fz_endpoint_hold(): note that this process holds the end. fz_endpoint_use():
- * note that it uses the end, and so holds it, too. Both are idempotent.
+ * note that it uses, and therefore holds, the end. A second call does nothing.
  */
 void fz_endpoint_hold(struct fz_endpoint *end, uint32_t self);
 void fz_endpoint_use(struct fz_endpoint *end, uint32_t self);
 
-/* Note that this process does not hold the end any more. */
+/* Note that this process no longer holds the end. */
 void fz_endpoint_leave(struct fz_endpoint *end, uint32_t self);
 
 /* Whether this process uses the end. */
 bool fz_endpoint_is_used(const struct fz_endpoint *end, uint32_t self);
 
 /*
- * Whether no other process can use the end. A process that has not received the
- * end yet does not count.
+ * Whether no other process can use the end. Ignores processes that have not
+ * received the end yet.
  */
 bool fz_endpoint_is_over(const struct fz_endpoint *end, uint32_t self);
 

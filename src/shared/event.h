@@ -8,9 +8,9 @@
 
 #include "shared/eventcount.h"
 
-/* In shared memory; all zero is an event that is not set. */
+/* An event in shared memory. All bytes are 0 at first: the event is not set. */
 struct fz_event {
-	/* bit 0: it is set; other bits: number of times it was set */
+	/* bit 0: the event is set; other bits: how often it was set */
 	_Atomic uint32_t word;
 	struct fz_eventcount waiters;
 };
@@ -41,14 +41,19 @@ fz_event_clear(struct fz_event *event)
 	atomic_fetch_and(&event->word, ~UINT32_C(1));
 }
 
-/* The `since` for fz_event_was_set(); read before a wait. */
+/*
+ * The version of the event. Read it before a wait; it is the argument `since`
+ * of fz_event_was_set().
+ */
 static inline uint32_t
 fz_event_version(const struct fz_event *event)
 {
 	return atomic_load(&event->word);
 }
 
-/* Whether the event is set, or was set after `since` and cleared again. */
+/*
+ * Whether the event is set, or was set and cleared after the version `since`.
+ */
 static inline bool
 fz_event_was_set(const struct fz_event *event, uint32_t since)
 {

@@ -1,4 +1,4 @@
-/* syscall is no part of POSIX. */
+/* syscall() is an extension. */
 #define _GNU_SOURCE
 #include "shared/eventcount.h"
 
@@ -31,10 +31,7 @@ fz_eventcount_commit(struct fz_eventcount *ec, uint32_t seq, int64_t until_ns)
 		left = FZ_EVENTCOUNT_CHECK_NS;
 	ts.tv_sec = (time_t)(left / FZ_CLOCK_SECOND);
 	ts.tv_nsec = (long)(left % FZ_CLOCK_SECOND);
-	/*
-	 * The result is ignored, because the caller checks its condition in any
-	 * case.
-	 */
+	/* Ignore the result: the caller checks its condition in any case. */
 	syscall(SYS_futex, &ec->seq, FUTEX_WAIT, seq, &ts, NULL, 0);
 }
 

@@ -1,13 +1,13 @@
 /*
  * eventcount.h - processes wait here until shared memory has changed.
  *
- * A waiter calls prepare, checks its condition, and only then commits to the
- * sleep. A process that changes the condition notifies afterwards, so no
- * wake-up is missed. But a process may be killed between its change and the
- * notification, or after it was woken and before it has done its work. So every
- * waiter checks again after FZ_EVENTCOUNT_CHECK_NS. If each notification wakes
- * only one process, a waiter that has slept calls fz_eventcount_rearm() when
- * its wait ends.
+ * A waiter calls prepare, then checks its condition, and only then calls
+ * commit, which sleeps. A process that changes the condition notifies
+ * afterwards, so no notification is missed. But that process may be killed
+ * before it notifies; or the woken process may be killed before it has done its
+ * work. Every waiter therefore checks again after FZ_EVENTCOUNT_CHECK_NS. If
+ * notifications wake only one process each, a waiter that has slept calls
+ * fz_eventcount_rearm() at the end of its wait.
  */
 #ifndef FZ_EVENTCOUNT_H
 #define FZ_EVENTCOUNT_H
@@ -18,32 +18,38 @@
 #define FZ_EVENTCOUNT_CHECK_NS (INT64_C(50) * 1000 * 1000)
 #define FZ_EVENTCOUNT_ALL UINT32_MAX
 
-/* How a process waits: a set of these bits. */
+/* Flags: how processes wait. */
 enum {
-	FZ_EVENTCOUNT_SLEEP = 1, /* in fz_eventcount_commit() */
-	FZ_EVENTCOUNT_LOOP = 2,  /* in a loop that polls fz_heap_wake_fd() */
+	FZ_EVENTCOUNT_SLEEP = 1, /* they sleep in fz_eventcount_commit() */
+	FZ_EVENTCOUNT_LOOP = 2,  /* their loops poll fz_heap_wake_fd() */
 };
 
-/* In shared memory; all zero is a new eventcount. */
+/* An eventcount in shared memory. All bytes are 0 at first. */
 struct fz_eventcount {
 	_Atomic uint32_t seq;
-	/* how processes wait; may have bits that are out of date */
+	/*
+	 * flags of the waiting processes; flags of a former waiter may be left
+	 */
 	_Atomic uint32_t waiting;
 };
 
-/* Call it before the check. Returns the `seq` for fz_eventcount_commit(). */
+/*
+ * Prepare to wait; call this before the check of the condition. Returns the
+ * argument `seq` of fz_eventcount_commit().
+ */
 uint32_t fz_eventcount_prepare(struct fz_eventcount *ec, uint32_t how);
 
 /*
- * Sleep until a notification after `seq`, until `until_ns`, until a signal, or
- * for FZ_EVENTCOUNT_CHECK_NS at most. Then prepare and check again.
+ * Sleep until a notification comes after `seq`, until `until_ns`, until a
+ * signal, but not longer than FZ_EVENTCOUNT_CHECK_NS. The caller then prepares
+ * and checks again.
  */
 void fz_eventcount_commit(
     struct fz_eventcount *ec, uint32_t seq, int64_t until_ns);
 
 /*
- * After a change, which is a sequentially consistent store: wake at most `n` of
- * the processes that sleep, and all that wait in a loop.
+ * Notify after a change: wake at most `n` of the processes that sleep, and all
+ * that wait in a loop. The change must be a sequentially consistent store.
  */
 void fz_eventcount_notify_contended(struct fz_eventcount *ec, uint32_t n);
 static inline void
@@ -54,7 +60,8 @@ fz_eventcount_notify(struct fz_eventcount *ec, uint32_t n)
 }
 
 /*
- * Other processes may still sleep: let the next notification wake one of them.
+ * Let the next notification wake a sleeping process: besides this one, others
+ * may still sleep.
  */
 static inline void
 fz_eventcount_rearm(struct fz_eventcount *ec)
@@ -62,7 +69,10 @@ fz_eventcount_rearm(struct fz_eventcount *ec)
 	atomic_fetch_or(&ec->waiting, FZ_EVENTCOUNT_SLEEP);
 }
 
-/* Call it between two checks of memory that another processor will change. */
+/*
+ * Called between two checks of memory that another processor is about to
+ * change.
+ */
 static inline void
 fz_eventcount_pause(void)
 {

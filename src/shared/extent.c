@@ -5,7 +5,10 @@
 
 #include "base/vec.h"
 
-/* Make room for one more entry, so that an insertion cannot fail. */
+/*
+ * Make room for one more element of the list. The next insertion then cannot
+ * fail.
+ */
 static int
 make_room(struct fz_extents *ex)
 {
@@ -52,7 +55,7 @@ remove_at(struct fz_extents *ex, size_t i)
 	    ex->list + i, ex->list + i + 1, (ex->n - i) * sizeof(*ex->list));
 }
 
-/* Join an extent with neighbours of the same state. */
+/* Join the extent at index `i` with neighbours in the same state. */
 static void
 join_around(struct fz_extents *ex, size_t i)
 {
@@ -78,7 +81,10 @@ round_up(const struct fz_extents *ex, uint64_t len)
 		   : (len + ex->grain - 1) / ex->grain * ex->grain;
 }
 
-/* Bytes of adjacent free extents from `i` on; the count stops at `enough`. */
+/*
+ * Sum of the lengths of adjacent free extents from index `i` on. May stop when
+ * it has reached `enough`.
+ */
 static uint64_t
 free_from(const struct fz_extents *ex, size_t i, uint64_t enough)
 {
@@ -110,8 +116,9 @@ choose(const struct fz_extents *ex, uint64_t len)
 }
 
 /*
- * The free extents from index `i` on contain at least `len` bytes. Remove the
- * first `len` bytes of them. Returns whether some of these bytes were cold.
+ * Remove `len` bytes from the free extents at index `i` and after it, which
+ * have at least so many bytes. Returns whether some of the removed bytes were
+ * cold.
  */
 static bool
 cut_off(struct fz_extents *ex, size_t i, uint64_t len)
@@ -253,8 +260,7 @@ fz_extent_cool(struct fz_extents *ex, uint64_t len, uint64_t *at)
 	e = ex->list + i;
 	len = round_up(ex, len);
 	/*
-	 * If there is no memory for one more entry, the whole extent becomes
-	 * cold.
+	 * Without memory for one more element, the whole extent becomes cold.
 	 */
 	if (len == 0 || len >= e->len || make_room(ex) == -1) {
 		len = ex->list[i].len;

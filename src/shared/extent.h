@@ -1,8 +1,9 @@
 /*
- * extent.h - which parts of a range of offsets are used, warm or cold.
+ * extent.h - a list of the parts of a range of offsets, with their states.
  *
- * A free part is warm if it has memory, and cold if not. This is only a list:
- * its owner reserves memory and returns it to the kernel.
+ * A part is used or free. A free part is warm if it has memory, cold if not.
+ * The list does not touch memory: its owner reserves memory, and returns it to
+ * the kernel.
  */
 #ifndef FZ_EXTENT_H
 #define FZ_EXTENT_H
@@ -20,58 +21,64 @@ struct fz_extent {
 };
 
 struct fz_extents {
-	uint64_t grain; /* every offset and length is a multiple of it */
+	uint64_t grain; /* all offsets and lengths are multiples of this */
 	/*
-	 * The extents by offset, without gaps. Free neighbours differ in state.
+	 * The extents, sorted by offset, without gaps. Two adjacent free
+	 * extents have different states.
 	 */
 	struct fz_extent *list;
 	size_t n, room;
-	uint64_t used; /* bytes of the used extents */
-	uint64_t warm; /* bytes of the warm extents */
+	uint64_t used; /* number of bytes in used extents */
+	uint64_t warm; /* number of bytes in warm extents */
 };
 
 /*
- * Begin with one cold extent. 0, or -1 if there is no memory. End with
- * fz_extent_fini().
+ * Initialise the list with one cold extent. 0, or -1 if there is no memory. End
+ * with fz_extent_fini().
  */
 int fz_extent_init(
     struct fz_extents *ex, uint64_t at, uint64_t len, uint64_t grain);
 void fz_extent_fini(struct fz_extents *ex);
 
 /*
- * Use `len` bytes, rounded up, of the smallest warm extent that is long enough,
- * else of the first adjacent free extents. `*cold` is set to whether some of
- * the bytes are cold. 0, or -1 if there are no such extents, or no memory for
- * the list.
+ * Take `len` bytes, rounded up: from the smallest warm extent that is long
+ * enough; else from the first free extents that are adjacent and together long
+ * enough. Sets `*at` to their offset, and `*cold` to whether some of them are
+ * cold. 0, or -1 if there are no such extents, or no memory for the list.
  */
 int fz_extent_take(
     struct fz_extents *ex, uint64_t len, uint64_t *at, bool *cold);
 
-/* The used extent that begins at `at`; NULL if none does. */
+/* The used extent at the offset `at`; NULL if none begins there. */
 const struct fz_extent *fz_extent_find(
     const struct fz_extents *ex, uint64_t at);
 
 /*
- * Extend a used extent to `len` bytes, into the free extents after it. 0, or
- * -1 if these are too short. `*cold` is set as by fz_extent_take().
+ * Extend a used extent to `len` bytes, into the free extents after it. Sets
+ * `*cold` to whether some of the added bytes are cold. 0, or -1 if the free
+ * extents are too short.
  */
 int fz_extent_extend(
     struct fz_extents *ex, uint64_t at, uint64_t len, bool *cold);
 
 /*
- * Shrink a used extent; its rest gets the state `tail`. 0, or -1 if there is no
- * memory.
+ * Shrink a used extent to `len` bytes. The rest gets the state `tail`. 0, or -1
+ * if there is no memory for the list.
  */
 int fz_extent_shrink(struct fz_extents *ex, uint64_t at, uint64_t len,
     enum fz_extent_state tail);
 
-/* Free the used extent at `at`. Returns its length; 0 if there is none. */
+/*
+ * Free the used extent at the offset `at`, which gets the state `state`.
+ * Returns its length; 0 if there is no such extent.
+ */
 uint64_t fz_extent_give(
     struct fz_extents *ex, uint64_t at, enum fz_extent_state state);
 
 /*
- * Make the last warm extent cold, or only its last `len` bytes. Returns the
- * number of bytes that became cold, from `*at` on; 0 if nothing is warm.
+ * Make the last `len` bytes of the last warm extent cold, or all of it if it is
+ * shorter. Sets `*at` to their offset. Returns their number; 0 if no extent is
+ * warm.
  */
 uint64_t fz_extent_cool(struct fz_extents *ex, uint64_t len, uint64_t *at);
 

@@ -1,4 +1,4 @@
-/* MADV_POPULATE_WRITE is Linux only. */
+/* MADV_POPULATE_WRITE is an extension of Linux. */
 #define _GNU_SOURCE
 #include "shared/heap.h"
 
@@ -29,18 +29,20 @@ head_size(uint32_t nblocks)
 	return (n + BLOCK - 1) & ~(BLOCK - 1);
 }
 
-#ifdef FZ_VALGRIND /* valgrind's search for leaks touches every page */
+/* small, because valgrind's search for leaks touches every page */
+#ifdef FZ_VALGRIND
 #define SIZE_USUAL (UINT64_C(1) << 29)
 #define SIZE_MAX_USED SIZE_USUAL
 #else
 #define SIZE_USUAL (UINT64_C(1) << 32)
-#define SIZE_MAX_USED (UINT64_C(1) << 38) /* names have 30 bits */
+/* limited by the names of objects, which have 30 bits */
+#define SIZE_MAX_USED (UINT64_C(1) << 38)
 #endif
 
 /*
- * Twice the memory of the machine, because free blocks lie between used ones.
- * In a process with a limit of address space, a quarter of the limit at most,
- * so that the rest is left to the script.
+ * The size to map: twice the memory of the machine, because free blocks lie
+ * between used ones. If this process has a limit of address space, at most a
+ * quarter of it, because the script needs address space, too.
  */
 static size_t
 wanted_size(void)
@@ -60,7 +62,7 @@ wanted_size(void)
 	return (size_t)(size & ~(uint64_t)(BLOCK - 1));
 }
 
-/* Map less if address space is short. */
+/* Map the file. If address space is short, halve `*size` until it fits. */
 static void *
 map_region(int fd, size_t *size)
 {
@@ -116,7 +118,7 @@ close_region(void)
 	fz_fd_close(&heap->fd);
 }
 
-/* Set the addresses that follow from the place and the size of the mapping. */
+/* Note the addresses in a new mapping at `at`. */
 static void
 set_mapping(void *at)
 {
@@ -157,7 +159,9 @@ make_files(struct fz_err *err)
 	return fz_fd_clear_standard(&heap->wake_fd, err);
 }
 
-/* Whether the file is needed to reserve memory, as before Linux 5.14. */
+/*
+ * Whether memory can be reserved only through the file, as before Linux 5.14.
+ */
 static bool
 needs_file(void)
 {
@@ -165,9 +169,10 @@ needs_file(void)
 }
 
 /*
- * Workers keep only the mapping, so that a worker that writes to all its
- * descriptors, or closes them and opens other files, cannot damage shared
- * memory. This process keeps the file for programs that it starts.
+ * Keep the file of the heap in this process, for programs that it starts.
+ * Forked workers keep only the mapping: a worker may write to all its
+ * descriptors, or close them and open other files, which must not damage shared
+ * memory.
  */
 static void
 keep_file(void)
@@ -197,15 +202,15 @@ open_region(struct fz_err *err)
 	return init_region(err);
 }
 
-/* The caller holds fz_process.lock. */
+/* Map the heap unless it is mapped. The caller holds fz_process.lock. */
 static int
 open_once(struct fz_err *err)
 {
 	if (heap->base != NULL)
 		return 0;
 	/*
-	 * If an ancestor could not open the heap, do not open one here: the
-	 * other processes would not share it.
+	 * If an ancestor could not map the heap, do not map one here: other
+	 * processes would not share it.
 	 */
 	if (heap->failed != 0 && heap->failed != getpid())
 		return fz_err_set(err, FZ_ERR_ERROR,
@@ -232,7 +237,7 @@ fz_heap_open(struct fz_err *err)
 	return rc;
 }
 
-/* Open the file of the keeper, for a process that is not the keeper itself. */
+/* Open the heap's file in another process than the one that keeps it. */
 static int
 open_kept(void)
 {
@@ -294,7 +299,7 @@ fz_heap_inherit(const struct fz_heap_files *files)
 		return;
 	}
 	set_mapping(at);
-	/* a failure is reported when a member joins */
+	/* ignore a failure here; a join will report it */
 	fz_process_watch_forks();
 	if (!needs_file())
 		fz_fd_close(&heap->fd);
@@ -310,9 +315,9 @@ fz_heap_acquire(struct fz_membership *own)
 }
 
 /*
- * Leave the heap. The own mutex is unlocked, because a locked robust mutex is
- * in a list of its thread and must not be unmapped. False if another living
- * thread has locked it.
+ * Leave the heap. Unlocks the member's mutex, because its address is in a list
+ * of the thread that has locked it, and the mapping may end now. Returns false
+ * if another living thread has locked it.
  */
 static bool
 leave(uint32_t self, bool last)
@@ -330,7 +335,7 @@ leave(uint32_t self, bool last)
 	return true;
 }
 
-/* Whether no thread of this process holds the mutex of a member. */
+/* Whether no mutex of a member is locked by a thread of this process. */
 static bool
 is_unlocked(void)
 {
@@ -349,8 +354,8 @@ is_unlocked(void)
 }
 
 /*
- * The caller holds fz_process.lock. The heap stays mapped if it contains a
- * mutex that this process has locked.
+ * Unmap the heap, unless this process has still locked a mutex in it. The
+ * caller holds fz_process.lock.
  */
 static void
 close_unlocked(void)
@@ -394,10 +399,7 @@ fz_heap_wake_all(void)
 	do
 		n = write(heap->wake_fd, &one, sizeof(one));
 	while (n == -1 && (errno == EINTR ||
-			      /*
-			       * The counter is at its limit, because a process
-			       * wrote to it.
-			       */
+			      /* a process has set the counter to its limit */
 			      (errno == EAGAIN && read(heap->wake_fd, &many,
 						      sizeof(many)) > 0)));
 }

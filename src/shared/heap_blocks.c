@@ -1,4 +1,4 @@
-/* madvise is not in C11. */
+/* madvise is an extension of Linux. */
 #define _GNU_SOURCE
 #include "shared/heap.h"
 
@@ -8,7 +8,9 @@
 #include "base/err.h"
 #include "shared/heap_state.h"
 
-#define WARM_MAX 4096 /* number of free blocks that keep their memory */
+#define WARM_MAX                                                     \
+	4096 /* maximum number of free blocks that keep their memory \
+	      */
 
 void
 fz_heap_search_from(uint32_t i)
@@ -24,8 +26,9 @@ fz_heap_search_from(uint32_t i)
 }
 
 /*
- * Free the blocks from the end, so that the remaining ones have an owner if
- * this process is killed.
+ * Free `n` blocks, the last one first. If this process is killed in between,
+ * the first block is still there, through which the owner of the others can be
+ * found.
  */
 static void
 set_free(uint32_t i, uint32_t n, uint32_t state)
@@ -59,7 +62,7 @@ fz_heap_drop_blocks(uint32_t i, uint32_t n)
 	set_free(i, n, COLD);
 }
 
-/* Take block `i` if it is free; `*cold` is set if it has no memory. */
+/* Take block `i` if it is free. Sets `*cold` if the block has no memory. */
 static bool
 take_block(uint32_t i, uint32_t self, bool *cold)
 {
@@ -79,7 +82,7 @@ take_block(uint32_t i, uint32_t self, bool *cold)
 }
 
 /*
- * Reserve memory for the owner words of the blocks below `top`. 0, or -1 and
+ * Reserve memory for the owner words of all blocks below `top`. 0, or -1 and
  * errno.
  */
 static int
@@ -98,8 +101,9 @@ raise_top(uint32_t top)
 }
 
 /*
- * Take `n` blocks from `i` on. Returns 1, 0 if not all of them are free, or -1
- * with errno.
+ * Take `n` blocks, the first of which is block `i`. Returns 1; 0 if some of
+ * them are not free; -1 with errno. Sets `*got` to the number of free blocks
+ * found.
  */
 static int
 take_row_at(uint32_t self, uint32_t i, uint32_t n, uint32_t *got)
@@ -124,7 +128,7 @@ take_row_at(uint32_t self, uint32_t i, uint32_t n, uint32_t *got)
 	return *got == n ? -1 : 0;
 }
 
-/* The number of adjacent free blocks from `i` on, at most `n`. */
+/* Number of adjacent free blocks from block `i` on, at most `n`. */
 static uint32_t
 free_row(uint32_t i, uint32_t n)
 {
@@ -137,8 +141,8 @@ free_row(uint32_t i, uint32_t n)
 }
 
 /*
- * Take `n` adjacent blocks after `i`. Returns 1, 0 if there are none, or -1
- * with errno.
+ * Take `n` adjacent blocks at or after block `i`. Sets `*at` to the first.
+ * Returns 1; 0 if there are none; -1 with errno.
  */
 static int
 take_row_from(uint32_t self, uint32_t i, uint32_t n, uint32_t *at)
@@ -161,11 +165,13 @@ take_row_from(uint32_t self, uint32_t i, uint32_t n, uint32_t *at)
 }
 
 /*
- * A row of one block is the first free block. So the next search begins after
- * it, unless a block was freed during the search. If a process is killed after
- * it has freed a block and before it has lowered `lowest`, searches do not find
- * the block until memory is short, or until the blocks of that process are
- * reclaimed.
+ * Take `n` adjacent blocks. 0, or -1 with errno.
+ *
+ * The search begins at `lowest`. A single block is the first free one, so the
+ * next search can begin after it, unless a block was freed meanwhile. A process
+ * may be killed after it has freed a block and before it has lowered `lowest`.
+ * Searches then find the block only when memory is short, or after the blocks
+ * of that process were reclaimed.
  */
 static int
 take_row(uint32_t self, uint32_t n, uint32_t *at)
@@ -226,9 +232,9 @@ void
 fz_heap_set_owner(void *blocks, struct fz_object *object)
 {
 	/*
-	 * Set `owns` first. If this process is killed between the two stores,
-	 * fz_heap_free() only searches in vain. In the other order it would
-	 * leak the blocks.
+	 * Set `owns` before the owner. If this process is killed between the
+	 * two stores, fz_heap_free() will only search in vain. In the other
+	 * order, the blocks would leak.
 	 */
 	if (object != blocks && !atomic_load(&object->owns))
 		atomic_store(&object->owns, 1);

@@ -1,4 +1,4 @@
-/* Robust mutexes are not in C11. */
+/* Robust mutexes are an extension of POSIX. */
 #define _GNU_SOURCE
 #include "shared/heap.h"
 
@@ -44,7 +44,8 @@ new_seat(uint32_t self)
 	struct seat *seat;
 
 	/*
-	 * reserve the memory of the place before other processes see the place
+	 * reserve the memory of the seat before another process can see the
+	 * seat
 	 */
 	do {
 		seat = seat_at(FZ_HEAP_MEMBERS + n);
@@ -84,7 +85,10 @@ reset_wait(struct fz_heap_wait *wait, uint32_t self)
 	atomic_store(&wait->member, self);
 }
 
-/* Take over the seats that earlier members may have had at this place. */
+/*
+ * Take over all seats that belong to this place, which earlier members may have
+ * used.
+ */
 static void
 inherit_seats(struct fz_membership *own, uint32_t place, uint32_t self)
 {
@@ -132,8 +136,7 @@ fz_heap_alive(uint32_t member)
 	runs = fz_heap_is_running(m);
 	pthread_mutex_unlock(&m->life);
 	/*
-	 * Check again: another member may have taken the place since the first
-	 * check.
+	 * check again, because another member may have got the place meanwhile
 	 */
 	return runs && atomic_load(&m->wait.member) == member;
 }

@@ -18,8 +18,8 @@ fz_heap_name(const struct fz_object *object)
 }
 
 /*
- * Reclaim from time to time, so that blocks of dead members are freed even if
- * no process joins.
+ * Free what dead members owned, at most once per second. Without this, it would
+ * be freed only when another process joins.
  */
 static void
 reclaim_sometimes(void)
@@ -38,7 +38,9 @@ fz_heap_alloc(uint32_t self, size_t size, struct fz_err *err)
 	return fz_heap_take_blocks(self, size, err);
 }
 
-/* A free small object in the block of this member; NULL: there is none. */
+/*
+ * Find a free small object in the block of this member. NULL if there is none.
+ */
 static struct fz_object *
 find_small(struct fz_membership *own)
 {
@@ -72,7 +74,7 @@ new_small(struct fz_membership *own, struct fz_err *err)
 	return small_at(block, 0);
 }
 
-/* Make an object for this instance, which is the member `self`. */
+/* Create an object for this instance. `self` is its member number. */
 static void *
 new_object(struct fz_membership *own, uint32_t self, uint32_t type, size_t size,
     struct fz_err *err)
@@ -124,7 +126,8 @@ fz_heap_has_quiet(void)
 }
 
 /*
- * Free the further blocks that an object owns, such as the segments of a queue.
+ * Free the blocks that an object owns besides its own, such as the segments of
+ * a queue.
  */
 static void
 free_owned(uint32_t name, uint32_t own)
@@ -139,7 +142,7 @@ free_owned(uint32_t name, uint32_t own)
 	}
 }
 
-/* Free the blocks that an object lies in. */
+/* Free the blocks that contain the object. */
 static void
 free_object_blocks(const struct fz_object *object)
 {

@@ -1,4 +1,4 @@
-/* nanosleep is not in C11. */
+/* nanosleep is an extension of POSIX. */
 #define _GNU_SOURCE
 #include "shared/heap_state.h"
 
@@ -7,12 +7,12 @@
 #include "base/clock.h"
 
 /*
- * Time from the death of a member until its blocks are freed: the descendants
- * of a killed process end shortly after it.
+ * Time from the death of a member until what it owned is freed. The descendants
+ * of a killed process may use its objects until they end, which is soon.
  */
 #define RECLAIM_AFTER_NS FZ_CLOCK_SECOND
 
-/* The object that owns a block; NULL if none does. */
+/* The object that owns a block with this owner word; NULL if no object does. */
 static const struct fz_object *
 owner_object(uint64_t owner)
 {
@@ -23,8 +23,9 @@ owner_object(uint64_t owner)
 }
 
 /*
- * Whether the dead `maker` has created the object and no process can receive it
- * any more. The type is 0 if the maker was killed while it freed the object.
+ * Whether the dead member `maker` has created the object, and no process can
+ * receive the object any more. If the maker was killed while it freed the
+ * object, the type is 0.
  */
 static bool
 is_unreachable(const struct fz_object *object, uint32_t maker)
@@ -34,8 +35,8 @@ is_unreachable(const struct fz_object *object, uint32_t maker)
 }
 
 /*
- * Free the small objects of a dead member in a block; free the block, too, if
- * no object is left in it.
+ * Free the small objects of a dead member in block `i`. If no object is left in
+ * the block, free the block, too.
  */
 static void
 reclaim_small(uint32_t i, uint32_t member)
@@ -54,7 +55,8 @@ reclaim_small(uint32_t i, uint32_t member)
 }
 
 /*
- * Free objects last, because the blocks that they own are found through them.
+ * Two passes: objects are freed in the second one, because the other blocks
+ * that they own are found through them.
  */
 void
 fz_heap_reclaim_member(uint32_t member)
@@ -80,7 +82,10 @@ fz_heap_reclaim_member(uint32_t member)
 	fz_heap_search_from(0);
 }
 
-/* Whether a place, which the caller has locked, can be reused. */
+/*
+ * Whether a place can be reused. The caller has locked it, and its member is
+ * dead.
+ */
 static bool
 is_reusable(struct member *m)
 {
@@ -94,8 +99,9 @@ is_reusable(struct member *m)
 }
 
 /*
- * Lock the place and free what its member owned. NULL if the member may live,
- * or if it has died just now; in that case `*soon` is set.
+ * Lock a place whose member is dead, and free what this member owned. NULL if
+ * the member may be alive. NULL, too, if it has died just now; then `*soon` is
+ * set.
  */
 static struct member *
 reclaim_place(uint32_t place, bool *soon)

@@ -1,4 +1,4 @@
-/* heap_state.h - what the files of the shared heap share. */
+/* heap_state.h - what the files heap*.c share. */
 #ifndef FZ_HEAP_STATE_H
 #define FZ_HEAP_STATE_H
 
@@ -24,10 +24,10 @@
  *   generation 19, place 12   number of blocks         owned by a member
  *   bit 31, name              number of blocks         owned by an object
  *
- * The number of blocks is in the word of the first block; it is 0 in the next
- * words. Blocks are freed one by one from the end, because the process may be
- * killed between two of them. The name of an object is its offset in units of
- * SMALL_SIZE.
+ * The word of the first block has the number of blocks; the words of the next
+ * ones have 0 there. Blocks are freed one by one, the last one first, because
+ * the process may be killed in between. The name of an object is its offset in
+ * units of SMALL_SIZE.
  */
 #define BLOCK FZ_HEAP_BLOCK
 #define SMALL_SIZE FZ_HEAP_SMALL
@@ -35,61 +35,72 @@
 #define COLD UINT32_C(0)
 #define WARM UINT32_C(0x7fffffff)
 #define SMALL UINT32_C(0x7ffffffe)
-/* with this limit the number of each member is below SMALL and WARM */
+/* because of this limit, the number of a member is less than SMALL and WARM */
 #define GENERATIONS UINT32_C(0x7fffe)
 
 enum { PLACE_BITS = 12, NSMALL = (64 << 10) / 256 };
 
 /*
- * The thread that made the process a member holds `life`. A process that can
- * lock `life` then checks whether the whole process is dead, or only that
- * thread.
+ * A member. The thread that has made the process a member holds the mutex
+ * `life`. If another process can lock `life`, it checks whether the whole
+ * process is dead, or only that thread.
  *
- * The links in a locked mutex are addresses of the process that holds it. This
- * is safe: only the holder and, at its death, the kernel follow them, and the
- * next holder overwrites them.
+ * A locked robust mutex contains addresses of the process that holds it. This
+ * is safe: only the holder, and the kernel at the holder's death, use these
+ * addresses, and the next holder overwrites them.
  */
 struct member {
 	pthread_mutex_t life;
 	pid_t pid;
-	/* time of CLOCK_BOOTTIME at which the member joined */
+	/* time of CLOCK_BOOTTIME at which the member has joined */
 	int64_t joined_ns;
 	struct fz_heap_wait wait;
 	uint32_t generation;
-	/* time at which the member was first found dead; 0: never */
+	/* time at which the member was first found to be dead; 0: not yet */
 	int64_t dead_ns;
-	_Atomic bool shares; /* the member may have handles */
+	_Atomic bool shares; /* the member may have handles of objects */
 };
 
-/* A seat belongs to a place for ever, and so to one member after another. */
+/*
+ * A seat always belongs to the same place, and therefore to one member of that
+ * place after another.
+ */
 struct seat {
 	struct fz_heap_wait wait;
 	/*
-	 * its place plus 1; 0: the process was killed before it set this
+	 * 1 + the seat's place; 0: the process was killed before it has set
+	 * this
 	 */
 	uint32_t place;
-	uint32_t next; /* the next free seat of the member; 0: none */
+	uint32_t next; /* number of the member's next free seat; 0: none */
 };
 
 struct head {
 	uint32_t nblocks;
-	uint32_t id; /* see fz_heap_id() */
+	uint32_t id; /* the result of fz_heap_id() */
 	pthread_mutex_t joining;
 	_Atomic uint32_t nplaces;
-	_Atomic uint32_t top; /* no block from this number on was ever used */
-	/* number of free blocks with memory, approximately */
+	/* all blocks that were ever used have lower numbers */
+	_Atomic uint32_t top;
+	/* approximate number of free blocks that have memory */
 	_Atomic int32_t nwarm;
-	_Atomic uint32_t nused; /* number of owned blocks, approximately */
+	/* approximate number of blocks that have an owner */
+	_Atomic uint32_t nused;
 	/*
-	 * The lower half is a block number below which no block is free; the
-	 * upper half counts frees.
+	 * lower half: all blocks with lower numbers are in use; upper half:
+	 * number of frees
 	 */
 	_Atomic uint64_t lowest;
-	_Atomic uint32_t generation; /* generation of the next object */
+	/* generation of the last object that was created */
+	_Atomic uint32_t generation;
 	_Atomic uint32_t nseats;
-	_Atomic uint32_t nforeign; /* see struct fz_process_heap */
-	_Atomic uint32_t nsharers; /* members that shared, dead or alive */
-	_Atomic bool has_quiet;    /* see fz_heap_has_quiet() */
+	/*
+	 * number of processes that other code has forked, see fz_process_heap
+	 */
+	_Atomic uint32_t nforeign;
+	/* number of members, dead or alive, that have shared objects */
+	_Atomic uint32_t nsharers;
+	_Atomic bool has_quiet; /* the result of fz_heap_has_quiet() */
 	struct member members[FZ_HEAP_MEMBERS];
 	struct seat seats[FZ_HEAP_SEATS];
 };
@@ -156,52 +167,61 @@ int fz_heap_reserve(const void *at, size_t len);
 
 /*
  * The number under which an instance owns blocks. An instance that has not
- * joined gets one, too, but does not share yet. 0 and `err`.
+ * joined gets such a number, too, but does not share objects. 0 and `err` on
+ * failure.
  */
 uint32_t fz_heap_enter(struct fz_membership *own, struct fz_err *err);
 
-/* Make a robust mutex in shared memory. 0 or an errno. */
+/* Initialise a robust mutex in shared memory. 0, or an errno. */
 int fz_heap_init_lock(pthread_mutex_t *mutex);
 
 /*
- * Lock a robust mutex, even if its last owner died: the data that it guards is
- * always consistent.
+ * Lock a robust mutex, even if its last owner has died, because the data that
+ * it protects is always consistent. If not `wait`, fails if it is locked. 0, or
+ * an errno.
  */
 int fz_heap_lock(pthread_mutex_t *mutex, bool wait);
 
 /*
- * Whether the process of a member is alive; the caller holds the member's
+ * Whether the process of a member is alive. The caller holds the member's mutex
  * `life`.
  */
 bool fz_heap_is_running(const struct member *m);
 
-/* Let the next search for blocks begin at `i` or before it. */
+/* Let the next search for free blocks begin at block `i` or before. */
 void fz_heap_search_from(uint32_t i);
 
-/* Take `size` bytes of free blocks for the member `self`. NULL and `err`. */
+/*
+ * Take free blocks with `size` bytes for the member `self`. NULL and `err` on
+ * failure.
+ */
 void *fz_heap_take_blocks(uint32_t self, size_t size, struct fz_err *err);
 
 /*
- * Free owned blocks. fz_heap_free_blocks() keeps their memory, unless enough
- * free blocks have memory. fz_heap_drop_blocks() returns it to the kernel, for
- * blocks of which some have no memory.
+ * fz_heap_free_blocks(): free blocks that have an owner. They keep their
+ * memory, unless enough other free blocks have memory. fz_heap_drop_blocks():
+ * free blocks, and return their memory to the kernel. It is for blocks some of
+ * which may have no memory.
  */
 void fz_heap_free_blocks(uint32_t i, uint32_t n);
 void fz_heap_drop_blocks(uint32_t i, uint32_t n);
 
 /*
- * Reclaim the place of a dead member for a new one, and return it locked. NULL
- * if there is none. If all places are used and a member has just died, wait
- * until its place can be reclaimed.
+ * Reclaim the place of a dead member for a new member, and return it locked.
+ * NULL if there is none. If all places are in use, and a member has died just
+ * now, waits until its place can be reclaimed.
  */
 struct member *fz_heap_reclaim_place(uint32_t *place);
 
-/* Free the blocks and objects of members that have been dead for a while. */
+/*
+ * Free the blocks and objects of members that have been dead for
+ * RECLAIM_AFTER_NS.
+ */
 void fz_heap_reclaim(void);
 
 /*
- * Free the blocks and objects of a member that ends, except the objects that it
- * has sent.
+ * Free the blocks and objects of a member that has ended, except objects that
+ * were sent.
  */
 void fz_heap_reclaim_member(uint32_t member);
 

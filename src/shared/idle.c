@@ -6,7 +6,7 @@
 #include "os/alloc.h"
 #include "shared/arena.h"
 
-/* Bytes that a process may keep however long it is idle. */
+/* A process keeps less than this number of bytes however long it is idle. */
 #define IDLE_LEAST ((size_t)4 << 20)
 
 int64_t

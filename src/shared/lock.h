@@ -1,9 +1,11 @@
 /*
- * lock.h - a lock in shared memory that is recovered if its owner dies.
+ * lock.h - a lock in shared memory; if its owner dies, another process can
+ * acquire it.
  *
- * To acquire a free lock takes one instruction; to release it one more, and a
- * wake-up if a process waits. The owner is a member of the shared heap and
- * one of its tasks. Waiters can see whether the member has died.
+ * Acquiring a free lock takes one atomic instruction. Releasing it takes
+ * another one, and a notification if a process waits. The owner is a member of
+ * the shared heap, and one of its tasks. Waiters can find out whether the
+ * member has died.
  */
 #ifndef FZ_LOCK_H
 #define FZ_LOCK_H
@@ -14,21 +16,26 @@
 
 #include "shared/eventcount.h"
 
-/* In shared memory; all zero is a free lock. */
+/* A lock in shared memory. All bytes are 0 at first: the lock is free. */
 struct fz_lock {
-	/* A member; 0: the lock is free; FZ_LOCK_LEFT: a task left it. */
+	/*
+	 * number of the member that owns the lock; 0: it is free; FZ_LOCK_LEFT:
+	 * a task has ended without releasing it
+	 */
 	_Atomic uint32_t owner;
-	/* used by the caller: number of times that the owner has acquired it */
+	/* how often the owner has acquired the lock; used only by callers */
 	uint32_t depth;
-	uint32_t task; /* used by the caller: the task that owns the lock */
+	uint32_t task; /* task that owns the lock; used only by callers */
 	struct fz_eventcount waiters;
 };
 
 enum fz_lock_state { FZ_LOCK_BUSY, FZ_LOCK_ACQUIRED, FZ_LOCK_ABANDONED };
 
-#define FZ_LOCK_LEFT UINT32_MAX /* no member has this number */
+#define FZ_LOCK_LEFT UINT32_MAX /* a number that no member has */
 
-/* Acquire the lock for the member `self` if it is free. */
+/*
+ * Acquire the lock for the member `self` if it is free. Returns whether it was.
+ */
 static inline bool
 fz_lock_try(struct fz_lock *lock, uint32_t self)
 {
@@ -39,8 +46,8 @@ fz_lock_try(struct fz_lock *lock, uint32_t self)
 }
 
 /*
- * As fz_lock_try(). If the task that held the lock has ended without releasing
- * it, the result is FZ_LOCK_ABANDONED.
+ * As fz_lock_try(), but also acquires a lock whose owning task has ended
+ * without releasing it. The result is then FZ_LOCK_ABANDONED.
  */
 static inline enum fz_lock_state
 fz_lock_adopt(struct fz_lock *lock, uint32_t self)
@@ -59,20 +66,20 @@ fz_lock_adopt(struct fz_lock *lock, uint32_t self)
 enum fz_lock_state fz_lock_recover(struct fz_lock *lock, uint32_t self);
 
 /*
- * Sleep until the lock is acquired, or until `until_ns`. The lock of a dead
- * owner is acquired, too. Returns whether it is acquired. Use it for locks that
- * are held only for short changes.
+ * Sleep until the lock is acquired, or until `until_ns`. Also acquires the lock
+ * of a dead owner. Returns whether the lock was acquired. Only for locks that
+ * are held for short changes.
  */
 bool fz_lock_wait(struct fz_lock *lock, uint32_t self, int64_t until_ns);
 
-/* Whether a task of the member owns the lock. */
+/* Whether any task of the member `self` owns the lock. */
 static inline bool
 fz_lock_is_mine(const struct fz_lock *lock, uint32_t self)
 {
 	return atomic_load_explicit(&lock->owner, memory_order_relaxed) == self;
 }
 
-/* Whether this task of the member owns the lock. */
+/* Whether the task `task` of the member `self` owns the lock. */
 static inline bool
 fz_lock_is_of(const struct fz_lock *lock, uint32_t self, uint32_t task)
 {

@@ -1,4 +1,4 @@
-/* memfd_create, fallocate and madvise are Linux system calls. */
+/* memfd_create, fallocate and madvise are extensions of Linux. */
 #define _GNU_SOURCE
 #include "shared/memfd.h"
 
@@ -21,8 +21,8 @@ fz_memfd_new(const char *name, unsigned flags, struct fz_err *err)
 	int fd;
 
 	/*
-	 * Check the limit of file sizes first: a file that grows beyond the
-	 * limit raises a signal.
+	 * Check the limit of file sizes first: if a file grew beyond it, the
+	 * kernel would send a signal.
 	 */
 	if (getrlimit(RLIMIT_FSIZE, &limit) == -1 ||
 	    limit.rlim_cur != RLIM_INFINITY)
@@ -37,7 +37,10 @@ fz_memfd_new(const char *name, unsigned flags, struct fz_err *err)
 	return fd;
 }
 
-/* Before Linux 5.14 memory can be reserved only through the file. */
+/*
+ * Reserve memory by its address. Before Linux 5.14 memory can be reserved only
+ * through the file.
+ */
 static int
 reserve_step(unsigned char *at, size_t len, int fd, off_t offset)
 {
@@ -45,7 +48,7 @@ reserve_step(unsigned char *at, size_t len, int fd, off_t offset)
 		return 0;
 	if (errno == EINVAL && fd != -1)
 		return fallocate(fd, 0, offset, (off_t)len);
-	if (errno == EFAULT) /* there is no memory for a page */
+	if (errno == EFAULT) /* the kernel found no memory for a page */
 		errno = ENOMEM;
 	return -1;
 }
@@ -56,8 +59,8 @@ fz_memfd_reserve(void *at, size_t len, int fd, off_t offset)
 	size_t done = 0;
 
 	/*
-	 * Check first: the kernel would not refuse the memory; it would kill a
-	 * process.
+	 * check first: the kernel would not refuse the memory, but kill a
+	 * process
 	 */
 	if (len >= CHECK_MEMORY_FROM && fz_memory_available() <= len) {
 		errno = ENOMEM;
@@ -68,8 +71,7 @@ fz_memfd_reserve(void *at, size_t len, int fd, off_t offset)
 		    len - done < RESERVE_STEP ? len - done : RESERVE_STEP;
 
 		/*
-		 * Reserve in steps, because a signal undoes all that one call
-		 * has done.
+		 * in small steps, because after a signal a step must begin anew
 		 */
 		if (reserve_step((unsigned char *)at + done, n, fd,
 			offset + (off_t)done) == 0)

@@ -8,35 +8,38 @@
 #include "proc/proc.h"
 
 /*
- * Time that a forked child has to register. A child that has not registered by
- * then was killed, or was never forked.
+ * Time for a forked child to register. A child that has not registered by then
+ * was killed, or does not exist.
  */
 #define REGISTER_NS (5 * FZ_CLOCK_SECOND)
 /*
- * Time after which an unread message with an end counts as lost, if no other
- * process lives.
+ * Time after which an unread message counts as lost if no other process is
+ * alive.
  */
 #define UNREAD_NS FZ_CLOCK_SECOND
 
-/* A pipe that this instance has handles of. */
+/* The state of a pipe in this instance, which has handles of it. */
 struct fz_pipe_local {
 	struct fz_pipe *pipe;
 	struct fz_pipe_local *next;
-	unsigned nhandles; /* number of handles that are not forgotten */
-	unsigned nopen[2]; /* number of open handles, by end */
+	/* number of handles for which fz_pipe_forget() was not called */
+	unsigned nhandles;
+	unsigned nopen[2]; /* for each end: number of open handles */
 	/*
-	 * number of children, including those of earlier members at this place
+	 * number of children, as `nregistered` counts them: including those of
+	 * earlier members at this place
 	 */
 	uint32_t nforked;
-	/* number of the first child that may not have registered */
+	/* number of the first child that may not have registered yet */
 	uint64_t first_pending;
 	int64_t forked_ns; /* time at which the last child was forked */
 	/*
-	 * `nsent` of each end at the last check at which no other process lived
+	 * `nsent` of each end, when is_in_message() last found no other process
 	 */
 	uint32_t nsent[2];
-	int64_t sent_ns[2]; /* time at which these counts were first seen */
-	/* the child that is forked next will use the end */
+	/* times at which `nsent` was first seen to have these values */
+	int64_t sent_ns[2];
+	/* for each end: fz_pipe_give() was called for the next child */
 	bool given[2];
 };
 
@@ -76,7 +79,10 @@ count_fork(struct fz_children_hook *hook)
 	}
 }
 
-/* Register the inherited ends, in a child of the member `parent`. */
+/*
+ * Called in a child of the member `parent`: register the ends of a pipe that
+ * the child has inherited.
+ */
 static void
 register_ends(struct fz_pipes *own, struct fz_pipe_local *r, uint32_t parent)
 {
@@ -92,10 +98,10 @@ register_ends(struct fz_pipes *own, struct fz_pipe_local *r, uint32_t parent)
 }
 
 /*
- * Register the ends that a forked child, which is not a member yet, has
- * inherited. A child of fz_proc_fork() does so at once. A child that the host
- * has forked does so at its first use of a pipe, so that a fork that has
- * nothing to do with pipes touches no shared memory.
+ * Called in a forked child that is no member yet: register the ends that it has
+ * inherited. A child of fz_proc_fork() does this at once. A child that the host
+ * has forked does it at its first use of a pipe. A fork that does not use pipes
+ * therefore touches no shared memory.
  */
 static void
 register_child(struct fz_pipes *own)
@@ -133,7 +139,7 @@ fz_pipes_self(struct fz_pipes *own, struct fz_err *err)
 {
 	uint32_t self;
 
-	/* This process may be a member already because of another object. */
+	/* the child may be a member already, because of another object */
 	if (fz_heap_self(own->membership) != own->self)
 		register_child(own);
 	self = fz_heap_join(own->membership, err);
@@ -190,7 +196,10 @@ fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side)
 	struct fz_pipe_local *r = find(own, pipe);
 
 	if (--r->nopen[side] != 0 || fz_heap_self(own->membership) != own->self)
-		/* other handles are open, or this child has not registered */
+		/*
+		 * other handles are open; or this is a child that has not
+		 * registered
+		 */
 		return;
 	fz_endpoint_leave(&end->holders, own->self);
 	if (r->nopen[1 - side] == 0)
@@ -252,8 +261,8 @@ is_child_pending(const struct fz_pipes *own, struct fz_pipe_local *r)
 	if (!has_pending(own, r))
 		return false;
 	/*
-	 * A child that was killed before it registered is reaped by now, or
-	 * REGISTER_NS have passed.
+	 * The missing children were killed before they registered, if all of
+	 * them are reaped, or if REGISTER_NS have passed.
 	 */
 	if (fz_children_newest(own->children) >= r->first_pending &&
 	    fz_clock_ns() - r->forked_ns < REGISTER_NS)
@@ -263,8 +272,8 @@ is_child_pending(const struct fz_pipes *own, struct fz_pipe_local *r)
 }
 
 /*
- * Whether no other process lives that could use a pipe. The living parent of a
- * forked process counts.
+ * Whether no other living process can use a pipe of this instance. The parent
+ * of a forked process could.
  */
 static bool
 is_alone(const struct fz_pipes *own)
@@ -272,7 +281,7 @@ is_alone(const struct fz_pipes *own)
 	return !fz_proc_is_child() && fz_children_newest(own->children) == 0;
 }
 
-/* Whether an unread message contains the end, and may still be read. */
+/* Whether the end is in an unread message that a process may still read. */
 static bool
 is_in_message(
     const struct fz_pipes *own, struct fz_pipe_local *r, unsigned side)
@@ -302,7 +311,7 @@ is_over(const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned side)
 	r = find(own, pipe);
 	if (is_child_pending(own, r) || is_in_message(own, r, side))
 		return false;
-	/* Check again: a process may have registered during the check. */
+	/* check again, because a process may have registered meanwhile */
 	return fz_endpoint_is_over(holders, own->self);
 }
 

@@ -12,15 +12,15 @@
  *               or u16 NEXT: the item is the first one of the next segment
  *   head, tail  offset / 8 in the upper 35 bits, number of items below
  *
- * Bytes after the tail are free: if a process was killed while it wrote there,
- * the next process overwrites these bytes, and uses the segment that was added.
- * The queue owns the blocks of an item before the tail covers it, and until
- * after the head has left it. If a process is killed in between, the blocks
- * stay until the queue is freed.
+ * Bytes after the tail are free. If a process was killed while it wrote there,
+ * the next process overwrites these bytes, and uses a segment that was added.
+ * The queue owns the blocks of an item from a time before the tail includes the
+ * item until a time after the head has left it. If a process is killed just
+ * before or after this, the blocks stay allocated until the queue is freed.
  *
- * An empty queue frees its segment in steps (see fz_queue_compact()): the tail
- * may be 0 already while the head is at a NEXT without a next segment. The next
- * item is then in the first segment.
+ * An empty queue frees its segment in several steps, see compact_held().
+ * Between two of them the tail is 0, and the head is at a NEXT that has no next
+ * segment. The next item is then in the first segment.
  */
 enum {
 	ALIGN = 8,
@@ -28,7 +28,10 @@ enum {
 	NEXT = 0xffff,
 	BIG_SIZE = 24,
 	COUNT_BITS = 29,
-	/* attempts to acquire a lock that is held for a short copy */
+	/*
+	 * maximum number of attempts to acquire a lock that is held for a short
+	 * copy, before other processes get a chance
+	 */
 	SPINS = 50,
 };
 
@@ -49,7 +52,7 @@ position(const unsigned char *at, uint32_t count)
 	return fz_ref_offset(at) / ALIGN << COUNT_BITS | (count & COUNT_MASK);
 }
 
-/* The address of a position; NULL if no item was put or taken yet. */
+/* The address of a position; NULL: the position is in no segment. */
 static unsigned char *
 at_position(uint64_t pos)
 {
@@ -120,10 +123,10 @@ acquire_contended(struct fz_lock *lock, uint32_t self)
 }
 
 /*
- * Acquire the lock of a queue. The lock of a dead owner is acquired, too,
- * because the queue is consistent at any time. Returns false after
- * FZ_EVENTCOUNT_CHECK_NS if the owner is alive but was stopped or gets no
- * processor.
+ * Acquire a lock of the queue. Also acquires the lock of a dead owner, because
+ * the queue is consistent at any time. Returns false after
+ * FZ_EVENTCOUNT_CHECK_NS if the owner is alive, but is stopped or is not
+ * scheduled.
  */
 static inline bool
 acquire(struct fz_lock *lock, uint32_t self)
@@ -154,7 +157,10 @@ new_segment(const struct fz_queue *q, uint32_t self, struct fz_err *err)
 	return s;
 }
 
-/* Space for an item of `size` bytes at the tail; NULL: there is no memory. */
+/*
+ * Find or make room for an item of `size` bytes at the tail. NULL if there is
+ * no memory.
+ */
 static unsigned char *
 make_room(struct fz_queue *q, uint32_t self, uint64_t tail, size_t size,
     struct fz_err *err)
@@ -169,7 +175,8 @@ make_room(struct fz_queue *q, uint32_t self, uint64_t tail, size_t size,
 			return at;
 		link = &s->next;
 	}
-	s = fz_ref_get(link); /* a segment that a killed process has added */
+	/* not NULL if a process was killed after it had added a segment */
+	s = fz_ref_get(link);
 	if (s == NULL) {
 		s = new_segment(q, self, err);
 		if (s == NULL)
@@ -232,8 +239,8 @@ fz_queue_put(struct fz_queue *q, uint32_t self,
 	enum fz_queue_state state;
 
 	/*
-	 * Check this before the lock, which a stopped process may hold for
-	 * ever.
+	 * check before acquiring the lock, because a stopped process may hold
+	 * it forever
 	 */
 	if (atomic_load(&q->closed))
 		return FZ_QUEUE_CLOSED;
@@ -254,8 +261,8 @@ fz_queue_close(struct fz_queue *q, uint32_t self)
 	bool acquired = acquire(&q->putting, self);
 
 	/*
-	 * Set `closed` even without the lock: a process that is stopped in a
-	 * put may still finish that put.
+	 * Set `closed` even without the lock. The owner of the lock may be
+	 * stopped, and may still finish its put.
 	 */
 	atomic_store(&q->closed, 1);
 	if (acquired)
@@ -282,7 +289,10 @@ read_item(const unsigned char *at, struct fz_queue_taken *taken)
 	return size_of(len);
 }
 
-/* The item at the head; `*old`: the segment that the head leaves, or NULL. */
+/*
+ * The address of the item at the head. Sets `*old` to the segment that the head
+ * leaves, or NULL.
+ */
 static const unsigned char *
 find_item(struct fz_queue *q, uint64_t head, struct segment **old)
 {
@@ -321,8 +331,8 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 	at = find_item(q, head, &old);
 	size = read_item(at, taken);
 	/*
-	 * Count first, so that at any time the item is in the queue or
-	 * unfinished.
+	 * Count the item before it is removed, so that at any time it is in the
+	 * queue or counted as unfinished.
 	 */
 	if (counter != NULL)
 		fz_unfinished_add(counter, self);
@@ -337,7 +347,10 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 enum fz_queue_state
 fz_queue_take(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 {
-	/* Read this first, because a closed queue gets no more items. */
+	/*
+	 * Read `closed` before the check for items: no items can follow if it
+	 * is set.
+	 */
 	bool closed = atomic_load(&q->closed);
 	enum fz_queue_state state;
 
@@ -377,8 +390,8 @@ has_memory(const struct fz_queue *q)
 }
 
 /*
- * Clear a reference to a segment and free the segment. The caller holds both
- * locks.
+ * Clear a reference to a segment, and free the segment if there was one. The
+ * caller holds both locks.
  */
 static void
 free_segment(struct fz_ref *ref)
@@ -391,9 +404,9 @@ free_segment(struct fz_ref *ref)
 }
 
 /*
- * Free the memory of an empty queue. The caller holds both locks. If the
- * process is killed between any two stores, the queue still works, and at worst
- * keeps a segment until the queue is freed.
+ * Free the memory of an empty queue. The caller holds both locks. If this
+ * process is killed between any two stores, the queue still works. At worst, a
+ * segment stays allocated until the queue is freed.
  */
 static void
 compact_held(struct fz_queue *q)
@@ -403,14 +416,14 @@ compact_held(struct fz_queue *q)
 	struct segment *s = at != NULL ? segment_of(at) : NULL;
 
 	/*
-	 * If the tail is in a segment, the segment of `first` was freed when
-	 * the head left it.
+	 * If the tail is in a segment, `first` may refer to a segment that was
+	 * freed when the head left it.
 	 */
 	if (at_position(tail) != NULL)
 		fz_ref_set(&q->first, NULL);
 	free_segment(&q->first);
 	if (s != NULL) {
-		/* a segment that a killed process has added */
+		/* free a segment that a killed process has added */
 		free_segment(&s->next);
 		store_u16(at, NEXT);
 	}
@@ -445,8 +458,8 @@ fz_queue_all_done(struct fz_queue *q, bool late)
 	uint64_t tail = atomic_load(&q->tail);
 
 	/*
-	 * Check the tail again: since it was read, an item may have been put,
-	 * and an item acknowledged.
+	 * Check the tail again: after it was read, another item may have been
+	 * put, taken and acknowledged.
 	 */
 	return between(atomic_load(&q->head), tail) == 0 &&
 	       !fz_unfinished_any(&q->unfinished, late) &&

@@ -1,11 +1,11 @@
 /*
  * queue.h - items in shared memory, put and taken by any number of processes.
  *
- * Producers and consumers have a lock each, held for a short copy. One store
- * adds an item and one removes it: if a process is killed before its store,
- * other processes see no change, and its lock is recovered. Items are in
- * segments, each of which is a block of the shared heap; big items are in
- * blocks of their own. A queue that was never used is small: it has no segment.
+ * Producers have one lock, consumers another; a lock is held for a short copy.
+ * A single store adds or removes an item. If a process is killed before this
+ * store, other processes see no change, and can acquire the lock of the dead
+ * process. Items are in segments, each of which is a block of the shared heap.
+ * A big item is in separate blocks. A queue that was never used has no segment.
  */
 #ifndef FZ_QUEUE_H
 #define FZ_QUEUE_H
@@ -24,8 +24,8 @@
 struct fz_err;
 
 /*
- * Bytes of the largest item in a segment; bigger items are in blocks of their
- * own.
+ * Maximum size in bytes of an item in a segment. Larger items are in separate
+ * blocks.
  */
 #define FZ_QUEUE_INLINE ((size_t)32 << 10)
 
@@ -34,89 +34,102 @@ struct fz_err;
 
 enum fz_queue_state {
 	FZ_QUEUE_DONE,
-	FZ_QUEUE_WAIT,   /* there is no room, or no item */
-	FZ_QUEUE_BUSY,   /* a stopped process holds the lock: try again */
-	FZ_QUEUE_CLOSED, /* closed; this does not change again */
-	FZ_QUEUE_FAILED, /* no memory */
+	FZ_QUEUE_WAIT, /* there is no room, or there is no item */
+	FZ_QUEUE_BUSY, /* a process that is stopped holds the lock: try again */
+	FZ_QUEUE_CLOSED, /* the queue is closed, which does not change again */
+	FZ_QUEUE_FAILED, /* there is no memory */
 };
 
 struct fz_queue {
-	/* For producers. */
+	/* fields for producers */
 	_Alignas(64) struct fz_lock putting;
 	_Atomic uint64_t tail;      /* position after the last item */
-	struct fz_eventcount items; /* consumers wait here */
-	/* For consumers. */
+	struct fz_eventcount items; /* consumers that wait for items */
+	/* fields for consumers */
 	_Alignas(64) struct fz_lock taking;
 	_Atomic uint64_t head;     /* position of the first item */
-	struct fz_eventcount room; /* producers wait here */
+	struct fz_eventcount room; /* producers that wait for room */
 	struct fz_unfinished unfinished;
 	/*
-	 * These fields are rarely written, so they are in other cache lines
-	 * than the fields above.
+	 * The fields below are rarely written, so they are in other cache lines
+	 * than those above.
 	 */
-	struct fz_ref object; /* the owner of the blocks */
-	/* maximum number of items that it may hold; FZ_QUEUE_MAX: unbounded */
+	struct fz_ref object; /* the object that owns the blocks of the queue */
+	/* maximum number of items in the queue; FZ_QUEUE_MAX: not limited */
 	uint32_t max;
 	_Atomic uint32_t closed;
-	/* segment of the first item ever; none: the queue is unused */
+	/*
+	 * the first segment of the queue; none: the queue was never used, or
+	 * was emptied by fz_queue_compact()
+	 */
 	struct fz_ref first;
 };
 
 /*
- * Initialise a queue in `object`. The memory of the queue is all zero. `max` 0:
- * any number of items.
+ * Initialise a queue that is part of `object`. Its memory must be 0. `max` is
+ * the maximum number of items; 0: any number.
  */
 void fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max);
 
-/* An item to put: `head` and `body` with at most FZ_QUEUE_INLINE bytes
- * together, or blocks. */
+/*
+ * An item to put: either the bytes of `head` and `body`, together at most
+ * FZ_QUEUE_INLINE; or blocks.
+ */
 struct fz_queue_item {
 	const void *head, *body;
 	size_t nhead, nbody;
 	/*
-	 * blocks with the `nbody` bytes of the item, which the caller owns;
-	 * NULL: the bytes are at `head` and `body`
+	 * blocks that contain the `nbody` bytes of the item, owned by the
+	 * caller; NULL: the bytes are those of `head` and `body`
 	 */
 	void *blocks;
 };
 
-/* Put the item if there is room. Then the queue owns its blocks. */
+/* Put the item if there is room. The queue then owns the blocks of the item. */
 enum fz_queue_state fz_queue_put(struct fz_queue *q, uint32_t self,
     const struct fz_queue_item *item, struct fz_err *err);
 
-/* An item that was taken: bytes copied to `bytes`, or blocks. */
+/*
+ * An item that was taken: either bytes, which are copied to `bytes`; or blocks.
+ */
 struct fz_queue_taken {
 	/* room for FZ_QUEUE_INLINE bytes; set by the caller */
 	unsigned char *bytes;
 	size_t len;
 	/*
-	 * blocks with the `len` bytes, for the caller to free; NULL: see
-	 * `bytes`
+	 * blocks that contain the `len` bytes of the item; the caller must free
+	 * them. NULL: the bytes are at `bytes`
 	 */
 	void *blocks;
-	/* set by the caller: the item is unfinished until task_done() */
+	/*
+	 * the item is unfinished until fz_queue_task_done(); set by the caller
+	 */
 	bool is_tracked;
 };
 
 /*
- * Take the first item. Returns FZ_QUEUE_CLOSED after the last item of a closed
- * queue. If there is no memory to track the item, it stays in the queue.
+ * Take the first item. Returns FZ_QUEUE_CLOSED if a closed queue has no more
+ * items. If there is no memory to note the item as unfinished, it stays in the
+ * queue.
  */
 enum fz_queue_state fz_queue_take(
     struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken);
 
-/* Refuse further items; items in the queue can still be taken. */
+/*
+ * Close the queue: it accepts no more items. Items in the queue can still be
+ * taken.
+ */
 void fz_queue_close(struct fz_queue *q, uint32_t self);
 
 uint32_t fz_queue_size(const struct fz_queue *q);
 
 /*
- * Free the memory of an empty queue, unless another process holds a lock for
- * long.
+ * Free the memory of the queue if it is empty. Does nothing if another process
+ * holds a lock for long.
  */
 void fz_queue_compact(struct fz_queue *q, uint32_t self);
 
-/* Whether there is an item, or the queue is closed. Acquires no lock. */
+/* Whether the queue has an item, or is closed. Acquires no lock. */
 static inline bool
 fz_queue_is_ready(const struct fz_queue *q)
 {
@@ -125,31 +138,39 @@ fz_queue_is_ready(const struct fz_queue *q)
 	       atomic_load(&q->closed);
 }
 
-/* Acknowledge one item: see fz_unfinished_ack(). */
+/*
+ * Acknowledge an item that was taken. Returns the same as fz_unfinished_ack().
+ */
 bool fz_queue_task_done(struct fz_queue *q, uint32_t self);
 
-/* Whether every item that was put is done; `late`: see fz_unfinished_any(). */
+/*
+ * Whether all items that were put were taken and acknowledged. `late` is the
+ * argument of fz_unfinished_any().
+ */
 bool fz_queue_all_done(struct fz_queue *q, bool late);
 
 /*
- * A buffer for an item. It begins in `bytes`, which may be NULL, and moves to
- * blocks of the heap if it grows. Ends with fz_buf_fini().
+ * A buffer for an item. Its bytes are first in `bytes`, which may be NULL; when
+ * they do not fit there, they are moved to blocks of the heap. End with
+ * fz_buf_fini().
  */
 struct fz_queue_buf {
-	struct fz_buf buf; /* first, because the store casts it */
-	void *blocks;      /* the blocks; NULL: it has not moved */
-	uint32_t self;     /* the member that owns the blocks */
+	/* must be the first member, because the store casts its address */
+	struct fz_buf buf;
+	void *blocks;  /* the blocks; NULL: the bytes were not moved */
+	uint32_t self; /* the member that owns the blocks */
 };
 
 void fz_queue_buf_init(
     struct fz_queue_buf *qb, uint32_t self, unsigned char *bytes, size_t room);
 
 /*
- * Free the unused blocks and return the used ones; the buffer still owns them.
+ * Free the blocks that are not needed for the bytes, and return the others. The
+ * buffer still owns them.
  */
 void *fz_queue_buf_trim(struct fz_queue_buf *qb);
 
-/* Give up ownership of the blocks. */
+/* Forget the blocks: the caller owns them now. */
 void fz_queue_buf_forget(struct fz_queue_buf *qb);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * ref.h - references from one object of the shared heap to another.
  *
- * A process may map the heap at any address, so nothing in it holds an address:
- * a reference is an offset from the start of the heap.
+ * Each process may map the heap at another address, so no object contains an
+ * address. A reference is an offset from the start of the heap.
  */
 #ifndef FZ_REF_H
 #define FZ_REF_H
@@ -13,28 +13,31 @@
 
 #include "os/process.h"
 
-/* The offset of an address in the heap. */
+/* The offset of the address `at` in the heap. */
 static inline uint64_t
 fz_ref_offset(const void *at)
 {
 	return (uint64_t)((const unsigned char *)at - fz_process.heap.base);
 }
 
-/* The address of an offset; NULL for offset 0, where nothing is allocated. */
+/*
+ * The address of `offset`. NULL for the offset 0, where nothing is allocated.
+ */
 static inline void *
 fz_ref_at(uint64_t offset)
 {
 	return offset != 0 ? fz_process.heap.base + offset : NULL;
 }
 
-/* A reference, in shared memory. All zero refers to nothing. */
+/* A reference in shared memory. If all bytes are 0, it refers to nothing. */
 struct fz_ref {
 	_Atomic uint64_t offset;
 };
 
 /*
- * The address of the object, or NULL. fz_ref_get() and fz_ref_set() are
- * sequentially consistent.
+ * The address of the object to which `ref` refers; NULL if it refers to
+ * nothing. This load, and the store of fz_ref_set(), are sequentially
+ * consistent.
  */
 static inline void *
 fz_ref_get(const struct fz_ref *ref)
@@ -42,7 +45,7 @@ fz_ref_get(const struct fz_ref *ref)
 	return fz_ref_at(atomic_load(&ref->offset));
 }
 
-/* Refer to `at`; NULL: to nothing. */
+/* Make `ref` refer to `at`; NULL: to nothing. */
 static inline void
 fz_ref_set(struct fz_ref *ref, const void *at)
 {

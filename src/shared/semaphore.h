@@ -1,8 +1,8 @@
 /*
  * semaphore.h - a number of permits in shared memory.
  *
- * A permit has no owner: if a process that has acquired one dies, the permit is
- * lost.
+ * A permit has no owner. If a process dies that has acquired a permit, the
+ * permit is lost.
  */
 #ifndef FZ_SEMAPHORE_H
 #define FZ_SEMAPHORE_H
@@ -15,14 +15,17 @@
 
 #define FZ_SEMAPHORE_MAX INT64_MAX
 
-/* In shared memory, all zero except the fields that the creator sets. */
+/*
+ * A semaphore in shared memory. All bytes are 0 at first, except the fields
+ * that the creator sets.
+ */
 struct fz_semaphore {
-	_Atomic int64_t count; /* free permits; set by the creator */
-	int64_t limit;         /* limit of the count; set by the creator */
+	_Atomic int64_t count; /* number of free permits; set by the creator */
+	int64_t limit; /* maximum number of free permits; set by the creator */
 	struct fz_eventcount waiters;
 };
 
-/* Acquire a permit if one is free. */
+/* Acquire a permit if one is free. Returns whether one was. */
 static inline bool
 fz_semaphore_try(struct fz_semaphore *s)
 {
@@ -35,7 +38,10 @@ fz_semaphore_try(struct fz_semaphore *s)
 	return false;
 }
 
-/* Release `n` permits (n > 0). False if the count would exceed the limit. */
+/*
+ * Release `n` permits (n > 0). Returns false, and releases none, if the number
+ * of free permits would exceed the limit.
+ */
 static inline bool
 fz_semaphore_release(struct fz_semaphore *s, int64_t n)
 {
@@ -51,8 +57,8 @@ fz_semaphore_release(struct fz_semaphore *s, int64_t n)
 }
 
 /*
- * A waiter got a permit after a sleep: notify the next waiter if more permits
- * are free.
+ * Called by a waiter that has slept and then got a permit: notify the next
+ * waiter if more permits are free.
  */
 static inline void
 fz_semaphore_pass_on(struct fz_semaphore *s)

@@ -11,8 +11,8 @@ member_of(uint64_t count)
 }
 
 /*
- * The counter of `self` in the object itself, or a free one; NULL if there is
- * neither.
+ * The counter of `self` among those in the object; else a free one there; NULL
+ * if there is neither.
  */
 static _Atomic uint64_t *
 find_few(struct fz_unfinished *unfinished, uint32_t self)
@@ -32,8 +32,9 @@ find_few(struct fz_unfinished *unfinished, uint32_t self)
 }
 
 /*
- * Add the block of counters. If the process is killed here, the block belongs
- * to the object and is freed with it.
+ * Allocate the block of counters. The object owns the block before `many`
+ * refers to it: if the process is killed in between, the block is freed with
+ * the object.
  */
 static _Atomic uint64_t *
 make_table(struct fz_unfinished *unfinished, struct fz_object *object,
@@ -96,8 +97,9 @@ counter_at(struct fz_unfinished *unfinished, uint32_t i)
 }
 
 /*
- * Subtract one. False if the count is 0, or if the counter belongs to another
- * member than `self` (0: any member will do).
+ * Subtract 1 from a counter, and set `*left` to the rest. Returns false if the
+ * counter is 0; or if it belongs to another member than `self`, unless `self`
+ * is 0.
  */
 static bool
 subtract(_Atomic uint64_t *counter, uint32_t self, uint32_t *left)
@@ -126,9 +128,7 @@ fz_unfinished_ack(struct fz_unfinished *unfinished, uint32_t self)
 		done = subtract(&unfinished->few[i], self, &left);
 	if (!done && table != NULL)
 		done = subtract(&table[fz_heap_place(self)], self, &left);
-	/*
-	 * Another process may have taken the item and passed it on to this one.
-	 */
+	/* the item may have come from another process that had taken it */
 	for (uint32_t i = 0; i < n && !done; i++)
 		done = subtract(counter_at(unfinished, i), 0, &left);
 	if (done && left == 0)

@@ -29,7 +29,7 @@ number_of(uint64_t word)
 	return (uint32_t)(word >> STATE_BITS);
 }
 
-/* The waiter of a seat is the number of the seat with this bit set. */
+/* A waiter number with this bit is that of a seat. */
 #define SEAT_BIT UINT32_C(0x80000000)
 
 static struct fz_heap_wait *
@@ -101,7 +101,7 @@ fz_waiter_end(uint32_t waiter)
 	return state_of(word);
 }
 
-/* The place or seat after `i`. */
+/* The number after `i` in the sequence of all used places and seats. */
 static uint32_t
 after(uint32_t i)
 {
