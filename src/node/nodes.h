@@ -35,7 +35,7 @@ struct fz_node {
 	bool joined;   /* a worker has started there */
 	/*
 	 * measured time to the node and back; 0: unknown. The dispatcher sends
-	 * ahead additional jobs that take this time.
+	 * more jobs ahead to a distant node, so that it has work for this time.
 	 */
 	int64_t way_ns;
 	/* number of failed starts since the last successful one */

@@ -33,10 +33,7 @@ fz_step_node(const struct fz_step *step)
 	return fz_graph_get(step->run->flow->opts.graph, fz_step_number(step));
 }
 
-/*
- * Set the fields of an event that describe the end of an attempt, or a
- * cancelled step.
- */
+/* Describe in an event the end of an attempt, or a cancelled step. */
 static void
 describe_end(const struct fz_step *step, struct fz_job_event *event)
 {

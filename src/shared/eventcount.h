@@ -60,8 +60,8 @@ fz_eventcount_notify(struct fz_eventcount *ec, uint32_t n)
 }
 
 /*
- * Let the next notification wake a sleeping process: besides this one, others
- * may still sleep.
+ * Called by a process that has slept: other processes may still sleep, so let
+ * the next notification wake one of them.
  */
 static inline void
 fz_eventcount_rearm(struct fz_eventcount *ec)

@@ -118,7 +118,7 @@ close_region(void)
 	fz_fd_close(&heap->fd);
 }
 
-/* Note the addresses in a new mapping at `at`. */
+/* Set the pointers into the heap, which is now mapped at `at`. */
 static void
 set_mapping(void *at)
 {

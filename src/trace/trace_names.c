@@ -207,7 +207,7 @@ set_next(struct fz_trace_names *names, struct fz_trace_text stage,
 {
 	struct fz_trace_name *at;
 
-	/* An escape has up to six bytes for one byte. */
+	/* An escape sequence may have six bytes in place of one byte. */
 	if (stage.len + name.len > UINT32_MAX / 8 || make_room(names) != 0)
 		return -1;
 	at = name_at(names, names->n);

@@ -106,8 +106,8 @@ set_node_error(struct fz_worker_pipes *p, const struct fz_death *death)
 }
 
 /*
- * Note whether the worker has never started on its node, which its jobs have
- * not caused.
+ * Note whether the worker has ended before it started on its node. Its jobs are
+ * not the cause of that.
  */
 static void
 note_unreached(struct fz_worker_pipes *p)
