@@ -18,7 +18,10 @@
 #include "value/lerror.h"
 #include "value/ltraceback.h"
 
-/* (random); called in protected mode */
+/*
+ * The work of fz_child_enter(), called in protected mode. Argument: the struct
+ * fz_random.
+ */
 static int
 enter_body(lua_State *L)
 {
@@ -128,7 +131,10 @@ struct keeping {
 	bool mapped; /* io->release() must be called */
 };
 
-/* (funcs, keeping); called in protected mode */
+/*
+ * The work of fz_child_keep(), called in protected mode. Arguments: funcs, the
+ * struct keeping.
+ */
 static int
 keep_body(lua_State *L)
 {
@@ -294,7 +300,7 @@ call_body(lua_State *L)
 
 /*
  * The addresses of these variables are registry keys: of the traceback of the
- * last error, and of the number of the item that it is about.
+ * last error, and of the item number of the last error.
  */
 static const char traceback_key, item_key;
 /*
@@ -344,10 +350,10 @@ has_absolute_name(const char *text, const char *end)
 }
 
 /*
- * Whether the text says that a file is missing whose name is not absolute.
- * io.open() gives "NAME: No such file or directory". dofile() puts "cannot open
- * " before the same text. io.lines() gives "cannot open file 'NAME' (No such
- * file or directory)".
+ * Whether the text is about a missing file with a relative name. io.open()
+ * gives "NAME: No such file or directory". dofile() puts "cannot open " before
+ * the same text. io.lines() gives "cannot open file 'NAME' (No such file or
+ * directory)".
  */
 static bool
 lacks_relative_file(const char *text)
@@ -362,7 +368,7 @@ lacks_relative_file(const char *text)
 	}
 	if (memcmp(end - 2, ": ", 2) != 0)
 		return false;
-	/* the name is before the last colon, after the last but one */
+	/* skip everything up to the last ": " before the name */
 	for (const char *at = text; at < end - 3; at++) {
 		if (at[0] == ':' && at[1] == ' ')
 			name = at + 2;

@@ -24,7 +24,8 @@ struct fz_raw_value;
 /* Indexes on the stack of a thread that fz_child_prepare() has created. */
 enum { FZ_CHILD_FUNCS = 1, FZ_CHILD_INIT, FZ_CHILD_LIST };
 /*
- * key in the table of functions of a function to call at the end of the worker
+ * a key in the table of functions, for the function that a worker calls at its
+ * end
  */
 #define FZ_CHILD_EXIT "exit"
 
@@ -55,7 +56,7 @@ struct fz_child_io {
 	unsigned char *(*room)(void *ctx);
 	void (*end)(void *ctx, size_t len);
 	/*
-	 * the port that has the other items of the chunk, in `at`; NULL: the
+	 * the port from which `at` gets the other items of the chunk; NULL: the
 	 * chunk has one item
 	 */
 	struct fz_port *port;
@@ -113,9 +114,9 @@ void fz_child_is_spawned(lua_State *L, bool on_node);
  * Create a thread for calls, and leave it on top. The table at index `funcs`
  * lists the functions. If an element is a string, it is decoded at the first
  * call of that function. Index 0 of the table may hold the cells of the
- * upvalues (cells.h); its field FZ_CHILD_EXIT, a function that the worker calls
- * at its end if it has made calls. At the index `init` is a function or nil, at
- * `list` a list of items or nil. [-0, +1, m]
+ * upvalues (cells.h). Its field FZ_CHILD_EXIT may hold a function that the
+ * worker calls at its end if it has made calls. At the index `init` is a
+ * function or nil, at `list` a list of items or nil. [-0, +1, m]
  */
 lua_State *fz_child_prepare(lua_State *L, int funcs, int init, int list);
 

@@ -518,7 +518,8 @@ call_items(lua_State *L, struct fz_child_calls *c)
 	lua_pushvalue(L, list);
 	lua_pushvalue(L, CHUNK_KEPT);
 	status = lua_pcall(L, 4, 0, CHUNK_HANDLER);
-	end_raw_run(c); /* after an error, storing raw results has not ended */
+	/* an error may have interrupted the storing of raw results */
+	end_raw_run(c);
 	if (status != LUA_OK)
 		fz_child_put_error(L, c, status);
 	return status == LUA_OK;

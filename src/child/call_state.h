@@ -36,7 +36,7 @@ struct fz_child_calls {
 	bool
 	    apart; /* set while items are decoded together, and if that fails */
 	unsigned nkept; /* number of results that are still on the stack */
-	/* index, among the kept values, of the first that every call gets */
+	/* index of the first kept value that every call gets */
 	int extra;
 	int nextra; /* number of kept values that every call gets */
 	/* address of the table of items; NULL: read it with the Lua API */

@@ -25,8 +25,8 @@ struct fz_process_home {
 
 /*
  * The main function of a process, of the type fz_worker_main. `ctx` is its
- * fz_process_home. The reply has one value, which contains all results. After
- * an error, the process also writes it to standard error, and its exit status
+ * fz_process_home. The reply has one value, which contains all results. If the
+ * call fails, the error is also written to standard error, and the exit status
  * is 1.
  */
 int fz_process_main(void *ctx, struct fz_port *port);

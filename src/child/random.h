@@ -28,10 +28,10 @@ struct fz_random {
 void fz_random_find(lua_State *L, struct fz_random *random);
 
 /*
- * Make the next random numbers depend on `seed` alone. Similar words would give
- * similar numbers: Lua's generator, xoshiro256**, computes the first number
+ * Make the next random numbers depend on `seed` alone. All words of the state
+ * must differ strongly for neighbouring seeds, because similar words would give
+ * similar numbers. Lua's generator, xoshiro256**, computes the first number
  * from state[1], the second from words 0 to 2, the third from words 0, 1 and 3.
- * So the words must differ strongly for neighbouring seeds.
  */
 static inline void
 fz_random_seed(const struct fz_random *random, uint64_t seed)

@@ -28,9 +28,9 @@ struct fz_node_worker;
 #define FZ_SPAWNED_CLASSES "classes"
 
 /*
- * The code of the function that returns init and exit. It has both as upvalues,
- * because they may refer to the same objects, which must stay shared; one
- * record then has the cells of both.
+ * The code of the function that returns init and exit. Both are its upvalues
+ * and are therefore encoded together. Objects to which both refer stay shared,
+ * and one record has the cells of both.
  */
 #define FZ_SPAWNED_HOLDER \
 	"local init, exit = ... return function() return init, exit end"

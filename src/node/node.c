@@ -32,12 +32,13 @@ enum {
 	/* Maximum number of bytes of calls that wait here for a busy worker. */
 	NODE_AHEAD = 256 << 10,
 	/*
-	 * The first bytes of a frame's body that contain its number of items.
+	 * Number of bytes at the start of a frame's body that include its
+	 * number of items.
 	 */
 	NODE_BODY = 12,
 	/*
-	 * Maximum number of bytes of the worker's output that are passed on
-	 * before its next replies are.
+	 * Maximum number of bytes of the worker's output that are passed on in
+	 * front of its next replies.
 	 */
 	NODE_PRINTED_MAX = 1 << 20
 };
@@ -76,8 +77,8 @@ struct node {
 };
 
 /*
- * Note that a call has failed with error `code`, so this process must end the
- * worker. Only the first failure is noted.
+ * Note a failure of this process, with the error `code`: this process must then
+ * end the worker. Only the first failure is noted.
  */
 static void
 fail(struct node *n, const char *what, int code)
@@ -578,7 +579,7 @@ end_worker(struct node *n)
 	fz_proc_reap(&n->proc, true, &death);
 	while (n->link != -1 && fz_node_jobs_read(&n->jobs, n->link) == 1)
 		continue;
-	/* fz_buf removed what did not fit: whole frames remain */
+	/* clear the failure: the buffer contains whole frames only */
 	n->out.buf.failed = false;
 	fz_node_jobs_end(&n->jobs);
 	take_all_printed(n);

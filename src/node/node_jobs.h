@@ -41,7 +41,7 @@ struct fz_node_jobs {
 	uint32_t answered; /* 1 + number of the last item that is answered */
 	/* 1 + number of the last item that the parent knows to have started */
 	uint32_t announced;
-	/* error code of the failure that lost replies; 0: none is lost */
+	/* error code of the failure that lost replies; 0: no reply is lost */
 	int error;
 	int64_t pause_ns; /* time between two calls of fz_node_jobs_check() */
 	/* time to call fz_node_jobs_check(); FZ_CLOCK_NEVER: not needed */

@@ -198,7 +198,7 @@ fz_node_note_way(struct fz_node *node, int64_t took_ns)
 		took_ns = NODE_WAY_MAX_NS;
 	if (node->way_ns == 0 || took_ns < node->way_ns)
 		node->way_ns = took_ns;
-	else /* other causes can only lengthen a time, so it counts little */
+	else /* a longer time may have other causes, so it has little weight */
 		node->way_ns += (took_ns - node->way_ns) / 8;
 }
 

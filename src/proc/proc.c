@@ -76,7 +76,7 @@ void
 fz_proc_end_adoption(void)
 {
 	fz_process_lock();
-	/* the count stays 0 if a fork drops a child of its parent */
+	/* the count is 0 if a forked process drops a child of its parent */
 	if (fz_process.nunreaped > 0)
 		fz_process.nunreaped--;
 	if (fz_process.nunreaped == 0 && fz_process.adopts)
@@ -87,7 +87,8 @@ fz_proc_end_adoption(void)
 void
 fz_proc_forget_children(void)
 {
-	fz_process.nunreaped = 0; /* it counted children of the parent */
+	/* the count was that of the parent's children */
+	fz_process.nunreaped = 0;
 	/* tie_to_parent() made this child a subreaper permanently */
 	fz_process.adopts = false;
 }
@@ -157,7 +158,7 @@ is_dead(pid_t pid, int flags)
 	return info.si_pid == pid;
 }
 
-/* Whether the child blocks DEATH_SIGNAL. It would then not see the signal. */
+/* Whether the child blocks DEATH_SIGNAL, and would therefore not handle it. */
 static bool
 blocks_death_signal(pid_t pid)
 {
@@ -265,10 +266,10 @@ cpu_ns(const struct rusage *usage)
 /*
  * The limit of processor time, in seconds, that may have ended a child; 0 if
  * another cause is certain. Children usually have the limits of this process.
- * The kernel sends SIGXCPU at the soft limit and SIGKILL at the hard limit. It
- * counts whole ticks for the limits, which on a busy machine may be far more
- * than the reported usage. The reported usage therefore need only be half of
- * the limit.
+ * The kernel sends SIGXCPU at the soft limit and SIGKILL at the hard limit. For
+ * the limits the kernel counts whole ticks, which on a busy machine may be far
+ * more than the reported usage. The reported usage therefore need only be half
+ * of the limit.
  */
 static uint64_t
 cpu_limit_of(int sig, const struct rusage *usage)

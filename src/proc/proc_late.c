@@ -31,7 +31,7 @@
 
 /*
  * Reap all dead children among `which` (a number for waitpid()). Returns
- * whether `which` also has living children.
+ * whether living children are left among them.
  */
 static bool
 reap_dead(pid_t which)

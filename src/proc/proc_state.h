@@ -59,7 +59,7 @@ bool fz_proc_reap_killed(pid_t which, int64_t ns);
  * searched only if the child `died`, that is, could not end them itself.
  * fz_proc_reap_late() reaps those that are not dead soon.
  *
- * fz_proc_forget_late(): called for a new child `pid`. It has the number of a
+ * fz_proc_forget_late(): called for a new child `pid`. Its number was that of a
  * process or a group that no longer exists, so what was noted for that number
  * is removed.
  */

@@ -39,10 +39,10 @@ enum {
 
 /*
  * The root, and the processes below it that were killed or have died. A pass
- * over /proc kills each other process whose parent is known. All are killed
- * when a pass finds none. A pass may miss the children of a process that dies
- * during the pass, because they become children of the root; but then the pass
- * finds the dead process as a new zombie, and another pass follows.
+ * over /proc kills each further process whose parent is one of these. All are
+ * killed when a pass finds none. A pass may miss the children of a process that
+ * dies during the pass, because they become children of the root; but then the
+ * pass finds the dead process as a new zombie, and another pass follows.
  */
 struct known {
 	pid_t pid[KNOWN_MAX];
@@ -529,9 +529,9 @@ mark_of(int proc, const char *name, const struct fz_proctree_search *search)
 }
 
 /*
- * Whether the leader of the process's group does not exist any more. The leader
- * was then a worker, and it was reaped by its parent, a process that has died,
- * too: the workers of this process still exist.
+ * Whether the leader of the process's group does not exist any more. If so, the
+ * leader was a worker of another process, which has reaped it and has died,
+ * too. It was no worker of this process, because those still exist.
  */
 static bool
 has_no_leader(const struct status *status)

@@ -58,10 +58,10 @@ struct fz_proctree_search {
  * End and reap the processes that dead children of this process have left
  * behind. Finds them only if this process is a subreaper, and has therefore
  * adopted them. Makes passes over /proc. A pass kills each process whose
- * environment has the mark of a dead child. It waits for workers of dead
- * workers, which are known by their names, because they end themselves and all
- * processes below them. If search->all, it also reaps zombies that were in
- * another session.
+ * environment has the mark of a dead child. It does not kill workers of dead
+ * workers, which it knows by their names. It waits for them, because they end
+ * themselves and all processes below them. If search->all, it also reaps
+ * zombies that were in another session.
  *
  * The passes end when one finds no process. After `until_ns` another pass
  * follows only if the last one has killed a further process; all passes take at

@@ -1,6 +1,6 @@
 /*
- * run_page.h - the data of the page of a run. Their size is bounded: surplus
- * data is merged or omitted, and a note on the page says so.
+ * run_page.h - the data of the page of a run. The size of the data is bounded:
+ * surplus data is merged or omitted, and a note on the page says so.
  */
 #ifndef FZ_RUN_PAGE_H
 #define FZ_RUN_PAGE_H
