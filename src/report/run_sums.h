@@ -29,14 +29,14 @@ enum {
 struct fz_sums_function {
 	/* name of the function; NULL: the function has no name */
 	const struct fz_trace_name *name;
-	/* number of its group; FZ_SUMS_NONE: it has no calls */
+	/* number of its group; FZ_SUMS_NONE: the function has no calls */
 	uint32_t group;
 	bool is_shown; /* the table shows the function */
 	uint32_t nspans;
 	uint64_t calls, total, max; /* `total`, `max`: microseconds */
 	uint64_t cpu;               /* processor time in microseconds */
 	uint64_t retries, failed, cancelled, cached;
-	uint64_t sent, received, peak; /* all in bytes */
+	uint64_t sent, received, peak; /* `sent`, `received`, `peak`: bytes */
 };
 
 struct fz_sums_group {

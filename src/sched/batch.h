@@ -78,7 +78,7 @@ struct fz_batch_opts {
 	uint64_t seed;
 	enum fz_policy policy;
 	struct fz_limits limits;
-	/* number of items in a chunk; 0: it depends on measured times */
+	/* number of items in a chunk; 0: chosen by measured times */
 	uint32_t chunk;
 	bool events; /* list the events for fz_batch_next_event() */
 	/* the trace that gets the events; NULL: none */
@@ -200,8 +200,8 @@ uint64_t fz_batch_undecided(
     const struct fz_batch *batch, const struct fz_failure **failure);
 
 /*
- * Decide about an item that waits for this: try it again if `again`, else let
- * it fail. Does nothing if the item does not wait.
+ * Decide about an item that waits for this decision: try it again if `again`,
+ * else let it fail. Does nothing if the item does not wait.
  */
 void fz_batch_decide(struct fz_batch *batch, uint64_t item, bool again);
 

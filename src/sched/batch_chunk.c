@@ -11,7 +11,7 @@
 #include "wire/wire.h"
 #include "worker/engine.h"
 
-/* minimum number of items in a chunk for a result buffer */
+/* minimum number of items for which a chunk gets a result buffer */
 enum { BATCH_RAW_MIN = 256 };
 
 static const struct fz_err another_failed = { FZ_ERR_CANCELLED, 0,

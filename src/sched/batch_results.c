@@ -11,7 +11,10 @@
 #include "wire/blob.h"
 #include "worker/engine.h"
 
-/* The mean time of an item is that of the items of about this time. */
+/*
+ * The mean time of an item is that of recent items, which took about this time
+ * together.
+ */
 #define BATCH_RECENT_NS (20 * FZ_CLOCK_MS)
 
 /* The failure of an item whose result was lost for lack of memory. */

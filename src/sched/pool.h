@@ -81,7 +81,8 @@ void fz_pool_free(struct fz_pool *pool);
 int fz_pool_join(
     struct fz_pool *pool, struct fz_pool_client *client, struct fz_err *err);
 /*
- * fz_pool_leave(): no longer notify `client`. It may have no jobs in the pool.
+ * fz_pool_leave(): no longer notify `client`. The client must have no jobs in
+ * the pool.
  */
 void fz_pool_leave(struct fz_pool *pool, struct fz_pool_client *client);
 
@@ -134,7 +135,7 @@ void fz_pool_set_version(struct fz_pool *pool, uint64_t version);
  */
 uint64_t fz_pool_oldest(const struct fz_pool *pool);
 
-/* The first busy worker; `next` of each leads to another one. */
+/* The first busy worker; the others follow through `next`. */
 struct fz_worker *fz_pool_busy(const struct fz_pool *pool);
 
 /* Pass on incomplete last lines of all workers that have no client. */

@@ -152,7 +152,7 @@ fz_run_new(const struct fz_run_opts *opts, struct fz_err *err)
 		return NULL;
 	}
 	invoke->run.flow = &invoke->flow;
-	/* `done`, because nothing needs to be cancelled yet */
+	/* mark the run as done: nothing needs to be cancelled yet */
 	invoke->run.done = true;
 	if (fz_flow_init(&invoke->flow, opts, invoke_over, err) != 0 ||
 	    fz_run_init(&invoke->run, &invoke->flow, err) != 0) {

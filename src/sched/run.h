@@ -172,9 +172,9 @@ bool fz_run_undecided_element(
     const struct fz_run *run, struct fz_run_element *element);
 
 /*
- * Decide about a node that waits for this, or about an element of a map
- * (`element` is 0 for the node itself): try it again if `again`, else let it
- * fail. Does nothing if it does not wait.
+ * Decide about a node that waits for this decision, or about an element of a
+ * map (`element` is 0 for the node itself): try it again if `again`, else let
+ * it fail. Does nothing for a node or an element that does not wait.
  */
 void fz_run_decide(
     struct fz_run *run, uint32_t node, uint64_t element, bool again);

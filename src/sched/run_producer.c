@@ -13,7 +13,9 @@
 enum {
 	TOGETHER_STEPS = 64,
 	TOGETHER_ARGS = 128,
-	/* of the arguments; the last step may exceed it */
+	/*
+	 * maximum size of the arguments in bytes; the last step may exceed it
+	 */
 	TOGETHER_BYTES = 4096,
 };
 

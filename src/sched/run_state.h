@@ -27,11 +27,11 @@
 
 enum fz_step_state {
 	FZ_STEP_WAITING, /* some inputs are not made yet */
-	/* fz_lookup_found() or fz_lookup_not_found() will be called */
+	/* waits for fz_lookup_found() or fz_lookup_not_found() */
 	FZ_STEP_LOOKUP,
 	FZ_STEP_READY,     /* the step could start now */
 	FZ_STEP_SENT,      /* a worker has the job */
-	FZ_STEP_UNDECIDED, /* the step failed; fz_run_decide() will be called */
+	FZ_STEP_UNDECIDED, /* the step failed, and waits for fz_run_decide() */
 	/* the step is a map, and its elements are being called */
 	FZ_STEP_MAPPED,
 	/* the step failed, and will be ready again after a pause */
@@ -52,8 +52,8 @@ struct fz_step {
 	/* the caller was asked whether it knows the values of this step */
 	bool looked_up;
 	/*
-	 * the start of the current attempt is recorded; it stays true if the
-	 * job is returned
+	 * the start of the current attempt is recorded, even if the job was
+	 * returned afterwards
 	 */
 	bool told_start;
 	unsigned attempts; /* number of attempts that have ended */
@@ -81,8 +81,8 @@ struct fz_ready_list {
 	uint64_t ndone;   /* number of steps of the pool that are done */
 	uint64_t nfailed; /* number of steps of the pool that have failed */
 	/*
-	 * elements of maps that have ended, which `ndone` and `nfailed` do not
-	 * count
+	 * numbers of elements of maps, which `ndone` and `nfailed` do not
+	 * include; `done` and `failed` are those of maps that have ended
 	 */
 	struct fz_run_elements more;
 };
@@ -135,7 +135,7 @@ struct fz_flow {
 	struct fz_step *undecided, **last_undecided;
 	/*
 	 * for each node: whether the caller is asked for its values
-	 * (run_lookup.h); NULL: it is asked for none
+	 * (run_lookup.h); NULL: the caller is never asked
 	 */
 	bool *lookups;
 	struct fz_step *asked, **last_asked;

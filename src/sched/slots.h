@@ -135,8 +135,8 @@ void fz_slots_lend(const struct fz_slots *slots, struct fz_worker_slots *lent);
  * Called in a worker that is a program: use the `n` slots of its parent, with
  * the pipe `fd`, for all pools of `engine`. If `n` is 0, these are the slots of
  * make, and `fd` is from fz_jobserver_find(). `lineage` must stay valid until
- * the process ends; NULL: its tokens are not counted. The result owns the
- * descriptors; on failure they are closed. NULL and `err` on failure.
+ * the process ends; NULL: the tokens of the worker are not counted. The result
+ * owns the descriptors; on failure they are closed. NULL and `err` on failure.
  */
 struct fz_slots *fz_slots_of_parent(struct fz_engine *engine, unsigned n,
     const int fd[2], const struct fz_lineage *lineage, struct fz_err *err);

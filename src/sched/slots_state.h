@@ -72,7 +72,7 @@ bool fz_slots_read_token(struct fz_slots *s);
  */
 void fz_slots_give_up_tokens(struct fz_slots *s, unsigned keep);
 
-/* Write `n` tokens to the pipe that this process has not read from it. */
+/* Write `n` additional tokens to the pipe. */
 void fz_slots_write_new_tokens(const struct fz_slots *s, unsigned n);
 
 /*

@@ -99,7 +99,7 @@ fz_stream_new(const struct fz_stream_opts *opts, struct fz_err *err)
 	}
 	stream->unordered = opts->unordered;
 	stream->policy = opts->run.policy;
-	/* the policy for the other nodes of the same item */
+	/* mark the stream as cancelled: nothing needs to be cancelled yet */
 	run_opts.policy = FZ_POLICY_STOP;
 	/* true, because nothing needs to be cancelled yet */
 	stream->cancelled = true;
