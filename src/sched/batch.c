@@ -91,10 +91,7 @@ fz_batch_cancel(struct fz_batch *b, enum fz_err_kind kind, const char *text)
 	fz_batch_fail_whole(b, kind, text);
 	fz_producer_end(&b->producer, &b->whole.err);
 	while ((chunk = fz_chunk_first(&b->local)) != NULL)
-		/*
-		 * when the call returns, fz_batch_local_done() finds no chunk
-		 * and does nothing
-		 */
+		/* now fz_batch_local_done() ignores the item */
 		fz_batch_end_chunk(chunk);
 	fz_batch_settle(b);
 }

@@ -50,10 +50,7 @@ struct fz_batch_owner {
 	 * the batch notifies the owner.
 	 */
 	void (*asked)(struct fz_batch_owner *owner);
-	/*
-	 * Called when a result has arrived. NULL: the change of the batch
-	 * notifies the owner.
-	 */
+	/* Called when there is a result. NULL: the owner waits for changes. */
 	void (*answered)(struct fz_batch_owner *owner);
 	/*
 	 * Called when an item has failed finally. NULL: the owner reads only
@@ -67,9 +64,8 @@ struct fz_batch_opts {
 	struct fz_batch_owner *owner;
 	uint32_t pool; /* number of the pool in the dispatcher */
 	uint32_t kind; /* enum fz_wire_kind, with flags */
-	/* number of the function; not used with FZ_WIRE_INLINE */
-	uint32_t func;
-	uint64_t n; /* number of items at the start */
+	uint32_t func; /* number of the function, unless FZ_WIRE_INLINE */
+	uint64_t n;    /* number of items at the start */
 	/*
 	 * items may be added by fz_batch_add() or fz_batch_grow(), until
 	 * fz_batch_end() is called
@@ -83,17 +79,13 @@ struct fz_batch_opts {
 	bool events; /* list the events for fz_batch_next_event() */
 	/* the trace that gets the events; NULL: none */
 	struct fz_trace *trace;
-	/* the name of the items in the trace */
-	struct fz_trace_names *trace_name;
+	struct fz_trace_names *trace_name; /* name of the items in a trace */
 	/* the log that gets the events; NULL: a log of this batch */
 	struct fz_event_log *log;
-	/*
-	 * `map` and `item` of each event of the batch, see struct fz_job_event
-	 */
+	/* `map` and `item` of the batch's events: see struct fz_job_event */
 	uint32_t map;
 	uint64_t item;
-	/* size of a raw result in bytes; 0: no result is raw */
-	size_t raw_size;
+	size_t raw_size; /* bytes of a raw result; 0: no result is raw */
 	/*
 	 * Encode up to `*n` items into one blob; the first one is item `first`.
 	 * Set `*n` to the number of items in the blob, which may be less. NULL
@@ -113,10 +105,9 @@ struct fz_batch_result {
 	uint32_t n, skip;
 	/* the blob is the message of a single result */
 	bool whole;
-	bool raw;   /* the blob is an array of raw results */
-	bool known; /* the result was set by fz_batch_know() */
-	/* the results; the receiver owns this reference */
-	struct fz_blob *blob;
+	bool raw;             /* the blob is an array of raw results */
+	bool known;           /* the result was set by fz_batch_know() */
+	struct fz_blob *blob; /* the receiver owns the reference */
 	/*
 	 * failure of the item, owned by the receiver; NULL: it has not failed
 	 */
@@ -151,18 +142,14 @@ int fz_batch_add(
  */
 int fz_batch_skip(struct fz_batch *batch, struct fz_err *err);
 
-/*
- * Add `n` items. opts.encode encodes them when they are sent. 0, or -1 and
- * `err`.
- */
+/* Add `n` items, which opts.encode encodes later. 0, or -1 and `err`. */
 int fz_batch_grow(struct fz_batch *batch, uint64_t n, struct fz_err *err);
 
 /*
- * Set the result of an item that is known, so that no function is called for
- * the item. Call this in the order of the items; and before the start, or
- * before a later item is added. If `item` is the next index of a growing batch,
- * the item is added. Takes over the reference to `value`, even on failure. 0,
- * or -1 and `err`.
+ * Set the known result of an item, so that its function is not called. Call
+ * this in the order of the items, before the start or before a later item is
+ * added. The next index of a growing batch adds an item. Takes the reference,
+ * even on failure. 0, or -1 and `err`.
  */
 int fz_batch_know(struct fz_batch *batch, uint64_t item, struct fz_blob *value,
     struct fz_err *err);
@@ -177,9 +164,8 @@ uint64_t fz_batch_id(const struct fz_batch *batch);
 bool fz_batch_done(const struct fz_batch *batch);
 
 /*
- * Cancel the batch: kill the workers of running items, and wait for the ends of
- * these workers. Do not call this from a callback of the loop. If the batch is
- * done, does nothing.
+ * Kill the workers of running items and wait until they have ended. Not for a
+ * callback of the loop. Later calls do nothing.
  */
 void fz_batch_cancel(
     struct fz_batch *batch, enum fz_err_kind kind, const char *text);
@@ -208,9 +194,7 @@ void fz_batch_decide(struct fz_batch *batch, uint64_t item, bool again);
 /* Whether fz_batch_take() would return a result. */
 bool fz_batch_has_result(const struct fz_batch *batch);
 
-/*
- * Take the oldest result, or the oldest event. Returns 1; 0 if there is none.
- */
+/* Take the oldest result or event. Returns 1, or 0 if there is none. */
 int fz_batch_take(struct fz_batch *batch, struct fz_batch_result *result);
 int fz_batch_next_event(struct fz_batch *batch, struct fz_job_event *event);
 
@@ -218,11 +202,10 @@ int fz_batch_next_event(struct fz_batch *batch, struct fz_job_event *event);
 void fz_batch_drop_result(struct fz_batch_result *result);
 
 /*
- * For a batch without workers, whose items the caller calls.
- * fz_batch_local_next(): the next item to call; 0 if none is ready. Sets
- * `*part` to its encoded form, a reference that the caller owns; NULL for
- * FZ_WIRE_INHERITED. The caller then ends the item by fz_batch_local_done() or
- * fz_batch_local_failed(), which take over the value or failure.
+ * For a batch whose items the caller calls. fz_batch_local_next(): the next
+ * item to call; 0 if none is ready. `*part` becomes its encoded form, a
+ * reference that the caller owns; NULL for FZ_WIRE_INHERITED. The other two end
+ * the item, and take over the value or failure.
  */
 uint64_t fz_batch_local_next(struct fz_batch *batch, struct fz_blob **part);
 /* fz_batch_local_ready(): whether an item is ready */

@@ -141,9 +141,8 @@ fz_batch_end_chunk(struct fz_chunk *chunk)
 }
 
 /*
- * Encode the items of a chunk. If only the first ones can be encoded together,
- * the rest becomes another chunk. Returns false if the first item cannot be
- * encoded, or if there is no memory.
+ * Encode the items of a chunk, or the first ones if not all fit together: the
+ * rest becomes another chunk. False if none can be encoded.
  */
 static bool
 encode_part(struct fz_chunk *chunk)
@@ -318,8 +317,7 @@ fz_batch_add(struct fz_batch *b, struct fz_blob *part, struct fz_err *err)
 
 	if (b->done || b->stopping) {
 		fz_blob_unref(part);
-		/* the batch was stopped, so it starts no more items */
-		return 0;
+		return 0; /* a batch that stops starts no more items */
 	}
 	chunk = cut_until(b, b->total) == 0
 		    ? fz_batch_chunk_new(b, b->total + 1, 1, 0)

@@ -10,11 +10,7 @@
 #include "worker/engine.h"
 
 struct func {
-	/*
-	 * version of the workers' memory in which the function was set; 0: it
-	 * was never set
-	 */
-	uint64_t version;
+	uint64_t version; /* when the function was set; 0: never */
 	/*
 	 * workers with this version or a later one do not inherit the function;
 	 * 0: there is no such version
@@ -57,9 +53,8 @@ is_inherited(const struct func *func, const struct fz_worker *w)
 }
 
 /*
- * Send the function to the worker if the worker lacks it. A function without
- * code is not sent: there was no worker when it was set, and later workers
- * inherit it.
+ * Send the function to the worker unless it has it. A function without code was
+ * set before there was a worker, so all workers inherit it.
  */
 static int
 prepare(struct fz_batch_owner *owner, struct fz_worker *w, uint32_t number,

@@ -21,8 +21,7 @@ struct fz_batch_pool;
 struct fz_batch_pool_opts {
 	struct fz_engine *engine;
 	struct fz_pool *pool; /* the pool; no other dispatcher may use it */
-	/* maximum number of workers; 0: the caller calls the items */
-	unsigned workers;
+	unsigned workers; /* maximum number; 0: the caller calls the items */
 	/* dismiss an idle worker when there is no more work for it */
 	bool once;
 };
@@ -59,10 +58,7 @@ void fz_batch_pool_lose(struct fz_batch_pool *pool, uint32_t number);
 uint64_t fz_batch_pool_version(struct fz_batch_pool *pool);
 uint64_t fz_batch_pool_oldest(const struct fz_batch_pool *pool);
 
-/*
- * fz_batch_pool_cancel(): cancel all batches that are not done.
- * fz_batch_pool_nbatches(): the number of these batches.
- */
+/* Cancel the batches that are not done; get their number. */
 void fz_batch_pool_cancel(struct fz_batch_pool *pool, const char *text);
 unsigned fz_batch_pool_nbatches(const struct fz_batch_pool *pool);
 

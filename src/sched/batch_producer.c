@@ -30,10 +30,9 @@ nworkers(const struct fz_batch *b)
 }
 
 /*
- * The size of a chunk of items that the workers have inherited. Sending and
- * recalling them costs nothing, so each worker gets an equal share of all items
- * at once. When a worker becomes idle, items of others are recalled and divided
- * again.
+ * Items that workers have inherited cost nothing to send or recall. So each
+ * worker gets an equal share of all items at once. When a worker becomes idle,
+ * items of others are recalled and divided again.
  */
 static uint64_t
 inherited_size(struct fz_batch *b, uint64_t usual)
@@ -53,8 +52,7 @@ sent_size(const struct fz_batch *b, const struct fz_worker *w, uint64_t usual)
 		n = w->nitems * BATCH_GROWTH;
 	else
 		least = (uint64_t)(BATCH_LEAST_NS / b->mean_ns);
-	/* chunks become smaller near the end */
-	if (n > left / (2 * nworkers(b)))
+	if (n > left / (2 * nworkers(b))) /* smaller chunks near the end */
 		n = left / (2 * nworkers(b));
 	if (n < least)
 		n = least;

@@ -11,10 +11,7 @@
 #include "wire/blob.h"
 #include "worker/engine.h"
 
-/*
- * The mean time of an item is that of recent items, which took about this time
- * together.
- */
+/* An item's mean time counts recent items, which took this time together. */
 #define BATCH_RECENT_NS (20 * FZ_CLOCK_MS)
 
 /* The failure of an item whose result was lost for lack of memory. */
@@ -86,10 +83,7 @@ lose_result(struct fz_batch *b)
 	b->whole_failed = true;
 }
 
-/*
- * Add a result. If there is no memory, the batch fails as a whole, and this
- * returns false.
- */
+/* Add a result. False if there is no memory; then the whole batch fails. */
 static bool
 report(struct fz_batch *b, const struct fz_batch_result *result)
 {
@@ -122,10 +116,7 @@ report(struct fz_batch *b, const struct fz_batch_result *result)
 	return true;
 }
 
-/*
- * Add the failure of one item, as report() adds a result. Takes over the
- * reference `failure->value`.
- */
+/* Add the failure of an item as report() does. Takes `failure->value`. */
 static bool
 report_failure(struct fz_batch *b, uint64_t item, struct fz_failure *failure)
 {
@@ -152,9 +143,7 @@ delay_over(struct fz_timer *timer)
 	fz_producer_wake(&b->producer);
 }
 
-/*
- * A new chunk for another attempt to call an item. NULL if there is no memory.
- */
+/* A chunk for another attempt of an item. NULL if there is no memory. */
 static struct fz_chunk *
 chunk_again(const struct fz_chunk *failed, uint64_t item)
 {
@@ -185,10 +174,7 @@ retry(struct fz_chunk *chunk)
 	fz_producer_wake(&b->producer);
 }
 
-/*
- * Let the item of the chunk wait for fz_batch_decide(). False if there is no
- * memory.
- */
+/* Let the item wait for fz_batch_decide(). False if there is no memory. */
 static bool
 ask(struct fz_chunk *chunk, const struct fz_failure *failure,
     const struct fz_job_event *event)
@@ -247,10 +233,7 @@ restart_clock(struct fz_chunk *chunk)
 	return chunk->answered_ns - since;
 }
 
-/*
- * Set the times of an event: those that the worker measured, else those of this
- * process.
- */
+/* Set the times that the worker measured, else those of this process. */
 static void
 set_times(const struct fz_chunk *chunk, struct fz_job_event *event)
 {
@@ -399,8 +382,7 @@ add_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, int64_t took_ns,
 	fz_event_log_describe(b->opts.log, &event, &chunk->job, NULL);
 	event.nreceived = nreceived;
 	if (first != chunk->first)
-		/* all bytes of the frame count for its first items */
-		event.nsent = 0;
+		event.nsent = 0; /* the first items count all bytes */
 	add_event(b, FZ_JOB_EVENT_DONE, &event, NULL);
 }
 
@@ -415,8 +397,7 @@ count_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, size_t nreceived)
 	b->timed_ns += took_ns;
 	b->ntimed += n;
 	b->mean_ns = 1 + b->timed_ns / b->ntimed;
-	/* halve the weight of older items */
-	if (b->timed_ns > BATCH_RECENT_NS) {
+	if (b->timed_ns > BATCH_RECENT_NS) { /* older items count half */
 		b->timed_ns /= 2;
 		b->ntimed = 1 + b->ntimed / 2;
 	}
@@ -582,15 +563,12 @@ job_returned(struct fz_job *job, uint32_t nitems)
 			rest->told = chunk->told;
 	} else {
 		b->nsent--;
-		/*
-		 * drop the encoded items: other chunks may be made of them now
-		 */
+		/* other chunks may be made of these items now */
 		fz_batch_drop_part(chunk);
 		fz_blob_unref(job->result_buffer);
 		job->result_buffer = NULL;
 	}
-	/* the shares of the remaining items must be computed again */
-	b->share = 0;
+	b->share = 0; /* compute new shares of the rest */
 	if (rest != NULL) {
 		fz_batch_insert(b, rest);
 		fz_producer_wake(&b->producer);

@@ -29,8 +29,7 @@
 /* The failure of an item that waits for fz_batch_decide(). */
 struct fz_undecided {
 	struct fz_failure failure;
-	/* the event for the end of the failed attempt */
-	struct fz_job_event event;
+	struct fz_job_event event; /* end of the failed attempt */
 };
 
 /* Consecutive items that are sent in one frame. */
@@ -45,13 +44,9 @@ struct fz_chunk {
 	uint64_t told;
 	/* the encoded items; NULL: not encoded yet, or inherited by workers */
 	struct fz_blob *part;
-	/*
-	 * `part` is from fz_batch_add(), so it must be kept for other attempts
-	 */
-	bool added;
-	int64_t answered_ns; /* time of the last answer */
-	/* armed while the chunk is in the list `delayed` */
-	struct fz_timer delay;
+	bool added;            /* `part` is from fz_batch_add(): keep it */
+	int64_t answered_ns;   /* time of the last answer */
+	struct fz_timer delay; /* armed while it is in `delayed` */
 	/* not NULL while the chunk is in the list `undecided` */
 	struct fz_undecided *undecided;
 };
@@ -60,29 +55,23 @@ struct fz_batch {
 	struct fz_producer producer;
 	struct fz_batch_opts opts;
 	struct fz_engine *engine;
-	struct fz_list link; /* link in the owner's list of batches */
-	/* chunks that are sent before new ones, sorted by item */
-	struct fz_list waiting;
-	/* chunks that wait for the pause before another attempt */
-	struct fz_list delayed;
-	/* chunks whose single item waits for fz_batch_decide() */
-	struct fz_list undecided;
-	/* chunks whose single item this process is calling */
-	struct fz_list local;
-	uint64_t total;    /* number of items */
+	struct fz_list link;    /* link in the owner's list of batches */
+	struct fz_list waiting; /* to send before new chunks; sorted by item */
+	struct fz_list delayed; /* chunks that pause before another attempt */
+	struct fz_list undecided; /* items that wait for fz_batch_decide() */
+	struct fz_list local;     /* items that this process is calling */
+	uint64_t total;           /* number of items */
 	uint64_t uncut;    /* index of the first item that is in no chunk */
 	uint64_t nwaiting; /* number of items in the waiting chunks */
-	/* number of chunks that workers have or that are in `local` */
-	unsigned nsent;
+	unsigned nsent;    /* number of chunks of workers and in `local` */
 	uint64_t ndone, nfailed;
 	int64_t mean_ns;  /* mean time of an item; 0: unknown */
 	int64_t timed_ns; /* total time of recent items */
 	int64_t ntimed;   /* number of these recent items */
 	bool growing, stopping, done;
 	bool whole_failed;
-	/* number of items for one worker; 0: not computed yet */
-	uint64_t share;
-	uint64_t nraw; /* number of items whose result was stored raw */
+	uint64_t share; /* items for one worker; 0: not computed yet */
+	uint64_t nraw;  /* number of items whose result was stored raw */
 	struct fz_failure whole;
 	struct fz_batch_result *results;
 	size_t result_at, nresults, results_cap;
@@ -150,9 +139,7 @@ extern const struct fz_producer_ops fz_batch_producer_ops;
 /* If none of the batch's jobs runs or will run, mark the batch as done. */
 void fz_batch_settle(struct fz_batch *batch);
 
-/*
- * Create a chunk of `n` items that is in no list. NULL if there is no memory.
- */
+/* A chunk of `n` items that is in no list. NULL if there is no memory. */
 struct fz_chunk *fz_batch_chunk_new(
     struct fz_batch *batch, uint64_t first, uint32_t n, unsigned attempts);
 
@@ -162,10 +149,7 @@ void fz_batch_insert(struct fz_batch *batch, struct fz_chunk *chunk);
 /* Release the encoded items of a chunk, unless they cannot be encoded again. */
 void fz_batch_drop_part(struct fz_chunk *chunk);
 
-/*
- * Free a chunk that gets no more answers. If it was the last one, the batch is
- * done.
- */
+/* Free a chunk that gets no more answers. The last one ends the batch. */
 void fz_batch_end_chunk(struct fz_chunk *chunk);
 
 /* Free a chunk, and remove it from its list if it is in one. */
@@ -180,10 +164,7 @@ void fz_batch_refuse(struct fz_chunk *chunk);
  */
 void fz_batch_stop(struct fz_batch *batch);
 
-/*
- * Fail the batch as a whole and stop it. An earlier failure of the batch is
- * kept.
- */
+/* Fail the batch as a whole and stop it. Its first failure is kept. */
 void fz_batch_fail_whole(
     struct fz_batch *batch, enum fz_err_kind kind, const char *text);
 
@@ -193,24 +174,15 @@ extern const struct fz_job_ops fz_batch_chunk_ops;
 /* Record an event: the first unanswered item of the job has started. */
 void fz_batch_job_started(struct fz_job *job);
 
-/*
- * Report the known result of an item that has no chunk. Takes over the
- * reference to `value`.
- */
+/* Report a known result of an item without a chunk. Takes the reference. */
 void fz_batch_value_known(
     struct fz_batch *batch, uint64_t item, struct fz_blob *value);
 
-/*
- * Report the result of an item. Takes over the reference to `value`. NULL: the
- * result was lost for lack of memory.
- */
+/* Report the result of an item. Takes the reference; NULL: it was lost. */
 void fz_batch_value_done(
     struct fz_chunk *chunk, uint64_t item, struct fz_blob *value);
 
-/*
- * Try an item again, or report its failure. Takes over the reference
- * `failure->value`.
- */
+/* Try an item again or report its failure. Takes `failure->value`. */
 void fz_batch_item_failed(
     struct fz_chunk *chunk, uint64_t item, struct fz_failure *failure);
 

@@ -13,10 +13,7 @@
  * worker on a node, the time to the node and back is added.
  */
 #define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)
-/*
- * Time from a reply to the next check for unwritten results. If no reply comes,
- * the time to further checks grows.
- */
+/* Time from a reply to a check for unwritten results; grows if none comes. */
 #define DISPATCH_POLL_NS (4 * FZ_CLOCK_MS)
 /*
  * The same for a traced call: the times of its items are those of the checks.
@@ -42,10 +39,7 @@ enum {
 	 * is less than the 64 KiB that a pipe holds, so that all of them fit.
 	 */
 	DISPATCH_AHEAD_BYTES = 48 << 10,
-	/*
-	 * Maximum number of jobs of one worker while the time of an item is
-	 * unknown.
-	 */
+	/* maximum number of jobs while the time of an item is unknown */
 	DISPATCH_UNMEASURED_JOBS = 4,
 	DISPATCH_UNMEASURED_ITEMS = 1 << 16
 };
@@ -315,10 +309,7 @@ steal(struct fz_dispatcher *d, const struct fz_lane *lane)
 	       fz_worker_recall(best) != 0;
 }
 
-/*
- * Whether a worker with spare jobs has not started its first one. When it has,
- * its other jobs can move to an idle worker.
- */
+/* Whether an idle worker may soon get jobs of one that has not started. */
 static bool
 may_soon_steal(const struct fz_dispatcher *d, const struct fz_lane *lane)
 {
@@ -429,10 +420,7 @@ dispatch(struct fz_defer *defer)
 			break;
 	}
 	for (uint32_t i = 0; i < d->nlanes; i++) {
-		/*
-		 * Skip pools that are not in use: most pools of a long chain
-		 * are not.
-		 */
+		/* skip unused pools: a long chain has many */
 		if (d->lanes[i].used || d->once)
 			look_after_lane(d, &d->lanes[i]);
 	}
@@ -445,10 +433,7 @@ freed(struct fz_pool_client *client, struct fz_worker *w)
 
 	if (w != NULL)
 		d->nbusy--;
-	/*
-	 * The deferred call must come after those of the clients that the pool
-	 * notified before.
-	 */
+	/* come after the clients that the pool notified before */
 	fz_loop_undefer(&d->dispatch);
 	fz_loop_defer(loop_of(d), &d->dispatch);
 }
@@ -549,9 +534,7 @@ fz_producer_wake(struct fz_producer *producer)
 
 	if (d->max == 0)
 		return;
-	/*
-	 * After a fork, the dispatcher in the child has not joined its pools.
-	 */
+	/* in a forked child the dispatcher has not joined its pools */
 	if (!d->joined)
 		fz_dispatcher_join(d, NULL);
 	if (!fz_list_is_linked(&producer->link))

@@ -80,8 +80,7 @@ struct fz_lane {
 	struct fz_pool *pool;
 	/* producers with jobs to send; they take turns */
 	struct fz_list ready;
-	/* false: no busy worker of this pool has jobs of the dispatcher */
-	bool used;
+	bool used; /* busy workers of this pool may have jobs */
 };
 
 struct fz_dispatcher {
@@ -94,9 +93,8 @@ struct fz_dispatcher {
 	unsigned nbusy;
 	/* dismiss idle workers when there are no more jobs to send */
 	bool once;
-	/* use few workers, see the comment at the top of this file */
-	bool sparing;
-	bool joined; /* the pools notify the dispatcher of free workers */
+	bool sparing; /* use few workers: see the top of this file */
+	bool joined;  /* the pools notify the dispatcher of free workers */
 	struct fz_list stopping; /* producers that were stopped in this turn */
 	/* time of the current dispatch; 0: the clock was not read yet */
 	int64_t now_ns;
@@ -105,9 +103,8 @@ struct fz_dispatcher {
 };
 
 /*
- * Initialise a dispatcher for `npools` pools. The pools must outlive it. It
- * keeps at most `max` workers busy. 0, or -1 and `err`. End with
- * fz_dispatcher_fini().
+ * Initialise a dispatcher of `npools` pools, which outlive it. It keeps at most
+ * `max` workers busy. 0, or -1 and `err`.
  */
 int fz_dispatcher_init(struct fz_dispatcher *d, struct fz_engine *engine,
     struct fz_pool *const *pools, uint32_t npools, unsigned max,
@@ -115,9 +112,8 @@ int fz_dispatcher_init(struct fz_dispatcher *d, struct fz_engine *engine,
 void fz_dispatcher_fini(struct fz_dispatcher *d);
 
 /*
- * fz_dispatcher_join(): begin to use the pools. 0, or -1 and `err`.
- * fz_dispatcher_leave(): stop using them; no worker may have a job of this
- * dispatcher.
+ * Start or stop the use of the pools. At the stop, no worker may have a job of
+ * the dispatcher. 0, or -1 and `err`.
  */
 int fz_dispatcher_join(struct fz_dispatcher *d, struct fz_err *err);
 void fz_dispatcher_leave(struct fz_dispatcher *d);

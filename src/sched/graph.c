@@ -14,22 +14,15 @@ struct list {
 };
 
 struct fz_graph {
-	struct list nodes; /* elements: struct fz_graph_node */
-	/* for each value, the number of the node that makes it */
-	struct list makers;
+	struct list nodes;  /* elements: struct fz_graph_node */
+	struct list makers; /* for each value, the node that makes it */
 	/* inputs of all nodes, in the order of the nodes */
 	struct list inputs;
-	/*
-	 * a bool for each input: whether it is optional; inputs beyond the end
-	 * of this list are not
-	 */
+	/* whether each input is optional; inputs beyond the end are not */
 	struct list optional;
 	uint32_t npools;
 	bool has_maps;
-	/*
-	 * set when the graph is frozen: the readers of value v are
-	 * readers[first[v]] to readers[first[v + 1] - 1]
-	 */
+	/* frozen: readers[first[v] .. first[v + 1] - 1] read value v */
 	uint32_t *first, *readers;
 };
 
@@ -272,10 +265,7 @@ fz_graph_frozen(const struct fz_graph *graph)
 	return graph->readers != NULL;
 }
 
-/*
- * Remove nodes that can run, as long as there are any. Returns the number of
- * the others, each of which depends on a cycle.
- */
+/* Remove the nodes that can run. Returns how many wait for a cycle. */
 static uint32_t
 drop_runnable(const struct fz_graph *graph, uint32_t *waiting, uint32_t *queue)
 {
@@ -304,10 +294,7 @@ drop_runnable(const struct fz_graph *graph, uint32_t *waiting, uint32_t *queue)
 	return graph->nodes.n - tail;
 }
 
-/*
- * A node that makes an input of `node`, and that drop_runnable() has not
- * removed.
- */
+/* A node that makes an input of `node` and is not removed. */
 static uint32_t
 waiting_input(
     const struct fz_graph *graph, uint32_t node, const uint32_t *waiting)

@@ -24,13 +24,11 @@ struct fz_graph_node {
 	/* number of its first value; the others follow */
 	uint32_t first_value;
 	uint32_t nvalues;
-	/* index of the first input in the graph's list of inputs */
-	uint32_t first_input;
+	uint32_t first_input; /* its index in the graph's list of inputs */
 	uint32_t ninputs;
 	/* number of inputs that other nodes make */
 	uint32_t nmade;
-	/* the node calls its function for each element of a list */
-	bool is_map;
+	bool is_map; /* the node calls its function for each list element */
 };
 
 /* Create an empty graph. NULL and `err` on failure. */
@@ -52,9 +50,8 @@ int fz_graph_feed(struct fz_graph *graph, uint32_t node, const uint32_t *values,
     uint32_t n, struct fz_err *err);
 
 /*
- * Make input number `k` of `node`, from 0, optional: if the node that makes
- * this input fails, `node` runs without the input. Call this after
- * fz_graph_feed(). 0, or -1 and `err`.
+ * Let `node` run without its input number `k`, from 0, if the maker of that
+ * input fails. Call it after fz_graph_feed(). 0, or -1 and `err`.
  */
 int fz_graph_set_optional(
     struct fz_graph *graph, uint32_t node, uint32_t k, struct fz_err *err);
@@ -78,10 +75,9 @@ int fz_graph_freeze(struct fz_graph *graph, struct fz_err *err);
 int fz_graph_frozen(const struct fz_graph *graph);
 
 /*
- * Find a cycle in a frozen graph. Writes its nodes to `nodes`, which has room
- * for all nodes. Each of them makes an input of the next one; the last makes an
- * input of the first. Returns the number of nodes; 0 if there is no cycle; -1
- * and `err` on failure.
+ * Write the nodes of one cycle of a frozen graph to `nodes`, which has room for
+ * all nodes. Each makes an input of the next, the last one of the first.
+ * Returns their number; 0: no cycle; -1 and `err` on failure.
  */
 ptrdiff_t fz_graph_cycle(
     const struct fz_graph *graph, uint32_t *nodes, struct fz_err *err);
@@ -92,10 +88,7 @@ const struct fz_graph_node *fz_graph_get(
     const struct fz_graph *graph, uint32_t node);
 const uint32_t *fz_graph_inputs(const struct fz_graph *graph, uint32_t node);
 
-/*
- * The `*n` nodes that read `value`. A node that reads the value twice is listed
- * twice. The graph must be frozen.
- */
+/* The `*n` readers of `value` in a frozen graph, one entry for each input. */
 const uint32_t *fz_graph_readers(
     const struct fz_graph *graph, uint32_t value, uint32_t *n);
 

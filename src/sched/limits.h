@@ -1,7 +1,4 @@
-/*
- * limits.h - the limits of a call: time and memory of an attempt, number of
- * attempts.
- */
+/* limits.h - limits of a call: time, memory, number of attempts. */
 #ifndef FZ_LIMITS_H
 #define FZ_LIMITS_H
 
@@ -10,14 +7,9 @@
 
 enum fz_policy {
 	FZ_POLICY_STOP, /* after a failure, start no more calls */
-	/*
-	 * after a failure, start no more calls, and end those that are running
-	 */
+	/* after a failure, start no more calls and end the running ones */
 	FZ_POLICY_NOW,
-	/*
-	 * after a failure, run everything that does not depend on the failed
-	 * call
-	 */
+	/* after a failure, run all that does not depend on that call */
 	FZ_POLICY_CONTINUE
 };
 

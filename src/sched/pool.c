@@ -39,8 +39,7 @@ own(struct fz_pool *pool)
 	memset(pool->numbers, 0, pool->opts.max * sizeof(*pool->numbers));
 	pool->lowest = 0;
 	pool->nclients = 0;
-	/* the slots have dropped this waiter already */
-	pool->waiter.prev = NULL;
+	pool->waiter.prev = NULL; /* the slots have dropped it already */
 }
 
 static void
@@ -455,18 +454,13 @@ fz_pool_dismiss_idle(struct fz_pool *pool)
 int
 fz_pool_prefork(struct fz_pool *pool, struct fz_err *err)
 {
-	/*
-	 * keep the order: the worker that was started first gets the first job
-	 */
+	/* the worker that was started first gets the first job */
 	struct fz_worker **at = &pool->idle;
 	bool first = true;
 
 	own(pool);
 	if (pool->opts.nodes != NULL)
-		/*
-		 * a worker is started later, on a node that has free slots then
-		 */
-		return 0;
+		return 0; /* started later, on a node with free slots then */
 	while (!pool->closed && pool->nworkers < pool->opts.max) {
 		struct fz_worker *w = fz_pool_start(pool, NULL, first, err);
 

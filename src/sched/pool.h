@@ -21,9 +21,8 @@ struct fz_slots;
 /* A client sends jobs to the workers of pools. Every client is a dispatcher. */
 struct fz_pool_client {
 	/*
-	 * Called when a worker of this client has become idle or is dead;
-	 * `worker` is that worker. NULL: a worker of another client, or a slot,
-	 * may have become free.
+	 * Called when `worker`, which had jobs of this client, is idle or dead.
+	 * NULL: another worker or a slot may have become free.
 	 */
 	void (*freed)(struct fz_pool_client *client, struct fz_worker *worker);
 };
@@ -80,18 +79,14 @@ void fz_pool_free(struct fz_pool *pool);
  */
 int fz_pool_join(
     struct fz_pool *pool, struct fz_pool_client *client, struct fz_err *err);
-/*
- * fz_pool_leave(): no longer notify `client`. The client must have no jobs in
- * the pool.
- */
+/* Stop notifying `client`, which must have no jobs in the pool. */
 void fz_pool_leave(struct fz_pool *pool, struct fz_pool_client *client);
 
 /*
- * Acquire the idle worker that was used last, or start a worker. The client has
- * it until `freed` is called. NULL if all workers are busy or no slot is free.
- * NULL and `err` if the pool is closed; or if it has no worker, because a fork
- * has failed, or because many workers in a row have died before they started a
- * job.
+ * Acquire the idle worker that was used last, or a new one, until `freed` is
+ * called. NULL if all are busy or no slot is free. NULL and `err` if the pool
+ * is closed, or if it has no worker because a fork failed or too many workers
+ * in a row died before their first job.
  */
 struct fz_worker *fz_pool_take(
     struct fz_pool *pool, struct fz_pool_client *client, struct fz_err *err);

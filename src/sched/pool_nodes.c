@@ -50,10 +50,7 @@ make_room(struct fz_pool *pool)
 		    w, FZ_ERR_CRASH, "the node of the worker does not answer");
 }
 
-/*
- * Arm the timer for the next check. Without memory, the next job that is sent
- * arms it.
- */
+/* Arm the next check. Without memory, the next job that is sent arms it. */
 static void
 arm_check(struct fz_pool *pool)
 {
@@ -90,9 +87,8 @@ fz_pool_take_on_node(struct fz_pool *pool, struct fz_err *err)
 }
 
 /*
- * Leave nodes that do not answer, although they may return. A job that may be
- * tried again goes to another node. A job on its last attempt waits for its
- * node.
+ * A silent node may return. A job that may be tried again goes to another node;
+ * a job on its last attempt waits for its node.
  */
 static void
 leave_silent(const struct fz_pool *pool)

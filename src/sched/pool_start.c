@@ -13,10 +13,7 @@
 #include "worker/link.h"
 
 enum {
-	/*
-	 * Number of failed starts in a row after which fz_pool_start() fails
-	 * with an error.
-	 */
+	/* number of failed starts in a row that make a start an error */
 	POOL_FAILED_STARTS_MAX = 10,
 };
 /* Time from a failed fork to the next fork, if the pool has other workers. */
@@ -65,9 +62,8 @@ count_start_on_node(const struct fz_pool *pool, const struct fz_worker *w)
 }
 
 /*
- * Count a start as failed if the worker died before its first job. If the
- * worker has reported a reason, another worker would probably fail for the same
- * reason: start none at once.
+ * Count a start as failed if the worker died before its first job. If it told
+ * why, start none at once: the next would probably fail as well.
  */
 void
 fz_pool_count_start(struct fz_pool *pool, const struct fz_worker *w)

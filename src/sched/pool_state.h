@@ -32,13 +32,9 @@ struct fz_pool {
 	size_t nclients, clients_cap;
 	/* number of failed starts since a worker last did a job */
 	unsigned nfailed_starts;
-	/*
-	 * error of the last failed start; its kind is FZ_ERR_NONE if it is
-	 * unknown
-	 */
+	/* error of the last failed start; FZ_ERR_NONE: unknown */
 	struct fz_err start_err;
-	/* version of functions that the next worker inherits */
-	uint64_t version;
+	uint64_t version; /* version that the next worker inherits */
 	/* the encoded setup for programs; NULL: none yet */
 	struct fz_blob *setup;
 	bool closed;
@@ -49,8 +45,7 @@ struct fz_pool {
 	 */
 	struct fz_timer pause;
 	struct fz_slots_waiter waiter;
-	/* armed while the pool has busy workers on nodes */
-	struct fz_timer nodes_check;
+	struct fz_timer nodes_check; /* armed while nodes have busy workers */
 	/* number of slots of all nodes at the last check */
 	unsigned nslots;
 	/* generation of the process that owns the workers (fz_process) */
@@ -76,16 +71,12 @@ bool fz_pool_may_start(const struct fz_pool *pool);
 struct fz_worker *fz_pool_start(
     struct fz_pool *pool, struct fz_node *node, bool first, struct fz_err *err);
 
-/*
- * Notify the clients that `w` is free. NULL: notify them that some worker may
- * be free.
- */
+/* Notify the clients that `w` is free; NULL: that a worker may be free. */
 void fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w);
 
 /*
- * A worker on the node with the smallest share of busy slots: an idle one, or a
- * new one. It is in no list. NULL if there is none now. If there will never be
- * one, fills `err`, too.
+ * An idle or new worker, in no list, on the node with the smallest share of
+ * busy slots. NULL if there is none now; `err`, too, if never.
  */
 struct fz_worker *fz_pool_take_on_node(
     struct fz_pool *pool, struct fz_err *err);

@@ -41,10 +41,7 @@ settle(struct fz_defer *defer)
 		fz_run_end(run);
 }
 
-/*
- * Called when the run of an invoke is over: report the change, pass on
- * incomplete lines of output, and leave the pools.
- */
+/* An invoke is over: pass on incomplete lines of output, leave the pools. */
 static void
 invoke_over(struct fz_run *run)
 {
@@ -97,10 +94,7 @@ fz_run_clear(struct fz_run *run)
 void
 fz_run_fini(struct fz_run *run)
 {
-	/*
-	 * A run may be done before its last node ends, if this process runs the
-	 * nodes.
-	 */
+	/* a local run may be done before its last node ends */
 	fz_loop_undefer(&run->settle);
 	if (run->steps != NULL && run->values != NULL && !run->flow->foreign)
 		fz_run_clear(run);
@@ -152,8 +146,7 @@ fz_run_new(const struct fz_run_opts *opts, struct fz_err *err)
 		return NULL;
 	}
 	invoke->run.flow = &invoke->flow;
-	/* mark the run as done: nothing needs to be cancelled yet */
-	invoke->run.done = true;
+	invoke->run.done = true; /* nothing needs to be cancelled yet */
 	if (fz_flow_init(&invoke->flow, opts, invoke_over, err) != 0 ||
 	    fz_run_init(&invoke->run, &invoke->flow, err) != 0) {
 		fz_run_free(&invoke->run);

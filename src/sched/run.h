@@ -29,21 +29,15 @@ struct fz_trace_names;
 
 struct fz_run_opts {
 	struct fz_engine *engine;
-	/* the frozen graph, which must outlive the run */
-	const struct fz_graph *graph;
-	/*
-	 * list of the pools, by their number. The pools must outlive the run;
-	 * the list is copied.
-	 */
+	const struct fz_graph *graph; /* frozen; must outlive the run */
+	/* the pools by number, which outlive the run; the list is copied */
 	struct fz_pool *const *pools;
 	uint32_t npools;
 	/* maximum number of busy workers; 0: the caller runs the nodes */
 	unsigned jobs;
 	enum fz_policy policy;
 	uint64_t seed;
-	/*
-	 * time at which the run fails if it is not done; FZ_CLOCK_NEVER: none
-	 */
+	/* time at which an unfinished run fails; FZ_CLOCK_NEVER: none */
 	int64_t deadline_ns;
 	bool events; /* list the events for fz_run_next_event() */
 	/* the trace that gets the events; NULL: none */
@@ -68,10 +62,7 @@ struct fz_run *fz_run_new(const struct fz_run_opts *opts, struct fz_err *err);
 /* Cancel the nodes that have not ended, and free the run. NULL is allowed. */
 void fz_run_free(struct fz_run *run);
 
-/*
- * fz_run_limit(): set other limits for one node, before the start. 0, or -1 and
- * `err`.
- */
+/* Set other limits for one node, before the start. 0, or -1 and `err`. */
 int fz_run_limit(struct fz_run *run, uint32_t node,
     const struct fz_limits *limits, struct fz_err *err);
 const struct fz_limits *fz_run_limits_of(
@@ -83,10 +74,7 @@ const struct fz_limits *fz_run_limits_of(
  */
 void fz_run_set(struct fz_run *run, uint32_t value, struct fz_blob *blob);
 
-/*
- * Keep the value until the end of the run, even after its last reader. Call
- * this before the start.
- */
+/* Keep the value until the end of the run. Call it before the start. */
 void fz_run_keep(struct fz_run *run, uint32_t value);
 
 /*
@@ -115,29 +103,24 @@ bool fz_run_done(const struct fz_run *run);
 void fz_run_cancel(struct fz_run *run, enum fz_err_kind kind, const char *text);
 
 /*
- * The value with this number; NULL if it was not made, or not kept. If its node
- * failed and the graph has optional inputs, it is the value opts.absent. The
- * caller gets no new reference.
+ * A value; NULL if it was not made or not kept; opts.absent if its node failed
+ * and the graph has optional inputs. No new reference.
  */
 struct fz_blob *fz_run_value(const struct fz_run *run, uint32_t value);
 
 /*
- * The reason why `node` has no result; NULL if it has a result, or has not
- * ended. If the node was cancelled because another node failed, `*because`
- * becomes that node, else FZ_GRAPH_NONE.
+ * The reason why `node` has no result; NULL if it has one or has not ended.
+ * `*because`: the node whose failure cancelled it, else FZ_GRAPH_NONE.
  */
 const struct fz_failure *fz_run_failure_of(
     const struct fz_run *run, uint32_t node, uint32_t *because);
 
 /*
- * The failure of the run as a whole; NULL if there is none. If a deadline or a
- * cancellation ended the run, `*node` becomes FZ_GRAPH_NONE; else it becomes
- * the node whose failure stopped the run. With FZ_POLICY_CONTINUE no node stops
- * the run.
- *
- * A failed node does not stop the run if the run can end without the values
- * that are lost. That is possible if each lost value is read by a node, and
- * each of its readers either has it as an optional input or is cancelled.
+ * The failure of the run as a whole; NULL if there is none. `*node` is the node
+ * whose failure stopped the run; FZ_GRAPH_NONE: a deadline or cancellation.
+ * With FZ_POLICY_CONTINUE no node stops the run. A failed node does not stop it
+ * either if all lost values can be done without: each has readers, and each
+ * reader has it as an optional input or is cancelled.
  */
 const struct fz_failure *fz_run_failure(
     const struct fz_run *run, uint32_t *node);
@@ -164,17 +147,13 @@ struct fz_run_element {
 	const struct fz_failure *failure;
 };
 
-/*
- * Get the first element of a map that waits for fz_run_decide(). False if none
- * waits.
- */
+/* Get the first element that waits for fz_run_decide(). False: none waits. */
 bool fz_run_undecided_element(
     const struct fz_run *run, struct fz_run_element *element);
 
 /*
- * Decide about a node that waits for this decision, or about an element of a
- * map (`element` is 0 for the node itself): try it again if `again`, else let
- * it fail. Does nothing for a node or an element that does not wait.
+ * Try a node again (`again`), or let it fail; or do so for an element of a map
+ * (`element` 0: the node itself). Ignored unless it waits for this.
  */
 void fz_run_decide(
     struct fz_run *run, uint32_t node, uint64_t element, bool again);
@@ -189,9 +168,8 @@ uint64_t fz_run_failed_element(const struct fz_run *run, uint32_t node);
 bool fz_run_lacks_list(const struct fz_run *run, uint32_t node);
 
 /*
- * The index of a failed element of a map: number `k`, from 0, in the order of
- * the elements. Sets `*failure` to its failure. Returns 0 if the map has no
- * more than `k` failed elements.
+ * The index of failed element number `k`, from 0, of a map, and its failure.
+ * Returns 0 if the map has no more than `k` failed elements.
  */
 uint64_t fz_run_element_failure(const struct fz_run *run, uint32_t node,
     size_t k, const struct fz_failure **failure);
@@ -226,12 +204,11 @@ struct fz_run_counts fz_run_counts(const struct fz_run *run, uint32_t pool);
 int fz_run_next_event(struct fz_run *run, struct fz_job_event *event);
 
 /*
- * For a local run, whose nodes the caller runs. fz_run_local_next(): the next
- * node to run; FZ_GRAPH_NONE if there is none now, because the run is done, or
- * waits for a retry. The caller then ends the node by fz_run_local_done() or
- * fz_run_local_failed(), which take over their arguments as the functions of a
- * job do. If the node is a map (fz_run_local_map()), the caller calls the next
- * element of its batch instead.
+ * For a run whose nodes the caller runs. fz_run_local_next(): the next node to
+ * run; FZ_GRAPH_NONE: none now, as the run is done or waits for a retry. The
+ * other two end the node, and take over their arguments as the functions of a
+ * job do. For a map (fz_run_local_map()), the caller calls the next element of
+ * its batch instead.
  */
 bool fz_run_is_local(const struct fz_run *run);
 uint32_t fz_run_local_next(struct fz_run *run);

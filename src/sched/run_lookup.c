@@ -14,9 +14,8 @@
 #include "worker/engine.h"
 
 /*
- * The steps in the lists `asked` and `made` of a flow are linked by
- * `next_failed`. These steps have not failed, so they do not use this field
- * otherwise.
+ * The lists `asked` and `made` of a flow are linked by `next_failed`, which
+ * steps that have not failed do not use otherwise.
  */
 
 /* The elements of a map whose results are known, in their order. */
@@ -105,10 +104,7 @@ fz_lookup_forget(struct fz_step *step)
 	take_out(step, &flow->asked, &flow->last_asked);
 }
 
-/*
- * Set `*at` to the item and the node of a step. False if `step` is NULL, or if
- * the flow is the parent's.
- */
+/* Get a step's item and node. False: no step, or the flow of the parent. */
 static bool
 place_of(const struct fz_flow *flow, const struct fz_step *step,
     struct fz_lookup_at *at)
@@ -199,10 +195,7 @@ fz_lookup_know(struct fz_flow *flow, struct fz_lookup_at at, uint64_t element,
 	return 0;
 }
 
-/*
- * Drop the known elements of a map. Those before index `i` have new owners
- * already.
- */
+/* Drop the known elements of a map from index `i` on. */
 static void
 drop_known(struct fz_step *step, size_t i)
 {
@@ -228,8 +221,7 @@ fz_lookup_start_map(struct fz_step *step, struct fz_batch *batch)
 
 		if (e->element > batch->total ||
 		    fz_batch_know(batch, e->element, e->value, NULL) != 0)
-			/* the functions of the remaining elements are called */
-			break;
+			break; /* the remaining functions are called */
 	}
 	/* fz_batch_know() has taken over this value, although it has failed */
 	if (known != NULL && i < known->n &&

@@ -58,10 +58,9 @@ void fz_lookup_found(struct fz_flow *flow, struct fz_lookup_at at,
 void fz_lookup_not_found(struct fz_flow *flow, struct fz_lookup_at at);
 
 /*
- * Provide the known result of an element of a map that waits for an answer.
- * Call this before fz_lookup_not_found(), and in the order of the elements;
- * other calls are ignored. Takes over the reference to `value`. 0, or -1 and
- * `err`.
+ * Provide the known result of an element of a map, before fz_lookup_not_found()
+ * and in the order of the elements; other calls are ignored. Takes the
+ * reference. 0, or -1 and `err`.
  */
 int fz_lookup_know(struct fz_flow *flow, struct fz_lookup_at at,
     uint64_t element, struct fz_blob *value, struct fz_err *err);
@@ -72,16 +71,10 @@ int fz_lookup_know(struct fz_flow *flow, struct fz_lookup_at at,
  */
 bool fz_lookup_made(const struct fz_flow *flow, struct fz_lookup_at *at);
 
-/*
- * Value number `k`, from 0, of the node that fz_lookup_made() has returned. The
- * caller gets no new reference.
- */
+/* Value number `k`, from 0, of fz_lookup_made()'s node. No new reference. */
 struct fz_blob *fz_lookup_made_value(const struct fz_flow *flow, uint32_t k);
 
-/*
- * The caller has recorded the values of the node that fz_lookup_made() has
- * returned: release them.
- */
+/* Release the values of fz_lookup_made()'s node, which are recorded now. */
 void fz_lookup_recorded(struct fz_flow *flow);
 
 /* The results of consecutive elements of a map. */
@@ -94,9 +87,8 @@ struct fz_lookup_elements {
 };
 
 /*
- * Take results of elements of a map, so that the caller can record them. Each
- * result is taken once. False if there are none. Results for which there is no
- * memory are skipped.
+ * Take results of elements of a map, each once, to record them. False if there
+ * are none. Those for which there is no memory are skipped.
  */
 bool fz_lookup_take_elements(
     struct fz_flow *flow, struct fz_lookup_elements *elements);

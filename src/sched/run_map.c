@@ -31,10 +31,7 @@ fz_map_ready_list(const struct fz_run_map *map)
 	return &flow_of(map)->ready[fz_step_node(map->step)->pool];
 }
 
-/*
- * The number of the entry, in each worker, for the values that all calls of
- * this map share.
- */
+/* The entry, in each worker, for the values that all calls share. */
 static uint32_t
 entry_of(const struct fz_run_map *map)
 {
@@ -84,11 +81,7 @@ done(struct fz_batch_owner *owner, struct fz_batch *batch)
 {
 	struct fz_run_map *map = map_of(owner);
 
-	/*
-	 * the callers of this function still use the batch, so end the step
-	 * later
-	 */
-	(void)batch;
+	(void)batch; /* callers still use the batch: end the step later */
 	fz_loop_defer(flow_of(map)->opts.engine->loop, &map->ended);
 }
 
@@ -98,9 +91,7 @@ asked(struct fz_batch_owner *owner)
 	fz_changed(&flow_of(map_of(owner))->change);
 }
 
-/*
- * Called when a result has arrived: notify the caller, which records results.
- */
+/* A result has arrived: notify the caller, which records it. */
 static void
 answered(struct fz_batch_owner *owner)
 {
@@ -123,10 +114,7 @@ failed(struct fz_batch_owner *owner, uint64_t item,
 	fz_step_note_failure(map->step, &copy);
 }
 
-/*
- * Drop the results of a batch that are values. fz_map_failure() still needs the
- * failures.
- */
+/* Drop the values; fz_map_failure() still needs the failures. */
 static void
 drop_values(struct fz_batch *b)
 {

@@ -41,8 +41,7 @@ struct fz_map_list {
 	 * worker gets the whole list
 	 */
 	void *reader;
-	/* size of a raw result in bytes; 0: no result is raw */
-	size_t raw_size;
+	size_t raw_size; /* bytes of a raw result; 0: no result is raw */
 };
 
 /* The functions that read and make lists. The loop calls them. */
@@ -77,18 +76,13 @@ struct fz_run_map {
 	/* values that all calls share, in the order of the inputs */
 	struct fz_blob **shared;
 	uint32_t nshared;
-	/*
-	 * if the map has failed: the list with nil for failed elements; NULL:
-	 * none
-	 */
+	/* the list of a failed map, with nil for failed elements; or NULL */
 	struct fz_blob *partial;
 	struct fz_defer ended; /* the deferred call of try_end() */
 	/* index of the element because of which the step has failed; 0: none */
 	uint64_t failed;
-	/* used by run_lookup.c: index of the next result to record */
-	size_t at;
-	/* used by run_lookup.c: number of its items that are recorded */
-	uint32_t ntaken;
+	size_t at;       /* for run_lookup.c: next result to record */
+	uint32_t ntaken; /* for run_lookup.c: recorded items of it */
 };
 
 #define FZ_MAP_OF(ptr) FZ_CONTAINER_OF(ptr, struct fz_run_map, link)

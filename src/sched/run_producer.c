@@ -13,10 +13,7 @@
 enum {
 	TOGETHER_STEPS = 64,
 	TOGETHER_ARGS = 128,
-	/*
-	 * maximum size of the arguments in bytes; the last step may exceed it
-	 */
-	TOGETHER_BYTES = 4096,
+	TOGETHER_BYTES = 4096, /* size in bytes; only the last may exceed it */
 };
 
 static struct fz_ready_list *
@@ -128,10 +125,7 @@ join(struct together *t, struct fz_ready_list *list)
 	t->jobs[t->n++] = &step->job;
 }
 
-/*
- * Move the first steps of the ready list into a frame, as long as they belong
- * to one node and fit.
- */
+/* Collect the next steps of one node, as long as they fit into a frame. */
 static void
 collect(struct together *t, struct fz_ready_list *list, uint32_t max)
 {

@@ -34,8 +34,7 @@ enum fz_step_state {
 	FZ_STEP_UNDECIDED, /* the step failed, and waits for fz_run_decide() */
 	/* the step is a map, and its elements are being called */
 	FZ_STEP_MAPPED,
-	/* the step failed, and will be ready again after a pause */
-	FZ_STEP_DELAYED,
+	FZ_STEP_DELAYED,   /* failed; will be ready again after a pause */
 	FZ_STEP_DONE,      /* the values of the step are known */
 	FZ_STEP_FAILED,    /* the step failed finally */
 	FZ_STEP_CANCELLED, /* the step will never run */
@@ -49,8 +48,7 @@ struct fz_step {
 	/* the failed node because of which this step was cancelled */
 	uint32_t because;
 	enum fz_step_state state;
-	/* the caller was asked whether it knows the values of this step */
-	bool looked_up;
+	bool looked_up; /* the caller was asked for the step's values */
 	/*
 	 * the start of the current attempt is recorded, even if the job was
 	 * returned afterwards
@@ -58,8 +56,7 @@ struct fz_step {
 	bool told_start;
 	unsigned attempts; /* number of attempts that have ended */
 	struct fz_failure *failure;
-	/* values that are not recorded yet; NULL: none */
-	struct fz_blob **made;
+	struct fz_blob **made;  /* values to be recorded; NULL: none */
 	struct fz_known *known; /* known elements of the map; NULL: none */
 	/* next step in one of the lists: failed, undecided, asked or made */
 	struct fz_step *next_failed;
@@ -68,14 +65,10 @@ struct fz_step {
 	struct fz_run_map *map;
 };
 
-/*
- * A ready list: the steps that workers of one pool could start now. Each ready
- * list is a producer.
- */
+/* The steps that workers of one pool could start now: a producer. */
 struct fz_ready_list {
 	struct fz_producer producer;
-	/* jobs of the ready steps; the oldest is the first */
-	struct fz_job *head, **tail;
+	struct fz_job *head, **tail; /* jobs of the steps, oldest first */
 	uint64_t n;
 	uint64_t nsent;   /* number of steps of the pool that workers have */
 	uint64_t ndone;   /* number of steps of the pool that are done */
@@ -111,23 +104,14 @@ struct fz_flow {
 	 * or will run.
 	 */
 	void (*over)(struct fz_run *run);
-	/*
-	 * there are many runs: if one stops, jobs of the others are not
-	 * recalled
-	 */
+	/* many runs: if one stops, jobs of the others are not recalled */
 	bool is_stream;
 	bool whole_failed;
 	/* failure of the flow as a whole, by a deadline or a cancellation */
 	struct fz_failure whole;
-	/*
-	 * failure of a node whose own failure could not be kept for lack of
-	 * memory
-	 */
+	/* failure of a node for whose own failure there is no memory */
 	struct fz_failure lost;
-	/*
-	 * value of optional inputs that could not be made; NULL: no input is
-	 * optional
-	 */
+	/* value of lost optional inputs; NULL: no input is optional */
 	struct fz_blob *absent;
 	/*
 	 * undecided steps of all runs, linked by next_failed, the oldest first
@@ -153,15 +137,9 @@ struct fz_run {
 	uint64_t item;
 	struct fz_step *steps;
 	struct fz_blob **values;
-	/*
-	 * for each value: number of readers that have not ended, plus 1 if it
-	 * is kept
-	 */
+	/* for each value: number of readers to come, plus 1 if it is kept */
 	uint32_t *uses;
-	/*
-	 * in a local run: a bit for each node, which is set if the node is
-	 * ready
-	 */
+	/* for a local run: a bit for each node that is ready */
 	uint64_t *local;
 	uint32_t local_from; /* all words of `local` before this index are 0 */
 	/* number of nodes that are not done, failed or cancelled */
@@ -176,8 +154,7 @@ struct fz_run {
 	uint32_t because;
 	/* steps that have failed finally, in the order of time */
 	struct fz_step *failed, **last_failed;
-	/* checks at the end of a loop's turn whether the run is done */
-	struct fz_defer settle;
+	struct fz_defer settle; /* checks whether the run is done */
 };
 
 #define FZ_RUN_OF(member, ptr) FZ_CONTAINER_OF(ptr, struct fz_run, member)
@@ -191,8 +168,8 @@ int fz_flow_init(struct fz_flow *flow, const struct fz_run_opts *opts,
 void fz_flow_fini(struct fz_flow *flow);
 
 /*
- * fz_flow_open(): begin to use the pools, and arm the deadline. 0, or -1 and
- * `err`. fz_flow_close(): stop using the pools.
+ * Start and stop the use of the pools. fz_flow_open() also arms the deadline,
+ * and returns 0, or -1 and `err`.
  */
 int fz_flow_open(struct fz_flow *flow, struct fz_err *err);
 void fz_flow_close(struct fz_flow *flow);
@@ -231,16 +208,10 @@ void fz_run_fini(struct fz_run *run);
 /* Add the run to the flow, with all its nodes in the initial state. */
 void fz_run_begin(struct fz_run *run, uint64_t item);
 
-/*
- * Start a run that has begun and has its values from outside. The flow must be
- * open.
- */
+/* Start a run that has begun and has its values. The flow must be open. */
 void fz_run_start_steps(struct fz_run *run);
 
-/*
- * Mark the run as done: none of its jobs runs or will run. Later calls do
- * nothing.
- */
+/* The run is done: none of its jobs runs or will run. Idempotent. */
 void fz_run_end(struct fz_run *run);
 
 /* The step whose failure has stopped the run; NULL if there is none. */

@@ -78,10 +78,7 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 		describe_end(step, event);
 	if (kind == FZ_JOB_EVENT_FAILED && step->map != NULL &&
 	    step->map->failed != 0)
-		/*
-		 * the trace has the failure of the element, so only list this
-		 * event
-		 */
+		/* the trace has the failed element: only list this */
 		fz_event_log_tell(events, event);
 	else
 		fz_event_log_add(events, event, step->failure);
@@ -150,10 +147,7 @@ fz_step_ready(struct fz_step *step)
 	}
 }
 
-/*
- * Note that one more input of the step is known. If it is the last one, the
- * step becomes ready.
- */
+/* Count one more known input; the last one makes the step ready. */
 static void
 input_there(struct fz_step *step)
 {
@@ -239,9 +233,8 @@ fz_step_cancel(struct fz_step *step, uint32_t because)
 }
 
 /*
- * Note that a value will not be made: cancel the steps that need it, and add
- * them to `*list`, linked by job.next. Returns the number of readers of the
- * value.
+ * A value will not be made: cancel the steps that need it, and add them to
+ * `*list`, linked by job.next. Returns the number of its readers.
  */
 static uint32_t
 lose_value(
@@ -277,9 +270,7 @@ static bool
 lose_values(const struct fz_step *failed)
 {
 	const struct fz_graph_node *node = fz_step_node(failed);
-	/*
-	 * steps that were cancelled, and whose values are not noted as lost yet
-	 */
+	/* cancelled steps whose values are still to be handled */
 	struct fz_step *list = NULL;
 	bool all_read = true;
 
@@ -503,10 +494,7 @@ tell_start(struct fz_step *step)
 	fz_step_add_event(step, FZ_JOB_EVENT_START, step->job.pid);
 }
 
-/*
- * Update the counts after the worker has answered or returned the job of the
- * step.
- */
+/* Update the counts: the job of the step has left its worker. */
 static void
 leave_worker(struct fz_step *step)
 {

@@ -19,29 +19,19 @@ struct fz_step;
 /* The functions through which a worker reports the progress of a step's job. */
 extern const struct fz_job_ops fz_step_job_ops;
 
-/*
- * fz_step_number(): the number of the step's node in the graph. fz_step_node():
- * that node.
- */
+/* The number of the step's node in the graph, and that node. */
 uint32_t fz_step_number(const struct fz_step *step);
 const struct fz_graph_node *fz_step_node(const struct fz_step *step);
 
-/*
- * Make the step ready: add it to its ready list. If its values may be known,
- * ask for them first.
- */
+/* Make a step ready, after asking for its values if they may be known. */
 void fz_step_ready(struct fz_step *step);
 
-/*
- * End the step with values that are known, without a call. Takes over the
- * references.
- */
+/* End the step with known values, without a call. Takes the references. */
 void fz_step_found(struct fz_step *step, struct fz_blob *const *values);
 
 /*
- * Handle the end of an attempt: fz_step_done() with values, fz_step_failed()
- * with a failure. Both take over their arguments as the functions of a job do
- * (struct fz_job_ops).
+ * Handle the end of an attempt. Both functions take over their arguments as the
+ * functions of a job do (struct fz_job_ops).
  */
 void fz_step_done(
     struct fz_step *step, struct fz_blob **values, uint32_t n, pid_t pid);
@@ -65,10 +55,7 @@ void fz_step_lost(struct fz_step *step, struct fz_failure *failure);
 void fz_step_note_failure(struct fz_step *step, struct fz_failure *failure);
 void fz_step_end_failed(struct fz_step *step);
 
-/*
- * Cancel the step, because the node `because` has failed, or for another reason
- * (FZ_GRAPH_NONE).
- */
+/* Cancel a step. `because` is the failed node, or FZ_GRAPH_NONE. */
 void fz_step_cancel(struct fz_step *step, uint32_t because);
 
 /* Record an event of the step if anything reads such events. */

@@ -65,9 +65,8 @@ token_ready(struct fz_watch *watch, unsigned events)
 }
 
 /*
- * Called at the end of a loop's turn after a slot became free, and once more.
- * In between, waiters can acquire the slots that became free in this turn; only
- * then are unused tokens written back.
+ * Called twice: in between, waiters can acquire the slots that became free in
+ * this turn, and only then are unused tokens written back.
  */
 static void
 settle(struct fz_defer *defer)
@@ -85,9 +84,8 @@ settle(struct fz_defer *defer)
 }
 
 /*
- * Let a waiter wait for a slot. If no slot is free, this process has a busy
- * worker. The waiter is notified when that worker becomes idle, even if the
- * pipe cannot be watched.
+ * If no slot is free, a worker of this process is busy. When it becomes idle
+ * the waiter is notified, even if the pipe cannot be watched.
  */
 static void
 wait_for_slot(struct fz_slots *s, struct fz_slots_waiter *waiter)

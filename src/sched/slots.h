@@ -56,10 +56,7 @@ struct fz_slots *fz_slots_of_make(
     struct fz_engine *engine, const int fd[2], struct fz_err *err);
 
 void fz_slots_ref(struct fz_slots *slots);
-/*
- * fz_slots_unref(): drop a reference. The last one writes back all held tokens.
- * NULL is allowed.
- */
+/* Drop a reference; the last one writes back all tokens. NULL is allowed. */
 void fz_slots_unref(struct fz_slots *slots);
 
 /*
@@ -76,39 +73,27 @@ int fz_slots_resize(struct fz_slots *slots, unsigned n, struct fz_err *err);
 struct fz_slots *fz_slots_for(
     const struct fz_engine *engine, struct fz_slots *own);
 
-/*
- * Acquire a slot. Returns false if none is free; `waiter` is then notified once
- * when a slot may be free.
- */
+/* Acquire a slot. False: `waiter` is notified once, when one may be free. */
 bool fz_slots_take(struct fz_slots *slots, struct fz_slots_waiter *waiter);
 
 /* Whether fz_slots_take() may succeed. */
 bool fz_slots_has_free(const struct fz_slots *slots);
 
-/*
- * Release a slot. If this frees a token, it is written back at the end of the
- * loop's turn.
- */
+/* Release a slot; its token is written back at the end of the loop's turn. */
 void fz_slots_give(struct fz_slots *slots);
 
-/*
- * Write back unused tokens now. Called if the loop may not turn for some time.
- */
+/* Write back unused tokens now, because the next turn may be much later. */
 void fz_slots_trim(struct fz_slots *slots);
 
 /* Remove the waiter: it waits no longer. */
 void fz_slots_forget(struct fz_slots_waiter *waiter);
 
-/*
- * Called when a worker has died: write back the tokens that the worker and its
- * descendants held. `account` is the worker's.
- */
+/* A worker has died: write back its and its descendants' tokens. */
 void fz_slots_died(struct fz_slots *slots, struct fz_account *account);
 
 /*
- * Called before a worker or process is started: prepare the environment for it,
- * and the account for programs below it (fz_account_share()). 0, or -1 and
- * `err`.
+ * Before a worker or process is started: prepare its environment, and the
+ * account for programs below it (fz_account_share()). 0, or -1 and `err`.
  */
 int fz_slots_prepare(struct fz_slots *slots, struct fz_err *err);
 

@@ -10,17 +10,13 @@
 struct fz_engine;
 struct fz_slots_waiter;
 
-/* maximum number of tokens that a process holds */
-enum { SLOTS_OF_MAKE = 4096 };
+enum { SLOTS_OF_MAKE = 4096 }; /* maximum number of tokens of one process */
 
 struct fz_slots {
 	struct fz_engine *engine;
 	unsigned refs;
 	unsigned n; /* number of slots of all processes; 0: not limited yet */
-	/*
-	 * the pipe for programs that workers start; -1: such programs use the
-	 * pipe of make
-	 */
+	/* the pipe for workers' programs; -1: they use the pipe of make */
 	int shared[2];
 	/*
 	 * this process's ends of the pipe; `in` is nonblocking, and -1 until it
@@ -29,14 +25,10 @@ struct fz_slots {
 	int in, out;
 	/* number of slots in use by this process, including its own slot */
 	unsigned used;
-	/*
-	 * the tokens that this process holds. Their bytes are kept, because
-	 * make must get the same bytes back.
-	 */
+	/* the tokens held; make must get the same bytes back */
 	unsigned char *tokens;
 	unsigned ntokens, tokens_cap;
-	/* the pipe was empty, so nothing is read before a token arrives */
-	bool dry;
+	bool dry; /* the pipe was empty; a token must arrive before a read */
 	bool is_ours; /* this process created the pipe */
 	/* accounts of this process; NULL: none */
 	const struct fz_lineage *lineage;
@@ -47,8 +39,7 @@ struct fz_slots {
 	struct fz_slots_waiter *waiters;
 	struct fz_watch watch;
 	struct fz_defer settle;
-	/* settle() has been called once, and will be called again */
-	bool settling;
+	bool settling; /* settle() was called once and is called again */
 	struct fz_fork_hook hook;
 	/*
 	 * `environ_` is the environment for workers. It was built from the
@@ -60,10 +51,7 @@ struct fz_slots {
 	bool entered; /* this process has the environment `environ_` */
 };
 
-/*
- * Read a token from the pipe, and count it in the accounts. Returns false if
- * there is none.
- */
+/* Read a token and count it in the accounts. False if there is none. */
 bool fz_slots_read_token(struct fz_slots *s);
 
 /*
@@ -75,10 +63,7 @@ void fz_slots_give_up_tokens(struct fz_slots *s, unsigned keep);
 /* Write `n` additional tokens to the pipe. */
 void fz_slots_write_new_tokens(const struct fz_slots *s, unsigned n);
 
-/*
- * Add or remove tokens until `want` are in the pipe, which this process has
- * created.
- */
+/* Make the pipe, which this process has created, hold `want` tokens. */
 void fz_slots_set_tokens(struct fz_slots *s, unsigned want);
 
 #endif

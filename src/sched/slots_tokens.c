@@ -65,7 +65,7 @@ uncount(const struct fz_lineage *at, int32_t n)
 
 /*
  * Close an account, and the second account that programs below its process use.
- * Returns the sum of both. It is limited, because a process may have
+ * Returns the sum of both. The sum is limited, because a process may have
  * overwritten its account.
  */
 static int32_t
@@ -88,9 +88,8 @@ close_account(struct fz_account *account)
 }
 
 /*
- * The number of tokens that are really lost, at most `n`. `n` may be any
- * number, because a process may have overwritten its account. Tokens that are
- * held here or are in the pipe are not lost.
+ * The number of lost tokens: at most `n`, which an overwritten account may say,
+ * and none of those that are held here or in the pipe.
  */
 static int32_t
 at_most_missing(const struct fz_slots *s, int32_t n)
@@ -154,8 +153,7 @@ fz_slots_read_token(struct fz_slots *s)
 	if (s->dry || s->ntokens == s->tokens_cap)
 		return false;
 	if (!may_take(s->lineage)) {
-		/* never read again, because the pipe is not watched */
-		s->dry = true;
+		s->dry = true; /* no watch: never read again */
 		return false;
 	}
 	if (s->in == -1)

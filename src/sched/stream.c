@@ -12,11 +12,10 @@
 #include "worker/engine.h"
 
 /*
- * A run that has begun is in the list of the flow. When it is done, it stays
- * there, because results are taken in the order of the items. If it may be
- * taken before earlier items, it moves to the list `results` instead. After it
- * was taken, it is in no list. After its item was released, it is in the list
- * `spare`.
+ * A run that has begun is in the list of the flow, even when it is done:
+ * results are taken in the order of the items. If it may be taken before
+ * earlier items, it moves to `results`. A run that was taken is in no list, and
+ * one whose item was released is in `spare`.
  */
 struct fz_stream {
 	struct fz_flow flow;
@@ -99,10 +98,8 @@ fz_stream_new(const struct fz_stream_opts *opts, struct fz_err *err)
 	}
 	stream->unordered = opts->unordered;
 	stream->policy = opts->run.policy;
-	/* mark the stream as cancelled: nothing needs to be cancelled yet */
-	run_opts.policy = FZ_POLICY_STOP;
-	/* true, because nothing needs to be cancelled yet */
-	stream->cancelled = true;
+	run_opts.policy = FZ_POLICY_STOP; /* within the run of one item */
+	stream->cancelled = true;         /* nothing to cancel yet */
 	fz_list_init(&stream->results);
 	fz_list_init(&stream->spare);
 	if (fz_flow_init(&stream->flow, &run_opts, run_over, err) != 0 ||

@@ -27,10 +27,9 @@ struct fz_stream;
 
 struct fz_stream_opts {
 	/*
-	 * Options of the run of each item. If an item fails, FZ_POLICY_STOP
-	 * starts no more functions of items whose results come later.
-	 * FZ_POLICY_NOW does the same, and makes the failed item the next
-	 * result.
+	 * The options of the run of each item. After a failure, FZ_POLICY_STOP
+	 * starts no functions of items whose results come later. FZ_POLICY_NOW
+	 * also makes the failed item the next result.
 	 */
 	struct fz_run_opts run;
 	bool unordered; /* items can be taken in the order in which they end */
@@ -46,10 +45,7 @@ struct fz_stream *fz_stream_new(
 /* Cancel the items that are not done, and free the stream. NULL is allowed. */
 void fz_stream_free(struct fz_stream *stream);
 
-/*
- * As fz_run_limit() and fz_run_keep(), for all items. Call these before the
- * first item is added.
- */
+/* As fz_run_limit() and fz_run_keep(); to be called before the first item. */
 int fz_stream_limit(struct fz_stream *stream, uint32_t node,
     const struct fz_limits *limits, struct fz_err *err);
 void fz_stream_keep(struct fz_stream *stream, uint32_t value);
@@ -135,9 +131,8 @@ struct fz_run_counts fz_stream_counts(
 int fz_stream_next_event(struct fz_stream *stream, struct fz_job_event *event);
 
 /*
- * For a stream without workers, whose nodes the caller runs: returns a run and
- * sets `*node` to the next node to run. NULL if there is none now. See
- * fz_run_local_next().
+ * For a stream whose nodes the caller runs: a run and its next node (`*node`);
+ * NULL if there is none now. See fz_run_local_next().
  */
 struct fz_run *fz_stream_local_next(struct fz_stream *stream, uint32_t *node);
 

@@ -8,9 +8,8 @@
 #include "base/err.h"
 #include "shared/heap_state.h"
 
-#define WARM_MAX                                                     \
-	4096 /* maximum number of free blocks that keep their memory \
-	      */
+/* maximum number of free blocks that keep their memory */
+#define WARM_MAX 4096
 
 void
 fz_heap_search_from(uint32_t i)

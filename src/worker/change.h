@@ -21,10 +21,7 @@ struct fz_change {
 	uint64_t id;         /* number of the object, unique in the engine */
 };
 
-/*
- * fz_change_init(): initialise the change of an object. fz_change_fini():
- * remove it from the engine's list.
- */
+/* The caller ends `change` with fz_change_fini(). */
 void fz_change_init(struct fz_change *change, struct fz_engine *engine);
 void fz_change_fini(struct fz_change *change);
 

@@ -19,10 +19,7 @@ struct fz_nodes;
 struct fz_slots;
 struct fz_worker;
 
-/*
- * Maximum size in bytes of a value that is sent through a pipe. Larger values
- * are sent through shared memory.
- */
+/* Size in bytes above which a value is sent through shared memory. */
 #define FZ_ENGINE_BULK ((size_t)64 << 10)
 
 enum fz_stdio { FZ_STDIO_OUT, FZ_STDIO_ERR };
@@ -63,16 +60,10 @@ struct fz_engine {
 	const char *program;
 	/* nodes of all engine URLs that this process has used */
 	struct fz_nodes *nodes;
-	/*
-	 * number of changes so far; a waiter checks again when this has grown
-	 */
+	/* number of changes so far; a waiter checks again if it grew */
 	unsigned long wake_count;
-	/* the objects that have changed, see change.h */
-	struct fz_list changed;
-	/*
-	 * number of ids of objects that are in use or were used, see change.h
-	 */
-	uint64_t nids;
+	struct fz_list changed; /* objects that have changed, see change.h */
+	uint64_t nids; /* number of ids given to objects, see change.h */
 	/* worker that sent the last reply; NULL: unknown */
 	struct fz_worker *replied;
 	uint64_t nfreed; /* number of workers that were freed so far */
@@ -84,31 +75,21 @@ struct fz_engine {
 	struct fz_arena *inherited;
 };
 
-/*
- * Initialise an engine. `output` receives the output of its workers. 0, or -1
- * and `err`. End with fz_engine_fini().
- */
+/* `output` receives the output of the workers. 0, or -1 and `err`. */
 int fz_engine_init(struct fz_engine *engine, fz_engine_output output,
     void *output_ctx, struct fz_err *err);
 void fz_engine_fini(struct fz_engine *engine);
 
-/*
- * Search for late descendants of dead children now, and again later if some may
- * still be alive. Called after a child was reaped.
- */
+/* Reap late descendants of dead children, now and later if some are alive. */
 void fz_engine_reap_late(struct fz_engine *engine);
 
-/*
- * The arena of this process, created at its first use. NULL if the kernel
- * refuses the memory.
- */
+/* The arena, created at its first use. NULL if the kernel refuses memory. */
 struct fz_arena *fz_engine_arena(struct fz_engine *engine);
 
 /*
- * fz_engine_room(): allocate `len` bytes in the arena, and return a blob of
- * them. fz_engine_blob(): return a blob of bytes in the arena that the caller
- * has allocated. Both return NULL and fill `err` on failure; the bytes are then
- * freed.
+ * fz_engine_room(): allocate `len` bytes in the arena, as a blob.
+ * fz_engine_blob(): make a blob of allocated bytes. On failure both return
+ * NULL, fill `err` and free the bytes.
  */
 struct fz_blob *fz_engine_room(
     struct fz_engine *engine, size_t len, struct fz_err *err);

@@ -53,29 +53,18 @@ enum {
 	FZ_LINK_EXACT_RECALL = 2   /* fz_link_ops.recall always returns true */
 };
 
-/*
- * The functions of a kind of links. NULL is allowed for `death`, `cause`,
- * `forked`, `settle`, `peek` and `close`, and for others if the comment says
- * so.
- */
+/* NULL is allowed for death, cause, forked, settle, peek and close. */
 struct fz_link_ops {
-	/* FZ_LINK_SHARED_MEMORY and FZ_LINK_EXACT_RECALL, or 0 */
-	unsigned flags;
+	unsigned flags; /* FZ_LINK_SHARED_MEMORY, FZ_LINK_EXACT_RECALL */
 	/*
 	 * Create a link for the worker that is started next. NULL and `err` on
 	 * failure.
 	 */
 	struct fz_link *(*open)(struct fz_engine *engine, struct fz_err *err);
-	/*
-	 * Called in the worker: make `port` the worker's end of the link. 0, or
-	 * -1 and `err`.
-	 */
+	/* In the worker: make `port` its end. Returns 0, or -1 and `err`. */
 	int (*enter)(
 	    struct fz_link *link, struct fz_port *port, struct fz_err *err);
-	/*
-	 * Called in the worker: report that it cannot start. `text` is the
-	 * reason.
-	 */
+	/* In the worker: report that it cannot start, because of `text`. */
 	void (*refuse)(struct fz_link *link, const char *text);
 	/*
 	 * Called in the parent: get the reason why the worker cannot start.
@@ -84,17 +73,11 @@ struct fz_link_ops {
 	bool (*refusal)(const struct fz_link *link, struct fz_err *err);
 	/* Get how a worker on a node has ended. False if that is unknown. */
 	bool (*death)(const struct fz_link *link, struct fz_death *death);
-	/*
-	 * The reason for which the process beside the worker on the node has
-	 * ended the worker; "": it has not.
-	 */
+	/* Why the node ended the worker; "": it did not. */
 	const char *(*cause)(const struct fz_link *link);
 	/* Called in the parent after the start of the worker. */
 	void (*forked)(struct fz_link *link);
-	/*
-	 * Append an argument to the frame that is being written. A failure is
-	 * noted in `unsent`.
-	 */
+	/* Append an argument to the frame; a failure is noted in `unsent`. */
 	void (*put)(struct fz_link *link, struct fz_blob *blob);
 	/*
 	 * Create a blob for a value of a reply; the value is at `offset` of the
@@ -120,9 +103,8 @@ struct fz_link_ops {
 	 */
 	bool (*started)(const struct fz_link *link, uint32_t *started);
 	/*
-	 * The time at which the worker started its last item. If the item has
-	 * no timeout: the time at which the worker started the chunk of the
-	 * item.
+	 * The time at which the worker started its last item; without a
+	 * timeout, the chunk of that item.
 	 */
 	int64_t (*started_at)(const struct fz_link *link);
 	/* Whether the worker waits for a slot of its node. NULL: false. */
@@ -134,10 +116,7 @@ struct fz_link_ops {
 	 * FZ_WIRE_RECALLED.
 	 */
 	bool (*recall)(struct fz_link *link);
-	/*
-	 * Get the next reply, or an FZ_WIRE_RECALLED. Returns the same as
-	 * fz_wire_next().
-	 */
+	/* Get the next reply or FZ_WIRE_RECALLED; returns as fz_wire_next(). */
 	int (*next)(
 	    struct fz_link *link, struct fz_frame *frame, struct fz_err *err);
 	/*
@@ -147,14 +126,9 @@ struct fz_link_ops {
 	 * overwritten the mailbox, so that replies come through the link only.
 	 */
 	int (*peek)(struct fz_link *link, struct fz_buf *frames);
-	/*
-	 * Whether the rest of a frame that has come in part may still follow.
-	 */
+	/* Whether the rest of a frame that has come in part may follow. */
 	bool (*is_sending)(const struct fz_link *link);
-	/*
-	 * Free the members that belong to this kind of links; called by
-	 * fz_link_free().
-	 */
+	/* Free the private members of the link; for fz_link_free(). */
 	void (*close)(struct fz_link *link);
 };
 
@@ -164,10 +138,8 @@ struct fz_link_ops {
  */
 struct fz_link_owner {
 	void (*ready)(void *ctx); /* replies can be read: call fz_link_fill() */
-	/* one direction was closed, by the worker or by this process */
-	void (*lost)(void *ctx);
-	/* the worker has started on its node */
-	void (*joined)(void *ctx, pid_t pid);
+	void (*lost)(void *ctx);  /* a direction was closed, by either end */
+	void (*joined)(void *ctx, pid_t pid); /* worker runs on its node */
 	void (*printed)(
 	    void *ctx, enum fz_stdio file, const void *bytes, size_t len);
 	/* the worker's node will leave: the worker must get no more jobs */
@@ -181,19 +153,15 @@ struct fz_link {
 	void *ctx; /* argument of the owner's functions */
 	/* descriptors: `out` to the worker, `in` from the worker */
 	struct fz_watch out, in;
-	/* frames for the worker that are not written yet */
-	struct fz_buf unsent;
-	/* number of bytes at the start of `unsent` that are written */
-	size_t written;
+	struct fz_buf unsent; /* frames for the worker, not written yet */
+	size_t written;       /* number of bytes of `unsent` that are written */
 	struct fz_wire_in wire; /* replies that are not processed yet */
-	/* writes `unsent` at the end of the loop's turn */
-	struct fz_defer flush;
-	uint32_t next_seq; /* number of the next item to send */
+	struct fz_defer flush;  /* writes `unsent` at the end of a turn */
+	uint32_t next_seq;      /* number of the next item to send */
 	uint32_t nput; /* number of bytes of all frames so far, modulo 2^32 */
 	/* account of the worker's tokens; NULL: not shared with the worker */
 	struct fz_account *account;
-	/* the worker's ends of the link until its process has them; or -1 */
-	int worker_in, worker_out;
+	int worker_in, worker_out; /* the worker's ends until it is forked */
 	/*
 	 * only for a byte stream: maximum pause within a frame, which is longer
 	 * for a worker on a node
@@ -211,10 +179,7 @@ struct fz_link *fz_link_open(const struct fz_link_ops *ops,
     struct fz_engine *engine, const struct fz_link_owner *owner, void *ctx,
     struct fz_err *err);
 
-/*
- * Called in the worker, before it closes private descriptors, see
- * fz_fd_lower().
- */
+/* In the worker, before it closes private descriptors: see fz_fd_lower(). */
 void fz_link_lower_ends(struct fz_link *link);
 
 /* Called in the parent after the start of the worker. */
@@ -243,11 +208,10 @@ void fz_link_lose(struct fz_link *link, struct fz_watch *end);
 void fz_link_free(struct fz_link *link); /* NULL is allowed */
 
 /*
- * Functions for the files that implement a kind of links. fz_link_init():
- * initialise `link`, which is the first member of a larger structure.
- * fz_link_attach(): take over the descriptors `*out` and `*in`, and watch them.
- * Returns 0, or -1 and `err`; then the caller still owns those of the two that
- * are not -1.
+ * Functions for the files of each kind of links. fz_link_init(): `link` is the
+ * first member of a larger structure. fz_link_attach(): take over and watch the
+ * descriptors `*out` and `*in`. Returns 0, or -1 and `err`; then the caller
+ * still owns those of the two that are not -1.
  */
 void fz_link_init(struct fz_link *link, const struct fz_link_ops *ops,
     struct fz_engine *engine);

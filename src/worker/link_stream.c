@@ -26,19 +26,17 @@
 
 struct link_stream {
 	struct fz_link link;
-	/* 1 + number of the last item that the worker announced */
-	uint32_t started;
+	uint32_t started;   /* 1 + number of the last announced item */
 	int64_t started_ns; /* time of the last announcement */
 	/* the worker waits for a slot of its node, and then starts an item */
 	bool waits;
 	int64_t heard_ns;    /* time at which the last bytes came */
 	bool recalling;      /* the worker has not answered a RECALL yet */
 	uint32_t recall_end; /* number in the last RECALL */
-	bool died;           /* the worker's node has reported its end */
+	bool died;           /* the node has reported its end */
 	struct fz_death death;
-	char cause[128]; /* why the node ended the worker; "": it did not */
-	/* why the worker cannot start; its kind is FZ_ERR_NONE if it can */
-	struct fz_err why;
+	char cause[128];   /* why the node ended the worker; "": it did not */
+	struct fz_err why; /* why the worker cannot start, or FZ_ERR_NONE */
 };
 
 static struct link_stream *
@@ -142,10 +140,7 @@ stream_put(struct fz_link *link, struct fz_blob *blob)
 	fz_blob_unmap(blob, arena, bytes);
 }
 
-/*
- * Always fails: the worker has no arena. Never called for a reply, because
- * next() refuses replies with values in an arena.
- */
+/* Never called: next() refuses replies with values in an arena. */
 static struct fz_blob *
 stream_blob(
     struct fz_link *link, uint64_t offset, size_t len, struct fz_err *err)
@@ -182,9 +177,7 @@ stream_recall(struct fz_link *link)
 	if ((int32_t)(link->next_seq - s->started) <= 0)
 		return true; /* the worker has started all items */
 	start = fz_wire_begin(&link->unsent, FZ_WIRE_RECALL, 0, link->next_seq);
-	/*
-	 * If memory is short, no RECALL is sent; the owner tries again later.
-	 */
+	/* Without memory, no RECALL is sent; the owner tries again later. */
 	s->recalling = fz_link_end_frame(link, start, NULL) == 0;
 	s->recall_end = link->next_seq;
 	return false;
@@ -208,10 +201,7 @@ note_started(struct link_stream *s, const struct fz_frame *frame)
 	return 0;
 }
 
-/*
- * Note that the worker waits for a slot. -1 if it runs on this machine, where
- * no worker waits for slots.
- */
+/* A worker waits for a slot. -1: it runs here, where no worker waits. */
 static int
 note_waiting(struct link_stream *s)
 {
@@ -288,10 +278,7 @@ pass_joined(struct link_stream *s, struct fz_reader *body)
 	return 0;
 }
 
-/*
- * Process a frame that the process of fz_node_main(), beside a worker on a
- * node, has added.
- */
+/* Process a frame that fz_node_main() added, beside a worker on a node. */
 static int
 take_node_frame(struct link_stream *s, const struct fz_frame *frame)
 {

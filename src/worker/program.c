@@ -31,13 +31,11 @@ struct output {
 
 struct fz_program {
 	struct fz_engine *engine;
-	/* reports the end of the program, its output or its need of input */
-	struct fz_change change;
+	struct fz_change change; /* reports its end, output and need of input */
 	struct fz_proc proc;
 	char name[128]; /* name of the program, which may be truncated */
 	struct fz_watch input, supervisor;
-	/* standard output and standard error of the program */
-	struct output outputs[2];
+	struct output outputs[2]; /* standard output and error */
 	struct fz_timer timer;
 	struct fz_fork_hook hook;
 	const unsigned char *unread; /* input that is not written yet */
@@ -70,10 +68,7 @@ let_go(struct fz_program *program)
 	fz_loop_unhook(&program->hook);
 }
 
-/*
- * Read once from the pipe of an output. Returns the same as fz_fd_read(); -1
- * with ENOMEM if there is no memory.
- */
+/* Read once, like fz_fd_read(); -1 with ENOMEM if there is no memory. */
 static ssize_t
 read_output(struct output *s)
 {
@@ -156,10 +151,7 @@ set_outcome(struct fz_program *program, const struct fz_death *death)
 	}
 }
 
-/*
- * Wait for the death of the supervisor, which is about to end, and read the
- * rest of all pipes.
- */
+/* Wait for the death of the supervisor, which comes soon; read the rest. */
 static void
 finish(struct fz_program *program)
 {
@@ -220,10 +212,7 @@ input_written(struct fz_program *program, bool written)
 	fz_changed(&program->change);
 }
 
-/*
- * Write input. EPIPE is no error, because a program need not read all of its
- * input.
- */
+/* Write input. EPIPE is no error: a program need not read all of it. */
 static void
 input_ready(struct fz_watch *watch, unsigned events)
 {
@@ -290,10 +279,7 @@ time_is_up(struct fz_timer *timer)
 	end_soon(program);
 }
 
-/*
- * Called in a child after a fork: drop the program, which belongs to the
- * parent.
- */
+/* In a forked child: forget the program, which belongs to the parent. */
 static void
 in_child(struct fz_fork_hook *hook)
 {
@@ -335,9 +321,7 @@ close_pipes(struct fz_program_pipes *b)
 		fz_fd_close(end_of(b, i));
 }
 
-/*
- * Watch a descriptor of a pipe, unless `*fd` is -1. The program then owns it.
- */
+/* Take over and watch an end of a pipe, unless `*fd` is -1. */
 static int
 watch_end(struct fz_program *program, struct fz_watch *watch, int *fd,
     unsigned events, struct fz_err *err)
@@ -414,10 +398,7 @@ start(struct fz_program *program, const struct fz_program_opts *opts,
 	    fz_proc_fork(&program->proc, &inherit, fz_program_supervisor_main,
 		&b, err) == 0)
 		rc = watch_all(program, &b, err);
-	/*
-	 * close what `program` does not own: the supervisor's ends; after a
-	 * failure, all ends
-	 */
+	/* close the supervisor's ends or, after a failure, all ends */
 	close_pipes(&b);
 	fz_process_end_spawn();
 	return rc;

@@ -26,12 +26,9 @@ struct fz_program_opts {
 	struct fz_engine *engine;
 	/* file to run; a name without "/" is searched in PATH */
 	const char *file;
-	/* arguments, at least one; the array ends with NULL */
-	char *const *argv;
-	/* "NAME=value" sets a variable, "NAME" removes one; NULL: no changes */
-	char *const *env;
-	/* working directory of the program; NULL: that of the script */
-	const char *cwd;
+	char *const *argv; /* at least one string; the array ends with NULL */
+	char *const *env;  /* "NAME=value" sets, "NAME" removes a variable */
+	const char *cwd;   /* working directory; NULL: that of the script */
 	/*
 	 * Names of files for standard input, output and error; NULL: a pipe.
 	 * Relative names begin in the directory of the script, not in `cwd`.
@@ -51,10 +48,7 @@ struct fz_program_opts {
 
 /* How a program ended. */
 struct fz_program_end {
-	/*
-	 * why the program could not run to its end; its kind is FZ_ERR_NONE if
-	 * it did
-	 */
+	/* why the program did not run to its end; FZ_ERR_NONE: it did */
 	struct fz_err err;
 	int signal;     /* the signal that killed the program; 0: none */
 	int exitcode;   /* exit code; valid only if `signal` is 0 */
@@ -79,9 +73,7 @@ uint64_t fz_program_id(const struct fz_program *program);
  */
 struct fz_program_end *fz_program_end(struct fz_program *program);
 
-/*
- * Whether all input is written and the program needs more by fz_program_feed().
- */
+/* Whether all input is written and fz_program_feed() must follow. */
 bool fz_program_hungry(const struct fz_program *program);
 
 /*

@@ -6,17 +6,13 @@
 
 struct fz_program_opts;
 
-/* The report of the supervisor, which it writes at once. */
+/* The report of the supervisor, written by one write(). */
 struct fz_program_report {
-	/* why the program did not start; its kind is FZ_ERR_NONE if it did */
-	struct fz_err err;
-	int status; /* status of the program, from waitpid() */
+	struct fz_err err; /* why the program did not start, or FZ_ERR_NONE */
+	int status;        /* status of the program, from waitpid() */
 };
 
-/*
- * The pipes during the start of a program; -1: not opened, closed, or owned by
- * another object.
- */
+/* The pipes during the start; -1: not opened, closed, or handed over. */
 struct fz_program_pipes {
 	const struct fz_program_opts *opts;
 	const char *name; /* name of the program, for error messages */
@@ -24,9 +20,8 @@ struct fz_program_pipes {
 };
 
 /*
- * The main function of the supervisor: run the program and write a report.
- * `ctx` is the struct fz_program_pipes. Returns the exit status of the
- * supervisor.
+ * Run a program and report its end. `ctx` is the struct fz_program_pipes.
+ * Returns the exit status of the supervisor.
  */
 int fz_program_supervisor_main(void *ctx, const struct fz_err *failed);
 

@@ -36,10 +36,7 @@ open_file(
 	return 0;
 }
 
-/*
- * Open the named files. If output and error name the same file, it is opened
- * once, so that neither overwrites the other.
- */
+/* Open the named files; one that is named twice is opened only once. */
 static int
 open_files(struct fz_program_pipes *b, struct fz_err *err)
 {
@@ -164,10 +161,7 @@ supervise(struct fz_program_pipes *b, struct fz_program_report *report)
 	    enter(b->opts, &report->err) != 0)
 		return;
 	pid = spawn(b, &report->err);
-	/*
-	 * Close these ends in the supervisor, so that the pipes end with the
-	 * program and its descendants.
-	 */
+	/* now only the program and its descendants hold these ends */
 	fz_fd_close(&b->in[0]);
 	fz_fd_close(&b->out[1]);
 	fz_fd_close(&b->err[1]);

@@ -122,10 +122,7 @@ fz_worker_send(struct fz_worker *worker, struct fz_job *job,
 	return send_job(worker, job, start, args, n, err);
 }
 
-/*
- * Drop the job's result buffer if the worker shares no memory. The results then
- * come inside frames.
- */
+/* Without shared memory, results come inside frames. */
 static void
 drop_result_buffer(const struct fz_link *link, struct fz_job *job)
 {

@@ -38,10 +38,8 @@ struct fz_worker;
 
 /* Why a job has failed. */
 struct fz_failure {
-	/* kind of the error; and its text unless `value` is set */
-	struct fz_err err;
-	/* the error that a function raised, encoded; NULL: none */
-	struct fz_blob *value;
+	struct fz_err err;     /* its kind; its text unless `value` is set */
+	struct fz_blob *value; /* the error that a function raised, or NULL */
 	pid_t pid;
 	const char *node; /* node of the worker; NULL: this machine */
 	int signal;       /* signal that killed the worker; 0: none */
@@ -51,8 +49,7 @@ struct fz_failure {
 	/* if the worker died: processor time of this job; 0: unknown */
 	uint64_t cpu_ns;
 	unsigned attempt;
-	/* the item did not fail: it must be sent again in a frame of its own */
-	bool apart;
+	bool apart; /* not failed: must be sent again, in its own frame */
 };
 
 /*
@@ -65,27 +62,21 @@ struct fz_job_ops {
 	 * for it. The owner gets the references to the values.
 	 */
 	void (*done)(struct fz_job *job, struct fz_blob **values, uint32_t n);
-	/*
-	 * The job failed. `failure` is valid during this call. The owner gets
-	 * the reference `failure->value`.
-	 */
+	/* The owner gets the reference `failure->value`. */
 	void (*failed)(struct fz_job *job, struct fz_failure *failure);
 	/*
-	 * The job was sent ahead, and the worker has not started it: the owner
-	 * must send it again. If the job is a chunk, only its last `nitems`
-	 * items are returned. If `job->worker` is not NULL, that worker still
-	 * has the other items.
+	 * The job was sent ahead and did not start: the owner must send it
+	 * again. If it is a chunk, only its last `nitems` items are returned;
+	 * if `job->worker` is set, that worker still has the other items.
 	 */
 	void (*returned)(struct fz_job *job, uint32_t nitems);
 	/* The job has become the worker's current job. */
 	void (*started)(struct fz_job *job);
 	/*
-	 * For a chunk: the items with the indexes `first` to `first + n - 1`
-	 * have results. `blob` contains `skip` other results and then these.
-	 * `blob` is NULL if there was no memory; it is the job's result buffer
-	 * if the worker stored the results there. It is no new reference. A
-	 * call of `done` or `failed` is about the item `job->ndone - 1` of the
-	 * chunk.
+	 * The items `first` to `first + n - 1` of a chunk have results, which
+	 * follow `skip` other results in `blob`. `blob` is no new reference: it
+	 * is NULL if there was no memory, or the job's result buffer. For a
+	 * chunk, `done` and `failed` are about its item `job->ndone - 1`.
 	 */
 	void (*items)(struct fz_job *job, uint32_t first, uint32_t n,
 	    struct fz_blob *blob, uint32_t skip);
@@ -93,11 +84,9 @@ struct fz_job_ops {
 
 struct fz_job {
 	const struct fz_job_ops *ops;
-	/* next job in the queue of the worker or of the owner */
-	struct fz_job *next;
-	/* worker to which the job was sent; NULL: none */
-	struct fz_worker *worker;
-	void *owner;      /* owner of the job; set by the sender */
+	struct fz_job *next; /* next job in a queue of the worker or owner */
+	struct fz_worker *worker; /* worker that has the job, or NULL */
+	void *owner;              /* owner of the job; set by the sender */
 	pid_t pid;        /* pid of the last worker to which the job was sent */
 	uint32_t func;    /* number of the function in the worker */
 	uint32_t nvalues; /* number of results that the job must return */
@@ -126,19 +115,12 @@ struct fz_job {
 	 * are times of fz_clock_ns() in this process.
 	 */
 	struct fz_used used;
-	/*
-	 * node of the last worker to which the job was sent; NULL: this machine
-	 */
+	/* node of the last worker that had the job; NULL: this machine */
 	const char *node;
-	/*
-	 * time at which the job became ready to be sent; 0: no trace is
-	 * recorded
-	 */
+	/* time at which the job could be sent; 0: no trace is recorded */
 	int64_t queued_ns;
-	/* size of its results in bytes; 0: no trace is recorded */
-	size_t nreceived;
-	/* the worker measures the usage of the job, for a trace */
-	bool measured;
+	size_t nreceived; /* bytes of its results; 0: no trace is recorded */
+	bool measured;    /* the worker measures the job, for a trace */
 };
 
 /* What describes a chunk in addition to its job. */
@@ -166,16 +148,12 @@ struct fz_worker_ops {
  */
 typedef int (*fz_worker_main)(void *ctx, struct fz_port *port);
 
-/*
- * How a worker that is a program shares the slots of its parent, see slots.h.
- */
+/* How a worker that is a program shares its parent's slots: slots.h. */
 struct fz_worker_slots {
 	/* environment for the program; NULL: the program shares no slots */
 	char *const *environ_;
 	unsigned n;
-	/*
-	 * pipe of tokens that `environ_` names; -1: it names the pipe of make
-	 */
+	/* the pipe that `environ_` names; -1: the pipe of make */
 	int shared[2];
 	/* accounts of this process; NULL: none */
 	const struct fz_lineage *lineage;
@@ -221,13 +199,9 @@ struct fz_worker {
 	size_t nbytes;   /* bytes of the frames of all its jobs */
 	void *owner;     /* owner of all its jobs; set by the sender */
 	unsigned number; /* number in its pool, from 1; set by the pool */
-	/* time at which the worker became idle; set by the pool */
-	int64_t idle_ns;
+	int64_t idle_ns; /* time at which it became idle; set by the pool */
 	pid_t pid;
-	/*
-	 * time of its last answer, or at which it became busy if that is later
-	 */
-	int64_t news_ns;
+	int64_t news_ns; /* time of its last answer, or of becoming busy */
 	int64_t mean_ns; /* moving average of the time of a job; 0: unknown */
 	bool rested; /* the worker had no job when its current job was sent */
 	bool dying;  /* the worker is being killed and is not reaped yet */
@@ -247,26 +221,21 @@ struct fz_worker {
 	bool unreached; /* the worker has ended before it started on its node */
 	/* the worker ended before it started a job, and was not killed */
 	bool failed_start;
-	/*
-	 * why the worker could not start; its kind is FZ_ERR_NONE if that is
-	 * unknown
-	 */
+	/* why the worker could not start; FZ_ERR_NONE: unknown */
 	struct fz_err start_err;
 	struct fz_death death; /* how the worker ended; set at its death */
 	/*
 	 * version of each entry of functions or kept values; set by the sender
 	 */
 	uint64_t funcs[FZ_WORKER_FUNCS];
-	/* newest version of functions that the worker has inherited */
-	uint64_t version;
+	uint64_t version; /* newest version of functions it inherited */
 	/* the worker holds a slot of fz_slots while busy; set by the pool */
 	bool has_slot;
 	struct fz_node *node; /* node of the worker; NULL: this machine */
 	/* node->nbusy includes this worker; set by the pool */
 	bool loads_node;
 	struct fz_worker *next, **prev;
-	/* link in the engine's list of resting workers */
-	struct fz_list resting;
+	struct fz_list resting; /* in the engine's list while it rests */
 	struct fz_worker_pipes *pipes;
 };
 
@@ -303,9 +272,8 @@ int fz_worker_send_steps(struct fz_worker *worker, struct fz_job *const *jobs,
 void fz_worker_write(struct fz_worker *worker);
 
 /*
- * Make `job` the current job of a new worker from its start on. No frame is
- * sent: the worker's main function replies to call number 0 without
- * fz_port_next().
+ * Make `job` the current job of a new worker. No frame is sent: the worker
+ * replies to call number 0 without fz_port_next().
  */
 void fz_worker_begin(struct fz_worker *worker, struct fz_job *job);
 
@@ -346,19 +314,14 @@ void fz_worker_peek(struct fz_worker *worker);
 void fz_worker_kill(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);
 
-/*
- * Send SIGTERM to the worker. If a job is running, it fails as after a crash.
- */
+/* Send SIGTERM to the worker. Its running job fails as after a crash. */
 void fz_worker_terminate(struct fz_worker *worker);
 
 /* Kill the worker, wait until it is dead, and call `dead`. */
 void fz_worker_end(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);
 
-/*
- * Let an idle worker end by itself: close the link to it, so that it reads end
- * of file.
- */
+/* Let an idle worker end by itself: it reads end of file from its link. */
 void fz_worker_dismiss(struct fz_worker *worker);
 
 /*
@@ -367,16 +330,13 @@ void fz_worker_dismiss(struct fz_worker *worker);
  */
 struct fz_account *fz_worker_account(const struct fz_worker *worker);
 
-/*
- * Pass on the last line that the worker has printed even if it is incomplete.
- */
+/* Pass on an incomplete last line that the worker printed. */
 void fz_worker_flush(struct fz_worker *worker);
 
 /*
- * fz_worker_rest(): note whether the worker rests. A worker rests if it is idle
- * in its pool, or if its job is to serve other processes. A resting worker does
- * nothing by itself, so no wait of this process can end because of it.
- * fz_worker_rests(): whether it rests.
+ * fz_worker_rest(): note whether the worker rests: it is idle in its pool, or
+ * its job is to serve other processes. It then does nothing by itself, so no
+ * wait of this process can end because of it.
  */
 void fz_worker_rest(struct fz_worker *worker, bool rests);
 bool fz_worker_rests(const struct fz_worker *worker);

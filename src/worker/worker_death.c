@@ -13,10 +13,7 @@
 #define WORKER_BEGIN_NS FZ_CLOCK_SECOND
 /* Maximum time for a worker to end after its link is lost. */
 #define WORKER_EOF_NS FZ_CLOCK_SECOND
-/*
- * Without a pidfd: time between two checks whether a worker with a lost link is
- * dead.
- */
+/* Time between checks whether a lost worker without a pidfd is dead. */
 #define WORKER_CHECK_NS FZ_CLOCK_MS
 
 static const char *
@@ -25,20 +22,14 @@ noun(const struct fz_worker_pipes *p)
 	return p->opts.noun != NULL ? p->opts.noun : "worker";
 }
 
-/*
- * The reason for which the process beside the worker on a node has ended the
- * worker; "": it has not.
- */
+/* Why the node has ended the worker; "": it has not. */
 static const char *
 node_cause(const struct fz_worker_pipes *p)
 {
 	return p->link->ops->cause != NULL ? p->link->ops->cause(p->link) : "";
 }
 
-/*
- * Set all fields of a failure that describe the worker's death, except the
- * error.
- */
+/* Describe the worker's death, without the error. */
 static void
 describe_death(const struct fz_worker_pipes *p, struct fz_failure *failure)
 {
@@ -119,10 +110,7 @@ note_unreached(struct fz_worker_pipes *p)
 	w->failed_start = w->failed_start || w->unreached;
 }
 
-/*
- * Set the reason why the worker could not start, as the worker or its node has
- * reported.
- */
+/* Read the reason why the worker could not start, if it was reported. */
 static void
 read_start_error(struct fz_worker_pipes *p, const struct fz_death *death)
 {
@@ -194,9 +182,8 @@ fail_unstarted(struct fz_worker_pipes *p)
 }
 
 /*
- * If a node is lost, one of its jobs may be the cause. Mark each job that
- * reached the node: it will be the only job of its next worker. The next loss
- * then shows which job it is.
+ * A job may be the cause when a node is lost. Each job that reached the node is
+ * sent alone from now on, so the next loss shows which job it is.
  */
 static void
 suspect_jobs(const struct fz_worker_pipes *p)
@@ -207,10 +194,7 @@ suspect_jobs(const struct fz_worker_pipes *p)
 		job->alone = job->alone || !is_unreached(p, job);
 }
 
-/*
- * Called after the worker was reaped: process the replies that it left, and
- * then end its jobs.
- */
+/* The worker was reaped: process its last replies, then end its jobs. */
 static void
 reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 {
@@ -350,9 +334,8 @@ fz_worker_link_lost(void *ctx)
 }
 
 /*
- * The time at which the current job began, according to the worker. Returns
- * `otherwise` if the job has not begun, or has ended and its reply has not
- * arrived.
+ * When the current job began, as the worker reports it. `otherwise` if it has
+ * not begun, or has ended and its reply has not arrived.
  */
 static int64_t
 began(const struct fz_worker_pipes *p, int64_t otherwise)
@@ -381,7 +364,7 @@ fz_worker_arm_timeout(struct fz_worker_pipes *p)
 		arm(p, at);
 }
 
-/* The time at which a job fails that was sent and has not begun. */
+/* The time at which a sent job fails if it has not begun by then. */
 static int64_t
 begin_deadline(const struct fz_worker_pipes *p, const struct fz_job *job)
 {

@@ -4,7 +4,8 @@
 #include "node/nodes.h"
 
 /*
- * The numbers of a worker. Each item has one; jobs are queued in their order.
+ * Numbers that the parent keeps for a worker. Its items are numbered in the
+ * order in which they are sent.
  *
  *   answered <= next_number(head) <= claimed <= next_seq
  *
@@ -24,9 +25,8 @@
  */
 
 /*
- * The worker must have started all answered items, and can have started only
- * items that were sent. If the number in the link contradicts that, a function
- * of the worker has overwritten it.
+ * The started items include the answered ones, and no unsent one. Any other
+ * number in the link was overwritten by a function of the worker.
  */
 uint32_t
 fz_worker_claimed(const struct fz_worker_pipes *p)
@@ -96,10 +96,9 @@ fz_worker_note_used(
 	    used.took_ns > INT64_MAX - used.started_ns)
 		return;
 	/*
-	 * A worker without shared memory may have another clock. `ahead_ns` is
-	 * how far that clock seems to be ahead. It is too small by the time
-	 * between the job's end and now, so the maximum over all replies is the
-	 * best estimate.
+	 * The worker's clock may be ahead, by about `ahead_ns`. This is too
+	 * small by the time since the job's end, so the largest value seen is
+	 * the best.
 	 */
 	ahead_ns = used.started_ns + used.took_ns - now_ns;
 	if (!shared && (p->ahead_ns == 0 || ahead_ns > p->ahead_ns))
@@ -142,8 +141,7 @@ count_used(struct fz_worker_pipes *p, struct fz_job *job)
 	p->launch_ns = 0;
 	p->used_ns = ended_ns;
 	p->cpu_ns += used->cpu_ns;
-	/* the usage is counted; further items of this reply have none */
-	used->started_ns = 0;
+	used->started_ns = 0; /* other items of this reply have no usage */
 }
 
 struct fz_job *
@@ -277,8 +275,7 @@ fz_worker_recall(struct fz_worker *worker)
 		return 0;
 	}
 	if (!p->link->ops->recall(p->link))
-		/* the jobs are returned when the worker's answer arrives */
-		return 0;
+		return 0; /* the jobs are returned when the answer comes */
 	n = fz_worker_return(p, fz_worker_claimed(p), p->link->next_seq);
 	fz_worker_report_idle(p, n);
 	return n;

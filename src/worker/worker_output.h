@@ -1,7 +1,4 @@
-/*
- * worker_output.h - passes the output of a worker on to the output of the
- * engine.
- */
+/* worker_output.h - passes output of a worker on to the engine's output. */
 #ifndef FZ_WORKER_OUTPUT_H
 #define FZ_WORKER_OUTPUT_H
 
@@ -18,8 +15,7 @@ struct fz_worker_output;
 
 struct fz_worker_output_pipe {
 	struct fz_watch watch;
-	/* reads lines from the pipe; NULL: not opened */
-	struct fz_lines *lines;
+	struct fz_lines *lines; /* reads the pipe; NULL: it is not open */
 	enum fz_stdio file;
 	struct fz_worker_output *output;
 };
@@ -27,10 +23,7 @@ struct fz_worker_output_pipe {
 struct fz_worker_output {
 	struct fz_engine *engine;
 	struct fz_worker_output_pipe pipes[2];
-	/*
-	 * no line is passed on yet, because the worker has not started on its
-	 * node
-	 */
+	/* keep the lines, because the worker is not on its node yet */
 	bool holds;
 	/*
 	 * the worker is on a node, so the pipes contain the output of the
@@ -39,11 +32,8 @@ struct fz_worker_output {
 	bool on_node;
 	/* true during a call that adds output of the worker on the node */
 	bool adding;
-	/* the last line that the connecting program printed */
-	char said[FZ_ERR_TEXT_MAX];
-	/*
-	 * a line FZ_NODES_REACHED (nodes.h) has come; `reached` is its number
-	 */
+	char said[FZ_ERR_TEXT_MAX]; /* last line of the connecting program */
+	/* `reached` is the number of a line FZ_NODES_REACHED (nodes.h) */
 	bool has_reached;
 	uint32_t reached;
 };
@@ -53,9 +43,8 @@ void fz_worker_output_init(
     struct fz_worker_output *output, struct fz_engine *engine);
 
 /*
- * Read output from the pipe `fd`. The output then owns `fd`. Returns 0, or -1
- * and `err`; then the caller still owns `fd`. If `fd` is -1, there is only
- * output that fz_worker_output_add() adds.
+ * Read output from the pipe `fd` and own it; -1: there is no pipe. Returns 0,
+ * or -1 and `err`; then the caller still owns `fd`.
  */
 int fz_worker_output_open(struct fz_worker_output *output, enum fz_stdio file,
     int fd, struct fz_err *err);
@@ -67,9 +56,7 @@ void fz_worker_output_add(struct fz_worker_output *output, enum fz_stdio file,
 /* Pass on the whole lines that can be read now. */
 void fz_worker_output_pump(struct fz_worker_output *output);
 
-/*
- * Pass on an incomplete last line, too. Called when no more output is expected.
- */
+/* Pass on an incomplete last line, too: no more output is expected. */
 void fz_worker_output_flush(struct fz_worker_output *output);
 
 /* Call fz_worker_output_pump() and then fz_worker_output_flush(). */

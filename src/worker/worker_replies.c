@@ -9,8 +9,7 @@
 #include "wire/blob.h"
 #include "worker/handover.h"
 
-/* number of results for which no memory is allocated */
-enum { WORKER_VALUES = 8 };
+enum { WORKER_VALUES = 8 }; /* number of results that need no allocation */
 /* Time until the next check of an incomplete reply. */
 #define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
 
@@ -87,10 +86,7 @@ struct results {
 	size_t len;
 };
 
-/*
- * Skip the results that were processed before, when the frame was read from the
- * mailbox while it grew.
- */
+/* Skip the results that were read from the mailbox before. */
 static void
 skip_seen(const struct fz_worker_seen *seen, struct results *r)
 {
@@ -262,10 +258,7 @@ has_items(enum fz_wire_type type)
 	       type == FZ_WIRE_STORED;
 }
 
-/*
- * Read which items a frame answers. Returns false if the frame is no valid
- * reply.
- */
+/* Read which items a frame answers. False: it is no valid reply. */
 static bool
 read_reply_items(const struct fz_frame *frame, struct reply_items *c)
 {
@@ -329,16 +322,10 @@ count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 	if (n == 0)
 		return;
 	if (since < w->news_ns || since > now_ns)
-		/*
-		 * the worker started before its last reply: count from that
-		 * reply
-		 */
+		/* it started before the last reply: count from there */
 		since = w->news_ns;
 	else if (w->node != NULL && w->rested && w->mean_ns != 0)
-		/*
-		 * not for the worker's first job, whose time includes the
-		 * worker's start
-		 */
+		/* a first job has to wait for the worker's start */
 		fz_node_note_way(w->node, since - w->news_ns);
 	w->rested = false;
 	each = (now_ns - since) / n;
@@ -397,9 +384,8 @@ fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 }
 
 /*
- * Arm a timer while only a part of a reply has come. A function may have
- * written bytes that look like the beginning of a reply; the rest would never
- * come.
+ * Arm a timer for an incomplete reply: if it is only bytes that a function has
+ * written, its rest never comes.
  */
 static void
 watch_half(struct fz_worker_pipes *p)
@@ -418,10 +404,7 @@ void
 fz_worker_check_half(struct fz_timer *timer)
 {
 	struct fz_worker_pipes *p = PIPES_OF(half, timer);
-	/*
-	 * First ask, then poll: a byte that the worker writes in between is
-	 * then not missed.
-	 */
+	/* check before the poll, so that no byte is missed */
 	bool more = p->link->ops->is_sending(p->link);
 	struct pollfd pfd = { .fd = p->link->in.fd, .events = POLLIN };
 
@@ -503,9 +486,8 @@ lacks_used(const struct fz_worker *w, const struct reply_items *c)
 }
 
 /*
- * Process a reply that was copied from the mailbox. Unless `all`, leave a reply
- * that lacks the usage of its job. Returns false if the worker cannot have
- * written this reply.
+ * Process a reply that was copied from the mailbox; without its usage only if
+ * `all`. False: the worker cannot have written it.
  */
 static bool
 take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
@@ -536,10 +518,7 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 	return true;
 }
 
-/*
- * Process the replies in `frames`, which were copied from the mailbox. Returns
- * the number of new results.
- */
+/* Process copied replies. Returns the number of new results. */
 static unsigned
 take_copies(struct fz_worker_pipes *p, const struct fz_buf *frames, bool all)
 {

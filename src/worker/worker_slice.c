@@ -9,9 +9,7 @@
 
 struct fz_worker_slice {
 	struct fz_engine *engine;
-	/*
-	 * tells the worker that an extent is unused; NULL: the worker is dead
-	 */
+	/* tells the worker of an unused extent; NULL: the worker is dead */
 	void (*give_back)(void *ctx, uint64_t offset);
 	void *ctx;
 	uint32_t number;

@@ -27,10 +27,7 @@ struct fz_worker_slice *fz_worker_slice_new(struct fz_engine *engine,
 /* The number of the slice in the arena. */
 uint32_t fz_worker_slice_number(const struct fz_worker_slice *slice);
 
-/*
- * Create a blob of bytes that the worker has written at `offset`. NULL and
- * `err` on failure.
- */
+/* A blob of bytes that the worker has written. NULL and `err` on failure. */
 struct fz_blob *fz_worker_slice_blob(struct fz_worker_slice *slice,
     uint64_t offset, size_t len, struct fz_err *err);
 

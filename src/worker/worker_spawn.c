@@ -98,10 +98,7 @@ send_setup(struct fz_worker_pipes *p, struct fz_err *err)
 	return fz_link_end_frame(link, start, err);
 }
 
-/*
- * Start the local program that connects a worker on a node. The worker itself
- * starts later: see joined().
- */
+/* Start the local program that connects the worker; see joined(). */
 static int
 start_on_node(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
     struct fz_err *err)
@@ -166,11 +163,9 @@ leaving(void *ctx)
 }
 
 /*
- * Let a worker that is a program share the slots of this process. If there is
- * no account for its tokens, it shares the slots nevertheless; but if it is
- * then killed, the tokens that it holds are lost until the next
- * fz_slots_resize(). Returns whether the program must inherit the pipe of
- * tokens.
+ * Let a worker that is a program share this process's slots. If its tokens
+ * cannot be counted, those that it holds when it is killed are lost until the
+ * next fz_slots_resize(). Returns whether the program must inherit the pipe.
  */
 static bool
 lend_slots(struct fz_worker_pipes *p, struct fz_child_spawned *spawned)

@@ -1,8 +1,7 @@
 /*
- * worker_state.h - the private part of a worker.|worker_spawn.c starts the
- * worker; worker.c sends jobs; worker_jobs.c counts answered items and recalls
- * jobs; worker_replies.c reads replies; worker_death.c handles timeouts and the
- * end of the worker.
+ * worker_state.h - the private part of a worker: start (worker_spawn.c),
+ * sending (worker.c), recall (worker_jobs.c), replies (worker_replies.c) and
+ * end (worker_death.c).
  */
 #ifndef FZ_WORKER_STATE_H
 #define FZ_WORKER_STATE_H
@@ -34,10 +33,7 @@ struct fz_worker_pipes {
 	struct fz_worker *worker;
 	struct fz_proc proc;
 	struct fz_link *link;
-	/*
-	 * account of a worker that is a program; NULL: the account is in the
-	 * mailbox
-	 */
+	/* account of a program; NULL: it is in the mailbox */
 	struct fz_program_account *account;
 	uint32_t answered; /* all items with lower numbers are answered */
 	/* replies to all items with lower numbers have come through the link */
@@ -57,13 +53,10 @@ struct fz_worker_pipes {
 	int64_t ahead_ns;
 	/* processor time of the answered jobs */
 	uint64_t cpu_ns;
-	/* the current job counts as begun, whatever the link reports */
-	bool head_begun;
+	bool head_begun; /* current job has begun, whatever the link says */
 	/* pid of the worker on its machine; 0: unknown until it has joined */
 	pid_t pid;
-	/*
-	 * time at which the worker joined its node; 0: not yet, or it has none
-	 */
+	/* time at which the worker joined its node; 0: never */
 	int64_t joined_ns;
 	/* the worker sent an impossible reply: its replies are read no more */
 	bool distrusted;
@@ -114,16 +107,12 @@ fz_worker_next_number(const struct fz_job *job)
 struct fz_failure fz_worker_failure(const struct fz_worker_pipes *p);
 
 /*
- * 1 + number of the item that the worker started last. If the link does not
- * know this number, or reports an impossible one: as if the worker had started
- * the first unanswered item.
+ * 1 + number of the last started item. An impossible or unknown number is
+ * replaced by that for the first unanswered item.
  */
 uint32_t fz_worker_claimed(const struct fz_worker_pipes *p);
 
-/*
- * Record that the worker runs its first unanswered job since `now_ns`, and arm
- * the timeout of this job.
- */
+/* The worker runs its first unanswered job since `now_ns`; arm its timeout. */
 void fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns);
 
 /*
@@ -134,10 +123,7 @@ void fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns);
 void fz_worker_note_used(
     struct fz_worker_pipes *p, const unsigned char *bytes, int64_t now_ns);
 
-/*
- * Count `n` items of the first job in the queue as answered. Dequeue the job if
- * all its items are answered. Returns the job.
- */
+/* Count `n` items of the first job as answered; dequeue it if none is left. */
 struct fz_job *fz_worker_answer_head(struct fz_worker *w, uint32_t n);
 
 /*
@@ -175,34 +161,19 @@ void fz_worker_link_lost(void *ctx);
  */
 void fz_worker_check_half(struct fz_timer *timer);
 
-/*
- * Arm the timer for the timeout of the first job in the queue. Disarm the timer
- * if there is no timeout.
- */
+/* Arm the timer for the timeout of the first job, or disarm it. */
 void fz_worker_arm_timeout(struct fz_worker_pipes *p);
 
-/*
- * Called by the watch `death`: reap the process, and report the end of its jobs
- * and its death.
- */
+/* Called by the watch `death`: reap the process and report its jobs. */
 void fz_worker_death_ready(struct fz_watch *watch, unsigned events);
 
-/*
- * Called by the timer `force`: kill the process, which did not end after it was
- * asked.
- */
+/* Called by the timer `force`: kill the process that did not end. */
 void fz_worker_use_force(struct fz_timer *timer);
 
-/*
- * Called by the timer `timer`: check the timeout of the first job in the queue;
- * or end a worker whose link is lost.
- */
+/* Called by `timer`: check the job's timeout, or end a lost worker. */
 void fz_worker_time_is_up(struct fz_timer *timer);
 
-/*
- * Reap the process. If it was dismissed, wait some time for its end; otherwise,
- * or after that time, kill it.
- */
+/* Wait some time for a dismissed process; kill any other, and reap it. */
 void fz_worker_end_process(struct fz_worker_pipes *p);
 
 #endif
