@@ -208,10 +208,7 @@ fz_arena_alloc(
 	return at;
 }
 
-/*
- * Return memory of `extents` to the kernel, until at most `most` bytes are warm
- * in both halves together.
- */
+/* Cool `extents` until at most `most` bytes of both halves are warm. */
 static void
 cool_half(struct fz_arena *arena, struct fz_extents *extents, uint64_t most)
 {

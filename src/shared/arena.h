@@ -4,12 +4,13 @@
  *
  * An arena is one sparse memfd without a name. It exists as long as a process
  * has it open. It is divided into slices of 1 TiB of offsets, one for each
- * process. Only the owner of a slice allocates in it and writes to it; all
- * other processes only read. There is one exception: the owner may ask another
- * process to fill an extent (fz_arena_map_room()). Up to FZ_ARENA_WARM bytes of
- * free extents stay warm, that is, keep their memory, until fz_arena_trim(),
- * because the first write to fresh memory is expensive. The memory of further
- * free extents is returned to the kernel.
+ * process. Only the owner of a slice allocates in it and writes to it, but it
+ * may ask another process to fill an extent (fz_arena_map_room()). All others
+ * only read.
+ *
+ * Up to FZ_ARENA_WARM bytes of free extents stay warm, that is, keep their
+ * memory, until fz_arena_trim(), because the first write to fresh memory is
+ * expensive. The memory of further free extents is returned to the kernel.
  */
 #ifndef FZ_ARENA_H
 #define FZ_ARENA_H
@@ -35,22 +36,18 @@ struct fz_arena *fz_arena_new(struct fz_err *err);
 void fz_arena_free(struct fz_arena *arena);
 
 /*
- * A slice number for the next child, which was never used before. There are
- * about four million numbers. When none is left, fz_arena_alloc() fails in the
- * child.
+ * A slice number for the next child, which was never used before. When none of
+ * about four million is left, fz_arena_alloc() fails in the child.
  */
 uint32_t fz_arena_next_slice(struct fz_arena *arena);
 
-/*
- * Called in a child: from now on this process owns `slice` and no other slice.
- */
+/* In a child: from now on this process owns `slice` and no other. */
 void fz_arena_enter(struct fz_arena *arena, uint32_t slice);
 
 /*
- * Allocate `len` bytes in this process's slice. They are mapped, and their
- * memory is reserved, so that a write cannot fault. Sets `*offset`, which
- * refers to the bytes in every process, and is never 0. The bytes are not
- * zeroed. NULL and `err` if there is no memory.
+ * Allocate `len` bytes in this process's slice, mapped and with reserved
+ * memory, so that a write cannot fault. `*offset` refers to them in every
+ * process, and is not 0. They are not zeroed. NULL and `err` on failure.
  */
 void *fz_arena_alloc(
     struct fz_arena *arena, size_t len, uint64_t *offset, struct fz_err *err);
@@ -69,10 +66,7 @@ const void *fz_arena_map(
     struct fz_arena *arena, uint64_t offset, size_t len, struct fz_err *err);
 void fz_arena_unmap(struct fz_arena *arena, const void *at, size_t len);
 
-/*
- * Map an extent for writing. Its owner must have asked this process to fill it.
- * NULL and `err` on failure.
- */
+/* Map an extent to fill it, at its owner's request. NULL and `err`: failed. */
 void *fz_arena_map_room(
     struct fz_arena *arena, uint64_t offset, size_t len, struct fz_err *err);
 
@@ -91,10 +85,7 @@ size_t fz_arena_warm(const struct fz_arena *arena);
 /* A number that changes whenever an extent is allocated or freed. */
 unsigned long fz_arena_turnover(const struct fz_arena *arena);
 
-/*
- * Number of bytes of this process's slice that have memory, in used and free
- * extents.
- */
+/* Bytes of this process's slice that have memory, used or free. */
 size_t fz_arena_held(const struct fz_arena *arena);
 
 /*
@@ -103,8 +94,7 @@ size_t fz_arena_held(const struct fz_arena *arena);
  * with fz_arena_buf_take() or fz_buf_fini().
  */
 struct fz_arena_buf {
-	/* must be the first member, because the store casts its address */
-	struct fz_buf buf;
+	struct fz_buf buf; /* first, as the store casts its address */
 	struct fz_arena *arena;
 	size_t threshold;
 	uint64_t offset; /* if `in_arena`: offset of the bytes in the arena */

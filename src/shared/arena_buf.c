@@ -21,9 +21,8 @@ move_to_malloc(struct fz_arena_buf *ab, size_t need)
 }
 
 /*
- * Enlarge the buffer in the arena. Usually it grows in place, without a copy,
- * so the steps are small: a large step would touch memory that may never be
- * needed.
+ * Enlarge a buffer, usually in place, without a copy. So the steps are small: a
+ * large step would touch memory that may never be needed.
  */
 static int
 resize_in_arena(struct fz_arena_buf *ab, size_t need)

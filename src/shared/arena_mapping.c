@@ -10,14 +10,12 @@
 #include "shared/arena_state.h"
 
 /*
- * A process maps its own slice in one piece, of twice the memory of the
- * machine, or less if address space is short. The address of an extent is
- * therefore the address of the mapping plus the position.
- *
- * For reading, the process also keeps mappings of other slices: whole slices of
- * its ancestors, and parts of slices that it has read. They cost only address
- * space. Reading a byte again then costs neither a system call nor a page
- * fault.
+ * A process maps its own slice in one piece, of twice the machine's memory, or
+ * less if address space is short. So the address of an extent is that of the
+ * mapping plus the position. For reading, the process keeps mappings of other
+ * slices: all of its ancestors' slices, and the parts that it has read of
+ * others. They cost only address space, and reading a byte again then costs
+ * neither a system call nor a fault.
  */
 #define OWN_MIN (UINT64_C(1) << 28)
 #define MAPPING_SIZE (UINT64_C(1) << 33)
@@ -75,10 +73,7 @@ wanted_size(void)
 	return size;
 }
 
-/*
- * Initialise the extents of both halves. The first page is not used, so that no
- * extent has the offset 0.
- */
+/* The first page is not used, so that no extent has the offset 0. */
 static int
 init_extents(struct fz_arena *arena, uint64_t half)
 {
@@ -164,10 +159,7 @@ find_mapped(const struct fz_arena *arena, uint64_t offset, size_t len)
 	return at;
 }
 
-/*
- * Map a range that contains the bytes, and return their address. NULL if that
- * is not possible.
- */
+/* Add a mapping around the bytes. NULL if that is not possible. */
 static const unsigned char *
 find_in_new_mapping(struct fz_arena *arena, uint64_t offset, size_t len)
 {

@@ -36,18 +36,12 @@ struct fz_arena_head;
 
 struct fz_arena {
 	int fd;
-	/*
-	 * identity of the file, because a script may close `fd` and open
-	 * another file
-	 */
+	/* identity of the file: a script may close `fd` and reuse it */
 	dev_t dev;
 	ino_t ino;
 	struct fz_arena_head *head;
 	uint32_t slice; /* number of the slice that this process owns */
-	/*
-	 * mapping of this process's slice, for writing; its base is NULL before
-	 * the first use
-	 */
+	/* this process's slice, for writing; base NULL: not mapped yet */
 	struct fz_arena_mapping own;
 	/* extents of the two halves of this process's slice */
 	struct fz_extents small, big;
@@ -84,10 +78,7 @@ fz_arena_slice(uint64_t offset)
 /* Whether `fd` still refers to the file of the arena. If not, sets errno. */
 bool fz_arena_has_file(const struct fz_arena *arena);
 
-/*
- * Map this process's slice, with no extent in use. Does nothing if it is
- * mapped. 0, or -1.
- */
+/* Map this process's slice, all free, unless it is mapped. 0, or -1. */
 int fz_arena_open_own(struct fz_arena *arena);
 
 /* Stop owning a slice. If possible, it stays mapped for reading. */
@@ -96,10 +87,7 @@ void fz_arena_leave_own(struct fz_arena *arena);
 /* Remove all mappings of slices. */
 void fz_arena_unmap_all(struct fz_arena *arena);
 
-/*
- * The list of extents of the half of this process's slice that contains
- * `position`.
- */
+/* The extents of the half of this process's slice with this position. */
 struct fz_extents *fz_arena_extents(struct fz_arena *arena, uint64_t position);
 
 /* As fz_arena_alloc(), but returns the error in errno. */
@@ -111,10 +99,7 @@ void *fz_arena_try_alloc(struct fz_arena *arena, size_t len, uint64_t *offset);
  */
 size_t fz_arena_extend(struct fz_arena *arena, uint64_t offset, size_t len);
 
-/*
- * Return the memory of free extents to the kernel, until at most `most` bytes
- * are warm.
- */
+/* Make free extents cold until at most `most` bytes are warm. */
 void fz_arena_cool(struct fz_arena *arena, uint64_t most);
 
 #endif

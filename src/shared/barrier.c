@@ -26,9 +26,8 @@ count_alive(const struct fz_barrier *b)
 }
 
 /*
- * Break the barrier if a process that has arrived in this round is dead. If a
- * killed process has changed the state and not notified the waiters, notify
- * them now.
+ * Break the barrier if a process of this round is dead, and notify the waiters
+ * that a killed process did not notify.
  */
 static void
 settle(struct fz_barrier *b)

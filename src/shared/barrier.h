@@ -22,22 +22,16 @@
 #include "shared/lock.h"
 #include "shared/waiter.h"
 
-/*
- * A barrier in shared memory. All bytes are 0 at first, except the fields that
- * the creator sets.
- */
+/* In shared memory, all 0 except the fields that the creator sets. */
 struct fz_barrier {
 	struct fz_lock lock; /* held for short checks and changes */
 	_Atomic uint32_t state;
-	/* member that runs the action of this round; 0: none yet */
-	_Atomic uint32_t runner;
+	_Atomic uint32_t runner; /* runs this round's action; 0: none yet */
 	/* task of the runner; used only by callers */
 	uint32_t task;
 	/* number of processes that have arrived in this round */
 	uint32_t count;
-	/*
-	 * number of processes that must arrive in a round; set by the creator
-	 */
+	/* number of processes in a round; set by the creator */
 	uint32_t parties;
 	/* name of the object that contains this barrier; set by the creator */
 	uint32_t name;
@@ -50,12 +44,8 @@ struct fz_barrier {
 enum fz_barrier_arrival {
 	/* the last round has not ended: wait at `opening`, then arrive again */
 	FZ_BARRIER_LATER,
-	/* wait to be notified, then call fz_barrier_leave() */
-	FZ_BARRIER_WAITS,
-	/*
-	 * last to arrive: run the action if there is one, then call
-	 * fz_barrier_finish()
-	 */
+	FZ_BARRIER_WAITS, /* wait for a notification, then leave */
+	/* run the action, if there is one, then fz_barrier_finish() */
 	FZ_BARRIER_LAST,
 	FZ_BARRIER_BROKEN,
 	FZ_BARRIER_TWICE, /* the waiter is waiting for an object already */

@@ -1,10 +1,9 @@
 /*
  * condition.h - processes wait until another process notifies them.
  *
- * A process holds the lock of the condition when it begins to wait, and when it
- * notifies. The wait of a notified process ends when the process has acquired
- * that lock again. If the process dies before, another waiter is notified
- * instead.
+ * A process holds the lock of the condition when it begins to wait and when it
+ * notifies. A notified process ends its wait when it holds that lock again. If
+ * it dies before that, another waiter is notified.
  */
 #ifndef FZ_CONDITION_H
 #define FZ_CONDITION_H
@@ -23,10 +22,7 @@ bool fz_condition_begin(uint32_t *tickets, uint32_t name, uint32_t waiter);
  */
 void fz_condition_notify(uint32_t name, uint32_t n);
 
-/*
- * Notify another process in place of each process that was notified and is
- * dead. Waiters call this repeatedly.
- */
+/* Pass on notifications of dead processes. Waiters call this repeatedly. */
 void fz_condition_recover(uint32_t name);
 
 #endif

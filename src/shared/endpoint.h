@@ -1,11 +1,10 @@
 /*
  * endpoint.h - the processes that hold or use an end of a pipe.
  *
- * A forked process holds ends that it may never use. Therefore two sets are
- * distinguished. A process uses an end if it has used it, or has received it as
- * an argument or in a message. Such a process counts until it leaves the end or
- * dies. A process that merely holds an end counts only as long as no process
- * has used the end.
+ * A forked process holds ends that it may never use. So an end has users:
+ * processes that used it, or received it as an argument or in a message, until
+ * they leave it or die. Processes that merely hold an end count only as long as
+ * it never had a user.
  */
 #ifndef FZ_ENDPOINT_H
 #define FZ_ENDPOINT_H

@@ -41,19 +41,14 @@ fz_event_clear(struct fz_event *event)
 	atomic_fetch_and(&event->word, ~UINT32_C(1));
 }
 
-/*
- * The version of the event. Read it before a wait; it is the argument `since`
- * of fz_event_was_set().
- */
+/* The version, read before a wait, for `since` of fz_event_was_set(). */
 static inline uint32_t
 fz_event_version(const struct fz_event *event)
 {
 	return atomic_load(&event->word);
 }
 
-/*
- * Whether the event is set, or was set and cleared after the version `since`.
- */
+/* Whether the event is set, or was set after `since` and cleared again. */
 static inline bool
 fz_event_was_set(const struct fz_event *event, uint32_t since)
 {

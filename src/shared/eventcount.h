@@ -27,22 +27,16 @@ enum {
 /* An eventcount in shared memory. All bytes are 0 at first. */
 struct fz_eventcount {
 	_Atomic uint32_t seq;
-	/*
-	 * flags of the waiting processes; flags of a former waiter may be left
-	 */
+	/* flags of the waiting processes; some may be out of date */
 	_Atomic uint32_t waiting;
 };
 
-/*
- * Prepare to wait; call this before the check of the condition. Returns the
- * argument `seq` of fz_eventcount_commit().
- */
+/* Call this before the check. Returns `seq` for fz_eventcount_commit(). */
 uint32_t fz_eventcount_prepare(struct fz_eventcount *ec, uint32_t how);
 
 /*
- * Sleep until a notification comes after `seq`, until `until_ns`, until a
- * signal, but not longer than FZ_EVENTCOUNT_CHECK_NS. The caller then prepares
- * and checks again.
+ * Sleep until a notification after `seq`, `until_ns`, or a signal, at most for
+ * FZ_EVENTCOUNT_CHECK_NS. Then prepare and check again.
  */
 void fz_eventcount_commit(
     struct fz_eventcount *ec, uint32_t seq, int64_t until_ns);
@@ -59,20 +53,14 @@ fz_eventcount_notify(struct fz_eventcount *ec, uint32_t n)
 		fz_eventcount_notify_contended(ec, n);
 }
 
-/*
- * Called by a process that has slept: other processes may still sleep, so let
- * the next notification wake one of them.
- */
+/* Let the next notification wake another process, which may still sleep. */
 static inline void
 fz_eventcount_rearm(struct fz_eventcount *ec)
 {
 	atomic_fetch_or(&ec->waiting, FZ_EVENTCOUNT_SLEEP);
 }
 
-/*
- * Called between two checks of memory that another processor is about to
- * change.
- */
+/* Call this between checks of memory that another processor will change. */
 static inline void
 fz_eventcount_pause(void)
 {

@@ -5,10 +5,7 @@
 
 #include "base/vec.h"
 
-/*
- * Make room for one more element of the list. The next insertion then cannot
- * fail.
- */
+/* Make room for one more element, so that an insertion cannot fail. */
 static int
 make_room(struct fz_extents *ex)
 {
@@ -81,10 +78,7 @@ round_up(const struct fz_extents *ex, uint64_t len)
 		   : (len + ex->grain - 1) / ex->grain * ex->grain;
 }
 
-/*
- * Sum of the lengths of adjacent free extents from index `i` on. May stop when
- * it has reached `enough`.
- */
+/* Bytes of adjacent free extents from `i` on; counts up to `enough`. */
 static uint64_t
 free_from(const struct fz_extents *ex, size_t i, uint64_t enough)
 {
@@ -116,9 +110,8 @@ choose(const struct fz_extents *ex, uint64_t len)
 }
 
 /*
- * Remove `len` bytes from the free extents at index `i` and after it, which
- * have at least so many bytes. Returns whether some of the removed bytes were
- * cold.
+ * Remove `len` bytes from the free extents from `i` on, which are long enough.
+ * Returns whether some of these bytes were cold.
  */
 static bool
 cut_off(struct fz_extents *ex, size_t i, uint64_t len)

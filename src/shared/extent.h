@@ -1,9 +1,8 @@
 /*
  * extent.h - a list of the parts of a range of offsets, with their states.
  *
- * A part is used or free. A free part is warm if it has memory, cold if not.
- * The list does not touch memory: its owner reserves memory, and returns it to
- * the kernel.
+ * A part is used, or free and warm (it has memory), or free and cold. The list
+ * does not touch memory: its owner reserves memory and returns it.
  */
 #ifndef FZ_EXTENT_H
 #define FZ_EXTENT_H
@@ -22,10 +21,7 @@ struct fz_extent {
 
 struct fz_extents {
 	uint64_t grain; /* all offsets and lengths are multiples of this */
-	/*
-	 * The extents, sorted by offset, without gaps. Two adjacent free
-	 * extents have different states.
-	 */
+	/* Sorted by offset, without gaps. Free neighbours differ in state. */
 	struct fz_extent *list;
 	size_t n, room;
 	uint64_t used; /* number of bytes in used extents */
@@ -54,9 +50,8 @@ const struct fz_extent *fz_extent_find(
     const struct fz_extents *ex, uint64_t at);
 
 /*
- * Extend a used extent to `len` bytes, into the free extents after it. Sets
- * `*cold` to whether some of the added bytes are cold. 0, or -1 if the free
- * extents are too short.
+ * Extend a used extent to `len` bytes, into the free extents after it. `*cold`:
+ * whether some of them are cold. 0, or -1 if they are too short.
  */
 int fz_extent_extend(
     struct fz_extents *ex, uint64_t at, uint64_t len, bool *cold);
@@ -68,17 +63,13 @@ int fz_extent_extend(
 int fz_extent_shrink(struct fz_extents *ex, uint64_t at, uint64_t len,
     enum fz_extent_state tail);
 
-/*
- * Free the used extent at the offset `at`, which gets the state `state`.
- * Returns its length; 0 if there is no such extent.
- */
+/* Free the used extent at `at`. Returns its length; 0 if there is none. */
 uint64_t fz_extent_give(
     struct fz_extents *ex, uint64_t at, enum fz_extent_state state);
 
 /*
- * Make the last `len` bytes of the last warm extent cold, or all of it if it is
- * shorter. Sets `*at` to their offset. Returns their number; 0 if no extent is
- * warm.
+ * Make the last `len` bytes of the last warm extent cold, or all of it. Returns
+ * how many, and sets `*at` to their offset; 0 if none is warm.
  */
 uint64_t fz_extent_cool(struct fz_extents *ex, uint64_t len, uint64_t *at);
 

@@ -29,14 +29,12 @@ head_size(uint32_t nblocks)
 	return (n + BLOCK - 1) & ~(BLOCK - 1);
 }
 
-/* small, because valgrind's search for leaks touches every page */
-#ifdef FZ_VALGRIND
+#ifdef FZ_VALGRIND /* valgrind's search for leaks touches every page */
 #define SIZE_USUAL (UINT64_C(1) << 29)
 #define SIZE_MAX_USED SIZE_USUAL
 #else
 #define SIZE_USUAL (UINT64_C(1) << 32)
-/* limited by the names of objects, which have 30 bits */
-#define SIZE_MAX_USED (UINT64_C(1) << 38)
+#define SIZE_MAX_USED (UINT64_C(1) << 38) /* names have 30 bits */
 #endif
 
 /*
@@ -159,9 +157,7 @@ make_files(struct fz_err *err)
 	return fz_fd_clear_standard(&heap->wake_fd, err);
 }
 
-/*
- * Whether memory can be reserved only through the file, as before Linux 5.14.
- */
+/* Whether memory is reserved through the file, as before Linux 5.14. */
 static bool
 needs_file(void)
 {
@@ -169,10 +165,9 @@ needs_file(void)
 }
 
 /*
- * Keep the file of the heap in this process, for programs that it starts.
- * Forked workers keep only the mapping: a worker may write to all its
- * descriptors, or close them and open other files, which must not damage shared
- * memory.
+ * Keep the file for programs that this process starts. Workers keep only the
+ * mapping: a worker that writes to all its descriptors, or closes them and
+ * opens other files, must not damage shared memory.
  */
 static void
 keep_file(void)
@@ -354,8 +349,8 @@ is_unlocked(void)
 }
 
 /*
- * Unmap the heap, unless this process has still locked a mutex in it. The
- * caller holds fz_process.lock.
+ * Unmap the heap, unless this process still holds a mutex in it. The caller
+ * holds fz_process.lock.
  */
 static void
 close_unlocked(void)

@@ -32,11 +32,9 @@
 struct fz_err;
 
 #define FZ_HEAP_BLOCK ((size_t)64 << 10)
-/* maximum size of a small object in bytes */
-#define FZ_HEAP_SMALL ((size_t)256)
+#define FZ_HEAP_SMALL ((size_t)256) /* maximum bytes of a small object */
 #define FZ_HEAP_MEMBERS 4096 /* maximum number of members at the same time */
-/* maximum number of seats, see struct fz_heap_wait */
-#define FZ_HEAP_SEATS 16384
+#define FZ_HEAP_SEATS 16384  /* maximum number of seats: struct fz_heap_wait */
 
 /*
  * Map the heap, unless this process has mapped or inherited it. Call this
@@ -72,17 +70,11 @@ void fz_heap_inherit(const struct fz_heap_files *files);
 struct fz_membership {
 	/* true between fz_heap_acquire() and fz_heap_release() */
 	bool acquired;
-	/* number of the member; 0: the instance has not joined */
-	uint32_t number;
-	/* number under which the instance owns blocks; 0: none yet */
-	uint32_t owner;
-	/*
-	 * generation of the process that has joined, because a fork of it has
-	 * not joined
-	 */
+	uint32_t number; /* the member; 0: the instance has not joined */
+	uint32_t owner;  /* the owner of its blocks; 0: none yet */
+	/* generation of the process that joined; its forks have others */
 	uint32_t generation;
-	/* block for small objects of this member; NULL: none */
-	unsigned char *small;
+	unsigned char *small; /* its block for small objects, or NULL */
 	/* all objects in `small` before this index are used */
 	size_t next_small;
 	/* objects to be freed later, linked by `next` */
@@ -139,8 +131,9 @@ uint32_t fz_heap_nplaces(void);
 
 /*
  * A wait of a member for an object, of the kind where another member chooses
- * whom to wake (waiter.h). Each member can wait at its place. If several of its
- * tasks wait, the others wait on seats, whose numbers begin at FZ_HEAP_MEMBERS.
+ * which waiter to wake (waiter.h). Each member can wait at its place. If
+ * several of its tasks wait, the others wait on seats, whose numbers begin at
+ * FZ_HEAP_MEMBERS.
  */
 struct fz_heap_wait {
 	/* the member to which this place or seat belongs; 0: none */
@@ -166,10 +159,8 @@ void fz_heap_free_seat(struct fz_membership *own, uint32_t number);
 
 /* The head of an object. */
 struct fz_object {
-	/* type of the object; 0: this small object is free */
-	_Atomic uint32_t type;
-	/* a number that differs between objects at the same address */
-	uint32_t generation;
+	_Atomic uint32_t type; /* 0: this small object is free */
+	uint32_t generation;   /* differs between objects at one address */
 	/* the object was sent as a value, so any process may have it */
 	_Atomic uint32_t sent;
 	uint32_t maker; /* member that has created the object */
@@ -186,9 +177,8 @@ struct fz_object {
 };
 
 /*
- * Create an object of `size` bytes, which are 0 after the head. `type` is a
- * number other than 0 that the caller chooses. NULL and `err` if there is no
- * memory.
+ * A new object of `size` bytes, which are 0 after the head. The caller chooses
+ * `type`, which is not 0. NULL and `err` if there is no memory.
  */
 void *fz_heap_new(
     struct fz_membership *own, uint32_t type, size_t size, struct fz_err *err);
@@ -210,8 +200,8 @@ bool fz_heap_has_quiet(void);
 void fz_heap_free(struct fz_membership *own, struct fz_object *object);
 
 /*
- * A random number that identifies this heap: the name of an object in another
- * heap is recognised by it. UINT32_MAX if there is no heap.
+ * A random number that identifies this heap, so that names of objects in
+ * another heap are recognised. UINT32_MAX if there is no heap.
  */
 #define FZ_HEAP_ID_MAX 0xffffffU
 uint32_t fz_heap_id(void);
@@ -230,34 +220,25 @@ struct fz_object *fz_heap_find(
  */
 void *fz_heap_alloc(uint32_t self, size_t size, struct fz_err *err);
 
-/*
- * Set the owner of blocks: fz_heap_set_owner() to an object, fz_heap_own() to
- * the member `self`.
- */
+/* Set the owner of blocks: an object, or the member `self`. */
 void fz_heap_set_owner(void *blocks, struct fz_object *object);
 void fz_heap_own(void *blocks, uint32_t self);
 
 /* Free those of a member's blocks that are not needed for `size` bytes. */
 void fz_heap_trim(void *blocks, size_t size);
 
-/*
- * Free blocks that fz_heap_alloc() has returned, no matter who owns them now.
- */
+/* Free blocks of fz_heap_alloc(), whoever owns them now. */
 void fz_heap_give_back(void *blocks);
 
 /* Size of the blocks in bytes. */
 size_t fz_heap_capacity(const void *blocks);
 
-/*
- * Number of bytes in all blocks that have an owner. Only an estimate after a
- * process was killed.
- */
+/* Bytes in owned blocks; an estimate after a process was killed. */
 size_t fz_heap_used(void);
 
 /*
- * fz_heap_wake_fd(): a descriptor that fz_heap_wake_all() makes readable in all
- * processes. Poll it edge-triggered (EPOLLET), because no process reads it. -1
- * while the heap is not mapped.
+ * A descriptor that fz_heap_wake_all() makes readable in all processes. Poll it
+ * by edge (EPOLLET): no process reads it. -1: the heap is not mapped.
  */
 int fz_heap_wake_fd(void);
 void fz_heap_wake_all(void);

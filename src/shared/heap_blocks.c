@@ -25,9 +25,8 @@ fz_heap_search_from(uint32_t i)
 }
 
 /*
- * Free `n` blocks, the last one first. If this process is killed in between,
- * the first block is still there, through which the owner of the others can be
- * found.
+ * Free `n` blocks, from the last one on: if this process is killed meanwhile,
+ * the rest can be found through the first one.
  */
 static void
 set_free(uint32_t i, uint32_t n, uint32_t state)
@@ -100,9 +99,8 @@ raise_top(uint32_t top)
 }
 
 /*
- * Take `n` blocks, the first of which is block `i`. Returns 1; 0 if some of
- * them are not free; -1 with errno. Sets `*got` to the number of free blocks
- * found.
+ * Take the `n` blocks from `i` on. Returns 1; 0 if some are not free; -1 with
+ * errno. `*got`: number of free blocks found.
  */
 static int
 take_row_at(uint32_t self, uint32_t i, uint32_t n, uint32_t *got)
@@ -166,11 +164,10 @@ take_row_from(uint32_t self, uint32_t i, uint32_t n, uint32_t *at)
 /*
  * Take `n` adjacent blocks. 0, or -1 with errno.
  *
- * The search begins at `lowest`. A single block is the first free one, so the
- * next search can begin after it, unless a block was freed meanwhile. A process
- * may be killed after it has freed a block and before it has lowered `lowest`.
- * Searches then find the block only when memory is short, or after the blocks
- * of that process were reclaimed.
+ * A single block is the first free one, so the next search begins after it
+ * (`lowest`) unless a block was freed meanwhile. A process may be killed before
+ * it lowers `lowest` for a block that it freed. That block is found when memory
+ * is short, or when the blocks of the process are reclaimed.
  */
 static int
 take_row(uint32_t self, uint32_t n, uint32_t *at)

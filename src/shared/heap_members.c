@@ -43,10 +43,7 @@ new_seat(uint32_t self)
 	uint32_t n = atomic_load(&heap_head()->nseats);
 	struct seat *seat;
 
-	/*
-	 * reserve the memory of the seat before another process can see the
-	 * seat
-	 */
+	/* reserve its memory before other processes see the seat */
 	do {
 		seat = seat_at(FZ_HEAP_MEMBERS + n);
 		if (n == FZ_HEAP_SEATS ||
@@ -85,10 +82,7 @@ reset_wait(struct fz_heap_wait *wait, uint32_t self)
 	atomic_store(&wait->member, self);
 }
 
-/*
- * Take over all seats that belong to this place, which earlier members may have
- * used.
- */
+/* Take over the seats that earlier members had at this place. */
 static void
 inherit_seats(struct fz_membership *own, uint32_t place, uint32_t self)
 {

@@ -18,8 +18,8 @@ fz_heap_name(const struct fz_object *object)
 }
 
 /*
- * Free what dead members owned, at most once per second. Without this, it would
- * be freed only when another process joins.
+ * Free what dead members owned, at most once per second. Without this, that
+ * happens only when another process joins.
  */
 static void
 reclaim_sometimes(void)
@@ -38,9 +38,7 @@ fz_heap_alloc(uint32_t self, size_t size, struct fz_err *err)
 	return fz_heap_take_blocks(self, size, err);
 }
 
-/*
- * Find a free small object in the block of this member. NULL if there is none.
- */
+/* A free small object in this member's block. NULL if there is none. */
 static struct fz_object *
 find_small(struct fz_membership *own)
 {
@@ -125,10 +123,7 @@ fz_heap_has_quiet(void)
 	return heap->base != NULL && atomic_load(&heap_head()->has_quiet);
 }
 
-/*
- * Free the blocks that an object owns besides its own, such as the segments of
- * a queue.
- */
+/* Free the other blocks of an object, such as the segments of a queue. */
 static void
 free_owned(uint32_t name, uint32_t own)
 {

@@ -23,9 +23,8 @@ owner_object(uint64_t owner)
 }
 
 /*
- * Whether the dead member `maker` has created the object, and no process can
- * receive the object any more. If the maker was killed while it freed the
- * object, the type is 0.
+ * Whether the dead `maker` created the object and no process can receive it any
+ * more. Its type is 0 if the maker was killed while it freed it.
  */
 static bool
 is_unreachable(const struct fz_object *object, uint32_t maker)
@@ -54,10 +53,7 @@ reclaim_small(uint32_t i, uint32_t member)
 		fz_heap_drop_blocks(i, 1);
 }
 
-/*
- * Two passes: objects are freed in the second one, because the other blocks
- * that they own are found through them.
- */
+/* Free objects last, because their other blocks are found through them. */
 void
 fz_heap_reclaim_member(uint32_t member)
 {
@@ -82,10 +78,7 @@ fz_heap_reclaim_member(uint32_t member)
 	fz_heap_search_from(0);
 }
 
-/*
- * Whether a place can be reused. The caller has locked it, and its member is
- * dead.
- */
+/* Whether the caller, who has locked the place of a dead member, can use it. */
 static bool
 is_reusable(struct member *m)
 {
@@ -99,9 +92,8 @@ is_reusable(struct member *m)
 }
 
 /*
- * Lock a place whose member is dead, and free what this member owned. NULL if
- * the member may be alive. NULL, too, if it has died just now; then `*soon` is
- * set.
+ * Lock a place whose member is dead, and free what that member owned. NULL if
+ * it may be alive, or (`*soon` is set then) has died just now.
  */
 static struct member *
 reclaim_place(uint32_t place, bool *soon)

@@ -61,16 +61,10 @@ struct member {
 	_Atomic bool shares; /* the member may have handles of objects */
 };
 
-/*
- * A seat always belongs to the same place, and therefore to one member of that
- * place after another.
- */
+/* A seat belongs to one place for ever, and so to one member after another. */
 struct seat {
 	struct fz_heap_wait wait;
-	/*
-	 * 1 + the seat's place; 0: the process was killed before it has set
-	 * this
-	 */
+	/* 1 + its place; 0: the process was killed before it set this */
 	uint32_t place;
 	uint32_t next; /* number of the member's next free seat; 0: none */
 };
@@ -80,27 +74,20 @@ struct head {
 	uint32_t id; /* the result of fz_heap_id() */
 	pthread_mutex_t joining;
 	_Atomic uint32_t nplaces;
-	/* all blocks that were ever used have lower numbers */
-	_Atomic uint32_t top;
+	_Atomic uint32_t top; /* above all blocks that were ever used */
 	/* approximate number of free blocks that have memory */
 	_Atomic int32_t nwarm;
-	/* approximate number of blocks that have an owner */
-	_Atomic uint32_t nused;
+	_Atomic uint32_t nused; /* about how many blocks have an owner */
 	/*
 	 * lower half: all blocks with lower numbers are in use; upper half:
 	 * number of frees
 	 */
 	_Atomic uint64_t lowest;
-	/* generation of the last object that was created */
-	_Atomic uint32_t generation;
+	_Atomic uint32_t generation; /* that of the newest object */
 	_Atomic uint32_t nseats;
-	/*
-	 * number of processes that other code has forked, see fz_process_heap
-	 */
-	_Atomic uint32_t nforeign;
-	/* number of members, dead or alive, that have shared objects */
-	_Atomic uint32_t nsharers;
-	_Atomic bool has_quiet; /* the result of fz_heap_has_quiet() */
+	_Atomic uint32_t nforeign; /* processes that other code has forked */
+	_Atomic uint32_t nsharers; /* members that ever shared objects */
+	_Atomic bool has_quiet;    /* the result of fz_heap_has_quiet() */
 	struct member members[FZ_HEAP_MEMBERS];
 	struct seat seats[FZ_HEAP_SEATS];
 };
@@ -166,9 +153,8 @@ seat_at(uint32_t number)
 int fz_heap_reserve(const void *at, size_t len);
 
 /*
- * The number under which an instance owns blocks. An instance that has not
- * joined gets such a number, too, but does not share objects. 0 and `err` on
- * failure.
+ * The number under which an instance owns blocks, even if it has not joined and
+ * so shares no objects. 0 and `err` on failure.
  */
 uint32_t fz_heap_enter(struct fz_membership *own, struct fz_err *err);
 
@@ -176,9 +162,8 @@ uint32_t fz_heap_enter(struct fz_membership *own, struct fz_err *err);
 int fz_heap_init_lock(pthread_mutex_t *mutex);
 
 /*
- * Lock a robust mutex, even if its last owner has died, because the data that
- * it protects is always consistent. If not `wait`, fails if it is locked. 0, or
- * an errno.
+ * Lock a robust mutex, even if its last owner died: the protected data is
+ * always consistent. Without `wait`, fails if it is locked. 0, or an errno.
  */
 int fz_heap_lock(pthread_mutex_t *mutex, bool wait);
 
@@ -191,17 +176,13 @@ bool fz_heap_is_running(const struct member *m);
 /* Let the next search for free blocks begin at block `i` or before. */
 void fz_heap_search_from(uint32_t i);
 
-/*
- * Take free blocks with `size` bytes for the member `self`. NULL and `err` on
- * failure.
- */
+/* Take `size` bytes of free blocks for the member `self`. NULL and `err`. */
 void *fz_heap_take_blocks(uint32_t self, size_t size, struct fz_err *err);
 
 /*
- * fz_heap_free_blocks(): free blocks that have an owner. They keep their
- * memory, unless enough other free blocks have memory. fz_heap_drop_blocks():
- * free blocks, and return their memory to the kernel. It is for blocks some of
- * which may have no memory.
+ * Free owned blocks. fz_heap_free_blocks() keeps their memory, unless enough
+ * free blocks have memory. fz_heap_drop_blocks() returns it to the kernel; some
+ * of its blocks may have none.
  */
 void fz_heap_free_blocks(uint32_t i, uint32_t n);
 void fz_heap_drop_blocks(uint32_t i, uint32_t n);
@@ -213,10 +194,7 @@ void fz_heap_drop_blocks(uint32_t i, uint32_t n);
  */
 struct member *fz_heap_reclaim_place(uint32_t *place);
 
-/*
- * Free the blocks and objects of members that have been dead for
- * RECLAIM_AFTER_NS.
- */
+/* Free the blocks and objects of members dead for RECLAIM_AFTER_NS. */
 void fz_heap_reclaim(void);
 
 /*

@@ -1,11 +1,9 @@
 /*
- * idle.h - returns memory that is kept for reuse when a process has been idle
- * for a second.
+ * idle.h - returns memory that is kept for reuse, after an idle second.
  *
  * That memory is in free blocks of the allocator (alloc.h), and in free extents
  * of this process's slice of an arena (arena.h). An idle process waits until
- * fz_idle_until() at most. If nothing has happened by then, it calls
- * fz_idle_trim().
+ * fz_idle_until(), and then calls fz_idle_trim().
  */
 #ifndef FZ_IDLE_H
 #define FZ_IDLE_H
@@ -15,8 +13,7 @@
 struct fz_arena;
 
 struct fz_idle {
-	/* sum of the turnover of allocator and arena at `since_ns` */
-	unsigned long turnover;
+	unsigned long turnover; /* that of allocator and arena at `since_ns` */
 	/* time since which `turnover` is unchanged; 0: unknown */
 	int64_t since_ns;
 };

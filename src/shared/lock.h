@@ -2,10 +2,9 @@
  * lock.h - a lock in shared memory; if its owner dies, another process can
  * acquire it.
  *
- * Acquiring a free lock takes one atomic instruction. Releasing it takes
- * another one, and a notification if a process waits. The owner is a member of
- * the shared heap, and one of its tasks. Waiters can find out whether the
- * member has died.
+ * Acquiring a free lock takes one instruction. Releasing it takes another, and
+ * a notification if a process waits. The owner is a member of the shared heap
+ * and one of its tasks. Waiters see if the member has died.
  */
 #ifndef FZ_LOCK_H
 #define FZ_LOCK_H
@@ -18,10 +17,7 @@
 
 /* A lock in shared memory. All bytes are 0 at first: the lock is free. */
 struct fz_lock {
-	/*
-	 * number of the member that owns the lock; 0: it is free; FZ_LOCK_LEFT:
-	 * a task has ended without releasing it
-	 */
+	/* a member; 0: the lock is free; FZ_LOCK_LEFT: a task left it */
 	_Atomic uint32_t owner;
 	/* how often the owner has acquired the lock; used only by callers */
 	uint32_t depth;
@@ -33,9 +29,7 @@ enum fz_lock_state { FZ_LOCK_BUSY, FZ_LOCK_ACQUIRED, FZ_LOCK_ABANDONED };
 
 #define FZ_LOCK_LEFT UINT32_MAX /* a number that no member has */
 
-/*
- * Acquire the lock for the member `self` if it is free. Returns whether it was.
- */
+/* Acquire the lock for the member `self`, if it is free. */
 static inline bool
 fz_lock_try(struct fz_lock *lock, uint32_t self)
 {

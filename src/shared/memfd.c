@@ -37,10 +37,7 @@ fz_memfd_new(const char *name, unsigned flags, struct fz_err *err)
 	return fd;
 }
 
-/*
- * Reserve memory by its address. Before Linux 5.14 memory can be reserved only
- * through the file.
- */
+/* Before Linux 5.14 memory can be reserved only through the file. */
 static int
 reserve_step(unsigned char *at, size_t len, int fd, off_t offset)
 {

@@ -22,13 +22,9 @@
 struct fz_pipe_local {
 	struct fz_pipe *pipe;
 	struct fz_pipe_local *next;
-	/* number of handles for which fz_pipe_forget() was not called */
-	unsigned nhandles;
+	unsigned nhandles; /* number of handles that are not forgotten yet */
 	unsigned nopen[2]; /* for each end: number of open handles */
-	/*
-	 * number of children, as `nregistered` counts them: including those of
-	 * earlier members at this place
-	 */
+	/* number of children, even of earlier members at this place */
 	uint32_t nforked;
 	/* number of the first child that may not have registered yet */
 	uint64_t first_pending;
@@ -37,8 +33,7 @@ struct fz_pipe_local {
 	 * `nsent` of each end, when is_in_message() last found no other process
 	 */
 	uint32_t nsent[2];
-	/* times at which `nsent` was first seen to have these values */
-	int64_t sent_ns[2];
+	int64_t sent_ns[2]; /* when `nsent` last changed, as seen here */
 	/* for each end: fz_pipe_give() was called for the next child */
 	bool given[2];
 };
@@ -79,10 +74,7 @@ count_fork(struct fz_children_hook *hook)
 	}
 }
 
-/*
- * Called in a child of the member `parent`: register the ends of a pipe that
- * the child has inherited.
- */
+/* In a child of the member `parent`: register the inherited ends. */
 static void
 register_ends(struct fz_pipes *own, struct fz_pipe_local *r, uint32_t parent)
 {
@@ -196,10 +188,7 @@ fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side)
 	struct fz_pipe_local *r = find(own, pipe);
 
 	if (--r->nopen[side] != 0 || fz_heap_self(own->membership) != own->self)
-		/*
-		 * other handles are open; or this is a child that has not
-		 * registered
-		 */
+		/* other handles are open, or this child has not registered */
 		return;
 	fz_endpoint_leave(&end->holders, own->self);
 	if (r->nopen[1 - side] == 0)
@@ -272,8 +261,8 @@ is_child_pending(const struct fz_pipes *own, struct fz_pipe_local *r)
 }
 
 /*
- * Whether no other living process can use a pipe of this instance. The parent
- * of a forked process could.
+ * Whether no other process can use a pipe of this instance. A forked process
+ * has a parent, which can.
  */
 static bool
 is_alone(const struct fz_pipes *own)

@@ -1,6 +1,5 @@
 /*
- * pipe.h - a pipe in shared memory: two ends, each with a queue of the items
- * that it sends.
+ * pipe.h - a pipe in shared memory: two ends, and a queue for each direction.
  *
  * An end is over when no process uses it, and none can begin to use it. A
  * process can begin to use an end that it finds in an unread message, or that
@@ -79,8 +78,7 @@ int fz_pipe_open(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side,
     struct fz_err *err);
 
 /*
- * Note that a handle was closed. If it was the last open one, this process
- * leaves the end.
+ * Count one open handle less. With the last one, this process leaves the end.
  */
 void fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 
@@ -101,20 +99,14 @@ bool fz_pipe_give_none(struct fz_pipes *own);
  */
 void fz_pipe_count_sent(struct fz_pipe *pipe, unsigned side, int n);
 
-/*
- * Count a message from which the end was read. The handle of the end must be
- * open already.
- */
+/* Count that the end came in a message; its handle is open already. */
 void fz_pipe_count_loaded(
     struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 
 /* Note that this process uses the end. */
 void fz_pipe_use(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 
-/*
- * Whether any process, perhaps this one, may still read the items that are sent
- * at the end `side`.
- */
+/* Whether any process, even this one, may read what the end `side` sends. */
 bool fz_pipe_is_connected(
     const struct fz_pipes *own, const struct fz_pipe *pipe, unsigned side);
 
@@ -123,10 +115,7 @@ struct fz_pipe_receiver {
 	const struct fz_pipes *own;
 	struct fz_pipe *pipe;
 	unsigned side;
-	/*
-	 * `nclosed` of the other end at the last check; 0 before the first
-	 * check
-	 */
+	/* `nclosed` of the other end at the last check; at first 0 */
 	uint32_t nclosed;
 };
 
@@ -144,10 +133,7 @@ fz_pipe_in(struct fz_pipe *pipe, unsigned side)
 	return &pipe->end[1 - side].out;
 }
 
-/*
- * Free the memory of both queues if they are empty. A later item allocates
- * memory again.
- */
+/* Free the memory of empty queues; a later item allocates it again. */
 void fz_pipe_compact(struct fz_pipe *pipe, uint32_t self);
 
 #endif

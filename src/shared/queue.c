@@ -28,10 +28,7 @@ enum {
 	NEXT = 0xffff,
 	BIG_SIZE = 24,
 	COUNT_BITS = 29,
-	/*
-	 * maximum number of attempts to acquire a lock that is held for a short
-	 * copy, before other processes get a chance
-	 */
+	/* attempts to acquire a lock before this process yields */
 	SPINS = 50,
 };
 
@@ -157,10 +154,7 @@ new_segment(const struct fz_queue *q, uint32_t self, struct fz_err *err)
 	return s;
 }
 
-/*
- * Find or make room for an item of `size` bytes at the tail. NULL if there is
- * no memory.
- */
+/* Room for an item of `size` bytes at the tail. NULL: there is no memory. */
 static unsigned char *
 make_room(struct fz_queue *q, uint32_t self, uint64_t tail, size_t size,
     struct fz_err *err)
@@ -175,8 +169,7 @@ make_room(struct fz_queue *q, uint32_t self, uint64_t tail, size_t size,
 			return at;
 		link = &s->next;
 	}
-	/* not NULL if a process was killed after it had added a segment */
-	s = fz_ref_get(link);
+	s = fz_ref_get(link); /* another process may have set it, and died */
 	if (s == NULL) {
 		s = new_segment(q, self, err);
 		if (s == NULL)
@@ -289,10 +282,7 @@ read_item(const unsigned char *at, struct fz_queue_taken *taken)
 	return size_of(len);
 }
 
-/*
- * The address of the item at the head. Sets `*old` to the segment that the head
- * leaves, or NULL.
- */
+/* The item at the head. `*old`: the segment that the head leaves, or NULL. */
 static const unsigned char *
 find_item(struct fz_queue *q, uint64_t head, struct segment **old)
 {
@@ -347,10 +337,7 @@ take_held(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 enum fz_queue_state
 fz_queue_take(struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken)
 {
-	/*
-	 * Read `closed` before the check for items: no items can follow if it
-	 * is set.
-	 */
+	/* read this first: no items can follow if it is set */
 	bool closed = atomic_load(&q->closed);
 	enum fz_queue_state state;
 

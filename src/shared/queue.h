@@ -50,18 +50,12 @@ struct fz_queue {
 	_Atomic uint64_t head;     /* position of the first item */
 	struct fz_eventcount room; /* producers that wait for room */
 	struct fz_unfinished unfinished;
-	/*
-	 * The fields below are rarely written, so they are in other cache lines
-	 * than those above.
-	 */
+	/* rarely written, so in other cache lines than the fields above */
 	struct fz_ref object; /* the object that owns the blocks of the queue */
 	/* maximum number of items in the queue; FZ_QUEUE_MAX: not limited */
 	uint32_t max;
 	_Atomic uint32_t closed;
-	/*
-	 * the first segment of the queue; none: the queue was never used, or
-	 * was emptied by fz_queue_compact()
-	 */
+	/* none: the queue was never used, or was emptied and compacted */
 	struct fz_ref first;
 };
 
@@ -72,8 +66,8 @@ struct fz_queue {
 void fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max);
 
 /*
- * An item to put: either the bytes of `head` and `body`, together at most
- * FZ_QUEUE_INLINE; or blocks.
+ * An item to put: at most FZ_QUEUE_INLINE bytes in `head` and `body`, or
+ * blocks.
  */
 struct fz_queue_item {
 	const void *head, *body;
@@ -89,9 +83,7 @@ struct fz_queue_item {
 enum fz_queue_state fz_queue_put(struct fz_queue *q, uint32_t self,
     const struct fz_queue_item *item, struct fz_err *err);
 
-/*
- * An item that was taken: either bytes, which are copied to `bytes`; or blocks.
- */
+/* An item that was taken: a copy in `bytes`, or blocks. */
 struct fz_queue_taken {
 	/* room for FZ_QUEUE_INLINE bytes; set by the caller */
 	unsigned char *bytes;
@@ -101,24 +93,18 @@ struct fz_queue_taken {
 	 * them. NULL: the bytes are at `bytes`
 	 */
 	void *blocks;
-	/*
-	 * the item is unfinished until fz_queue_task_done(); set by the caller
-	 */
+	/* unfinished until fz_queue_task_done(); set by the caller */
 	bool is_tracked;
 };
 
 /*
- * Take the first item. Returns FZ_QUEUE_CLOSED if a closed queue has no more
- * items. If there is no memory to note the item as unfinished, it stays in the
- * queue.
+ * Take the first item. FZ_QUEUE_CLOSED: a closed queue has none left. Without
+ * memory to note it as unfinished, the item stays in the queue.
  */
 enum fz_queue_state fz_queue_take(
     struct fz_queue *q, uint32_t self, struct fz_queue_taken *taken);
 
-/*
- * Close the queue: it accepts no more items. Items in the queue can still be
- * taken.
- */
+/* Refuse further items. Items in the queue can still be taken. */
 void fz_queue_close(struct fz_queue *q, uint32_t self);
 
 uint32_t fz_queue_size(const struct fz_queue *q);
@@ -138,36 +124,26 @@ fz_queue_is_ready(const struct fz_queue *q)
 	       atomic_load(&q->closed);
 }
 
-/*
- * Acknowledge an item that was taken. Returns the same as fz_unfinished_ack().
- */
+/* Acknowledge an item that was taken: see fz_unfinished_ack(). */
 bool fz_queue_task_done(struct fz_queue *q, uint32_t self);
 
-/*
- * Whether all items that were put were taken and acknowledged. `late` is the
- * argument of fz_unfinished_any().
- */
+/* Whether all items are acknowledged. `late`: see fz_unfinished_any(). */
 bool fz_queue_all_done(struct fz_queue *q, bool late);
 
 /*
- * A buffer for an item. Its bytes are first in `bytes`, which may be NULL; when
- * they do not fit there, they are moved to blocks of the heap. End with
- * fz_buf_fini().
+ * A buffer for an item: `bytes`, which may be NULL, as long as they suffice,
+ * then blocks of the heap. End with fz_buf_fini().
  */
 struct fz_queue_buf {
-	/* must be the first member, because the store casts its address */
-	struct fz_buf buf;
-	void *blocks;  /* the blocks; NULL: the bytes were not moved */
-	uint32_t self; /* the member that owns the blocks */
+	struct fz_buf buf; /* first, as the store casts its address */
+	void *blocks;      /* the blocks; NULL: the bytes were not moved */
+	uint32_t self;     /* the member that owns the blocks */
 };
 
 void fz_queue_buf_init(
     struct fz_queue_buf *qb, uint32_t self, unsigned char *bytes, size_t room);
 
-/*
- * Free the blocks that are not needed for the bytes, and return the others. The
- * buffer still owns them.
- */
+/* Free the unneeded blocks; return the others, which the buffer still owns. */
 void *fz_queue_buf_trim(struct fz_queue_buf *qb);
 
 /* Forget the blocks: the caller owns them now. */

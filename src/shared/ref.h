@@ -20,9 +20,7 @@ fz_ref_offset(const void *at)
 	return (uint64_t)((const unsigned char *)at - fz_process.heap.base);
 }
 
-/*
- * The address of `offset`. NULL for the offset 0, where nothing is allocated.
- */
+/* The address of `offset`; NULL for 0, where nothing is allocated. */
 static inline void *
 fz_ref_at(uint64_t offset)
 {
@@ -35,9 +33,8 @@ struct fz_ref {
 };
 
 /*
- * The address of the object to which `ref` refers; NULL if it refers to
- * nothing. This load, and the store of fz_ref_set(), are sequentially
- * consistent.
+ * The address of the object, or NULL. This load and the store of fz_ref_set()
+ * are sequentially consistent.
  */
 static inline void *
 fz_ref_get(const struct fz_ref *ref)

@@ -15,10 +15,7 @@
 
 #define FZ_SEMAPHORE_MAX INT64_MAX
 
-/*
- * A semaphore in shared memory. All bytes are 0 at first, except the fields
- * that the creator sets.
- */
+/* In shared memory, all 0 except the fields that the creator sets. */
 struct fz_semaphore {
 	_Atomic int64_t count; /* number of free permits; set by the creator */
 	int64_t limit; /* maximum number of free permits; set by the creator */
@@ -38,10 +35,7 @@ fz_semaphore_try(struct fz_semaphore *s)
 	return false;
 }
 
-/*
- * Release `n` permits (n > 0). Returns false, and releases none, if the number
- * of free permits would exceed the limit.
- */
+/* Release `n` permits (n > 0). False if that would exceed the limit. */
 static inline bool
 fz_semaphore_release(struct fz_semaphore *s, int64_t n)
 {

@@ -32,9 +32,8 @@ find_few(struct fz_unfinished *unfinished, uint32_t self)
 }
 
 /*
- * Allocate the block of counters. The object owns the block before `many`
- * refers to it: if the process is killed in between, the block is freed with
- * the object.
+ * Allocate the block of counters, which the object owns from the start: if the
+ * process is killed here, the block is freed with the object.
  */
 static _Atomic uint64_t *
 make_table(struct fz_unfinished *unfinished, struct fz_object *object,
@@ -97,9 +96,8 @@ counter_at(struct fz_unfinished *unfinished, uint32_t i)
 }
 
 /*
- * Subtract 1 from a counter, and set `*left` to the rest. Returns false if the
- * counter is 0; or if it belongs to another member than `self`, unless `self`
- * is 0.
+ * Subtract 1 from a counter; `*left`: the rest. False if it is 0, or is not
+ * that of the member `self` (0: of any member).
  */
 static bool
 subtract(_Atomic uint64_t *counter, uint32_t self, uint32_t *left)

@@ -22,17 +22,13 @@ struct fz_err;
 #define FZ_UNFINISHED_FEW 6
 
 /*
- * In shared memory; all bytes are 0 at first. A counter has the number of a
- * member in its upper 32 bits, and the number of that member's unfinished items
- * in its lower 32 bits.
+ * In shared memory, all 0 at first. A counter has a member in its upper 32 bits
+ * and the number of its unfinished items in the lower ones.
  */
 struct fz_unfinished {
 	/* processes that wait until no item is unfinished */
 	struct fz_eventcount waiters;
-	/*
-	 * block with a counter for each place of a member; none: it was never
-	 * needed
-	 */
+	/* block with a counter for each place; none: not needed yet */
 	struct fz_ref many;
 	_Atomic uint64_t few[FZ_UNFINISHED_FEW];
 };
@@ -49,9 +45,8 @@ _Atomic uint64_t *fz_unfinished_counter(struct fz_unfinished *unfinished,
 void fz_unfinished_add(_Atomic uint64_t *counter, uint32_t self);
 
 /*
- * Acknowledge an item that this process has taken. If it has no unfinished
- * item, acknowledge one of another process. Returns false if no item is
- * unfinished.
+ * Acknowledge an item of this process or, if it has none, of another process.
+ * False if no item is unfinished.
  */
 bool fz_unfinished_ack(struct fz_unfinished *unfinished, uint32_t self);
 
