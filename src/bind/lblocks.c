@@ -1,4 +1,4 @@
-/* access is POSIX, which -std=c11 hides. */
+/* for access(), a POSIX function that -std=c11 hides */
 #define _GNU_SOURCE
 #include "bind/open.h"
 
@@ -30,9 +30,9 @@ check_blocks(lua_State *L)
 }
 
 /*
- * blocks:read(bytes, records) -> block, number of its records | false: a read
- * would wait | nil at the end. A block ends with the record that makes it at
- * least `bytes` bytes long, or after `records` records.
+ * blocks:read(bytes, records) -> a block, the number of its records | false if
+ * the read would wait | nil at the end. A block ends with the record that makes
+ * it at least `bytes` bytes long, or after `records` records.
  */
 static int
 blocks_read(lua_State *L)
@@ -61,7 +61,7 @@ blocks_read(lua_State *L)
 	return 2;
 }
 
-/* blocks:fd() -> the descriptor to wait for */
+/* blocks:fd() -> the descriptor for which to wait */
 static int
 blocks_fd(lua_State *L)
 {
@@ -78,8 +78,8 @@ blocks_close(lua_State *L)
 }
 
 /*
- * blocks_check(path) -> why the file cannot be read | nil. Does not open the
- * file.
+ * core.blocks_check(path) -> why the file cannot be read | nil if it can be
+ * read. Does not open the file.
  */
 static int
 blocks_check(lua_State *L)
@@ -98,7 +98,10 @@ blocks_check(lua_State *L)
 	return 1;
 }
 
-/* blocks(path or nil, separator) -> blocks of a file, or of standard input */
+/*
+ * core.blocks(path or nil, separator) -> the blocks of a file, or of standard
+ * input
+ */
 static int
 blocks_new(lua_State *L)
 {

@@ -37,8 +37,8 @@ fz_ldatabase_raise(lua_State *L, const struct fz_err *err)
 }
 
 /*
- * database(path, seconds to wait for other processes [, mode]) -> database; the
- * mode is "create", "write" or "read"
+ * core.database(path, seconds [, mode]) -> database. `seconds` is the maximum
+ * time to wait for other processes. The mode is "create", "write" or "read".
  */
 static int
 database_new(lua_State *L)
@@ -52,7 +52,10 @@ database_new(lua_State *L)
 
 	luaL_argcheck(L, 0 <= seconds && seconds < 1e6, 2, "out of range");
 	ld = lua_newuserdatauv(L, sizeof(*ld), 1);
-	/* if the following fails, __gc finds a closed database */
+	/*
+	 * Clear the members, so that __gc sees a closed database if the opening
+	 * fails.
+	 */
 	memset(ld, 0, sizeof(*ld));
 	fz_luserdata_set(L, &database_class);
 	lua_newtable(L);
@@ -77,8 +80,9 @@ fz_ldatabase_statement(lua_State *L, struct fz_ldatabase *ld)
 	stmt = lua_touserdata(L, -1);
 	if (stmt == NULL) {
 		/*
-		 * Add the key to the table first: storing the statement then
-		 * needs no memory, so the statement cannot leak.
+		 * Add the key to the table before the statement is made. After
+		 * that, to store the statement needs no memory, so the
+		 * statement cannot leak.
 		 */
 		lua_pushvalue(L, 2);
 		lua_pushboolean(L, 0);
@@ -117,8 +121,8 @@ bind_value(
 }
 
 /*
- * Bind the values from index 3 on, which stay on the stack until the statement
- * is reset.
+ * Bind the values from index 3 on. They must stay on the stack until the
+ * statement is reset.
  */
 static void
 bind_all(lua_State *L, const struct fz_sqlite *s, sqlite3_stmt *stmt)
@@ -170,8 +174,8 @@ struct running {
 };
 
 /*
- * (running) -> list of rows; protected, so that the statement is reset after an
- * error
+ * run_body(running) -> list of rows. Called protected, so that the caller can
+ * reset the statement after an error.
  */
 static int
 run_body(lua_State *L)
@@ -196,7 +200,9 @@ run_body(lua_State *L)
 	return 1;
 }
 
-/* database:run(sql, ...) -> list of rows (lists), number of changed rows */
+/*
+ * database:run(sql, ...) -> list of rows, each a list; number of changed rows
+ */
 static int
 database_run(lua_State *L)
 {
@@ -219,7 +225,10 @@ database_run(lua_State *L)
 	return 2;
 }
 
-/* database:close(); idempotent; does nothing in a forked child */
+/*
+ * database:close(): a second call does nothing. In a forked child it does
+ * nothing, either.
+ */
 static int
 database_close(lua_State *L)
 {
@@ -239,7 +248,7 @@ struct lzstd {
 	struct fz_zstd z;
 };
 
-/* zstd() -> zstd; raises if the library is missing */
+/* core.zstd() -> zstd. Raises an error if the library is missing. */
 static int
 zstd_new(lua_State *L)
 {
@@ -253,7 +262,7 @@ zstd_new(lua_State *L)
 	return 1;
 }
 
-/* zstd:compress(string) -> string | nil */
+/* zstd:compress(string) -> string | nil if it cannot be compressed */
 static int
 zstd_compress(lua_State *L)
 {
@@ -281,7 +290,7 @@ zstd_gc(lua_State *L)
 	return 0;
 }
 
-/* hash(string) -> 16 bytes */
+/* core.hash(string) -> 16 bytes */
 static int
 hash(lua_State *L)
 {
@@ -295,7 +304,7 @@ hash(lua_State *L)
 }
 
 /*
- * is_read_only(path) -> whether the database there exists and cannot be written
+ * core.is_read_only(path) -> whether the database exists and cannot be written
  */
 static int
 is_read_only(lua_State *L)
@@ -305,7 +314,8 @@ is_read_only(lua_State *L)
 }
 
 /*
- * file_id(path) -> nil | text that no other file has while this one exists
+ * core.file_id(path) -> nil | a text that identifies the file: no other file
+ * has the same text while this file exists
  */
 static int
 file_id(lua_State *L)
@@ -319,7 +329,7 @@ file_id(lua_State *L)
 	return 1;
 }
 
-/* is_emptied(path) -> whether the file has lost its bytes */
+/* core.is_emptied(path) -> whether the file has lost its contents */
 static int
 is_emptied(lua_State *L)
 {
@@ -328,8 +338,8 @@ is_emptied(lua_State *L)
 }
 
 /*
- * make_directory(path) -> whether it was made, text of the error; no text if
- * the name exists
+ * core.make_directory(path) -> whether the directory was made, the text of an
+ * error. There is no text if the name exists.
  */
 static int
 make_directory(lua_State *L)

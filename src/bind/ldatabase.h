@@ -12,19 +12,23 @@ struct fz_err;
 
 #define FZ_LDATABASE_TYPE "fzlua.Database"
 
-/* The user value is a table of the compiled statements by their texts. */
+/*
+ * A database. The user value is a table of the compiled statements by their
+ * texts.
+ */
 struct fz_ldatabase {
 	struct fz_sqlite s;
-	struct fz_zstd z; /* loaded when a value is expanded */
+	/* loaded when a value is expanded for the first time */
+	struct fz_zstd z;
 };
 
-/* The open database at index 1; raises if it is closed. [-0, +0, e] */
+/* The database at index 1. Raises an error if it is closed. [-0, +0, e] */
 struct fz_ldatabase *fz_ldatabase_check(lua_State *L);
 
-/* The compiled statement of the text at index 2. [-0, +0, e] */
+/* The compiled statement for the text at index 2. [-0, +0, e] */
 sqlite3_stmt *fz_ldatabase_statement(lua_State *L, struct fz_ldatabase *ld);
 
-/* Raise an error with the code of SQLite in the field `code`. */
+/* Raise an error. Its field `code` is the error code of SQLite. */
 int fz_ldatabase_raise(lua_State *L, const struct fz_err *err);
 
 #endif

@@ -39,7 +39,10 @@ check_descriptor(lua_State *L)
 	return d;
 }
 
-/* Watch for the events `wanted`, which may be none. 0, or -1 and `err`. */
+/*
+ * Watch the descriptor for the events `wanted`, which may be none. Returns 0,
+ * or -1 and sets `err`.
+ */
 static int
 watch(struct ldescriptor *d, unsigned wanted, struct fz_err *err)
 {
@@ -74,7 +77,7 @@ descriptor_ready(struct fz_watch *w, unsigned events)
 	fz_changed(&d->change);
 }
 
-/* In a child: drop the waits of the parent's tasks. */
+/* In a forked child: drop the waits of the parent's tasks. */
 static void
 in_child(struct fz_fork_hook *hook)
 {
@@ -84,7 +87,7 @@ in_child(struct fz_fork_hook *hook)
 	d->wanted = 0;
 }
 
-/* descriptor:id() -> integer: see core.changed() */
+/* descriptor:id() -> the integer that core.changed() returns after a change */
 static int
 descriptor_id(lua_State *L)
 {
@@ -93,9 +96,10 @@ descriptor_id(lua_State *L)
 }
 
 /*
- * descriptor:want(read, write) -> nothing | why not: watch for these events
- * until each has occurred once. A regular file is ready at once. A descriptor
- * that is closed, or of a kind that cannot be polled, cannot be watched.
+ * descriptor:want(read, write) -> nothing | a text that says why not. Watches
+ * for these events until each of them has occurred once. A regular file is
+ * ready at once. A descriptor that is closed cannot be watched, and the same is
+ * true for kinds of descriptors that cannot be polled.
  */
 static int
 descriptor_want(lua_State *L)
@@ -120,8 +124,8 @@ descriptor_want(lua_State *L)
 }
 
 /*
- * descriptor:take() -> whether it has become ready to read, and to write, since
- * the last call
+ * descriptor:take() -> two booleans: whether the descriptor has become ready to
+ * read, and to write, since the last call
  */
 static int
 descriptor_take(lua_State *L)
@@ -134,7 +138,10 @@ descriptor_take(lua_State *L)
 	return 2;
 }
 
-/* descriptor:close(): stop watching the descriptor, which stays open */
+/*
+ * descriptor:close(): stop watching the descriptor. The descriptor itself stays
+ * open.
+ */
 static int
 descriptor_close(lua_State *L)
 {
@@ -149,7 +156,7 @@ descriptor_close(lua_State *L)
 	return 0;
 }
 
-/* descriptor(fd) -> descriptor, for waits for its events */
+/* core.descriptor(fd) -> an object for waits for the events of `fd` */
 static int
 descriptor_new(lua_State *L)
 {

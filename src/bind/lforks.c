@@ -25,7 +25,10 @@ resumed(struct fz_children_hook *hook)
 	call(hook, FZ_LFORKS_PARENT);
 }
 
-/* In a child: forks of the child do not concern the host. */
+/*
+ * In a forked child: remove the function, because the host is not called around
+ * forks of the child.
+ */
 static void
 born(struct fz_children_hook *hook)
 {

@@ -2,7 +2,7 @@
 
 #include <lauxlib.h>
 
-/* Push an empty chunk. A call of the chunk runs every kind of hook. */
+/* Push an empty chunk, whose call triggers every kind of hook. */
 static void
 push_nothing(lua_State *L)
 {
@@ -11,7 +11,10 @@ push_nothing(lua_State *L)
 		lua_error(L);
 }
 
-/* Call the hook of the main thread in L, and restore the hook of L. */
+/*
+ * Call the hook of the main thread in the thread L, and then restore the hook
+ * of L.
+ */
 static void
 run_main(lua_State *L, lua_State *main)
 {

@@ -1,9 +1,9 @@
 /*
  * lhook.h - calls the hooks of a Lua state during waits.
  *
- * The signal handler of a host may set a hook, as that of lua.c does. Lua calls
- * hooks only while Lua code runs, and only the hook of the running thread. Such
- * a handler sets the hook of the main thread, even if another thread waits.
+ * The signal handler of a host may set a hook of the main thread, as the
+ * handler of lua.c does. But Lua calls hooks only while Lua code runs, and only
+ * the hook of the running thread. So a wait must call these hooks itself.
  */
 #ifndef FZ_LHOOK_H
 #define FZ_LHOOK_H
@@ -13,14 +13,14 @@
 #include <lua.h>
 
 /*
- * The hooks that concern a wait. The wait compares them to notice that a
- * handler has set one.
+ * The hooks that a wait must call. The wait compares them with earlier ones to
+ * notice that a signal handler has set a hook.
  */
 struct fz_lhook {
 	lua_Hook own, main;
 };
 
-/* The hooks of L, which waits, and of the main thread. */
+/* The current hooks of L, which waits, and of the main thread. */
 static inline struct fz_lhook
 fz_lhook_get(lua_State *L, lua_State *main)
 {
@@ -34,9 +34,10 @@ fz_lhook_is_same(struct fz_lhook a, struct fz_lhook b)
 }
 
 /*
- * Call the hook of L, and that of the main thread as if L was that thread. If
- * the hook of the main thread removes itself, as that of lua.c does before it
- * raises its error, it is removed from the main thread, too. [-0, +0, e]
+ * Call the hook of L, and the hook of the main thread as if L was the main
+ * thread. If the hook of the main thread removes itself, as the hook of lua.c
+ * does before it raises its error, it is removed from the main thread, too.
+ * [-0, +0, e]
  */
 void fz_lhook_run(lua_State *L, lua_State *main);
 

@@ -9,8 +9,8 @@
 #include "value/lerror.h"
 
 /*
- * Maximum number of instructions of fzlua's modules for which the error of an
- * interrupt is put off: about 10 ms.
+ * Maximum number of instructions in fzlua's modules before the error of an
+ * interrupt is raised. They take about 10 ms.
  */
 enum { INSTRUCTIONS_MAX = 100000 };
 
@@ -24,7 +24,7 @@ fz_linterrupt_check(lua_State *L, struct fz_linterrupt *interrupt)
 	fz_lerror_fail(L, FZ_ERR_INTERRUPTED, "interrupted");
 }
 
-/* Whether the innermost Lua function is one of fzlua's modules. */
+/* Whether the innermost Lua function is a part of fzlua's modules. */
 static bool
 in_module(lua_State *L)
 {
@@ -39,9 +39,10 @@ in_module(lua_State *L)
 }
 
 /*
- * The hook. An error between two instructions of a module could leave an object
- * half changed. So the hook raises the error after the module has returned to
- * other code; a wait in the module raises the error at once.
+ * The hook of an interrupt. An error between two instructions of a module could
+ * leave an object in a half changed state. So the error is raised when the
+ * module has returned to other code. A wait in the module raises the error at
+ * once.
  */
 static void
 raise_interrupted(lua_State *L, lua_Debug *ar)
@@ -53,7 +54,7 @@ raise_interrupted(lua_State *L, lua_Debug *ar)
 	    ++interrupt->nput_off < INSTRUCTIONS_MAX)
 		return;
 	lua_sethook(L, NULL, 0, 0);
-	/* does nothing if a wait has raised the error already */
+	/* Do nothing if a wait has already raised the error. */
 	fz_linterrupt_check(L, interrupt);
 }
 
@@ -79,6 +80,6 @@ fz_linterrupt(struct fz_linterrupt *interrupt)
 	set_hook(interrupt->coroutine);
 	interrupt->nvisits--;
 	if (interrupt->wake_fd >= 0 && write(interrupt->wake_fd, "", 1) < 0)
-		errno = 0; /* the pipe is full, and so wakes the loop */
+		errno = 0; /* the pipe is full, so it wakes the loop, too */
 	errno = saved;
 }

@@ -4,11 +4,11 @@
 #include "bind/lloop.h"
 #include "value/lerror.h"
 
-enum { STEP = 1000 }; /* instructions between two checks */
+enum { STEP = 1000 }; /* number of instructions between two checks */
 
 /*
- * The time is checked before an allocation of this many bytes, because filling
- * them takes long.
+ * Check the time before an allocation of at least this number of bytes, because
+ * to fill so much memory takes long.
  */
 #define BIG ((int64_t)64 << 10)
 
@@ -19,7 +19,7 @@ check_time(struct fz_llimit *limit)
 		limit->over = true;
 }
 
-/* Whether the stretch may allocate `more` bytes more. */
+/* Whether the limited stretch may allocate `more` additional bytes. */
 static bool
 allows(struct fz_llimit *limit, int64_t more)
 {
@@ -49,7 +49,7 @@ limited_alloc(void *ctx, void *block, size_t old_size, size_t size)
 	return new_block;
 }
 
-/* The timer only ends a turn of the loop. */
+/* The timer has no function of its own: it only ends a turn of the loop. */
 static void
 fired(struct fz_timer *timer)
 {
@@ -113,9 +113,9 @@ fz_llimit_check(lua_State *L, struct fz_llimit *limit)
 }
 
 /*
- * A thread that was made during a stretch keeps the hook, so that it is checked
- * in later stretches. The count is rarely changed, because lua_sethook() visits
- * all calls on the stack.
+ * The hook of a limited stretch. A thread that was made during a stretch keeps
+ * the hook, so that the hook also works in later stretches. The count of the
+ * hook is rarely changed, because lua_sethook() visits all calls on the stack.
  */
 static void
 limit_hook(lua_State *L, lua_Debug *ar)

@@ -1,10 +1,10 @@
 /*
  * llimit.h - limits of time, instructions and memory for code in this process.
  *
- * A limited stretch is a call of a host, or a task from its resumption to its
- * next wait. If a limit is exceeded, the next instruction or wait raises an
- * error, and so does each one after it until the stretch ends. So code that
- * catches the error in a loop ends, too.
+ * A limited stretch is a call by the host, or the part of a task between two
+ * waits. If a stretch exceeds a limit, its next instruction or wait raises an
+ * error. Each later instruction or wait of this stretch raises the error again,
+ * so that code that catches the error in a loop ends, too.
  */
 #ifndef FZ_LLIMIT_H
 #define FZ_LLIMIT_H
@@ -17,40 +17,48 @@
 
 #include "os/loop.h"
 
-/* The limits of one stretch; 0: none. */
+/* The limits of one stretch. A limit that is 0 is not set. */
 struct fz_llimits {
 	int64_t ns;
 	int64_t instructions; /* number of Lua instructions */
-	/* bytes beyond those that the state has at the start of the stretch */
+	/*
+	 * number of bytes that may be allocated after the start of the stretch
+	 */
 	int64_t memory;
 };
 
 struct fz_llimit {
 	struct fz_llimits most;
 	struct fz_loop *loop;
-	bool on;             /* a limited stretch runs */
-	bool over;           /* the last limited stretch has exceeded a limit */
-	int64_t deadline_ns; /* deadline of the limited stretch */
+	bool on; /* whether a limited stretch runs */
+	/* whether the last limited stretch has exceeded a limit */
+	bool over;
+	int64_t deadline_ns;   /* deadline of the limited stretch */
 	int64_t instructions;  /* number of instructions that are left */
 	struct fz_timer timer; /* ends a wait at the deadline */
-	lua_Alloc alloc; /* the allocator of the state; NULL: not replaced */
+	/* the original allocator of the state; NULL: not replaced */
+	lua_Alloc alloc;
 	void *alloc_ctx;
-	int64_t used; /* bytes allocated since the limited stretch began */
+	/* number of bytes allocated since the limited stretch began */
+	int64_t used;
 };
 
-/* The hook that a thread had before a limited stretch. */
+/* The hook that a Lua thread had before a limited stretch. */
 struct fz_llimit_hook {
-	/* the hook; NULL: the thread had none, or no limited stretch began */
+	/*
+	 * the hook; NULL: the thread had no hook, or no limited stretch began
+	 */
 	lua_Hook hook;
 	int mask, count;
-	bool limited; /* this is the outermost limited stretch */
+	/* whether this stretch is limited and not inside another one */
+	bool limited;
 };
 
 void fz_llimit_init(struct fz_llimit *limit, struct fz_loop *loop);
 
 /*
- * Restore the allocator. Call it before the memory of `limit` is freed. [-0,
- * +0, -]
+ * Restore the allocator. Must be called before the memory of `limit` is freed.
+ * [-0, +0, -]
  */
 void fz_llimit_fini(lua_State *L, struct fz_llimit *limit);
 
@@ -58,8 +66,8 @@ void fz_llimit_fini(lua_State *L, struct fz_llimit *limit);
 void fz_llimit_set(lua_State *L, const struct fz_llimits *most);
 
 /*
- * Begin and end a stretch of thread L. They do nothing inside of another
- * stretch, or if there are no limits. [-0, +0, -]
+ * Begin and end a stretch in the Lua thread L. These functions do nothing
+ * inside another stretch, or if no limit is set. [-0, +0, -]
  */
 void fz_llimit_begin(
     struct fz_llimit *limit, lua_State *L, struct fz_llimit_hook *before);
@@ -70,22 +78,31 @@ void fz_llimit_end(
 bool fz_llimit_is_set(const struct fz_llimit *limit);
 
 /*
- * In a stretch: apply its limits to another thread, which the caller runs. [-0,
- * +0, -]
+ * Inside a stretch: apply its limits to another Lua thread, which the caller
+ * runs. [-0, +0, -]
  */
 void fz_llimit_follow(struct fz_llimit *limit, lua_State *L);
 
-/* In a stretch that has exceeded a limit: raise the error. [-0, +0, e] */
+/* If the running stretch has exceeded a limit, raise the error. [-0, +0, e] */
 void fz_llimit_refuse(lua_State *L, const struct fz_llimit *limit);
 
-/* After a stretch: whether it has exceeded a limit of time or instructions. */
+/*
+ * After a stretch: whether the stretch has exceeded a limit of time or
+ * instructions.
+ */
 bool fz_llimit_was_over(
     const struct fz_llimit *limit, const struct fz_llimit_hook *before);
 
-/* (): raises the error of the limit that the last stretch has exceeded. */
+/*
+ * A C function without arguments. Raises the error of the limit that the last
+ * stretch has exceeded.
+ */
 int fz_llimit_raise(lua_State *L);
 
-/* In a wait: raise the error if the time is over. [-0, +0, e] */
+/*
+ * Called during a wait. Raises an error if the time of the stretch is over.
+ * [-0, +0, e]
+ */
 void fz_llimit_check(lua_State *L, struct fz_llimit *limit);
 
 /* In a forked child: remove the limits. */

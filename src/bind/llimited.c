@@ -8,7 +8,7 @@
 #include "bind/llimit.h"
 #include "bind/lloop.h"
 
-/* Call the original function, which is upvalue 1, with the arguments. */
+/* Call the original function, which is upvalue 1, with all arguments. */
 static int
 call_original(lua_State *L)
 {
@@ -18,7 +18,10 @@ call_original(lua_State *L)
 	return lua_gettop(L);
 }
 
-/* Make a coroutine, unless a limit is exceeded. */
+/*
+ * Replaces coroutine.create and coroutine.wrap: make a coroutine, unless a
+ * limit is exceeded.
+ */
 static int
 make_coroutine(lua_State *L)
 {
@@ -26,7 +29,7 @@ make_coroutine(lua_State *L)
 	return call_original(L);
 }
 
-/* debug.sethook */
+/* replaces debug.sethook */
 static int
 set_hook(lua_State *L)
 {
@@ -37,9 +40,9 @@ set_hook(lua_State *L)
 }
 
 /*
- * A message handler; upvalue 1 is the handler of the script. The handler of the
- * script is not called for the error of a limit, because it would run without a
- * hook.
+ * Replaces the message handler of the script, which is upvalue 1. The handler
+ * of the script is not called for the error of a limit, because the handler
+ * would run without a hook.
  */
 static int
 handle_message(lua_State *L)
@@ -58,7 +61,7 @@ return_all(lua_State *L, int status, lua_KContext ctx)
 	return lua_gettop(L);
 }
 
-/* xpcall */
+/* replaces xpcall */
 static int
 protect(lua_State *L)
 {
@@ -72,7 +75,9 @@ protect(lua_State *L)
 	return lua_gettop(L);
 }
 
-/* Run the coroutine with its function and one argument to its end. */
+/*
+ * Run a coroutine to its end. Its function and one argument are on its stack.
+ */
 static void
 run_to_end(lua_State *L, lua_State *co)
 {
@@ -93,8 +98,8 @@ run_to_end(lua_State *L, lua_State *co)
 }
 
 /*
- * A finalizer; upvalue 1 is the finalizer of the script. It runs in a new
- * thread, whose hook is called.
+ * Replaces the finalizer of the script, which is upvalue 1. The finalizer runs
+ * in a new Lua thread, in which Lua calls the hook of the limit.
  */
 static int
 finalize(lua_State *L)
@@ -112,7 +117,8 @@ finalize(lua_State *L)
 }
 
 /*
- * Replace the finalizer in the metatable at index 2, unless it is a C function.
+ * Replace the finalizer in the metatable at index 2, unless the finalizer is a
+ * C function.
  */
 static void
 replace_finalizer(lua_State *L)
@@ -125,7 +131,7 @@ replace_finalizer(lua_State *L)
 	}
 }
 
-/* setmetatable and debug.setmetatable */
+/* replaces setmetatable and debug.setmetatable */
 static int
 set_metatable(lua_State *L)
 {
@@ -151,7 +157,7 @@ static const struct {
 	{ LUA_DBLIBNAME, "setmetatable", set_metatable },
 };
 
-/* Replace a field of the table on top, which is a library. */
+/* Replace the function `name` of the library on top. */
 static void
 replace(lua_State *L, const char *name, lua_CFunction function)
 {

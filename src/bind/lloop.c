@@ -1,4 +1,4 @@
-/* Pipe flags are no part of C or POSIX. */
+/* for the flags of pipes, which are not in C or POSIX */
 #define _GNU_SOURCE
 #include "bind/lloop.h"
 
@@ -30,7 +30,7 @@
 #include "worker/worker.h"
 
 /*
- * The addresses of these variables are registry keys: of the loop, of the
+ * The addresses of these variables are the registry keys of the loop and of the
  * function on_wake.
  */
 static const char loop_key, on_wake_key;
@@ -41,28 +41,34 @@ struct lloop {
 	struct fz_linterrupt interrupt;
 	struct fz_llimit limit;
 	struct fz_ltasks tasks;
-	pid_t pid;   /* pid of this process; kept because it is read often */
+	/* pid of this process, kept here because it is read often */
+	pid_t pid;
 	pid_t main;  /* pid of the process that opened the library */
 	int wake[2]; /* pipe by which an interrupt wakes the loop */
 	struct fz_watch wake_watch;
 	/*
-	 * watches the wake_fd of the shared heap; its fd is -1 until
-	 * fz_lloop_listen()
+	 * Watches the wake_fd of the shared heap. Its fd is -1 until
+	 * fz_lloop_listen().
 	 */
 	struct fz_watch heap_watch;
 	struct fz_change heap_change;
 	struct fz_fork_hook hook;
-	struct fz_idle idle;  /* for the return of unused memory */
-	struct fz_timer rest; /* frees unused memory */
-	bool held;            /* core.turn() must not wait */
+	struct fz_idle idle;  /* finds memory that is not in use */
+	struct fz_timer rest; /* frees this memory later */
+	/* whether the engine is held, see fz_lloop_hold() */
+	bool held;
 	struct fz_garbage *garbage;
 	struct fz_lsink sink;
 	struct fz_lforks forks;
-	lua_State *turning;     /* the Lua thread that turns the loop */
-	struct fz_lhook before; /* the hooks that were set before the turn */
-	/* the member that waits for the work of this process; 0: none */
+	lua_State *turning; /* the Lua thread that turns the loop */
+	/* the Lua hooks that were set when the turn began */
+	struct fz_lhook before;
+	/*
+	 * the member that waits for the result of the running work of this
+	 * process; 0: none
+	 */
 	uint32_t works_for;
-	/* generation of the process that used the loop last */
+	/* generation (fz_process) of the process that used the loop last */
 	uint32_t generation;
 };
 
@@ -87,7 +93,7 @@ fz_lloop_is_inherited(lua_State *L)
 }
 
 /*
- * In a child that the host has forked: drop the tasks and waits of the parent.
+ * In a child that the host has forked, drop the tasks and waits of the parent.
  */
 static void
 enter(lua_State *L, struct lloop *ll)
@@ -107,8 +113,8 @@ fz_lloop_enter(lua_State *L)
 }
 
 /*
- * The loop of L; raises if it is freed. A finalizer of the script may run after
- * the finalizer of the loop.
+ * The loop of L. Raises an error if the loop is freed, because a finalizer of
+ * the script may run after the finalizer of the loop.
  */
 static struct lloop *
 check_open(lua_State *L)
@@ -187,7 +193,7 @@ fz_lloop_works_for(lua_State *L)
 	return &get(L)->works_for;
 }
 
-/* A signal handler has written a byte: let waiters check again. */
+/* An interrupt has written a byte to the pipe. Make waiters check again. */
 static void
 woken(struct fz_watch *watch, unsigned events)
 {
@@ -213,7 +219,7 @@ open_wake_pipe(struct lloop *ll, struct fz_err *err)
 	return 0;
 }
 
-/* Run one function of a run or batch with jobs = 0. */
+/* Call one function of a run or a batch with jobs = 0. */
 static int
 work(lua_State *L, struct lloop *ll)
 {
@@ -231,7 +237,10 @@ rested(struct fz_timer *timer)
 	fz_idle_trim(&ll->idle, ll->engine.arena);
 }
 
-/* Whether no signal handler has set a hook since the turn began. */
+/*
+ * Whether the loop may sleep: no signal handler has set a hook since the turn
+ * began.
+ */
 static bool
 may_sleep(void *ctx)
 {
@@ -242,8 +251,8 @@ may_sleep(void *ctx)
 }
 
 /*
- * Turn the loop once. A timer may free unused memory during the wait of the
- * turn.
+ * Turn the loop once. During the wait of the turn, a timer may free unused
+ * memory.
  */
 static void
 turn(lua_State *L, struct lloop *ll, int64_t until_ns)
@@ -253,11 +262,14 @@ turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 	struct fz_err err = { 0 };
 
 	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.index == 0)
-		/* if the timer cannot be armed, a later turn arms it */
+		/* If the timer cannot be armed now, a later turn arms it. */
 		fz_loop_arm(loop, &ll->rest, rest_ns);
 	ll->turning = L;
 	ll->before = fz_lhook_get(L, ll->interrupt.main);
-	/* A signal may have come since Lua code last ran. */
+	/*
+	 * Call the hooks, because a signal may have come after the last Lua
+	 * instruction.
+	 */
 	fz_lhook_run(L, ll->interrupt.main);
 	if (fz_loop_turn(loop, until_ns, &err) < 0)
 		fz_lerror_raise(L, &err);
@@ -275,7 +287,10 @@ fz_lloop_rest(lua_State *L)
 	return fz_idle_until(&ll->idle, ll->engine.arena);
 }
 
-/* Number of the watches and timers of this file, which do not count as work. */
+/*
+ * Number of the active watches and timers of this file, because they do not
+ * count as work.
+ */
 static unsigned
 nown(const struct lloop *ll)
 {
@@ -285,8 +300,8 @@ nown(const struct lloop *ll)
 }
 
 /*
- * Whether the engine does anything that may end a wait, apart from `nidle`
- * watches and timers that cannot end one.
+ * Whether the engine does work that may end a wait. `nidle` watches and timers
+ * are not counted, because they cannot end a wait.
  */
 static bool
 is_working(const struct lloop *ll, unsigned nidle)
@@ -299,8 +314,9 @@ is_working(const struct lloop *ll, unsigned nidle)
 }
 
 /*
- * Turn the loop until waiters must check again, or until `until_ns`. Returns
- * whether they must. Most turns only move jobs and need no Lua.
+ * Turn the loop until waiters must check again, or until the time `until_ns`.
+ * Returns whether waiters must check again. Most turns only move jobs, and need
+ * no Lua code.
  */
 static int
 turn_until_change(lua_State *L, struct lloop *ll, int64_t until_ns)
@@ -386,8 +402,8 @@ fz_lloop_is_working(lua_State *L, unsigned nidle)
 }
 
 /*
- * Shared objects have changed. Without tasks the caller of the turn is the only
- * waiter, and checks its own condition.
+ * Called when shared objects have changed. If there are no tasks, the code that
+ * turns the loop is the only waiter, and checks its own condition.
  */
 static void
 heap_woke(struct fz_watch *watch, unsigned events)
@@ -413,7 +429,7 @@ fz_lloop_listen(lua_State *L)
 		fz_lerror_raise(L, &err);
 }
 
-/* Load the module that sets on_wake(), before the first wait. */
+/* Before the first wait, load the module that calls core.on_wake(). */
 static void
 load_wait(lua_State *L)
 {
@@ -421,15 +437,16 @@ load_wait(lua_State *L)
 	lua_pushliteral(L, "fzlua.wait");
 	if (lua_pcall(L, 1, 0, 0) != LUA_OK)
 		/*
-		 * drop the error: the wait goes on, and a later turn loads the
-		 * module
+		 * Drop the error. The wait goes on, and a later turn loads the
+		 * module.
 		 */
 		lua_pop(L, 1);
 }
 
 /*
  * Call on_wake(what). Returns the time at which it must be called again at the
- * latest; FZ_CLOCK_NEVER: only when an object changes.
+ * latest. FZ_CLOCK_NEVER means that only a change of an object requires another
+ * call.
  */
 static int64_t
 call_on_wake(lua_State *L, const char *what)
@@ -478,10 +495,11 @@ fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what)
 }
 
 /*
- * on_wake(f): f(what) is called if objects change during a wait in C, and to
- * run tasks. It returns the time, as core.now() counts, at which it must be
- * called next, or nil. If `what` is not nil, the caller waits for that without
- * a timeout, and f raises an error if nothing can end the wait.
+ * core.on_wake(f): set the function on_wake. f(what) is called during waits in
+ * C, to handle changes of objects and to run tasks. It returns the time (of
+ * core.now()) at which it must be called again, or nil. If `what` is not nil,
+ * it describes the object for which the caller waits without a timeout, and f
+ * raises an error if nothing can end this wait.
  */
 static int
 loop_on_wake(lua_State *L)
@@ -492,7 +510,7 @@ loop_on_wake(lua_State *L)
 	return 0;
 }
 
-/* wake_count() -> integer; it changes when waiters must check again */
+/* core.wake_count() -> an integer that changes when waiters must check again */
 static int
 loop_wake_count(lua_State *L)
 {
@@ -501,8 +519,9 @@ loop_wake_count(lua_State *L)
 }
 
 /*
- * changed() -> id of the first changed object, which is dequeued; nil if there
- * is none. 0: shared objects have changed, so all waits of tasks are tried.
+ * core.changed() -> id of the first changed object, which is then removed from
+ * the queue; nil if no object has changed. The id 0 means that shared objects
+ * have changed, so all waits of tasks must be tried.
  */
 static int
 loop_changed(lua_State *L)
@@ -517,9 +536,8 @@ loop_changed(lua_State *L)
 }
 
 /*
- * turn([timeout [, seen]]) -> boolean, boolean: whether waiters must check
- * again, whether a function has run. Does not wait if wake_count() differs from
- * `seen`.
+ * core.turn([timeout [, seen]]) -> whether waiters must check again, whether a
+ * function has run. Does not wait if wake_count() differs from `seen`.
  */
 static int
 loop_turn(lua_State *L)
@@ -546,7 +564,7 @@ loop_turn(lua_State *L)
 	return 2;
 }
 
-/* pid() -> pid of this process, which differs in a worker */
+/* core.pid() -> pid of this process */
 static int
 loop_pid(lua_State *L)
 {
@@ -558,8 +576,8 @@ loop_pid(lua_State *L)
 }
 
 /*
- * poll(): one turn without waiting and without running functions; does nothing
- * while a value is packed
+ * core.poll(): turn the loop once, without waiting and without running
+ * functions. Does nothing while a value is encoded.
  */
 static int
 loop_poll(lua_State *L)
@@ -590,7 +608,7 @@ loop_gc(lua_State *L)
 	return 0;
 }
 
-/* A worker ignores Ctrl-C and does not wake its parent. */
+/* In a forked child: a worker ignores Ctrl-C, and must not wake its parent. */
 static void
 in_child(struct fz_fork_hook *hook)
 {
@@ -603,7 +621,10 @@ in_child(struct fz_fork_hook *hook)
 	ll->pid = getpid();
 	ll->interrupt.wake_fd = -1;
 	ll->interrupt.pending = 0;
-	/* calls that set hooks were in threads that the child does not have */
+	/*
+	 * No call is setting hooks: the threads of such calls do not exist in
+	 * the child.
+	 */
 	ll->interrupt.nvisits = 0;
 	ll->interrupt.local = ll->interrupt.coroutine = NULL;
 	fz_llimit_in_child(&ll->limit);
@@ -615,7 +636,9 @@ in_child(struct fz_fork_hook *hook)
 	fz_lwork_clear(&ll->work);
 }
 
-/* check_free(): raise if a value is being packed for the engine */
+/*
+ * core.check_free(): raise an error if a value is being encoded for the engine
+ */
 static int
 loop_check_free(lua_State *L)
 {
@@ -656,7 +679,8 @@ fz_lloop_open(lua_State *L)
 	memset(ll, 0, sizeof(*ll));
 	ll->pid = ll->main = getpid();
 	ll->generation = fz_process.generation;
-	if (fz_proc_is_child()) /* this process is a worker that is a program */
+	/* This process is a worker that is a program. */
+	if (fz_proc_is_child())
 		ll->main = fz_process.parent;
 	ll->wake[0] = ll->wake[1] = -1;
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };

@@ -17,8 +17,9 @@ struct fz_lsink;
 struct fz_lwork;
 
 /*
- * The engine of this state, created when the library is opened. Raises if the
- * state is being closed, and the engine is freed. [-0, +0, e]
+ * The engine of this Lua state. The engine is created when the library is
+ * opened. Raises an error if the engine is freed, because the state is being
+ * closed. [-0, +0, e]
  */
 struct fz_engine *fz_lloop_engine(lua_State *L);
 
@@ -26,18 +27,18 @@ struct fz_engine *fz_lloop_engine(lua_State *L);
 bool fz_lloop_is_open(lua_State *L);
 
 /*
- * Whether the host has forked this process, and this process has not used the
- * state yet. [-0, +0, -]
+ * Whether the host has forked this process, and the process has not used the
+ * Lua state yet. [-0, +0, -]
  */
 bool fz_lloop_is_inherited(lua_State *L);
 
 /*
- * Called at the first use of the state in a process that the host has forked:
- * drops the tasks of the parent. [-0, +0, e]
+ * Called at the first use of the Lua state in a process that the host has
+ * forked. Drops the tasks of the parent. [-0, +0, e]
  */
 void fz_lloop_enter(lua_State *L);
 
-/* The functions that run in this process. */
+/* The runs and batches whose functions are called in this process. */
 struct fz_lwork *fz_lloop_work(lua_State *L);
 
 /* The object that interrupts the code and the waits of this state. */
@@ -53,19 +54,23 @@ struct fz_llimit *fz_lloop_limit(lua_State *L);
 struct fz_lforks *fz_lloop_forks(lua_State *L);
 
 /*
- * Set whether the engine is held: while a value is encoded for it, functions
- * that __fzpack calls must not use it. Returns whether it was held before. [-0,
- * +0, -]
+ * Set whether the engine is held. The engine is held while a value is encoded
+ * for it, because functions that __fzpack calls must not use the engine.
+ * Returns whether it was held before. [-0, +0, -]
  */
 bool fz_lloop_hold(lua_State *L, bool held);
 
-/* Called before each use: raise if the engine is held or freed. [-0, +0, e] */
+/*
+ * Called before each use of the engine. Raises an error if the engine is held
+ * or freed. [-0, +0, e]
+ */
 void fz_lloop_check_free(lua_State *L);
 
 /*
- * fz_lloop_fd(): the descriptor for the poll of a host; -1 and errno if it
- * cannot be made. fz_lloop_arm_fd(): make it ready from `at_ns` on, see
- * fz_loop_arm_fd(); does nothing if the engine is freed. [-0, +0, -]
+ * fz_lloop_fd(): a descriptor that a host can poll. Returns -1 and sets errno
+ * if the descriptor cannot be made.
+ * fz_lloop_arm_fd(): make the descriptor ready from the time `at_ns` on, see
+ * fz_loop_arm_fd(). Does nothing if the engine is freed. [-0, +0, -]
  */
 int fz_lloop_fd(lua_State *L);
 void fz_lloop_arm_fd(lua_State *L, int64_t at_ns);
@@ -73,59 +78,71 @@ void fz_lloop_arm_fd(lua_State *L, int64_t at_ns);
 /* The running coroutines and the tasks of this state. */
 struct fz_ltasks *fz_lloop_tasks(lua_State *L);
 
-/* Turn the loop until `done`, without on_wake(). [-0, +0, e] */
+/*
+ * Turn the loop until done(ctx) is true. Does not call on_wake(). [-0, +0, e]
+ */
 void fz_lloop_wait(
     lua_State *L, bool (*done)(const void *ctx), const void *ctx);
 
 /*
- * Whether the caller may sleep elsewhere: only signals and the wake_fd of the
- * shared heap can be ready, and there are no tasks.
+ * Whether the caller may sleep without the loop: there are no tasks, and only
+ * signals and the wake_fd of the shared heap can become ready.
  */
 bool fz_lloop_is_idle(lua_State *L);
 
 /*
- * Whether the engine does anything that may end a wait, apart from `nidle`
- * watches and timers that cannot end one.
+ * Whether the engine does work that may end a wait. `nidle` watches and timers
+ * are not counted, because they cannot end a wait.
  */
 bool fz_lloop_is_working(lua_State *L, unsigned nidle);
 
 /*
- * For a caller that sleeps elsewhere: free the memory that was kept for reuse
- * and not used for a second. Returns the time of the next call, FZ_CLOCK_NEVER
- * if no memory is kept.
+ * For a caller that sleeps without the loop: free the memory that was kept for
+ * reuse and was not used for a second. Returns the time of the next call;
+ * FZ_CLOCK_NEVER if no memory is kept.
  */
 int64_t fz_lloop_rest(lua_State *L);
 
-/* Let the wake_fd of the shared heap end a turn of the loop. [-0, +0, e] */
+/*
+ * From now on, the wake_fd of the shared heap ends a turn of the loop. [-0, +0,
+ * e]
+ */
 void fz_lloop_listen(lua_State *L);
 
 /*
- * One turn of the loop for a wait in C until `until_ns`. It runs tasks,
- * functions of runs with jobs = 0, and callbacks if objects have changed. If
- * `what` is not NULL, the caller waits for that without a timeout, and an error
- * is raised if nothing can end the wait. [-0, +0, e]
+ * Turn the loop once, for a wait in C until the time `until_ns`. This runs
+ * tasks, functions of runs with jobs = 0, and, if objects have changed,
+ * callbacks. If `what` is not NULL, it describes the object for which the
+ * caller waits without a timeout, and an error is raised if nothing can end
+ * this wait. [-0, +0, e]
  */
 void fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what);
 
 /*
- * For a caller that sleeps elsewhere, waits for `what` without a timeout, and
- * tries again after this call. If nothing can end the wait, the first such call
- * lets the caller try once more, and the next one raises an error. [-0, +0, e]
+ * For a caller that sleeps without the loop: check whether anything can end a
+ * wait for the object that `what` describes. The wait has no timeout. After
+ * this call the caller tries again. If nothing can end the wait, the first call
+ * of this function returns, so that the caller tries once more, and the next
+ * call raises an error. [-0, +0, e]
  */
 void fz_lloop_check_wait(lua_State *L, const char *what);
 
 /*
- * Raise "interrupted" if it is pending, or "cancelled" if the member that this
- * process works for has died. Calls the hooks of L, see lhook.h. [-0, +0, e]
+ * Raise "interrupted" if an interrupt is pending, or "cancelled" if the member
+ * that waits for the result of the running work has died. Calls the hooks of L,
+ * see lhook.h. [-0, +0, e]
  */
 void fz_lloop_check(lua_State *L);
 
-/* The member that waits for the work of this process; 0: none. */
+/*
+ * The member that waits for the result of the running work of this process; 0:
+ * none.
+ */
 uint32_t *fz_lloop_works_for(lua_State *L);
 
 /*
- * Open: core.turn, .on_wake, .poll, .wake_count, .changed, .pid, .check_free.
- * [-0, +0, e]
+ * Add core.turn, on_wake, poll, wake_count, changed, pid and check_free. [-0,
+ * +0, e]
  */
 int fz_lloop_open(lua_State *L);
 

@@ -1,4 +1,4 @@
-/* getrandom is not in C11. */
+/* for getrandom, which is not in C11 */
 #define _GNU_SOURCE
 #include "bind/open.h"
 
@@ -11,11 +11,11 @@
 #include "os/cpus.h"
 
 struct machine {
-	int ncpus; /* result of the last count; 0: none yet */
+	int ncpus; /* result of the last count; 0: not counted yet */
 	int64_t counted_ns;
 };
 
-/* now() -> seconds */
+/* core.now() -> seconds of a clock that never goes back */
 static int
 machine_now(lua_State *L)
 {
@@ -23,7 +23,7 @@ machine_now(lua_State *L)
 	return 1;
 }
 
-/* wall() -> seconds since 1970 */
+/* core.wall() -> seconds since 1970 */
 static int
 machine_wall(lua_State *L)
 {
@@ -32,7 +32,7 @@ machine_wall(lua_State *L)
 }
 
 /*
- * Return the number of processors. A count reads many files, so its result is
+ * The number of processors. To count them reads many files, so the number is
  * kept for a second.
  */
 static int
@@ -48,7 +48,8 @@ recent_cpus(struct machine *m)
 }
 
 /*
- * cpu_count([physical]) -> n; without an argument the count may be a second old
+ * core.cpu_count([physical]) -> n. Without an argument, the number may be a
+ * second old.
  */
 static int
 machine_cpu_count(lua_State *L)

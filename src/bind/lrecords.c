@@ -1,4 +1,4 @@
-/* mmap's MAP_ANONYMOUS is no part of C11. */
+/* for MAP_ANONYMOUS, which is not in C11 */
 #define _GNU_SOURCE
 #include "bind/open.h"
 
@@ -17,13 +17,13 @@
 #include "value/luserdata.h"
 
 /*
- * The loop over the records of a block in a worker. step() appends the result
- * for one record to the output and returns the next record, so a record costs
- * one call from Lua.
+ * This object is the loop of a worker over the records of a block. Its function
+ * step() appends the result for one record to the output and returns the next
+ * record, so each record costs only one call of a C function.
  *
- * The object is made before the workers are forked. The number of the current
- * record of each block is in memory that the workers share with their parent,
- * so that the parent knows the record at which a worker died.
+ * The object is made before the workers are forked. For each block, the number
+ * of the current record is in memory that the workers share with their parent.
+ * So the parent knows at which record a worker died.
  */
 
 #define RECORDS_TYPE "fzlua.Records"
@@ -31,30 +31,39 @@
 static const struct fz_luserdata_class records_class;
 
 enum {
-	OUT_KEPT = 4 << 20, /* bytes of the output buffer that are kept */
+	/*
+	 * maximum number of bytes of the output buffer that are kept for the
+	 * next block
+	 */
+	OUT_KEPT = 4 << 20,
 	BLOCKS_MAX = 1 << 20
 };
 
-/* User values. */
+/* User values of a Records object. */
 enum { RECORDS_TEXT = 1, RECORDS_ENCODE, RECORDS_DECODE };
 
 struct lrecords {
-	const char *record; /* the current record; NULL: before the first */
-	size_t len;         /* length of the record, without the separator */
-	const char *next;   /* the bytes after the separator of the record */
-	const char *end;    /* end of the block */
-	lua_Integer n;      /* number of the current record in the input */
-	/* number of the record in the block; 0: before the first */
+	/* the current record; NULL before the first record */
+	const char *record;
+	size_t len;       /* length of the record, without the separator */
+	const char *next; /* start of the next record */
+	const char *end;  /* end of the block */
+	lua_Integer n;    /* number of the current record in the input */
+	/*
+	 * number of the current record in the block; 0 before the first record
+	 */
 	uint32_t at;
-	volatile uint32_t *position; /* shared copy of `at` */
-	/* shared positions of all blocks; NULL: closed */
+	/* place in shared memory for a copy of `at` */
+	volatile uint32_t *position;
+	/* places in shared memory for all blocks; NULL: closed */
 	volatile uint32_t *shared;
 	size_t nshared;
 	uint64_t seed;
 	struct fz_random random;
-	struct fz_buf out; /* results of the records before the current one */
+	/* results for the records before the current record */
+	struct fz_buf out;
 	char separator;
-	bool encodes; /* all results are encoded, not only tables */
+	bool encodes; /* whether all results are encoded, not only tables */
 	bool decodes;
 };
 
@@ -68,7 +77,7 @@ check_records(lua_State *L)
 	return r;
 }
 
-/* The shared position of the block whose index is argument `arg`. */
+/* The place in shared memory for the block whose index is argument `arg`. */
 static volatile uint32_t *
 check_position(lua_State *L, const struct lrecords *r, int arg)
 {
@@ -88,7 +97,10 @@ put(lua_State *L, struct lrecords *r, const char *bytes, size_t len)
 		fz_lerror_nomem(L, "the results of a block");
 }
 
-/* Append the text that the encoder returns for the value at 1. [-0, +0, e] */
+/*
+ * Call the encoder with the value at 1, and append the text that it returns.
+ * [-0, +0, e]
+ */
 static void
 put_encoded(lua_State *L, struct lrecords *r)
 {
@@ -103,7 +115,10 @@ put_encoded(lua_State *L, struct lrecords *r)
 	lua_pop(L, 1);
 }
 
-/* Append the value at 1, the result for the current record. [-0, +0, e] */
+/*
+ * Append the value at 1, which is the result for the current record. [-0, +0,
+ * e]
+ */
 static void
 put_result(lua_State *L, struct lrecords *r)
 {
@@ -139,7 +154,7 @@ advance(struct lrecords *r)
 	*r->position = ++r->at;
 }
 
-/* Replace the text on top by the value that it encodes. [-1, +1, e] */
+/* Decode the text on top, and replace it by the value. [-1, +1, e] */
 static void
 decode(lua_State *L)
 {
@@ -150,7 +165,7 @@ decode(lua_State *L)
 
 /*
  * step([result of the current record]) -> the next record, its number | nothing
- * at the end of the block. The upvalue is the Records.
+ * at the end of the block. The Records object is the upvalue.
  */
 static int
 step(lua_State *L)
@@ -181,9 +196,9 @@ records_stepper(lua_State *L)
 }
 
 /*
- * records:open(block, n, position): begin a block. `n` records precede the
- * block. The number of its current record is stored at index `position` of the
- * shared memory.
+ * records:open(block, n, position): begin a block. `n` is the number of records
+ * before the block. The number of the current record is stored at the index
+ * `position` of the shared memory.
  */
 static int
 records_open(lua_State *L)
@@ -222,7 +237,7 @@ records_has_more(lua_State *L)
 	return 1;
 }
 
-/* records:again(): repeat the current record */
+/* records:again(): make step() return the current record again */
 static int
 records_again(lua_State *L)
 {
@@ -236,7 +251,7 @@ records_again(lua_State *L)
 	return 0;
 }
 
-/* records:take() -> the results, each with its separator; ends the block */
+/* records:take() -> the results, each with the separator. Ends the block. */
 static int
 records_take(lua_State *L)
 {
@@ -254,8 +269,8 @@ records_take(lua_State *L)
 }
 
 /*
- * records:position(index) -> number of the record that a worker has reached in
- * the block with this position
+ * records:position(index) -> number of the record that the worker has reached
+ * in the block with this index
  */
 static int
 records_position(lua_State *L)
@@ -267,7 +282,8 @@ records_position(lua_State *L)
 }
 
 /*
- * records:clear_position(index): set the position to 0 before the block is sent
+ * records:clear_position(index): set the number at this index to 0, before the
+ * block is sent
  */
 static int
 records_clear_position(lua_State *L)
@@ -278,7 +294,7 @@ records_clear_position(lua_State *L)
 	return 0;
 }
 
-/* Only the process that made the object frees its memory. */
+/* Free the memory only in the process that made the object. */
 static int
 records_close(lua_State *L)
 {
@@ -292,7 +308,10 @@ records_close(lua_State *L)
 	return 0;
 }
 
-/* Map the shared positions, which later forks inherit. [-0, +0, e] */
+/*
+ * Map the shared memory for the positions. Processes that are forked later
+ * inherit it. [-0, +0, e]
+ */
 static void
 map_positions(lua_State *L, struct lrecords *r, size_t n)
 {
@@ -310,9 +329,10 @@ map_positions(lua_State *L, struct lrecords *r, size_t n)
 }
 
 /*
- * records(separator, seed, nblocks, encode [, decode]) -> records. `encode`
- * returns the text of a table. With `decode`, which returns the value of a
- * record, `encode` returns the text of every result.
+ * core.records(separator, seed, nblocks, encode [, decode]) -> records. The
+ * function encode() returns the text of a table. If there is a function
+ * decode(), which returns the value of a record, encode() is called for every
+ * result.
  */
 static int
 records_new(lua_State *L)

@@ -23,7 +23,8 @@ print(void *ctx, int fd, const char *bytes, size_t len)
 	if (fwrite(bytes, 1, len, f) == len && fflush(f) == 0)
 		return 0;
 	code = errno != 0 ? errno : EIO;
-	if (code == EBADF) /* the shell has closed the descriptor by ">&-" */
+	/* the shell has closed the descriptor, because of ">&-" */
+	if (code == EBADF)
 		return 0;
 	clearerr(f);
 	return code;
@@ -32,7 +33,7 @@ print(void *ctx, int fd, const char *bytes, size_t len)
 static void
 print_log(void *ctx, const char *line, size_t len)
 {
-	/* A failure is ignored, because it cannot be reported. */
+	/* Ignore a failure, because it cannot be reported. */
 	if (fz_lsink_covers(ctx, STDERR_FILENO)) {
 		fz_lsink_print(ctx, line, len);
 		return;
@@ -73,8 +74,8 @@ fz_lsink_set_log(struct fz_lsink *sink,
 }
 
 /*
- * Prepare the footer before the first lines, or the input, are shown: output
- * that was printed before must be above the footer.
+ * Prepare the footer before its lines or the input are shown for the first
+ * time. Output that was printed before must be above the footer.
  */
 static void
 begin_footer(struct fz_lsink *sink)
@@ -139,7 +140,7 @@ fz_lsink_output(void *ctx, enum fz_stdio file, const char *bytes, size_t len)
 	int code = sink->output(sink->output_ctx, fd, bytes, len);
 
 	/*
-	 * EINTR is ignored: it means Ctrl-C, which raises an error of its own.
+	 * Ignore EINTR, because it means Ctrl-C, which raises an error itself.
 	 */
 	if (sink->failed == 0 && code != EINTR)
 		sink->failed = code;
@@ -158,7 +159,7 @@ fz_lsink_check(lua_State *L, struct fz_lsink *sink)
 	fz_lerror_raise(L, &err);
 }
 
-/* log(line): the line ends with a newline */
+/* core.log(line): write a line, which ends with a newline, to the log */
 static int
 sink_log(lua_State *L)
 {

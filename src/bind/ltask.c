@@ -15,9 +15,9 @@
 static const struct fz_luserdata_class passed_class;
 
 /*
- * A userdata on the stack of a function that resumes a coroutine. The function
- * pushes it before it passes on the first wait of the coroutine. The userdata
- * closes the coroutine if the task is closed during a wait.
+ * A userdata on the stack of a function that has resumed a coroutine. It is
+ * pushed before the function passes on the first wait of the coroutine. If the
+ * task is closed during a wait, __close of the userdata closes the coroutine.
  */
 struct passed {
 	/* the coroutine, while a wait may suspend it; else NULL */
@@ -25,14 +25,14 @@ struct passed {
 };
 
 /*
- * The address of this variable is the registry key of the set of the coroutines
- * that a wait suspends.
+ * The address of this variable is the registry key of the set of coroutines
+ * that are suspended by a wait.
  */
 static const char passed_key;
 
 /*
- * The tasks of this state. Finalizers may use them, too, because finalizers run
- * before the loop is freed.
+ * The tasks of this state. They are an upvalue, and not in the loop, because
+ * finalizers may use them after the loop is freed.
  */
 static struct fz_ltasks *
 tasks_of(lua_State *L)
@@ -52,7 +52,10 @@ fz_ltask_wait(lua_State *L)
 	fz_lloop_tasks(L)->waits = true;
 }
 
-/* Resume `co`, which has its arguments; `yields`: its waits may yield. */
+/*
+ * Resume `co`, whose arguments are on its stack. `yields` says whether waits in
+ * `co` may yield.
+ */
 static inline int
 run(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs, int *nres,
     bool yields)
@@ -72,8 +75,7 @@ run(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs, int *nres,
 
 /*
  * Resume `co` with the `nargs` values on top of L, as the Lua library does.
- * Returns the number of results, which are on top of L, or -1 with the error on
- * top.
+ * Returns the number of results on top of L, or -1 if an error is on top of L.
  */
 static inline int
 resume(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs)
@@ -103,7 +105,10 @@ resume(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs)
 	return nres;
 }
 
-/* The name and the arguments of this function changed twice in Lua 5.4. */
+/*
+ * Close the variables of `co`. Lua 5.4 has changed the name and the arguments
+ * of this function twice.
+ */
 static int
 close_thread(lua_State *co, lua_State *from)
 {
@@ -118,7 +123,7 @@ close_thread(lua_State *co, lua_State *from)
 }
 
 /*
- * Close the variables of `co`. Waits of their __close functions do not yield.
+ * Close the variables of `co`. Waits in their __close functions do not yield.
  */
 static int
 close_running(struct fz_ltasks *tasks, lua_State *L, lua_State *co)
@@ -136,10 +141,11 @@ close_running(struct fz_ltasks *tasks, lua_State *L, lua_State *co)
 }
 
 /*
- * Close the variables of `co`, which ended with an error; the error is on top
- * of L and has `status`. An error in a __close replaces it. Before Lua 5.4.3
- * only an error in a __close is left in `co`; later versions leave either error
- * there. Returns the status of the error on top of L.
+ * Close the variables of `co`, which has ended with an error. The error is on
+ * top of L, and `status` is its status. If a __close raises another error, this
+ * error replaces the first. Before Lua 5.4.3, `co` contains only an error of a
+ * __close; later versions leave either error there. Returns the status of the
+ * error on top of L.
  */
 static int
 close_variables(lua_State *L, lua_State *co, int status)
@@ -171,7 +177,7 @@ set_passed(lua_State *L, struct passed *passed, lua_State *co)
 	passed->co = co;
 }
 
-/* Whether a task waits in `co`, so no other task may resume it. */
+/* Whether a task waits in `co`. If so, no other task may resume `co`. */
 static bool
 is_passed(lua_State *L, const lua_State *co)
 {
@@ -184,7 +190,7 @@ is_passed(lua_State *L, const lua_State *co)
 	return found;
 }
 
-/* A finalizer: the task was dropped. */
+/* Finalizer of a struct passed: the task was dropped. */
 static int
 passed_gc(lua_State *L)
 {
@@ -209,8 +215,9 @@ passed_close(lua_State *L)
 }
 
 /*
- * Yield the wait in which `co` has yielded; the value of that yield is on top
- * of L. `at` is the index of the struct passed; 0: it was not pushed yet.
+ * `co` has yielded in a wait: yield to the caller of L. The value that `co` has
+ * yielded is on top of L. `at` is the index of the struct passed, or 0 if it
+ * was not pushed yet.
  */
 static int
 pass_on(lua_State *L, lua_State *co, int at, lua_KFunction continued)
@@ -232,8 +239,8 @@ pass_on(lua_State *L, lua_State *co, int at, lua_KFunction continued)
 }
 
 /*
- * Resume `co`. Returns whether `co` is in a wait, which the caller must pass
- * on.
+ * Resume `co`. Returns whether `co` waits. The caller must then pass on the
+ * wait.
  */
 static inline bool
 waits_after(lua_State *L, lua_State *co, int nargs, int at, int *n)
@@ -269,7 +276,8 @@ resume_with(lua_State *L, int nargs, int at)
 }
 
 /*
- * Continue after the wait that was passed on; its `passed` is at index `ctx`.
+ * The continuation after a wait that was passed on. The struct passed is at
+ * index `ctx`.
  */
 static int
 resume_continued(lua_State *L, int status, lua_KContext ctx)
@@ -278,7 +286,7 @@ resume_continued(lua_State *L, int status, lua_KContext ctx)
 	return resume_with(L, lua_gettop(L) - (int)ctx, (int)ctx);
 }
 
-/* coroutine.resume */
+/* replaces coroutine.resume */
 static int
 coroutine_resume(lua_State *L)
 {
@@ -286,7 +294,7 @@ coroutine_resume(lua_State *L)
 	return resume_with(L, lua_gettop(L) - 1, 0);
 }
 
-/* Raise the error of `co`, on top of L, as coroutine.wrap does. */
+/* Raise the error of `co`, which is on top of L, as coroutine.wrap does. */
 static int
 raise_wrapped(lua_State *L, lua_State *co)
 {
@@ -322,14 +330,14 @@ call_continued(lua_State *L, int status, lua_KContext ctx)
 	return call_with(L, lua_gettop(L) - (int)ctx, (int)ctx);
 }
 
-/* The function that coroutine.wrap returns; upvalue 2 is the coroutine. */
+/* The function that coroutine.wrap returns. Its upvalue 2 is the coroutine. */
 static int
 coroutine_call(lua_State *L)
 {
 	return call_with(L, lua_gettop(L), 0);
 }
 
-/* coroutine.wrap */
+/* replaces coroutine.wrap */
 static int
 coroutine_wrap(lua_State *L)
 {
@@ -362,7 +370,10 @@ fz_ltask_follow_coroutines(lua_State *L)
 	lua_pop(L, 1);
 }
 
-/* follow_coroutines(): let waits in coroutines of the user yield */
+/*
+ * core.follow_coroutines(): from now on, waits in coroutines of the user may
+ * yield
+ */
 static int
 follow_coroutines(lua_State *L)
 {
@@ -370,7 +381,10 @@ follow_coroutines(lua_State *L)
 	return 0;
 }
 
-/* task_new(f, ...) -> coroutine that will call f(...), number of the task */
+/*
+ * core.task_new(f, ...) -> a coroutine that will call f(...), and the number of
+ * the task
+ */
 static int
 task_new(lua_State *L)
 {
@@ -378,7 +392,7 @@ task_new(lua_State *L)
 	int n = lua_gettop(L);
 	lua_State *co;
 
-	/* in a child that the host has forked: drop the tasks of the parent */
+	/* In a child that the host has forked, drop the tasks of the parent. */
 	fz_lloop_enter(L);
 	co = lua_newthread(L);
 	lua_insert(L, 1);
@@ -390,7 +404,9 @@ task_new(lua_State *L)
 	return 2;
 }
 
-/* Push the error for a task whose coroutine has yielded, but not in a wait. */
+/*
+ * Push an error, because the coroutine of a task has yielded outside of a wait.
+ */
 static int
 push_misuse(lua_State *L)
 {
@@ -402,8 +418,8 @@ push_misuse(lua_State *L)
 }
 
 /*
- * `co` is suspended: push what it waits for. The `nres` values of its yield are
- * on top of its stack.
+ * `co` is suspended in a wait: push the object for which it waits. The `nres`
+ * values that `co` has yielded are on top of its stack.
  */
 static int
 push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
@@ -419,15 +435,15 @@ push_wait(lua_State *L, struct fz_ltasks *tasks, lua_State *co, int nres)
 	lua_pushnil(L);
 	lua_xmove(co, L, 1);
 	/*
-	 * A resumption that ends in a wait in C does not count: the task has
-	 * only begun a wait, or checked again what it waits for.
+	 * Do not count a resumption that ends in a wait in C, because the task
+	 * has only begun a wait or tried it again.
 	 */
 	if (lua_type(L, -1) != LUA_TLIGHTUSERDATA)
 		tasks->advances++;
 	return 2;
 }
 
-/* Push the error of a task that has returned, but has exceeded a limit. */
+/* Push an error, because a task has returned, but has exceeded a limit. */
 static int
 push_over(lua_State *L)
 {
@@ -438,9 +454,9 @@ push_over(lua_State *L)
 }
 
 /*
- * task_run(coroutine, number) -> true | false, error | nil, what it waits for:
- * a wait in C, or the argument of suspend(). After an error the caller calls
- * task_close().
+ * core.task_run(coroutine, number) -> true | false, error | nil, object of the
+ * wait. The object is a wait in C, or the argument of suspend(). After an error
+ * the caller calls task_close().
  */
 static int
 task_run(lua_State *L)
@@ -472,7 +488,7 @@ task_run(lua_State *L)
 	return 2;
 }
 
-/* task_results(coroutine) -> results of a task that has returned */
+/* core.task_results(coroutine) -> the results of a task that has returned */
 static int
 task_results(lua_State *L)
 {
@@ -485,8 +501,8 @@ task_results(lua_State *L)
 }
 
 /*
- * task_close(coroutine, number) -> true | false, error: end a task that has not
- * ended, or has failed, and close its variables
+ * core.task_close(coroutine, number) -> true | false, error. Ends a task that
+ * has not ended or has failed, and closes its variables.
  */
 static int
 task_close(lua_State *L)
@@ -508,9 +524,9 @@ task_close(lua_State *L)
 }
 
 /*
- * suspend([again]) -> nothing, after the scheduler has resumed the task; false
- * at once if waits of the caller do not yield. `again` is true if the task
- * stays ready.
+ * core.suspend([again]): suspend the running task. Returns nothing when the
+ * scheduler has resumed the task, or false at once if waits of the caller do
+ * not yield. `again` is true if the task stays ready.
  */
 static int
 suspend(lua_State *L)

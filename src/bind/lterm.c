@@ -20,14 +20,14 @@
 
 static const struct fz_luserdata_class ticker_class;
 
-/* A timer; core.changed() reports its end. */
+/* A timer. core.changed() reports each tick. */
 struct ticker {
 	struct fz_engine *engine;
 	struct fz_timer timer;
 	struct fz_change change;
 };
 
-/* term_size() -> columns, rows | nil: progress lines cannot be shown */
+/* core.term_size() -> columns, rows | nil if progress lines cannot be shown */
 static int
 term_size(lua_State *L)
 {
@@ -43,9 +43,9 @@ term_size(lua_State *L)
 }
 
 /*
- * term_draw(text, n, widest): show `n` lines below all output, each with its
- * newline and at most `widest` columns wide. A background process of the
- * terminal draws nothing.
+ * core.term_draw(text, n, widest): show `n` lines below all output. Each line
+ * ends with a newline, and is at most `widest` columns wide. Draws nothing if
+ * this process is in the background of the terminal.
  */
 static int
 term_draw(lua_State *L)
@@ -70,7 +70,7 @@ fired(struct fz_timer *timer)
 	fz_changed(&FZ_CONTAINER_OF(timer, struct ticker, timer)->change);
 }
 
-/* ticker() -> ticker */
+/* core.ticker() -> a ticker */
 static int
 ticker_new(lua_State *L)
 {
@@ -99,7 +99,7 @@ ticker_id(lua_State *L)
 	return 1;
 }
 
-/* ticker:arm(seconds): tick once, after this time */
+/* ticker:arm(seconds): tick once after this time */
 static int
 ticker_arm(lua_State *L)
 {

@@ -47,8 +47,8 @@ struct fz_lbatch {
 	struct fz_llocal ll;
 	/* true while the spare batch of the pool is in use */
 	bool busy;
-	struct fz_arena_buf
-	    buf; /* buffer for the items that are being encoded */
+	/* buffer for the items that are being encoded */
+	struct fz_arena_buf buf;
 	/* the Lua thread that keeps the list and encodes its items */
 	lua_State *thread;
 	uint64_t n;    /* number of elements of the list */
@@ -56,19 +56,19 @@ struct fz_lbatch {
 	bool growing;  /* whether items are added after the start */
 	uint64_t mask; /* item i is element ((i - 1) & mask) + 1 of the list */
 	size_t added;  /* bytes of the item that was added last */
-	lua_Integer first_error; /* index of the item whose error was read
-				  * first; 0: no error */
+	/* index of the item whose error was read first; 0: no error */
+	lua_Integer first_error;
 	/* maximum number of items that the next part may contain: twice the
 	 * number of items in the previous part */
 	uint32_t together;
 	/* number of items in the blob of `result` that were read */
 	uint32_t nread;
-	struct fz_batch_result result; /* the result that is being read; its n
-					* is 0 if there is none */
+	/* the result that is being read; its n is 0 if there is none */
+	struct fz_batch_result result;
 	/* the rest of the blob of `result` that was not read */
 	struct fz_reader items;
-	const void *mapped; /* address of the mapped blob of `result`; NULL: not
-			     * mapped */
+	/* address of the mapped blob of `result`; NULL: not mapped */
+	const void *mapped;
 	/* the layout of Lua tables; NULL: results are not raw */
 	const struct fz_rawarray *raw;
 };

@@ -43,12 +43,15 @@ struct fz_lwindow_ops {
 	 * be sent, its result is an error. [-1, +0, e]
 	 */
 	void (*put)(lua_State *L, struct fz_lwindow *w);
-	/* Send the items that were added. `ended` may be set. [-0, +0, e] */
+	/*
+	 * Send the items that were added. The source may have ended. [-0, +0,
+	 * e]
+	 */
 	void (*send)(lua_State *L, struct fz_lwindow *w);
 	/*
-	 * Push the next result: its number and value, or its number, nil and
-	 * the values that describe its error. Returns the number of values; 0
-	 * if none is ready. [-0, +?, e]
+	 * Push the next result: its number and its value, or its number, nil
+	 * and the values that describe its error. Returns how many values were
+	 * pushed; 0 if no result is ready. [-0, +?, e]
 	 */
 	int (*take)(lua_State *L, struct fz_lwindow *w);
 };
@@ -59,33 +62,39 @@ struct fz_lwindow {
 	uint64_t nread, nreturned;
 	/* maximum number of items that are read and not returned */
 	uint64_t limit;
-	bool fixed;        /* the limit never changes */
-	bool calls_always; /* the iterator calls advance() for each result */
-	unsigned ncalls;   /* calls of advance() that have not returned */
-	bool ended;        /* the source is not read any more */
-	bool closed;       /* nothing is returned any more */
-	int64_t began_ns;  /* start of read() */
-	int64_t called_ns; /* start of the last call of the source */
-	/* time at which the number of returned results was `marked` */
+	bool fixed; /* whether the limit never changes */
+	/* whether the iterator calls advance() for each result */
+	bool calls_always;
+	unsigned ncalls;  /* number of calls of advance() in progress */
+	bool ended;       /* no more items are read */
+	bool closed;      /* no more results are returned */
+	int64_t began_ns; /* time at which read() was called */
+	/* time at which the source was last called */
+	int64_t called_ns;
+	/* time at which `nreturned` was equal to `marked` */
 	int64_t marked_ns;
 	uint64_t marked;
 };
 
 /*
- * Initialise the new window on top, with `limit` and `fixed` of the options at
- * `idx`. Its user value FZ_LWINDOW_ERRORS becomes a table. [-0, +0, e]
+ * Initialise the new window on top. `limit` and `fixed` are read from the
+ * options at `idx`. The user value FZ_LWINDOW_ERRORS is set to a table. [-0,
+ * +0, e]
  */
 void fz_lwindow_init(lua_State *L, struct fz_lwindow *w,
     const struct fz_lwindow_ops *ops, int idx);
 
-/* The window with these ops at `idx`; raises for anything else. [-0, +0, e] */
+/*
+ * The window at `idx`. Raises an error if it does not have the functions `ops`.
+ * If `ops` is NULL, any window is accepted. [-0, +0, e]
+ */
 struct fz_lwindow *fz_lwindow_check(
     lua_State *L, int idx, const struct fz_lwindow_ops *ops);
 
 /*
- * fz_lwindow_keep_error(): keep the error on top for item `number`.
- * fz_lwindow_push_error(): push nil and that error. The window is at 1. [-1,
- * +0, m] [-0, +2, m]
+ * The window is at 1. fz_lwindow_keep_error() keeps the error on top as the
+ * error of item `number` [-1, +0, m]. fz_lwindow_push_error() pushes nil and
+ * the kept error of item `number` [-0, +2, m].
  */
 void fz_lwindow_keep_error(lua_State *L, uint64_t number);
 void fz_lwindow_push_error(lua_State *L, uint64_t number);
