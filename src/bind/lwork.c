@@ -31,7 +31,8 @@ local_of(struct fz_list *link)
 }
 
 /*
- * Run one function of the oldest run of this depth that has a ready function.
+ * Run one function of a run that started at this depth. Of the runs with a
+ * ready function, the oldest is used.
  */
 static int
 work_at_depth(lua_State *L, struct fz_list *locals, unsigned depth)

@@ -1,9 +1,9 @@
 /*
  * lwork.h - the functions that run in this process, and their order.
  *
- * These are functions of runs and batches with jobs = 0; the loop runs one in
- * each turn. A function that waits turns the loop, so other functions may run
- * inside it.
+ * These are the functions of runs and batches with jobs = 0. The loop runs one
+ * of them in each turn. A function that waits turns the loop, so other
+ * functions may run during its wait.
  */
 #ifndef FZ_LWORK_H
 #define FZ_LWORK_H
@@ -14,20 +14,30 @@
 
 #include "base/list.h"
 
-/* A run or a batch with jobs = 0, whose functions run in this process. */
+/*
+ * Part of a run or a batch with jobs = 0, whose functions run in this process.
+ */
 struct fz_local {
-	/* Run one function, if any is ready; returns whether it did. */
+	/*
+	 * If a function is ready, run it. Returns whether a function was run.
+	 */
 	int (*work)(lua_State *L, struct fz_local *local);
 	/* Whether work() would run a function. */
 	bool (*ready)(const struct fz_local *local);
 	struct fz_list link; /* in the list of objects with functions to run */
-	/* number of functions that were running when the object was added */
+	/*
+	 * number of functions that were running when the run or batch was added
+	 */
 	unsigned depth;
 };
 
 struct fz_lwork {
-	struct fz_list locals; /* objects whose functions run in this process */
-	/* number of running functions; each was called inside the one before */
+	/* runs and batches whose functions run in this process */
+	struct fz_list locals;
+	/*
+	 * number of running functions; each was called during a wait of the
+	 * previous one
+	 */
 	unsigned depth;
 };
 
@@ -37,24 +47,25 @@ void fz_lwork_add(struct fz_lwork *work, struct fz_local *local);
 void fz_lwork_drop(struct fz_local *local);
 
 /*
- * Run one function, if any is ready; returns whether it did. Runs that started
- * at the same depth are served in order. While a function waits, functions of
- * the runs that it started are preferred, because a function of another run
- * would have to end before the waiting one continues. [-0, +0, e]
+ * If a function is ready, run it. Returns whether a function was run. Runs that
+ * were added at the same depth are served in order. While a function waits,
+ * functions of the runs that it has started are preferred. A function of
+ * another run would have to end before the waiting function can continue. [-0,
+ * +0, e]
  */
 int fz_lwork_run(lua_State *L, struct fz_lwork *work);
 
 /* Whether fz_lwork_run() would run a function. */
 bool fz_lwork_is_ready(const struct fz_lwork *work);
 
-/* Whether there are no objects. */
+/* Whether no run or batch has functions to run. */
 static inline bool
 fz_lwork_is_empty(const struct fz_lwork *work)
 {
 	return fz_list_first(&work->locals) == NULL;
 }
 
-/* Drop all objects; in a child, those of the parent. */
+/* Drop all runs and batches. In a forked child these belong to the parent. */
 void fz_lwork_clear(struct fz_lwork *work);
 
 #endif

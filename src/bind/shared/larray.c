@@ -11,7 +11,7 @@
 
 struct array {
 	struct fz_object head;
-	struct fz_llock lock; /* used by with() only */
+	struct fz_llock lock; /* used only by array:with() */
 	lua_Integer n;
 	struct fz_number type;
 	_Alignas(8) unsigned char numbers[];
@@ -23,7 +23,7 @@ check_array(lua_State *L, int idx)
 	return fz_lhandle_check(L, idx, FZ_LHANDLE_ARRAY)->object;
 }
 
-/* The address of number `i`, from 1. */
+/* The address of number `i`. Numbers are counted from 1. */
 static void *
 number_at(struct array *a, lua_Integer i)
 {
@@ -54,7 +54,7 @@ fill_from_list(lua_State *L, struct array *a)
 	}
 }
 
-/* array(code, n | list) -> array */
+/* core.array(code, n | list) -> array */
 static int
 array_new(lua_State *L)
 {
@@ -102,7 +102,10 @@ array_totable(lua_State *L)
 	return push_slice(L, a, 1, a->n);
 }
 
-/* array:slice([i = 1 [, j = -1]]) -> list, i and j as in string.sub() */
+/*
+ * array:slice([i = 1 [, j = -1]]) -> list. The arguments are used as in
+ * string.sub().
+ */
 static int
 array_slice(lua_State *L)
 {
@@ -121,7 +124,7 @@ array_slice(lua_State *L)
 	return push_slice(L, a, i, j);
 }
 
-/* array:fill(number) */
+/* array:fill(number): set all numbers of the array */
 static int
 array_fill(lua_State *L)
 {
@@ -143,7 +146,7 @@ array_with(lua_State *L)
 	return fz_llock_with_object(L, &check_array(L, 1)->lock);
 }
 
-/* The number at `idx` if it is an index of the array, else 0. */
+/* The integer at `idx` if it is an index of the array, else 0. */
 static lua_Integer
 index_at(lua_State *L, int idx, const struct array *a)
 {
@@ -153,7 +156,7 @@ index_at(lua_State *L, int idx, const struct array *a)
 	return good && 1 <= i && i <= a->n ? i : 0;
 }
 
-/* array[i], array.method; its upvalue is the table of methods */
+/* array[i] or array.method. The upvalue is the table of methods. */
 static int
 array_index(lua_State *L)
 {

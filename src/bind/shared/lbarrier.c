@@ -19,8 +19,8 @@
 #define WHAT "a barrier"
 
 /*
- * The user value of the handle is the action; nil if there is none in this
- * process.
+ * The object of a barrier. The user value of its handle is the action, or nil
+ * if this process does not have the action.
  */
 struct lbarrier {
 	struct fz_object head;
@@ -28,12 +28,16 @@ struct lbarrier {
 };
 
 struct waiting {
-	/* waits until the barrier is open, then for the other processes */
+	/*
+	 * first a wait until the process may enter the barrier, then a wait for
+	 * the other processes
+	 */
 	struct fz_lwait wait;
 	struct fz_barrier *barrier;
 	struct fz_membership *own;
 	uint32_t self, index;
-	uint32_t waiter; /* the waiter (see waiter.h) during the wait */
+	/* number of the waiter (see waiter.h) during the wait */
+	uint32_t waiter;
 	enum fz_barrier_arrival arrival;
 };
 
@@ -74,7 +78,10 @@ try_arrive(struct fz_lwait *wait, bool late)
 	if (w->arrival != FZ_BARRIER_WAITS)
 		fz_waiter_give_back(w->own, w->waiter);
 	if (w->arrival == FZ_BARRIER_INSIDE && w->barrier->task != w->own->task)
-		/* another task runs the action */
+		/*
+		 * Try again later, because another task of this process runs
+		 * the action.
+		 */
 		w->arrival = FZ_BARRIER_LATER;
 	return w->arrival != FZ_BARRIER_LATER;
 }
@@ -112,7 +119,7 @@ others_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return 1;
 }
 
-/* An error ends the wait: break the barrier. */
+/* Break the barrier, because an error has ended the wait. */
 static void
 abandon(lua_State *L, struct fz_lwait *wait)
 {
@@ -131,7 +138,10 @@ break_round(struct fz_lguard *guard)
 	fz_barrier_finish(guard->of, guard->self, false);
 }
 
-/* The guard is at index 2; `ctx` is the arrival index of this process. */
+/*
+ * Continuation after the action. The guard is at index 2. `ctx` is the arrival
+ * index of this process.
+ */
 static int
 action_end(lua_State *L, int status, lua_KContext ctx)
 {
@@ -202,8 +212,8 @@ static const struct fz_lwait_class arriving = {
 };
 
 /*
- * barrier:wait([timeout]) -> 0 to n-1, in order of arrival | nil, "timeout",
- * which breaks the barrier. Raises if the barrier is broken.
+ * barrier:wait([timeout]) -> 0 to n-1 in the order of arrival | nil, "timeout".
+ * A timeout breaks the barrier. Raises an error if the barrier is broken.
  */
 static int
 barrier_wait(lua_State *L)
@@ -216,8 +226,8 @@ barrier_wait(lua_State *L)
 	lua_settop(L, 1);
 	if (b->has_action)
 		/*
-		 * push the guard before the wait, because pushing may run out
-		 * of memory
+		 * Push the guard before the wait, because to push it may run
+		 * out of memory.
 		 */
 		fz_lguard_enter(L);
 	wait = fz_lwait_new(L, sizeof(*w));
@@ -232,8 +242,8 @@ barrier_wait(lua_State *L)
 }
 
 /*
- * barrier:reset(): make the barrier like a new one; its waiters raise the error
- * "broken"
+ * barrier:reset(): make the barrier like a new one. The waiters raise the error
+ * "broken".
  */
 static int
 barrier_reset(lua_State *L)
@@ -250,7 +260,7 @@ barrier_abort(lua_State *L)
 	return 0;
 }
 
-/* The upvalue is the table of methods. */
+/* barrier.method, or another field. The upvalue is the table of methods. */
 static int
 barrier_index(lua_State *L)
 {
@@ -273,9 +283,10 @@ barrier_index(lua_State *L)
 }
 
 /*
- * barrier(n [, action]) -> barrier. The last process to arrive calls action()
- * before the waiters continue. A process that may be the last one must have
- * inherited the barrier, because a message does not contain the action.
+ * core.barrier(n [, action]) -> barrier. The process that arrives last calls
+ * action() before the waiters continue. A process that may arrive last must
+ * have inherited the barrier, because a message with the barrier does not
+ * contain the action.
  */
 static int
 barrier_new(lua_State *L)

@@ -13,7 +13,7 @@
 #include "codec/items.h"
 #include "value/lerror.h"
 
-/* Text of messages: what the wait of a channel is for. */
+/* For messages: the object for which a put or a take waits. */
 #define ROOM "room in a queue or pipe"
 #define ITEM "an item of a queue or pipe"
 
@@ -22,24 +22,28 @@ struct putting {
 	struct fz_queue *queue;
 	uint32_t self;
 	enum fz_queue_state state;
-	struct fz_err err; /* the error, if the state is FAILED */
+	struct fz_err err; /* the error if the state is FAILED */
 	fz_lchannel_then then;
 	size_t nhead, nbody;
 	const void *body;
-	/* blocks with the body, which the queue will own; or NULL */
+	/*
+	 * blocks of shared memory with the body, which the queue will own;
+	 * NULL: none
+	 */
 	void *blocks;
 	unsigned char head[FZ_ITEMS_SMALL];
 };
 
-/* A put of a value of any kind. */
+/* A put of a value that must be encoded. */
 struct message {
 	struct putting putting;
 	struct fz_queue_buf out;
 	struct fz_lhandle_stored stored;
-	/* the scratch that contains the body; or NULL */
+	/* the scratch, if the body is in it; else NULL */
 	struct fz_lshared_buffer *borrowed;
-	bool moved; /* a copy on the Lua stack has replaced this object */
-	void *copy; /* copy of the body during a wait; or NULL */
+	/* whether a copy of this object, on the Lua stack, is used instead */
+	bool moved;
+	void *copy; /* copy of the body, made for a wait; NULL: none */
 };
 
 static bool
@@ -52,8 +56,8 @@ try_put(struct fz_lwait *wait, bool late)
 	(void)late;
 	p->state = fz_queue_put(p->queue, p->self, &item, &p->err);
 	/*
-	 * A stopped process holds the lock of the queue: wait, as if the queue
-	 * was full.
+	 * If a stopped process holds the lock of the queue, wait as if the
+	 * queue was full.
 	 */
 	if (p->state == FZ_QUEUE_BUSY)
 		p->state = FZ_QUEUE_WAIT;
@@ -61,8 +65,8 @@ try_put(struct fz_lwait *wait, bool late)
 }
 
 /*
- * A change wakes one waiter only. This waiter has succeeded: wake the next one
- * if there is still room.
+ * Wake the next waiter if there is still room. A change wakes only one waiter,
+ * and this one has succeeded.
  */
 static void
 pass_room_on(struct fz_queue *queue)
@@ -90,7 +94,9 @@ static const struct fz_lwait_class putting_class = {
 	.what = ROOM, .try = try_put, .end = put_end
 };
 
-/* Free the scratch and all memory that the queue does not own. */
+/*
+ * Free the scratch and all memory of the message that the queue does not own.
+ */
 static void
 settle(struct message *m)
 {
@@ -146,8 +152,8 @@ encode(lua_State *L, struct message *m)
 }
 
 /*
- * Copy the body out of the scratch, because other tasks may use the scratch
- * during the wait.
+ * Copy the body from the scratch to other memory, because other tasks may use
+ * the scratch during the wait.
  */
 static void
 leave_scratch(lua_State *L, struct message *m)
@@ -166,8 +172,8 @@ leave_scratch(lua_State *L, struct message *m)
 }
 
 /*
- * (value, message) -> nothing | a wait with a copy of the message, if the queue
- * is full
+ * put_protected(value, message) -> nothing | a wait, with a copy of the
+ * message, because the queue is full
  */
 static int
 put_protected(lua_State *L)
@@ -200,7 +206,10 @@ prepare(struct putting *p, const struct fz_lchannel *channel, int64_t until_ns,
 	p->body = p->blocks = NULL;
 }
 
-/* Put a value of any kind. An __fzpack that encodes it may put other values. */
+/*
+ * Put a value that must be encoded. An __fzpack that is called for it may put
+ * other values.
+ */
 static int
 put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
     fz_lchannel_then then)
@@ -256,9 +265,9 @@ struct taking {
 	struct fz_lchannel channel;
 	struct fz_queue_taken taken;
 	enum fz_queue_state state;
-	bool busy; /* a stopped process holds the lock of the queue */
+	bool busy; /* whether a stopped process holds the lock of the queue */
 	fz_lchannel_then then;
-	void *own; /* buffer for the item; NULL: the scratch */
+	void *own; /* buffer for the item; NULL: the scratch is used */
 };
 
 static void
@@ -291,7 +300,7 @@ try_take(struct fz_lwait *wait, bool late)
 	return t->state != FZ_QUEUE_WAIT;
 }
 
-/* (struct fz_queue_taken) -> value */
+/* decode(struct fz_queue_taken) -> value */
 static int
 decode(lua_State *L)
 {
@@ -310,7 +319,10 @@ decode(lua_State *L)
 				      "one Lua value");
 }
 
-/* Push the value of a message. Its __fzunpack may take other items. */
+/*
+ * Push the value of an encoded item. An __fzunpack that is called for it may
+ * take other items.
+ */
 static void
 push_message(lua_State *L, struct taking *t)
 {
@@ -344,8 +356,8 @@ push_item(lua_State *L, struct taking *t)
 }
 
 /*
- * A change wakes one waiter only. This waiter has succeeded: wake the next one
- * if there is another item.
+ * Wake the next waiter if there is another item. A change wakes only one
+ * waiter, and this one has succeeded.
  */
 static void
 pass_items_on(struct fz_queue *queue)
@@ -389,8 +401,9 @@ static const struct fz_lwait_class taking_apart_class = { ITEM, try_take,
 	take_end, free_own };
 
 /*
- * Take with a separate buffer: an item in the scratch is being decoded, or
- * other tasks may take items during the wait.
+ * Take an item into a buffer of its own. The scratch cannot be used, because an
+ * item in it is being decoded, or because other tasks may take items during the
+ * wait.
  */
 static int
 take_apart(lua_State *L, const struct taking *of)

@@ -12,42 +12,46 @@
 #include "shared/queue.h"
 
 /*
- * The `until_ns` of puts and takes that do not wait, except briefly for a
- * process that holds the lock of the queue.
+ * Value of `until_ns` for a put or take that does not wait. It may still wait
+ * briefly for a process that holds the lock of the queue.
  */
 #define FZ_LCHANNEL_NOW INT64_MIN
 
-/* The arguments of a put or take. */
+/* Arguments of a put or a take. */
 struct fz_lchannel {
 	struct fz_lshared *shared;
 	struct fz_queue *queue;
 	uint32_t self;
-	/* The other fields are for takes only. */
+	/* The following fields are used only by takes. */
 	bool is_tracked; /* see fz_queue_take() */
-	/* For a pipe, which can end without a close; else all zero. */
+	/*
+	 * For a pipe, which may end without being closed; all zero for a queue.
+	 */
 	struct fz_pipe_receiver receiver;
 };
 
 /*
- * Called at the end; returns what a C function returns. A taken value is on
- * top.
+ * Called at the end of a put or take. Returns what a C function returns. If an
+ * item was taken, its value is on top.
  */
 typedef int (*fz_lchannel_then)(lua_State *L, enum fz_queue_state state);
 
 /*
- * Put the value at index 2, waiting for room until `until_ns`, and end with
- * `then`: FZ_QUEUE_DONE, _WAIT (no room in time) or _CLOSED. Raises an error if
- * the value cannot be sent, memory is short, or the wait is interrupted;
- * nothing is put then. A return value for a C function. [-0, +n, e]
+ * Put the value at index 2. Waits for room until `until_ns`, and ends with a
+ * call of `then`. The state is FZ_QUEUE_DONE, FZ_QUEUE_WAIT (there was no room
+ * in time) or FZ_QUEUE_CLOSED. If the value cannot be sent, memory is short, or
+ * the wait is interrupted, an error is raised and nothing is put. The caller
+ * returns the result of this function. [-0, +n, e]
  */
 int fz_lchannel_put(lua_State *L, const struct fz_lchannel *channel,
     int64_t until_ns, fz_lchannel_then then);
 
 /*
- * Take an item, waiting for one until `until_ns`, push its value and end with
- * `then`: FZ_QUEUE_DONE, or _WAIT or _CLOSED and no value. An item that cannot
- * be decoded is lost, and its error raised; an item for which there is no
- * memory stays. A return value for a C function. [-0, +n, e]
+ * Take an item and push its value. Waits for an item until `until_ns`, and ends
+ * with a call of `then`. The state is FZ_QUEUE_DONE, FZ_QUEUE_WAIT (there was
+ * no item in time) or FZ_QUEUE_CLOSED. If an item cannot be decoded, it is
+ * lost, and an error is raised. If memory is short, the item stays in the
+ * queue. The caller returns the result of this function. [-0, +n, e]
  */
 int fz_lchannel_take(lua_State *L, const struct fz_lchannel *channel,
     int64_t until_ns, fz_lchannel_then then);

@@ -17,23 +17,26 @@
 struct lcondition {
 	struct fz_object head;
 	struct fz_llock own;
-	struct fz_ref lock; /* `own`, or the lock given at creation */
-	uint32_t lock_name; /* name of the given lock; 0: `own` is used */
+	/* refers to `own`, or to the lock given to core.condition() */
+	struct fz_ref lock;
+	/* name of the given lock in the heap; 0 if `own` is used */
+	uint32_t lock_name;
 	uint32_t lock_generation;
 	uint32_t tickets;
 };
 
 /*
- * Called after a wait; `notified`: the waiter was notified before the deadline.
+ * Called after a wait. `notified` says whether the waiter was notified before
+ * the deadline.
  */
 typedef int (*wait_then)(lua_State *L, bool notified, bool abandoned);
 
 struct waiting {
-	/* waits for the notification, then for the lock */
+	/* first a wait for the notification, then a wait for the lock */
 	struct fz_lwait wait;
 	struct fz_lock *lock;
 	uint32_t name, self, depth, task;
-	uint32_t waiter; /* see waiter.h */
+	uint32_t waiter; /* number of the waiter, see waiter.h */
 	struct fz_membership *own;
 	/* state of the attempt to acquire the lock again */
 	enum fz_lock_state state;
@@ -76,7 +79,7 @@ try_lock(struct fz_lwait *wait, bool late)
 	return fz_llock_try(w->lock, w->self, late, &w->state);
 }
 
-/* End the wait, and return whether the waiter was notified. */
+/* End the use of the waiter. Returns whether it was notified. */
 static bool
 end_waiter(const struct waiting *w)
 {
@@ -87,8 +90,8 @@ end_waiter(const struct waiting *w)
 }
 
 /*
- * The task holds the lock again: restore its depth. True if the task was
- * notified.
+ * The task holds the lock again: restore the depth of the lock. Returns whether
+ * the task was notified.
  */
 static bool
 leave(struct waiting *w)
@@ -103,14 +106,17 @@ lock_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
 	struct waiting *w = of_wait(wait);
 
-	(void)in_time; /* always true: there is no deadline */
+	(void)in_time; /* always true, because there is no deadline */
 	if (wait->slept)
 		fz_eventcount_rearm(&w->lock->waiters);
 	fz_lwait_over(wait);
 	return w->then(L, leave(w), w->state == FZ_LOCK_ABANDONED);
 }
 
-/* Try to acquire the lock once, then sleep. */
+/*
+ * Try to acquire the lock once. If that fails, sleep until the lock changes.
+ * Raises no error.
+ */
 static void
 lock_silently(struct waiting *w)
 {
@@ -143,8 +149,8 @@ wait_for_lock(struct waiting *w)
 }
 
 /*
- * An error ended the wait: acquire the lock again nevertheless. Further errors
- * are dropped; the process sleeps after each.
+ * After an error has ended the wait, acquire the lock again. Errors of this
+ * wait are dropped, and the process sleeps after each.
  */
 static void
 lock_again(lua_State *L, struct waiting *w)
@@ -161,9 +167,11 @@ lock_again(lua_State *L, struct waiting *w)
 }
 
 /*
- * Pass on a notification that this waiter cannot use. If another task of this
- * process holds the lock, that task may be closing this task. A wait for the
- * lock would then never end, so this task ends without the lock.
+ * The wait has ended with an error, or its task is closed. If the waiter was
+ * notified, another waiter is notified instead. Usually the lock is acquired
+ * again. But if another task of this process holds the lock, this task ends
+ * without it, because the other task may be the one that closes this task, and
+ * a wait for the lock would never end.
  */
 static void
 abandon(lua_State *L, struct fz_lwait *wait)
@@ -185,7 +193,7 @@ abandon(lua_State *L, struct fz_lwait *wait)
 static const struct fz_lwait_class locking = { "the lock of a condition",
 	try_lock, lock_end, abandon };
 
-/* The waiter was notified, or its time ran out: wait for the lock. */
+/* The waiter was notified, or its time is over. Wait for the lock. */
 static int
 notified_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
@@ -200,7 +208,10 @@ notified_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 static const struct fz_lwait_class notifying = { "a condition", try_notified,
 	notified_end, abandon };
 
-/* Release the lock, wait, acquire it again, and end with then(). */
+/*
+ * Release the lock, wait for a notification, acquire the lock again, and end
+ * with a call of then().
+ */
 static int
 wait_until(lua_State *L, struct lcondition *c, int64_t until_ns, wait_then then)
 {
@@ -243,8 +254,9 @@ push_end(lua_State *L, bool notified, bool abandoned)
 }
 
 /*
- * condition:wait([timeout]) -> true; nil, "timeout"; and the last result is
- * "abandoned" if a process or task that held the lock ended during the wait
+ * condition:wait([timeout]) -> true [, "abandoned"] | nil, "timeout" [,
+ * "abandoned"]. The result "abandoned" is added if a process or task that held
+ * the lock ended during the wait.
  */
 static int
 condition_wait(lua_State *L)
@@ -255,8 +267,8 @@ condition_wait(lua_State *L)
 }
 
 /*
- * wait_for() keeps its state on the stack: f at index 2, the deadline at 3,
- * whether the lock was abandoned at 4, whether there is time left at 5.
+ * Stack indexes of the state of wait_for(): the function f, the deadline,
+ * whether the lock was abandoned, and whether there is time left.
  */
 enum { PREDICATE = 2, DEADLINE, ABANDONED, IN_TIME };
 
@@ -302,8 +314,8 @@ predicate_end(lua_State *L, int status, lua_KContext ctx)
 }
 
 /*
- * condition:wait_for(f [, timeout]) -> the first true value of f | nil,
- * "timeout"; and "abandoned" as after wait()
+ * condition:wait_for(f [, timeout]) -> the first true value of f [,
+ * "abandoned"] | nil, "timeout" [, "abandoned"]
  */
 static int
 condition_wait_for(lua_State *L)
@@ -351,7 +363,10 @@ condition_notify_all(lua_State *L)
 	return notify(L, FZ_CONDITION_ALL);
 }
 
-/* condition:acquire([timeout]): lock:acquire() of its lock */
+/*
+ * condition:acquire([timeout]): call lock:acquire() for the lock of the
+ * condition
+ */
 static int
 condition_acquire(lua_State *L)
 {
@@ -377,8 +392,8 @@ condition_guard(lua_State *L)
 }
 
 /*
- * condition([lock]) -> condition, which has an rlock of its own if no lock is
- * given
+ * core.condition([lock]) -> condition. If no lock is given, the condition has
+ * its own rlock.
  */
 static int
 condition_new(lua_State *L)
@@ -407,7 +422,10 @@ condition_new(lua_State *L)
 	return 1;
 }
 
-/* A condition from a message keeps alive the lock that came with it. */
+/*
+ * The handle of a condition that came in a message keeps the lock of the
+ * condition alive.
+ */
 static void
 load(lua_State *L, struct fz_lhandle *handle)
 {

@@ -28,7 +28,8 @@ check_event(lua_State *L)
 }
 
 /*
- * event:set(): all waiters continue, even if the event is cleared right after
+ * event:set(): set the event. All waiters continue, even if the event is
+ * cleared immediately afterwards.
  */
 static int
 event_set(lua_State *L)
@@ -77,7 +78,7 @@ static const struct fz_lwait_class waiting_class = {
 	.what = "an event", .try = try_wait, .end = wait_end
 };
 
-/* event:wait([timeout]) -> true; nil, "timeout" */
+/* event:wait([timeout]) -> true | nil, "timeout" */
 static int
 event_wait(lua_State *L)
 {
@@ -93,7 +94,7 @@ event_wait(lua_State *L)
 	return fz_lwait(L, &w.wait, sizeof(w));
 }
 
-/* event() -> event that is not set */
+/* core.event() -> an event that is not set */
 static int
 event_new(lua_State *L)
 {

@@ -9,7 +9,10 @@
 
 static const struct fz_luserdata_class guard_class;
 
-/* Push a guard. Its user value keeps the object alive. */
+/*
+ * Push a guard for the object `of`. The user value of the guard keeps the
+ * object alive.
+ */
 static struct fz_lguard *
 new_guard(lua_State *L, void *of)
 {
@@ -34,7 +37,7 @@ fz_lguard_enter(lua_State *L)
 	return guard;
 }
 
-/* The guard is at index 2. */
+/* Continuation of guard(). The guard is at index 2. */
 static int
 return_guard(lua_State *L, struct fz_lguard *guard, bool abandoned)
 {
@@ -53,7 +56,7 @@ fz_lguard_push(lua_State *L, fz_lguard_acquire acquire, void *of)
 	return acquire(L, new_guard(L, of), return_guard);
 }
 
-/* The results of f are above index `ctx`. */
+/* Continuation after f. The results of f are above the index `ctx`. */
 static int
 with_end(lua_State *L, int status, lua_KContext ctx)
 {
@@ -62,8 +65,8 @@ with_end(lua_State *L, int status, lua_KContext ctx)
 }
 
 /*
- * Call f. The guard is at index 2, f and its arguments are at index 3 up to the
- * `top` of the guard. A wait may be above them.
+ * Call f. The guard is at index 2. The function f and its arguments are at the
+ * indexes from 3 to guard->top. A wait may be above them.
  */
 static int
 call_guarded(lua_State *L, struct fz_lguard *guard, bool abandoned)
@@ -96,8 +99,8 @@ fz_lguard_with(lua_State *L, fz_lguard_acquire acquire, void *of)
 }
 
 /*
- * guard:release(): release now; a second call, or the end of the scope, then
- * does nothing
+ * guard:release(): release the object now. A second call then does nothing, and
+ * neither does the end of the scope.
  */
 static int
 guard_release(lua_State *L)
@@ -125,7 +128,8 @@ static const luaL_Reg methods[] = {
 
 static const luaL_Reg metamethods[] = {
 	{ "__close", guard_release },
-	{ "__gc", guard_release }, /* for a guard of a dropped coroutine */
+	/* for the guard of a coroutine that was dropped */
+	{ "__gc", guard_release },
 	{ "__tostring", guard_tostring },
 	{ NULL, NULL },
 };

@@ -10,49 +10,51 @@
 struct fz_lshared;
 
 /*
- * A userdata with __close. It releases the object once, and only in the process
- * that has acquired it.
+ * A userdata with __close. It releases an object once, and only in the process
+ * that has acquired the object.
  */
 struct fz_lguard {
-	/* releases the object; NULL: nothing to do */
+	/* function that releases the object; NULL: nothing is acquired */
 	void (*release)(struct fz_lguard *guard);
 	void *of; /* the object to release */
 	struct fz_lshared *shared;
 	uint32_t self; /* the member that acquired the object */
 	uint32_t task; /* the task that acquired the object */
-	/* set by the class: the state that the release restores */
+	/* set by the class of the object: the state that `release` restores */
 	uint32_t before;
-	int top; /* stack top of with() before its wait */
+	int top; /* stack top of with() before the object is acquired */
 };
 
-/* Called after the object is acquired; returns as a C function does. */
+/* Called when the object is acquired. Returns what a C function returns. */
 typedef int (*fz_lguard_then)(
     lua_State *L, struct fz_lguard *guard, bool abandoned);
 
 /*
- * Acquire the object of a guard, set its `release`, and end with a call of
- * `then`. May wait (lwait.h). Nothing is acquired if it raises.
+ * Acquire the object of a guard, set guard->release, and end with a call of
+ * `then`. This may wait (see lwait.h). If an error is raised, nothing is
+ * acquired.
  */
 typedef int (*fz_lguard_acquire)(
     lua_State *L, struct fz_lguard *guard, fz_lguard_then then);
 
 /*
- * The method guard() of the object at index 1 -> guard, or guard, "abandoned".
- * A return value for a C function, "return fz_lguard_push()".
+ * The method guard() of the object at index 1, which returns a guard, or a
+ * guard and "abandoned". The caller returns the result of this function.
  */
 int fz_lguard_push(lua_State *L, fz_lguard_acquire acquire, void *of);
 
 /*
- * Push a guard that keeps the handle at index 1 alive and has nothing to
- * release yet. It is closed when the calling C function returns or raises.
- * [-0, +1, e]
+ * Push a guard that keeps the handle at index 1 alive, and has nothing to
+ * release. The guard is closed when the calling C function returns or raises an
+ * error. [-0, +1, e]
  */
 struct fz_lguard *fz_lguard_enter(lua_State *L);
 
 /*
- * The method with(f, ...): acquire the object, call the function at index 2
- * with the values above it, and release the object. An error of f is raised
- * again unchanged. A return value for a C function, "return fz_lguard_with()".
+ * The method with(f, ...) of the object at index 1. Acquires the object, calls
+ * the function at index 2 with the values above it, and releases the object. An
+ * error of f is raised again without changes. The caller returns the result of
+ * this function.
  */
 int fz_lguard_with(lua_State *L, fz_lguard_acquire acquire, void *of);
 

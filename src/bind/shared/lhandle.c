@@ -11,14 +11,14 @@
 #include "value/luserdata.h"
 
 /*
- * Minimum growth of the used shared memory, in bytes, before garbage is
- * collected.
+ * Garbage is not collected before the used shared memory has grown by this
+ * number of bytes.
  */
 #define COLLECT_THRESHOLD ((size_t)4 << 20)
 
 const char fz_lhandle_mark[1];
 
-/* The class of a handle, whose type is registered. */
+/* The class of a handle. The type of the handle must be registered. */
 static const struct fz_lhandle_class *
 class_of(const struct fz_lhandle *handle)
 {
@@ -38,7 +38,8 @@ newest_child(const struct fz_lshared *shared)
 }
 
 /*
- * Whether a child that was forked after the creation of the object may use it.
+ * Whether a child is alive that was forked after the object was made. Such a
+ * child may use the object.
  */
 static bool
 may_be_used(const struct fz_lshared *shared, const struct fz_object *object)
@@ -47,8 +48,8 @@ may_be_used(const struct fz_lshared *shared, const struct fz_object *object)
 }
 
 /*
- * Free dropped objects that no child can use any more. A state that is not a
- * member has dropped none.
+ * Free the dropped objects that no child can use any more. A Lua state that is
+ * not a member has no dropped objects.
  */
 static void
 free_dropped(struct fz_lshared *shared)
@@ -87,9 +88,9 @@ drop(struct fz_lshared *shared, struct fz_object *object)
 }
 
 /*
- * The object stays allocated, because another process may use it. If this
- * process outlived its parent, an object that was never sent may have been
- * freed, and its memory may contain another object. So the generation is
+ * Called when a handle is dropped, but its object stays allocated for other
+ * processes. If the parent has died, an object that was never sent may have
+ * been freed, and its memory may contain another object, so the generation is
  * compared.
  */
 static void
@@ -118,8 +119,8 @@ fz_lhandle_drop(struct fz_lhandle *handle)
 	if (object == NULL || self == 0)
 		return;
 	/*
-	 * In a worker the object may be inherited or received; only its maker
-	 * frees it.
+	 * In a worker the object may be inherited or received. Only the process
+	 * that made the object frees it.
 	 */
 	if (object->maker == self && atomic_fetch_sub(&object->handles, 1) != 1)
 		return;
@@ -131,7 +132,7 @@ fz_lhandle_drop(struct fz_lhandle *handle)
 	free_dropped(handle->shared);
 }
 
-/* The handle at index 1, of any class; its object may be dropped. */
+/* The handle at index 1, of any class. Its object may be dropped already. */
 static struct fz_lhandle *
 check_any(lua_State *L, int idx)
 {
@@ -149,7 +150,7 @@ handle_gc(lua_State *L)
 	return 0;
 }
 
-/* Lua calls this for two userdata if at least one is a handle. */
+/* Compare two userdata. Lua calls this if at least one of them is a handle. */
 static int
 handle_eq(lua_State *L)
 {
@@ -191,7 +192,10 @@ fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
 	fz_lshared(L)->classes[type] = *class;
 }
 
-/* Set the metatable of the handle on top; make it for the first handle. */
+/*
+ * Set the metatable of the handle on top. It is made for the first handle of
+ * its class.
+ */
 static void
 set_metatable(lua_State *L, const struct fz_lhandle_class *class)
 {
@@ -243,7 +247,10 @@ fz_lhandle_push(
 	return push(L, fz_lshared(L), type, object, side);
 }
 
-/* Collect when shared memory has doubled, because Lua does not count it. */
+/*
+ * Collect garbage if the used shared memory has doubled, because Lua does not
+ * count this memory.
+ */
 static void
 collect_if_much(lua_State *L, struct fz_lshared *shared)
 {
@@ -263,8 +270,8 @@ fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size)
 	struct fz_err err = { 0 };
 
 	/*
-	 * The state is being closed: no later call would release the heap
-	 * again.
+	 * Make no object while the Lua state is being closed, because the heap
+	 * would not be released again.
 	 */
 	if (!shared->membership->acquired)
 		fz_lerror_fail(L, FZ_ERR_CLOSED,
@@ -317,7 +324,8 @@ fz_lhandle_self(lua_State *L)
 }
 
 /*
- * Keep the object alive, and also the object of the handle in the user value.
+ * Mark the object of the handle at `idx` as sent, so that it stays allocated.
+ * If the user value is a handle, its object is marked, too.
  */
 static void
 mark_sent(lua_State *L, int idx)
@@ -343,7 +351,10 @@ struct fz_lhandle_note {
 	uint32_t side;
 };
 
-/* Note a stored handle. If there is no memory, it counts as sent. */
+/*
+ * Note that the handle is in the message that is being encoded. If there is no
+ * memory for the note, the handle counts as sent.
+ */
 static void
 note(const struct fz_lhandle *handle)
 {
@@ -391,8 +402,8 @@ fz_lhandle_settle(struct fz_lhandle_stored *stored, bool sent)
 }
 
 /*
- * The first word of a handle has the type in its lower bits, and the number of
- * the heap above.
+ * The first word of an encoded handle: the type is in its lower bits, and the
+ * number of the heap in its upper bits.
  */
 enum { TYPE_BITS = 8, TYPE_MASK = 0xff };
 _Static_assert((int)FZ_LHANDLE_NTYPES <= (int)TYPE_MASK, "types fit");

@@ -1,12 +1,12 @@
 /*
  * lhandle.h - a userdata for an object of the shared heap.
  *
- * A forked process inherits the handle, and a message carries the name of the
- * object. The object is freed when its creator has collected the handle and
- * every child that was forked in the meantime has ended. An object that was
- * sent in a message stays allocated until the run ends, because any process may
- * still receive it. In that case `idle` of its class may free memory that the
- * object does not need.
+ * A forked process inherits the handle. A message contains the name of the
+ * object. The object is freed when the process that made it has collected the
+ * handle, and all children that it forked after it made the object have ended.
+ * An object that was sent in a message stays allocated until the run ends,
+ * because any process may still receive it. For such an object, the function
+ * `idle` of its class may free memory that the object does not need.
  */
 #ifndef FZ_LHANDLE_H
 #define FZ_LHANDLE_H
@@ -36,56 +36,62 @@ enum fz_lhandle_type {
 };
 
 struct fz_lhandle {
-	const char *mark; /* fz_lhandle_mark, which no other userdata has */
+	/* address of fz_lhandle_mark, which no other userdata has */
+	const char *mark;
 	struct fz_lshared *shared; /* the shared state of its Lua state */
 	enum fz_lhandle_type type;
 	void *object;
-	uint32_t side;       /* set by the class: which end of a pipe */
+	uint32_t side;       /* set by the class: the end of a pipe */
 	uint32_t generation; /* generation of the object */
-	/* set by the class: the object is closed in this process */
+	/* set by the class: whether the object is closed in this process */
 	bool closed;
 };
 
-/* The functions of a type. Each may be NULL. */
+/* The functions of a type of handles. Each may be NULL. */
 struct fz_lhandle_class {
 	/* name of the metatable; NULL: there is no such class */
 	const char *name;
 	/*
-	 * Methods and metamethods, or NULL. The table of the methods is an
-	 * upvalue of all metamethods. __index, __gc, __eq and __tostring have
-	 * defaults; another __gc must end with fz_lhandle_drop().
+	 * Methods and metamethods, or NULL. Each metamethod has the table of
+	 * methods as an upvalue. __index, __gc, __eq and __tostring have
+	 * defaults. A class with its own __gc must call fz_lhandle_drop() at
+	 * its end.
 	 */
 	const luaL_Reg *methods, *metamethods;
-	/* Completes the handle on top, which came in a message. [-0, +0, e] */
+	/* Complete the handle on top, which came in a message. [-0, +0, e] */
 	void (*load)(lua_State *L, struct fz_lhandle *handle);
 	/*
-	 * Called with 1 when a handle is encoded into a message, and with -1
-	 * when that message is dropped.
+	 * Called with n = 1 when a handle is encoded into a message, and with n
+	 * = -1 when that message is dropped.
 	 */
 	void (*stored)(void *object, uint32_t side, int n);
 	/*
-	 * Called when a handle of a sent object is collected and its creator
-	 * has no handle any more. Other processes may still use the object.
+	 * Called when a handle of an object is collected, the object was sent,
+	 * and the process that made it has no handle any more. Other processes
+	 * may still use the object.
 	 */
 	void (*idle)(void *object, uint32_t self);
 };
 
-/* Called once for each type, at opening. [-0, +0, m] */
+/*
+ * Register a type. Called once for each type, when the library is opened. [-0,
+ * +0, m]
+ */
 void fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
     const struct fz_lhandle_class *class);
 
 /* Push the handle of a new object of `size` bytes. [-0, +1, e] */
 void *fz_lhandle_new(lua_State *L, enum fz_lhandle_type type, size_t size);
 
-/* Push another handle of a living object. [-0, +1, m] */
+/* Push another handle of an existing object. [-0, +1, m] */
 struct fz_lhandle *fz_lhandle_push(
     lua_State *L, enum fz_lhandle_type type, void *object, uint32_t side);
 
 extern const char fz_lhandle_mark[1];
 
 /*
- * The handle at `idx`, of any type; NULL for anything else. Its object may be
- * dropped.
+ * The handle at `idx`, of any type. Returns NULL if that is not a handle. The
+ * object of the handle may be dropped.
  */
 static inline struct fz_lhandle *
 fz_lhandle_at(lua_State *L, int idx)
@@ -98,11 +104,14 @@ fz_lhandle_at(lua_State *L, int idx)
 		   : NULL;
 }
 
-/* The handle at `idx`; raises a type error for anything else. [-0, +0, e] */
+/*
+ * The handle at `idx`. Raises an error if that is not a handle of this type.
+ * [-0, +0, e]
+ */
 struct fz_lhandle *fz_lhandle_check(
     lua_State *L, int idx, enum fz_lhandle_type type);
 
-/* The handle at `idx`; NULL for anything else. */
+/* The handle at `idx`. Returns NULL if that is not a handle of this type. */
 struct fz_lhandle *fz_lhandle_test(
     lua_State *L, int idx, enum fz_lhandle_type type);
 
@@ -110,14 +119,15 @@ struct fz_lhandle *fz_lhandle_test(
 void fz_lhandle_drop(struct fz_lhandle *handle);
 
 /*
- * The number of this state as a member of the shared heap. The value at index 1
- * is a handle. Raises if the state is not a member. [-0, +0, e]
+ * The number of this Lua state as a member of the shared heap. The value at
+ * index 1 is a handle. Raises an error if the state is not a member. [-0, +0,
+ * e]
  */
 uint32_t fz_lhandle_self(lua_State *L);
 
 /*
- * The handles in a message that is neither sent nor dropped yet. All zero:
- * none.
+ * The handles in a message that is neither sent nor dropped yet. If all members
+ * are 0, there are none.
  */
 struct fz_lhandle_stored {
 	struct fz_lshared *shared;
@@ -128,9 +138,10 @@ struct fz_lhandle_stored {
 };
 
 /*
- * Between fz_lhandle_begin() and fz_lhandle_end() the encoded handles are
- * recorded; fz_lhandle_settle() is called when the message is sent or dropped.
- * An inner message ends before the outer one continues.
+ * The handles that are encoded between fz_lhandle_begin() and fz_lhandle_end()
+ * are noted. fz_lhandle_settle() is called when the message is sent or dropped.
+ * Messages may be nested: the inner message must end before the outer one
+ * continues.
  */
 void fz_lhandle_begin(
     struct fz_lshared *shared, struct fz_lhandle_stored *stored);

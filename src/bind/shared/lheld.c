@@ -14,7 +14,10 @@
 struct fz_lheld_note {
 	struct fz_lock *lock;
 	const struct fz_object *object;
-	/* generation of the object, which may have been freed */
+	/*
+	 * generation of the object when the note was made, because the object
+	 * may have been freed since then
+	 */
 	uint32_t generation;
 	uint32_t task;
 };
@@ -58,8 +61,8 @@ fz_lheld_remove(
 }
 
 /*
- * Abandon a lock of a task. If the task was in a wait for a condition, another
- * process may hold the lock now.
+ * Abandon a lock of a task that has ended. If the task was in a wait for a
+ * condition, another process may hold the lock now.
  */
 static void
 abandon(const struct fz_lheld_note *note, uint32_t self)
@@ -70,7 +73,10 @@ abandon(const struct fz_lheld_note *note, uint32_t self)
 		fz_lock_abandon(note->lock);
 }
 
-/* abandon_locks(number): the task with that number has ended */
+/*
+ * core.abandon_locks(number): abandon the locks of the task with this number,
+ * because the task has ended
+ */
 static int
 abandon_locks(lua_State *L)
 {
@@ -91,7 +97,7 @@ abandon_locks(lua_State *L)
 	return 0;
 }
 
-/* Finalizers that are called later find no notes. */
+/* Free the notes. Finalizers that run later find no notes. */
 static int
 held_gc(lua_State *L)
 {

@@ -2,7 +2,7 @@
  * lheld.h - the locks that tasks of this process hold.
  *
  * A task that ends abandons the locks that it still holds, like a process that
- * dies. So locks are noted here when a task acquires them.
+ * dies. Therefore a note is made when a task acquires a lock.
  */
 #ifndef FZ_LHELD_H
 #define FZ_LHELD_H
@@ -23,20 +23,20 @@ struct fz_lheld {
 };
 
 /*
- * Note that the task has acquired the lock, which is in `object`. If there is
- * no memory for a note, the lock is not released when the task ends.
+ * Note that the task has acquired the lock, which is a part of `object`. If
+ * there is no memory for the note, the lock is not released when the task ends.
  */
 void fz_lheld_add(struct fz_lshared *shared, struct fz_lock *lock,
     const struct fz_object *object, uint32_t task);
 
 /*
- * Remove the note, because the task has released the lock. Does nothing if the
- * lock was not noted.
+ * Remove the note, because the task has released the lock. Does nothing if
+ * there is no note.
  */
 void fz_lheld_remove(
     struct fz_lshared *shared, const struct fz_lock *lock, uint32_t task);
 
-/* Open: core.abandon_locks. The core table is on top. [-0, +0, e] */
+/* Add core.abandon_locks to the core table on top. [-0, +0, e] */
 int fz_lheld_open(lua_State *L);
 
 #endif

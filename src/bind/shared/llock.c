@@ -22,14 +22,16 @@ enum {
 }; /* maximum number of pauses between two tries for a brief lock */
 
 /*
- * An acquire in progress. If `held` and `guard` are NULL, acquire() was called.
+ * State of an acquire in progress. If `held` and `guard` are NULL, acquire()
+ * was called.
  */
 struct acquiring {
 	struct fz_lwait wait;
 	struct fz_llock *lock;
 	uint32_t self, task;
 	enum fz_lock_state state;
-	lua_CFunction held; /* function of fz_llock_hold_late(), or NULL */
+	/* argument `then` of fz_llock_hold_late(), or NULL */
+	lua_CFunction held;
 	struct fz_lguard *guard;
 	fz_lguard_then then;
 };
@@ -50,7 +52,7 @@ try_acquire(struct fz_lwait *wait, bool late)
 	return fz_llock_try(&a->lock->lock, a->self, late, &a->state);
 }
 
-/* Release the lock once. */
+/* Release a lock whose depth is 0. */
 static void
 release(struct fz_lshared *shared, struct fz_llock *lock)
 {
@@ -60,8 +62,8 @@ release(struct fz_lshared *shared, struct fz_llock *lock)
 }
 
 /*
- * Restore the depth that the lock had before it was acquired, unless that was
- * done already.
+ * Restore the depth that the lock had before it was acquired, unless it was
+ * released already.
  */
 static void
 release_guarded(struct fz_lguard *guard)
@@ -77,8 +79,8 @@ release_guarded(struct fz_lguard *guard)
 }
 
 /*
- * The object of the lock: the one at index 1, or the lock that the condition at
- * index 1 uses.
+ * The object that contains the lock: the condition at index 1 if the lock is a
+ * part of it, else a lock object.
  */
 static const struct fz_object *
 object_of(lua_State *L, const struct fz_llock *lock)
@@ -99,8 +101,8 @@ own_once(lua_State *L, struct acquiring *a)
 }
 
 /*
- * End an acquire. This process holds the lock with its depth set, unless the
- * state is BUSY.
+ * End an acquire. If the state is not BUSY, this process holds the lock, and
+ * the depth is set.
  */
 static int
 acquired(lua_State *L, struct acquiring *a)
@@ -143,8 +145,8 @@ static const struct fz_lwait_class brief_class = {
 
 /*
  * Try for a while, because a brief lock is usually released soon. The pauses
- * grow, so that the tries do not slow down the holder by fetching its cache
- * lines.
+ * between the tries grow, because each try fetches a cache line of the holder
+ * and slows it down.
  */
 static bool
 spin(const struct acquiring *a)
@@ -158,7 +160,10 @@ spin(const struct acquiring *a)
 	return false;
 }
 
-/* Raise an error: the caller holds the lock itself, and would wait for ever. */
+/*
+ * Raise an error, because the caller itself holds the lock and would wait
+ * forever.
+ */
 static int
 raise_held(lua_State *L, uint32_t task)
 {
@@ -169,7 +174,8 @@ raise_held(lua_State *L, uint32_t task)
 }
 
 /*
- * Wait for a lock that is not free. `timeout` is a stack index; 0: no timeout.
+ * Wait for a lock that is not free. `timeout` is a stack index, or 0 if there
+ * is no timeout.
  */
 static int
 acquire_slowly(lua_State *L, struct acquiring *a, int timeout)
@@ -328,8 +334,8 @@ check_lock(lua_State *L)
 }
 
 /*
- * lock:acquire([timeout]) -> true; true, "abandoned" if its holder has ended;
- * false if the time ran out
+ * lock:acquire([timeout]) -> true | true, "abandoned" if the previous holder
+ * ended without a release | false after the timeout
  */
 static int
 lock_acquire(lua_State *L)
@@ -337,7 +343,7 @@ lock_acquire(lua_State *L)
 	return fz_llock_acquire(L, check_lock(L));
 }
 
-/* lock:release(): raises unless the running task holds it */
+/* lock:release(): raises an error unless the running task holds the lock */
 static int
 lock_release(lua_State *L)
 {
@@ -351,7 +357,10 @@ lock_with(lua_State *L)
 	return fz_llock_with(L, check_lock(L));
 }
 
-/* lock:guard() -> guard [, "abandoned"]: held until its scope ends */
+/*
+ * lock:guard() -> guard [, "abandoned"]. The lock is held until the scope of
+ * the guard ends.
+ */
 static int
 lock_guard(lua_State *L)
 {
@@ -368,7 +377,7 @@ lock_tostring(lua_State *L)
 	return 1;
 }
 
-/* lock() -> lock */
+/* core.lock() -> lock */
 static int
 lock_new(lua_State *L)
 {
@@ -376,7 +385,7 @@ lock_new(lua_State *L)
 	return 1;
 }
 
-/* rlock() -> lock whose holder may acquire it again */
+/* core.rlock() -> a lock that its holder may acquire more than once */
 static int
 rlock_new(lua_State *L)
 {

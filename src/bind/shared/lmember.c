@@ -10,7 +10,7 @@
 #include "shared/heap.h"
 #include "worker/worker.h"
 
-/* member() -> number of this process, unique in the run */
+/* core.member() -> number of this process, which is unique in the run */
 static int
 member_self(lua_State *L)
 {
@@ -27,7 +27,7 @@ check_member(lua_State *L)
 	return (uint32_t)member;
 }
 
-/* alive(member) -> boolean: whether that process is alive */
+/* core.alive(member) -> whether this process is alive */
 static int
 member_alive(lua_State *L)
 {
@@ -42,8 +42,8 @@ rests(const void *engine, pid_t pid)
 }
 
 /*
- * Whether the parent of this process, or another child of that parent, is not
- * yet a member but may have an object that this process uses.
+ * Whether the parent of this process, or another child of the parent, may have
+ * an object that this process uses, although it is not a member yet.
  */
 static bool
 parent_may_share(const struct fz_lshared *shared, uint32_t self)
@@ -53,9 +53,9 @@ parent_may_share(const struct fz_lshared *shared, uint32_t self)
 }
 
 /*
- * is_alone() -> boolean: whether no other process is a member or may become
- * one. Workers without a job do not count, but the processes that they have
- * started do.
+ * core.is_alone() -> whether no other process is a member or may become a
+ * member. A worker without a job is not counted, but the processes that it has
+ * started are.
  */
 static int
 member_is_alone(lua_State *L)
@@ -70,11 +70,13 @@ member_is_alone(lua_State *L)
 	return 1;
 }
 
-enum { WORK_INSTRUCTIONS = 1000 }; /* Lua instructions between two checks */
+/* number of Lua instructions between two checks */
+enum { WORK_INSTRUCTIONS = 1000 };
 
 /*
- * After its first error the hook raises at every instruction until the work
- * ends, so that a function that catches the error in a loop ends, too.
+ * The hook of work_for(). After the first error, the hook raises the error
+ * again at each instruction until the work ends, so that a function that
+ * catches the error in a loop ends, too.
  */
 static void
 work_hook(lua_State *L, lua_Debug *ar)
@@ -116,8 +118,8 @@ begin_work(lua_State *L, struct fz_lguard *guard, fz_lguard_then then)
 }
 
 /*
- * work_for(member, f, ...) -> results of f. If that process dies, an error
- * ends f at its next instruction or wait.
+ * core.work_for(member, f, ...) -> results of f. If the process `member` dies,
+ * an error ends f at its next instruction or wait.
  */
 static int
 member_work_for(lua_State *L)

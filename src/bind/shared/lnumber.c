@@ -58,7 +58,7 @@ no_fit(lua_State *L, int idx, struct fz_number type)
 {
 	const char *text;
 
-	/* use a copy, because lua_tolstring() changes the number */
+	/* Use a copy, because lua_tolstring() changes the number in place. */
 	lua_pushvalue(L, idx);
 	text = lua_pushfstring(
 	    L, "%s does not fit type '%c'", lua_tostring(L, -1), type.code);

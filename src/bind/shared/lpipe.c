@@ -19,7 +19,10 @@ pipes_of(const struct fz_lhandle *handle)
 	return &handle->shared->pipes;
 }
 
-/* Open the end of a new handle; on failure drop the object of the handle. */
+/*
+ * Open the end of the pipe for a new handle. If this fails, the object of the
+ * handle is dropped and an error is raised.
+ */
 static void
 open_end(lua_State *L, struct fz_lhandle *handle)
 {
@@ -62,14 +65,14 @@ pipe_close(lua_State *L)
 }
 
 /*
- * The handle at index 1; sets `*self` to the number of this process. From now
- * on this process uses that end of the pipe, unless the end is closed.
+ * The handle at index 1. Sets `*self` to the member number of this process.
+ * From now on this process uses this end of the pipe, unless the end is closed.
  */
 static struct fz_lhandle *
 use_end(lua_State *L, uint32_t *self)
 {
 	struct fz_lhandle *handle = fz_lhandle_check(L, 1, FZ_LHANDLE_PIPE);
-	struct fz_err err; /* filled if the handle cannot be opened */
+	struct fz_err err; /* set if the handle cannot be opened */
 
 	*self = fz_pipes_self(pipes_of(handle), &err);
 	if (*self == 0)
@@ -85,7 +88,10 @@ raise_closed(lua_State *L, const char *what)
 	return fz_lerror_fail(L, FZ_ERR_CLOSED, "%s", what);
 }
 
-/* The queue of a pipe is never closed and never full. */
+/*
+ * A pipe is never full, and its queue is never closed, so a send always
+ * succeeds.
+ */
 static int
 send_end(lua_State *L, enum fz_queue_state state)
 {
@@ -114,7 +120,7 @@ pipe_send(lua_State *L)
 	return fz_lchannel_put(L, &channel, FZ_CLOCK_NEVER, send_end);
 }
 
-/* The channel from which the handle receives. */
+/* The channel from which this end receives. */
 static struct fz_lchannel
 channel_in(const struct fz_lhandle *handle, uint32_t self)
 {
@@ -174,7 +180,10 @@ try_poll(struct fz_lwait *wait, bool late)
 static int
 poll_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
-	if (in_time && wait->slept) { /* another process may take the item */
+	/*
+	 * Another process may take the item, so let the next waiter check, too.
+	 */
+	if (in_time && wait->slept) {
 		fz_eventcount_rearm(wait->at);
 		fz_eventcount_notify(wait->at, 1);
 	}
@@ -206,7 +215,7 @@ pipe_poll(lua_State *L)
 	return poll_end(L, &p.wait, ready);
 }
 
-/* pipe() -> connection, connection */
+/* core.pipe() -> connection, connection */
 static int
 pipe_new(lua_State *L)
 {
@@ -229,9 +238,10 @@ give_value(lua_State *L, int idx)
 }
 
 /*
- * give_pipes(...): called before a fork. The child will use the ends that are
- * among these values, and those among the upvalues of functions among these
- * values. Called without values after the fork.
+ * core.give_pipes(...): called before a fork with the values that the child
+ * will get. Notes that the child will use the ends of pipes among these values,
+ * and among the upvalues of functions in these values. Called without values
+ * after the fork.
  */
 static int
 pipe_give(lua_State *L)

@@ -25,7 +25,7 @@ check_queue(lua_State *L)
 	return fz_lhandle_check(L, 1, FZ_LHANDLE_QUEUE)->object;
 }
 
-/* queue([maxsize]) -> queue; if maxsize is nil or 0, `put` never waits */
+/* core.queue([maxsize]) -> queue. If maxsize is nil or 0, put() never waits. */
 static int
 queue_new(lua_State *L)
 {
@@ -89,7 +89,7 @@ queue_put(lua_State *L)
 	return put(L, fz_lwait_until(L, 3), put_end);
 }
 
-/* queue:try_put(value) -> boolean: whether it was put; never waits */
+/* queue:try_put(value) -> whether the value was put. Never waits. */
 static int
 queue_try_put(lua_State *L)
 {
@@ -171,7 +171,7 @@ queue_full(lua_State *L)
 	return 1;
 }
 
-/* queue:task_done(): acknowledge one taken item */
+/* queue:task_done(): acknowledge one of the taken items */
 static int
 queue_task_done(lua_State *L)
 {
@@ -208,7 +208,10 @@ static const struct fz_lwait_class joining_class = {
 	.end = join_end
 };
 
-/* queue:join([timeout]) -> true when all items are done | nil, "timeout" */
+/*
+ * queue:join([timeout]) -> true when all items are acknowledged | nil,
+ * "timeout"
+ */
 static int
 queue_join(lua_State *L)
 {
@@ -224,7 +227,10 @@ queue_join(lua_State *L)
 	return fz_lwait(L, &j.wait, sizeof(j));
 }
 
-/* queue:close(): for all processes; its items can still be taken */
+/*
+ * queue:close(): close the queue for all processes. Its items can still be
+ * taken.
+ */
 static int
 queue_close(lua_State *L)
 {

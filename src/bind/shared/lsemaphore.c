@@ -28,7 +28,10 @@ check_semaphore(lua_State *L)
 struct acquiring {
 	struct fz_lwait wait;
 	struct fz_semaphore *semaphore;
-	/* the guard of the permit; NULL: acquire() was called */
+	/*
+	 * the guard for which the permit is acquired; NULL: acquire() was
+	 * called
+	 */
 	struct fz_lguard *guard;
 	fz_lguard_then then;
 };
@@ -67,8 +70,8 @@ static const struct fz_lwait_class acquiring_class = {
 };
 
 /*
- * Acquire a permit. `timeout` is a stack index, read only if the caller has to
- * wait; 0: no timeout.
+ * Acquire a permit. `timeout` is a stack index, or 0 if there is no timeout. It
+ * is read only if the caller must wait.
  */
 static int
 acquire(lua_State *L, struct acquiring *a, int timeout)
@@ -83,7 +86,7 @@ acquire(lua_State *L, struct acquiring *a, int timeout)
 	return fz_lwait(L, &a->wait, sizeof(*a));
 }
 
-/* semaphore:acquire([timeout]) -> true; false if the time ran out */
+/* semaphore:acquire([timeout]) -> true | false after the timeout */
 static int
 semaphore_acquire(lua_State *L)
 {
@@ -95,8 +98,8 @@ semaphore_acquire(lua_State *L)
 }
 
 /*
- * semaphore:release([n = 1]): raises an error if a bounded semaphore would pass
- * its limit
+ * semaphore:release([n = 1]): add n permits. Raises an error if a bounded
+ * semaphore would get more permits than its limit.
  */
 static int
 semaphore_release(lua_State *L)
@@ -136,7 +139,10 @@ semaphore_with(lua_State *L)
 	return fz_lguard_with(L, acquire_guarded, check_semaphore(L));
 }
 
-/* semaphore:guard() -> guard: acquired until its scope ends */
+/*
+ * semaphore:guard() -> guard. The permit is held until the scope of the guard
+ * ends.
+ */
 static int
 semaphore_guard(lua_State *L)
 {
@@ -156,14 +162,16 @@ new_semaphore(lua_State *L, bool bounded)
 	return 1;
 }
 
-/* semaphore(n) -> semaphore with n permits */
+/* core.semaphore(n) -> a semaphore with n permits */
 static int
 semaphore_new(lua_State *L)
 {
 	return new_semaphore(L, false);
 }
 
-/* bounded_semaphore(n) -> semaphore with never more than n permits */
+/*
+ * core.bounded_semaphore(n) -> a semaphore that never has more than n permits
+ */
 static int
 bounded_semaphore_new(lua_State *L)
 {

@@ -11,7 +11,10 @@
 #include "value/luserdata.h"
 #include "worker/engine.h"
 
-/* The addresses of these variables are registry keys. */
+/*
+ * The addresses of these variables are the registry keys of the shared state
+ * and of the scratch.
+ */
 static const char shared_key, scratch_key;
 
 struct fz_lshared *

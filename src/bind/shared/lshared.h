@@ -14,12 +14,15 @@
 #include "shared/pipe.h"
 #include "shared/queue.h"
 
-/* Buffers of lchannel. */
+/* Scratch: two buffers for the messages of lchannel. */
 struct fz_lshared_scratch {
 	struct fz_lshared_buffer {
 		unsigned char bytes[FZ_QUEUE_INLINE];
 		bool busy;
-		/* `put`: for the message to put; `take`: for the taken item */
+		/*
+		 * `put` is for a message that is being put, and `take` is for
+		 * an item that was taken.
+		 */
 	} put, take;
 };
 
@@ -27,36 +30,36 @@ struct fz_lshared {
 	struct fz_membership *membership; /* the membership of the engine */
 	struct fz_lhandle_class classes[FZ_LHANDLE_NTYPES];
 	struct fz_pipes pipes;
-	/* shared by all waits of this state */
+	/* spins of all waits of this state */
 	struct fz_spin spin;
-	/* buffer for one message; NULL: not used yet */
+	/* scratch for messages; NULL until the first use */
 	struct fz_lshared_scratch *scratch;
-	/* innermost message under construction; NULL: none */
+	/* handles of the innermost message that is being encoded; NULL: none */
 	struct fz_lhandle_stored *storing;
-	struct fz_lheld held; /* locks that tasks hold */
+	struct fz_lheld held; /* notes about the locks that tasks hold */
 	/*
-	 * this process, or an ancestor before the fork, has sent a handle as a
-	 * value
+	 * whether this process, or an ancestor before the fork, has sent a
+	 * handle as a value
 	 */
 	bool has_sent;
-	uint64_t latest; /* upper bound of `forks` of all dropped objects */
+	uint64_t latest; /* upper bound of the `forks` of all dropped objects */
 	/*
-	 * twice the bytes of shared memory that the last collection left in
-	 * use; 0: no collection yet
+	 * twice the number of bytes of shared memory that were in use after the
+	 * last collection; 0: no collection yet
 	 */
 	size_t enough;
 };
 
 /*
- * The fz_lshared of L. If the value at index 1 is a handle, as in each method,
- * no look-up is needed. [-0, +0, -]
+ * The shared state of L. If the value at index 1 is a handle, as in each
+ * method, the state is found without a search in the registry. [-0, +0, -]
  */
 struct fz_lshared *fz_lshared(lua_State *L);
 
-/* Push the userdata of fz_lshared(). [-0, +1, -] */
+/* Push the userdata that contains the shared state. [-0, +1, -] */
 void fz_lshared_push(lua_State *L);
 
-/* The number of L as a member of the shared heap; 0 if it has not joined. */
+/* The number of L as a member of the shared heap, or 0 if L is not a member. */
 static inline uint32_t
 fz_lshared_member(const struct fz_lshared *shared)
 {
@@ -64,8 +67,8 @@ fz_lshared_member(const struct fz_lshared *shared)
 }
 
 /*
- * The number of L as a member. If L is no member yet, joins the shared heap.
- * Raises an error if that fails. [-0, +0, e]
+ * The number of L as a member of the shared heap. Joins the heap if L is not a
+ * member yet, and raises an error if that fails. [-0, +0, e]
  */
 uint32_t fz_lshared_join_now(lua_State *L, const struct fz_lshared *shared);
 static inline uint32_t
@@ -76,7 +79,7 @@ fz_lshared_join(lua_State *L, const struct fz_lshared *shared)
 	return self != 0 ? self : fz_lshared_join_now(L, shared);
 }
 
-/* The buffers, allocated at first use. [-0, +0, m] */
+/* The scratch, which is allocated at the first use. [-0, +0, m] */
 struct fz_lshared_scratch *fz_lshared_new_scratch(
     lua_State *L, struct fz_lshared *shared);
 static inline struct fz_lshared_scratch *

@@ -16,39 +16,43 @@
 
 enum {
 	NBUCKETS = 256,
-	/* number of lists that are woken in one FZ_EVENTCOUNT_CHECK_NS */
+	/*
+	 * number of lists whose tasks are woken within FZ_EVENTCOUNT_CHECK_NS
+	 */
 	LISTS_PER_CHECK = 1000,
 };
 
-/* The suspended tasks that wait at one eventcount. */
+/* The suspended tasks that wait for changes of one eventcount. */
 struct fz_lsuspended_list {
 	struct waits *of;
-	struct fz_list link; /* in the list of a bucket */
+	struct fz_list link; /* link in the list of its bucket */
 	struct fz_eventcount *at;
-	uint32_t seq; /* `seq` of the eventcount at the last try */
-	unsigned n;   /* number of tasks, including woken ones */
-	/* `forks` of the process that has made the list */
+	uint32_t seq; /* value of at->seq at the last try */
+	unsigned n;   /* number of tasks, including the woken tasks */
+	/* value of waits.forks in the process that made the list */
 	unsigned forks;
-	struct fz_list first; /* the tasks that were not woken */
+	struct fz_list first; /* the tasks that are not woken */
 };
 
 /* The suspended tasks of a Lua state. */
 struct waits {
-	struct fz_engine *engine; /* the engine of the state; NULL: closed */
+	/* the engine of the Lua state; NULL after the state was closed */
+	struct fz_engine *engine;
 	struct fz_list buckets[NBUCKETS];
 	struct fz_list woken;
 	unsigned nlists, n;
 	unsigned ntimed; /* number of tasks that wait with a timeout */
-	uint64_t nbegun; /* number of waits so far */
+	uint64_t nbegun; /* number of waits that have begun */
 	/* number of forks from the first process to this one */
 	unsigned forks;
-	unsigned ntries; /* number of times that all waits had to try late */
+	/* number of times that all waits were asked to try late */
+	unsigned ntries;
 	struct fz_timer late;
 	struct fz_change change;
 	struct fz_fork_hook hook;
 };
 
-/* The address of this variable is the registry key of the waits. */
+/* The address of this variable is the registry key of the suspended tasks. */
 static const char waits_key;
 
 static struct waits *
@@ -150,14 +154,17 @@ time_out(struct fz_timer *timer)
 	wake(FZ_CONTAINER_OF(timer, struct fz_lsuspended, timer), false);
 }
 
-/* Append the task to its list, or insert it as the first one. */
+/*
+ * Append the task to the tasks of its list, or insert it before the first task.
+ */
 static void
 join_list(struct fz_lsuspended *s, bool first)
 {
 	struct fz_list *head = &s->list->first;
 
 	if (first)
-		head = head->next; /* fz_list_push() inserts before this link */
+		/* because fz_list_push() inserts before this link */
+		head = head->next;
 	fz_list_push(head, &s->link);
 }
 
@@ -179,7 +186,8 @@ fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
 	}
 	s->list = list;
 	list->seq = seq;
-	fz_list_remove(&s->link); /* remove it from the list of woken tasks */
+	/* remove the task from the list of woken tasks */
+	fz_list_remove(&s->link);
 	join_list(s, again);
 	arm_late(w);
 	s->timer.fired = time_out;
@@ -193,7 +201,7 @@ void
 fz_lsuspended_end(struct fz_lsuspended *s, bool more)
 {
 	if (s->list == NULL || s->list->forks != s->list->of->forks)
-		return; /* the task belongs to the parent */
+		return; /* the task belongs to the parent process */
 	fz_list_remove(&s->link);
 	fz_loop_disarm(s->list->of->engine->loop, &s->timer);
 	if (more)
@@ -202,8 +210,8 @@ fz_lsuspended_end(struct fz_lsuspended *s, bool more)
 }
 
 /*
- * Wake the first task of each list whose eventcount has changed; if `late`, of
- * every list.
+ * Wake the first task of each list whose eventcount has changed. If `late` is
+ * set, wake the first task of every list.
  */
 static void
 wake_lists(struct waits *w, bool late)
@@ -224,8 +232,9 @@ wake_lists(struct waits *w, bool late)
 }
 
 /*
- * Callback of the timer. Let waits check for deaths: a process may have died
- * before it notified, or while it held a lock that tasks wait for.
+ * Called by the timer. Makes waits check whether processes have died: a process
+ * may have died before it notified, or while it held a lock for which tasks
+ * wait.
  */
 static void
 check_late(struct fz_timer *timer)
@@ -250,9 +259,9 @@ fz_lsuspended_ntries(lua_State *L)
 }
 
 /*
- * waits_try([late]): wake tasks, because shared objects have changed. With
- * `late`: wake one task of each list, which also checks for deaths; waits
- * outside of tasks check, too
+ * core.waits_try([late]): wake tasks, because shared objects have changed. If
+ * `late` is true, wake the first task of every list. These tasks, and the waits
+ * outside of tasks, then also check whether processes have died.
  */
 static int
 waits_try(lua_State *L)
@@ -264,7 +273,7 @@ waits_try(lua_State *L)
 	return 0;
 }
 
-/* waits_woken() -> wait of a task that is to be resumed; nil: none */
+/* core.waits_woken() -> the wait of a task that must be resumed | nil */
 static int
 waits_woken(lua_State *L)
 {
@@ -279,10 +288,10 @@ waits_woken(lua_State *L)
 }
 
 /*
- * waits_count() -> number of tasks that wait for shared objects, number of such
- * waits with a timeout, and a counter. The counter grows when a wait for a
- * shared object begins, and when a resumed task ends or begins another kind of
- * wait.
+ * core.waits_count() -> number of tasks that wait for shared objects, number of
+ * such waits with a timeout, and a counter. The counter grows when a wait for a
+ * shared object begins, and when a task is resumed and does not continue the
+ * same wait.
  */
 static int
 waits_count(lua_State *L)
@@ -295,8 +304,9 @@ waits_count(lua_State *L)
 }
 
 /*
- * is_working(n) -> whether the engine, or a hook of the caller, does anything
- * that may end a wait; n timers only show progress
+ * core.is_working(n) -> whether the engine does work that may end a wait, or a
+ * hook of the caller may end it. n timers only show progress, and are not
+ * counted.
  */
 static int
 is_working(lua_State *L)
@@ -310,8 +320,8 @@ is_working(lua_State *L)
 }
 
 /*
- * is_idle() -> whether this process has no tasks, and its engine has nothing to
- * do
+ * core.is_idle() -> whether this process has no tasks, and its engine has no
+ * work
  */
 static int
 is_idle(lua_State *L)
@@ -320,7 +330,7 @@ is_idle(lua_State *L)
 	return 1;
 }
 
-/* wait_what(wait) -> what it waits for, as a text */
+/* core.wait_what(wait) -> a text that names the object of the wait */
 static int
 wait_what(lua_State *L)
 {
@@ -339,7 +349,7 @@ drop_all(struct waits *w)
 	w->n = w->nlists = w->ntimed = 0;
 }
 
-/* In a child: forget the tasks of the parent. */
+/* In a forked child: forget the tasks of the parent. */
 static void
 in_child(struct fz_fork_hook *hook)
 {
@@ -350,7 +360,8 @@ in_child(struct fz_fork_hook *hook)
 }
 
 /*
- * Called before the loop is freed, because this object was made after the loop.
+ * Finalizer of the suspended tasks. It runs before the finalizer of the loop,
+ * because this object was made after the loop.
  */
 static int
 waits_gc(lua_State *L)

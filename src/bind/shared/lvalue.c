@@ -11,7 +11,7 @@
 
 struct value {
 	struct fz_object head;
-	struct fz_llock lock; /* held during each change */
+	struct fz_llock lock; /* held during a change of the number */
 	struct fz_number type;
 	_Alignas(8) unsigned char number[8];
 };
@@ -22,7 +22,7 @@ check_value(lua_State *L, int idx)
 	return fz_lhandle_check(L, idx, FZ_LHANDLE_VALUE)->object;
 }
 
-/* value(code [, number = 0]) -> value */
+/* core.value(code [, number = 0]) -> value */
 static int
 value_new(lua_State *L)
 {
@@ -42,7 +42,7 @@ value_new(lua_State *L)
 	return 1;
 }
 
-/* The caller holds the lock. */
+/* Add to the number. The caller holds the lock. */
 static int
 add(lua_State *L, struct value *value, union fz_number_term term)
 {
@@ -82,7 +82,7 @@ add_held(lua_State *L)
 	return add(L, value, check_term(L, value));
 }
 
-/* value:add(n) -> its new number */
+/* value:add(n) -> the new number */
 static int
 value_add(lua_State *L)
 {
@@ -108,7 +108,7 @@ is_value(lua_State *L, int idx)
 	       strcmp(lua_tostring(L, idx), "value") == 0;
 }
 
-/* value.value; its upvalue is the table of methods */
+/* value.value or value.method. The upvalue is the table of methods. */
 static int
 value_index(lua_State *L)
 {
@@ -135,7 +135,7 @@ check_bits(lua_State *L, const struct value *value)
 	return bits;
 }
 
-/* The caller holds the lock. */
+/* Set the number. The caller holds the lock. */
 static int
 set(struct value *value, uint64_t bits)
 {

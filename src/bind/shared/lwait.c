@@ -19,7 +19,7 @@ static const struct fz_luserdata_class wait_class;
 
 enum { LWAIT_TRIES = 5 };
 
-/* Time between two checks whether anything can end a wait. */
+/* Maximum time between two checks whether anything can end a wait. */
 #define LWAIT_PAUSE_NS (32 * FZ_EVENTCOUNT_CHECK_NS)
 
 enum { PENDING, DONE, TIMEOUT, OVER };
@@ -44,8 +44,8 @@ fz_lwait_push_timeout(lua_State *L)
 }
 
 /*
- * Try for a moment, because another processor may just be making the wait
- * succeed.
+ * Try several times before the process sleeps, because another processor may be
+ * about to make the wait succeed.
  */
 static bool
 spin_until_done(lua_State *L, struct fz_lwait *wait)
@@ -64,7 +64,10 @@ spin_until_done(lua_State *L, struct fz_lwait *wait)
 	return false;
 }
 
-/* Try once after fz_eventcount_prepare(). Returns the new state. */
+/*
+ * Try once. Called after fz_eventcount_prepare(). Returns the new state of the
+ * wait.
+ */
 static int
 try_once(struct fz_lwait *wait)
 {
@@ -104,10 +107,10 @@ begin_check(lua_State *L, struct fz_lwait *wait)
 }
 
 /*
- * Whether to check now whether anything can end the wait. If there are tasks,
- * check at each call, because the check compares the waits of the tasks with
- * those at the last check (lua/async/deadlock.lua). Without tasks the pauses
- * between checks grow, because the check may read /proc.
+ * Whether it is time to check that anything can end the wait. If there are
+ * tasks, check each time, because the check compares the waits of the tasks
+ * with those at the previous check (lua/async/deadlock.lua). Without tasks the
+ * time between two checks grows, because a check may read files in /proc.
  */
 static bool
 is_check_due(lua_State *L, struct fz_lwait *wait)
@@ -126,9 +129,9 @@ is_check_due(lua_State *L, struct fz_lwait *wait)
 }
 
 /*
- * A check that finds nothing that can end a wait asks all waits to try late:
- * see waits_try(). If this has happened since the last call, set the next try
- * to be late, and the next check to follow right after that try.
+ * Called after a check. A check that finds nothing that can end a wait asks all
+ * waits to try late: see waits_try(). In this case, make the next try late, and
+ * the next check follow immediately after it.
  */
 static void
 prepare_next_check(lua_State *L, struct fz_lwait *wait)
@@ -177,7 +180,10 @@ fz_lwait_here(lua_State *L, struct fz_lwait *wait)
 	}
 }
 
-/* If the class has abandon(), end() calls fz_lwait_over() itself. */
+/*
+ * End a wait. If the class has abandon(), its end() calls fz_lwait_over()
+ * itself.
+ */
 static int
 end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
@@ -195,7 +201,7 @@ fz_lwait_over(struct fz_lwait *wait)
 /* A wait as a userdata. */
 struct pushed {
 	struct fz_lsuspended suspended;
-	max_align_t wait[]; /* a struct that begins with a struct fz_lwait */
+	max_align_t wait[]; /* a struct that begins with struct fz_lwait */
 };
 
 struct fz_lwait *
@@ -214,7 +220,10 @@ pushed_of(struct fz_lwait *wait)
 
 static int try_in_task(lua_State *L, struct fz_lwait *wait, bool again);
 
-/* The scheduler has resumed the task. The wait is at index `ctx`. */
+/*
+ * Continuation after the scheduler has resumed the task. The wait is at index
+ * `ctx`.
+ */
 static int
 resumed(lua_State *L, int status, lua_KContext ctx)
 {
@@ -223,7 +232,7 @@ resumed(lua_State *L, int status, lua_KContext ctx)
 	return try_in_task(L, fz_lwait_at(L, (int)ctx), true);
 }
 
-/* Try, and suspend the task if that does not succeed. */
+/* Try once. If this does not succeed, suspend the task. */
 static int
 try_in_task(lua_State *L, struct fz_lwait *wait, bool again)
 {
@@ -282,7 +291,7 @@ fz_lwait_copy(lua_State *L, const struct fz_lwait *wait, size_t size)
 	return copy;
 }
 
-/* Let the wait on top be closed when the calling C function ends. */
+/* Mark the wait on top as a to-be-closed variable of the calling C function. */
 static void
 adopt(lua_State *L, struct fz_lwait *wait)
 {
@@ -346,8 +355,9 @@ fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size)
 }
 
 /*
- * The finalizer and __close of a wait: end the wait if its task was dropped or
- * an error ended it. A child of the process has nothing to undo.
+ * Finalizer and __close of a wait. If the task of the wait was dropped, or an
+ * error has ended the wait, the operation is undone. A forked child does
+ * nothing.
  */
 static int
 wait_close(lua_State *L)

@@ -1,11 +1,12 @@
 /*
  * lwait.h - waits for changes of shared objects.
  *
- * A wait calls try() until that succeeds or the deadline passes. In a task it
- * yields between tries. Otherwise the process turns its loop, or sleeps if the
- * loop is idle. Both forms end with a call of end(), whose results are the
- * results of the C function that waits. So a wait is the last action of a C
- * function and never happens inside a protected call.
+ * A wait calls try() until try() succeeds or the deadline passes. In a task,
+ * the wait yields between two tries. Outside of tasks, the process turns its
+ * loop between two tries, or sleeps if the loop is idle. In both cases the wait
+ * ends with a call of end(), whose results are the results of the C function
+ * that waits. Therefore a wait must be the last action of a C function, and
+ * must not be inside a protected call.
  */
 #ifndef FZ_LWAIT_H
 #define FZ_LWAIT_H
@@ -20,103 +21,113 @@ struct fz_eventcount;
 struct fz_lwait;
 
 struct fz_lwait_class {
-	const char *what; /* for messages: "an item of a queue" */
+	/* name of the object in messages, such as "an item of a queue" */
+	const char *what;
 	/*
-	 * Do the operation that the caller waits for, if that is possible now.
-	 * `late`: also do expensive checks, such as whether a process has died.
-	 * It is set at the first try and every FZ_EVENTCOUNT_CHECK_NS. Must not
-	 * raise.
+	 * Do the operation for which the caller waits, if it is possible now.
+	 * Returns whether it was done. If `late` is set, also do expensive
+	 * checks, such as whether a process has died. `late` is set at the
+	 * first try, and then every FZ_EVENTCOUNT_CHECK_NS. Must not raise an
+	 * error.
 	 */
 	bool (*try)(struct fz_lwait *wait, bool late);
 	/*
-	 * Push the results and return their number; `in_time`: try() has
-	 * succeeded. May raise, call with a continuation, and wait again.
+	 * Push the results, and return how many they are. `in_time` says
+	 * whether try() has succeeded. May raise an error, call Lua code with a
+	 * continuation, and wait again.
 	 */
 	int (*end)(lua_State *L, struct fz_lwait *wait, bool in_time);
 	/*
-	 * Undo the begun operation, because the wait ended with an error or its
-	 * task was closed. Must not raise. NULL: nothing to undo. Called for
-	 * waits of fz_lwait_new() only.
+	 * Undo what the operation has begun, because an error has ended the
+	 * wait, or the task was closed. Must not raise an error. NULL: there is
+	 * nothing to undo. Called only for waits of fz_lwait_new().
 	 */
 	void (*abandon)(lua_State *L, struct fz_lwait *wait);
 };
 
 /*
- * The first member of the caller's structure, which must not point into itself
- * or the C stack, because the wait may be moved.
+ * The first member of a structure of the caller. The structure must not contain
+ * addresses of its own members or of the C stack, because a wait may be copied
+ * to other memory.
  */
 struct fz_lwait {
 	const struct fz_lwait_class *class;
-	struct fz_eventcount *at; /* changes before try() can succeed */
+	/* eventcount that changes before try() can succeed */
+	struct fz_eventcount *at;
 	int64_t until_ns;
 	/*
-	 * Set by fz_lwait(): whether the process slept. If a notification wakes
-	 * only one sleeper, end() then calls fz_eventcount_rearm().
+	 * Set by fz_lwait(): whether the process has slept. If so, and if a
+	 * notification wakes only one sleeper, end() calls
+	 * fz_eventcount_rearm().
 	 */
 	bool slept;
 	unsigned char state;
-	/* index of this struct on the Lua stack; 0: it is on the C stack */
+	/* index of the wait on the Lua stack; 0: it is on the C stack */
 	int index;
-	uint32_t self;   /* the member that waits */
-	int64_t now_ns;  /* time of the last try that was not a spin */
-	int64_t late_ns; /* time of the next try() with `late` */
+	uint32_t self; /* the member that waits */
+	/* time of the last try; the tries of a spin do not count */
+	int64_t now_ns;
+	int64_t late_ns; /* time from which on try() is called with `late` */
 	/* time of the next check whether anything can end the wait */
 	int64_t check_ns;
 	int64_t pause_ns; /* pause after that check; 0: no check was made yet */
-	unsigned ntries;  /* see fz_lsuspended_ntries() */
+	/* result of fz_lsuspended_ntries() at the last check */
+	unsigned ntries;
 };
 
 /*
- * Wait with `wait`, the first member of a structure of `size` bytes on the C
- * stack. Raises "interrupted" for Ctrl-C, and the errors of callbacks that run
- * during the wait. A return value for a C function, "return fz_lwait(...)".
+ * Wait with `wait`, which is the first member of a structure of `size` bytes on
+ * the C stack. Raises "interrupted" for Ctrl-C, and the errors of callbacks
+ * that run during the wait. The caller returns the result of this function.
  * [-0, +n, e]
  */
 int fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size);
 
 /*
- * Push a wait of `size` zeroed bytes. The caller sets the class of the wait as
- * soon as there is something to undo; from then on an error calls abandon().
- * [-0, +1, e]
+ * Push a wait of `size` zeroed bytes. The caller sets the class of the wait
+ * when there is something to undo. From then on, an error calls abandon(). [-0,
+ * +1, e]
  */
 struct fz_lwait *fz_lwait_new(lua_State *L, size_t size);
 
 /*
- * Push a copy of a wait that is on the C stack, including the state to undo.
- * For a protected function, which returns it. [-0, +1, m]
+ * Push a copy of a wait on the C stack, including the state that abandon()
+ * needs. Used by a protected function, which returns the copy. [-0, +1, m]
  */
 struct fz_lwait *fz_lwait_copy(
     lua_State *L, const struct fz_lwait *wait, size_t size);
 
 /*
- * Wait with a wait that fz_lwait_new() pushed, or with a copy on top. end() may
- * call this again with the same wait, and may change its class before that. A
- * return value for a C function. [-0, +n, e]
+ * Wait with a wait that fz_lwait_new() has pushed, or with a copy on top. end()
+ * may call this function again with the same wait, and may change its class
+ * before. The caller returns the result of this function. [-0, +n, e]
  */
 int fz_lwait_pushed(lua_State *L, struct fz_lwait *wait);
 
 /* The wait at the stack index `idx`. [-0, +0, -] */
 struct fz_lwait *fz_lwait_at(lua_State *L, int idx);
 
-/* There is nothing to undo any more: do not call abandon(). */
+/*
+ * Note that there is nothing to undo any more, so that abandon() is not called.
+ */
 void fz_lwait_over(struct fz_lwait *wait);
 
 /*
- * Wait without end() and without yielding, for abandon(). Returns whether try()
- * has succeeded. [-0, +0, e]
+ * Wait without a call of end() and without a yield. Used by abandon(). Returns
+ * whether try() has succeeded. [-0, +0, e]
  */
 bool fz_lwait_here(lua_State *L, struct fz_lwait *wait);
 
 /*
- * The deadline of the optional timeout at `idx`, in seconds; nil: never. Raises
- * for other values. [-0, +0, e]
+ * Read the optional timeout at `idx`, in seconds, and return the deadline. nil
+ * stands for no deadline. Raises an error for other values. [-0, +0, e]
  */
 int64_t fz_lwait_until(lua_State *L, int idx);
 
-/* Push nil and "timeout"; returns 2. */
+/* Push nil and "timeout". Returns 2. */
 int fz_lwait_push_timeout(lua_State *L);
 
-/* Open: the class of waits, and lsuspended.h. [-0, +0, e] */
+/* Add the class of waits, and the functions of lsuspended.h. [-0, +0, e] */
 int fz_lwait_open(lua_State *L);
 
 #endif
