@@ -1,5 +1,5 @@
 /*
- * open.h - the open functions of all bindings without a header of their own.
+ * open.h - the open functions of the bindings that have no header of their own.
  *
  * Each function adds the functions of its file to the core table, which is on
  * top of the stack. [-0, +0, e]

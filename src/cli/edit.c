@@ -1,4 +1,4 @@
-/* newlocale and wcwidth are POSIX, which -std=c11 hides. */
+/* for newlocale and wcwidth, POSIX functions that -std=c11 hides */
 #define _GNU_SOURCE
 #include "cli/edit.h"
 
@@ -31,7 +31,7 @@
 
 enum { HISTORY_ENTRIES = 1000 };
 
-/* The byte before and after control sequences in a prompt. */
+/* This byte comes before and after each control sequence in a prompt. */
 #define LITERAL '\1'
 
 struct fz_edit *
@@ -43,7 +43,7 @@ fz_edit_of(EditLine *el)
 	return e;
 }
 
-/* (editor, name, line | NULL): call the callback of that name */
+/* call_back(editor, name, line | NULL): call the callback with this name */
 static int
 call_back(lua_State *L)
 {
@@ -69,7 +69,8 @@ fz_edit_call(struct fz_edit *e, const char *name, const LineInfo *line)
 	lua_State *L = e->L;
 	locale_t locale = uselocale(LC_GLOBAL_LOCALE);
 
-	lua_pushcfunction(L, call_back); /* this allocates nothing */
+	/* lua_pushcfunction allocates no memory */
+	lua_pushcfunction(L, call_back);
 	lua_pushlightuserdata(L, e);
 	lua_pushlightuserdata(L, (void *)(uintptr_t)name);
 	lua_pushlightuserdata(L, (void *)(uintptr_t)line);
@@ -131,8 +132,8 @@ fz_edit_leave(struct fz_edit *e, const char *mark)
 }
 
 /*
- * Read a byte, while the loop turns. Returns 1, 0 at the end, or -1 for an
- * error.
+ * Read a byte while the loop turns. Returns 1, 0 at the end of the input, or -1
+ * after an error.
  */
 static int
 read_byte(struct fz_edit *e, char *byte)
@@ -156,7 +157,11 @@ read_byte(struct fz_edit *e, char *byte)
 	}
 }
 
-/* Bytes that are not UTF-8 become U+FFFD; the byte after them is kept. */
+/*
+ * Handle a byte that ends an invalid UTF-8 sequence. Returns U+FFFD for the
+ * sequence. If the sequence had earlier bytes, `byte` is kept, because it may
+ * begin the next character.
+ */
 static wchar_t
 replace_invalid(struct fz_edit *e, char byte, bool is_first)
 {
@@ -168,7 +173,7 @@ replace_invalid(struct fz_edit *e, char byte, bool is_first)
 	return 0xfffd;
 }
 
-/* Read a character for libedit. */
+/* Read a character. Called by libedit. */
 static int
 read_char(EditLine *el, wchar_t *c)
 {
@@ -200,7 +205,7 @@ prompt(EditLine *el)
 	return (char *)(uintptr_t)fz_edit_of(el)->prompt;
 }
 
-/* Whether the terminal's description has what editing needs. */
+/* Whether the terminal can move the cursor up, which editing needs. */
 static bool
 can_move(EditLine *el)
 {
@@ -250,7 +255,10 @@ check_editor(lua_State *L)
 	return e;
 }
 
-/* Keep only the characters of the prompt that take columns. */
+/*
+ * Store the characters of the prompt that take columns on the screen, without
+ * control sequences.
+ */
 static void
 measure_prompt(struct fz_edit *e)
 {
@@ -272,7 +280,8 @@ measure_prompt(struct fz_edit *e)
 }
 
 /*
- * Read an input, with the modes and the signals for it. NULL if there is none.
+ * Read an input. During the read, the modes of the terminal and the signal
+ * handlers are those for editing. Returns NULL if there is no input.
  */
 static const char *
 read_input(struct fz_edit *e, int wake_fd)
@@ -292,8 +301,8 @@ read_input(struct fz_edit *e, int wake_fd)
 }
 
 /*
- * editor:read(prompt) -> input without its last newline | nil: the end. Each
- * control sequence in the prompt is between two bytes \1.
+ * editor:read(prompt) -> the input without its last newline | nil at the end.
+ * Each control sequence in the prompt must be between two bytes \1.
  */
 static int
 editor_read(lua_State *L)
@@ -324,7 +333,7 @@ editor_read(lua_State *L)
 	return 1;
 }
 
-/* editor:add(input): add the input to the history */
+/* editor:add(input): add an input to the history */
 static int
 editor_add(lua_State *L)
 {
@@ -338,7 +347,10 @@ editor_add(lua_State *L)
 	return 0;
 }
 
-/* editor:has_news() -> whether editor:read() must not wait for a key */
+/*
+ * editor:has_news() -> whether there is news, so that the callback wait() must
+ * return
+ */
 static int
 editor_has_news(lua_State *L)
 {

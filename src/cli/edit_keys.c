@@ -10,11 +10,14 @@
 #include "bind/lsink.h"
 #include "cli/edit_state.h"
 
-/* The sequence that enter() passes to libedit, bound to ed-newline. */
+/*
+ * The key sequence that enter() passes to libedit. It is bound to the command
+ * ed-newline of libedit.
+ */
 #define ACCEPT "\033[accept~"
 #define PASTE_END L"\033[201~"
 
-/* Enter: end the input if it is complete, else begin a line. */
+/* Key Enter: end the input if it is complete, else begin a new line. */
 static unsigned char
 enter(EditLine *el, int c)
 {
@@ -63,7 +66,7 @@ complete(EditLine *el, int c)
 	return result;
 }
 
-/* Text that was pasted, as the terminal sends it. */
+/* Pasted text, as the terminal sends it. */
 struct paste {
 	wchar_t *text;
 	size_t n, size;
@@ -87,7 +90,10 @@ paste_add(struct paste *paste, wchar_t c)
 	return true;
 }
 
-/* Remove the mark of the end from the text. False if it is not there yet. */
+/*
+ * If the text ends with the mark of the end, remove the mark. Returns whether
+ * the mark was there.
+ */
 static bool
 paste_ends(struct paste *paste)
 {
@@ -161,8 +167,8 @@ end(EditLine *el, int c)
 }
 
 /*
- * Move to the line above or below or, if there is none, to another entry of the
- * history.
+ * Key Up: move the cursor to the line above. In the first line, show the
+ * previous entry of the history.
  */
 static unsigned char
 up(EditLine *el, int c)
@@ -239,7 +245,9 @@ static const struct {
 void
 fz_edit_bind_keys(EditLine *el)
 {
-	/* Pass the constant names: el_set() keeps the pointers. */
+	/*
+	 * The names must be constants, because el_set() keeps pointers to them.
+	 */
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		el_wset(el, EL_ADDFN, commands[i].name, L"of fzlua",
 		    commands[i].call);

@@ -1,4 +1,4 @@
-/* wcwidth is POSIX, which -std=c11 hides. */
+/* for wcwidth, a POSIX function that -std=c11 hides */
 #define _GNU_SOURCE
 #include "cli/edit_rows.h"
 
@@ -12,8 +12,8 @@ next_row(struct fz_edit_place *at)
 }
 
 /*
- * Move past a character of `width` columns, which never crosses the end of a
- * row.
+ * Move past a character that is `width` columns wide. A character never crosses
+ * the end of a row.
  */
 static void
 advance(struct fz_edit_place *at, unsigned width, unsigned columns)
@@ -33,7 +33,10 @@ advance_to_tab_stop(struct fz_edit_place *at, unsigned columns)
 	while (at->column % 8 != 0);
 }
 
-/* libedit shows a control character as ^X, others as \U+200b or \U+10ffff. */
+/*
+ * The width of a character that libedit shows as a text: a control character as
+ * ^X, any other as \U+200b or \U+10ffff.
+ */
 static unsigned
 visible_width(wchar_t c)
 {

@@ -1,4 +1,7 @@
-/* edit_rows.h - where libedit puts the characters of a prompt and its input. */
+/*
+ * edit_rows.h - computes at which row and column libedit shows a character of
+ * the prompt or the input.
+ */
 #ifndef FZ_EDIT_ROWS_H
 #define FZ_EDIT_ROWS_H
 
@@ -6,7 +9,7 @@
 #include <wchar.h>
 
 struct fz_edit_place {
-	unsigned row, column; /* both from 0 */
+	unsigned row, column; /* the first row and the first column are 0 */
 };
 
 /*

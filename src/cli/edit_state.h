@@ -1,4 +1,4 @@
-/* edit_state.h - the editor, for its files. */
+/* edit_state.h - the state of the editor, shared by the files of the editor. */
 #ifndef FZ_EDIT_STATE_H
 #define FZ_EDIT_STATE_H
 
@@ -18,33 +18,37 @@ enum { FZ_EDIT_PROMPT_MAX = 256 };
 struct fz_edit {
 	EditLine *el;
 	History *history;
-	FILE *null;      /* /dev/null, for messages of libedit */
-	void *locale;    /* a locale_t with the characters of the terminal */
+	FILE *null;      /* /dev/null; libedit writes its messages to it */
+	void *locale;    /* a locale_t with the character set of the terminal */
 	mbstate_t shift; /* conversion state of the bytes that were read */
-	char next;       /* a byte that was read and is not used yet */
+	char next;       /* a byte that was read but not used yet */
 	bool has_next;
-	lua_State *L; /* while reading: the state in which callbacks run */
-	/* a callback has failed; its error is on top of the stack */
+	lua_State *L; /* during a read: the Lua state for callbacks */
+	/*
+	 * whether a callback has failed; if so, its error is on top of the
+	 * stack
+	 */
 	bool failed;
 	struct fz_lsink *sink;
 	struct fz_footer_input input;
-	const char *prompt; /* while reading: the prompt */
+	const char *prompt; /* during a read: the prompt */
 	wchar_t visible[FZ_EDIT_PROMPT_MAX];
 	/* number of characters of the prompt that take columns */
 	size_t nvisible;
 };
 
-/* The editor of this EditLine. */
+/* The editor to which this EditLine belongs. */
 struct fz_edit *fz_edit_of(EditLine *el);
 
 /*
- * Call a callback with the texts before and after the cursor; `line` may be
- * NULL. Its result is left on the stack. An error does not unwind libedit: it
- * is left on the stack, and the function returns false.
+ * Call a callback with the texts before and after the cursor. If `line` is
+ * NULL, there are no texts. The result of the callback is pushed. If the
+ * callback raises an error, the error is pushed instead, and the function
+ * returns false, because an error must not unwind the stack of libedit.
  */
 bool fz_edit_call(struct fz_edit *e, const char *name, const LineInfo *line);
 
-/* Abandon the input: write `mark` and move the cursor below it. */
+/* Abandon the input. Writes `mark`, and moves the cursor below the input. */
 void fz_edit_leave(struct fz_edit *e, const char *mark);
 
 #endif

@@ -1,4 +1,4 @@
-/* sigaction is POSIX, which -std=c11 hides. */
+/* for sigaction, a POSIX function that -std=c11 hides */
 #define _GNU_SOURCE
 #include "cli/edit_tty.h"
 
@@ -11,7 +11,7 @@
 #define MARK_PASTES "\033[?2004h"
 #define LEAVE_PASTES "\033[?2004l"
 
-/* Signals that end this process by default. */
+/* Signals whose default action ends this process. */
 static const int ends[] = { SIGTERM, SIGHUP, SIGQUIT, SIGABRT, SIGSEGV };
 enum { NENDS = sizeof(ends) / sizeof(ends[0]) };
 
@@ -36,7 +36,7 @@ static void
 notify(void)
 {
 	if (wake >= 0 && write(wake, "", 1) < 0)
-		errno = 0; /* the pipe is full, and so wakes the loop */
+		errno = 0; /* the pipe is full, so it wakes the loop, too */
 }
 
 static void
@@ -51,8 +51,9 @@ on_resize(int sig)
 }
 
 /*
- * The signal may interrupt fz_edit_tty_end(), for example when the terminal
- * hangs up; the second call then does nothing.
+ * Handler of a signal that ends this process. The signal may come during a call
+ * of fz_edit_tty_end(), for example when the terminal hangs up. The second call
+ * then does nothing.
  */
 static void
 on_end(int sig)

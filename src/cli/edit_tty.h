@@ -1,6 +1,6 @@
 /*
- * edit_tty.h - the terminal while input is edited, and the signals that concern
- * it.
+ * edit_tty.h - the state of the terminal while input is edited, and the signals
+ * for the terminal.
  *
  * Only one input is edited at a time.
  */
@@ -10,26 +10,30 @@
 #include <stdbool.h>
 
 /*
- * Called before the editor sets its modes. From now on the modes are restored
- * if a signal ends or stops this process, and the terminal marks pasted text.
- * Signal handlers write a byte to `wake_fd` if there is news.
+ * Called before the editor sets the modes of the terminal. From now on, the old
+ * modes are restored when a signal ends or stops this process, and the terminal
+ * marks pasted text. When there is news, a signal handler writes a byte to
+ * `wake_fd`.
  */
 void fz_edit_tty_begin(int wake_fd);
 
-/* Restore the modes. Does nothing if no input is edited. */
+/* Restore the old modes of the terminal. Does nothing if no input is edited. */
 void fz_edit_tty_end(void);
 
-/* The events since the last call. */
+/* Events since the last call of the function that returns them. */
 struct fz_edit_news {
 	bool resized;
-	bool lost; /* another program has used the terminal */
+	bool lost; /* whether another program has used the terminal */
 };
 struct fz_edit_news fz_edit_tty_take_news(void);
 
-/* Whether there is news. */
+/* Whether there are such events. */
 bool fz_edit_tty_has_news(void);
 
-/* For the handler of SIGTSTP: before this process stops, and after it. */
+/*
+ * Called by the handler of SIGTSTP, before this process stops and after it
+ * continues.
+ */
 void fz_edit_tty_suspend(void);
 void fz_edit_tty_resume(void);
 

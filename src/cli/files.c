@@ -1,4 +1,4 @@
-/* fstatat is not in C11. */
+/* for fstatat, which is not in C11 */
 #define _GNU_SOURCE
 #include "cli/files.h"
 
@@ -22,7 +22,9 @@ directory_gc(lua_State *L)
 	return 0;
 }
 
-/* Push a userdata that closes the directory if an error is raised. */
+/*
+ * Open a directory, and push a userdata that closes it if an error is raised.
+ */
 static DIR **
 open_directory(lua_State *L, const char *path)
 {

@@ -1,16 +1,16 @@
-/* files.h - what the REPL does with files. */
+/* files.h - functions of the REPL for files and directories. */
 #ifndef FZ_FILES_H
 #define FZ_FILES_H
 
 #include <lua.h>
 
 /*
- * list_files(directory) -> names of its entries, with a slash after those of
- * directories | nil if it cannot be read
+ * list_files(directory) -> names of the entries of a directory | nil if it
+ * cannot be read. The name of a directory ends with a slash.
  */
 int fz_files_list(lua_State *L);
 
-/* make_directory(path): make the directory and those above it, if possible */
+/* make_directory(path): make a directory and its parents, if possible */
 int fz_files_make_directory(lua_State *L);
 
 #endif

@@ -1,4 +1,4 @@
-/* sigaction is POSIX, which -std=c11 hides. */
+/* for sigaction, a POSIX function that -std=c11 hides */
 #define _GNU_SOURCE
 #include "cli/interrupt.h"
 
@@ -12,12 +12,18 @@
 #include "cli/make.h"
 #include "value/luserdata.h"
 
-/* State for the handler of SIGINT; a process has one command. */
+/*
+ * The instance that the handler of SIGINT interrupts. A process has only one
+ * command.
+ */
 static struct fzlua_instance *instance;
-/* a second signal does not end the process */
+/* whether a second SIGINT does not end the process */
 static volatile sig_atomic_t only_raises;
 
-/* The first Ctrl-C raises an error in Lua; a second one ends the process. */
+/*
+ * Handler of SIGINT. The first Ctrl-C raises an error in Lua, and a second
+ * Ctrl-C ends the process.
+ */
 static void
 on_interrupt(int sig)
 {
@@ -42,7 +48,7 @@ fz_interrupt_uncatch(void)
 	sigaction(SIGINT, &action, NULL);
 }
 
-/* A finalizer: the state is about to be freed. */
+/* Finalizer, called before the Lua state is freed. */
 static int
 state_closes(lua_State *L)
 {
@@ -52,9 +58,10 @@ state_closes(lua_State *L)
 }
 
 /*
- * Call state_closes() when the state is closed. Finalizers run in the reverse
- * order of their creation: this one after those of the script, but before that
- * of the loop, whose descriptor the handler writes to.
+ * Make Lua call state_closes() when the Lua state is closed. Finalizers run in
+ * the reverse order of their creation. So state_closes() runs after the
+ * finalizers of the script, and before the finalizer of the loop, which closes
+ * the descriptor that the signal handler uses.
  */
 static void
 watch_close(lua_State *L)

@@ -7,30 +7,31 @@
 #include <lua.h>
 
 /*
- * Catch SIGINT until the state is closed, unless the command was started with
- * SIGINT ignored (nohup, "&"). The handler sets the debug hook of the running
- * coroutine, which coroutine.resume notes after fz_ltask_follow_coroutines().
- * [-0, +0, e]
+ * Catch SIGINT until the Lua state is closed. Does nothing if SIGINT was
+ * ignored when the command started (nohup, "&"). The handler sets the debug
+ * hook of the running coroutine, which coroutine.resume notes after a call of
+ * fz_ltask_follow_coroutines(). [-0, +0, e]
  */
 void fz_interrupt_catch(lua_State *L);
 
 /*
- * catch_interrupt(): the error of the last Ctrl-C was handled, so that the next
- * one raises an error again. For a command that goes on after an error.
+ * catch_interrupt(): the error of the last Ctrl-C was handled, so the next
+ * Ctrl-C must raise an error again. Used by a command that goes on after an
+ * error.
  */
 int fz_interrupt_catch_next(lua_State *L);
 
 /*
- * Set whether a second Ctrl-C leaves the process alive if the error of the
+ * Set whether a second Ctrl-C does not end the process while the error of the
  * first is not raised yet.
  */
 void fz_interrupt_only_raise(bool only);
 
 /*
- * Stop catching SIGINT, because no script is left to interrupt. The next Ctrl-C
- * only lets a further one end the process. It does not interrupt the write of
- * the last output, because stdio would drop the bytes of a write that fails
- * with EINTR.
+ * Stop catching SIGINT, because no script can be interrupted any more. After
+ * this, the first Ctrl-C has no effect, and the second ends the process. The
+ * first does not interrupt the write of the last output, because stdio would
+ * drop the bytes of a write that fails with EINTR.
  */
 void fz_interrupt_uncatch(void);
 

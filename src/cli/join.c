@@ -24,17 +24,18 @@ enum { JOIN_SETUP_MAX = 8192, JOIN_SLOTS_MAX = 4096, JOIN_MISUSE = 2 };
 	"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 /*
- * The values of the options, or of the environment where an option is missing.
+ * The values of the options. If an option is missing, its value comes from the
+ * environment.
  */
 struct join {
 	const char *url, *creds, *slots, *name, *allow;
 	char host[65], cpus[16], allow_path[PATH_MAX];
 };
 
-/* The options, each with a value. */
+/* The options. Each has a value. */
 static const struct option {
 	const char *name;
-	size_t field; /* offset of its field in struct join */
+	size_t field; /* offset of the field for the value in struct join */
 } options[] = {
 	{ "--engine", offsetof(struct join, url) },
 	{ "--engine-creds", offsetof(struct join, creds) },
@@ -45,8 +46,8 @@ static const struct option {
 };
 
 /*
- * The option that `word` names, or NULL. Sets `*rest` to the part of the word
- * after the name of the option: "" if the next word is the value.
+ * The option in `word`, or NULL. Sets `*rest` to the part of `word` after the
+ * name of the option. If this part is empty, the next word is the value.
  */
 static const struct option *
 find_option(const char *word, const char **rest)
@@ -63,7 +64,7 @@ find_option(const char *word, const char **rest)
 	return NULL;
 }
 
-/* The value of an environment variable; NULL if it is empty. */
+/* The value of an environment variable, or NULL if it is missing or empty. */
 static const char *
 environment(const char *name)
 {
@@ -119,7 +120,7 @@ read_options(struct join *join, int argc, char **argv)
 	return 0;
 }
 
-/* Check that the file is readable now; each worker reads it again. */
+/* Check that the file is readable now. Each worker reads the file again. */
 static int
 check_allow(struct join *join)
 {
@@ -173,7 +174,7 @@ check_options(struct join *join)
 	return check_allow(join);
 }
 
-/* Append a string with its NUL. 0, or -1 and errno. */
+/* Append a string with its NUL byte. Returns 0, or -1 and sets errno. */
 static int
 put(char setup[JOIN_SETUP_MAX], size_t *len, const char *text)
 {
@@ -189,8 +190,8 @@ put(char setup[JOIN_SETUP_MAX], size_t *len, const char *text)
 }
 
 /*
- * Write the setup of the gateway to a pipe, because other users see command
- * lines. Returns the end to read from, or -1 and errno.
+ * Write the setup of the gateway to a pipe, because other users can see command
+ * lines. Returns the read end, or -1 and sets errno.
  */
 static int
 setup_pipe(const struct join *join, const char *command)
@@ -210,7 +211,10 @@ setup_pipe(const struct join *join, const char *command)
 	    fz_fd_write_all(ends[1], setup, len) != 0)
 		return -1;
 	fz_fd_close(&ends[1]);
-	/* dup() drops close-on-exec, so that the gateway inherits the copy */
+	/*
+	 * The copy that dup() makes has no close-on-exec flag, so the gateway
+	 * inherits it.
+	 */
 	return dup(ends[0]);
 }
 

@@ -1,12 +1,12 @@
-/* join.h - the fzlua command joins an engine as a node. */
+/* join.h - makes this machine a node of an engine: fzlua --worker. */
 #ifndef FZ_JOIN_H
 #define FZ_JOIN_H
 
 #include <stdbool.h>
 
 /*
- * Whether this is `fzlua --worker` as a person types it: the machine joins an
- * engine.
+ * Whether the command line is `fzlua --worker` as a user types it, to make this
+ * machine a node of an engine.
  */
 bool fz_join_is(int argc, char **argv);
 

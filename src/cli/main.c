@@ -39,8 +39,9 @@
 #define STATUS_INTERRUPTED 130
 
 /*
- * KiB that are allocated before the first collection: as after a collection of
- * what is loaded at the start, which has no garbage.
+ * Number of KiB that are allocated before the first collection. A collection at
+ * the start would set about the same number. It is left out, because what is
+ * loaded at the start contains no garbage.
  */
 enum { START_KIB = 20 };
 
@@ -55,8 +56,8 @@ push_args(lua_State *L, int argc, char **argv)
 }
 
 /*
- * Overwrite the user and password in a URL of the command line, which all users
- * of the machine can read.
+ * Overwrite the user and the password in a URL on the command line, because all
+ * users of the machine can read command lines.
  */
 static void
 hide_secret(char *url)
@@ -82,7 +83,7 @@ hide_secrets(int argc, char **argv)
 	}
 }
 
-/* input_is_terminal() -> boolean */
+/* input_is_terminal() -> whether standard input is a terminal */
 static int
 input_is_terminal(lua_State *L)
 {
@@ -92,8 +93,8 @@ input_is_terminal(lua_State *L)
 
 /*
  * ignore_environment(): set package.path and package.cpath as if LUA_PATH and
- * LUA_CPATH were not set. For this the package library is opened again, as
- * lua5.4 -E does; only these fields of its new table are used.
+ * LUA_CPATH were not set. lua5.4 -E does the same: the package library is
+ * opened again, and only these fields of its new table are used.
  */
 static int
 ignore_environment(lua_State *L)
@@ -102,7 +103,10 @@ ignore_environment(lua_State *L)
 
 	lua_pushboolean(L, 1);
 	lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
-	/* keep this require, which uses the first table of the library */
+	/*
+	 * Keep this require, because it uses the first table of the package
+	 * library.
+	 */
 	lua_getglobal(L, "require");
 	lua_getglobal(L, LUA_LOADLIBNAME);
 	lua_pushcfunction(L, luaopen_package);
@@ -117,9 +121,10 @@ ignore_environment(lua_State *L)
 }
 
 /*
- * Call the reporter at `report` with the error on top, and replace the error by
- * its result: the exit status, or nil to go on. Ctrl-C may raise an error in
- * the reporter, which is then called again with that error.
+ * Call the reporter at `report` with the error on top. The error is replaced by
+ * the result of the reporter: the exit status, or nil to go on. If Ctrl-C
+ * raises an error in the reporter, the reporter is called again with this
+ * error.
  */
 static void
 call_report(lua_State *L, int report)
@@ -134,10 +139,11 @@ call_report(lua_State *L, int report)
 }
 
 /*
- * Run the functions that the steps of fzlua.cli return, with its message
- * handler. They are called from this frame, so that a chunk has the same level
- * in the stack as in the lua command. The step, the handler and the reporter of
- * cli.main() are at index `step` and after it. Pushes the status.
+ * Run the steps of fzlua.cli, and call the functions that the steps return,
+ * with the message handler of fzlua.cli. The functions are called from this C
+ * function, so that a chunk has the same stack level as in the lua command. The
+ * step, the handler and the reporter of cli.main() are at the index `step` and
+ * the next two indexes. Pushes the exit status.
  */
 static void
 call_steps(lua_State *L, int step)
@@ -165,8 +171,8 @@ call_steps(lua_State *L, int step)
 
 /*
  * call_steps(step, handler, report) -> status: run a loop like that of
- * fzlua.cli inside a step. It goes on after an error if the reporter returns
- * nil.
+ * fzlua.cli during a step. The loop goes on after an error if the reporter
+ * returns nil.
  */
 static int
 steps_call(lua_State *L)
@@ -178,7 +184,7 @@ steps_call(lua_State *L)
 
 /*
  * call_limited(seconds, handler, f, ...) -> the results of f. If f runs longer
- * it raises an fz.Error of kind "timeout".
+ * than `seconds`, an fz.Error of kind "timeout" is raised.
  */
 static int
 call_limited(lua_State *L)
@@ -197,7 +203,7 @@ call_limited(lua_State *L)
 	return status == LUA_OK ? lua_gettop(L) - 2 : lua_error(L);
 }
 
-/* C functions of the command for fzlua.cli. */
+/* C functions of the command that fzlua.cli calls. */
 static const luaL_Reg host[] = {
 	{ "call_limited", call_limited },
 	{ "call_steps", steps_call },
@@ -213,7 +219,7 @@ static const luaL_Reg host[] = {
 	{ NULL, NULL },
 };
 
-/* (argc, argv) -> status */
+/* run(argc, argv) -> exit status */
 static int
 run(lua_State *L)
 {
@@ -222,14 +228,18 @@ run(lua_State *L)
 
 	luaL_checkversion(L);
 	lua_gc(L, LUA_GCGEN, 0, 0); /* generational mode, as in lua5.4 */
-	/* no garbage arises before the script runs */
+	/*
+	 * Stop the collector, because there is no garbage before the script
+	 * runs.
+	 */
 	lua_gc(L, LUA_GCSTOP);
 	luaL_openlibs(L);
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);
 	lua_setglobal(L, "fz");
 	fz_ltask_follow_coroutines(L);
-	fz_proc_adopt(); /* this process has no other children */
+	/* this process has no children other than those of fzlua */
+	fz_proc_adopt();
 	fz_make_join(L);
 	fz_print_wrap(L);
 	fz_interrupt_catch(L);
@@ -250,9 +260,10 @@ run(lua_State *L)
 }
 
 /*
- * The following functions replace those of the C library for C modules such as
- * lfs, so that each change of the directory is reported: see cwd.h. The dynamic
- * linker finds a visible function of the program first.
+ * The following functions replace functions of the C library. C modules such as
+ * lfs call them, because the dynamic linker finds a visible function of the
+ * program first. So each change of the working directory is reported: see
+ * cwd.h.
  */
 __attribute__((visibility("default"))) int
 chdir(const char *path)
@@ -268,13 +279,17 @@ fchdir(int fd)
 	return (int)syscall(SYS_fchdir, fd);
 }
 
-/* Open each closed standard file, so that no other file gets its number. */
+/*
+ * Open each standard file that is closed, so that no other file gets its
+ * number.
+ */
 static void
 fill_standard_files(void)
 {
 	int fd;
 
-	do /* reads and writes of the stream fail, as for a closed file */
+	/* With O_PATH, reads and writes fail, as for a closed file. */
+	do
 		fd = open("/dev/null", O_PATH);
 	while (fd != -1 && fd <= STDERR_FILENO);
 	if (fd != -1)
@@ -288,9 +303,9 @@ on_size_limit(int sig)
 }
 
 /*
- * Let writes beyond the limit of file sizes fail, so that the command says
- * which file it could not write. Programs that it starts get the default
- * action.
+ * Catch SIGXFSZ, so that a write beyond the limit of file sizes fails, and the
+ * command reports which file it could not write. Programs that the command
+ * starts get the default action.
  */
 static void
 catch_size_limit(void)
@@ -305,7 +320,7 @@ catch_size_limit(void)
 	sigaction(SIGXFSZ, &action, NULL);
 }
 
-/* Print an error that fzlua.cli has not caught; returns the exit status. */
+/* Print an error that fzlua.cli has not caught. Returns the exit status. */
 static int
 report(lua_State *L)
 {
@@ -324,7 +339,7 @@ main(int argc, char **argv)
 	int status;
 
 	fill_standard_files();
-	/* if SIGCHLD were ignored, exit codes would be lost */
+	/* If SIGCHLD were ignored, exit statuses of children would be lost. */
 	signal(SIGCHLD, SIG_DFL);
 	fz_fd_raise_limit();
 	fz_cwd_reported();
@@ -344,10 +359,16 @@ main(int argc, char **argv)
 	}
 	atexit(fz_output_close);
 	atexit(fz_print_end);
-	/* registered here, so that it runs before the last output */
+	/*
+	 * Register this function after fz_output_close(), so that it runs
+	 * before the last output.
+	 */
 	atexit(fz_interrupt_uncatch);
 	atexit(fz_edit_tty_end);
-	/* runs first, because output may end the process */
+	/*
+	 * Register this function last, so that it runs first, because the
+	 * output may end the process.
+	 */
 	atexit(fz_make_leave);
 	lua_pushcfunction(L, run);
 	lua_pushinteger(L, argc);

@@ -1,4 +1,4 @@
-/* sigaction is POSIX, which -std=c11 hides. */
+/* for sigaction, a POSIX function that -std=c11 hides */
 #define _GNU_SOURCE
 #include "cli/make.h"
 
@@ -10,7 +10,7 @@
 #include "os/jobserver.h"
 #include "sched/slots.h"
 
-/* The slots of the make that started this command, or NULL. */
+/* The slots of the make that has started this command, or NULL. */
 static struct fz_slots *make_slots;
 static int make_fd[2] = { -1, -1 };
 

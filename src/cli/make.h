@@ -1,24 +1,28 @@
-/* cli/make.h - the job slots of a make that runs the command. */
+/* cli/make.h - the job slots of make, if make runs the command. */
 #ifndef FZ_MAKE_H
 #define FZ_MAKE_H
 
 #include <lua.h>
 
-/* Find make's pipe. Call it before the process opens descriptors. */
+/*
+ * Find the pipe of make. Must be called before the process opens other
+ * descriptors.
+ */
 void fz_make_find(void);
 
 /*
- * Under make: run no more functions at once than make allows. Signals that end
- * the process return make's tokens first. [-0, +0, e]
+ * If make runs the command, limit the number of functions that run at once to
+ * the number that make allows. A signal that ends the process first returns the
+ * tokens to make. [-0, +0, e]
  */
 void fz_make_join(lua_State *L);
 
-/* Return make's tokens. For atexit(); workers do not call it. */
+/* Return the tokens to make. Called by atexit(), but not in workers. */
 void fz_make_leave(void);
 
 /*
- * Let the next signal `sig` end the process, and return make's tokens first.
- * May be called in a signal handler, and be the handler.
+ * Make the next signal `sig` end the process, after the tokens were returned to
+ * make. Can be called in a signal handler, and can itself be the handler.
  */
 void fz_make_end_by_signal(int sig);
 

@@ -16,10 +16,12 @@
 #include "os/fd.h"
 #include "value/lerror.h"
 
-/* A copy of standard output during a diversion; -1: no diversion. */
+/* A copy of standard output while output is diverted; -1: not diverted. */
 static int diverted = -1;
 
-/* errno of the first failed write, if it is known; 0: none. */
+/*
+ * errno of the first failed write, if it is known; 0: no failure or not known.
+ */
 static int write_error;
 
 /* Whether standard output is a pipe that has no reader. */
@@ -93,7 +95,7 @@ fz_output_restore(lua_State *L)
 	if (diverted == -1)
 		return 0;
 	fflush(stdout);
-	clearerr(stdout); /* the error is one of standard error */
+	clearerr(stdout); /* the error was that of standard error */
 	if (dup2(diverted, STDOUT_FILENO) == -1)
 		return fail(L, errno);
 	fz_fd_close(&diverted);

@@ -1,4 +1,4 @@
-/* open_memstream is POSIX, which -std=c11 hides. */
+/* for open_memstream, a POSIX function that -std=c11 hides */
 #define _GNU_SOURCE
 #include "cli/print.h"
 
@@ -15,7 +15,7 @@
 #include "cli/output.h"
 #include "value/luserdata.h"
 
-/* The sink of the command's Lua state; NULL: the state is closed. */
+/* The sink of the Lua state of the command; NULL after the state was closed. */
 static struct fz_lsink *sink;
 
 /* The original functions of the Lua library. */
@@ -46,7 +46,8 @@ fz_print_restore(void)
 }
 
 /*
- * Check the result of a function of the Lua library that has written to stdout.
+ * Check the results of a function of the Lua library that has written to
+ * stdout.
  */
 static int
 checked(int nresults)
@@ -55,7 +56,7 @@ checked(int nresults)
 	return nresults;
 }
 
-/* print(...) */
+/* replaces print(...) */
 static int
 print(lua_State *L)
 {
@@ -77,8 +78,8 @@ print(lua_State *L)
 }
 
 /*
- * Print what `original` would write to `file`, above the progress lines and the
- * prompt.
+ * Let `original` write to memory instead of `file`, and print this text above
+ * the progress lines and the prompt.
  */
 static int
 write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
@@ -105,8 +106,8 @@ write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
 	if (status == LUA_OK)
 		return lua_gettop(L) - n;
 	/*
-	 * A wrong argument: call the original, so that the error names the call
-	 * of the script.
+	 * An argument is wrong: call the original function, so that the error
+	 * names the call in the script.
 	 */
 	fz_print_clear();
 	fz_print_restore();
@@ -115,8 +116,8 @@ write_above(lua_State *L, luaL_Stream *file, lua_CFunction original)
 }
 
 /*
- * The file at `idx` if progress lines or the prompt are on its terminal, else
- * NULL.
+ * The file at `idx` if progress lines or the prompt are on the terminal to
+ * which the file writes; else NULL.
  */
 static luaL_Stream *
 covered_file(lua_State *L, int idx)
@@ -127,7 +128,7 @@ covered_file(lua_State *L, int idx)
 								       : NULL;
 }
 
-/* file:write(...) */
+/* replaces file:write(...) */
 static int
 file_write(lua_State *L)
 {
@@ -137,7 +138,7 @@ file_write(lua_State *L)
 			    : checked(lua_file_write(L));
 }
 
-/* io.write(...) */
+/* replaces io.write(...) */
 static int
 io_write(lua_State *L)
 {
@@ -154,7 +155,7 @@ io_write(lua_State *L)
 			    : checked(lua_write(L));
 }
 
-/* os.execute([command]) */
+/* replaces os.execute([command]) */
 static int
 execute(lua_State *L)
 {
@@ -166,7 +167,10 @@ execute(lua_State *L)
 	return n;
 }
 
-/* Replace a field of the table on top; `*original` is set to its old value. */
+/*
+ * Replace the function `name` in the table on top. `*original` is set to the
+ * old function.
+ */
 static void
 replace(
     lua_State *L, const char *name, lua_CFunction f, lua_CFunction *original)
@@ -192,7 +196,7 @@ fz_print_lost(void)
 		sink->footer.lost = 1;
 }
 
-/* A finalizer: the state is about to be freed. */
+/* Finalizer, called before the Lua state is freed. */
 static int
 state_closes(lua_State *L)
 {
@@ -202,7 +206,10 @@ state_closes(lua_State *L)
 	return 0;
 }
 
-/* Call state_closes() when the state is closed, before the sink is freed. */
+/*
+ * Make Lua call state_closes() when the Lua state is closed, before the sink is
+ * freed.
+ */
 static void
 watch_close(lua_State *L)
 {

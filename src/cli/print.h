@@ -2,29 +2,37 @@
  * print.h - prints the output of the script above the progress lines and the
  * prompt.
  *
- * print, io.write and file:write behave as those of the Lua library. Each calls
- * the original function, unless progress lines or the prompt are on the
- * terminal that it writes to. Before os.execute runs another program, the
- * progress lines and the prompt are removed.
+ * The functions print, io.write and file:write behave as in the Lua library.
+ * Each of them calls the original function, unless it writes to a terminal that
+ * shows progress lines or the prompt. Before os.execute runs another program,
+ * the progress lines and the prompt are removed.
  */
 #ifndef FZ_PRINT_H
 #define FZ_PRINT_H
 
 #include <lua.h>
 
-/* Wrap the functions of the Lua library. [-0, +0, e] */
+/* Replace the functions of the Lua library. [-0, +0, e] */
 void fz_print_wrap(lua_State *L);
 
-/* Remove the prompt, and the progress lines until they are drawn again. */
+/*
+ * Remove the prompt and the progress lines. The progress lines are drawn again
+ * at the next tick.
+ */
 void fz_print_clear(void);
 
-/* Draw the prompt again, if there is one. */
+/* Draw the prompt again if it was removed. */
 void fz_print_restore(void);
 
-/* Remove the lines at the end of the process, before its last output. */
+/*
+ * Remove the progress lines at the end of the process, before the last output.
+ */
 void fz_print_end(void);
 
-/* For signal handlers: another program has used the terminal. */
+/*
+ * Note that another program has used the terminal. Can be called in a signal
+ * handler.
+ */
 void fz_print_lost(void);
 
 #endif

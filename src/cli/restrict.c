@@ -13,12 +13,12 @@
 #include "value/bytecode.h"
 
 /*
- * Modules of the library whose functions submitters send. These functions only
- * compute.
+ * Modules of the library with functions that submitters send. All functions of
+ * these modules only compute.
  */
 static const char *const sent_modules[] = { "fzlua.folding", "fzlua.nodes" };
 
-/* Allow the function that is in the setup of each worker. */
+/* Allow the function that is a part of the setup of each worker. */
 static int
 add_holder(lua_State *L, struct fz_allow *allow)
 {
@@ -45,7 +45,7 @@ add_module(struct fz_allow *allow, const char *name)
 	return m->name != NULL ? fz_allowed_add(allow, m->bytes, m->len) : -1;
 }
 
-/* (allow) -> rc; protected */
+/* add_own(allow) -> 0, or -1 on failure. Called protected. */
 static int
 add_own(lua_State *L)
 {
@@ -74,7 +74,8 @@ fz_restrict(lua_State *L, const char *path, struct fz_err *err)
 		rc = (int)lua_tointeger(L, -1);
 	lua_pop(L, 1);
 	if (rc == 0)
-		return 0; /* the memory lives as long as the process */
+		/* the memory of `allow` is used until the process ends */
+		return 0;
 	fz_allow_free(allow);
 	return fz_err_set(
 	    err, FZ_ERR_ERROR, "--allow cannot check the bytecode of this Lua");

@@ -10,7 +10,10 @@
 #include "os/alloc.h"
 #include "value/lstate.h"
 
-/* Print an error outside of any protected call, which ends the process. */
+/*
+ * Called by Lua for an error outside of any protected call. Prints the error;
+ * then Lua ends the process.
+ */
 static int
 panic(lua_State *L)
 {
@@ -19,14 +22,17 @@ panic(lua_State *L)
 	fprintf(stderr, "PANIC: unprotected error in call to Lua API (%s)\n",
 	    message != NULL ? message : "error object is not a string");
 	fflush(stderr);
-	return 0; /* after the return Lua calls abort() */
+	return 0; /* Lua calls abort() after this return */
 }
 
 static void warn_off(void *ud, const char *message, int more);
 static void warn_on(void *ud, const char *message, int more);
 static void warn_more(void *ud, const char *message, int more);
 
-/* Handle a control message of warn(). False if `message` is not one. */
+/*
+ * Handle a control message of warn(). Returns false if `message` is not a
+ * control message.
+ */
 static int
 handle_control(lua_State *L, const char *message, int more)
 {
@@ -74,14 +80,14 @@ warn_on(void *ud, const char *message, int more)
 static const char last_key;
 
 /*
- * The exit status with which exit_at_end() ends the process; -1: exit_at_end()
- * does nothing.
+ * The exit status with which exit_at_end() ends the process; -1 if
+ * exit_at_end() must do nothing.
  */
 static int ending = -1;
 
 /*
- * This is the finalizer of the first object that got one, so it runs after all
- * others.
+ * Finalizer that ends the process. It runs after all other finalizers, because
+ * its object got a finalizer first.
  */
 static int
 exit_at_end(lua_State *L)
@@ -115,7 +121,10 @@ fz_state_new(void)
 	lua_setwarnf(L, warn_off, L);
 	lua_pushcfunction(L, add_last);
 	if (lua_pcall(L, 0, 0, 0) != LUA_OK)
-		/* if there is no memory, the end only takes longer */
+		/*
+		 * If there was no memory for this object, the end of the
+		 * process only takes longer.
+		 */
 		lua_settop(L, 0);
 	return L;
 }
@@ -124,7 +133,10 @@ _Noreturn void
 fz_state_exit(lua_State *L, int status)
 {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(FZ_VALGRIND)
-	/* a memory checker must see that each block is freed */
+	/*
+	 * Do not end the process in a finalizer, because a memory checker must
+	 * see that each block is freed.
+	 */
 	ending = status;
 #endif
 	lua_close(L);

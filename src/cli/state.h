@@ -5,15 +5,16 @@
 #include <lua.h>
 
 /*
- * A state like that of luaL_newstate(), with warnings off. All its blocks come
- * from the allocator of os/alloc.h. NULL if there is no memory. End it with
- * fz_state_exit().
+ * A new Lua state like that of luaL_newstate(), with warnings off. It uses the
+ * allocator of os/alloc.h. Returns NULL if there is no memory. fz_state_exit()
+ * ends its use.
  */
 lua_State *fz_state_new(void);
 
 /*
- * Run all finalizers, as lua_close() does, and end the process. The objects are
- * not freed one by one: the kernel frees all memory in less time.
+ * Run all finalizers, as lua_close() does, and end the process. The Lua objects
+ * are not freed one by one, because the kernel frees all memory of the process
+ * in less time.
  */
 _Noreturn void fz_state_exit(lua_State *L, int status);
 

@@ -1,4 +1,4 @@
-/* sigaction is POSIX, which -std=c11 hides. */
+/* for sigaction, a POSIX function that -std=c11 hides */
 #define _GNU_SOURCE
 #include "cli/suspend.h"
 
@@ -12,9 +12,10 @@
 #include "proc/proctree.h"
 
 /*
- * Workers lead groups of their own, so that the terminal does not signal them.
- * This process is stopped by the default action of SIGTSTP: the shell sees the
- * stop, and in an orphaned group, which no shell could continue, the kernel
+ * Handler of SIGTSTP. It also stops the workers, because they are in process
+ * groups of their own, to which the terminal sends no signal. The default
+ * action of SIGTSTP then stops this process, so that the shell sees the stop.
+ * In an orphaned process group, which no shell could continue, the kernel
  * ignores the signal.
  */
 static void

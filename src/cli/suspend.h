@@ -3,9 +3,9 @@
 #define FZ_SUSPEND_H
 
 /*
- * Make SIGTSTP stop this process, its workers and their descendants, and
- * SIGCONT continue them. The time of the stop does not count for timeouts. Does
- * nothing if SIGTSTP is ignored or handled.
+ * Make SIGTSTP stop this process, its workers and their descendants, and make
+ * SIGCONT continue them. The time during which they are stopped does not count
+ * for timeouts. Does nothing if SIGTSTP is ignored or has a handler.
  */
 void fz_suspend_catch(void);
 

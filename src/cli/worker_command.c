@@ -22,7 +22,7 @@
 #include "wire/child_spawned.h"
 #include "wire/child_stream.h"
 
-/* Open the libraries as for a script; protected. */
+/* Open the libraries that a script can use. Called protected. */
 static int
 open_libraries(lua_State *L)
 {
@@ -34,11 +34,12 @@ open_libraries(lua_State *L)
 	lua_setglobal(L, "fz");
 	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
 	lua_getfield(L, -1, "fzlua.core");
-	lua_pushliteral(L, "fzlua"); /* fz.run_scripts() runs this program */
+	/* the program that fz.run_scripts() runs */
+	lua_pushliteral(L, "fzlua");
 	lua_setfield(L, -2, "command");
 	lua_pop(L, 2);
 	fz_ltask_follow_coroutines(L);
-	/* load fzlua.error, so that the class of errors is registered */
+	/* Load fzlua.error, because this registers the class of errors. */
 	lua_getglobal(L, "require");
 	lua_pushliteral(L, "fzlua.error");
 	lua_call(L, 1, 0);
@@ -52,7 +53,10 @@ refuse(int link, const struct fz_err *err)
 	return EXIT_FAILURE;
 }
 
-/* Open the libraries. 0, or -1 after the reason was sent to the parent. */
+/*
+ * Make a Lua state and open the libraries. Returns 0, or -1 after the reason
+ * was sent to the parent.
+ */
 static int
 open_state(lua_State *L, int link)
 {
@@ -78,7 +82,7 @@ serve(lua_State *L, int link, const struct fz_node_worker *node)
 	return fz_spawned_main(L, link, node);
 }
 
-/* Serve with the slots of the parent. */
+/* Serve the parent, with a share of the slots of the parent. */
 static int
 serve_with_slots(lua_State *L, const struct fz_child_spawned *spawned)
 {
@@ -115,15 +119,18 @@ fz_worker_command_serve(char **argv)
 	fz_proc_exit(status);
 }
 
-/* The words of the command line of a worker on a node. */
+/* The words of the command line that starts a worker on a node. */
 struct words {
-	/* the values of the options; NULL: not given */
+	/* values of the options; NULL if an option is not given */
 	const char *version, *allow;
-	/* the worker's end of a slot_line; -1: none */
+	/* descriptor of the worker's end of a slot_line; -1: none */
 	int slot;
 };
 
-/* Read the words. False if it is another command line. */
+/*
+ * Read the words of the command line. Returns false if it is the command line
+ * of another command.
+ */
 static bool
 read_words(struct words *words, int argc, char **argv)
 {
@@ -144,8 +151,9 @@ read_words(struct words *words, int argc, char **argv)
 }
 
 /*
- * For a key with a forced command, sshd runs that command, and puts the command
- * of the submitter into this variable: `fzlua --worker VERSION`.
+ * The version that the submitter asks for, or NULL. If a key has a forced
+ * command, sshd runs the forced command, and puts the command of the submitter
+ * into this variable: `fzlua --worker VERSION`.
  */
 static const char *
 asked_version(void)
@@ -157,8 +165,9 @@ asked_version(void)
 }
 
 /*
- * Whether a submitter has started this process: a submitter passes its version,
- * even through a forced command. Otherwise a person wants the machine to join.
+ * Whether a submitter has started this process. A submitter always passes its
+ * version, even if there is a forced command. Otherwise a user has typed the
+ * command line to make this machine a node.
  */
 static bool
 is_for_submitter(const struct words *words)

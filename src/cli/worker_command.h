@@ -1,18 +1,23 @@
-/* worker_command.h - the fzlua command as a worker of another process. */
+/*
+ * worker_command.h - the fzlua command when another process starts it as a
+ * worker.
+ */
 #ifndef FZ_WORKER_COMMAND_H
 #define FZ_WORKER_COMMAND_H
 
 #include <stdbool.h>
 
 /*
- * Serve the process that has started this one with these words; see
+ * Serve the process that has started this process with these words: see
  * child_spawned.h.
  */
 _Noreturn void fz_worker_command_serve(char **argv);
 
 /*
- * Whether this is `fzlua --worker [VERSION] [--allow FILE]` as a submitter
- * starts it, and serve the standard streams: see node.h.
+ * fz_worker_command_is_on_node(): whether the command line is `fzlua --worker
+ * [VERSION] [--allow FILE]`, as a submitter starts it.
+ * fz_worker_command_serve_node(): serve the submitter through the standard
+ * streams: see node.h.
  */
 bool fz_worker_command_is_on_node(int argc, char **argv);
 int fz_worker_command_serve_node(int argc, char **argv);
