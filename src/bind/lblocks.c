@@ -98,10 +98,7 @@ blocks_check(lua_State *L)
 	return 1;
 }
 
-/*
- * core.blocks(path or nil, separator) -> the blocks of a file, or of standard
- * input
- */
+/* core.blocks(path | nil, separator) -> blocks of a file or standard input */
 static int
 blocks_new(lua_State *L)
 {

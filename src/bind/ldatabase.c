@@ -52,10 +52,7 @@ database_new(lua_State *L)
 
 	luaL_argcheck(L, 0 <= seconds && seconds < 1e6, 2, "out of range");
 	ld = lua_newuserdatauv(L, sizeof(*ld), 1);
-	/*
-	 * Clear the members, so that __gc sees a closed database if the opening
-	 * fails.
-	 */
+	/* if the opening fails, __gc finds a closed database */
 	memset(ld, 0, sizeof(*ld));
 	fz_luserdata_set(L, &database_class);
 	lua_newtable(L);
@@ -200,9 +197,7 @@ run_body(lua_State *L)
 	return 1;
 }
 
-/*
- * database:run(sql, ...) -> list of rows, each a list; number of changed rows
- */
+/* database:run(sql, ...) -> list of rows (lists), number of changed rows */
 static int
 database_run(lua_State *L)
 {
@@ -225,10 +220,7 @@ database_run(lua_State *L)
 	return 2;
 }
 
-/*
- * database:close(): a second call does nothing. In a forked child it does
- * nothing, either.
- */
+/* database:close(): idempotent; does nothing in a forked child */
 static int
 database_close(lua_State *L)
 {

@@ -12,14 +12,10 @@ struct fz_err;
 
 #define FZ_LDATABASE_TYPE "fzlua.Database"
 
-/*
- * A database. The user value is a table of the compiled statements by their
- * texts.
- */
+/* A database. The user value is a table of compiled statements by text. */
 struct fz_ldatabase {
 	struct fz_sqlite s;
-	/* loaded when a value is expanded for the first time */
-	struct fz_zstd z;
+	struct fz_zstd z; /* loaded at the first use */
 };
 
 /* The database at index 1. Raises an error if it is closed. [-0, +0, e] */

@@ -39,10 +39,7 @@ check_descriptor(lua_State *L)
 	return d;
 }
 
-/*
- * Watch the descriptor for the events `wanted`, which may be none. Returns 0,
- * or -1 and sets `err`.
- */
+/* Watch for the events `wanted`, or for none. Returns 0, or -1 and `err`. */
 static int
 watch(struct ldescriptor *d, unsigned wanted, struct fz_err *err)
 {
@@ -138,10 +135,7 @@ descriptor_take(lua_State *L)
 	return 2;
 }
 
-/*
- * descriptor:close(): stop watching the descriptor. The descriptor itself stays
- * open.
- */
+/* descriptor:close(): stop watching the descriptor, which stays open */
 static int
 descriptor_close(lua_State *L)
 {

@@ -25,10 +25,7 @@ resumed(struct fz_children_hook *hook)
 	call(hook, FZ_LFORKS_PARENT);
 }
 
-/*
- * In a forked child: remove the function, because the host is not called around
- * forks of the child.
- */
+/* In a child: forks of the child do not concern the host. */
 static void
 born(struct fz_children_hook *hook)
 {

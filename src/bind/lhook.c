@@ -11,10 +11,7 @@ push_nothing(lua_State *L)
 		lua_error(L);
 }
 
-/*
- * Call the hook of the main thread in the thread L, and then restore the hook
- * of L.
- */
+/* Call the hook of the main thread in L, then restore the hook of L. */
 static void
 run_main(lua_State *L, lua_State *main)
 {

@@ -40,9 +40,7 @@ void fz_linterrupt(struct fz_linterrupt *interrupt);
 /* Raise the error of an interrupt that is pending. [-0, +0, e] */
 void fz_linterrupt_check(lua_State *L, struct fz_linterrupt *interrupt);
 
-/*
- * Note that `thread` runs from now on. Returns the Lua thread that ran before.
- */
+/* Note that `thread` runs now. Returns the Lua thread that ran before. */
 static inline lua_State *
 fz_linterrupt_enter(_Atomic(lua_State *) *running, lua_State *thread)
 {

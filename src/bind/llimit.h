@@ -21,37 +21,29 @@
 struct fz_llimits {
 	int64_t ns;
 	int64_t instructions; /* number of Lua instructions */
-	/*
-	 * number of bytes that may be allocated after the start of the stretch
-	 */
+	/* bytes beyond those at the start of the stretch */
 	int64_t memory;
 };
 
 struct fz_llimit {
 	struct fz_llimits most;
 	struct fz_loop *loop;
-	bool on; /* whether a limited stretch runs */
-	/* whether the last limited stretch has exceeded a limit */
-	bool over;
+	bool on;               /* whether a limited stretch runs */
+	bool over;             /* the last stretch has exceeded a limit */
 	int64_t deadline_ns;   /* deadline of the limited stretch */
 	int64_t instructions;  /* number of instructions that are left */
 	struct fz_timer timer; /* ends a wait at the deadline */
-	/* the original allocator of the state; NULL: not replaced */
-	lua_Alloc alloc;
+	lua_Alloc alloc;       /* original allocator; NULL: not replaced */
 	void *alloc_ctx;
-	/* number of bytes allocated since the limited stretch began */
-	int64_t used;
+	int64_t used; /* bytes allocated by the stretch */
 };
 
 /* The hook that a Lua thread had before a limited stretch. */
 struct fz_llimit_hook {
-	/*
-	 * the hook; NULL: the thread had no hook, or no limited stretch began
-	 */
+	/* the hook; NULL: there was none, or no limited stretch began */
 	lua_Hook hook;
 	int mask, count;
-	/* whether this stretch is limited and not inside another one */
-	bool limited;
+	bool limited; /* this is the outermost limited stretch */
 };
 
 void fz_llimit_init(struct fz_llimit *limit, struct fz_loop *loop);
@@ -86,10 +78,7 @@ void fz_llimit_follow(struct fz_llimit *limit, lua_State *L);
 /* If the running stretch has exceeded a limit, raise the error. [-0, +0, e] */
 void fz_llimit_refuse(lua_State *L, const struct fz_llimit *limit);
 
-/*
- * After a stretch: whether the stretch has exceeded a limit of time or
- * instructions.
- */
+/* After a stretch: whether it has exceeded a limit of time or instructions. */
 bool fz_llimit_was_over(
     const struct fz_llimit *limit, const struct fz_llimit_hook *before);
 

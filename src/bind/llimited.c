@@ -75,9 +75,7 @@ protect(lua_State *L)
 	return lua_gettop(L);
 }
 
-/*
- * Run a coroutine to its end. Its function and one argument are on its stack.
- */
+/* Run a coroutine to its end. Its function and one argument are on it. */
 static void
 run_to_end(lua_State *L, lua_State *co)
 {

@@ -41,8 +41,7 @@ struct lloop {
 	struct fz_linterrupt interrupt;
 	struct fz_llimit limit;
 	struct fz_ltasks tasks;
-	/* pid of this process, kept here because it is read often */
-	pid_t pid;
+	pid_t pid;   /* pid of this process, read often */
 	pid_t main;  /* pid of the process that opened the library */
 	int wake[2]; /* pipe by which an interrupt wakes the loop */
 	struct fz_watch wake_watch;
@@ -55,14 +54,12 @@ struct lloop {
 	struct fz_fork_hook hook;
 	struct fz_idle idle;  /* finds memory that is not in use */
 	struct fz_timer rest; /* frees this memory later */
-	/* whether the engine is held, see fz_lloop_hold() */
-	bool held;
+	bool held;            /* see fz_lloop_hold() */
 	struct fz_garbage *garbage;
 	struct fz_lsink sink;
 	struct fz_lforks forks;
-	lua_State *turning; /* the Lua thread that turns the loop */
-	/* the Lua hooks that were set when the turn began */
-	struct fz_lhook before;
+	lua_State *turning;     /* the Lua thread that turns the loop */
+	struct fz_lhook before; /* hooks before the turn */
 	/*
 	 * the member that waits for the result of the running work of this
 	 * process; 0: none
@@ -621,10 +618,7 @@ in_child(struct fz_fork_hook *hook)
 	ll->pid = getpid();
 	ll->interrupt.wake_fd = -1;
 	ll->interrupt.pending = 0;
-	/*
-	 * No call is setting hooks: the threads of such calls do not exist in
-	 * the child.
-	 */
+	/* the threads that called fz_linterrupt() are not in the child */
 	ll->interrupt.nvisits = 0;
 	ll->interrupt.local = ll->interrupt.coroutine = NULL;
 	fz_llimit_in_child(&ll->limit);
@@ -636,9 +630,7 @@ in_child(struct fz_fork_hook *hook)
 	fz_lwork_clear(&ll->work);
 }
 
-/*
- * core.check_free(): raise an error if a value is being encoded for the engine
- */
+/* core.check_free(): raise if a value is being encoded for the engine */
 static int
 loop_check_free(lua_State *L)
 {
@@ -679,8 +671,7 @@ fz_lloop_open(lua_State *L)
 	memset(ll, 0, sizeof(*ll));
 	ll->pid = ll->main = getpid();
 	ll->generation = fz_process.generation;
-	/* This process is a worker that is a program. */
-	if (fz_proc_is_child())
+	if (fz_proc_is_child()) /* a worker that is a program */
 		ll->main = fz_process.parent;
 	ll->wake[0] = ll->wake[1] = -1;
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };

@@ -60,10 +60,7 @@ struct fz_lforks *fz_lloop_forks(lua_State *L);
  */
 bool fz_lloop_hold(lua_State *L, bool held);
 
-/*
- * Called before each use of the engine. Raises an error if the engine is held
- * or freed. [-0, +0, e]
- */
+/* Called before each use: raise if the engine is held or freed. [-0, +0, e] */
 void fz_lloop_check_free(lua_State *L);
 
 /*
@@ -78,9 +75,7 @@ void fz_lloop_arm_fd(lua_State *L, int64_t at_ns);
 /* The running coroutines and the tasks of this state. */
 struct fz_ltasks *fz_lloop_tasks(lua_State *L);
 
-/*
- * Turn the loop until done(ctx) is true. Does not call on_wake(). [-0, +0, e]
- */
+/* Turn the loop until done(ctx). Does not call on_wake(). [-0, +0, e] */
 void fz_lloop_wait(
     lua_State *L, bool (*done)(const void *ctx), const void *ctx);
 
@@ -103,10 +98,7 @@ bool fz_lloop_is_working(lua_State *L, unsigned nidle);
  */
 int64_t fz_lloop_rest(lua_State *L);
 
-/*
- * From now on, the wake_fd of the shared heap ends a turn of the loop. [-0, +0,
- * e]
- */
+/* Make the wake_fd of the shared heap end a turn of the loop. [-0, +0, e] */
 void fz_lloop_listen(lua_State *L);
 
 /*
@@ -134,10 +126,7 @@ void fz_lloop_check_wait(lua_State *L, const char *what);
  */
 void fz_lloop_check(lua_State *L);
 
-/*
- * The member that waits for the result of the running work of this process; 0:
- * none.
- */
+/* The member that waits for the work of this process; 0: none. */
 uint32_t *fz_lloop_works_for(lua_State *L);
 
 /*

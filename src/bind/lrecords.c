@@ -43,25 +43,20 @@ enum {
 enum { RECORDS_TEXT = 1, RECORDS_ENCODE, RECORDS_DECODE };
 
 struct lrecords {
-	/* the current record; NULL before the first record */
-	const char *record;
-	size_t len;       /* length of the record, without the separator */
-	const char *next; /* start of the next record */
-	const char *end;  /* end of the block */
-	lua_Integer n;    /* number of the current record in the input */
-	/*
-	 * number of the current record in the block; 0 before the first record
-	 */
+	const char *record; /* NULL before the first record */
+	size_t len;         /* length of the record, without the separator */
+	const char *next;   /* start of the next record */
+	const char *end;    /* end of the block */
+	lua_Integer n;      /* number of the current record in the input */
+	/* number of the current record in the block; 0 before the first */
 	uint32_t at;
-	/* place in shared memory for a copy of `at` */
-	volatile uint32_t *position;
+	volatile uint32_t *position; /* copy of `at` in shared memory */
 	/* places in shared memory for all blocks; NULL: closed */
 	volatile uint32_t *shared;
 	size_t nshared;
 	uint64_t seed;
 	struct fz_random random;
-	/* results for the records before the current record */
-	struct fz_buf out;
+	struct fz_buf out; /* results of the previous records */
 	char separator;
 	bool encodes; /* whether all results are encoded, not only tables */
 	bool decodes;
@@ -97,10 +92,7 @@ put(lua_State *L, struct lrecords *r, const char *bytes, size_t len)
 		fz_lerror_nomem(L, "the results of a block");
 }
 
-/*
- * Call the encoder with the value at 1, and append the text that it returns.
- * [-0, +0, e]
- */
+/* Append the text of the encoder for the value at 1. [-0, +0, e] */
 static void
 put_encoded(lua_State *L, struct lrecords *r)
 {
@@ -115,10 +107,7 @@ put_encoded(lua_State *L, struct lrecords *r)
 	lua_pop(L, 1);
 }
 
-/*
- * Append the value at 1, which is the result for the current record. [-0, +0,
- * e]
- */
+/* Append the value at 1, the result for the current record. [-0, +0, e] */
 static void
 put_result(lua_State *L, struct lrecords *r)
 {
@@ -308,10 +297,7 @@ records_close(lua_State *L)
 	return 0;
 }
 
-/*
- * Map the shared memory for the positions. Processes that are forked later
- * inherit it. [-0, +0, e]
- */
+/* Map the shared positions, which later forks inherit. [-0, +0, e] */
 static void
 map_positions(lua_State *L, struct lrecords *r, size_t n)
 {

@@ -23,8 +23,7 @@ print(void *ctx, int fd, const char *bytes, size_t len)
 	if (fwrite(bytes, 1, len, f) == len && fflush(f) == 0)
 		return 0;
 	code = errno != 0 ? errno : EIO;
-	/* the shell has closed the descriptor, because of ">&-" */
-	if (code == EBADF)
+	if (code == EBADF) /* closed by ">&-" in the shell */
 		return 0;
 	clearerr(f);
 	return code;

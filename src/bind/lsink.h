@@ -22,17 +22,13 @@ struct fz_lsink {
 	 */
 	int (*output)(void *ctx, int fd, const char *bytes, size_t len);
 	void *output_ctx;
-	/*
-	 * Function that receives an entry of the log, with a newline at its
-	 * end.
-	 */
+	/* receives an entry of the log, with a newline at its end */
 	void (*log)(void *ctx, const char *line, size_t len);
 	void *log_ctx;
 	int failed; /* errno of the first failed output; 0: no failure */
 	/* progress lines and input below the output on a terminal */
 	struct fz_footer footer;
-	/* whether both standard streams are on the terminal of the footer */
-	bool over_both;
+	bool over_both; /* both streams are on its terminal */
 };
 
 /*
@@ -73,10 +69,7 @@ bool fz_lsink_is_default(const struct fz_lsink *sink);
 void fz_lsink_output(
     void *ctx, enum fz_stdio file, const char *bytes, size_t len);
 
-/*
- * Raise the first failure of an output since the last call, if there was one.
- * [-0, +0, e]
- */
+/* Raise the first failure since the last call, if any. [-0, +0, e] */
 void fz_lsink_check(lua_State *L, struct fz_lsink *sink);
 
 /* Add core.log(line) to the core table on top. [-0, +0, e] */

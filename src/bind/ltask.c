@@ -52,10 +52,7 @@ fz_ltask_wait(lua_State *L)
 	fz_lloop_tasks(L)->waits = true;
 }
 
-/*
- * Resume `co`, whose arguments are on its stack. `yields` says whether waits in
- * `co` may yield.
- */
+/* Resume `co`, which has its arguments. `yields`: its waits may yield. */
 static inline int
 run(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs, int *nres,
     bool yields)
@@ -105,10 +102,7 @@ resume(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs)
 	return nres;
 }
 
-/*
- * Close the variables of `co`. Lua 5.4 has changed the name and the arguments
- * of this function twice.
- */
+/* Close the variables of `co`. Lua 5.4 changed this function twice. */
 static int
 close_thread(lua_State *co, lua_State *from)
 {
@@ -370,10 +364,7 @@ fz_ltask_follow_coroutines(lua_State *L)
 	lua_pop(L, 1);
 }
 
-/*
- * core.follow_coroutines(): from now on, waits in coroutines of the user may
- * yield
- */
+/* core.follow_coroutines(): let waits in the user's coroutines yield */
 static int
 follow_coroutines(lua_State *L)
 {
@@ -381,10 +372,7 @@ follow_coroutines(lua_State *L)
 	return 0;
 }
 
-/*
- * core.task_new(f, ...) -> a coroutine that will call f(...), and the number of
- * the task
- */
+/* core.task_new(f, ...) -> a coroutine to call f(...), number of the task */
 static int
 task_new(lua_State *L)
 {
@@ -404,9 +392,7 @@ task_new(lua_State *L)
 	return 2;
 }
 
-/*
- * Push an error, because the coroutine of a task has yielded outside of a wait.
- */
+/* Push the error of a task whose coroutine has yielded outside of a wait. */
 static int
 push_misuse(lua_State *L)
 {

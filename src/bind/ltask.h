@@ -22,17 +22,13 @@ struct fz_membership;
 
 /* The running coroutines and the tasks of a Lua state. */
 struct fz_ltasks {
-	/* membership with the number of the running task */
-	struct fz_membership *own;
+	struct fz_membership *own; /* has the number of the running task */
 	/* the coroutine whose waits may yield; NULL: none */
 	lua_State *yields;
-	/* refers to the innermost running coroutine */
-	struct fz_linterrupt *interrupt;
-	/* limits of the part of a task between two waits */
-	struct fz_llimit *limit;
-	/* whether the last yield was the yield of a wait */
-	bool waits;
-	unsigned live; /* number of tasks that have not ended */
+	struct fz_linterrupt *interrupt; /* has the innermost coroutine */
+	struct fz_llimit *limit; /* limits of a task until its next wait */
+	bool waits;              /* the last yield was for a wait */
+	unsigned live;           /* number of tasks that have not ended */
 	/* number of coroutines of the user that are in a wait */
 	unsigned npassed;
 	uint32_t last; /* number of the task that was made last */

@@ -14,30 +14,20 @@
 
 #include "base/list.h"
 
-/*
- * Part of a run or a batch with jobs = 0, whose functions run in this process.
- */
+/* The part of a run or a batch with jobs = 0 that calls its functions. */
 struct fz_local {
-	/*
-	 * If a function is ready, run it. Returns whether a function was run.
-	 */
+	/* If a function is ready, run it, and return true. */
 	int (*work)(lua_State *L, struct fz_local *local);
 	/* Whether work() would run a function. */
 	bool (*ready)(const struct fz_local *local);
 	struct fz_list link; /* in the list of objects with functions to run */
-	/*
-	 * number of functions that were running when the run or batch was added
-	 */
+	/* number of functions that were running when this was added */
 	unsigned depth;
 };
 
 struct fz_lwork {
-	/* runs and batches whose functions run in this process */
-	struct fz_list locals;
-	/*
-	 * number of running functions; each was called during a wait of the
-	 * previous one
-	 */
+	struct fz_list locals; /* objects with functions to run */
+	/* number of functions that run, each in a wait of the one before */
 	unsigned depth;
 };
 

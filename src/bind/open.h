@@ -23,11 +23,10 @@ int fz_lcall_open(lua_State *L);    /* single calls of a pool */
 int fz_lprocess_open(lua_State *L); /* functions in separate processes */
 int fz_lprogram_open(lua_State *L); /* external programs */
 int fz_lrun_open(lua_State *L);     /* runs of graphs */
-/* items between a source and the loop of a script */
-int fz_lwindow_open(lua_State *L);
-int fz_limap_open(lua_State *L);   /* items of an imap */
-int fz_lpage_open(lua_State *L);   /* the data of the page of a run */
-int fz_lstream_open(lua_State *L); /* many runs of one graph */
+int fz_lwindow_open(lua_State *L);  /* items of loops over a source */
+int fz_limap_open(lua_State *L);    /* items of an imap */
+int fz_lpage_open(lua_State *L);    /* the data of the page of a run */
+int fz_lstream_open(lua_State *L);  /* many runs of one graph */
 /* recorded results; opened after databases */
 int fz_lresults_open(lua_State *L);
 

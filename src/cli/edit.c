@@ -69,8 +69,7 @@ fz_edit_call(struct fz_edit *e, const char *name, const LineInfo *line)
 	lua_State *L = e->L;
 	locale_t locale = uselocale(LC_GLOBAL_LOCALE);
 
-	/* lua_pushcfunction allocates no memory */
-	lua_pushcfunction(L, call_back);
+	lua_pushcfunction(L, call_back); /* needs no memory */
 	lua_pushlightuserdata(L, e);
 	lua_pushlightuserdata(L, (void *)(uintptr_t)name);
 	lua_pushlightuserdata(L, (void *)(uintptr_t)line);
@@ -255,10 +254,7 @@ check_editor(lua_State *L)
 	return e;
 }
 
-/*
- * Store the characters of the prompt that take columns on the screen, without
- * control sequences.
- */
+/* Keep only the characters of the prompt that take columns. */
 static void
 measure_prompt(struct fz_edit *e)
 {
@@ -347,10 +343,7 @@ editor_add(lua_State *L)
 	return 0;
 }
 
-/*
- * editor:has_news() -> whether there is news, so that the callback wait() must
- * return
- */
+/* editor:has_news() -> whether editor:read() must not wait for a key */
 static int
 editor_has_news(lua_State *L)
 {

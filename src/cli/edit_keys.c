@@ -10,10 +10,7 @@
 #include "bind/lsink.h"
 #include "cli/edit_state.h"
 
-/*
- * The key sequence that enter() passes to libedit. It is bound to the command
- * ed-newline of libedit.
- */
+/* The sequence that enter() passes to libedit, bound to ed-newline. */
 #define ACCEPT "\033[accept~"
 #define PASTE_END L"\033[201~"
 
@@ -90,10 +87,7 @@ paste_add(struct paste *paste, wchar_t c)
 	return true;
 }
 
-/*
- * If the text ends with the mark of the end, remove the mark. Returns whether
- * the mark was there.
- */
+/* Remove the end mark from the text. Returns whether it was there. */
 static bool
 paste_ends(struct paste *paste)
 {
@@ -245,9 +239,7 @@ static const struct {
 void
 fz_edit_bind_keys(EditLine *el)
 {
-	/*
-	 * The names must be constants, because el_set() keeps pointers to them.
-	 */
+	/* Constant names, because el_set() keeps the pointers. */
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		el_wset(el, EL_ADDFN, commands[i].name, L"of fzlua",
 		    commands[i].call);

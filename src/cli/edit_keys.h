@@ -4,10 +4,7 @@
 
 #include <histedit.h>
 
-/*
- * Bind these keys of the editor. They replace bindings in the .editrc of the
- * user.
- */
+/* Bind these keys; they replace bindings in the user's .editrc. */
 void fz_edit_bind_keys(EditLine *el);
 
 #endif

@@ -33,10 +33,7 @@ advance_to_tab_stop(struct fz_edit_place *at, unsigned columns)
 	while (at->column % 8 != 0);
 }
 
-/*
- * The width of a character that libedit shows as a text: a control character as
- * ^X, any other as \U+200b or \U+10ffff.
- */
+/* libedit shows a control character as ^X, others as \U+200b or \U+10ffff. */
 static unsigned
 visible_width(wchar_t c)
 {

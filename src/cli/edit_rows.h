@@ -1,7 +1,4 @@
-/*
- * edit_rows.h - computes at which row and column libedit shows a character of
- * the prompt or the input.
- */
+/* edit_rows.h - where libedit puts the characters of a prompt and its input. */
 #ifndef FZ_EDIT_ROWS_H
 #define FZ_EDIT_ROWS_H
 

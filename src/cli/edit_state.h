@@ -24,10 +24,7 @@ struct fz_edit {
 	char next;       /* a byte that was read but not used yet */
 	bool has_next;
 	lua_State *L; /* during a read: the Lua state for callbacks */
-	/*
-	 * whether a callback has failed; if so, its error is on top of the
-	 * stack
-	 */
+	/* a callback has failed; its error is on top of the stack */
 	bool failed;
 	struct fz_lsink *sink;
 	struct fz_footer_input input;

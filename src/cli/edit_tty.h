@@ -30,10 +30,7 @@ struct fz_edit_news fz_edit_tty_take_news(void);
 /* Whether there are such events. */
 bool fz_edit_tty_has_news(void);
 
-/*
- * Called by the handler of SIGTSTP, before this process stops and after it
- * continues.
- */
+/* For the handler of SIGTSTP: before this process stops, and after it. */
 void fz_edit_tty_suspend(void);
 void fz_edit_tty_resume(void);
 

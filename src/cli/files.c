@@ -22,9 +22,7 @@ directory_gc(lua_State *L)
 	return 0;
 }
 
-/*
- * Open a directory, and push a userdata that closes it if an error is raised.
- */
+/* Push a userdata that closes the directory after an error. */
 static DIR **
 open_directory(lua_State *L, const char *path)
 {

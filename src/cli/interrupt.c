@@ -12,18 +12,12 @@
 #include "cli/make.h"
 #include "value/luserdata.h"
 
-/*
- * The instance that the handler of SIGINT interrupts. A process has only one
- * command.
- */
+/* State of the handler of SIGINT. A process has only one command. */
 static struct fzlua_instance *instance;
 /* whether a second SIGINT does not end the process */
 static volatile sig_atomic_t only_raises;
 
-/*
- * Handler of SIGINT. The first Ctrl-C raises an error in Lua, and a second
- * Ctrl-C ends the process.
- */
+/* The first Ctrl-C raises an error in Lua, and a second ends the process. */
 static void
 on_interrupt(int sig)
 {

@@ -211,10 +211,7 @@ setup_pipe(const struct join *join, const char *command)
 	    fz_fd_write_all(ends[1], setup, len) != 0)
 		return -1;
 	fz_fd_close(&ends[1]);
-	/*
-	 * The copy that dup() makes has no close-on-exec flag, so the gateway
-	 * inherits it.
-	 */
+	/* the gateway inherits the copy, which has no close-on-exec flag */
 	return dup(ends[0]);
 }
 

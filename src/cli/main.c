@@ -103,10 +103,7 @@ ignore_environment(lua_State *L)
 
 	lua_pushboolean(L, 1);
 	lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
-	/*
-	 * Keep this require, because it uses the first table of the package
-	 * library.
-	 */
+	/* keep this require, which uses the first package table */
 	lua_getglobal(L, "require");
 	lua_getglobal(L, LUA_LOADLIBNAME);
 	lua_pushcfunction(L, luaopen_package);
@@ -228,18 +225,14 @@ run(lua_State *L)
 
 	luaL_checkversion(L);
 	lua_gc(L, LUA_GCGEN, 0, 0); /* generational mode, as in lua5.4 */
-	/*
-	 * Stop the collector, because there is no garbage before the script
-	 * runs.
-	 */
+	/* there is no garbage before the script runs */
 	lua_gc(L, LUA_GCSTOP);
 	luaL_openlibs(L);
 	lua_pushcfunction(L, luaopen_fzlua);
 	lua_call(L, 0, 1);
 	lua_setglobal(L, "fz");
 	fz_ltask_follow_coroutines(L);
-	/* this process has no children other than those of fzlua */
-	fz_proc_adopt();
+	fz_proc_adopt(); /* it has no other children */
 	fz_make_join(L);
 	fz_print_wrap(L);
 	fz_interrupt_catch(L);
@@ -279,17 +272,13 @@ fchdir(int fd)
 	return (int)syscall(SYS_fchdir, fd);
 }
 
-/*
- * Open each standard file that is closed, so that no other file gets its
- * number.
- */
+/* Open each closed standard file, so that no other file gets its number. */
 static void
 fill_standard_files(void)
 {
 	int fd;
 
-	/* With O_PATH, reads and writes fail, as for a closed file. */
-	do
+	do /* reads and writes fail, as if it was closed */
 		fd = open("/dev/null", O_PATH);
 	while (fd != -1 && fd <= STDERR_FILENO);
 	if (fd != -1)
@@ -359,16 +348,10 @@ main(int argc, char **argv)
 	}
 	atexit(fz_output_close);
 	atexit(fz_print_end);
-	/*
-	 * Register this function after fz_output_close(), so that it runs
-	 * before the last output.
-	 */
+	/* registered here, so that it runs before the last output */
 	atexit(fz_interrupt_uncatch);
 	atexit(fz_edit_tty_end);
-	/*
-	 * Register this function last, so that it runs first, because the
-	 * output may end the process.
-	 */
+	/* runs first, because the output may end the process */
 	atexit(fz_make_leave);
 	lua_pushcfunction(L, run);
 	lua_pushinteger(L, argc);

@@ -4,10 +4,7 @@
 
 #include <lua.h>
 
-/*
- * Find the pipe of make. Must be called before the process opens other
- * descriptors.
- */
+/* Find the pipe of make. Call it before the process opens descriptors. */
 void fz_make_find(void);
 
 /*

@@ -19,9 +19,7 @@
 /* A copy of standard output while output is diverted; -1: not diverted. */
 static int diverted = -1;
 
-/*
- * errno of the first failed write, if it is known; 0: no failure or not known.
- */
+/* errno of the first failed write; 0: none, or not known. */
 static int write_error;
 
 /* Whether standard output is a pipe that has no reader. */

@@ -11,16 +11,10 @@
  */
 void fz_output_close(void);
 
-/*
- * Called immediately after a write to stdout. If the write failed, the reason
- * is kept.
- */
+/* Called after a write to stdout. Keeps the reason if the write failed. */
 void fz_output_check(void);
 
-/*
- * output_failed(errno): keep the reason of a failure, which fz_output_close()
- * prints
- */
+/* output_failed(errno): note the reason that fz_output_close() prints */
 int fz_output_failed(lua_State *L);
 
 /*

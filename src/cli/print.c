@@ -167,10 +167,7 @@ execute(lua_State *L)
 	return n;
 }
 
-/*
- * Replace the function `name` in the table on top. `*original` is set to the
- * old function.
- */
+/* Replace a function in the table on top; `*original` is the old one. */
 static void
 replace(
     lua_State *L, const char *name, lua_CFunction f, lua_CFunction *original)
@@ -206,10 +203,7 @@ state_closes(lua_State *L)
 	return 0;
 }
 
-/*
- * Make Lua call state_closes() when the Lua state is closed, before the sink is
- * freed.
- */
+/* Call state_closes() when the state is closed, before the sink is freed. */
 static void
 watch_close(lua_State *L)
 {

@@ -15,24 +15,16 @@
 /* Replace the functions of the Lua library. [-0, +0, e] */
 void fz_print_wrap(lua_State *L);
 
-/*
- * Remove the prompt and the progress lines. The progress lines are drawn again
- * at the next tick.
- */
+/* Remove the prompt, and the progress lines until they are drawn again. */
 void fz_print_clear(void);
 
 /* Draw the prompt again if it was removed. */
 void fz_print_restore(void);
 
-/*
- * Remove the progress lines at the end of the process, before the last output.
- */
+/* Remove the progress lines before the last output of the process. */
 void fz_print_end(void);
 
-/*
- * Note that another program has used the terminal. Can be called in a signal
- * handler.
- */
+/* For signal handlers: another program has used the terminal. */
 void fz_print_lost(void);
 
 #endif

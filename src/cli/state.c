@@ -10,10 +10,7 @@
 #include "os/alloc.h"
 #include "value/lstate.h"
 
-/*
- * Called by Lua for an error outside of any protected call. Prints the error;
- * then Lua ends the process.
- */
+/* Print an error that no protected call has caught. Lua then aborts. */
 static int
 panic(lua_State *L)
 {
@@ -29,10 +26,7 @@ static void warn_off(void *ud, const char *message, int more);
 static void warn_on(void *ud, const char *message, int more);
 static void warn_more(void *ud, const char *message, int more);
 
-/*
- * Handle a control message of warn(). Returns false if `message` is not a
- * control message.
- */
+/* Handle a control message of warn(). Returns false for other messages. */
 static int
 handle_control(lua_State *L, const char *message, int more)
 {
@@ -121,10 +115,7 @@ fz_state_new(void)
 	lua_setwarnf(L, warn_off, L);
 	lua_pushcfunction(L, add_last);
 	if (lua_pcall(L, 0, 0, 0) != LUA_OK)
-		/*
-		 * If there was no memory for this object, the end of the
-		 * process only takes longer.
-		 */
+		/* without it, the end only takes longer */
 		lua_settop(L, 0);
 	return L;
 }
@@ -133,10 +124,7 @@ _Noreturn void
 fz_state_exit(lua_State *L, int status)
 {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(FZ_VALGRIND)
-	/*
-	 * Do not end the process in a finalizer, because a memory checker must
-	 * see that each block is freed.
-	 */
+	/* a memory checker must see that each block is freed */
 	ending = status;
 #endif
 	lua_close(L);

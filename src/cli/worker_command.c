@@ -34,8 +34,7 @@ open_libraries(lua_State *L)
 	lua_setglobal(L, "fz");
 	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
 	lua_getfield(L, -1, "fzlua.core");
-	/* the program that fz.run_scripts() runs */
-	lua_pushliteral(L, "fzlua");
+	lua_pushliteral(L, "fzlua"); /* for fz.run_scripts() */
 	lua_setfield(L, -2, "command");
 	lua_pop(L, 2);
 	fz_ltask_follow_coroutines(L);
@@ -53,10 +52,7 @@ refuse(int link, const struct fz_err *err)
 	return EXIT_FAILURE;
 }
 
-/*
- * Make a Lua state and open the libraries. Returns 0, or -1 after the reason
- * was sent to the parent.
- */
+/* Open the libraries. Returns 0, or -1 after the reason was sent. */
 static int
 open_state(lua_State *L, int link)
 {
@@ -127,10 +123,7 @@ struct words {
 	int slot;
 };
 
-/*
- * Read the words of the command line. Returns false if it is the command line
- * of another command.
- */
+/* Read the words. Returns false for another command line. */
 static bool
 read_words(struct words *words, int argc, char **argv)
 {

@@ -1,7 +1,4 @@
-/*
- * worker_command.h - the fzlua command when another process starts it as a
- * worker.
- */
+/* worker_command.h - the fzlua command as a worker of another process. */
 #ifndef FZ_WORKER_COMMAND_H
 #define FZ_WORKER_COMMAND_H
 

@@ -147,9 +147,7 @@ batch_know(lua_State *L)
 	return 0;
 }
 
-/*
- * batch:first_error() -> nil | index of the item whose error take() read first
- */
+/* batch:first_error() -> nil | index of the item whose error came first */
 static int
 batch_first_error(lua_State *L)
 {
@@ -161,10 +159,7 @@ batch_first_error(lua_State *L)
 	return 1;
 }
 
-/*
- * batch:result() -> true, ... | false, Error | nothing if the call is not done.
- * For a batch of one call.
- */
+/* batch:result() -> true, ... | false, Error | nothing; for a single call */
 static int
 batch_result(lua_State *L)
 {
@@ -178,10 +173,7 @@ batch_result(lua_State *L)
 	return n >= 0 ? n : lua_error(L);
 }
 
-/*
- * batch:undecided() -> nil | item, Error. The item has failed and waits for
- * decide().
- */
+/* batch:undecided() -> nil | failed item, Error; decide() must follow */
 static int
 batch_undecided(lua_State *L)
 {
@@ -304,10 +296,7 @@ batch_wait_alone(lua_State *L)
 	return 1;
 }
 
-/*
- * batch:close(): cancel the items that are not done. A second call does
- * nothing.
- */
+/* batch:close(): cancel the rest; a second call does nothing */
 static int
 batch_close(lua_State *L)
 {

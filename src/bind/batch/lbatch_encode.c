@@ -175,9 +175,7 @@ fz_lbatch_keep_code(lua_State *L, struct fz_lbatch *lb)
 	lua_replace(lb->thread, THREAD_CODE);
 }
 
-/*
- * Insert the code below the table on top, because each part contains the code.
- */
+/* Insert the code, which is a part of each item, below the table on top. */
 static void
 insert_code(lua_State *L, const struct fz_lbatch *lb)
 {
@@ -186,10 +184,7 @@ insert_code(lua_State *L, const struct fz_lbatch *lb)
 	lua_insert(L, -2);
 }
 
-/*
- * part_body(batch, record | nil, ...): add the values as one part. Called
- * protected.
- */
+/* part_body(batch, record | nil, ...): protected; add the values as a part */
 static int
 part_body(lua_State *L)
 {

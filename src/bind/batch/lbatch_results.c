@@ -47,10 +47,7 @@ fz_lbatch_drop_result(struct fz_lbatch *lb, struct fz_batch_result *result)
 	*result = (struct fz_batch_result){ .n = 0 };
 }
 
-/*
- * Map the blob of the new result, unless it is mapped, and skip to the
- * beginning of the result.
- */
+/* Map the blob of a new result, and skip to the beginning of the result. */
 static void
 open_result(lua_State *L, struct fz_lbatch *lb)
 {

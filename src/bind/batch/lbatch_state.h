@@ -1,7 +1,4 @@
-/*
- * lbatch_state.h - the state of a batch, and the functions that core.batch,
- * core.call and core.apply share.
- */
+/* lbatch_state.h - the state of a batch, for core.batch, .call and .apply. */
 #ifndef FZ_LBATCH_STATE_H
 #define FZ_LBATCH_STATE_H
 
@@ -47,8 +44,7 @@ struct fz_lbatch {
 	struct fz_llocal ll;
 	/* true while the spare batch of the pool is in use */
 	bool busy;
-	/* buffer for the items that are being encoded */
-	struct fz_arena_buf buf;
+	struct fz_arena_buf buf; /* buffer for an item */
 	/* the Lua thread that keeps the list and encodes its items */
 	lua_State *thread;
 	uint64_t n;    /* number of elements of the list */
@@ -56,19 +52,16 @@ struct fz_lbatch {
 	bool growing;  /* whether items are added after the start */
 	uint64_t mask; /* item i is element ((i - 1) & mask) + 1 of the list */
 	size_t added;  /* bytes of the item that was added last */
-	/* index of the item whose error was read first; 0: no error */
-	lua_Integer first_error;
+	lua_Integer first_error; /* item that failed first; 0: none */
 	/* maximum number of items that the next part may contain: twice the
 	 * number of items in the previous part */
 	uint32_t together;
 	/* number of items in the blob of `result` that were read */
 	uint32_t nread;
-	/* the result that is being read; its n is 0 if there is none */
-	struct fz_batch_result result;
+	struct fz_batch_result result; /* if n is 0, there is none */
 	/* the rest of the blob of `result` that was not read */
 	struct fz_reader items;
-	/* address of the mapped blob of `result`; NULL: not mapped */
-	const void *mapped;
+	const void *mapped; /* of the blob of `result`, or NULL */
 	/* the layout of Lua tables; NULL: results are not raw */
 	const struct fz_rawarray *raw;
 };
@@ -79,10 +72,7 @@ struct fz_lbatch *fz_lbatch_to(lua_State *L, int idx);
 /* Push an empty batch of the pool at `pool`. [-0, +1, m] */
 struct fz_lbatch *fz_lbatch_push(lua_State *L, int pool);
 
-/*
- * The batches of the pool at `pool`. Raises an error if the pool is closed.
- * [-0, +0, e]
- */
+/* The batches of the open pool at `pool`. [-0, +0, e] */
 struct fz_batch_pool *fz_lbatch_check_pool(lua_State *L, int pool);
 
 /* Read the limits and the seed. At `options` is a table of options, or nil. */
@@ -140,10 +130,7 @@ void fz_lbatch_leave(lua_State *L, struct fz_lbatch *lb, int idx);
  */
 void fz_lbatch_keep(lua_State *L, struct fz_lbatch *lb, int list);
 
-/*
- * Pop the encoded function, which is then sent with each part of the list. [-1,
- * +0, -]
- */
+/* Pop the encoded function, to be sent with each part. [-1, +0, -] */
 void fz_lbatch_keep_code(lua_State *L, struct fz_lbatch *lb);
 
 /* Called by the engine as the `encode` of fz_batch_opts. */
@@ -157,19 +144,14 @@ struct fz_blob *fz_lbatch_encode(
  */
 int fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int record);
 
-/*
- * Read the next result into lb->result. Returns false if there is none. [-0,
- * +0, e]
- */
+/* Read the next result to lb->result; false if there is none. [-0, +0, e] */
 bool fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb);
 
 /* Release a result. */
 void fz_lbatch_drop_result(
     struct fz_lbatch *lb, struct fz_batch_result *result);
 
-/*
- * Store raw results, or results that are numbers, in the list at 2. [-0, +0, m]
- */
+/* Store raw results, and results that are numbers, at 2. [-0, +0, m] */
 void fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb);
 
 /*

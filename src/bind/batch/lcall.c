@@ -28,9 +28,7 @@ push_spare(lua_State *L, int pool)
 		fz_lpool_set_spare(L, pool);
 	}
 	lb = fz_lbatch_to(L, -1);
-	/*
-	 * The spare batch is in use if a callback of its call makes this call.
-	 */
+	/* The spare batch is busy if a callback of its call makes this call. */
 	if (lb->busy) {
 		lua_pop(L, 1);
 		return fz_lbatch_push(L, pool);

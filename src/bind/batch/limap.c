@@ -45,9 +45,7 @@ enum {
 	/* list of the items; an encoded item is replaced by its size */
 	IMAP_ITEMS,
 	IMAP_VALUES, /* ring of the results */
-	/*
-	 * ring of the numbers of the items of these results; unused if ordered
-	 */
+	/* ring of the numbers of these items; unused if ordered */
 	IMAP_ORDER,
 	IMAP_KNOWN, /* the encoded result of the next item, or nil */
 	IMAP_NUSER = IMAP_KNOWN
@@ -227,10 +225,7 @@ drop_item(lua_State *L, struct limap *li, uint64_t number)
 	lua_rawseti(L, STORE_ITEMS, at);
 }
 
-/*
- * Store the value on top as the result of an item. If `ok` is false, the value
- * is an error. [-1, +0, m]
- */
+/* Store the result on top, or (if not `ok`) the error. [-1, +0, m] */
 static void
 store_result(lua_State *L, struct limap *li, uint64_t number, bool ok)
 {
@@ -263,10 +258,7 @@ is_plain(int type)
 	       type == LUA_TBOOLEAN;
 }
 
-/*
- * Store the value on top in the list of items, as the item that was read last.
- * [-1, +0, m]
- */
+/* Store the value on top as the item that was read last. [-1, +0, m] */
 static void
 list_item(lua_State *L, const struct limap *li)
 {
@@ -367,10 +359,7 @@ send(lua_State *L, struct fz_lwindow *w)
 		fz_batch_end(li->lb->batch);
 }
 
-/*
- * Append the number of an item, and the result on top, to the list `made` of
- * gather(). Leaves the result on top.
- */
+/* Append a number and the value on top to `made` of gather(). [-0, +0, e] */
 static void
 note_made(lua_State *L, uint64_t number)
 {
@@ -389,10 +378,7 @@ note_made(lua_State *L, uint64_t number)
 	lua_setfield(L, STORE_MADE, "n");
 }
 
-/*
- * imap:know(bytes): set the known result of the item that the source returns
- * next
- */
+/* imap:know(bytes): set the result of the item that the source returns next */
 static int
 imap_know(lua_State *L)
 {
@@ -416,8 +402,7 @@ imap_gather(lua_State *L)
 
 	lua_settop(L, 2);
 	push_lists(L);
-	/* keep the batch, because an __fzunpack may close the imap */
-	lb->ll.calls++;
+	lb->ll.calls++; /* an __fzunpack may close it */
 	while (!lb->ll.closing && fz_lbatch_next_result(L, lb)) {
 		uint64_t number = lb->result.first;
 		bool known = lb->result.known;

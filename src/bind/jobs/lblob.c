@@ -27,10 +27,7 @@ struct decoding {
 	size_t len;
 };
 
-/*
- * Decode the bytes. Called protected, so that an error does not leak the
- * mapping.
- */
+/* Protected, so that an error does not leak the mapping of the bytes. */
 static int
 decode_body(lua_State *L)
 {
@@ -49,9 +46,7 @@ copy_body(lua_State *L)
 	return 1;
 }
 
-/*
- * Map a blob and call `body` with its bytes. Returns a status of lua_pcall().
- */
+/* Map a blob, and call `body` with its bytes. Returns as lua_pcall() does. */
 static int
 with_bytes(lua_State *L, struct fz_engine *engine, struct fz_blob *blob,
     lua_CFunction body)

@@ -166,10 +166,7 @@ has_lost_entry(lua_State *L, int tables, int f)
 	return found;
 }
 
-/*
- * Remove the function from its entry, because another function will use the
- * entry.
- */
+/* Remove the function from its entry, because another one will use it. */
 static void
 empty_entry(lua_State *L, const struct fz_lfuncs *funcs, int tables, int list,
     int entry)
@@ -202,10 +199,7 @@ struct encoding {
 	uint64_t had; /* all workers have the cells up to this version */
 };
 
-/*
- * encode_body(encoding, record | nil, function). Called protected, so that the
- * caller can free the buffer after an error.
- */
+/* encode_body(encoding, record | nil, function): protected */
 static int
 encode_body(lua_State *L)
 {
@@ -354,10 +348,7 @@ fill_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
 	return entry;
 }
 
-/*
- * Pin and return the entry of the function, if the function has an entry and is
- * unchanged; else return -1.
- */
+/* Pin and return the entry of a known, unchanged function; else return -1. */
 static int
 pin_known(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f)
 {

@@ -25,14 +25,11 @@ struct fz_batch_pool;
 struct fz_lfuncs {
 	/* number of unfinished batches of each entry */
 	unsigned pins[FZ_WORKER_FUNCS];
-	/* value of `now` at the last use; 0: the entry is empty */
-	uint64_t used[FZ_WORKER_FUNCS];
-	/* the function has no upvalues to compare */
-	bool bare[FZ_WORKER_FUNCS];
+	uint64_t used[FZ_WORKER_FUNCS]; /* `now` at the last use; 0: empty */
+	bool bare[FZ_WORKER_FUNCS];     /* no upvalues to compare */
 	bool again[FZ_WORKER_FUNCS]; /* see the comment on tables in lfuncs.c */
 	uint64_t now;
-	/* functions are sent to all workers, because these inherit none */
-	bool by_value;
+	bool by_value; /* workers inherit no function */
 	/*
 	 * whether functions are compared with records; false if each function
 	 * is called once, or in this process
@@ -47,10 +44,7 @@ struct fz_lfuncs {
 void fz_lfuncs_init(
     lua_State *L, struct fz_lfuncs *funcs, int init, bool compares);
 
-/*
- * Make a record of the function init. Called before workers are forked. [-0,
- * +0, m]
- */
+/* Make a record of init. Called before workers are forked. [-0, +0, m] */
 void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
     int tables, int list, struct fz_batch_pool *batches);
 

@@ -9,10 +9,7 @@
 
 #include "sched/limits.h"
 
-/*
- * Convert the seconds at `idx` to nanoseconds. Returns `otherwise_ns` for nil.
- * [-0, +0, e]
- */
+/* Convert seconds at `idx`; `otherwise_ns` for nil. [-0, +0, e] */
 int64_t fz_llimits_seconds(lua_State *L, int idx, int64_t otherwise_ns);
 
 /*
@@ -28,9 +25,7 @@ void fz_llimits_read_fields(lua_State *L, int idx, struct fz_limits *limits);
 /* Whether the field `name` of the table at `idx` is true. [-0, +0, e] */
 bool fz_llimits_flag(lua_State *L, int idx, const char *name);
 
-/*
- * Read the value of the option on_error at `idx`; nil means "stop". [-0, +0, e]
- */
+/* Read the option on_error at `idx`; nil means "stop". [-0, +0, e] */
 enum fz_policy fz_llimits_policy(lua_State *L, int idx);
 
 #endif

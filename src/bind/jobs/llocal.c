@@ -116,30 +116,22 @@ fz_llocal_stop(lua_State *L, struct fz_llocal *ll)
  */
 enum { LOCAL_HOOK_INSTRUCTIONS = 10000 };
 
-/*
- * A call in this process. It is a userdata, so that it is freed after an error.
- */
+/* A call in this process: a userdata, so that an error leaks nothing. */
 struct local_call {
-	/*
-	 * the run, if the call is for a node; NULL: it is for an item of a
-	 * batch
-	 */
+	/* run of the node; NULL: the call is for an item of a batch */
 	struct fz_run *run;
 	const struct fz_graph *graph;
 	const struct fz_llocal_item *item;
 	struct fz_arena *arena;
 	uint32_t node;
-	uint32_t next; /* index of the next input, or of the next kept value */
-	/* number of kept values, which are read before the item */
-	uint32_t nkeep;
+	uint32_t next;  /* index of the next input, or of the next kept value */
+	uint32_t nkeep; /* number of kept values before the item */
 	int64_t timeout_ns;
-	/* memory of FZ_PORT_ITEM bytes for the result of an item */
-	unsigned char *room;
+	unsigned char *room; /* FZ_PORT_ITEM bytes for a result */
 	struct fz_blob *mapped;
 	const void *at;
 	struct fz_buf out;
-	/* the results that the function has returned */
-	struct fz_blob **values;
+	struct fz_blob **values; /* the results so far */
 	uint32_t nvalues;
 	bool error;
 	int64_t deadline_ns;
@@ -301,10 +293,7 @@ push_local_call(lua_State *L, uint32_t nvalues, size_t room)
 	return c;
 }
 
-/*
- * The failure of a call: a timeout if the call ran longer than allowed, else
- * its error.
- */
+/* The failure of a call: a timeout if the call ran too long, or its error. */
 static struct fz_failure *
 failure_of(struct local_call *c)
 {
@@ -379,8 +368,7 @@ struct visit {
 	void *outer_call;
 	struct fz_random random;
 	struct fz_lpool_init *init; /* the state of the pool's init function */
-	/* whether init had not run before the call */
-	bool needed;
+	bool needed;                /* init had not run before */
 	/* number of running calls of the pool in this process */
 	unsigned *ncalls;
 	struct fz_cwd script, calls;
@@ -399,10 +387,7 @@ enter_directory(struct visit *v)
 	fz_cwd_enter(&v->calls);
 }
 
-/*
- * Return to the directory of the script. If the call has run init, and init has
- * changed the directory, keep this directory for later calls of the pool.
- */
+/* Return to the script's directory; keep a new one of init for the pool. */
 static void
 leave_directory(struct visit *v)
 {
@@ -523,10 +508,7 @@ fz_llocal_call(lua_State *L, struct fz_llocal *ll, int pools,
 		call_node(L, ll, pools, run, graph, node);
 }
 
-/*
- * If the pool's functions do not have the kept values of an item yet, pass the
- * values to them.
- */
+/* Pass the kept values of an item to functions that do not have them yet. */
 static void
 keep_values(
     lua_State *thread, struct local_call *c, const struct fz_child_io *io)

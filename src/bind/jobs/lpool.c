@@ -54,15 +54,13 @@ struct lpool {
 	/* the batches of the pool; NULL in a pool for runs */
 	struct fz_batch_pool *batches;
 	uint64_t seed, ncalls;
-	/* number of calls in this process that have not ended */
-	unsigned calls;
+	unsigned calls; /* number of running calls in this process */
 	struct fz_serve_home home;
 	struct fz_garbage *garbage;
 	bool spawns; /* whether workers are programs, not forks */
 	/* the pool makes only one map, after which the workers end */
 	bool once;
-	/* the state of the function init in this process */
-	struct fz_lpool_init init;
+	struct fz_lpool_init init; /* the state of init in this process */
 	/*
 	 * A pool for runs is allocated without this member, because each fork
 	 * copies the memory of all pools, and a chain has a pool for each
@@ -252,10 +250,7 @@ read_start(lua_State *L, const struct fz_engine *engine)
 	return start == FZ_START_SPAWN;
 }
 
-/*
- * Push a pool without a struct fz_pool. The options at 1 are stored in its user
- * values. [-0, +1, e]
- */
+/* Push a pool without a struct fz_pool; keep the options at 1. [-0, +1, e] */
 static struct lpool *
 push_pool(lua_State *L)
 {

@@ -59,15 +59,10 @@ void fz_lpool_new_thread(lua_State *L, int idx);
  */
 void fz_lpool_fill_first(lua_State *L, int idx);
 
-/*
- * The state of the pool's function init in this process. llocal.c changes it.
- */
+/* The state of the pool's init in this process, changed by llocal.c. */
 struct fz_lpool_init {
 	bool needed; /* whether init has not run */
-	/*
-	 * descriptor of the directory to which init has changed, or -1; owned
-	 * by the pool
-	 */
+	/* directory to which init has changed, or -1; owned */
 	int directory;
 };
 struct fz_lpool_init *fz_lpool_init(lua_State *L, int idx);

@@ -126,8 +126,7 @@ static const struct fz_job_ops job_ops = {
 static void
 process_idle(void *ctx, struct fz_worker *worker)
 {
-	/* nothing to do: the process has answered, and ends by itself */
-	(void)ctx;
+	(void)ctx; /* the process has answered, and ends by itself */
 	(void)worker;
 }
 
@@ -147,10 +146,7 @@ process_dead(void *ctx, struct fz_worker *worker)
 
 static const struct fz_worker_ops worker_ops = { process_idle, process_dead };
 
-/*
- * Push a Lua thread with the name and with the arguments from index 3 on. [-0,
- * +1, m]
- */
+/* Push a thread with the name and the arguments from 3 on. [-0, +1, m] */
 static lua_State *
 push_thread(lua_State *L, int nargs)
 {
@@ -293,10 +289,7 @@ process_answered(lua_State *L)
 	return 1;
 }
 
-/*
- * process:exitcode() -> nil while the process runs | integer, negative for a
- * signal
- */
+/* process:exitcode() -> nil while it runs | integer, negative for a signal */
 static int
 process_exitcode(lua_State *L)
 {
@@ -375,10 +368,7 @@ process_result(lua_State *L)
 	return lua_gettop(L) - 1;
 }
 
-/*
- * process:close(): end the process if it runs, and free its results. A second
- * call does nothing.
- */
+/* process:close(): kill it if it runs, free its results; idempotent */
 static int
 process_close(lua_State *L)
 {

@@ -162,10 +162,7 @@ program_id(lua_State *L)
 	return 1;
 }
 
-/*
- * program:ready() -> whether the program is done, waits for feed(), or has
- * bytes for take()
- */
+/* program:ready() -> whether it is done, hungry, or has bytes for take() */
 static int
 program_ready(lua_State *L)
 {
@@ -224,10 +221,7 @@ program_done(lua_State *L)
 	return 1;
 }
 
-/*
- * Move the bytes of the buffer to a Lua string, and set it as a field of the
- * table on top.
- */
+/* Move the bytes to a string field of the table on top. */
 static void
 set_bytes(lua_State *L, const char *field, struct fz_buf *buf)
 {

@@ -58,13 +58,9 @@ static const char incomplete[] = "it is incomplete";
 
 /* One call of those that results() reads. */
 struct call {
-	/*
-	 * bytes of the key, owned by a string in the list of keys; NULL: no key
-	 */
-	const char *key;
+	const char *key; /* owned by the list of keys; NULL: none */
 	size_t len;
-	/* index of its first value among all values, from 0 */
-	lua_Integer first;
+	lua_Integer first; /* index of its first value, from 0 */
 	lua_Integer count; /* number of values that the call must have */
 	lua_Integer seen;  /* number of values that were read */
 	lua_Integer tick;
@@ -80,8 +76,7 @@ struct reading {
 	struct call *calls;
 	struct call **sorted; /* the calls that have a key, sorted by key */
 	int nsorted;
-	/* a call that was used in this run or later need not be noted */
-	lua_Integer since;
+	lua_Integer since; /* later uses need not be noted */
 	lua_Integer nused; /* length of the list `used` */
 	struct fz_err err;
 };
@@ -150,20 +145,14 @@ expand(struct reading *r, const void *bytes, size_t len, lua_Integer size,
 	return NULL;
 }
 
-/*
- * Whether an encoded value contains functions. The file may come from another
- * machine, so code in it must not run.
- */
+/* Whether a value contains functions; the file may come from elsewhere. */
 static bool
 has_functions(const unsigned char *bytes, size_t len)
 {
 	return len < 2 || (bytes[1] & FZ_FORMAT_HAS_FUNCTIONS) != 0;
 }
 
-/*
- * Read the value in the current row. On failure, returns NULL and sets either
- * `*why` or r->err.
- */
+/* The value of the row; NULL, and `*why` or r->err, on failure. */
 static struct fz_blob *
 read_value(struct reading *r, const char **why)
 {
@@ -360,9 +349,7 @@ read_calls(lua_State *L)
 	luaL_checkstack(L, 10, NULL);
 	for (int i = 0; i < r->nsorted; i += nparameters)
 		read_some(L, r, i, nparameters);
-	/*
-	 * If several calls have the same key, only the first of them was read.
-	 */
+	/* Of several calls with one key, only the first was read. */
 	for (int i = 1; i < r->nsorted; i++) {
 		if (compare(r->sorted[i - 1], r->sorted[i]) == 0)
 			*r->sorted[i] = *r->sorted[i - 1];
@@ -372,10 +359,7 @@ read_calls(lua_State *L)
 	return 4;
 }
 
-/*
- * Push a results object with room for the values of all calls. Returns the
- * number of values.
- */
+/* Push an object with room for all values. Returns their number. */
 static lua_Integer
 push_results(lua_State *L, struct reading *r)
 {
@@ -482,10 +466,7 @@ is_own(const struct lresults *results)
 	return results->generation == fz_process.generation;
 }
 
-/*
- * The results at `idx`. Raises an error unless they have the `n` values from
- * number `i` on.
- */
+/* The results at `idx`, which must have `n` values from number `i` on. */
 static const struct lresults *
 check_results(lua_State *L, int idx, lua_Integer i, uint32_t n)
 {

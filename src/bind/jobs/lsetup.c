@@ -114,10 +114,7 @@ push_classes(lua_State *L)
 	lua_remove(L, all);
 }
 
-/*
- * Push the table of a setup. Its functions are in the field `field`. [-0, +1,
- * e]
- */
+/* Push the table of a setup, with its functions in `field`. [-0, +1, e] */
 static void
 push_setup(lua_State *L, const struct encoding *e, const char *field)
 {
@@ -130,10 +127,7 @@ push_setup(lua_State *L, const struct encoding *e, const char *field)
 	lua_setfield(L, -2, FZ_SPAWNED_CLASSES);
 }
 
-/*
- * encode_pool(funcs, init, encoding). Called protected, so that the caller can
- * free the buffers.
- */
+/* encode_pool(funcs, init, encoding): protected, so the buffers are freed */
 static int
 encode_pool(lua_State *L)
 {
@@ -208,8 +202,7 @@ encode(lua_State *L, struct encoding *e, int nargs, int handler,
 	bool outer = fz_lloop_hold(L, true);
 	struct fz_blob *blob = NULL;
 
-	/* Delay finalizers, because the engine called this function. */
-	fz_garbage_delay(fz_garbage_open(L), L);
+	fz_garbage_delay(fz_garbage_open(L), L); /* no finalizer may run here */
 	if (lua_pcall(L, nargs, 0, handler) == LUA_OK)
 		blob = fz_blob_new(e->out.data, e->out.len, err);
 	else

@@ -14,8 +14,7 @@ static const struct fz_luserdata_class slots_class;
 #define SLOTS_MAX 65536
 
 struct lslots {
-	/* NULL after close(); pools may still use the slots */
-	struct fz_slots *slots;
+	struct fz_slots *slots; /* NULL: closed; pools may use them */
 };
 
 struct fz_slots *
@@ -47,10 +46,7 @@ slots_new(lua_State *L)
 	return 1;
 }
 
-/*
- * slots:resize(n): set the number of slots. While slots are in use, their
- * number can only grow.
- */
+/* slots:resize(n): while slots are in use, their number can only grow */
 static int
 slots_resize(lua_State *L)
 {

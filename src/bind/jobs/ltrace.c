@@ -30,8 +30,7 @@ struct ltrace {
 	struct fz_trace *trace; /* NULL if the creation failed */
 	/* difference between the time since 1970 and fz_clock_ns() */
 	int64_t wall_ns;
-	/* Lua thread that decodes errors, kept in the user value */
-	lua_State *L;
+	lua_State *L; /* decodes errors; in the user value */
 };
 
 static struct ltrace *
@@ -75,10 +74,7 @@ fz_ltrace_read(lua_State *L, int idx, struct fz_trace_names **names)
 	return trace;
 }
 
-/*
- * The string at `idx`. If there is no string, the text has the length 0 and the
- * address NULL.
- */
+/* The string at `idx`, or an empty text with the address NULL. */
 static struct fz_trace_text
 to_text(lua_State *L, int idx)
 {
@@ -131,10 +127,7 @@ fz_ltrace_push_names(lua_State *L, struct fz_trace_names *names)
 	    lua_newuserdatauv(L, sizeof(*lnames), 0);
 
 	*lnames = NULL;
-	/*
-	 * Set the metatable first, because this may raise an error. A reference
-	 * to the names that was added before would leak.
-	 */
+	/* before the reference, which would leak after an error */
 	fz_luserdata_set(L, &names_class);
 	if (names != NULL)
 		*lnames = fz_trace_names_ref(names);
@@ -182,10 +175,7 @@ fz_ltrace_push_new_names(lua_State *L)
 	return *names;
 }
 
-/*
- * core.trace_names(label) -> names with a single label, for the calls of a map
- * or a pool
- */
+/* core.trace_names(label) -> names for the calls of a map or a pool */
 static int
 names_new(lua_State *L)
 {
@@ -232,10 +222,7 @@ put_field(lua_State *L, const char *name, struct fz_buf *text)
 	lua_pop(L, 1);
 }
 
-/*
- * decode_error(error_text): decode the error, which is a table that a worker
- * has encoded. Called protected.
- */
+/* decode_error(error_text): protected; a worker has encoded the error */
 static int
 decode_error(lua_State *L)
 {
@@ -416,10 +403,7 @@ trace_get(lua_State *L)
 	return 1;
 }
 
-/*
- * trace:close() -> nil | Error if records are missing in the file. A second
- * call does nothing.
- */
+/* trace:close() -> nil | Error if the file lacks records; idempotent */
 static int
 trace_close(lua_State *L)
 {

@@ -18,10 +18,7 @@ struct fz_trace_names;
 struct fz_trace *fz_ltrace_read(
     lua_State *L, int idx, struct fz_trace_names **names);
 
-/*
- * The trace at `idx`, or the names at `idx`. Raises an error if that is another
- * value. [-0, +0, e]
- */
+/* The trace, or the names, at `idx`. [-0, +0, e] */
 struct fz_trace *fz_ltrace_check(lua_State *L, int idx);
 struct fz_trace_names *fz_ltrace_check_names(lua_State *L, int idx);
 

@@ -53,10 +53,7 @@ fz_lwindow_init(lua_State *L, struct fz_lwindow *w,
 	lua_setiuservalue(L, -2, FZ_LWINDOW_ERRORS);
 }
 
-/*
- * The window at `idx`. Raises an error if it does not have the functions `ops`.
- * If `ops` is NULL, any window is accepted.
- */
+/* The window at `idx`, which must have the functions `ops`, or any if NULL. */
 struct fz_lwindow *
 fz_lwindow_check(lua_State *L, int idx, const struct fz_lwindow_ops *ops)
 {
@@ -122,10 +119,7 @@ wants_item(lua_State *L, const struct fz_lwindow *w)
  */
 static const char nil_item;
 
-/*
- * Handle the value that the source has returned. Returns whether to call the
- * source again.
- */
+/* Handle what the source returned. Returns whether to call the source again. */
 static bool
 take_item(lua_State *L, struct fz_lwindow *w)
 {
@@ -135,18 +129,14 @@ take_item(lua_State *L, struct fz_lwindow *w)
 	} else if (lua_isnil(L, READ_ITEM)) {
 		w->ended = true;
 	}
-	/* the source has ended, or has itself closed the window */
-	if (w->ended)
+	if (w->ended) /* the source may have closed the window */
 		return false;
 	w->nread++;
 	w->ops->put(L, w);
 	return true;
 }
 
-/*
- * If the items must be sent now, push the seconds of the last call of the
- * source. Returns the number of pushed values.
- */
+/* Push the seconds of the last call, if the items must be sent now. */
 static int
 push_pause(lua_State *L, struct fz_lwindow *w)
 {
@@ -163,9 +153,7 @@ static int
 read_on(lua_State *L, int status, lua_KContext ctx)
 {
 	struct fz_lwindow *w = lua_touserdata(L, 1);
-	/*
-	 * the source has yielded (it waited) before it returned the last item
-	 */
+	/* the source has waited for this item */
 	bool waited = status == LUA_YIELD;
 	int n = 0;
 
@@ -210,9 +198,7 @@ window_read(lua_State *L)
 	return read_on(L, LUA_OK, 0);
 }
 
-/*
- * window:send(): send the items that were read. Called when the source waits.
- */
+/* window:send(): send the items that were read, before the source waits */
 static int
 window_send(lua_State *L)
 {
@@ -252,10 +238,7 @@ window_ready(lua_State *L)
 	return 1;
 }
 
-/*
- * Push the next result. Returns the number of pushed values, or 0 if no result
- * is ready.
- */
+/* Push the next result. Returns the number of values; 0 if none is ready. */
 static int
 take_result(lua_State *L, struct fz_lwindow *w)
 {
@@ -325,10 +308,7 @@ window_iterator(lua_State *L)
 	return 1;
 }
 
-/*
- * window:advance_always(): from now on the iterator calls advance() for each
- * result
- */
+/* window:advance_always(): make the iterator call advance() each time */
 static int
 window_advance_always(lua_State *L)
 {

@@ -20,10 +20,7 @@
 
 struct fz_lwindow;
 
-/*
- * The first user value of the userdata of a window: a table of errors by the
- * numbers of their results.
- */
+/* First user value of a window's userdata: a table of errors by number. */
 enum { FZ_LWINDOW_ERRORS = 1 };
 
 /*
@@ -43,10 +40,6 @@ struct fz_lwindow_ops {
 	 * be sent, its result is an error. [-1, +0, e]
 	 */
 	void (*put)(lua_State *L, struct fz_lwindow *w);
-	/*
-	 * Send the items that were added. The source may have ended. [-0, +0,
-	 * e]
-	 */
 	void (*send)(lua_State *L, struct fz_lwindow *w);
 	/*
 	 * Push the next result: its number and its value, or its number, nil
@@ -62,15 +55,13 @@ struct fz_lwindow {
 	uint64_t nread, nreturned;
 	/* maximum number of items that are read and not returned */
 	uint64_t limit;
-	bool fixed; /* whether the limit never changes */
-	/* whether the iterator calls advance() for each result */
-	bool calls_always;
-	unsigned ncalls;  /* number of calls of advance() in progress */
-	bool ended;       /* no more items are read */
-	bool closed;      /* no more results are returned */
-	int64_t began_ns; /* time at which read() was called */
-	/* time at which the source was last called */
-	int64_t called_ns;
+	bool fixed;        /* whether the limit never changes */
+	bool calls_always; /* advance() is called for each result */
+	unsigned ncalls;   /* number of calls of advance() in progress */
+	bool ended;        /* no more items are read */
+	bool closed;       /* no more results are returned */
+	int64_t began_ns;  /* time at which read() was called */
+	int64_t called_ns; /* time of the last call of the source */
 	/* time at which `nreturned` was equal to `marked` */
 	int64_t marked_ns;
 	uint64_t marked;
@@ -84,10 +75,7 @@ struct fz_lwindow {
 void fz_lwindow_init(lua_State *L, struct fz_lwindow *w,
     const struct fz_lwindow_ops *ops, int idx);
 
-/*
- * The window at `idx`. Raises an error if it does not have the functions `ops`.
- * If `ops` is NULL, any window is accepted. [-0, +0, e]
- */
+/* The window at `idx`, which must have the functions `ops`. [-0, +0, e] */
 struct fz_lwindow *fz_lwindow_check(
     lua_State *L, int idx, const struct fz_lwindow_ops *ops);
 

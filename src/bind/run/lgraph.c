@@ -59,10 +59,7 @@ check_node(lua_State *L, const struct fz_graph *graph)
 	return node;
 }
 
-/*
- * core.graph(named) -> graph. If `named` is true, the graph keeps the names of
- * its nodes.
- */
+/* core.graph(named) -> graph, which keeps the names of its nodes if `named` */
 static int
 graph_new(lua_State *L)
 {
@@ -70,8 +67,7 @@ graph_new(lua_State *L)
 	struct lgraph *lg = lua_newuserdatauv(L, sizeof(*lg), 0);
 	struct fz_err err = { 0 };
 
-	/* Clear the members, because __gc reads them if the creation fails. */
-	*lg = (struct lgraph){ 0 };
+	*lg = (struct lgraph){ 0 }; /* for __gc, if the creation fails */
 	fz_luserdata_set(L, &graph_class);
 	lg->graph = fz_graph_new(&err);
 	if (named)

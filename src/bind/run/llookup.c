@@ -16,9 +16,7 @@
 #include "value/lerror.h"
 #include "wire/blob.h"
 
-/*
- * The methods identify a node by its item (0 in an invoke) and by its number.
- */
+/* The methods identify a node by its item (0 in an invoke) and its number. */
 
 static struct fz_llookup
 open(lua_State *L)
@@ -95,10 +93,7 @@ asked(lua_State *L)
 	return 1;
 }
 
-/*
- * value_of(item, value) -> true, v | false if there is no value. The run of the
- * item must be in progress.
- */
+/* value_of(item, value) -> true, v | false: a value of a run in progress */
 static int
 value_of(lua_State *L)
 {

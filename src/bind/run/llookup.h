@@ -15,10 +15,7 @@ struct fz_llookup {
 	const struct fz_graph *graph;
 };
 
-/*
- * open() returns the parts of the run or stream at index 1. Raises an error if
- * it is closed.
- */
+/* open() returns the parts of the object at 1, or raises if it is closed. */
 struct fz_llookup_ops {
 	struct fz_llookup (*open)(lua_State *L);
 };

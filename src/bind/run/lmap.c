@@ -22,10 +22,7 @@
 #include "worker/worker.h"
 
 enum {
-	/*
-	 * maximum number of bytes of a list that is sent to each worker as a
-	 * whole
-	 */
+	/* maximum size in bytes of a list that each worker gets whole */
 	WHOLE_MAX = 4 << 20,
 	/*
 	 * minimum number of elements for which the layout of tables is learned
@@ -55,10 +52,7 @@ use_raw_results(const struct fz_lmap *map, struct fz_map_list *list)
 		list->raw_size = sizeof(struct fz_raw_value);
 }
 
-/*
- * Whether workers get the whole list. If so, this also sets the length of the
- * list.
- */
+/* Whether workers get the whole list. If so, the length is set, too. */
 static bool
 is_whole(const struct fz_lmap *map, struct fz_map_list *list)
 {
@@ -95,10 +89,7 @@ length_of(lua_State *L)
 	return n;
 }
 
-/*
- * reader_body(list, struct fz_map_list): make the reader of the list: a struct
- * fz_lbatch that encodes elements, and has no struct fz_batch.
- */
+/* reader_body(list, struct fz_map_list): make a batch that only encodes */
 static int
 reader_body(lua_State *L)
 {
@@ -153,8 +144,7 @@ open_reader(const struct fz_lmap *map, struct fz_map_list *list,
 	bool outer = fz_lloop_hold(L, true);
 	int status;
 
-	/* Delay finalizers, because the engine called this function. */
-	fz_garbage_delay(fz_garbage_open(L), L);
+	fz_garbage_delay(fz_garbage_open(L), L); /* no finalizer may run here */
 	lua_settop(L, 0);
 	lua_pushcfunction(L, reader_body);
 	status = fz_lblob_decode(L, map->engine, list->blob);
@@ -202,10 +192,7 @@ struct joining {
 	struct fz_engine *engine;
 	struct fz_arena_buf buf;
 	uint64_t next; /* index of the element that is added next */
-	/*
-	 * the blob of the previous result, its address, and its items that were
-	 * not read
-	 */
+	/* mapped blob of the previous result, and its unread items */
 	struct fz_blob *blob;
 	const void *mapped;
 	struct fz_reader items;

@@ -75,10 +75,7 @@ put_picture(lua_State *L, struct lpage *page)
 	picture.names = fz_ltrace_check_names(L, lua_gettop(L));
 	lua_pop(L, 2); /* the table keeps the graph and the names alive */
 	push_layers(L, &picture);
-	/*
-	 * Freeze the graph, because a run that could not start has not done
-	 * this.
-	 */
+	/* a run that could not start has not frozen its graph */
 	if (fz_graph_freeze(graph, &err) != 0 ||
 	    fz_picture_put(&picture, &page->sums, &page->out, &err) != 0)
 		fz_lerror_raise(L, &err);

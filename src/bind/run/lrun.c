@@ -42,8 +42,7 @@ struct lrun {
 	/* for calls in this process; used if jobs = 0 */
 	struct fz_llocal ll;
 	struct fz_lmap map;
-	/* buffer for the input that is being encoded */
-	struct fz_arena_buf buf;
+	struct fz_arena_buf buf; /* buffer for an input */
 };
 
 static struct lrun *

@@ -48,8 +48,7 @@ struct lstream {
 	/* for calls in this process; used if jobs = 0 */
 	struct fz_llocal ll;
 	struct fz_lmap map;
-	/* buffer for the input that is being encoded */
-	struct fz_arena_buf buf;
+	struct fz_arena_buf buf; /* buffer for an input */
 	/* limits for the nodes that have no limits of their own */
 	struct fz_limits limits;
 	uint32_t ninputs, noutputs;
@@ -148,10 +147,7 @@ set_values(lua_State *L, struct lstream *ls)
 		fz_stream_keep(ls->stream, ls->values[ls->ninputs + i]);
 }
 
-/*
- * Push a stream without a struct fz_stream, with room for `nvalues` values. The
- * graph is at 1.
- */
+/* Push a stream without a struct fz_stream. The graph is at 1. */
 static struct lstream *
 push_stream(lua_State *L, struct fz_run_opts *opts, size_t nvalues)
 {
@@ -240,10 +236,7 @@ has_room(const struct fz_lwindow *w, size_t bytes)
 struct adding {
 	struct lstream *ls;
 	struct fz_run *run;
-	/*
-	 * number of the current input, for errors; UINT32_MAX: the item is not
-	 * a table
-	 */
+	/* number of the current input; UINT32_MAX: the item is no table */
 	uint32_t input;
 };
 
@@ -259,10 +252,7 @@ push_input(lua_State *L, uint32_t input)
 	}
 }
 
-/*
- * inputs_body(stream, adding, item): set the inputs of the item. Called
- * protected. Raises nil if an input is missing.
- */
+/* inputs_body(stream, adding, item): protected; nil: an input is missing */
 static int
 inputs_body(lua_State *L)
 {
@@ -313,9 +303,7 @@ set_inputs(lua_State *L, struct adding *a)
 	return status;
 }
 
-/*
- * Add an item. It is a table of inputs by name, or the value of the only input.
- */
+/* Add an item: a table of inputs by name, or the value of the only input. */
 static void
 put(lua_State *L, struct fz_lwindow *w)
 {
@@ -398,10 +386,7 @@ stream_wait(lua_State *L)
 	return 1;
 }
 
-/*
- * Push the value of output number `i` of the run, or an error if it cannot be
- * read. Returns a status of lua_pcall().
- */
+/* Push output number `i` of the run, or an error. Returns as lua_pcall(). */
 static int
 push_output(lua_State *L, const struct lstream *ls, const struct fz_run *run,
     uint32_t i)
@@ -419,10 +404,7 @@ push_output(lua_State *L, const struct lstream *ls, const struct fz_run *run,
 	return status;
 }
 
-/*
- * Stack indexes in take(): names of the values, index of the item, table of
- * outputs.
- */
+/* Stack indexes in take(): names of values, index of the item, outputs. */
 enum { TAKE_NAMES = 2, TAKE_INDEX, TAKE_OUTPUTS };
 
 /*
@@ -451,10 +433,7 @@ push_outputs(lua_State *L, const struct lstream *ls, const struct fz_run *run)
 	return 2;
 }
 
-/*
- * Push nil, the failure, and the node that failed (0 if the whole stream
- * failed).
- */
+/* Push nil, the failure, and the failed node; 0: the whole stream failed. */
 static int
 push_failure(lua_State *L, const struct lstream *ls, const struct fz_run *run,
     const struct fz_failure *failure, uint32_t node)
@@ -506,8 +485,7 @@ take(lua_State *L, struct fz_lwindow *w)
 	run = fz_stream_take(ls->stream);
 	lua_pushinteger(L, (lua_Integer)fz_stream_index(run));
 	lua_replace(L, TAKE_INDEX);
-	/* keep the stream, because an __fzunpack may close it */
-	ls->ll.calls++;
+	ls->ll.calls++; /* an __fzunpack may close it */
 	failure = fz_run_failure(run, &node);
 	if (failure != NULL)
 		n = push_failure(L, ls, run, failure, node);
@@ -543,17 +521,13 @@ stream_undecided(lua_State *L)
 	}
 	lua_pushinteger(L, (lua_Integer)node + 1);
 	lua_pushinteger(L, (lua_Integer)fz_stream_index(run));
-	/* keep the stream, because an __fzunpack may close it */
-	ls->ll.calls++;
+	ls->ll.calls++; /* an __fzunpack may close it */
 	fz_lfailure_push(L, ls->engine, fz_run_failure_of(run, node, &because));
 	leave(L, ls);
 	return 3;
 }
 
-/*
- * stream:decide(index, node, again [, element]): retry a failed node or
- * element, or not
- */
+/* stream:decide(index, node, again [, element]): whether to retry it */
 static int
 stream_decide(lua_State *L)
 {
@@ -592,10 +566,7 @@ stream_counts(lua_State *L)
 	return 7;
 }
 
-/*
- * stream:close(): cancel the items that are not done. A second call does
- * nothing.
- */
+/* stream:close(): cancel what is not done; idempotent */
 static int
 stream_close(lua_State *L)
 {
@@ -663,10 +634,7 @@ static void
 add_methods(lua_State *L)
 {
 	luaL_setfuncs(L, fz_lwindow_methods, 0);
-	/*
-	 * Set the methods again, because close() of a stream replaces close()
-	 * of a window.
-	 */
+	/* again, because close() of a stream replaces the inherited close() */
 	luaL_setfuncs(L, methods, 0);
 	fz_llookup_add(L, &lookup_ops);
 }

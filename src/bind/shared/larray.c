@@ -102,10 +102,7 @@ array_totable(lua_State *L)
 	return push_slice(L, a, 1, a->n);
 }
 
-/*
- * array:slice([i = 1 [, j = -1]]) -> list. The arguments are used as in
- * string.sub().
- */
+/* array:slice([i = 1 [, j = -1]]) -> list; i and j as in string.sub() */
 static int
 array_slice(lua_State *L)
 {

@@ -28,16 +28,12 @@ struct lbarrier {
 };
 
 struct waiting {
-	/*
-	 * first a wait until the process may enter the barrier, then a wait for
-	 * the other processes
-	 */
+	/* waits to enter the barrier, then for the other processes */
 	struct fz_lwait wait;
 	struct fz_barrier *barrier;
 	struct fz_membership *own;
 	uint32_t self, index;
-	/* number of the waiter (see waiter.h) during the wait */
-	uint32_t waiter;
+	uint32_t waiter; /* its number during the wait (waiter.h) */
 	enum fz_barrier_arrival arrival;
 };
 
@@ -78,10 +74,7 @@ try_arrive(struct fz_lwait *wait, bool late)
 	if (w->arrival != FZ_BARRIER_WAITS)
 		fz_waiter_give_back(w->own, w->waiter);
 	if (w->arrival == FZ_BARRIER_INSIDE && w->barrier->task != w->own->task)
-		/*
-		 * Try again later, because another task of this process runs
-		 * the action.
-		 */
+		/* Another task runs the action: try again later. */
 		w->arrival = FZ_BARRIER_LATER;
 	return w->arrival != FZ_BARRIER_LATER;
 }
@@ -138,10 +131,7 @@ break_round(struct fz_lguard *guard)
 	fz_barrier_finish(guard->of, guard->self, false);
 }
 
-/*
- * Continuation after the action. The guard is at index 2. `ctx` is the arrival
- * index of this process.
- */
+/* After the action: the guard is at 2; `ctx` is the arrival index. */
 static int
 action_end(lua_State *L, int status, lua_KContext ctx)
 {

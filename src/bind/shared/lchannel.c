@@ -26,10 +26,7 @@ struct putting {
 	fz_lchannel_then then;
 	size_t nhead, nbody;
 	const void *body;
-	/*
-	 * blocks of shared memory with the body, which the queue will own;
-	 * NULL: none
-	 */
+	/* blocks with the body, which the queue will own; or NULL */
 	void *blocks;
 	unsigned char head[FZ_ITEMS_SMALL];
 };
@@ -41,8 +38,7 @@ struct message {
 	struct fz_lhandle_stored stored;
 	/* the scratch, if the body is in it; else NULL */
 	struct fz_lshared_buffer *borrowed;
-	/* whether a copy of this object, on the Lua stack, is used instead */
-	bool moved;
+	bool moved; /* a copy on the Lua stack is used */
 	void *copy; /* copy of the body, made for a wait; NULL: none */
 };
 
@@ -94,9 +90,7 @@ static const struct fz_lwait_class putting_class = {
 	.what = ROOM, .try = try_put, .end = put_end
 };
 
-/*
- * Free the scratch and all memory of the message that the queue does not own.
- */
+/* Free the scratch, and the memory that the queue does not own. */
 static void
 settle(struct message *m)
 {
@@ -206,10 +200,7 @@ prepare(struct putting *p, const struct fz_lchannel *channel, int64_t until_ns,
 	p->body = p->blocks = NULL;
 }
 
-/*
- * Put a value that must be encoded. An __fzpack that is called for it may put
- * other values.
- */
+/* Put a value that is encoded. Its __fzpack may put other values. */
 static int
 put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
     fz_lchannel_then then)
@@ -319,10 +310,7 @@ decode(lua_State *L)
 				      "one Lua value");
 }
 
-/*
- * Push the value of an encoded item. An __fzunpack that is called for it may
- * take other items.
- */
+/* Push the value of an encoded item. Its __fzunpack may take other items. */
 static void
 push_message(lua_State *L, struct taking *t)
 {

@@ -24,9 +24,7 @@ struct fz_lchannel {
 	uint32_t self;
 	/* The following fields are used only by takes. */
 	bool is_tracked; /* see fz_queue_take() */
-	/*
-	 * For a pipe, which may end without being closed; all zero for a queue.
-	 */
+	/* for a pipe, which ends without a close; all zero for a queue */
 	struct fz_pipe_receiver receiver;
 };
 

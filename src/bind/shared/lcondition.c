@@ -17,10 +17,8 @@
 struct lcondition {
 	struct fz_object head;
 	struct fz_llock own;
-	/* refers to `own`, or to the lock given to core.condition() */
-	struct fz_ref lock;
-	/* name of the given lock in the heap; 0 if `own` is used */
-	uint32_t lock_name;
+	struct fz_ref lock; /* `own`, or the given lock */
+	uint32_t lock_name; /* name of a given lock, or 0 */
 	uint32_t lock_generation;
 	uint32_t tickets;
 };
@@ -113,10 +111,7 @@ lock_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 	return w->then(L, leave(w), w->state == FZ_LOCK_ABANDONED);
 }
 
-/*
- * Try to acquire the lock once. If that fails, sleep until the lock changes.
- * Raises no error.
- */
+/* Try once to acquire the lock, then sleep. Raises no error. */
 static void
 lock_silently(struct waiting *w)
 {
@@ -208,10 +203,7 @@ notified_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 static const struct fz_lwait_class notifying = { "a condition", try_notified,
 	notified_end, abandon };
 
-/*
- * Release the lock, wait for a notification, acquire the lock again, and end
- * with a call of then().
- */
+/* Release the lock, wait, acquire the lock again, and end with then(). */
 static int
 wait_until(lua_State *L, struct lcondition *c, int64_t until_ns, wait_then then)
 {
@@ -363,10 +355,7 @@ condition_notify_all(lua_State *L)
 	return notify(L, FZ_CONDITION_ALL);
 }
 
-/*
- * condition:acquire([timeout]): call lock:acquire() for the lock of the
- * condition
- */
+/* condition:acquire([timeout]): the acquire() of its lock */
 static int
 condition_acquire(lua_State *L)
 {
@@ -422,10 +411,7 @@ condition_new(lua_State *L)
 	return 1;
 }
 
-/*
- * The handle of a condition that came in a message keeps the lock of the
- * condition alive.
- */
+/* The handle of a received condition keeps the condition's lock alive. */
 static void
 load(lua_State *L, struct fz_lhandle *handle)
 {

@@ -9,10 +9,7 @@
 
 static const struct fz_luserdata_class guard_class;
 
-/*
- * Push a guard for the object `of`. The user value of the guard keeps the
- * object alive.
- */
+/* Push a guard, whose user value keeps the object alive. */
 static struct fz_lguard *
 new_guard(lua_State *L, void *of)
 {
@@ -128,8 +125,7 @@ static const luaL_Reg methods[] = {
 
 static const luaL_Reg metamethods[] = {
 	{ "__close", guard_release },
-	/* for the guard of a coroutine that was dropped */
-	{ "__gc", guard_release },
+	{ "__gc", guard_release }, /* for a dropped coroutine */
 	{ "__tostring", guard_tostring },
 	{ NULL, NULL },
 };

@@ -192,10 +192,7 @@ fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
 	fz_lshared(L)->classes[type] = *class;
 }
 
-/*
- * Set the metatable of the handle on top. It is made for the first handle of
- * its class.
- */
+/* Set the metatable of the handle on top. The first handle makes it. */
 static void
 set_metatable(lua_State *L, const struct fz_lhandle_class *class)
 {
@@ -247,10 +244,7 @@ fz_lhandle_push(
 	return push(L, fz_lshared(L), type, object, side);
 }
 
-/*
- * Collect garbage if the used shared memory has doubled, because Lua does not
- * count this memory.
- */
+/* Collect when shared memory has doubled, because Lua does not count it. */
 static void
 collect_if_much(lua_State *L, struct fz_lshared *shared)
 {
@@ -351,10 +345,7 @@ struct fz_lhandle_note {
 	uint32_t side;
 };
 
-/*
- * Note that the handle is in the message that is being encoded. If there is no
- * memory for the note, the handle counts as sent.
- */
+/* Note an encoded handle. If there is no memory, it counts as sent. */
 static void
 note(const struct fz_lhandle *handle)
 {

@@ -36,8 +36,7 @@ enum fz_lhandle_type {
 };
 
 struct fz_lhandle {
-	/* address of fz_lhandle_mark, which no other userdata has */
-	const char *mark;
+	const char *mark;          /* fz_lhandle_mark, in handles only */
 	struct fz_lshared *shared; /* the shared state of its Lua state */
 	enum fz_lhandle_type type;
 	void *object;
@@ -73,10 +72,7 @@ struct fz_lhandle_class {
 	void (*idle)(void *object, uint32_t self);
 };
 
-/*
- * Register a type. Called once for each type, when the library is opened. [-0,
- * +0, m]
- */
+/* Register a type of handles, when the library is opened. [-0, +0, m] */
 void fz_lhandle_class(lua_State *L, enum fz_lhandle_type type,
     const struct fz_lhandle_class *class);
 
@@ -104,10 +100,7 @@ fz_lhandle_at(lua_State *L, int idx)
 		   : NULL;
 }
 
-/*
- * The handle at `idx`. Raises an error if that is not a handle of this type.
- * [-0, +0, e]
- */
+/* The handle at `idx`; raises for any other value. [-0, +0, e] */
 struct fz_lhandle *fz_lhandle_check(
     lua_State *L, int idx, enum fz_lhandle_type type);
 

@@ -14,10 +14,7 @@
 struct fz_lheld_note {
 	struct fz_lock *lock;
 	const struct fz_object *object;
-	/*
-	 * generation of the object when the note was made, because the object
-	 * may have been freed since then
-	 */
+	/* generation of the object, which may have been freed */
 	uint32_t generation;
 	uint32_t task;
 };
@@ -73,10 +70,7 @@ abandon(const struct fz_lheld_note *note, uint32_t self)
 		fz_lock_abandon(note->lock);
 }
 
-/*
- * core.abandon_locks(number): abandon the locks of the task with this number,
- * because the task has ended
- */
+/* core.abandon_locks(number): release the locks of a task that has ended */
 static int
 abandon_locks(lua_State *L)
 {

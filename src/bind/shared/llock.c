@@ -30,8 +30,7 @@ struct acquiring {
 	struct fz_llock *lock;
 	uint32_t self, task;
 	enum fz_lock_state state;
-	/* argument `then` of fz_llock_hold_late(), or NULL */
-	lua_CFunction held;
+	lua_CFunction held; /* for fz_llock_hold_late(), or NULL */
 	struct fz_lguard *guard;
 	fz_lguard_then then;
 };
@@ -160,10 +159,7 @@ spin(const struct acquiring *a)
 	return false;
 }
 
-/*
- * Raise an error, because the caller itself holds the lock and would wait
- * forever.
- */
+/* Raise an error: the caller holds the lock itself, and would wait forever. */
 static int
 raise_held(lua_State *L, uint32_t task)
 {
@@ -357,10 +353,7 @@ lock_with(lua_State *L)
 	return fz_llock_with(L, check_lock(L));
 }
 
-/*
- * lock:guard() -> guard [, "abandoned"]. The lock is held until the scope of
- * the guard ends.
- */
+/* lock:guard() -> guard [, "abandoned"]; the lock is held in its scope */
 static int
 lock_guard(lua_State *L)
 {

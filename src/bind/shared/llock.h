@@ -9,10 +9,7 @@
 
 #include "shared/lock.h"
 
-/*
- * A lock in shared memory. If all members are 0, the lock is free, not
- * recursive and not brief.
- */
+/* A lock in shared memory. All zero: free, neither recursive nor brief. */
 struct fz_llock {
 	struct fz_lock lock;
 	bool recursive; /* whether the holder may acquire the lock again */
@@ -70,10 +67,7 @@ void fz_llock_check_held(
 bool fz_llock_try(
     struct fz_lock *lock, uint32_t self, bool late, enum fz_lock_state *state);
 
-/*
- * The lock whose handle is at `idx`. Returns NULL if that is not the handle of
- * a lock.
- */
+/* The lock of the handle at `idx`; NULL for any other value. */
 struct fz_llock *fz_llock_test(lua_State *L, int idx);
 
 /* Add core.lock and core.rlock to the core table on top. [-0, +0, e] */

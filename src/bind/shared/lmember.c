@@ -70,8 +70,7 @@ member_is_alone(lua_State *L)
 	return 1;
 }
 
-/* number of Lua instructions between two checks */
-enum { WORK_INSTRUCTIONS = 1000 };
+enum { WORK_INSTRUCTIONS = 1000 }; /* Lua instructions between two checks */
 
 /*
  * The hook of work_for(). After the first error, the hook raises the error

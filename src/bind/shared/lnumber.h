@@ -15,8 +15,7 @@
 struct fz_number {
 	char code; /* code of the type: one of b B h H i I l L j J f d n */
 	uint8_t kind;
-	/* size in bytes (1, 2, 4 or 8); it is also the alignment */
-	uint8_t size;
+	uint8_t size; /* bytes (1, 2, 4 or 8), and the alignment */
 };
 
 /*
@@ -39,9 +38,7 @@ void fz_number_push(lua_State *L, struct fz_number type, uint64_t bits);
 uint64_t fz_number_load(struct fz_number type, const void *at);
 void fz_number_store(struct fz_number type, void *at, uint64_t bits);
 
-/*
- * The number to add in an addition: an integer if the type is an integer type.
- */
+/* What is added: an integer if the type is an integer type. */
 union fz_number_term {
 	int64_t integer;
 	double real;
@@ -54,10 +51,7 @@ union fz_number_term {
 const char *fz_number_term(
     lua_State *L, int idx, struct fz_number type, union fz_number_term *term);
 
-/*
- * Add `term` to the number with the bits `*bits`. If the sum does not fit,
- * returns false and changes nothing.
- */
+/* Add to `*bits`. Returns false, and changes nothing, if the sum is too big. */
 bool fz_number_add(
     struct fz_number type, uint64_t *bits, union fz_number_term term);
 

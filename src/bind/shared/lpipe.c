@@ -19,10 +19,7 @@ pipes_of(const struct fz_lhandle *handle)
 	return &handle->shared->pipes;
 }
 
-/*
- * Open the end of the pipe for a new handle. If this fails, the object of the
- * handle is dropped and an error is raised.
- */
+/* Open the end of a new handle. If that fails, its object is dropped. */
 static void
 open_end(lua_State *L, struct fz_lhandle *handle)
 {
@@ -89,8 +86,7 @@ raise_closed(lua_State *L, const char *what)
 }
 
 /*
- * A pipe is never full, and its queue is never closed, so a send always
- * succeeds.
+ * A send always succeeds: the queue of a pipe is never closed and never full.
  */
 static int
 send_end(lua_State *L, enum fz_queue_state state)
@@ -180,10 +176,7 @@ try_poll(struct fz_lwait *wait, bool late)
 static int
 poll_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
-	/*
-	 * Another process may take the item, so let the next waiter check, too.
-	 */
-	if (in_time && wait->slept) {
+	if (in_time && wait->slept) { /* another process may take the item */
 		fz_eventcount_rearm(wait->at);
 		fz_eventcount_notify(wait->at, 1);
 	}

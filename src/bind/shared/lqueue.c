@@ -208,10 +208,7 @@ static const struct fz_lwait_class joining_class = {
 	.end = join_end
 };
 
-/*
- * queue:join([timeout]) -> true when all items are acknowledged | nil,
- * "timeout"
- */
+/* queue:join([timeout]) -> true when all items are done | nil, "timeout" */
 static int
 queue_join(lua_State *L)
 {
@@ -227,10 +224,7 @@ queue_join(lua_State *L)
 	return fz_lwait(L, &j.wait, sizeof(j));
 }
 
-/*
- * queue:close(): close the queue for all processes. Its items can still be
- * taken.
- */
+/* queue:close(): for all processes; the items can still be taken */
 static int
 queue_close(lua_State *L)
 {

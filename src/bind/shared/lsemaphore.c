@@ -28,10 +28,7 @@ check_semaphore(lua_State *L)
 struct acquiring {
 	struct fz_lwait wait;
 	struct fz_semaphore *semaphore;
-	/*
-	 * the guard for which the permit is acquired; NULL: acquire() was
-	 * called
-	 */
+	/* guard of the permit; NULL: acquire() was called */
 	struct fz_lguard *guard;
 	fz_lguard_then then;
 };
@@ -139,10 +136,7 @@ semaphore_with(lua_State *L)
 	return fz_lguard_with(L, acquire_guarded, check_semaphore(L));
 }
 
-/*
- * semaphore:guard() -> guard. The permit is held until the scope of the guard
- * ends.
- */
+/* semaphore:guard() -> guard; the permit is held in its scope */
 static int
 semaphore_guard(lua_State *L)
 {
@@ -169,9 +163,7 @@ semaphore_new(lua_State *L)
 	return new_semaphore(L, false);
 }
 
-/*
- * core.bounded_semaphore(n) -> a semaphore that never has more than n permits
- */
+/* core.bounded_semaphore(n) -> semaphore with never more than n permits */
 static int
 bounded_semaphore_new(lua_State *L)
 {

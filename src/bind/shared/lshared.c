@@ -11,10 +11,7 @@
 #include "value/luserdata.h"
 #include "worker/engine.h"
 
-/*
- * The addresses of these variables are the registry keys of the shared state
- * and of the scratch.
- */
+/* The addresses of these variables are registry keys. */
 static const char shared_key, scratch_key;
 
 struct fz_lshared *

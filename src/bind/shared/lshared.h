@@ -19,10 +19,7 @@ struct fz_lshared_scratch {
 	struct fz_lshared_buffer {
 		unsigned char bytes[FZ_QUEUE_INLINE];
 		bool busy;
-		/*
-		 * `put` is for a message that is being put, and `take` is for
-		 * an item that was taken.
-		 */
+		/* for a message to put; for a taken item */
 	} put, take;
 };
 

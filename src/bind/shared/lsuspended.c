@@ -16,9 +16,7 @@
 
 enum {
 	NBUCKETS = 256,
-	/*
-	 * number of lists whose tasks are woken within FZ_EVENTCOUNT_CHECK_NS
-	 */
+	/* number of lists that are woken in FZ_EVENTCOUNT_CHECK_NS */
 	LISTS_PER_CHECK = 1000,
 };
 
@@ -36,8 +34,7 @@ struct fz_lsuspended_list {
 
 /* The suspended tasks of a Lua state. */
 struct waits {
-	/* the engine of the Lua state; NULL after the state was closed */
-	struct fz_engine *engine;
+	struct fz_engine *engine; /* NULL: the state is closed */
 	struct fz_list buckets[NBUCKETS];
 	struct fz_list woken;
 	unsigned nlists, n;
@@ -45,8 +42,7 @@ struct waits {
 	uint64_t nbegun; /* number of waits that have begun */
 	/* number of forks from the first process to this one */
 	unsigned forks;
-	/* number of times that all waits were asked to try late */
-	unsigned ntries;
+	unsigned ntries; /* number of late tries of all waits */
 	struct fz_timer late;
 	struct fz_change change;
 	struct fz_fork_hook hook;
@@ -154,17 +150,14 @@ time_out(struct fz_timer *timer)
 	wake(FZ_CONTAINER_OF(timer, struct fz_lsuspended, timer), false);
 }
 
-/*
- * Append the task to the tasks of its list, or insert it before the first task.
- */
+/* Append the task to its list, or insert it as the first task. */
 static void
 join_list(struct fz_lsuspended *s, bool first)
 {
 	struct fz_list *head = &s->list->first;
 
 	if (first)
-		/* because fz_list_push() inserts before this link */
-		head = head->next;
+		head = head->next; /* inserts before this */
 	fz_list_push(head, &s->link);
 }
 
@@ -186,8 +179,7 @@ fz_lsuspended_begin(lua_State *L, struct fz_lsuspended *s,
 	}
 	s->list = list;
 	list->seq = seq;
-	/* remove the task from the list of woken tasks */
-	fz_list_remove(&s->link);
+	fz_list_remove(&s->link); /* from the list of woken tasks */
 	join_list(s, again);
 	arm_late(w);
 	s->timer.fired = time_out;

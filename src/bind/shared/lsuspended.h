@@ -21,12 +21,9 @@
 struct fz_eventcount;
 struct fz_lsuspended_list;
 
-/*
- * State of a task in a wait. If all members are 0, the task is not suspended.
- */
+/* A task in a wait. All zero: the task is not suspended. */
 struct fz_lsuspended {
-	/* link in the list of the task, or in the list of woken tasks */
-	struct fz_list link;
+	struct fz_list link; /* in its list, or in the list of woken tasks */
 	/* the list of the task; NULL if the task is not suspended */
 	struct fz_lsuspended_list *list;
 	struct fz_timer timer; /* fires when the time of the wait is over */

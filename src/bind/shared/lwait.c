@@ -64,10 +64,7 @@ spin_until_done(lua_State *L, struct fz_lwait *wait)
 	return false;
 }
 
-/*
- * Try once. Called after fz_eventcount_prepare(). Returns the new state of the
- * wait.
- */
+/* Try once, after fz_eventcount_prepare(). Returns the new state. */
 static int
 try_once(struct fz_lwait *wait)
 {
@@ -180,10 +177,7 @@ fz_lwait_here(lua_State *L, struct fz_lwait *wait)
 	}
 }
 
-/*
- * End a wait. If the class has abandon(), its end() calls fz_lwait_over()
- * itself.
- */
+/* If the class has abandon(), end() calls fz_lwait_over() itself. */
 static int
 end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
@@ -220,10 +214,7 @@ pushed_of(struct fz_lwait *wait)
 
 static int try_in_task(lua_State *L, struct fz_lwait *wait, bool again);
 
-/*
- * Continuation after the scheduler has resumed the task. The wait is at index
- * `ctx`.
- */
+/* The scheduler has resumed the task. The wait is at index `ctx`. */
 static int
 resumed(lua_State *L, int status, lua_KContext ctx)
 {

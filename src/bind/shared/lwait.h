@@ -21,8 +21,7 @@ struct fz_eventcount;
 struct fz_lwait;
 
 struct fz_lwait_class {
-	/* name of the object in messages, such as "an item of a queue" */
-	const char *what;
+	const char *what; /* for messages: "an item of a queue" */
 	/*
 	 * Do the operation for which the caller waits, if it is possible now.
 	 * Returns whether it was done. If `late` is set, also do expensive
@@ -52,8 +51,7 @@ struct fz_lwait_class {
  */
 struct fz_lwait {
 	const struct fz_lwait_class *class;
-	/* eventcount that changes before try() can succeed */
-	struct fz_eventcount *at;
+	struct fz_eventcount *at; /* changes before try() can succeed */
 	int64_t until_ns;
 	/*
 	 * Set by fz_lwait(): whether the process has slept. If so, and if a
@@ -64,15 +62,13 @@ struct fz_lwait {
 	unsigned char state;
 	/* index of the wait on the Lua stack; 0: it is on the C stack */
 	int index;
-	uint32_t self; /* the member that waits */
-	/* time of the last try; the tries of a spin do not count */
-	int64_t now_ns;
+	uint32_t self;   /* the member that waits */
+	int64_t now_ns;  /* time of the last try, except spins */
 	int64_t late_ns; /* time from which on try() is called with `late` */
 	/* time of the next check whether anything can end the wait */
 	int64_t check_ns;
 	int64_t pause_ns; /* pause after that check; 0: no check was made yet */
-	/* result of fz_lsuspended_ntries() at the last check */
-	unsigned ntries;
+	unsigned ntries;  /* last fz_lsuspended_ntries() */
 };
 
 /*
@@ -107,9 +103,7 @@ int fz_lwait_pushed(lua_State *L, struct fz_lwait *wait);
 /* The wait at the stack index `idx`. [-0, +0, -] */
 struct fz_lwait *fz_lwait_at(lua_State *L, int idx);
 
-/*
- * Note that there is nothing to undo any more, so that abandon() is not called.
- */
+/* There is nothing to undo any more: do not call abandon(). */
 void fz_lwait_over(struct fz_lwait *wait);
 
 /*
