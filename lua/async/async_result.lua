@@ -28,8 +28,7 @@ local function call(f, ...)
   if f then callback.call("a callback", f, ...) end
 end
 
--- Raise in a process other than the one that started the call, because the results never arrive
--- there.
+-- Raise in a process that did not start the call, because the results do not arrive there.
 local function check_owner(self)
   if self:done() or self._pid == core.pid() then return end
   Error.raise("closed", "the result belongs to the process that started the call")

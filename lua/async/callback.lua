@@ -1,5 +1,4 @@
---- callback.lua - calls callbacks of the user. An error of a callback does not end the pool or the
---- run.
+--- callback.lua - calls callbacks of the user. An error in one does not end the pool or the run.
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
@@ -22,8 +21,7 @@ function callback.call(what, f, ...)
   return ok, e
 end
 
----Call `f`, the option retry_if, to decide whether a failed job is tried again. Returns false if
----`f` raises.
+---Call `f`, the option retry_if: whether a failed job is retried. False if `f` raises.
 ---@param f fun(e: fz.Error): boolean
 ---@param e fz.Error
 ---@return boolean

@@ -20,9 +20,8 @@ end)
 
 local FIRST <const> = 20 -- maximum number of tasks that the message lists
 
--- The position where the task waits: "at script.lua:12". Frames of this library are skipped. If no
--- other frame is left, because the function of the task has ended in a tail call, the function's
--- definition is named.
+-- The position where the task waits: "at script.lua:12". Frames of this library are skipped. Names
+-- the function of the task if that has ended in a tail call, so that no frame is left.
 local function position(task)
   local co, f = task._co, task._f
   for level = 0, math.huge do
@@ -59,16 +58,13 @@ local function message(object)
 end
 
 ---Add a server: a process that only serves requests (process:serve). The engine does not count
----servers among the processes that may end a wait, so the method rests() of each server is
----checked.
----@param server table server:rests() is false while the server may have work other than to wait
----for the next request
+---servers among the processes that may end a wait, so rests() is checked.
+---@param server table server:rests() is false while it may do more than wait for a request
 function deadlock.add_server(server)
   servers[server] = true
 end
 
--- Whether all servers rest. The caller has checked that no other process lives that could send
--- requests to them.
+-- Whether all servers rest, and no other process lives that could send them a request.
 local function servers_rest()
   for server in pairs(servers) do
     if not server:rests() then return false end
@@ -91,8 +87,7 @@ local function others_may_wake(object)
   return true
 end
 
----Called when a wait outside of tasks begins. The waits must then be tried again, whatever was
----tried before.
+---Called when a wait outside of tasks begins: tries before this wait do not count.
 function deadlock.begin()
   tried = nil
 end

@@ -72,7 +72,6 @@ function Wait:__close()
   of.handle:close()
 end
 
--- Wait until a descriptor is ready.
 function descriptor.wait(fd, mode, timeout)
   local number = math.type(fd) and math.tointeger(fd)
   if not number or number < 0 or number > 0x7fffffff then

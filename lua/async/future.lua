@@ -45,7 +45,6 @@ local function note_unawaited(self, e)
   unawaited[made] = self._unawaited
 end
 
----Log the errors that were not awaited.
 function Future.log_unawaited()
   local numbers = {}
   for number in pairs(unawaited) do numbers[#numbers + 1] = number end
@@ -80,7 +79,6 @@ function Future:_set_packed()
   if self._first then wake_all(self) end
 end
 
----Settle the future with the results of its work.
 function Future:_set_result(...)
   if select("#", ...) == 1 then
     self._value = (...)
@@ -90,7 +88,6 @@ function Future:_set_result(...)
   return self:_set_packed()
 end
 
----Settle the future with the error of its work.
 function Future:_set_error(e)
   self._state, self._value = "error", e
   if self._cancel then self._cancel = false end

@@ -40,7 +40,6 @@ function Group:done()
   return self._pending == 0 or self._failed ~= nil
 end
 
--- Make f a task of the group.
 function Group:spawn(f, ...)
   if getmetatable(self) ~= Group then
     check.fail "bad argument #1 to 'group:spawn' (a group expected: call it with a colon)"

@@ -159,7 +159,6 @@ local function fail(task, e)
   return task:finish(false, e)
 end
 
--- End a task whose function has returned.
 local function finish(task)
   local co = task._co
   forget(task)

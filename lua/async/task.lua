@@ -95,8 +95,7 @@ function task.spawn_for_caller(f, ...)
   return self
 end
 
--- The object for which a caller that cannot be suspended sleeps. It is never done, so the wait ends
--- at its timeout.
+-- The object of a sleep that cannot be suspended. It is never done: only the timeout ends it.
 local NEVER <const> = { done = function() return false end }
 
 local function sleep_in_loop(seconds)
@@ -172,7 +171,6 @@ function Canceller:__close()
   for _, future in ipairs(self) do future:cancel() end
 end
 
--- Wait for all futures.
 function task.gather(...)
   local futures = { ... }
   for i = 1, select("#", ...) do check_future(futures[i], i, "fz.gather") end

@@ -19,14 +19,12 @@ local wait = {}
 local current, park, park_until = scheduler.current, scheduler.park, scheduler.park_until
 local add = waiters.add
 
--- Id of an object -> watcher with pump(id). `loose` is a weak table: it does not keep its watchers
--- alive.
+-- Id of an object -> watcher with pump(id). `loose` does not keep its watchers alive.
 local firm, loose = {}, setmetatable({}, { __mode = "v" })
 
 -- Id of an object -> list of the tasks that wait for it.
 local lists = {}
--- The tasks that wait for an object without an id. They are woken by the change of any other
--- object.
+-- The tasks that wait for an object without an id, which any change of an object may end.
 local any = { _first = false, _last = false }
 -- Id of the ticker of progress lines, and the object that is pumped after each tick; nil if there
 -- are no lines.
@@ -76,7 +74,6 @@ function wait.set_ticker(id, watcher)
   ticker_id, ticks = id, watcher
 end
 
--- Wake the tasks that wait for an object.
 local function wake(id)
   local list = lists[id]
   if list then
@@ -133,8 +130,7 @@ local function is_working()
   return core.is_working(ticker_id and 1 or 0)
 end
 
--- A wait in C, such as a wait for a queue or a lock, calls this function to handle changes and to
--- run tasks.
+-- A wait in C, for a queue or a lock, calls this function to handle changes and to run tasks.
 core.on_wake(function(what)
   pump()
   local at, ran = scheduler.run()
@@ -167,8 +163,7 @@ local function raise_own_end()
   Error.raise("error", "a task waits for its own end")
 end
 
--- Suspend the task until `object` changes, or until the time `at`. Returns false if the task cannot
--- be suspended.
+-- Suspend the task until `object` changes, or until `at`. Returns false if that is not possible.
 local function suspend(task, object, at)
   if task == object then raise_own_end() end
   local list = list_for(object)
@@ -210,8 +205,7 @@ local function earlier(a, b)
   return a or b
 end
 
--- Run ready tasks, then turn the loop until an object changes, a task is ready or the time `at`
--- comes.
+-- Run ready tasks, and turn the loop until an object changes, a task is ready or `at` comes.
 local function turn(object, at)
   local seen = core.wake_count()
   local next_at, ran = scheduler.run()
@@ -243,8 +237,8 @@ function wait.pumper() return current() or true end
 ---Wait until object:done() is true, at most `timeout` seconds. If the object has a method pump(),
 ---it is called before each check. While callbacks of the object run, its field `_pumping` is set,
 ---and the object is not done. A waiting task is woken by waiters.wake_all(object) if the object
----has the field `is_list`. Otherwise the task is woken by changes of the engine's object with the
----number object:id(), or by all changes if there is no method id().
+---has the field `is_list`. Else changes of the engine's object object:id() wake it, or all changes
+---if there is no id().
 ---@param object table
 ---@param timeout number|nil nil: without limit
 ---@return boolean|nil done, "timeout"|nil

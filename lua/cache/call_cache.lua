@@ -103,8 +103,7 @@ local function read(self, item, value)
   return select(2, self._work:value_of(item, value))
 end
 
--- Compute the digest of input number `i` of a node, and store it in `known`. Returns false if the
--- input has no digest.
+-- Compute the digest of input number `i` of a node into `known`. Returns whether there is one.
 local function add_digest(self, item, node, i, known)
   local value = node.values[i]
   local digest, why = self.keys:digest(known, value, function() return read(self, item, value) end)
@@ -125,8 +124,7 @@ local function key_of(self, item, node, known)
   return key
 end
 
--- The list of a map as the run will read it, and the length of the list. Returns nothing if the
--- length cannot be read.
+-- The list of a map as the run will read it, and its length; nothing if it cannot be read.
 local function read_list(self, item, node)
   local list = Mapping.readable(read(self, item, node.values[1]))
   local ok, n = pcall(Mapping.length, list)
@@ -158,8 +156,7 @@ local function answer_elements(self, item, node, call)
   end
 end
 
--- Report to the run that a node is not recorded. Without a key the results of the node are not
--- recorded later, either.
+-- Report to the run that a node is not recorded. Without a key it is not recorded later, either.
 local function answer_new(self, item, node, key)
   if key then
     local state, inputs = item_of(self, item), {}
@@ -241,8 +238,7 @@ local function record(self, item, id)
   self._store:add(call, values, digests)
 end
 
--- Record the results `list` of consecutive elements of a map. The first element has the number
--- `index`.
+-- Record results of elements of a map. The first element of `list` has the number `index`.
 local function record_elements(self, item, id, index, list)
   local elements = item_of(self, item).elements[id]
   for i = 1, elements and list.n or 0 do
@@ -288,8 +284,7 @@ function CallCache:fail(id, e, item)
   local state = self._items[item]
   local call = state and state.calls[id]
   self._store:fail(CallKeys.name(self.plan.nodes[id]), call and call.key, e.message or "")
-  -- Write now, because other items of the stream may take long, and other processes wait for the
-  -- file.
+  -- Write now: other items of the stream may take long, and other processes wait for the file.
   if item > 0 then self._store:flush() end
 end
 

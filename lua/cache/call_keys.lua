@@ -13,8 +13,7 @@ local CallKeys = {}
 CallKeys.__index = CallKeys
 CallKeys.__name = "fzlua.CallKeys"
 
--- The version of the encoding of values. It is a part of each key, so that results in another
--- encoding are not found.
+-- Version of the encoding of values, a part of each key: other encodings are not found.
 local FORMAT <const> = core.encode(nil):byte(1)
 
 ---The name of a node in the store and in messages.
@@ -32,9 +31,8 @@ local function reason(e)
   return Error.is(e) and e.message or tostring(e)
 end
 
--- The digest of what all calls of a node have in common, or all elements of these calls. `what`
--- names the kind of the keys. The random numbers of a call derive from the seed, the item and the
--- number of its node.
+-- The digest of what all calls of a node, or all elements of its calls, have in common. The random
+-- numbers of a call derive from the seed, the item and the number of its node.
 local function common(self, what, node)
   local seed = self._seed
   return core.digest_in(self._session, what, FORMAT, self._funcs[node.id],
@@ -48,8 +46,7 @@ local function key_of(self, base, digests, number)
   return core.hash(base .. digests .. (self._seed and number and ("j"):pack(number) or ""))
 end
 
--- Set the digest of the function of a node. The digest includes the init function of the stage,
--- because init may set upvalues of the function.
+-- Set the digest of the function of a node, and of its stage's init, which sets upvalues.
 local function add_digest(self, id, f, init)
   local ok, digest = pcall(core.digest_in, self._session, f, init)
   if ok then

@@ -25,8 +25,7 @@ Store.__name = "fzlua.Store"
 
 local APPLICATION <const> = 0x667a6c75 -- "fzlu"
 local VERSION <const> = 1
--- Maximum number of seconds to wait for another process that locks the file.
-local PATIENCE <const> = 5
+local PATIENCE <const> = 5 -- seconds to wait for another process
 local LONGEST <const> = 0.05 -- maximum time in seconds that a transaction stays open
 local COMPRESSED <const> = 64 * 1024 -- a value with more bytes is compressed
 local TOGETHER <const> = 64 -- number of calls that are read by one statement
@@ -39,8 +38,7 @@ local PAGES <const> = 32 << 20 -- maximum number of bytes of the file that SQLit
 local ROW <const> = 256 -- approximate number of bytes of a row of `calls`
 local ENOENT <const> = 2 -- error code of io.open for a file that does not exist
 local CORRUPT <const>, FULL <const> = 11, 13 -- codes of errors: SQLITE_CORRUPT, SQLITE_FULL
--- Bit in the second byte of an encoded value: the value contains functions.
-local FUNCTIONS <const> = 2
+local FUNCTIONS <const> = 2 -- bit in the second byte of an encoded value with functions
 
 -- Why a value with functions is not recorded.
 Store.FUNCTIONS = "a function is among its values"
@@ -180,7 +178,6 @@ local function refusal(path)
   if not size then os.remove(path) end
 end
 
--- Whether the file exists, even if it cannot be read.
 local function is_there(path)
   local stream <close>, _, code = io.open(path)
   return stream ~= nil or code ~= ENOENT
@@ -290,8 +287,7 @@ local function commit(self)
   self._began, self._reading = false, false
 end
 
--- Begin to write. First end the open transaction if it only reads, or if it has been open for
--- longer than LONGEST.
+-- Begin to write. First end a transaction that only reads, or has been open for long.
 local function begin(self)
   if self._reading or self._began and core.now() - self._began > LONGEST then commit(self) end
   if self._began then return end
@@ -411,8 +407,7 @@ local function use(self, key, tick)
   end
 end
 
--- Handle call number `k`, which cannot be read (then `what` is the reason), or whose values contain
--- files.
+-- Handle call number `k`, which cannot be read (`what` says why), or has files in its values.
 local function check_odd(self, found, k, what, key, n, name)
   if type(what) == "string" then
     self._broken[key] = true
@@ -639,7 +634,6 @@ end
 ---@return integer bytes of all results
 function Store:size() return total(self) end
 
----Remove all calls, results and failures.
 function Store:clear()
   local removed = self:collect(-1)
   self._db:run "DELETE FROM failures"

@@ -13,7 +13,6 @@ local bytecode = {}
 ---@field sets boolean whether it is assigned
 ---@field inner boolean whether an inner function uses it
 
--- A reader of the bytes of a dump.
 local Reader = {}
 Reader.__index = Reader
 
@@ -64,8 +63,7 @@ local function read_header(self)
   self.at = self.at + integer + number + 1 -- skip two test values, and the number of upvalues
 end
 
--- Functions that read the value of a constant, by the type of the constant. Types that have no
--- value have no function.
+-- Type of a constant -> function that reads its value. Types without a value have none.
 local CONSTANTS = {
   [0x03] = function(self) return self:unpack(self.integer) end,
   [0x13] = function(self) return self:unpack(self.number) end,
@@ -110,7 +108,6 @@ end
 -- In place of the difference of lines: the line of the instruction is in another list.
 local ABSOLUTE <const> = -0x80
 
--- Call visit(instruction, line) for all instructions.
 local function each_instruction(proto, visit)
   local line, absolute = proto.line, 0
   for i, instruction in ipairs(proto.code) do
@@ -127,8 +124,7 @@ end
 
 local GETTABUP <const>, SETTABUP <const> = 11, 15
 
--- Add the uses of globals in a function. The upvalue of the function with the index `env` is the
--- table of globals.
+-- Add the globals of a function whose upvalue with index `env` is the table of globals.
 local function add_uses(uses, proto, env, inner)
   local function add(constant, line, sets)
     uses[#uses + 1] =
@@ -150,8 +146,7 @@ local function add_uses(uses, proto, env, inner)
   end
 end
 
--- The index, from 0, of the upvalue of `f` that is the table of globals; nil if no upvalue is this
--- table.
+-- The index, from 0, of the upvalue of `f` that is the table of globals; nil if there is none.
 local function globals_upvalue(f)
   for i = 1, math.huge do
     local name, value = debug.getupvalue(f, i)

@@ -30,8 +30,7 @@ local function finish_work()
   return finish_trace()
 end
 
--- The exit status: `status` of the script if the script has failed, else `at_end`, of the end of
--- its work.
+-- The exit status: that of the script if it has failed, else that of the end of its work.
 local function joined_status(status, at_end)
   return status == report.OK and at_end or status
 end
@@ -67,7 +66,6 @@ local function names_code(options)
   return false
 end
 
--- Add the steps of --check.
 local function add_check(steps, options, args, host)
   local check = require "fzlua.script_check".new(options, args, host)
   steps[#steps + 1] = function() return check:load() end
@@ -123,7 +121,6 @@ local function print_version(options, host)
   io.write(cli.version, "  ", _VERSION, hint, "\n")
 end
 
--- Apply the options that concern the whole process.
 local function set_up(options, args, host)
   if options.version then print_version(options, host) end
   if options.debug_failed then require "fzlua.recorded".debug_failed(options) end

@@ -87,8 +87,7 @@ local function apply(read, option, value, flag)
   end
 end
 
--- Split an argument such as --name=value or -j4. Returns the name of the option and the value. The
--- value is nil if it is not a part of the argument.
+-- Split an argument such as --name=value or -j4 into the name of the option and the value.
 local function split(argument)
   if argument:sub(1, 2) == "--" then
     local flag, value = argument:match "^(%-%-[^=]*)=(.*)$"

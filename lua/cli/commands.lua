@@ -107,8 +107,7 @@ local function write(path, text)
   return nil, ("%s: %s"):format(path, write_why or close_why)
 end
 
--- Let the user edit a text in a temporary file. Returns the new text, or nil and the reason if that
--- fails.
+-- Let the user edit a text in a temporary file. Returns the text, or nil and the reason.
 local function edited(text)
   local name = os.tmpname()
   local path = name .. ".lua"

@@ -121,8 +121,7 @@ local function global_names(part)
   return chosen(set, part)
 end
 
--- The names of files in a directory that begin with `part`. Hidden files are listed only if `part`
--- begins with a dot.
+-- The names in a directory that begin with `part`; hidden names only if `part` begins with ".".
 local function file_names(part)
   local directory, rest = part:match "^(.*/)([^/]*)$"
   directory, rest = directory or "", rest or part

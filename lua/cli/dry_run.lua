@@ -46,8 +46,7 @@ local function reason(store, name, call, f)
   return last and difference(call, last, f) or "new"
 end
 
--- A text with the number of recorded elements of a map. The list of the map is an input of the
--- script.
+-- A text with the number of recorded elements of a map whose list is an input of the script.
 local function elements_text(keys, store, plan, node, call, values)
   local list = values[node.inputs[1]]
   if not node.map or plan.maker[node.values[1]] or type(list) ~= "table" then return "" end
@@ -61,8 +60,7 @@ local function elements_text(keys, store, plan, node, call, values)
   return ("; %d of %d elements are recorded"):format(count, n)
 end
 
--- Decide whether a node would run, after the nodes that make its inputs. Returns the action and the
--- reason.
+-- Decide about a node, after the nodes that make its inputs. Returns the action and the reason.
 local function decide(keys, store, plan, node, values)
   if not keys.wants(node) then return "run", "it is not recorded" end
   if keys.why[node.id] then return "run", "it cannot be recorded: " .. keys.why[node.id] end
@@ -172,8 +170,7 @@ end
 local REFUSED <const> = { batch = "a map", imap = "an imap", apply = "a call of a pool",
   call = "a call of a pool", exec = "a program" }
 
--- Refuse new processes. The server of a manager is allowed, because it runs no function of the
--- script.
+-- Refuse processes, but not the server of a manager, which runs no function of the script.
 local function refuse_processes()
   local start = core.process
   core.process = function(...)

@@ -77,8 +77,7 @@ function history.load(functions)
   return inputs
 end
 
--- Whether the last line is incomplete. This happens if a session was killed, or if the disk was
--- full.
+-- Whether the last line is incomplete, because a session was killed, or the disk was full.
 local function ends_within_line(file)
   return file:seek("end", -1) and file:read(1) ~= "\n"
 end

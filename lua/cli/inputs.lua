@@ -103,8 +103,7 @@ function inputs.missing(plan, values)
   return messages
 end
 
----A list with a message for each name that is neither an output of the plan nor an input that
----passes through.
+---A message for each name that is neither an output nor an input that passes through.
 ---@param plan fzlua.Plan of all outputs
 ---@param names string[]
 ---@param values table the inputs that are set
@@ -134,8 +133,7 @@ local function read_names(plan)
   return list, set
 end
 
----Messages about inputs in `given` that no function of the plan reads. An input that passes
----through may be intended, so its message is a warning.
+---Messages about inputs in `given` that no function of the plan reads.
 ---@param plan fzlua.Plan
 ---@param given table<string, any>
 ---@return string[] errors for the inputs that do not pass through

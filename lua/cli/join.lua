@@ -7,7 +7,6 @@ local report = require "fzlua.report"
 
 local join = {}
 
----Raise wrong use.
 function join.run()
   report.misuse "--worker is used alone: fzlua --worker --engine URL [-j N] [--name NAME] ..."
 end

@@ -51,8 +51,7 @@ local function normal(name)
   return (name:lower():gsub(":", "."))
 end
 
--- The entry whose whole name is `name`, then the entries whose last part is `name`. Of these, the
--- entry of `fz` comes first.
+-- The entry named `name`, then those whose last part is `name`, first the entry of `fz`.
 local function matches(name)
   if not entries then read() end
   local wanted, list, whole = normal(name), {}, nil
@@ -68,8 +67,7 @@ local function matches(name)
   return list
 end
 
--- The names most similar to `name`, which has no entry. One name is similar as a whole, one by its
--- last part.
+-- The names most similar to `name`, which has no entry: one as a whole, and one by its last part.
 local function near(name)
   local names, parts, by_part = {}, {}, {}
   for i, entry in ipairs(entries) do

@@ -11,8 +11,7 @@ local report = require "fzlua.report"
 
 local nodes = {}
 
--- A C function; it is sent by its name, which a node with --allow knows.
-local cpu_count = core.cpu_count
+local cpu_count = core.cpu_count -- sent by its name, which nodes with --allow know
 
 -- Runs on the node: returns the number of processors, and the load of the last minute.
 local function describe()
@@ -20,8 +19,7 @@ local function describe()
   return cpu_count(), file and file:read "n" or "-"
 end
 
--- Start to ask a node. Returns a function that waits for the answer and returns the row of the
--- node.
+-- Start to ask a node. Returns a function that waits for the answer, and returns the node's row.
 local function ask(node)
   if node.state then
     return function()
@@ -57,8 +55,7 @@ local function print_rows(rows)
   for _, row in ipairs(rows) do io.write(table.concat(row, "  "), "\n") end
 end
 
--- Sort the nodes by name if they have announced themselves. Otherwise they keep the order of the
--- engine URL.
+-- Sort by name the nodes that have announced themselves. Nodes of a URL keep the order of the URL.
 local function sort(list)
   if list[1] and list[1].state then
     table.sort(list, function(a, b) return a.name < b.name end)

@@ -39,7 +39,6 @@ local function print_output(name, value)
   io.write(literal.safe(name):gsub("\n", "\\n"), " =", multiline and "\n" or " ", text, "\n")
 end
 
--- The names of the outputs to print, in order.
 local function output_names(pipeline, plan)
   local names = {}
   for _, final in ipairs(plan.final) do

@@ -73,8 +73,7 @@ local function read_lines(self)
 end
 
 -- The text of the prompt for the editor, which needs a byte \1 before and after each control
--- sequence. The editor allows no control sequence at the end, so the sequence comes before the
--- spaces.
+-- sequence, and allows no control sequence at the end.
 local function editor_prompt()
   local text, gap = text_of("_PROMPT", "> "):match "^(.-)(%s*)$"
   local painted = style.paint("prompt", text):gsub("\27%[[%d;]*m", "\1%0\1")

@@ -92,8 +92,7 @@ function record_sums.add(to, sums)
   for i = 1, #sums, 2 do to[sums[i]] = (to[sums[i]] or 0) + sums[i + 1] end
 end
 
--- The sorted keys: numbers, then strings, then booleans. Each type is sorted without a comparison
--- function, because this is several times as fast.
+-- Sorted keys: numbers, strings, booleans. A sort without a function is several times as fast.
 local function sorted_keys(sums)
   local keys, strings = {}, {}
   for key in next, sums do

@@ -12,8 +12,7 @@ local record_sums = require "fzlua.record_sums"
 
 local record_worker = {}
 
--- In each template CODE begins on the first line, so that the positions in error messages are
--- positions in CODE.
+-- CODE begins on the first line, so that positions in error messages are positions in CODE.
 local VALUE <const> = "return function(line, n, acc) return (%s) end"
 local EXPRESSION <const> = "local __step = ... return function(__value) "
   .. "local line, n = __step(__value) while n do line, n = __step((%s)) end end"
@@ -83,8 +82,7 @@ local function fill(template, code, name)
   return chunk or load(filled(code .. "\n"), name), message
 end
 
--- The first loop for CODE that is an expression. Returns nil and the reason if CODE is not an
--- expression.
+-- The first loop for an expression; nil and the reason if CODE is not an expression.
 local function expression_loop(self, code, name, loop)
   local ok, message = load("return " .. code, name)
   if not ok then return nil, message end

@@ -68,7 +68,6 @@ local function write(self, text)
   self.status, self.stopped = report.FAILED, true
 end
 
--- Handle the result of a block or of a part of a block.
 local function accept(self, block, result)
   local output, _, failures = table.unpack(result, 1, 3)
   if self.sums then record_sums.add(self.sums, output) else write(self, output) end
@@ -87,10 +86,9 @@ local function run_again(self, block, attempt)
   return recover(self, block, result, attempt)
 end
 
--- Handle the end of the worker of a block. The record at which the worker stopped is repeated
--- alone, and the other records are run again. If the worker stopped because of a timeout and the
--- block has several records, this does not count as an attempt of the record, because the timeout
--- is for one record.
+-- Handle the end of the worker of a block. The record that it had reached is repeated alone, and
+-- the others are run again. A timeout of a block with several records is not an attempt of this
+-- record, because the timeout is for one record.
 function recover(self, block, e, attempt)
   if not Error.is(e) or e.kind == "interrupted" then error(e, 0) end
   local at = LOSSES[e.kind] and self.worker.records:position(block.position or AGAIN) or 0
@@ -211,9 +209,8 @@ end
 ---@return integer status exit status
 function records.run(options, files, host)
   check_options(options)
-  -- Use a larger limit for collections. Blocks are long strings, which soon double the size of the
-  -- heap. With the default limit this would start full collections, which take a tenth of the time
-  -- of a short loop.
+  -- Blocks are long strings, which soon double the size of the heap. With the default limit this
+  -- would start full collections, which take a tenth of the time of a short loop.
   collectgarbage("generational", 50, 300)
   local job = new_job(options, host)
   if not files[1] then files = { "-" } end

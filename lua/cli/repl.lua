@@ -60,8 +60,7 @@ local function listing(names)
   return table.concat(lines, "\n")
 end
 
--- Called for Tab. Returns the text to insert: what all names have in common after `before`. If
--- there is none, lists the names above the prompt.
+-- Called for Tab. Returns what all names have in common after `before`, or lists the names.
 local function complete_at(before)
   local part, names, path, container = complete.find(before)
   local text = complete.common(names):sub(#part + 1)
@@ -272,8 +271,7 @@ local function user_frames(traceback)
   return lines
 end
 
----The message handler. It notes the traceback for report(), which prints the frames of the user's
----files.
+---The message handler: notes the traceback, of which report() prints the user's frames.
 ---@param e any
 ---@return table
 function Session:trace(e)

@@ -11,8 +11,7 @@ local function checked(chunk, message)
   return chunk
 end
 
----Load the code of LUA_INIT as lua5.4 does. The variable contains a chunk, or @ and the name of a
----file.
+---Load LUA_INIT as lua5.4 does: a chunk, or @ and the name of a file.
 ---@return function|nil
 function script.init()
   for _, name in ipairs { "LUA_INIT_5_4", "LUA_INIT" } do
@@ -52,8 +51,7 @@ function script.add_steps(steps, options)
   for _, step in ipairs(options.steps) do ADD[step[1]](steps, step[2]) end
 end
 
----Set the global `arg`. The script is at index 0, and the arguments before the script are at
----negative indexes.
+---Set the global `arg`: the script is at 0, the arguments before it at negative indexes.
 ---@param args string[]
 ---@param index integer|nil of the script
 function script.set_arg(args, index)

@@ -54,8 +54,7 @@ function ScriptCheck:note_place()
   if source then self._place = { file = Findings.file_of(source), line = line } end
 end
 
--- The function that makes an output of a stage. Used to find the position for an error about a node
--- or a missing input.
+-- The function that makes an output of a stage, as the place of an error about a node or input.
 local function function_of(pipeline, stage, output)
   for _, state in ipairs(pipeline:_states()) do
     local maker = state.registry.makers[output]

@@ -4,9 +4,8 @@ local typed = {}
 
 local sources = {} -- the texts of all chunks, in the order of their compilation
 
--- The prefix for an expression. The to-be-closed variable keeps the frame of the chunk on the
--- stack. Without it, an expression that is a call would be a tail call, and an error about a wrong
--- argument would have no line.
+-- The to-be-closed variable keeps the chunk on the stack. Without it, an expression that is a call
+-- would be a tail call, and an error about a wrong argument would have no line.
 local RETURN <const> = "local fzlua_chunk <close> = nil return "
 
 -- Load a text. As in lua, an expression may begin with "=".
@@ -45,8 +44,7 @@ function typed.is_complete(text)
   return chunk ~= nil or not message:find "<eof>$"
 end
 
----A text that sets globals instead of locals. Returns nil unless the text only sets locals, which
----would end with the text.
+---The text with globals for locals; nil unless it only sets locals, which would end with it.
 ---@param text string
 ---@return string|nil assignment
 ---@return string|nil names of the locals

@@ -62,8 +62,7 @@ end
 
 local ipairs_iterator <const> = ipairs {}
 
----Raise if the caller passed only the first value of pairs() or ipairs(), so that the iterator has
----no table.
+---Raise if the caller passed only the iterator of pairs() or ipairs(), without its table.
 ---@param f any
 ---@param state any
 ---@param arg integer number of the argument
@@ -142,8 +141,7 @@ local function one_of(...)
   end
 end
 
--- Check the option `progress`. true shows lines, a function receives events, and false does
--- neither.
+-- Check `progress`: true shows lines, a function receives events, and false does neither.
 local function progress(value, name, what)
   if type(value) ~= "boolean" and type(value) ~= "function" then
     complain(what, name, "a boolean or a function", value)
@@ -349,8 +347,7 @@ check.CHUNKS = set_of { "size" }
 check.PROGRESS = set_of { "label", "total" }
 check.FORK_MAP = with(BATCH, "chunksize", "jobs", "init", "start", "engine")
 
--- The option that is meant if the other one of the two is given: pools have `workers`, and calls
--- that make their own workers have `jobs`.
+-- Pools have the option `workers`; calls that make their own workers have `jobs`.
 local OTHER_WORD <const> = { jobs = "workers", workers = "jobs" }
 
 -- Raise because an option is not in the set of allowed options.

@@ -16,8 +16,7 @@ local WORDS = {
   pid = "pid",
 }
 
--- A text such as "stage merge, item 3, attempt 2, pid 4711: ", or "" if none of these fields is
--- set.
+-- A text such as "stage merge, item 3, attempt 2, pid 4711: "; empty if no field is set.
 local function context_text(e)
   local texts = {}
   for _, key in ipairs(CONTEXT) do
@@ -34,8 +33,8 @@ end
 local OTHERS_SHOWN <const> = 3
 
 -- A text such as "
--- also failed: slow: why; item 7: why; and 2 more", with the first line of each error, or "" if
--- there are no other errors.
+-- also failed: slow: why; item 7: why; and 2 more", with the first line of each error; empty if
+-- there is none.
 local function others_text(others)
   if type(others) ~= "table" or #others == 0 then return "" end
   local parts = {}
@@ -47,8 +46,7 @@ local function others_text(others)
   return "\nalso failed: " .. table.concat(parts, "; ")
 end
 
--- The message of an error of kind "graph" gets no context, because the error did not happen in a
--- call.
+-- A graph error gets no context, because it did not happen in a call.
 function Error:__tostring()
   local message = tostring(self.message or self.kind or "error")
   if self.kind ~= "graph" then

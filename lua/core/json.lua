@@ -14,8 +14,7 @@ local json = {}
 -- Maximum depth of nested lists and objects.
 local DEPTH_MAX <const> = 2048
 
--- The class of objects that look like lists. fzlua.lua registers the class. The libraries dkjson
--- and rapidjson read its field `__jsontype`.
+-- Class of objects that look like lists. dkjson and rapidjson read its field `__jsontype`.
 local Object = core.classes()["fzlua.Object"]
 
 -- A list may have gaps. Up to this length, any number of its elements may be missing. In a longer
@@ -66,8 +65,7 @@ local OPEN_LIST <const>, CLOSE_LIST <const> = 0x5b, 0x5d
 local OPEN_OBJECT <const>, CLOSE_OBJECT <const> = 0x7b, 0x7d
 local SPACES = { [0x20] = true, [0x0a] = true, [0x0d] = true, [0x09] = true }
 
--- Skip white space. Returns the position of the next byte and its code, which is nil at the end of
--- the text.
+-- Skip white space. Returns the position and the code of the next byte, which is nil at the end.
 local function skip(text, at)
   local code = byte(text, at)
   if not SPACES[code] then return at, code end
@@ -86,8 +84,7 @@ local READ = setmetatable({}, {
 local UNESCAPED = { ['"'] = '"', ["\\"] = "\\", ["/"] = "/", b = "\b", f = "\f", n = "\n", r = "\r",
   t = "\t" }
 
--- Read an escape. `at` is the position of its backslash. Returns the character and the position
--- after the escape.
+-- Read an escape, whose backslash is at `at`. Returns the character and the next position.
 local function read_escape(text, at)
   local char = UNESCAPED[sub(text, at + 1, at + 1)]
   if char then return char, at + 2 end
@@ -222,8 +219,7 @@ READ[OPEN_OBJECT] = function(text, at, depth)
   return list_length(object) and setmetatable(object, Object) or object, at
 end
 
----The value of a JSON text. The error for a malformed text is an fz.Error with the line and the
----column. The column is counted in characters.
+---The value of a JSON text. The fz.Error names the line and the column, in characters.
 ---@param text string
 ---@return any
 function json.decode(text)
@@ -266,9 +262,8 @@ local function refuse(writer, key, why)
   return "null"
 end
 
--- Type of a value -> function that returns the value's text (or an integer itself). The arguments
--- of the function are the writer, the value, and the key of the value in the table that contains
--- it.
+-- Type of a value -> function that returns its text, or an integer itself. The arguments are the
+-- writer, the value, and its key in the table that contains it.
 local TEXT = setmetatable({}, {
   __index = function(_, kind)
     return function(writer, _, key)
@@ -284,8 +279,7 @@ local NORMAL_MIN <const> = 0x1p-1022 -- smaller floats have less than 15 digits 
 local FORMATS = {}
 for digits = 1, 17 do FORMATS[digits] = ("%%.%dg"):format(digits) end
 
--- The shortest text that reads back as the float `x`. It has a point or an exponent, so that it is
--- not read as an integer.
+-- The shortest text that reads back as the float `x`, with a point or an exponent.
 local function float_text(x)
   local digits = x < NORMAL_MIN and x > -NORMAL_MIN and 1 or 15
   local text = FORMATS[digits]:format(x)
@@ -363,8 +357,7 @@ local function with_names(object)
   return copy
 end
 
--- The sorted names of the members of an object. Returns nil and the reason if a key has no JSON
--- form.
+-- The sorted names of an object's members; nil and the reason if a key has no JSON form.
 local function sorted_names(object)
   local names, n = {}, 0
   for name in next, object do

@@ -37,8 +37,7 @@ local function text_of(value)
   return ok and text or ("(a %s whose __tostring raises)"):format(type(value))
 end
 
--- The text of an entry whose format does not fit its values. The text contains the format, the
--- values and the reason.
+-- The text for a format that does not fit its values: the format, the values and the reason.
 local function unformatted(why, ...)
   local parts = table.pack(...)
   for i = 1, parts.n do parts[i] = text_of(parts[i]) end

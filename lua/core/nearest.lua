@@ -1,7 +1,6 @@
 --- nearest.lua - finds the name that the user probably meant.
 
--- The number of edits that turn `a` into `b`. An edit inserts, deletes or replaces one character,
--- or swaps two.
+-- The number of characters to insert, delete, replace or swap to turn `a` into `b`.
 local function distance(a, b)
   local before, row = {}, {}
   for j = 0, #b do row[j] = j end

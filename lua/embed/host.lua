@@ -11,8 +11,7 @@ local waiters = require "fzlua.waiters"
 
 local host = {}
 
--- The message of Lua's own errors for a lack of memory, such as those of string.rep and
--- table.concat.
+-- The message of Lua's errors for a lack of memory, such as those of string.rep.
 local NO_MEMORY <const> = "not enough memory"
 
 -- A task that the host has started. It is also the waiter for the end of the task.
@@ -104,8 +103,7 @@ function host.next()
   return fetched(true, started.tag, future:await())
 end
 
----End the tasks with this tag. The host can still fetch each of them, as failed with kind
----"cancelled".
+---End the tasks with this tag. Each can still be fetched, as failed with kind "cancelled".
 ---@param tag lightuserdata
 ---@return boolean cancelled whether there was such a task
 function host.cancel(tag)

@@ -211,8 +211,7 @@ function Client:rests()
   return self._closed or self.questions:join(0) == true
 end
 
----The parts of a question: the id of the channel, the number of the question, and the offset of
----the encoded rest.
+---The parts of a question: the channel's id, the number, the offset of the encoded rest.
 function client.parts(question)
   local id, number = unpack(client.HEADER, question)
   return id, number, HEADER_BYTES

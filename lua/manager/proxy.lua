@@ -15,8 +15,7 @@ local proxy = {}
 local Proxy = {}
 Proxy.__name = "fzlua.Proxy"
 
--- The keys of a proxy's own fields. They are unique tables, so that they differ from all keys of
--- users.
+-- Keys of a proxy's own fields: tables, so that they differ from all keys of users.
 local CLIENT <const>, OBJECT <const>, CLASS <const> = {}, {}, {}
 
 -- name -> { name =, noun =, methods =, length =, assign = }; answers contain the name

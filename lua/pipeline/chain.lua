@@ -108,7 +108,6 @@ function methods:_compile_only(wanted)
   return Plan.of_chain(self:_states(), wanted)
 end
 
--- `self >> other`.
 function methods:chain(other)
   return chain.join(self, other)
 end

@@ -400,7 +400,6 @@ local function collect_others(self, first, index)
   return #others > 0 and others or nil
 end
 
--- Note in the store which nodes have failed.
 local function note_failures(self)
   local id = self.run:failed()
   while id do
@@ -410,7 +409,6 @@ local function note_failures(self)
   end
 end
 
--- The error of the whole run, or nil.
 local function collect_failure(self)
   local id, e = self.run:failure()
   if not id then return nil end
@@ -460,7 +458,6 @@ local function read_value(self, results, value, name)
   return false
 end
 
--- Collect the values that leave the last stage.
 local function collect_output(self, results)
   local plan, input, output = self.plan, self.input, {}
   local all_final, passed = plan.final, plan:passed(input)

@@ -144,7 +144,6 @@ local function start(self, what, input, given)
   return invocation
 end
 
--- Called by an invocation when it ends.
 function Pipeline:_ended(invocation, output, errors)
   local live, options = self._live, invocation.options
   for i = 1, #live do
@@ -169,7 +168,6 @@ function Pipeline:invoke(input, options)
   return self
 end
 
--- Start an invoke and return at once.
 function Pipeline:invoke_async(input, options)
   local invocation = start(self, "invoke_async", input, options)
   invocation:watch()
@@ -208,7 +206,6 @@ function Pipeline:stream(first, ...)
   return Stream.new(self, plan, entries, from, given, merged, cache)
 end
 
--- Drop the input, the output and the errors.
 function Pipeline:prune()
   check_self(self, "prune")
   self._input, self._output, self._errors, self._layers = {}, {}, {}, false

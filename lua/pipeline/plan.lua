@@ -67,8 +67,7 @@ local function input(self, name, node)
 end
 
 local function add_limits(self, id, registration, defaults)
-  -- Most functions have no limits.
-  if not (next(registration.limits) or next(defaults)) then return end
+    if not (next(registration.limits) or next(defaults)) then return end
   local own
   for _, name in ipairs(check.LIMITS) do
     local value = registration.limits[name]
@@ -101,7 +100,6 @@ local function add_node(self, registration, func, layer, stage, defaults)
   return node
 end
 
--- Connect a node to the values that it reads.
 local function feed(self, node, values)
   node.values = values
   self.graph:feed(node.id, values)

@@ -9,14 +9,12 @@ local Registry = require "fzlua.registry"
 local check = require "fzlua.check"
 local made = require "fzlua.made"
 
--- A stage cannot be sent to another process.
-local Stage = { __name = "fzlua.Stage", __fzpack = false }
+local Stage = { __name = "fzlua.Stage", __fzpack = false } -- cannot be sent
 
 local STATE = {}
 
 local stage = {}
 
----Whether `value` is a stage.
 function stage.is(value)
   return getmetatable(value) == Stage
 end
@@ -28,7 +26,6 @@ function stage.state(self)
   return rawget(self, STATE)
 end
 
--- Make a stage.
 function stage.new(options)
   if type(options) == "string" then options = { name = options } end
   options = check.options(options or {}, check.STAGE, 1, "fz.stage")
@@ -124,12 +121,10 @@ function methods:invoke_all(options)
   return self
 end
 
--- `self >> other`.
 function methods:chain(other)
   return require("fzlua.chain").join(self, other)
 end
 
--- Drop the input and the output.
 function methods:prune()
   local state = self[STATE]
   state.input, state.output = {}, {}

@@ -21,7 +21,6 @@ end
 
 local ENDS = { done = true, failed = true, cached = true }
 
----Report one event.
 function BatchEvents:report(kind, index, pid, seconds)
   if ENDS[kind] then self._count = self._count + 1 end
   local cached = kind == "cached" or nil

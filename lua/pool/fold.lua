@@ -5,7 +5,6 @@ local check = require "fzlua.check"
 
 local fold = {}
 
--- Fold the items in workers that are started for this call.
 function fold.fold(f, items, init, merge, options)
   local what = "fz.fold"
   check.type(f, "function", 1, what)

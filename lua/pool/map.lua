@@ -40,7 +40,6 @@ function map.map(f, list, options)
   return run("map", "fz.map", f, list, options)
 end
 
--- Same as map(), but calls f(table.unpack(element)).
 function map.starmap(f, list, options)
   return run("starmap", "fz.starmap", f, list, options)
 end

@@ -20,8 +20,7 @@ Mapping.__name = "fzlua.Mapping"
 -- Maximum number of elements of a Lua table.
 local LENGTH_MAX = 0x7fffffff
 
--- Raise if a list has no elements but is a table with other keys, because it was probably not meant
--- as a list.
+-- Raise for a table that has keys but no elements, which was probably not meant as a list.
 local function check_empty(list)
   local key = getmetatable(list) == nil and next(list)
   if key ~= nil and key ~= false then
@@ -204,7 +203,6 @@ function Mapping:done()
   return self._closed or not self._pumping and self.batch:done()
 end
 
----Cancel the work.
 function Mapping:cancel()
   if self._closed then return end
   self._closed = true

@@ -28,8 +28,7 @@ local ARGUMENTS_MAX <const> = 900000
 
 local NO_OPTIONS <const> = {}
 
--- Pool -> number of its results that have callbacks and are pending. A pool in this table is not
--- collected.
+-- Pools that must not be collected -> number of pending results with callbacks.
 local kept = {}
 
 ---A pool of worker processes.
@@ -75,8 +74,7 @@ end
 
 function Pool:__index(name)
   if name ~= "workers" then return Pool[name] end
-  -- If the option `idle` is set, do not start new workers for a query, because workers end when
-  -- they are idle.
+  -- With the option `idle`, workers end when they are idle: a query must not start new ones.
   if not self._closed and not self._options.idle then self._core:fill() end
   return self._core:workers()
 end
@@ -190,7 +188,6 @@ local function apply(self, pool, f, ...)
   return raise_or_return(call:outcome())
 end
 
--- Record the results of a call, and return them.
 local function record(cache, ...)
   cache:record(1, ...)
   cache:release()
@@ -229,7 +226,6 @@ function Pool:apply(f, ...)
   return raise_or_return(call:outcome())
 end
 
--- Remove a result from the pending results.
 local function forget(self, id)
   local result = self._results[id]
   if not result then return nil end
@@ -305,7 +301,6 @@ function Pool:pump(id)
   if self._results[id] and result._owner:done() then settle(self, id) end
 end
 
--- Call f(table.unpack(args)) in a worker.
 function Pool:apply_async(f, args, options)
   local what = "pool:apply_async"
   local pool = open(self, what)
@@ -343,22 +338,18 @@ local function map_async(self, what, kind, f, list, options)
   return result
 end
 
--- Call f with each element of a list, and wait for the results.
 function Pool:map(f, list, options)
   return start_map(self, "pool:map", "map", f, list, options, check.MAP):wait()
 end
 
--- Same as pool:map(), but calls f(table.unpack(element)).
 function Pool:starmap(f, list, options)
   return start_map(self, "pool:starmap", "starmap", f, list, options, check.MAP):wait()
 end
 
--- Same as pool:map(), but does not wait.
 function Pool:map_async(f, list, options)
   return map_async(self, "pool:map_async", "map", f, list, options)
 end
 
--- Same as pool:starmap(), but does not wait.
 function Pool:starmap_async(f, list, options)
   return map_async(self, "pool:starmap_async", "starmap", f, list, options)
 end
@@ -455,8 +446,7 @@ local function countdown(timeout)
   return function() return deadline and math.max(deadline - core.now(), 0) end
 end
 
--- Call the exit function of a pool without workers in this process, because this process has called
--- init.
+-- Call the exit function here for a pool without workers, because this process has called init.
 local function leave(self)
   local exit = self._core:begun() and self._exit
   self._exit = nil

@@ -19,8 +19,7 @@ local log = require "fzlua.log"
 ---@field _known table<fzlua.Plan, boolean> plans whose graph is in `_plans`
 ---@field _jobs integer the maximum number of functions that a run executes at once
 ---@field _changes table[]|nil what each stage of the last chain did to the values
--- A trace cannot be sent to another process.
-local Trace = { __name = "fzlua.Trace", __fzpack = false }
+local Trace = { __name = "fzlua.Trace", __fzpack = false } -- cannot be sent
 
 -- Maximum number of graphs that are kept for a page.
 local PLANS_MAX <const> = 20
@@ -57,8 +56,7 @@ function Trace.open(options)
     _jobs = 0, _title = options.title or script_name(), _version = options.version }, Trace)
 end
 
--- The graph of a plan, with its names. It does not refer to the plan, because the plan would keep
--- functions alive.
+-- The graph of a plan, with its names, but without the plan, which keeps functions alive.
 local function graph_of(plan, options)
   local graph = { graph = plan.graph, names = plan:names(), window = options.limit or nil,
     is_window_fixed = options.inflight ~= nil }

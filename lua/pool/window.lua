@@ -132,8 +132,7 @@ function Window:pump()
   if calls_back then call_back(self) end
   if self._closed then return end
   self:gather()
-  -- Wake the other tasks again. They may have been woken while a callback waited, when no result
-  -- was ready for them.
+  -- Wake the tasks that were woken in a wait of a callback, when no result was ready for them.
   if calls_back then wait.wake(self) end
 end
 
@@ -148,7 +147,6 @@ function Window:done()
     or not self._pumping and not self._reader and (self._work:done() or self._items:starves())
 end
 
--- Close the window, and raise the error of the source.
 local function fail(self)
   local e, traceback = table.unpack(self._failed)
   self:close()
@@ -180,7 +178,6 @@ local function return_result(self, number, value, ...)
   return number, self:complete(number, value)
 end
 
--- Whether a result is ready, or the window is closed.
 local function is_settled(self)
   return self._closed or self._items:ready()
 end
@@ -229,7 +226,6 @@ function Window.record() end
 ---Record the results that have arrived, before the items are closed.
 function Window.leave() end
 
----Release the objects that the items use.
 function Window.release() end
 
 ---@return fzlua.Error|nil why the work has failed as a whole

@@ -69,7 +69,6 @@ local function engine_options(options)
   }
 end
 
--- Run another program and wait for its end.
 function exec.exec(words, options)
   check_list(words, "list of strings", 1, "fz.exec")
   words = check_words(words, "the list", "fz.exec")
@@ -84,7 +83,6 @@ function exec.exec(words, options)
   return ended
 end
 
--- The command lines of the scripts.
 local function command_lines(scripts)
   check_list(scripts, "list of scripts", 1, "fz.run_scripts")
   local lines = {}
@@ -110,7 +108,6 @@ end
 local Scripts = {}
 Scripts.__index = Scripts
 
----Whether any script has ended.
 function Scripts:done()
   for _, script in ipairs(self.running) do
     if script.program:done() then return true end

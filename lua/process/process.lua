@@ -248,7 +248,6 @@ function Process:__tostring()
   return ("%s (%s, %s)"):format(Process.__name, self._name, how)
 end
 
--- Make a process. After its start it calls f(...).
 function process.new(f, ...)
   check.type(f, "function", 1, "fz.process")
   made.used = true
@@ -267,7 +266,6 @@ function process.active_children()
   return { table.unpack(live_children()) }
 end
 
--- The name and pid of this process.
 function process.current()
   return identity.get()
 end

@@ -59,8 +59,7 @@ function ProgramIO:done()
   return self.program:ready()
 end
 
--- The next piece of input, or nil at the end. Empty pieces are skipped, because the program would
--- read them as the end.
+-- The next piece of input; nil at the end. Skips empty pieces, which would mean the end.
 local function next_piece(input)
   local piece
   repeat piece = input() until piece ~= ""

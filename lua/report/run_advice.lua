@@ -7,13 +7,11 @@ local run_advice = {}
 
 local max, min = math.max, math.min
 
--- The wait of a worker between two calls counts in full only if it is shorter than this. A longer
--- wait counts only from the time when the next chunk was queued, because before that there was
--- nothing to send.
+-- A longer wait of a worker between two calls counts only from the time when the next chunk was
+-- queued, because before that there was nothing to send.
 local GAP_MAX <const> = 1e-3
 
--- The part of the time between two calls that larger chunks do not save, because it grows with the
--- number of items.
+-- The part of the time between calls that larger chunks do not save, because each item takes it.
 local EACH_ITEM <const> = 0.1
 
 -- The maximum number of calls named on the critical path, and of calls in the simulation.
@@ -209,8 +207,7 @@ local function connect(run, nodes)
   run.streams = streams
 end
 
--- Connect the entries of streams as if all windows were `factor` times as large. A fixed window
--- stays as it is.
+-- Connect the entries of streams as if all windows were `factor` times as large.
 local function widen(run, factor)
   for _, stream in ipairs(run.streams) do
     local window = stream.plan.window * (stream.plan.is_window_fixed and 1 or factor)
@@ -219,15 +216,13 @@ local function widen(run, factor)
       local last = stream.last[call.e.item - window]
       call.narrow = call.narrow or call.before
       call.before = call.e.item > stream.plan.window and {} or call.narrow
-      -- `last` may belong to another stream of the same chain, and have ended after this call
-      -- started.
+      -- `last` may be a call of another stream of the same chain that ended later.
       if last and run.calls[last].e.ended <= call.e.started then call.before = { last } end
     end
   end
 end
 
--- The critical path in reverse order: the call that ended last, the call for which it waited, and
--- so on.
+-- The critical path, backwards: the call that ended last, the call that it waited for, and so on.
 local function critical_path(run)
   local last, path = nil, {}
   for i, call in ipairs(run.calls) do
@@ -348,8 +343,7 @@ local function add_chunks(lines, run)
   end
 end
 
--- Predict for each map of small calls how long the run would take if the chunks had ten times as
--- many items.
+-- Add the gains of ten times as many items in each chunk, for maps of small calls.
 local function add_larger_chunks(gains, model, rest, run)
   for _, s in ipairs(run.stages) do
     if s.is_map and has_small_calls(s) then

@@ -68,7 +68,6 @@ local function function_name(node)
   return "function " .. node.outputs[1]
 end
 
--- Call visit(name, node) for each output, in the order of registration.
 local function each_output(plan, visit)
   for _, layer in ipairs(plan.layers) do
     for _, made in ipairs(layer.made) do
@@ -218,8 +217,7 @@ local function shape_of(element, shapes)
   return shapes[element.map and "map" or element.round and "func" or "value"]
 end
 
--- A label in quotes. Characters that Mermaid's grammar or Markdown uses are replaced by Mermaid's
--- entities.
+-- A label in quotes, with Mermaid's entities for all characters that its grammar or Markdown uses.
 local function mermaid_label(name)
   name = plain(name):gsub("[^%w _.\x80-\xff-]", function(c)
     return ("#%d;"):format(c:byte())

@@ -94,7 +94,6 @@ local function key_text(state, key)
   return "[" .. text_of(read(state, "", key), state.width) .. "] = "
 end
 
--- Append an item to a table.
 local function add(parent, item)
   local items = parent.items
   local gap = #items > 0 and 2 or 0

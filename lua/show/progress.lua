@@ -49,8 +49,7 @@ local function estimate(line, now, seconds)
   line.before, line.at = ended, now
 end
 
--- Set the counts of the lines of a panel. Returns false if the object that counts was collected or
--- closed.
+-- Set the counts of a panel. Returns false if what it counts was collected or closed.
 local function sample(panel)
   local counted, now = panel.counted[1], core.now()
   if counted == nil then return false end

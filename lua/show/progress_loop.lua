@@ -27,7 +27,6 @@ function Loop:finish(state)
   self.panel = nil
 end
 
--- Called when the loop is left.
 function Loop:__close(e)
   self:finish(e ~= nil and not Error.is(e, "interrupted") and "failed" or nil)
   local _ <close> = self.closing

@@ -4,7 +4,6 @@ local style = { colored = false }
 
 local PLAIN <const> = "\27[0m"
 
--- The colour of each kind of text.
 local CODES = {
   error = "\27[31m", faint = "\27[2m", prompt = "\27[1;32m", title = "\27[1m", missing = "\27[31m",
   string = "\27[32m", number = "\27[36m", boolean = "\27[35m", ["nil"] = "\27[2m",

@@ -24,8 +24,7 @@ local function used(name)
   return package.loaded["fzlua." .. name]
 end
 
--- A value as a pipeline: a chain or dag itself, or a chain of a stage. Returns nil for other
--- values.
+-- A chain or dag itself, or a chain of a stage, or nil for other values.
 local function as_pipeline(v)
   local chain, dag, stage = used "chain", used "dag", used "stage"
   if chain and chain.is(v) or dag and dag.is(v) then return v end

@@ -69,7 +69,6 @@ blocks_fd(lua_State *L)
 	return 1;
 }
 
-/* blocks:close() */
 static int
 blocks_close(lua_State *L)
 {

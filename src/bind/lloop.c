@@ -561,7 +561,6 @@ loop_turn(lua_State *L)
 	return 2;
 }
 
-/* core.pid() -> pid of this process */
 static int
 loop_pid(lua_State *L)
 {

@@ -63,7 +63,6 @@ machine_cpu_count(lua_State *L)
 	return 1;
 }
 
-/* random_seed() -> integer */
 static int
 machine_random_seed(lua_State *L)
 {

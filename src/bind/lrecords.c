@@ -174,7 +174,6 @@ step(lua_State *L)
 	return 2;
 }
 
-/* records:stepper() -> step */
 static int
 records_stepper(lua_State *L)
 {
@@ -216,7 +215,6 @@ records_at(lua_State *L)
 	return 1;
 }
 
-/* records:has_more() -> whether the block has records after the current one */
 static int
 records_has_more(lua_State *L)
 {

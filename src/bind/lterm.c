@@ -70,7 +70,6 @@ fired(struct fz_timer *timer)
 	fz_changed(&FZ_CONTAINER_OF(timer, struct ticker, timer)->change);
 }
 
-/* core.ticker() -> a ticker */
 static int
 ticker_new(lua_State *L)
 {
@@ -112,7 +111,6 @@ ticker_arm(lua_State *L)
 	return 0;
 }
 
-/* ticker:disarm() */
 static int
 ticker_disarm(lua_State *L)
 {

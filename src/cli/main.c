@@ -83,7 +83,6 @@ hide_secrets(int argc, char **argv)
 	}
 }
 
-/* input_is_terminal() -> whether standard input is a terminal */
 static int
 input_is_terminal(lua_State *L)
 {
@@ -216,7 +215,6 @@ static const luaL_Reg host[] = {
 	{ NULL, NULL },
 };
 
-/* run(argc, argv) -> exit status */
 static int
 run(lua_State *L)
 {

@@ -66,7 +66,6 @@ batch_has_result(lua_State *L)
 	return 1;
 }
 
-/* batch:start() */
 static int
 batch_start(lua_State *L)
 {
@@ -259,7 +258,6 @@ batch_event(lua_State *L)
 	return 5;
 }
 
-/* batch:done() -> boolean */
 static int
 batch_done(lua_State *L)
 {

@@ -443,7 +443,6 @@ local_io(struct local_call *c)
 		&c->out, c };
 }
 
-/* Call the next element of a map. */
 static void
 call_element(lua_State *L, struct fz_llocal *ll, int pools,
     const struct fz_run_map *map, const struct fz_graph_node *made)
@@ -464,7 +463,6 @@ call_element(lua_State *L, struct fz_llocal *ll, int pools,
 	fz_llocal_item(L, ll, lua_gettop(L), &item);
 }
 
-/* Call a node that is not a map. */
 static void
 call_node(lua_State *L, struct fz_llocal *ll, int pools, struct fz_run *run,
     const struct fz_graph *graph, uint32_t node)

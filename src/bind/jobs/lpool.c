@@ -372,7 +372,6 @@ fz_lpool_fill_first(lua_State *L, int idx)
 	fill(L, idx, NULL);
 }
 
-/* pool:fill(): start the maximum number of workers */
 static int
 pool_fill(lua_State *L)
 {

@@ -265,7 +265,6 @@ process_new(lua_State *L)
 	return 1;
 }
 
-/* process:pid() */
 static int
 process_pid(lua_State *L)
 {
@@ -273,7 +272,6 @@ process_pid(lua_State *L)
 	return 1;
 }
 
-/* process:done() -> whether the process has ended */
 static int
 process_done(lua_State *L)
 {
@@ -306,7 +304,6 @@ process_exitcode(lua_State *L)
 	return 1;
 }
 
-/* process:terminate() */
 static int
 process_terminate(lua_State *L)
 {

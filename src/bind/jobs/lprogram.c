@@ -213,7 +213,6 @@ program_take(lua_State *L)
 	return 1;
 }
 
-/* program:done() -> boolean */
 static int
 program_done(lua_State *L)
 {

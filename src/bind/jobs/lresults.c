@@ -183,7 +183,6 @@ read_value(struct reading *r, const char **why)
 	return NULL;
 }
 
-/* Read a row of the call. */
 static void
 read_row(lua_State *L, struct reading *r, struct call *call)
 {

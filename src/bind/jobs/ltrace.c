@@ -152,7 +152,6 @@ names_get(lua_State *L)
 	return 2;
 }
 
-/* names:count() -> number of names */
 static int
 names_count(lua_State *L)
 {
@@ -294,7 +293,6 @@ trace_new(lua_State *L)
 	return lt->trace != NULL ? 1 : fz_lerror_raise(L, &err);
 }
 
-/* trace:count() -> number of records in memory */
 static int
 trace_count(lua_State *L)
 {
@@ -335,7 +333,6 @@ set_bytes(lua_State *L, const char *name, const char *bytes, size_t len)
 	lua_setfield(L, -2, name);
 }
 
-/* Push nanoseconds as seconds. */
 static void
 push_time(lua_State *L, int64_t ns)
 {

@@ -209,7 +209,6 @@ window_send(lua_State *L)
 	return 0;
 }
 
-/* window:nread() -> number of items that were read */
 static int
 window_nread(lua_State *L)
 {

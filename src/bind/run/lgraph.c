@@ -77,7 +77,6 @@ graph_new(lua_State *L)
 	return 1;
 }
 
-/* graph:input() -> value */
 static int
 graph_input(lua_State *L)
 {
@@ -160,7 +159,6 @@ graph_map(lua_State *L)
 	return 0;
 }
 
-/* graph:feed(node, {values}) */
 static int
 graph_feed(lua_State *L)
 {

@@ -179,7 +179,6 @@ run_keep(lua_State *L)
 	return 0;
 }
 
-/* run:start() */
 static int
 run_start(lua_State *L)
 {

@@ -36,7 +36,6 @@ push_at(lua_State *L, struct array *a, lua_Integer i)
 	fz_number_push(L, a->type, fz_number_load(a->type, number_at(a, i)));
 }
 
-/* Fill the array from the list at index 2. */
 static void
 fill_from_list(lua_State *L, struct array *a)
 {
@@ -78,7 +77,6 @@ array_new(lua_State *L)
 	return 1;
 }
 
-/* Push a list of the numbers i to j. */
 static int
 push_slice(lua_State *L, struct array *a, lua_Integer i, lua_Integer j)
 {
@@ -93,7 +91,6 @@ push_slice(lua_State *L, struct array *a, lua_Integer i, lua_Integer j)
 	return 1;
 }
 
-/* array:totable() -> list */
 static int
 array_totable(lua_State *L)
 {
@@ -204,7 +201,6 @@ array_newindex(lua_State *L)
 	return 0;
 }
 
-/* #array */
 static int
 array_len(lua_State *L)
 {

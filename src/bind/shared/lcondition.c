@@ -348,7 +348,6 @@ condition_notify(lua_State *L)
 	return notify(L, n < FZ_CONDITION_ALL ? (uint32_t)n : FZ_CONDITION_ALL);
 }
 
-/* condition:notify_all() */
 static int
 condition_notify_all(lua_State *L)
 {

@@ -38,7 +38,6 @@ event_set(lua_State *L)
 	return 0;
 }
 
-/* event:clear() */
 static int
 event_clear(lua_State *L)
 {
@@ -46,7 +45,6 @@ event_clear(lua_State *L)
 	return 0;
 }
 
-/* event:is_set() -> boolean */
 static int
 event_is_set(lua_State *L)
 {

@@ -346,7 +346,6 @@ lock_release(lua_State *L)
 	return fz_llock_release(L, check_lock(L));
 }
 
-/* lock:with(f, ...) -> results of f */
 static int
 lock_with(lua_State *L)
 {
@@ -370,7 +369,6 @@ lock_tostring(lua_State *L)
 	return 1;
 }
 
-/* core.lock() -> lock */
 static int
 lock_new(lua_State *L)
 {

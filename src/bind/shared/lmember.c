@@ -27,7 +27,6 @@ check_member(lua_State *L)
 	return (uint32_t)member;
 }
 
-/* core.alive(member) -> whether this process is alive */
 static int
 member_alive(lua_State *L)
 {

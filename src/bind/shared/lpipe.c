@@ -96,7 +96,6 @@ send_end(lua_State *L, enum fz_queue_state state)
 	return 0;
 }
 
-/* connection:send(value) */
 static int
 pipe_send(lua_State *L)
 {

@@ -39,7 +39,6 @@ queue_new(lua_State *L)
 	return 1;
 }
 
-/* Push the results of a put. */
 static int
 put_end(lua_State *L, enum fz_queue_state state)
 {
@@ -145,7 +144,6 @@ queue_try_get(lua_State *L)
 	return take(L, FZ_LCHANNEL_NOW, try_get_end);
 }
 
-/* queue:size() */
 static int
 queue_size(lua_State *L)
 {
@@ -153,7 +151,6 @@ queue_size(lua_State *L)
 	return 1;
 }
 
-/* queue:empty() */
 static int
 queue_empty(lua_State *L)
 {
@@ -161,7 +158,6 @@ queue_empty(lua_State *L)
 	return 1;
 }
 
-/* queue:full() */
 static int
 queue_full(lua_State *L)
 {

@@ -129,7 +129,6 @@ acquire_guarded(lua_State *L, struct fz_lguard *guard, fz_lguard_then then)
 	return acquire(L, &a, 0);
 }
 
-/* semaphore:with(f, ...) -> results of f */
 static int
 semaphore_with(lua_State *L)
 {
