@@ -7,7 +7,7 @@ local SHORT <const> = "line:upper()"
 local LONG <const> = 'line:gsub("%d+", "<%0>")' -- 2 us a line
 local SIZE <const> = 100000000
 
--- AWK does the same as SHORT. COUNT is code for --fold, and COUNT_AWK does the same.
+-- AWK does the same as SHORT, and COUNT_AWK the same as COUNT, which is code for --fold.
 local AWK <const> = "{ print toupper($0) }"
 local COUNT <const> = "local k = line:match '\" (%d+) ' acc[k] = acc[k] + 1"
 local COUNT_AWK <const> = "{ n[$(NF - 1)]++ } END { for (k in n) print k, n[k] }"

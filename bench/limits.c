@@ -269,7 +269,10 @@ echo(const struct peer *peer, lua_Integer n)
 	return 0;
 }
 
-/* pingpong(n) -> seconds per round trip of 64 bytes, after n to warm up */
+/*
+ * pingpong(n) -> seconds per round trip of 64 bytes, after n round trips to
+ * warm up
+ */
 static int
 limits_pingpong(lua_State *L)
 {

@@ -1,9 +1,9 @@
 --- memory.lua - bytes of memory: fzlua memory.lua worker | list | fold LOG | stream N
 --
 --   worker   the private memory of an idle worker, in a script that has nothing else
---   list     what 4 workers that walk a list of 100 MB add to the whole, at most
---   stream   what a script that streams N items through three stages has together with its workers
---   fold     what a script that folds the pieces of a log has together with its workers, at most
+--   list     the maximum that 4 workers add to the memory of all while they walk a list of 100 MB
+--   stream   the memory of a script that streams N items through three stages, and of its workers
+--   fold     the peak memory of a script that folds the pieces of a log, and of its workers
 
 local fz = require "fzlua"
 

@@ -13,7 +13,7 @@ server_on() {
   nats-server -a 127.0.0.1 -p $1 -l "$dir/log" & pids=$!
   until grep -q 'Server is ready' "$dir/log"; do kill -0 $pids 2>/dev/null || return; sleep 0.05; done
 }
-# below the ports that the kernel gives to connections: one of these could take it
+# below the ports that the kernel gives to connections, because a connection could get it otherwise
 port=$((10000 + $$ % 10000))
 server_on $port || server_on $((port + 1)) || server_on $((port + 2)) || { cat "$dir/log"; exit 1; }
 "$FZLUA" --worker --engine $url/bench -j1 --name one 2>"$dir/one" & pids="$pids $!"

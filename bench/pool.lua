@@ -102,7 +102,8 @@ return function(command, here, timed, expect)
     return apply()
   end
 
-  -- A call whose function has an upvalue to compare, or is sent first, beside a call with neither.
+  -- One side calls a function that has an upvalue to compare, or that must be sent first. The other
+  -- side calls a function with neither.
   local function apply_of(make)
     return function()
       local n, pool = 2000, warm(echo, 1)

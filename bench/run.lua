@@ -337,7 +337,7 @@ local scales = {
   KiB = 2 ^ -10, MiB = 2 ^ -20,
 }
 
--- Exit statuses of the process of a row: the first three if it has printed its line.
+-- Exit statuses of the process of a row. With one of the first three it has printed its line.
 local OK <const>, FAILED <const>, MISS <const>, INTERRUPTED <const> = 0, 3, 4, 130
 local SIGINT <const> = 2
 

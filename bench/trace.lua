@@ -1,4 +1,5 @@
---- trace.lua - rows for run.lua: processes with --trace or --report, held against those without.
+--- trace.lua - rows for run.lua: processes with --trace or --report, compared with processes
+--- without them.
 
 local limits = require "limits"
 

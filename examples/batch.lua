@@ -62,7 +62,7 @@ local function print_report(paths, sums, attempts)
   print(("%d files, %d failed, the sum of the others is %d"):format(#paths, failed, total))
 end
 
-local FILES <const> = { -- the numbers of each, and how it is broken
+local FILES <const> = { -- name and text of each file, and how it is broken
   {"april.csv", "north,10\nsouth,20\n"},
   {"may.csv", "north,12\nsouth,twenty\n"},
   {"june.csv", "\0\1\2\255"},

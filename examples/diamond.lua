@@ -9,7 +9,7 @@
 --        4
 --
 -- Shows fz.dag: each node starts as soon as the nodes that it needs have ended. The order of the
--- nodes is printed. Their times differ from run to run, so that they go to standard error.
+-- nodes is printed. Their times differ from run to run, so they are written to standard error.
 
 local fz = require "fzlua"
 

@@ -7,8 +7,8 @@
 --          +-> class -+
 --
 -- An invoke for each frame takes the time of all functions that depend on each other. A stream has
--- several frames in each stage, so that only the slowest stage counts: a detector takes 20 ms, and
--- there are four, so that a frame is ready every 5 ms.
+-- several frames in each stage, so only the slowest stage counts: each of the four detectors takes
+-- 20 ms for a frame, so a frame is ready every 5 ms.
 
 local fz = require "fzlua"
 

@@ -78,7 +78,7 @@ local RESPONSE <const> = "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Len
 -- Serve one connection. An error fails its request only, and the server continues.
 local function serve(client)
   local _ <close> = setmetatable({}, {__close = function()
-    client:shutdown() -- workers that were forked meanwhile have the socket as well
+    client:shutdown() -- ends the connection, although later workers have inherited the socket
     client:close()
   end})
   client:settimeout(0)

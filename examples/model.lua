@@ -73,7 +73,7 @@ for i = 1, 4 do
     return ("%-8s %s"):format(best_language(model, sentence).name, sentence)
   end)
 end
-function guess.trained() return trainings end -- of the worker that runs this
+function guess.trained() return trainings end -- the count of the worker that runs this
 
 local chain = fz.chain{guess}
 

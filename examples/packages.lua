@@ -181,7 +181,7 @@ end
 function analyse.longest_chain(relations)
   local names, needs = graph_of(relations)
   local knots, knot_of = knots_of(needs)
-  local links, below = {}, {} -- by knot: links from it to the end; the next knot on that way
+  local links, below = {}, {} -- by knot: links to the end of the chain; the next knot in it
 
   local function longer(a, b)
     return not b or links[a] > links[b] or links[a] == links[b] and a[1] < b[1]

@@ -11,7 +11,8 @@ local fz = require "fzlua"
 local ROOM <const>, LOAVES <const>, BAKERS <const>, CUSTOMERS <const> = 5, 60, 2, 3
 
 local shelf = fz.array("i", ROOM) -- a ring: the number of the loaf at each place
-local put, taken = fz.value("i", 0), fz.value("i", 0) -- how many, since the shop has opened
+-- Numbers of loaves since the shop has opened.
+local put, taken = fz.value("i", 0), fz.value("i", 0)
 local changed = fz.condition()
 
 local function bake(baker)

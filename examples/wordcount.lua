@@ -1,7 +1,7 @@
 -- wordcount.lua: the most frequent words of a folder's files, each file counted by a worker.
 --
 --   fzlua examples/wordcount.lua                   the texts in examples/data/seasons
---   fzlua examples/wordcount.lua . md lua          files below this folder that end so
+--   fzlua examples/wordcount.lua . md lua          files below this folder with these endings
 --
 -- Shows fz.map: the workers inherit the list of files when they are forked, and return a table of
 -- counts for each file, which is much smaller than the file.

@@ -3,7 +3,7 @@
 --
 --   fzlua tools/options.lua bash|zsh     prints a script that completes the command line
 --   fzlua tools/options.lua man FILE     writes the descriptions of the options into the man page
---   fzlua tools/options.lua check FILE   fails unless it has them
+--   fzlua tools/options.lua check FILE   fails unless the man page has them
 
 package.path = arg[0]:match "^(.-)[^/]*$" .. "?.lua;" .. package.path
 local help = require "fzlua.help"

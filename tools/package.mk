@@ -13,8 +13,8 @@ SHARED := $(BUILD)/libfzlua.so.$(VERSION)
 MODULE := $(BUILD)/fzlua.so
 PC     := $(BUILD)/fzlua.pc
 
-# Both stay loaded until the process ends: a process has fork handlers and a list of its
-# children that outlive a Lua state.
+# The library and the module stay loaded until the process ends: its fork handlers and its list of
+# children outlive a Lua state.
 SO_FLAGS  = -shared -Wl,-z,now -Wl,-z,nodelete
 TEXT_SO  := $(shell $(PKG_CONFIG) --libs libutf8proc libmd 2>/dev/null)
 SYS_LIBS := -lm -ldl -lpthread
@@ -26,11 +26,11 @@ $(SHARED): $(OBJ)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(SO_FLAGS) -Wl,-z,defs -Wl,-soname,$(SONAME) -o $@ $^ \
 	    $(shell $(PKG_CONFIG) --libs $(LUA_PC)) $(TEXT_SO) $(SYS_LIBS)
 
-# Without Lua: its functions are those of the interpreter that loads the module.
+# The module is linked without Lua, because it uses the functions of the interpreter that loads it.
 $(MODULE): $(OBJ)
 	$(call say,LINK)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(SO_FLAGS) -o $@ $^ $(TEXT_SO) $(SYS_LIBS)
 
-# A host calls Lua itself, so that it needs Lua's headers and library, too.
+# A host calls Lua itself, so it also needs Lua's headers and library.
 below = $(patsubst $(PREFIX)/%,$${prefix}/%,$1)
 define PC_TEXT
 prefix=$(PREFIX)
@@ -84,7 +84,7 @@ uninstall:
 	@for file in $(PLACES) $(LINKS); do rm -f "$(DESTDIR)$$file"; done
 	-@cd "$(DESTDIR)$(SHARE)" && rmdir fzlua/meta fzlua doc/fzlua
 
-# What is installed, tried out where it is: lua5.4 with the module, C hosts with pkg-config.
+# Tests of the installed files: lua5.4 with the module, C hosts with pkg-config.
 STAGE := $(abspath $(BUILD))/stage
 test-install: export FZLUA_STAGE := $(STAGE)
 test-install: export LUA_CPATH := $(STAGE)/lib/lua/5.4/?.so;;
@@ -98,7 +98,7 @@ test-install: $(RUNNING)
 	+@$(MAKE) -s install PREFIX=$(STAGE) LDCONFIG=:
 	+@PATH=$(STAGE)/bin:$$PATH $(MAKE) -s test-lua TESTS_LUA='$(wildcard tests/package/test_*.lua)'
 
-# The files of the last commit: the same bytes each time.
+# An archive of the files of the last commit, which has the same bytes each time.
 DIST := fzlua-$(VERSION)
 dist:
 	@mkdir -p $(BUILD)

@@ -24,14 +24,14 @@ local ALLOWED = {
 
   use = {places = "atomic"},
 
-  -- Each thread has its own.
+  -- Each thread has a copy of its own.
   cwd = {
     fz_cwd_moved = "per thread",
     innermost = "per thread",
     reported = "the command sets it before it starts a thread",
   },
 
-  -- Of the command alone, which runs one Lua state in one thread.
+  -- Objects of the command, which runs one Lua state in one thread.
   clock = {skipped_ns = "the command sets it before it forks; the number there is atomic"},
   alloc = {
     kept = "allocator of the command", kept_bytes = "likewise", known_end = "likewise",

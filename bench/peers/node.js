@@ -52,7 +52,7 @@ class Pool {
   }
 }
 
-// The shared hundred, from 10^10 to 10^12.
+// The hundred numbers from 10^10 to 10^12 that each peer factors.
 function numbers() {
   let x = 7n;
   const below = (n) => {

@@ -23,7 +23,7 @@ end() {
 	status=$?
 	trap '' INT TERM
 	for pid in $nodes $server; do kill "$pid" 2>/dev/null || true; done
-	rm -r "$dir" # now, because Slurm kills what waits too long
+	rm -r "$dir" # before the wait, because Slurm kills a script that takes too long
 	wait
 	exit $status
 }

@@ -1,9 +1,9 @@
 #!/bin/sh
 # start.sh [COMMAND [ARGUMENT...]]: a NATS server and three nodes of two slots each, on this machine.
 #
-# Without a command they run until Ctrl-C, and another terminal can use them. With a command they
-# run as long as it does, and it uses them by FZLUA_ENGINE. They end with this script.
-# It needs the package nats-server, and fzlua-nats beside fzlua. FZLUA names the fzlua command; the
+# Without a command, the server and the nodes run until Ctrl-C, and another terminal can use them.
+# With a command, they run as long as the command, which uses them through FZLUA_ENGINE.
+# This script needs the package nats-server, and fzlua-nats beside fzlua. FZLUA names the fzlua command; the
 # default is build/fzlua, or fzlua in PATH.
 set -eu
 
@@ -13,7 +13,7 @@ fzlua=${FZLUA:-$here/build/fzlua}
 PATH=$PATH:/usr/sbin
 command -v nats-server >/dev/null || { echo "start.sh: no nats-server" >&2; exit 1; }
 
-# Who has the password can run code as this user; the files of this directory are private.
+# Every process that has the password can run code as this user. So this directory is private.
 dir=$(mktemp -d)
 password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 server='' nodes=''
@@ -23,7 +23,7 @@ running() { # PID...: whether one of them runs
 	return 1
 }
 
-# Nodes finish what runs at the first signal, and end at the second.
+# At the first signal nodes finish the running calls, at the second one they end at once.
 # shellcheck disable=SC2086 # a list
 end_nodes() {
 	for signal in TERM TERM KILL; do
@@ -57,7 +57,7 @@ wait_for() { # TEXT FILE PID
 	done
 }
 
-# The server chooses a free port. A session of its own: Ctrl-C is for this script.
+# The server chooses a free port. It has a session of its own, so Ctrl-C signals only this script.
 cat >"$dir/server.conf" <<end
 listen: "127.0.0.1:-1"
 ports_file_dir: "$dir"

@@ -51,7 +51,10 @@ offer_functions(lua_State *L, struct unit *units)
 	lua_setglobal(L, "app");
 }
 
-/* A script may not end: the limits stop it, and a timeout stops the workers. */
+/*
+ * A script may run for ever: the limits stop it, and a timeout stops the
+ * workers.
+ */
 static int
 run(lua_State *L, char **argv)
 {

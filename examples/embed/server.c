@@ -33,7 +33,7 @@ struct client {
 	bool busy;  /* a request runs */
 	bool eof;   /* the client sends no more */
 	size_t len; /* bytes in `line` */
-	char *line; /* of LINE_MAX_BYTES */
+	char *line; /* buffer of LINE_MAX_BYTES */
 	struct client *next;
 };
 

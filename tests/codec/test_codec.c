@@ -209,7 +209,7 @@ test_codec_refuses_bad_bytes(void **state)
 	assert_bad(h, "\1\0\1\xdd\5\x81x", 7, "value 'x' is not registered");
 	assert_bad(h, "\1\0\1\xdd\6\x81x", 7, "class 'x' is not registered");
 	assert_bad(h, "\1\0\1\xdd\5\1", 6, "a name that is no string");
-	assert_bad(h, "\1\0\1\xdd\7", 5, "an unknown code of an object");
+	assert_bad(h, "\1\0\1\xdd\7", 5, "an unknown code for an object");
 	assert_bad(h, "\1\2\1\xdb\x81x", 6, "not allowed");
 	assert_bad(h, "\1\2\1\xdc", 4, "not allowed");
 }
