@@ -216,7 +216,7 @@ function t.until_asleep(list)
   t.sleep(0.02)
 end
 
----Whether a process exists and is no zombie.
+--- Whether a process exists and is not a zombie.
 function t.is_running(pid)
   local file <close> = io.open(("/proc/%d/stat"):format(pid))
   return file ~= nil and file:read("a"):match "%) (%a)" ~= "Z"
@@ -328,7 +328,7 @@ local function left_over(before)
   until false
 end
 
--- Descriptors that fzlua opens once and keeps are no leaks: let it open them first.
+-- Descriptors that fzlua opens once and keeps are not leaks, so let it open them first.
 local function warm_up()
   local stage = fz.stage "warm"
   stage:register("A", function(a) return a end)

@@ -92,7 +92,7 @@ run_state(void *unused)
 	lua_pushinteger(L, alive[1]);
 	lua_setglobal(L, "report_fd");
 	luaL_loadstring(L, code);
-	fzlua_call(L, 0, 0); /* returns only if it fails */
+	fzlua_call(L, 0, 0); /* fzlua_call() returns only if it fails */
 	print_message("%s\n", luaL_tolstring(L, -1, NULL));
 	_exit(1);
 }

@@ -90,7 +90,8 @@ test_host_spawn_leaves_descriptors_of_the_host(void **state)
 {
 	lua_State *L = open_state(getenv("FZLUA"));
 	int fd = open("/dev/null", O_RDONLY);
-	int other = fcntl(fd, F_DUPFD, 100); /* not close-on-exec */
+	/* This copy is not close-on-exec. */
+	int other = fcntl(fd, F_DUPFD, 100);
 
 	(void)state;
 	lua_pushinteger(L, other);
@@ -162,7 +163,7 @@ test_host_spawn_states_come_and_go_in_two_threads(void **state)
 		pthread_join(threads[i], NULL);
 }
 
-/* A process and a manager are programs, too: nothing forks. */
+/* A process and a manager are programs as well, so nothing forks. */
 static void
 test_host_spawn_processes_beside_threads(void **state)
 {

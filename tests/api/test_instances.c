@@ -249,7 +249,7 @@ test_instances_are_inherited_by_workers(void **state)
 struct thread {
 	pthread_t id;
 	int number;
-	const char *failed; /* the error; NULL: all went well */
+	const char *failed; /* the error of the code; NULL: it has not failed */
 	bool ends_first;
 };
 

@@ -29,7 +29,7 @@
 #include "world.h"
 
 static size_t used;      /* bytes that the state has allocated */
-static const char *path; /* path of a script */
+static const char *path; /* path of a script that fzlua_dofile() runs */
 static int tag;
 
 static int
@@ -586,7 +586,8 @@ test_open_and_close_without_memory(void **state)
 			if (L != NULL && status != FZLUA_OK)
 				assert_int_not_equal(lua_gettop(L), 0);
 			came = good_mallocs < 0;
-			fzlua_close(L); /* allocations may still fail */
+			/* Closes the state while allocations may still fail. */
+			fzlua_close(L);
 			end_failing();
 			assert_true(came || status == FZLUA_OK);
 			assert_int_equal(used, 0);

@@ -193,7 +193,7 @@ local WAKES <const> = {
   "p = fz.process(function() os.execute 'sleep 0.2' queue:put(1) end):start()",
   "fz.spawn(function() fz.sleep(0.2) queue:put(1) end)",
   "fz.spawn(function() fz.exec { 'sleep', '0.2' } queue:put(1) end)",
-  "fz.spawn(function() fz.wait_fd(0, 'r') queue:put(1) end)", -- standard input
+  "fz.spawn(function() fz.wait_fd(0, 'r') queue:put(1) end)", -- standard input may become readable
   [[pool:apply_async(function() error "no" end, {}, { retries = 1, backoff = 0.2,
       error_callback = function() queue:put(1) end })]],
   [[pool:apply_async(function() while true do end end, {}, { timeout = 0.2,

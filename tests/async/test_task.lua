@@ -150,7 +150,8 @@ tests["with_timeout returns the results of f, or ends it"] = function()
   t.match(e, "own")
   local lock = fz.lock()
   lock:acquire()
-  fz.with_timeout(DEADLINE, function() lock:release() end) -- its caller holds the lock
+  -- The caller of this function holds the lock.
+  fz.with_timeout(DEADLINE, function() lock:release() end)
   t.equal(lock:acquire(0), true)
 end
 
@@ -614,7 +615,7 @@ tests["a sleep of zero that cannot suspend its task ends no later wait"] = funct
   t.equal(waiter:await(), "set")
 end
 
--- A hook may raise an error at any instruction, also between tasks. lua5.4 has such a hook for
+-- A hook may raise an error at any instruction, even between tasks. lua5.4 sets such a hook at
 -- Ctrl-C.
 tests["an error of a hook while tasks run leaves nothing of them behind"] = function()
   for count = 1, 400, 3 do

@@ -166,7 +166,7 @@ test_random_leaves_a_replaced_generator_alone(void **state)
 		"math.random = nil",
 		"math.random = {}",
 		"math.random = print",
-		/* C functions with an upvalue that is no random state. */
+		/* C functions with an upvalue that is not a random state. */
 		"math.random = ('x'):gmatch('x')",
 		"math.random = coroutine.wrap(print)",
 		"math.random = io.lines('/dev/null')",
@@ -364,7 +364,8 @@ test_random_a_seed_is_saved_before_its_first_number(void **state)
 	fz_random_seed(&r, 7);
 	draw(L, first);
 	for (int drawn = 0; drawn < 2; drawn++) {
-		fz_random_seed(&r, 7); /* none of its numbers was used */
+		/* No number of this seed was used so far. */
+		fz_random_seed(&r, 7);
 		fz_random_save(&r);
 		fz_random_seed(&r, 8);
 		if (drawn != 0)
@@ -374,7 +375,7 @@ test_random_a_seed_is_saved_before_its_first_number(void **state)
 		assert_memory_equal(first, again, sizeof(first));
 	}
 	draw(L, first);
-	fz_random_restore(&r); /* restore a second time */
+	fz_random_restore(&r); /* a second restore has the same effect */
 	fz_random_save(&r);
 	draw(L, again);
 	fz_random_restore(&r);

@@ -113,7 +113,8 @@ return fz.chain({s})]]
   t.match(check(2, "", script, "--", "threshold=1", "path=x"), "options come before")
   t.match(check(2, "", "--input", t.file '{"threshold":1,"path":2,"Paht":3}', script), "Paht",
     "nearest name is path")
-  t.match(check(2, "", t.file(EXAMPLE), "A=1", "B=2", "D=3"), "input D") -- merge makes D
+  -- D is an output of the stage merge.
+  t.match(check(2, "", t.file(EXAMPLE), "A=1", "B=2", "D=3"), "input D")
 end
 
 tests["a script may remove all globals"] = function()

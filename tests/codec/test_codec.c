@@ -406,7 +406,7 @@ call_encode_in_debt(lua_State *L)
 
 	lua_gc(L, LUA_GCGEN, 0, 0);
 	lua_gc(L, LUA_GCSTOP);
-	lua_newtable(L); /* the table that grows below */
+	lua_newtable(L); /* the table that grows in the loop below */
 	lua_newtable(L);
 	lua_rawseti(L, 3, 1);
 	lua_gc(L, LUA_GCRESTART);
@@ -418,7 +418,7 @@ call_encode_in_debt(lua_State *L)
 	lua_pushboolean(L, lua_rawgeti(L, 3, 1) != LUA_TNIL);
 	lua_replace(L, 1);
 	lua_settop(L, 4);
-	lua_newtable(L); /* here the collector may run */
+	lua_newtable(L); /* this call may start the collector */
 	lua_pushboolean(L, lua_rawgeti(L, 3, 1) == LUA_TNIL);
 	lua_pushvalue(L, 1);
 	return 2;

@@ -202,7 +202,8 @@ test_lists_elements_nest_no_deeper_than_values(void **state)
 {
 	lua_State *L = *state;
 
-	fz_buf_put(&part, "\1\4\1\xcb\x81x", 6); /* a numbered string */
+	/* The first element has a numbered string. */
+	fz_buf_put(&part, "\1\4\1\xcb\x81x", 6);
 	for (int i = 0; i < 2000; i++) {
 		fz_buf_clear(&out);
 		fz_buf_put(&out, "\1\4\1", 3);

@@ -220,7 +220,7 @@ for name in pairs(routes) do
 end
 
 -- An error of __fzpack or __fzunpack arrives, and the messages after it are correct. An error value
--- that is no string arrives as its text.
+-- that is not a string arrives as its text.
 for name, route in pairs(routes) do
   T["refusals_by_" .. name] = function()
     for who, make in pairs(refused) do

@@ -78,7 +78,8 @@ tests["a long path is cut in its middle"] = function()
   assert(not e.message:find "k50", e.message)
   deep = co
   for i = 1, 12 do deep = { ["k" .. i] = deep } end
-  t.match(t.fails("unsendable", fz.pack, deep).message, ".k8.k7.k6.k5.") -- not shortened
+  -- The path is not shortened.
+  t.match(t.fails("unsendable", fz.pack, deep).message, ".k8.k7.k6.k5.")
 end
 
 -- The messages of the error of a function, called in a worker, in this process and in a server.

@@ -7,7 +7,7 @@ local function refused(value, ...)
   t.match(t.fails("error", encode, value).message, ...)
 end
 
--- The text is no JSON; the message names this line and column.
+-- The text is not valid JSON. The message names this line and column.
 local function rejected(text, line, column, ...)
   local message = t.fails("error", decode, text).message
   t.match(message, ("not JSON: line %d, column %d: "):format(line, column), ...)
@@ -92,7 +92,8 @@ tests["an object stays an object, also where it looks like a list"] = function()
   object[1] = true
   t.equal(encode(object), '{"1":true}')
   t.equal(getmetatable(decode '{"a":1}'), nil)
-  t.equal(encode(setmetatable({}, { __jsontype = "object" })), "{}") -- as dkjson marks objects
+  -- Dkjson marks objects in this way.
+  t.equal(encode(setmetatable({}, { __jsontype = "object" })), "{}")
 end
 
 tests["an empty object crosses processes as one"] = function()

@@ -1,5 +1,5 @@
 -- C modules of other projects load in the script and in its workers, and work beside fzlua. The
--- tests of the installed module run this file, too.
+-- tests of the installed module also run this file.
 
 local t = ...
 

@@ -32,7 +32,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 void *__real_calloc(size_t n, size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 
-static int answer; /* answer of the DNS; 0: none */
+static int answer; /* answer of the DNS server; 0: it does not answer */
 static sem_t silence, ended;
 static bool no_thread, no_memory;
 

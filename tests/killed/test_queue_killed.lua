@@ -55,7 +55,7 @@ return {
     end
     local missing, last = 0, 0
     local function check(i)
-      assert(i > last) -- in order, and none twice
+      assert(i > last) -- items are in order, and no item comes twice
       missing, last = missing + i - last - 1, i
     end
     while not seen:empty() do check(seen:get()) end

@@ -1,4 +1,4 @@
--- Queues while a process is stopped, which may hold a lock of the queue at that moment.
+-- Queues while one process is stopped. The process may hold a lock of the queue.
 
 local t = ...
 

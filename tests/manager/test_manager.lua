@@ -343,7 +343,8 @@ tests["memory and stack that a function lacks are its error"] = function()
   local m <close> = fz.manager()
   local d = m:dict { x = 1 }
   local e = t.fails("error", d.update, d, "x", function()
-    -- No collection during the recursion: a finalizer would fail for lack of stack, and leak.
+    -- No collection may run during the recursion, because a finalizer would fail without stack, and
+    -- leak.
     local _ <close> = setmetatable({}, { __close = function() collectgarbage "restart" end })
     collectgarbage()
     collectgarbage "stop"

@@ -27,7 +27,7 @@ end
 
 tests["what one process does, others see"] = function()
   local q, back = fz.queue(), fz.queue()
-  local early <close> = started(function() -- starts before the manager is made
+  local early <close> = started(function() -- this process starts before the manager is made
     local d = q:get()
     d.a[#d.a + 1] = 2
     back:put(d.a)

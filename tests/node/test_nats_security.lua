@@ -23,7 +23,7 @@ local TRY <const> = [[
 try() { "$FZLUA" "$@" -e 'print(fz.map(function(x) return 6 * x end, {7})[1])'; }
 ]]
 
--- The output must have one line for each of the patterns, in their order, and no more.
+-- The output must have exactly one line for each of the patterns, in their order.
 local function lines(out, ...)
   local n = 0
   for line in out:gmatch "[^\n]+" do

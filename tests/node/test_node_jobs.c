@@ -200,7 +200,7 @@ test_node_jobs_announce_a_job_that_takes_longer(void **state)
 
 	send_job(e, 0);
 	send_job(e, 1);
-	check(e); /* no job has started */
+	check(e); /* no effect: no job has started */
 	expect_nothing(e);
 	start(e, 0);
 	check(e);
@@ -233,7 +233,7 @@ test_node_jobs_take_back_what_has_not_started(void **state)
 
 	send_job(e, 0);
 	send_chunk(e, 1, 5);
-	start(e, 0); /* the worker computes */
+	start(e, 0); /* the worker computes, and has not replied */
 	send_recall(e, 6);
 	expect(e, FZ_WIRE_STARTED, 0);
 	expect(e, FZ_WIRE_RECALLED, 6);
@@ -295,7 +295,8 @@ test_node_jobs_pass_on_replies_that_are_not_written(void **state)
 	expect(e, FZ_WIRE_RESULT, 0);
 	expect(e, FZ_WIRE_STARTED, 1);
 	answer(e, 20);
-	assert_int_equal(fz_port_flush(&e->port, NULL), 0); /* both replies */
+	/* Writes both replies. */
+	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
 	start(e, 2);
 	read_all(e);
 	expect(e, FZ_WIRE_RESULT, 1);
@@ -367,7 +368,8 @@ test_node_jobs_pass_on_what_a_dead_worker_has_finished(void **state)
 		send_job(e, i);
 	for (uint32_t i = 0; i < 3; i++) {
 		start(e, i);
-		answer(e, i == 1 ? 200000 : 10); /* a large one is written */
+		/* A large reply is written to the socket. */
+		answer(e, i == 1 ? 200000 : 10);
 		read_all(e);
 	}
 	start(e, 3);
@@ -393,7 +395,7 @@ test_node_jobs_replies_keep_their_order(void **state)
 	start(e, 1);
 	answer(e, 10);
 	start(e, 2);
-	check(e); /* before the written reply was read */
+	check(e); /* before the reply in the socket was read */
 	expect(e, FZ_WIRE_STARTED, 0);
 	read_all(e);
 	expect(e, FZ_WIRE_RESULT, 0);

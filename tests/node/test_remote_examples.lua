@@ -1,4 +1,4 @@
--- test_remote_examples.lua - each example prints its expected output on nodes, too: over a program
+-- test_remote_examples.lua - each example prints its expected output also on nodes: over a program
 -- that replaces ssh, and over NATS. The table below says why some examples need a single machine.
 local t = ...
 local tests = {}

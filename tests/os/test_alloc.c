@@ -176,7 +176,8 @@ test_alloc_without_memory_a_block_is_as_it_was(void **state)
 		assert_null(fz_alloc_alloc(NULL, p, from, to));
 		assert_null(fz_alloc_alloc(NULL, NULL, 0, to));
 		assert_filled(p, from);
-		fz_alloc_alloc(NULL, p, from, 0); /* freed, not kept */
+		/* Frees the block, which is not kept for reuse. */
+		fz_alloc_alloc(NULL, p, from, 0);
 		no_memory = false;
 	}
 }

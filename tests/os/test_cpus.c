@@ -322,7 +322,7 @@ test_cpus_children_begin_on_the_processors_after_ours(void **state)
 	for (unsigned n = 0; n < 20; n++)
 		assert_int_equal(place_of(n), (int)(6 + n) % 8);
 	assert_int_equal(place_of(UINT32_MAX), 5);
-	here = 100; /* not in the mask any more */
+	here = 100; /* this processor is not in the mask any more */
 	assert_int_equal(place_of(0), 0);
 	assert_int_equal(place_of(3), 3);
 	ncpus = CPU_SETSIZE;
@@ -376,7 +376,7 @@ assert_stored(const cpu_set_t *mask)
 	}
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	fz_cpus_spread(pid, 0); /* no such process: no effect */
+	fz_cpus_spread(pid, 0); /* no effect: the process does not exist */
 	assert_int_equal(sched_getaffinity(0, sizeof(seen), &seen), 0);
 	assert_true(CPU_EQUAL(&seen, mask));
 }
@@ -388,7 +388,7 @@ test_cpus_a_child_keeps_its_affinity(void **state)
 	int i = 0;
 
 	(void)state;
-	teardown(NULL); /* use the real machine */
+	teardown(NULL); /* from now on the real machine is used */
 	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
 	assert_stored(&all);
 	while (!CPU_ISSET((size_t)i, &all))

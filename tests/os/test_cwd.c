@@ -74,11 +74,12 @@ check_calls(void)
 	fz_cwd_return();
 	assert_at("/usr");
 	go_to("/usr/bin");
-	fz_cwd_stay(); /* as `init`, whose directory remains */
+	/* `init` calls this function: the directory stays changed. */
+	fz_cwd_stay();
 	go_to("/");
 	fz_cwd_return();
 	assert_at("/usr/bin");
-	go_to("/"); /* this call makes further calls */
+	go_to("/"); /* the call that begins here makes further calls */
 	fz_cwd_enter(&inner);
 	go_to("/usr");
 	fz_cwd_return();

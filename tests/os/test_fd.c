@@ -248,7 +248,7 @@ test_fd_close_private_closes_no_other(void **state)
 			    fz_fd_make_private(FIRST + i, NULL), 0);
 	}
 	assert_true(fz_fd_is_private(fd));
-	fz_fd_close(&fd); /* the next call reuses its number */
+	fz_fd_close(&fd); /* the next call reuses the number of `fd` */
 	assert_int_equal(dup2(ends[0], FIRST + 5), FIRST + 5);
 	assert_false(fz_fd_is_private(FIRST + 5));
 	fz_fd_close_private(false);

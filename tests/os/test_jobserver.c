@@ -161,9 +161,9 @@ test_jobserver_ignores_other_files(void **state)
 	assert_none("--jobserver-auth=fifo:/nowhere/at/all", 0, 0);
 	assert_none(auth, -2, -2);
 	assert_none(auth, 7777, 7778); /* the descriptors are closed */
-	assert_none(auth, null, null); /* not a pipe */
-	assert_none(auth, a[1], a[0]); /* the ends in the wrong order */
-	assert_none(auth, a[0], b[1]); /* ends of two pipes */
+	assert_none(auth, null, null); /* the descriptors are not a pipe */
+	assert_none(auth, a[1], a[0]); /* the ends are in the wrong order */
+	assert_none(auth, a[0], b[1]); /* the ends belong to two pipes */
 	assert_none("k -- A=--jobserver-auth=%d,%d", a[0], a[1]);
 	assert_none("k -- --jobserver-auth=%d,%d", a[0], a[1]);
 	close(a[1]);
@@ -286,7 +286,7 @@ get(char *const *env, const char *name)
 	for (; *env != NULL; env++) {
 		if (strncmp(*env, name, n) != 0 || (*env)[n] != '=')
 			continue;
-		assert_null(found); /* must be there only once */
+		assert_null(found); /* a variable occurs only once */
 		found = *env + n + 1;
 	}
 	return found;

@@ -354,7 +354,7 @@ test_loop_endless_deferred_calls_block_nothing(void **state)
 	timer.always = true;
 	timer.again_ns = 1;
 	fz_loop_arm(loop, &timer.timer, 1);
-	a.other = &b; /* each defers the other one */
+	a.other = &b; /* each deferred call defers the other one */
 	b.other = &a;
 	fz_loop_defer(loop, &a.defer);
 	thing_watch(&pipe);
@@ -399,7 +399,7 @@ test_loop_calls_what_was_deferred_once(void **state)
 	thing_init(&a, loop);
 	thing_init(&b, loop);
 	thing_init(&c, loop);
-	a.other = &b; /* a deferred call defers b */
+	a.other = &b; /* the deferred call of a defers b */
 	fz_loop_defer(loop, &a.defer);
 	fz_loop_defer(loop, &a.defer);
 	fz_loop_defer(loop, &c.defer);

@@ -320,7 +320,7 @@ tests["C modules load in the script and in a worker"] = function()
   local lpeg = require "lpeg"
   local s = fz.stage "s"
   s:register("n", "text", function(text)
-    local lfs = require "lfs" -- not loaded before the fork
+    local lfs = require "lfs"  -- this module was not loaded before the fork
     return lpeg.match(lpeg.P "a" ^ 1, text) .. lfs.attributes("/", "mode")
   end)
   local chain <close> = fz.chain { s }

@@ -302,7 +302,7 @@ tests["make in a function shares the slots"] = function()
     t.equal(chain({ A = 1 }, { jobs = jobs }).o3, true)
     local most, n = 0, 0
     local now = 0
-    for line in io.lines(log) do -- in the order of time
+    for line in io.lines(log) do -- the lines are in the order of time
       now = now + (line:find("+", 1, true) and 1 or -1)
       most, n = math.max(most, now), n + 1
     end

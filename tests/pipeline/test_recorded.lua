@@ -22,7 +22,8 @@ end
 -- Changes of the script: the old text, the new text, and the functions that run afterwards.
 local CHANGES <const> = {
   { "return double", "-- a comment\n\n return --[[ another ]] double", "" },
-  { "function(b) ran", "function(other) local b = other ran", "B" }, -- other code, same value
+  -- The code differs, and the result of B is the same.
+  { "function(b) ran", "function(other) local b = other ran", "B" },
   { "x * factor", "factor * x", "A" },
   { "factor = 2", "factor = 3", "AC" },
   { "local factor", "local function new() end\nlocal other\nlocal factor", "" },

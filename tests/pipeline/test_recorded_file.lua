@@ -360,7 +360,7 @@ print(fz.digest(g:invoke().output))]]
     :gsub("LOG LOG.2", log .. " " .. log .. ".2")
   local out, _, status = t.shell("unshare -rm sh " .. t.file(commands))
   os.remove(directory)
-  if status ~= 0 then return end -- this process may not mount
+  if status ~= 0 then return end -- this process must not mount file systems
   local wanted = t.shell(("LOG=/dev/null $FZLUA %s"):format(script))
   local cache = ("the cache %s/cache.db"):format(directory)
   local full = ".- WARN .-: " .. cache .. ": database or disk is full: its results are used, "

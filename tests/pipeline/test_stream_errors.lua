@@ -73,7 +73,7 @@ tests["after an error no more items are read, and later functions do not start"]
       error "at once"
     end
     failed:wait(30)
-    os.execute "sleep 0.3" -- time for the error to arrive
+    os.execute "sleep 0.3"  -- gives the error time to arrive
     return x
   end)
   chain.stages[3]:register("x", function(x)
@@ -297,7 +297,7 @@ tests["break and an error in the loop end what runs, and close the source once"]
       end
     end)
     t.equal({ ok, closed() }, { how == "break", 1 })
-    for _, out in chain:stream { 1 } do t.equal(out.x, 1) end -- the chain can be used
+    for _, out in chain:stream { 1 } do t.equal(out.x, 1) end -- the chain can still be used
   end
 end
 

@@ -110,7 +110,7 @@ tests["a change to what cannot be sent is an error until it is mended"] = functi
   local file <close> = assert(io.tmpfile())
   local log = { file = file, lines = 0 }
   local function job() return io.type(log.file), log.lines end
-  t.equal({ pool:apply(job) }, { "file", 0 }) -- inherited by the fork
+  t.equal({ pool:apply(job) }, { "file", 0 }) -- the worker has inherited `log` by its fork
   log.lines = 1
   local e = t.fails("unsendable", pool.apply, pool, job)
   t.match(e.message, "the function: <upvalue log>.file: a FILE* cannot be sent")
@@ -345,7 +345,7 @@ tests["what cannot be sent is shared with functions that have it by the fork"] =
     t.equal({ pool:apply(second) }, { "next", "file", "temporary" })
     t.equal(pool:map(second, { 1, 2, 3, 4 }), { "next", "next", "next", "next", n = 4 })
   end
-  held.name = "changed" -- so that `held` must be sent, with its file
+  held.name = "changed"  -- now `held` must be sent, together with its file
   local e = t.fails("unsendable", pool.apply, pool, second)
   t.match(e.message, "the function: <upvalue held>.file", "a FILE* cannot be sent")
 end
@@ -432,7 +432,8 @@ tests["all workers of a pool see the globals of its first call"] = function()
   for i = 1, 3 do t.equal(results[i]:get(30), 1) end
 end
 
--- When a class is replaced, its table may be freed. A later table at the same address is no class.
+-- When a class is replaced, its table may be freed. A later table at the same address is not a
+-- class.
 tests["a change is seen in tables that lie where a class was that lost its name"] = function()
   local pool <close> = fz.pool(1)
   for _ = 1, 300 do fz.register_class("test.replaced", { {} }) end

@@ -190,7 +190,7 @@ tests["results of a slow source come while it is asked for more"] = function()
     if read == 5 then return nil end
     local late = fz.now() + 20
     while computed.value < read and fz.now() < late do never:wait(0.01) end
-    never:wait(0.2) -- time for the result to arrive
+    never:wait(0.2) -- gives the result time to arrive
     read = read + 1
     return read
   end) do
@@ -641,9 +641,9 @@ tests["join and a scope wait for no imap that is not read to its end"] = functio
     local unread, broken, inner
     do
       local pool <close> = fz.pool(2)
-      unread = pool[name](pool, twice, { 1, 2, 3 }) -- stored, never called
+      unread = pool[name](pool, twice, { 1, 2, 3 }) -- this iterator is never called
       broken = pool[name](pool, twice, (counter(100)))
-      broken() -- as a loop that is left and has no closing value
+      broken() -- the iterator is left after one item, and has no closing value
       inner = coroutine.wrap(function()
         for _, v in pool[name](pool, twice, { 1, 2, 3 }) do coroutine.yield(v) end
       end)

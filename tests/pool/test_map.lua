@@ -233,7 +233,8 @@ tests["stop starts nothing new and lets what runs finish, now ends it"] = functi
         while #io.open(begun):read "a" == 0 do end
         error "two"
       else
-        os.execute "sleep 0.1" -- items that were sent ahead may begin before they are recalled
+        -- Items that were sent ahead may begin during this time, before they are recalled.
+        os.execute "sleep 0.1"
         io.open(others, "a"):write("x"):close()
       end
     end, t.numbers(50), { on_error = policy, chunksize = 1 })

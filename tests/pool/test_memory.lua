@@ -2,8 +2,8 @@
 local t = ...
 local tests = {}
 
-local MB <const> = 1024 -- in KiB
--- Sanitizers and valgrind use memory of their own, which would count, too.
+local MB <const> = 1024 -- a number of KiB
+-- Sanitizers and valgrind use memory of their own, which would be counted as well.
 local CHECKED <const> = os.getenv "ASAN_OPTIONS" or os.getenv "FZLUA_VALGRIND"
 
 -- The beginning of scripts that have a heap of 100 MB, in `data`.

@@ -151,7 +151,7 @@ tests["what a dropped pool's result can still say"] = function()
   end
   collectgarbage()
   collectgarbage()
-  t.equal(r:get(30), 3) -- a result keeps its pool
+  t.equal(r:get(30), 3) -- the result keeps its pool alive
 end
 
 tests["a script that leaves a pool open ends at once, and nothing is left"] = function()

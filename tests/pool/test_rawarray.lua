@@ -163,7 +163,7 @@ tests["an item that takes long keeps no other one waiting"] = function()
       local left = fz.value("i", 999)
       local list = map(function(i)
         local deadline = fz.now() + 10
-        while i == slow and left.value > 1 do -- until all other items are done
+        while i == slow and left.value > 1 do -- wait until all other items are done
           if fz.now() > deadline then error "others wait for this item" end
         end
         left:add(-1)

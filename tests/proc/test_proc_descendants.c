@@ -99,7 +99,8 @@ test_proc_terminate_ends_all_descendants_by_sigterm(void **state)
 	assert_int_equal(death.signal, SIGTERM);
 	assert_goes(one);
 	assert_goes(two);
-	fz_proc_terminate(&f->proc); /* no effect after its death */
+	/* No effect after the death of the process. */
+	fz_proc_terminate(&f->proc);
 }
 
 /* Start a process like a daemon: forked twice, in a session of its own. */

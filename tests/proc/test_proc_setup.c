@@ -149,7 +149,8 @@ session_main(struct forked *f, const char *name)
 	alarm(120);
 	if (setsid() == -1)
 		return 1;
-	tty = open(name, O_RDWR); /* becomes the terminal of the session */
+	/* This file becomes the terminal of the session. */
+	tty = open(name, O_RDWR);
 	if (tty == -1 || tcgetattr(tty, &settings) != 0)
 		return 2;
 	settings.c_lflag |= TOSTOP;
@@ -221,7 +222,7 @@ test_proc_output_goes_to_the_given_descriptors(void **state)
 			close(2);
 		}
 		i = fz_proc_fork(&f->proc, &opts, print_both, f, NULL);
-		if (f->proc.pidfd <= 2) /* the next lines overwrite it */
+		if (f->proc.pidfd <= 2) /* the next lines overwrite the pidfd */
 			f->proc.pidfd = -1;
 		dup2(saved[0], 0);
 		dup2(saved[1], 1);

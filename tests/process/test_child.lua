@@ -28,7 +28,7 @@ local function among_children(f)
     go:set()
     io.open(fifo, "w"):close()
   end })
-  fz.exec { "cat", fifo } -- f() is called during this wait
+  fz.exec { "cat", fifo } -- among_children() calls f() during this wait
   os.remove(fifo)
 end
 
@@ -82,7 +82,7 @@ tests["a pipe of the script cannot be used in a worker, and reaches no other fil
   local path = os.tmpname()
   t.files[#t.files + 1] = path
   local result = fz.map(function()
-    local file = io.open(path, "w") -- gets the lowest free descriptor
+    local file = io.open(path, "w") -- the file gets the lowest free descriptor
     local ok, why = out:write "not there"
     if ok then ok, why = out:flush() end
     file:close()

@@ -75,7 +75,7 @@ static void
 test_batch_chunks_have_their_size(void **state)
 {
 	static const struct {
-		uint32_t n, chunk, most; /* items of the batch; its options */
+		uint32_t n, chunk, most; /* items; the options chunk and most */
 		uint32_t first, largest; /* items in these chunks */
 	} cases[] = {
 		{ 100, 7, 0, 7, 7 }, { 100, 1, 0, 1, 1 },
@@ -236,7 +236,7 @@ test_batch_has_changed_when_it_is_done(void **state)
 	assert_true(has_changed(engine, fz_batch_id(u.batch)));
 	assert_false(has_changed(engine, fz_batch_id(u.batch)));
 	assert_all_items_done(&t);
-	batch_test_fini(&t); /* drops its change */
+	batch_test_fini(&t); /* drops the pending change of this batch */
 	assert_int_equal(fz_change_take(engine), 0);
 	batch_test_fini(&u);
 }

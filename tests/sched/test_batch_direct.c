@@ -164,7 +164,7 @@ test_batch_has_result_buffers_if_most_results_fit(void **state)
 	batch_test_start(&t);
 	assert_all_items_done(&t);
 	assert_values(&t);
-	/* The last chunk has 200 items, too few for a buffer. */
+	/* The last chunk has 200 items, which are too few for a buffer. */
 	assert_int_equal(result_buffers.asked, 16);
 	assert_true(result_buffers.most_done > 256);
 	batch_test_fini(&t);

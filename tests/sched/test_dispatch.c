@@ -355,7 +355,10 @@ end_by_hand(struct stream *stream)
 	    &(struct fz_err){ FZ_ERR_CANCELLED, 0, "by hand" });
 }
 
-/* The first worker is forked at once, the others if no job ends for a time. */
+/*
+ * The first worker is forked at once. The others are forked if no job ends for
+ * a time.
+ */
 static void
 test_dispatch_sparing_gives_slow_jobs_more_workers(void **state)
 {
@@ -460,7 +463,8 @@ test_dispatch_an_idle_worker_gets_what_another_has_not_begun(void **state)
 	stream_init(&t, b, 0, JOB_SLEEP, 60000);
 	stream_add(&t, 1);
 	wait_for_calls(b->w, JOB_SLEEP, 1);
-	stream_add(&s, 7); /* sent to both workers, one has the long job */
+	/* Sent to both workers; one of them has the long job. */
+	stream_add(&s, 7);
 	turn_until_ended(&s, 7);
 	assert_int_equal(s.ndone, 7);
 	assert_true(s.nreturned != 0);

@@ -68,7 +68,7 @@ test_graph_knows_makers_and_readers(void **state)
 
 	feed(graph, a, in, FZ_GRAPH_NONE);
 	feed(graph, b, in, va);
-	feed(graph, c, va, va); /* the same input twice */
+	feed(graph, c, va, va); /* the node has the same input twice */
 	assert_int_equal(fz_graph_frozen(graph), 0);
 	assert_int_equal(fz_graph_freeze(graph, NULL), 0);
 	assert_int_equal(fz_graph_freeze(graph, NULL), 0);

@@ -253,7 +253,8 @@ test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 	assert_null(fz_pool_take(pool, &u.user, NULL));
 	assert_false(fz_pool_has_free(pool));
 	faults_end();
-	assert_null(fz_pool_take(pool, &u.user, NULL)); /* without a fork */
+	/* Returns NULL without trying to fork. */
+	assert_null(fz_pool_take(pool, &u.user, NULL));
 	u.nothers = 0;
 	while (u.nothers == 0)
 		assert_true(turn_until(w, until));
@@ -459,7 +460,7 @@ test_pool_may_dismiss_all_idle_workers(void **state)
 	fz_clock_share();
 	pool_user_init(&u);
 	assert_false(fz_pool_has_idle(pool));
-	fz_pool_dismiss_idle(pool); /* no worker is idle */
+	fz_pool_dismiss_idle(pool); /* no effect: no worker is idle */
 	for (int i = 0; i < 3; i++) {
 		struct fz_worker *worker = fz_pool_take(pool, &u.user, NULL);
 

@@ -544,7 +544,10 @@ test_run_two_may_share_a_pool(void **state)
 	assert_run_value(&q, last2, 30);
 	assert_run_ended(&p);
 	assert_run_ended(&q);
-	/* One run is freed, and then the other, with the pool they share. */
+	/*
+	 * One run is freed first, then the other one with the pool that they
+	 * share.
+	 */
 	fz_run_free(p.run);
 	p.run = NULL;
 	q.pools[0] = NULL;

@@ -100,7 +100,7 @@ join_results(void *ctx, const struct fz_batch_result *results, size_t nresults,
 	for (size_t i = 0; i < nresults; i++) {
 		const struct fz_batch_result *r = &results[i];
 
-		assert_true(r->first > last); /* in order */
+		assert_true(r->first > last); /* the results come in order */
 		last = r->first + r->n - 1;
 		assert_true(last <= n);
 		for (uint32_t k = 0; k < r->n && r->failure == NULL; k++)

@@ -77,7 +77,7 @@ test_slots_tokens_go_back_as_they_were(void **state)
 	slots_make_end(w, &m);
 }
 
-/* Fill the pipe with bytes that are no tokens. */
+/* Fill the pipe with bytes that are not tokens. */
 static void
 fill_pipe(int fd)
 {
@@ -219,7 +219,8 @@ test_slots_have_the_number_they_were_given(void **state)
 	assert_int_equal(fz_slots_resize(slots, 2, NULL), 0);
 	assert_int_equal(slots_free(w, slots), 2);
 	assert_int_equal(fz_slots_resize(slots, 65536, NULL), 0);
-	assert_true(slots_free(w, slots) > 4096); /* as many as fit in a pipe */
+	/* As many slots as fit in a pipe. */
+	assert_true(slots_free(w, slots) > 4096);
 	fz_slots_unref(slots);
 	fz_slots_unref(NULL);
 }

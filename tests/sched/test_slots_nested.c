@@ -30,7 +30,7 @@
 /* The action of a worker that has workers of its own. */
 enum plan {
 	PLAN_COUNT,    /* run jobs that count how many run */
-	PLAN_DEEPER,   /* PLAN_COUNT, but one level below */
+	PLAN_DEEPER,   /* do PLAN_COUNT one level below */
 	PLAN_KILL,     /* die while its own workers run */
 	PLAN_KILL_TOP, /* die while workers of its workers run */
 	PLAN_STAY,     /* wait while its own workers run */
@@ -112,7 +112,7 @@ run_below(struct nest *nest)
 		fz_loop_turn(w->engine.loop, in_ms(1), NULL);
 	if (nest->level == 1)
 		raise(SIGKILL);
-	for (;;) /* the worker above kills itself */
+	for (;;) /* wait for the worker above, which kills itself */
 		fz_loop_turn(w->engine.loop, in_ms(100), NULL);
 }
 

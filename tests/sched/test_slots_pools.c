@@ -33,7 +33,7 @@ test_slots_a_pool_runs_no_more_than_there_are(void **state)
 	assert_int_equal(fz_slots_resize(slots, 3, NULL), 0);
 	for (int i = 0; i < 2; i++)
 		pools[i] = slots_pool(w, 4, slots, serve, w->shared);
-	fz_slots_unref(slots); /* the pools have references */
+	fz_slots_unref(slots); /* the pools have references of their own */
 	/*
 	 * The round is repeated, because three jobs may not run at once if
 	 * workers start slowly.

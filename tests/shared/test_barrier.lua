@@ -212,7 +212,7 @@ tests["one that is killed in the action breaks it"] = function()
   local last <close> = fz.process(outcome, b):start()
   assert(within:wait(10))
   t.equal({ b.n_waiting, b.broken }, { 0, false })
-  local late <close> = fz.process(outcome, b):start() -- waits for the next round
+  local late <close> = fz.process(outcome, b):start() -- this process waits for the next round
   t.equal(late:join(0.1), nil)
   last:kill()
   all(procs, BROKEN)

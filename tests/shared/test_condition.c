@@ -204,7 +204,7 @@ test_condition_notifies_waiters_in_order_of_arrival(void **state)
 	pid_t pids[6];
 
 	(void)state;
-	s->tickets = UINT32_MAX - 2; /* so that tickets continue with 0 */
+	s->tickets = UINT32_MAX - 2; /* the tickets wrap around to 0 */
 	for (int i = 0; i < 6; i++)
 		pids[i] = start_waiter(s);
 	for (uint32_t i = 0; i < 2; i++) {
@@ -220,7 +220,7 @@ test_condition_notifies_waiters_in_order_of_arrival(void **state)
 	notify(s, FZ_CONDITION_ALL);
 	member_wait(pids[4]);
 	member_wait(pids[5]);
-	notify(s, 7); /* no effect without a waiter */
+	notify(s, 7); /* no effect: no process waits */
 	fz_heap_free(&this_member, &s->head);
 }
 
@@ -256,7 +256,8 @@ test_condition_passes_on_the_notification_of_a_dead_waiter(void **state)
 	acquire(s);
 	fz_condition_notify(name_of(s), 1);
 	wait_for(&s->woken, 1);
-	member_kill(first); /* notified, and waiting for the lock */
+	/* The waiter was notified, and waits for the lock. */
+	member_kill(first);
 	fz_lock_release(&s->lock);
 	assert_int_equal(member_wait(second), 0);
 	usleep(150000);
@@ -302,7 +303,7 @@ test_condition_loses_nothing_after_a_kill_at_each_step_of_a_waiter(void **state)
 		how = member_wait(first);
 		if (atomic_load(&s->notified) > notified &&
 		    atomic_load(&s->pids[notified % 4]) == first) {
-			notified++; /* died after it was counted */
+			notified++; /* the waiter died after it had counted */
 			notify(s, 1);
 		}
 		assert_int_equal(member_wait(second), notified++);

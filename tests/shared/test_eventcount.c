@@ -40,7 +40,7 @@ static struct shared {
 
 static struct {
 	unsigned nfutexes;
-	unsigned ntimeouts; /* futex waits that have timed out */
+	unsigned ntimeouts; /* number of futex waits that have timed out */
 	unsigned nwrites;
 	int write_error; /* errno of the next write; 0: it succeeds */
 } calls;
@@ -187,7 +187,9 @@ test_eventcount_a_sleep_ends_in_time(void **state)
 	fz_eventcount_commit(&shared->waiters, seq, end + 10 * FZ_CLOCK_MS);
 	assert_true(fz_clock_ns() - end >= 10 * FZ_CLOCK_MS);
 	begin = fz_clock_ns();
-	/* This call returns, so that the caller checks again. */
+	/*
+	 * This call returns after a time, because the caller must check again.
+	 */
 	fz_eventcount_commit(&shared->waiters, seq, FZ_CLOCK_NEVER);
 	end = fz_clock_ns();
 	assert_true(end - begin >= FZ_EVENTCOUNT_CHECK_NS);

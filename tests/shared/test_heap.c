@@ -81,7 +81,8 @@ test_heap_a_child_of_a_process_without_a_heap_creates_none(void **state)
 	heap_faults_end();
 	kill_member(start_reporting_member(refused_child, 0));
 	assert_int_equal(report->bad, 0);
-	assert_int_equal(fz_heap_open(NULL), 0); /* succeeds without faults */
+	/* The call succeeds, because nothing fails now. */
+	assert_int_equal(fz_heap_open(NULL), 0);
 }
 
 static void
@@ -112,7 +113,8 @@ small_child(uint64_t arg)
 	if (setrlimit(RLIMIT_AS, &limit) != 0 ||
 	    fz_heap_join(&this_member, &err) == 0)
 		_exit(1);
-	if (heap->size > arg / 4) /* leaves addresses for the script */
+	/* The heap must leave addresses for the script. */
+	if (heap->size > arg / 4)
 		_exit(2);
 	while (n < 8192 && (blocks[n] = fz_heap_alloc(join(), 1, &err)) != NULL)
 		n++;
@@ -190,7 +192,8 @@ test_heap_small_objects_are_freed_with_their_block(void **state)
 	assert_int_equal(fz_heap_used(), 4 * FZ_HEAP_BLOCK);
 	for (int i = 0; i < 1000; i++)
 		fz_heap_free(&this_member, objects[i]);
-	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK); /* one block is kept */
+	/* One block stays in use. */
+	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK);
 	for (int i = 0; i < 256; i++)
 		objects[i] = fz_heap_new(&this_member, TYPE, 100, NULL);
 	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK);

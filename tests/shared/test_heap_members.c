@@ -311,7 +311,7 @@ test_heap_has_room_for_4096(void **state)
 
 	(void)state;
 	for (int i = 1; i < FZ_HEAP_MEMBERS; i++) {
-		forget_this_member(); /* the member stays alive */
+		forget_this_member(); /* the forgotten member stays alive */
 		assert_int_not_equal(join(), 0);
 	}
 	assert_int_equal(fz_heap_nplaces(), FZ_HEAP_MEMBERS);

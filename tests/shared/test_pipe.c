@@ -268,11 +268,12 @@ test_pipe_waits_for_a_child_that_has_not_registered(void **state)
 	fz_pipe_close(&pipes, pipe, 1);
 	count_child();
 	assert_false(has_ended(pipe));
-	now_ns += 6 * FZ_CLOCK_SECOND; /* killed, but not reaped */
+	/* The child was killed, and is not reaped. */
+	now_ns += 6 * FZ_CLOCK_SECOND;
 	assert_true(has_ended(pipe));
 	count_child();
 	assert_false(has_ended(pipe));
-	fz_children_drop(&children, ANY_PID); /* reaped */
+	fz_children_drop(&children, ANY_PID); /* the child is reaped */
 	assert_true(has_ended(pipe));
 	free_pipe(pipe, true, false);
 }

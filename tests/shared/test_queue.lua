@@ -82,7 +82,7 @@ return {
         local sum, count, last = 0, 0, {}
         for item in function() return q:get() end do
           local who, i = item >> 32, item & 0xffffffff
-          assert(i > (last[who] or 0)) -- in order per producer
+          assert(i > (last[who] or 0)) -- the items of each producer are in order
           last[who], sum, count = i, sum + item, count + 1
         end
         results:put { sum, count }

@@ -151,7 +151,8 @@ test_queue_memory_goes_from_one_thread_to_another(void **state)
 	pthread_join(threads[1], &good[1]);
 	assert_int_equal(member_wait(pid), 0);
 	assert_true(good[0] != NULL && good[1] != NULL);
-	assert_ptr_equal(taker.first, user.first); /* the same memory */
+	/* Both queues have used the same memory. */
+	assert_ptr_equal(taker.first, user.first);
 	fz_heap_free(&taker.own, &taker.object->object);
 	fz_heap_release(&taker.own);
 	for (int i = 0; i < 2; i++) {

@@ -29,7 +29,7 @@ local function assert_line(list, pattern)
   error(("no line matches %q:\n%s"):format(pattern, table.concat(list, "\n")), 2)
 end
 
--- A whole bar. While a number is overwritten, it may have spaces.
+-- The pattern of a complete bar. A number that is being overwritten may have spaces.
 local BAR = "^(%S+) +%[=*>? *%] [ %d]+/%d+ [ %d]+%%"
 
 -- A script with three bars, which prints lines while all bars are shown.
@@ -116,7 +116,8 @@ local function check_frames(columns, bytes)
     error("bars are torn:\n" .. table.concat(screen:all(), "\n", #screen.history + 1), 0)
   end
   local ending = rest:find(": done,", 1, true)
-  for _ = 1, 2 do ending = rest:sub(1, ending - 1):match ".*()\27%[J" end -- two drawings before
+  -- Go back by two drawings.
+  for _ = 1, 2 do ending = rest:sub(1, ending - 1):match ".*()\27%[J" end
   screen:write(rest:sub(1, ending - 1), check,
     { [bars[1]] = true, [bars[2]] = true, [bars[3]] = true })
   screen:write(rest:sub(ending))
@@ -135,7 +136,7 @@ for _, columns in ipairs { 80, 40 } do
     for _, label in ipairs { "pool:map_async", "pool:starmap_async", "loop" } do
       t.equal(count(lines, "^" .. label .. ": done, [34]000/[34]000"), 1)
     end
-    t.equal(count(lines, "%["), 4000) -- all are in entries of the log, and no bar is left
+    t.equal(count(lines, "%["), 4000) -- each is in an entry of the log, and no bar is left
   end
 end
 
@@ -412,7 +413,7 @@ tests["Ctrl-Z leaves the bars whole and the terminal to the shell, fg draws them
   assert(stopped and not stopped:find "\27", stopped)
   local lines = screen:all()
   for _, line in ipairs(lines) do assert(not line:find "%[[=> ]*%]" or line:find(BAR), line) end
-  t.equal(count(lines, BAR), 2) -- drawn before the stop
+  t.equal(count(lines, BAR), 2) -- these bars were drawn before the stop
   for k = 1, 3 do t.equal(count(lines, "^worker line " .. k .. "$"), 1) end
   assert_line(lines, "^pool:map_async: done, 3/3")
   assert_line(lines, "^loop: done, ")

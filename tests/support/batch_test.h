@@ -21,7 +21,10 @@ struct result_buffers {
 	bool fails;                    /* there is no memory for a buffer */
 	unsigned asked, live;          /* requests; buffers not yet freed */
 	void (*release)(void *owner, uint64_t offset);
-	/* over all requests: fewest items asked for, most items done then */
+	/*
+	 * over all requests: minimum number of items, and maximum number of
+	 * items that were done at the time
+	 */
 	uint64_t least_n, most_done;
 };
 

@@ -269,7 +269,7 @@ items_run(struct items_home *home, struct fz_port *port, struct fz_call *call,
 		v = (item & UINT32_MAX) + home->funcs[call->func];
 		fz_le64_store(raw, v);
 		fz_le64_store(raw + 8, ~v);
-		fz_direct_stored(&run); /* after the value is complete */
+		fz_direct_stored(&run); /* called when the value is complete */
 	} while (fz_direct_advance(&run));
 	fz_direct_end(port, call, &run);
 	return rc;

@@ -17,7 +17,7 @@ enum { TYPE = 1 };
 
 struct box {
 	struct fz_object object;
-	_Atomic uint32_t done; /* set by a child */
+	_Atomic uint32_t done; /* set by a child when it has taken an item */
 	struct fz_queue queue;
 };
 

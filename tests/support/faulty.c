@@ -55,7 +55,7 @@ static struct faulty {
 	/* Number of the call that fails; 0: this process has another role. */
 	unsigned long fail_at;
 	atomic_ulong ncalls;
-	pid_t owner;  /* the process that was started */
+	pid_t owner;  /* pid of the program; its forks have others */
 	bool is_fork; /* the forks of the owner have the role */
 	char file[256];
 } faulty;

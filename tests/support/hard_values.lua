@@ -135,7 +135,8 @@ end, function(value)
 end)
 
 local Caller = class("Caller", function(self)
-  local inner = fz.unpack(fz.pack { self.shared, self.shared }) -- a message in a message
+  -- Pack and unpack a message inside another one.
+  local inner = fz.unpack(fz.pack { self.shared, self.shared })
   local q = fz.queue()
   q:put(inner)
   local got = q:get()

@@ -200,7 +200,8 @@ static bool
 die_writing(struct fz_port *port, size_t n)
 {
 	put_number(port, 1);
-	port->flushed_ns = fz_clock_ns(); /* do not flush if jobs follow */
+	/* Keeps the reply in the mailbox if jobs follow. */
+	port->flushed_ns = fz_clock_ns();
 	fz_port_send(port, NULL);
 	if (write(port->out, port->mailbox->out, n) != (ssize_t)n)
 		_exit(92);

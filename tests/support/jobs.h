@@ -26,7 +26,7 @@ enum job {
 	JOB_KILL_HALF,     /* JOB_KILL, with half of the reply written */
 	JOB_KILL_WRITTEN,  /* JOB_KILL, after a write that is not counted */
 	JOB_KILL_BIG_HALF, /* die with half of a big reply written */
-	JOB_GARBAGE,       /* write bytes that are no frame */
+	JOB_GARBAGE,       /* write bytes that are not a frame */
 	JOB_REPLY_GARBAGE, /* write a reply and garbage in one write */
 	JOB_LATE_GARBAGE,  /* write a reply, and 20 ms later garbage */
 	JOB_CLOSE_OUT,     /* close the pipe for results, and sleep */
@@ -44,9 +44,10 @@ enum job {
 /* How a worker behaves before it takes its first job. */
 enum start_mode {
 	START_NORMAL,
-	START_FIRST_DIES_UNREAD,  /* the first worker dies before it reads */
-	START_FIRST_DIES_READING, /* dies after the header of a job */
-	START_FIRST_DIES_HALFWAY, /* dies after half of bulk_size() bytes */
+	START_FIRST_DIES_UNREAD, /* the first worker dies before it reads */
+	/* The first worker dies after the header of a job. */
+	START_FIRST_DIES_READING,
+	START_FIRST_DIES_HALFWAY, /* it dies after half of bulk_size() bytes */
 	START_ALL_DIE,            /* all workers die */
 	START_NEVER_READS         /* workers do not read */
 };

@@ -14,7 +14,7 @@ struct port_ends {
 	struct fz_arena *arena;         /* arena of the parent */
 	struct fz_mailbox_block *block; /* the block that has the mailbox */
 	struct fz_mailbox *mailbox;
-	int jobs[2], results[2]; /* pipes */
+	int jobs[2], results[2]; /* two pipes */
 	struct fz_wire_in in;    /* reader of the results pipe */
 	struct fz_buf out;       /* unwritten bytes of the jobs pipe */
 };

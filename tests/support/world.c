@@ -45,7 +45,8 @@ world_setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
 
-	setenv("FZLUA_JOBS", "1", 1); /* events have the same order each time */
+	/* Without polling, events keep their order. */
+	setenv("FZLUA_JOBS", "1", 1);
 	w->nfds = count_fds();
 	w->shared = mmap(NULL, sizeof(*w->shared), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);

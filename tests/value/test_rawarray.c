@@ -120,7 +120,8 @@ test_rawarray_other_values_are_refused(void **state)
 	struct fz_raw_value stored, before;
 
 	lua_pushliteral(L, "");
-	lua_pushliteral(L, "12"); /* a string, and no number */
+	/* A string, although it looks like a number. */
+	lua_pushliteral(L, "12");
 	lua_newtable(L);
 	lua_pushcfunction(L, luaopen_base);
 	lua_pushlightuserdata(L, &stored);

@@ -233,7 +233,7 @@ main(void)
 		cmocka_unit_test(
 		    test_rawarray_obeys_the_environment_and_the_build),
 	};
-	/* These have no setup, so that no layout is known. */
+	/* These tests have no setup, because the setup learns the layout. */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 		    test_rawarray_is_learned_though_memory_was_short),

@@ -366,7 +366,8 @@ test_port_without_a_reader_no_reply_is_sent(void **state)
 			assert_non_null(p);
 			memset(p, 'x', lens[i]);
 			e->port.frame.len += lens[i];
-			e->port.open = false; /* not in the arena */
+			/* The reply does not go to the arena. */
+			e->port.open = false;
 			if (before == 0 && i == 0) {
 				assert_int_equal(
 				    fz_port_send(&e->port, &err), 0);

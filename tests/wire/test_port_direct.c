@@ -166,7 +166,7 @@ test_port_a_run_stores_what_follows(void **state)
 	put_item(e, 3, 'a', 1);
 	assert_true(fz_port_advance(&e->port, &call));
 	assert_int_equal(fz_direct_begin(&e->port, &call, &run, NULL), 0);
-	/* This run stores no item, because the fifth result is sent, too. */
+	/* This run stores no item, because the fifth result is sent as well. */
 	assert_int_equal(fz_direct_end(&e->port, &call, &run), 0);
 	put_item(e, 4, 'b', 1);
 	assert_true(fz_port_advance(&e->port, &call));
@@ -225,7 +225,7 @@ test_port_a_run_ends_where_its_frame_is_full(void **state)
 	uint32_t n = 0;
 
 	begin_chunk(e, 2 * MOST, 0, &call);
-	for (int i = 0; i < 5; i++) { /* items before this run */
+	for (int i = 0; i < 5; i++) { /* store five items before this run */
 		place_item(e, call.seq);
 		assert_true(fz_port_advance(&e->port, &call));
 	}

@@ -127,7 +127,7 @@ test_slot_line_returns_a_slot_at_rest(void **state)
 	fz_slot_send(l->gateway, FZ_SLOT_GRANT, number);
 	assert_true(fz_slot_line_check(&l->own));
 	fz_slot_send(l->gateway, FZ_SLOT_ASK, number);
-	fz_slot_line_rest(&l->own, calls[0]); /* gives the slot back */
+	fz_slot_line_rest(&l->own, calls[0]); /* the worker returns the slot */
 	assert_int_equal(expect(l, FZ_SLOT_DONE), number);
 	fz_slot_line_want(&l->own);
 	number = expect(l, FZ_SLOT_WANT);

@@ -225,7 +225,7 @@ test_program_a_supervisor_that_is_killed_is_a_crash(void **state)
 	assert_int_equal(end->err.kind, FZ_ERR_CRASH);
 	assert_non_null(
 	    strstr(end->err.text, "supervisor of 'sh' died: killed by"));
-	/* The program lives on, because this process is no subreaper. */
+	/* The program lives on, because this process is not a subreaper. */
 	fz_buf_put(&end->out, "", 1);
 	pid = atoi((const char *)end->out.data);
 	assert_true(pid > 1);

@@ -47,8 +47,8 @@ write_frame(struct fz_port *port, enum fz_wire_type type, uint32_t seq,
 
 /* What a function in the worker may write to the pipe for results. */
 enum lie {
-	LIE_ITEMS,       /* results of items, for a job that is no chunk */
-	LIE_STORED,      /* stored items, but there is no buffer */
+	LIE_ITEMS,       /* results of items, although the job is not a chunk */
+	LIE_STORED,      /* stored items, although there is no buffer */
 	LIE_AHEAD,       /* a reply to a job that was not sent */
 	LIE_NEXT,        /* a reply to the job after this one */
 	LIE_BEFORE,      /* replies with numbers before the first job */
@@ -56,7 +56,7 @@ enum lie {
 	LIE_MANY,        /* more results than bytes */
 	LIE_VALUE,       /* a value that is longer than its frame */
 	LIE_VALUES,      /* more values than bytes */
-	LIE_SHORT,       /* a frame without its number */
+	LIE_SHORT,       /* a frame that ends before its number */
 	LIE_CALL,        /* a frame that only the parent sends */
 	LIE_HALF,        /* the first bytes of a very long frame */
 	LIE_HALF_OF_TWO, /* a reply, and the first bytes of another one */
@@ -168,7 +168,10 @@ serve_lie(void *ctx, struct fz_port *port)
 	return 0;
 }
 
-/* The functions of chunks, but none for items, because the job is no chunk. */
+/*
+ * The functions of chunks without the one for items, because the job is not a
+ * chunk.
+ */
 static const struct fz_job_ops job_ops = { chunk_done, chunk_failed,
 	chunk_returned, chunk_started, NULL };
 
