@@ -98,10 +98,10 @@ enum { FZLUA_FORK_BEFORE, FZLUA_FORK_PARENT, FZLUA_FORK_CHILD };
 typedef void (*fzlua_forks)(void *ctx, int when);
 
 /*
- * From now on pass the output of workers, the log, and forks to functions of
- * the host. NULL, the default: output goes to stdout and stderr, the log to
- * stderr, and no function is called around forks. Call these after
- * luaopen_fzlua(). [-0, +0, -]
+ * Set the functions of the host that receive the output of workers and the log,
+ * and the function that is called around forks. NULL, the default: output goes
+ * to stdout and stderr, the log to stderr, and no function is called. Call
+ * these after luaopen_fzlua(). [-0, +0, -]
  */
 FZLUA_API void fzlua_set_output(lua_State *L, fzlua_output output, void *ctx);
 FZLUA_API void fzlua_set_log(lua_State *L, fzlua_log log, void *ctx);

@@ -26,7 +26,7 @@ enum fz_codec_trust {
 };
 
 /*
- * Append one message with the `n` values from stack index `first` on to `out`.
+ * Append to `out` one message with the `n` values from stack index `first` on.
  *
  * Raises an fz.Error of kind "unsendable" if a value cannot be sent. The text
  * of the error starts with the path to the value (".rows[3].file: a FILE*

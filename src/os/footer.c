@@ -403,7 +403,7 @@ fz_footer_end_input(struct fz_footer *f)
 void
 fz_footer_in_child(struct fz_footer *f)
 {
-	if (!fz_footer_is_active(f)) /* a needless write would copy a page */
+	if (!fz_footer_is_active(f)) /* avoid a write: it copies a page */
 		return;
 	f->input = NULL;
 	f->nlines = 0;

@@ -93,9 +93,9 @@ void fz_loop_hook(struct fz_loop *loop, struct fz_fork_hook *hook);
 void fz_loop_unhook(struct fz_fork_hook *hook);
 
 /*
- * One turn: wait until a descriptor is ready, a timer is due or `until_ns` has
- * come. Returns 1 if the turn called anything, 0 if only the time or a signal
- * came, or -1 and fills `err`.
+ * Make a turn: wait until a descriptor is ready, a timer is due or `until_ns`
+ * has come. Returns 1 if the turn called anything, 0 if only the time or a
+ * signal came, or -1 and fills `err`.
  */
 int fz_loop_turn(struct fz_loop *loop, int64_t until_ns, struct fz_err *err);
 

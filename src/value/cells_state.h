@@ -159,7 +159,7 @@ struct fz_cells_context {
 bool fz_cells_note_value(
     const struct fz_cells_context *context, uint32_t number);
 
-/* The sum over all cells of the functions in the cell. [-0, +0, -] */
+/* The sum over the cells of all functions in the cell's value. [-0, +0, -] */
 uint64_t fz_cells_links(
     const struct fz_cells_context *context, uint32_t number);
 

@@ -42,8 +42,8 @@ void fz_registered_add_value(lua_State *L, const char *name);
 void fz_registered_classes(lua_State *L);
 
 /*
- * The addresses of all registered metatables and values, and of some that were
- * registered before. The map lives as long as the state.
+ * The addresses of all registered metatables and values. Some of the objects
+ * may not be registered any more. The map lives as long as the state.
  */
 const struct fz_refmap *fz_registered_objects(lua_State *L);
 

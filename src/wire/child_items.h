@@ -178,7 +178,7 @@ fz_port_close_items(struct fz_port *port, uint32_t nfollow)
 		port->items.len = 0;
 }
 
-/* Copy `n` bytes of the replies from `at` on to the mailbox. */
+/* Copy `n` bytes of the replies, from offset `at`, to the mailbox. */
 static inline void
 fz_port_show(struct fz_port *port, size_t at, size_t n)
 {

@@ -3,8 +3,8 @@
  *
  * The end of a call is the start of the next one, unless the worker waits in
  * between, so a call costs one reading of the clock. The kernel is asked for
- * processor time and memory now and then. Between two questions, a call counts
- * the part of its time that the last question has shown.
+ * processor time and memory now and then. Until the next question, the last one
+ * decides which part of a call's time counts as processor time.
  */
 #ifndef FZ_METER_H
 #define FZ_METER_H
