@@ -40,7 +40,7 @@ return function(command, here)
           return seconds_in(explain(name, 1, arguments),
             "2 times the workers %(%-j 2%) +([%d.]+) (m?s)")
         end, function()
-          return seconds_in(explain(name, 2, arguments), "explain: ([%d.]+) (m?s),")
+          return seconds_in(explain(name, 2, arguments), "explain: ([%d.]+) (m?s) ")
         end
       end }
   end

@@ -85,10 +85,12 @@ end
 ---@return function, nil, nil, fzlua.Imap as a for loop takes them
 function Imap.new(pool, core_pool, f, from, ordered, options)
   local inflight, chunk = options.inflight, options.chunksize
-  local trace, trace_names = Trace.of_call(options.call, f)
+  local limit = inflight or 2 * options.workers * (chunk or 1)
+  -- The window that a fold sets is in proportion to its workers, as the default is.
+  local trace, trace_names = Trace.of_call(options.call, f,
+    { limit = limit, is_fixed = inflight ~= nil and not options.call:find "fold$" })
   local items, batch = core.imap(core_pool, f, {
-    ordered = ordered, limit = inflight or 2 * options.workers * (chunk or 1),
-    fixed = inflight ~= nil, chunk = chunk,
+    ordered = ordered, limit = limit, fixed = inflight ~= nil, chunk = chunk,
     kind = from.packed and "starmap" or "map", growing = true, on_error = "continue",
     seed = options.seed, timeout = options.timeout, retries = options.retries,
     backoff = options.backoff, memory = options.memory, retry_if = options.retry_if,

@@ -17,6 +17,7 @@ local log = require "fzlua.log"
 ---@field _explains boolean|nil whether to print what bounded the run at the end
 ---@field _plans fzlua.RunPlan[] graphs for the page and the explanation
 ---@field _known table<fzlua.Plan, boolean> plans whose graph is in `_plans`
+---@field _began number processor seconds of this process at the start
 ---@field _jobs integer the maximum number of functions that a run executes at once
 ---@field _changes table[]|nil what each stage of the last chain did to the values
 local Trace = { __name = "fzlua.Trace", __fzpack = false } -- cannot be sent
@@ -53,7 +54,8 @@ function Trace.open(options)
   local records = core.trace(file, file and file:match "[^.]*$", keeps and true or false)
   return setmetatable({ _records = records, _pid = core.pid(), _report = options.report or false,
     _explains = options.explains or false, _plans = {}, _known = setmetatable({}, { __mode = "k" }),
-    _jobs = 0, _title = options.title or script_name(), _version = options.version }, Trace)
+    _jobs = 0, _title = options.title or script_name(), _version = options.version,
+    _began = os.clock() }, Trace)
 end
 
 -- The graph of a plan, with its names, but without the plan, which keeps functions alive.
@@ -104,8 +106,8 @@ function Trace.add_changes(options, rows)
   if trace and trace._report then trace._changes = rows() end
 end
 
--- Label -> names of the call for core.trace.
-local calls = {}
+-- Label -> names of the call for core.trace, and the window of an imap or a fold.
+local calls, windows = {}, {}
 
 ---The label of a call of a user's function.
 ---@param what string the call, as the user writes it
@@ -120,11 +122,13 @@ end
 ---The records and names of a batch in the trace of the command.
 ---@param what string the call, as the user writes it
 ---@param f function
+---@param window fzlua.RunWindow|nil of an imap or a fold
 ---@return userdata|nil records, userdata|nil names; nil without --trace
-function Trace.of_call(what, f)
+function Trace.of_call(what, f, window)
   local trace = command_line.trace
   if not trace then return nil end
   local label = Trace.label(what, f)
+  windows[label] = window
   calls[label] = calls[label] or core.trace_names(label)
   return trace._records, calls[label]
 end
@@ -153,7 +157,7 @@ function Trace:source()
   if self._jobs > 0 then facts[#facts + 1] = { "Functions at once", tostring(self._jobs) } end
   return { records = self, page_records = self._records, plans = self._plans, call_names = names,
     environment = facts, title = self._title, jobs = self._jobs, processors = core.cpu_count(),
-    changes = rawget(self, "_changes") }
+    windows = windows, script_cpu = os.clock() - self._began, changes = rawget(self, "_changes") }
 end
 
 local function write_report(self)

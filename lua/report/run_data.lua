@@ -58,6 +58,10 @@ end
 ---@field window integer|nil of a stream: how many items are under way
 ---@field is_window_fixed boolean|nil whether the script has set `window`
 
+---@class fzlua.RunWindow how many items are under way
+---@field limit integer
+---@field is_fixed boolean whether the script has set it
+
 ---@class fzlua.RunSource
 ---@field records table a list of fzlua.TraceEvent
 ---@field page_records userdata the same for core.run_page
@@ -67,6 +71,8 @@ end
 ---@field title string
 ---@field jobs integer|nil
 ---@field processors integer|nil of this machine
+---@field windows table<string, fzlua.RunWindow>|nil by name: of imaps and folds
+---@field script_cpu number|nil processor seconds of the script's process
 ---@field changes table[]|nil rows of chain:changes()
 
 ---The data of the page, whose size is bounded.

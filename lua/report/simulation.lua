@@ -1,10 +1,11 @@
---- simulation.lua - replays recorded calls with other numbers of workers, chunks or speeds.
+--- simulation.lua - replays recorded calls with other numbers of workers, windows or speeds.
 --
--- In the model a call takes as long as the recorded call took. It starts as soon as the calls that
--- it needs are done, one of the `jobs` places is free, and its stage has a free worker. Calls wait
--- in the order of their numbers. If running calls need more processors than there are, all calls
--- that compute become slower by the same factor. Therefore the model has a second clock. It is
--- slower by that factor, and it decides when the calls that compute end.
+-- In the model a call takes as long as it took. It starts as soon as the calls that it needs are
+-- done, the script has queued it, one of the `jobs` places is free, and its stage has a free worker.
+-- Calls wait in the order of their numbers. The script is one process: what it computes before calls
+-- are queued, and the starts of workers, come one after the other. If running calls and the script
+-- need more processors than there are, all that compute become slower by the same factor. For this
+-- the model has a second clock, which is slower by that factor, and which decides when they end.
 
 local simulation = {}
 
@@ -14,11 +15,21 @@ local simulation = {}
 ---@field before integer[] numbers of the calls that it needs
 ---@field cpu number|nil the processors that it needs while it runs, from 0 to 1
 ---@field pause number|nil seconds between the last of these and the call: before a retry
+---@field script number|nil seconds of the script's process before the call is queued
 ---@field from number|nil earliest start in seconds, for a call that is in no graph
+---@field workers fzlua.SimulatedWorkers|nil the workers that make the call
+
+---@class fzlua.SimulatedWorkers the workers of a stage, or of one map; nil: they are there
+---@field first_launch number seconds of the script's process to start the first worker
+---@field first_boot number seconds from then to its first call
+---@field launch number the same for each further worker
+---@field boot number
+---@field init number seconds of the stage's init in each worker
 
 ---@class fzlua.SimulatedRun
 ---@field jobs integer calls at once
 ---@field processors integer|nil
+---@field script_cpu number|nil the processors that the script needs while it works, from 0 to 1
 ---@field workers table<integer, integer>|nil by stage: the maximum number of calls at once
 ---@field faster table<integer, number>|nil by stage: the factor by which its calls are faster
 
@@ -68,87 +79,171 @@ local function connect(calls)
   return missing, users
 end
 
--- A call that uses less than this part of a processor mostly waits, so other calls do not slow it
--- down.
+-- A call that needs less than this part of a processor waits most of its time, and is not slowed
+-- down by other calls.
 local WAITS <const> = 0.05
+
+-- The state of a simulation. `now` is its time, `slow_now` that of the slower clock.
+local Replay = {}
+Replay.__index = Replay
+
+local function new_replay(calls, run)
+  local missing, users = connect(calls)
+  return setmetatable({ calls = calls, run = run, missing = missing, users = users,
+    now = 0, slow_now = 0, demand = 0, free = run.jobs, busy = {}, known = {},
+    ready = {}, -- by time: calls that the script will queue
+    waiting = {}, -- by stage: calls that wait for a place and a worker
+    steps = {}, -- by end: what ends at a time
+    computing = {}, -- by end on the slower clock: what computes
+    work = {}, working = false, -- what the script has to do, and whether it works
+    number = 0, of = {}, -- the functions that steps call at their ends
+    processors = run.processors or math.huge }, Replay)
+end
+
+-- Call `f` after `took` seconds. If `cpu` is larger than a moment, it computes meanwhile.
+function Replay:after(took, cpu, f)
+  local number = self.number + 1
+  self.number = number
+  self.of[number] = f
+  if cpu < WAITS then return push(self.steps, self.now + took, number) end
+  self.demand = self.demand + cpu
+  push(self.computing, self.slow_now + took, number)
+  self.of[number] = function()
+    self.demand = self.computing[1] and self.demand - cpu or 0
+    f()
+  end
+end
+
+-- Let the script do its next piece of work.
+function Replay:work_on()
+  local piece = not self.working and table.remove(self.work, 1)
+  if not piece then return end
+  self.working = true
+  self:after(piece.took, self.run.script_cpu or 0, function()
+    self.working = false
+    piece.done()
+    self:work_on()
+  end)
+end
+
+-- Call `f` once the script has worked for `took` seconds.
+function Replay:work_for(took, f)
+  if took <= 0 then return f() end
+  table.insert(self.work, { took = took, done = f })
+  self:work_on()
+end
+
+function Replay:queue(i)
+  local group = self.calls[i].group
+  self.waiting[group] = self.waiting[group] or {}
+  push(self.waiting[group], i, i)
+end
+
+function Replay:finish(i)
+  local group = self.calls[i].group
+  self.free, self.busy[group] = self.free + 1, self.busy[group] - 1
+  for _, user in ipairs(self.users[i]) do
+    self.missing[user] = self.missing[user] - 1
+    if self.missing[user] == 0 then
+      push(self.ready, self.now + (self.calls[user].pause or 0), user)
+    end
+  end
+end
+
+function Replay:call(i, init)
+  local call = self.calls[i]
+  local took = call.took / (self.run.faster and self.run.faster[call.group] or 1)
+  self:after(took + init, call.cpu or 0, function() self:finish(i) end)
+end
+
+-- Start a call, and before that its worker if none is idle.
+function Replay:start(i)
+  local call = self.calls[i]
+  local group, workers = call.group, call.workers
+  local busy = (self.busy[group] or 0) + 1
+  self.free, self.busy[group] = self.free - 1, busy
+  if not workers then return self:call(i, 0) end
+  local known = self.known[group]
+  if not known or known.of ~= workers then
+    known = { of = workers, n = 0 }
+    self.known[group] = known
+  end
+  if busy <= known.n then return self:call(i, 0) end
+  known.n = known.n + 1
+  local is_first = known.n == 1
+  self:work_for(is_first and workers.first_launch or workers.launch, function()
+    self:after(is_first and workers.first_boot or workers.boot, 0, function()
+      self:call(i, workers.init)
+    end)
+  end)
+end
+
+function Replay:start_waiting(group)
+  local list, most = self.waiting[group], self.run.workers and self.run.workers[group] or math.huge
+  while list[1] and self.free > 0 and (self.busy[group] or 0) < most do
+    local _, i = pop(list)
+    self:start(i)
+  end
+end
+
+-- Queue the calls whose time has come, and start those that can start.
+function Replay:dispatch()
+  while self.ready[1] and self.ready[1][1] <= self.now do
+    local _, i = pop(self.ready)
+    self:work_for(self.calls[i].script or 0, function() self:queue(i) end)
+  end
+  -- Calls of later stages start first, so that items that have begun end sooner.
+  local groups = {}
+  for group in pairs(self.waiting) do groups[#groups + 1] = group end
+  table.sort(groups, function(a, b) return a > b end)
+  for _, group in ipairs(groups) do self:start_waiting(group) end
+end
+
+-- How much slower the slower clock is.
+function Replay:factor() return math.max(self.demand / self.processors, 1) end
+
+-- The time at which the next step ends, and its heap; nil if there is none.
+function Replay:next_end()
+  local waits, computes = self.steps[1] and self.steps[1][1], nil
+  if self.computing[1] then
+    computes = self.now + (self.computing[1][1] - self.slow_now) * self:factor()
+  end
+  if not waits or computes and computes < waits then return computes, self.computing end
+  return waits, self.steps
+end
+
+function Replay:advance(to)
+  self.slow_now = self.slow_now + (to - self.now) / self:factor()
+  self.now = to
+end
+
+function Replay:end_step(heap)
+  local key, number = pop(heap)
+  if heap == self.computing then self.slow_now = key end -- exactly: rounding does not add up
+  local f = self.of[number]
+  self.of[number] = nil
+  f()
+end
 
 ---The seconds from the start of the first call to the end of the last one.
 ---@param calls fzlua.SimulatedCall[]
 ---@param run fzlua.SimulatedRun
 ---@return number
 function simulation.time(calls, run)
-  local missing, users = connect(calls)
-  local ready, waiting, running, busy = {}, {}, {}, {}
-  local computing = {} -- running calls that compute, by their ends on the slower clock
-  local now, free, slow_now, demand = 0, run.jobs, 0, 0
-  local processors = run.processors or math.huge
-  local faster, workers = run.faster or {}, run.workers or {}
+  local replay = new_replay(calls, run)
   for i, call in ipairs(calls) do
-    if missing[i] == 0 then push(ready, call.from or 0, i) end
-  end
-  local function start(i)
-    local group = calls[i].group
-    local took, cpu = calls[i].took / (faster[group] or 1), calls[i].cpu or 0
-    free, busy[group] = free - 1, (busy[group] or 0) + 1
-    if cpu < WAITS then
-      push(running, now + took, i)
-    else
-      demand = demand + cpu
-      push(computing, slow_now + took, i)
-    end
-  end
-  -- The time at which the next running call ends; nil if there is none.
-  local function next_end()
-    local waits, computes = running[1] and running[1][1], nil
-    if computing[1] then
-      computes = now + (computing[1][1] - slow_now) * math.max(demand / processors, 1)
-    end
-    if not waits or computes and computes < waits then return computes, computing end
-    return waits, running
-  end
-  local function advance(to)
-    slow_now = slow_now + (to - now) / math.max(demand / processors, 1)
-    now = to
-  end
-  local function may_start(i)
-    local group = calls[i].group
-    return free > 0 and (busy[group] or 0) < (workers[group] or math.huge)
-  end
-  local function start_waiting(group)
-    local list = waiting[group]
-    while list and list[1] and may_start(list[1][2]) do
-      local _, i = pop(list)
-      start(i)
-    end
+    if replay.missing[i] == 0 then push(replay.ready, call.from or 0, i) end
   end
   while true do
-    while ready[1] and ready[1][1] <= now do
-      local _, i = pop(ready)
-      waiting[calls[i].group] = waiting[calls[i].group] or {}
-      push(waiting[calls[i].group], i, i)
-    end
-    -- Calls of later stages start first, so that items that were begun are done sooner.
-    local groups = {}
-    for group in pairs(waiting) do groups[#groups + 1] = group end
-    table.sort(groups, function(a, b) return a > b end)
-    for _, group in ipairs(groups) do start_waiting(group) end
-    local ended, heap = next_end()
-    if not ended and not ready[1] then return now end
-    if ended and (not ready[1] or ended <= ready[1][1]) then
-      advance(ended)
-      local key, i = pop(heap)
-      if heap == computing then
-        slow_now = key -- set exactly, so that rounding errors do not add up
-        demand = computing[1] and demand - calls[i].cpu or 0
-      end
-      free = free + 1
-      busy[calls[i].group] = busy[calls[i].group] - 1
-      for _, user in ipairs(users[i]) do
-        missing[user] = missing[user] - 1
-        if missing[user] == 0 then push(ready, now + (calls[user].pause or 0), user) end
-      end
+    replay:dispatch()
+    local ended, heap = replay:next_end()
+    local ready = replay.ready[1] and replay.ready[1][1]
+    if not ended and not ready then return replay.now end
+    if ended and (not ready or ended <= ready) then
+      replay:advance(ended)
+      replay:end_step(heap)
     else
-      advance(ready[1][1])
+      replay:advance(math.max(ready, replay.now))
     end
   end
 end
