@@ -216,6 +216,40 @@ tests["each call has its own times, if its worker answers many at once, too"] = 
   assert_own_times(items.trace, 200)
 end
 
+tests["the first call of a worker has what its start and its init took"] = function()
+  for _, start in ipairs { "fork", "spawn" } do
+    local s = fz.stage { name = "s", workers = 1, start = start, init = function() fz.sleep(0.02) end }
+    s:register("a", {}, function() return 1 end)
+    s:register("b", {}, function() return 2 end)
+    s:map("c", "list", function(x) return x end)
+    local chain <close> = fz.chain { s }
+    chain:invoke({ list = { 1, 2 } }, { trace = true, jobs = 1 })
+    local init, launch = 0, 0
+    for i, e in ipairs(chain.trace) do
+      init, launch = init + (e.init and 1 or 0), launch + (e.launch and 1 or 0)
+      if e.init then
+        assert(e.init >= 0.02 and e.init <= e.ended - e.started + 1e-6, e.init)
+        assert(e.launch > 0, e.launch)
+        t.equal(i, 1)
+      end
+    end
+    t.equal({ init, launch }, { 1, 1 })
+  end
+end
+
+tests["the init of a map is in the record that its worker has measured"] = function()
+  local script = t.file [[
+local pool <close> = fz.pool { workers = 1, init = function() fz.sleep(0.02) end }
+pool:map(function(x) return x end, { 1, 2, 3 })]]
+  local path = t.file "" .. ".jsonl"
+  t.files[#t.files + 1] = path
+  local _, err, status = t.command("--trace", path, script)
+  t.equal({ err, status }, { "", 0 })
+  local _, ninit = t.read(path):gsub('"init":0%.[0-9]+', "")
+  local _, nlaunch = t.read(path):gsub('"launch":0%.[0-9]+', "")
+  t.equal({ ninit, nlaunch }, { 1, 1 })
+end
+
 tests["a failure has its message and traceback"] = function()
   local name = name_of "jsonl"
   local g <close> = fz.dag()
