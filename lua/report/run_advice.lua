@@ -45,6 +45,12 @@ local function full_name(e)
   return shown(e.stage and ("%s.%s"):format(e.stage, e.name) or e.name)
 end
 
+-- A change of the time of the run, as signed percent.
+local function percent(change)
+  local number = 100 * change
+  return ("%+.0f %%"):format(number > -0.5 and number < 0 and 0 or number)
+end
+
 local function plural(n, noun)
   return ("%d %s%s"):format(n, noun, n == 1 and "" or "s")
 end
@@ -114,7 +120,7 @@ local function sums_of(calls)
       sums[call.key] = sum
       sums[#sums + 1] = sum
     end
-    sum.took, sum.n = sum.took + call.took, sum.n + 1
+    sum.took, sum.n = sum.took + call.e.ended - call.e.started, sum.n + 1
   end
   table.sort(sums, function(a, b) return a.took > b.took end)
   return sums
@@ -210,8 +216,8 @@ local function add_gains(lines, run, facts)
     local change = predicted / facts.wall - 1
     if nshown < GAINS_MAX and is_worth_a_line(facts, gain, change) then
       nshown = nshown + 1
-      lines[#lines + 1] = ("  %-52s %9s  (%+.0f %%)"):format(gain.text, seconds(predicted),
-        100 * change + 0.0)
+      lines[#lines + 1] = ("  %-52s %9s  (%s)"):format(gain.text, seconds(predicted),
+        percent(change))
     end
   end
   if run.processors and 2 * run.jobs > run.processors then
@@ -230,9 +236,8 @@ local function narrowest(run)
 end
 
 local function with_gain(facts, what, text)
-  local gain = facts.gains[what]
-  return ("%s %s (%+.0f %%)"):format(text, seconds(whole(facts, gain.predicted)),
-    100 * (whole(facts, gain.predicted) / facts.wall - 1))
+  local predicted = whole(facts, facts.gains[what].predicted)
+  return ("%s %s (%s)"):format(text, seconds(predicted), percent(predicted / facts.wall - 1))
 end
 
 -- The share of the run's time that another setting would save.
@@ -245,7 +250,7 @@ local BOUNDS <const> = {
   function(run, facts)
     for _, stage in ipairs(run.stages) do
       if has_small_calls(stage) and stage.gaps / stage.n > facts.wall / 4 then
-        return ("short calls: one of %s takes %s, and its worker then waits %s for the next one")
+        return ("short calls: a call of %s takes %s, and its worker waits %s for the next one")
           :format(shown(stage.name), micros(stage.busy / stage.calls),
             micros(stage.gaps / stage.records))
       end
@@ -253,10 +258,20 @@ local BOUNDS <const> = {
   end,
   function(run, facts)
     if facts.idle / facts.wall < max(saved(facts, "x2"), 0.4) then return nil end
-    local why = run.starting > run.script and "the starts of workers"
-      or "the script itself, or the way to its workers"
+    local why = run.starting >= facts.idle / 2 and "the starts of workers"
+      or run.script >= facts.idle / 2 and "the script itself"
+      or "what is between the calls"
     return ("%s: no function ran for %s (%.0f %% of the time)"):format(why, seconds(facts.idle),
       100 * facts.idle / facts.wall)
+  end,
+  function(run)
+    if run.init < run.busy / 2 then return nil end
+    local found
+    for _, stage in ipairs(run.stages) do
+      if not found or stage.init > found.init then found = stage end
+    end
+    return ("init of stage %s, which takes %s in each worker: more workers do not make it shorter")
+      :format(shown(found.name), seconds(found.init))
   end,
   function(run, facts)
     if saved(facts, "x2") < CLEAR_GAIN then return nil end
@@ -280,8 +295,12 @@ local BOUNDS <const> = {
   function(_, facts)
     if facts.path_time / facts.wall < 0.5 then return nil end
     local sum = facts.path[1]
-    return ("calls that wait for each other, so that more workers gain little; of these %s took "
-      .. "most, %s"):format(full_name(sum.e), seconds(sum.took))
+    if sum.took > 0.8 * facts.path_time and sum.n == 1 then
+      return ("one call of %s, which took %s: more workers gain little"):format(
+        full_name(sum.e), seconds(sum.took))
+    end
+    return ("calls that wait for each other, so that more workers gain little; the most of their "
+      .. "time, %s, is that of %s"):format(seconds(sum.took), full_name(sum.e))
   end,
   function(run)
     local stage = narrowest(run)
@@ -303,7 +322,7 @@ local function facts_of(run)
   local path = run_calls.critical_path(run)
   local facts = { wall = max(run.ended - run.began, 1e-6), idle = run_calls.idle(run),
     path = sums_of(path), npath = #path, path_time = 0 }
-  for _, call in ipairs(path) do facts.path_time = facts.path_time + call.took end
+  for _, sum in ipairs(facts.path) do facts.path_time = facts.path_time + sum.took end
   facts.gains, facts.model = run_advice.gains(run)
   facts.model = max(facts.model, 1e-9)
   facts.rest = max(facts.wall - facts.model, 0)
@@ -324,6 +343,9 @@ function run_advice.text(source)
     :format(seconds(facts.wall), run.jobs, run.busy / facts.wall)
   add_bound(lines, run, facts)
   if cached > 0 then lines[#lines + 1] = recorded end
+  if run.nleft > 0 then
+    lines[#lines + 1] = ("left out: the last %s"):format(plural(run.nleft, "record"))
+  end
   add_stages(lines, run, facts.wall)
   if facts.npath > 1 then add_path(lines, facts) end
   add_waiting(lines, run, facts)

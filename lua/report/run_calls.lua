@@ -141,7 +141,8 @@ end
 -- Read the calls of a run: their attempts, and their stages.
 local function read(source)
   local run = { calls = {}, stages = {}, number = {}, began = math.huge, ended = 0, busy = 0,
-    sent = 0, received = 0, workers = {}, cached = 0 }
+    sent = 0, received = 0, workers = {}, cached = 0, nleft = 0 }
+  run.nleft = max(#source.records - CALLS_MAX, 0)
   for i = 1, min(#source.records, CALLS_MAX) do
     local e = source.records[i]
     if e.event == "cached" then run.cached = run.cached + e.n end
@@ -165,13 +166,17 @@ local function last_ended(run, time)
   return low
 end
 
+-- Whether a call is of a list whose first element was queued before it.
+local function is_of_list(call)
+  local e = call.e
+  return e.index and not call.window and (e.index > 1 or (e.attempt or 1) > 1)
+end
+
 -- The last call that had ended when this one was queued: the script may have waited for it. Returns
 -- nil if no call had ended. All elements of a list were queued with the first one.
 local function previous(run, call, first_of)
   local e = call.e
-  if e.index and e.index > 1 and not call.window and first_of[call.key] then
-    return first_of[call.key][1]
-  end
+  if is_of_list(call) and first_of[call.key] then return first_of[call.key][1] end
   local found = last_ended(run, e.queued or e.started)
   found = found > 0 and found or nil
   if e.index then first_of[call.key] = { found } end
@@ -264,28 +269,25 @@ local function add_waits(run)
     local time, at = triggered(run, call), call.e.queued
     if at and time and not call.by_script then
       call.pause = max(at - time, 0)
-    elseif at and call.by_script and last then
-      call.script = max(at - max(time or 0, last), 0)
-      run.script = run.script + call.script
+    elseif at and call.by_script and not is_of_list(call) then
+      call.script = last and max(at - max(time or 0, last), 0)
+      run.script = run.script + (call.script or 0)
+      last = at
     end
-    if call.by_script then last = at or last end
   end
 end
 
--- How long the first call of a worker waited for it, although a place was free.
+-- How long the first call of a worker waited for it, although a place was free. The place was free
+-- from the last end of a call on, if all were taken until then.
 local function waited_for(run, call)
   local e = call.e
-  local free, nrunning = e.queued or e.started, 0
-  local from = last_ended(run, free) + 1
-  local latest = free
-  for i = from, min(#run.calls, from + SEARCH_MAX) do
-    local other = run.calls[i].e
-    if other.ended > e.started then break end
-    if other.started <= free then nrunning = nrunning + 1 end
-    latest = other.ended
+  local free, last = e.queued or e.started, last_ended(run, e.started)
+  local latest, nrunning = last > 0 and run.calls[last].e.ended or free, 1
+  if latest <= free then return max(e.started - free, 0) end
+  for i = last + 1, min(#run.calls, last + SEARCH_MAX) do
+    if run.calls[i].e.started < latest then nrunning = nrunning + 1 end
   end
-  if nrunning >= run.jobs then free = latest end
-  return max(e.started - free, 0)
+  return e.started - (nrunning >= run.jobs and latest or free)
 end
 
 local function mean(sum, n) return n > 0 and sum / n or 0 end
@@ -314,7 +316,7 @@ local function add_stage_starts(run, stage)
     end
   end
   stage.launch, stage.init = mean(launch, nlaunch), mean(init, ninit)
-  run.launch = run.launch + launch
+  run.launch, run.init = run.launch + launch, run.init + init
   if nlaunch == 0 and ninit == 0 then return end
   stage.sets = worker_sets(stage)
   for _, set in ipairs(stage.sets) do
@@ -330,7 +332,7 @@ end
 
 -- Add what the starts of workers took, for the simulation of other numbers of workers.
 local function add_starts(run)
-  run.launch, run.starting = 0, 0
+  run.launch, run.starting, run.init = 0, 0, 0
   for _, stage in ipairs(run.stages) do add_stage_starts(run, stage) end
   for _, stage in ipairs(run.stages) do
     for _, set in ipairs(stage.sets or {}) do set.boot = run.boot or 0 end

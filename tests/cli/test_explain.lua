@@ -100,6 +100,19 @@ tests["each worker starts, and is initialised"] = function()
   t.equal(gains.x4.predicted, 5.25 - 1 + 2 * 0.5) -- the fourth one: 2 + 0.25 + 2 + 1
 end
 
+tests["a call that waits for a place does not wait for the start of its worker"] = function()
+  local function call(name, pid, queued, started, ended)
+    return { event = "done", name = name, n = 1, attempt = 1, pid = pid, queued = queued,
+      started = started, ended = ended, launch = 0.125 }
+  end
+  -- The second call is queued before the first one starts, which takes the only place.
+  local records = { call("a", 1, 0.0, 0.25, 10.0), call("b", 2, 0.0, 10.25, 11.0) }
+  local run = run_advice.read { records = records, call_names = {}, jobs = 1, plans = {} }
+  local gains, model = run_advice.gains(run)
+  t.equal(model, 11.0)
+  t.equal(gains.x2.predicted, 10.0)
+end
+
 -- The records of an imap whose source takes 1 s for an item; a call takes 4 s. There is one worker,
 -- and two items are under way at the same time.
 local function records_of_imap(n)
