@@ -170,9 +170,9 @@ options.list = {
     more = "Say on standard error, at the end, what bounded the run: the number of functions at \z
       once, short calls, the script itself, calls that wait for each other. Then follow the \z
       slowest stages, the critical path, waiting, bytes that were copied, and what more workers, \z
-      larger chunks or faster functions would gain. That is a simulation of the recorded calls, of \z
-      the script's work between them and of the starts of workers. It does not know other \z
-      programs, and that functions may disturb each other in caches, memory and disks." },
+      larger chunks or faster functions would gain. That is a simulation of the recorded calls, \z
+      of the script's work between them and of the starts of workers. It does not know about \z
+      other programs, or that functions may slow down each other in caches, memory and disks." },
 
   { long = "--engine", argument = "URL", group = "nodes", run = "engine",
     help = "run functions on other machines: ssh://HOST:8,...",

@@ -34,7 +34,7 @@ local function bytes(n)
   return ("%.1f kB"):format(n / 1e3)
 end
 
--- A name on one line of a terminal.
+-- A name without control characters, so that it stays on one line of a terminal.
 local function shown(name)
   name = tostring(name):gsub("%c", "?")
   return #name > 40 and name:sub(1, 37) .. "..." or name
@@ -85,8 +85,8 @@ end
 
 ---The gains of other settings, by the simulation.
 ---@param run table from run_advice.read()
----@return table[] a list of `text`, `predicted` in seconds, `gain` from 0 to 1, the best first; also
----by what was changed
+---@return table[] a list of `text`, `predicted` in seconds, `gain` from 0 to 1, the best first;
+---also by what was changed
 ---@return number the seconds that the simulation gives for the run as it was
 function run_advice.gains(run)
   local model, list = predict(run, {}), {}
@@ -105,7 +105,7 @@ function run_advice.gains(run)
   return list, model
 end
 
--- Whether larger chunks, or lists, would save much of the time of a stage.
+-- Whether larger chunks, or a map of lists, would save much of the time of a stage.
 local function has_small_calls(stage)
   return stage.records >= 100 and stage.busy / stage.calls < 1e-3 and stage.gaps > stage.busy / 2
 end
@@ -169,7 +169,7 @@ local function add_waiting(lines, run, facts)
       seconds(max(facts.wall * run.nworkers - run.busy, 0)))
 end
 
--- Add the time that workers wait between small calls.
+-- Add a line for each stage whose workers wait long between small calls.
 local function add_chunks(lines, run)
   for _, s in ipairs(run.stages) do
     if has_small_calls(s) then
@@ -181,7 +181,7 @@ local function add_chunks(lines, run)
   end
 end
 
--- Add what ten times as many items in each chunk of a map would save.
+-- Add the gains of ten times as many items in each chunk, for maps of small calls.
 local function add_larger_chunks(gains, model, rest, run)
   for _, s in ipairs(run.stages) do
     if s.is_map and has_small_calls(s) then
@@ -199,8 +199,8 @@ local function whole(facts, predicted)
   return predicted * min(facts.wall / facts.model, 1) + facts.rest
 end
 
--- Whether a prediction says something: that of twice the workers does, because users ask that first;
--- that of more workers does if they gain more than these.
+-- Whether a prediction says something. The one for twice the workers does, because users ask that
+-- first. The one for more workers does if they gain more than these.
 local function is_worth_a_line(facts, gain, change)
   if gain.what == "x4" and facts.gains.x2.gain - gain.gain > -LEAST_GAIN then return false end
   return change <= -LEAST_GAIN or gain.what == "x2"
@@ -208,8 +208,8 @@ end
 
 -- Add the predictions for other settings. What the simulation does not explain is added unchanged.
 local function add_gains(lines, run, facts)
-  lines[#lines + 1] = ("by a simulation, which explains %s of this run; the other %s stay as they are:")
-    :format(seconds(min(facts.model, facts.wall)), seconds(facts.rest))
+  lines[#lines + 1] = ("by a simulation, which explains %s of this run; the other %s stay as they "
+    .. "are:"):format(seconds(min(facts.model, facts.wall)), seconds(facts.rest))
   local nshown = 0
   for _, gain in ipairs(facts.gains) do
     local predicted = whole(facts, gain.predicted)
@@ -275,8 +275,8 @@ local BOUNDS <const> = {
   end,
   function(run, facts)
     if saved(facts, "x2") < CLEAR_GAIN then return nil end
-    return with_gain(facts, "x2", ("the number of functions at once: with -j %d it would take about")
-      :format(2 * run.jobs))
+    return with_gain(facts, "x2",
+      ("the number of functions at once: with -j %d it would take about"):format(2 * run.jobs))
   end,
   function(run, facts)
     if saved(facts, "unlimited") < CLEAR_GAIN then return nil end

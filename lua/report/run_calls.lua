@@ -1,5 +1,5 @@
---- run_calls.lua - the calls of a run, and what each of them waited for: other calls, the script, the
---- start of a worker. The simulation replays them.
+--- run_calls.lua - the calls of a run, and what each of them waited for: other calls, the script,
+--- the start of a worker. The simulation replays them.
 
 local worker_times = require "fzlua.worker_times"
 
@@ -7,11 +7,11 @@ local run_calls = {}
 
 local max, min = math.max, math.min
 
--- If a worker waits longer than this between two calls, only its wait since the next chunk was
--- queued counts: before that there was nothing to send.
+-- A longer wait of a worker between two calls counts only from the time when the next chunk was
+-- queued, because before that there was nothing to send.
 local GAP_MAX <const> = 1e-3
 
--- Maximum number of calls, and of those that are searched for a free place.
+-- The maximum number of calls in the simulation, and of calls that are searched for a free place.
 local CALLS_MAX <const> = 200000
 local SEARCH_MAX <const> = 1000
 
@@ -27,7 +27,7 @@ function run_calls.nodes(plan)
   return nodes
 end
 
--- The graph's node of each function, by stage and name.
+-- A table from the stage and name of a function to its node in a graph.
 local function nodes_of(plans)
   local by_key = {}
   for p, plan in ipairs(plans) do
@@ -47,8 +47,8 @@ end
 
 local function key_of(stage, name) return (stage or "") .. "\0" .. name end
 
--- Sort calls by their ends: answers of different workers are recorded in the order in which they
--- are read.
+-- Sort calls by the time at which they ended. The records are in another order: that in which the
+-- answers of different workers were read.
 local function sort_by_ends(calls)
   for i, call in ipairs(calls) do call.order = i end
   for i = 2, #calls do
@@ -62,10 +62,10 @@ local function sort_by_ends(calls)
   end
 end
 
--- Add up for each stage how long its workers have waited between two calls, and how long it took
--- to make its first chunk.
+-- Compute for each stage how long its workers waited between two calls, and for a map how long its
+-- first chunk took to prepare.
 local function add_gaps(run)
-  local last = {} -- by worker
+  local last = {} -- worker -> its last call
   for _, call in ipairs(run.calls) do
     local e, before, stage = call.e, last[call.worker], run.stages[call.group]
     if before and before.group == call.group then
@@ -138,7 +138,7 @@ local function set_processors(run)
   end
 end
 
--- Read the calls of a run: their attempts, and their stages.
+-- Read the calls and the stages of a run from its records.
 local function read(source)
   local run = { calls = {}, stages = {}, number = {}, began = math.huge, ended = 0, busy = 0,
     sent = 0, received = 0, workers = {}, cached = 0, nleft = 0 }
@@ -172,8 +172,8 @@ local function is_of_list(call)
   return e.index and not call.window and (e.index > 1 or (e.attempt or 1) > 1)
 end
 
--- The last call that had ended when this one was queued: the script may have waited for it. Returns
--- nil if no call had ended. All elements of a list were queued with the first one.
+-- The call that ended last before this call was queued, because the script may have waited for it;
+-- nil if no call had ended. All elements of a list were queued together with its first element.
 local function previous(run, call, first_of)
   local e = call.e
   if is_of_list(call) and first_of[call.key] then return first_of[call.key][1] end
@@ -188,7 +188,7 @@ end
 -- call. An entry of item i waits until item i - window is done.
 local function stream_of(streams, window, call, item)
   local stream = streams[window]
-  -- Another source was read before.
+  -- An earlier stream of another source has ended.
   if not stream or item == 1 and stream.last[1] and #stream.entries > 0
     and stream.seen[call.key] and (call.e.attempt or 1) == 1 then
     stream = { window = window, entries = {}, last = {}, seen = {} }
@@ -217,9 +217,9 @@ local function window_of(source, call, node)
   return call.e.index and not node and source.windows and source.windows[call.e.name] or nil
 end
 
--- Connect each call with the calls whose results it needs: the last call of each maker of its
--- inputs, for the same item. The last element stands for all elements of a map. A retry needs the
--- attempt before it.
+-- Connect each call with the calls whose results it needs. These are, for each input, the last call
+-- of its maker for the same item. The last element of a map stands for all its elements. A retry
+-- needs the previous attempt instead.
 local function connect(run, source, nodes)
   local last, first_of, streams = {}, {}, {}
   for i, call in ipairs(run.calls) do
@@ -238,7 +238,7 @@ local function connect(run, source, nodes)
       call.by_script = true
       call.before[1] = previous(run, call, first_of)
     end
-    last[own] = i -- calls are in the order of their ends
+    last[own] = i -- replaces an earlier call: calls are in the order of their ends
   end
   run.streams = streams
 end
@@ -343,7 +343,7 @@ local function add_starts(run)
   end
 end
 
----Let the items of streams enter as if all windows were `factor` times as large.
+---Connect the entries of streams as if all windows were `factor` times as large.
 ---@param run table
 ---@param factor number
 function run_calls.widen(run, factor)
@@ -403,9 +403,9 @@ function run_calls.read(source)
   if #run.calls == 0 then return nil, run.cached end
   run.jobs = max(source.jobs or 0, 1)
   if (source.jobs or 0) == 0 then run.jobs = run.nworkers end
-  -- Workers that were replaced do not count: at most `jobs` workers run at a time.
+  -- At most `jobs` workers run at a time. More workers were counted if workers were replaced.
   for _, stage in ipairs(run.stages) do stage.n = min(stage.n, run.jobs) end
-  -- The processors of other machines are unknown.
+  -- The number of processors of other machines is not known.
   run.processors = not run.is_remote and source.processors or nil
   connect(run, source, nodes_of(source.plans))
   add_waits(run)

@@ -1,11 +1,12 @@
 --- simulation.lua - replays recorded calls with other numbers of workers, windows or speeds.
 --
--- In the model a call takes as long as it took. It starts as soon as the calls that it needs are
--- done, the script has queued it, one of the `jobs` places is free, and its stage has a free worker.
--- Calls wait in the order of their numbers. The script is one process: what it computes before calls
--- are queued, and the starts of workers, come one after the other. If running calls and the script
--- need more processors than there are, all that compute become slower by the same factor. For this
--- the model has a second clock, which is slower by that factor, and which decides when they end.
+-- In the model a call takes as long as the recorded call took. It starts as soon as the calls that
+-- it needs are done, the script has queued it, one of the `jobs` places is free, and its stage has
+-- a free worker. Calls wait in the order of their numbers. The script is one process: its work
+-- before calls, and the starts of workers, come one after the other. If running calls and the
+-- script need more processors than there are, all that compute become slower by the same factor.
+-- Therefore the model has a second clock. It is slower by that factor, and it decides when the
+-- calls that compute end.
 
 local simulation = {}
 
@@ -79,8 +80,8 @@ local function connect(calls)
   return missing, users
 end
 
--- A call that needs less than this part of a processor waits most of its time, and is not slowed
--- down by other calls.
+-- A call that uses less than this part of a processor mostly waits, so other calls do not slow it
+-- down.
 local WAITS <const> = 0.05
 
 -- The state of a simulation. `now` is its time, `slow_now` that of the slower clock.
@@ -192,7 +193,7 @@ function Replay:dispatch()
     local _, i = pop(self.ready)
     self:work_for(self.calls[i].script or 0, function() self:queue(i) end)
   end
-  -- Calls of later stages start first, so that items that have begun end sooner.
+  -- Calls of later stages start first, so that items that were begun are done sooner.
   local groups = {}
   for group in pairs(self.waiting) do groups[#groups + 1] = group end
   table.sort(groups, function(a, b) return a > b end)
@@ -219,7 +220,8 @@ end
 
 function Replay:end_step(heap)
   local key, number = pop(heap)
-  if heap == self.computing then self.slow_now = key end -- exactly: rounding does not add up
+  -- Set the clock exactly, so that rounding errors do not add up.
+  if heap == self.computing then self.slow_now = key end
   local f = self.of[number]
   self.of[number] = nil
   f()

@@ -218,22 +218,23 @@ end
 
 tests["the first call of a worker has what its start and its init took"] = function()
   for _, start in ipairs { "fork", "spawn" } do
-    local s = fz.stage { name = "s", workers = 1, start = start, init = function() fz.sleep(0.02) end }
+    local function init() fz.sleep(0.02) end
+    local s = fz.stage { name = "s", workers = 1, start = start, init = init }
     s:register("a", {}, function() return 1 end)
     s:register("b", {}, function() return 2 end)
     s:map("c", "list", function(x) return x end)
     local chain <close> = fz.chain { s }
     chain:invoke({ list = { 1, 2 } }, { trace = true, jobs = 1 })
-    local init, launch = 0, 0
+    local ninit, nlaunch = 0, 0
     for i, e in ipairs(chain.trace) do
-      init, launch = init + (e.init and 1 or 0), launch + (e.launch and 1 or 0)
+      ninit, nlaunch = ninit + (e.init and 1 or 0), nlaunch + (e.launch and 1 or 0)
       if e.init then
         assert(e.init >= 0.02 and e.init <= e.ended - e.started + 1e-6, e.init)
         assert(e.launch > 0, e.launch)
         t.equal(i, 1)
       end
     end
-    t.equal({ init, launch }, { 1, 1 })
+    t.equal({ ninit, nlaunch }, { 1, 1 })
   end
 end
 
