@@ -47,7 +47,7 @@ local C_LAYERS = {
     "cells cells_state", "garbage", "cells_note", "cells_value", "ltext", "ltraceback"},
   {dir = "codec/", lua = true, "format", "scalar", "path", "encode_writer", "encode_string",
     "encode", "encode_table", "warning", "codec", "decode", "decode_object", "encode_class",
-    "encode_object", "items", "lists", "lcodec"},
+    "encode_object", "items", "lists", "plain", "lcodec"},
   {dir = "digest/", lua = true,
     "digest digest_state digest_table digest_function digest_module digest_apart"},
   {dir = "child/", lua = true, "random", "exit", "forked", "call call_state", "call_chunk",

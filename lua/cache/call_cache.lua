@@ -145,7 +145,7 @@ local function answer_elements(self, item, node, call)
       wanted[#wanted + 1] = keys[i] or false
       if why then Store.warn(base.name, ("element %d: %s"):format(i, why)) end
     end
-    local found = self._store:find_all(wanted, 1, function() return base.name end)
+    local found = self._store:find_all(wanted, 1, function() return base end)
     for k, place in ipairs(found.places) do
       if place then
         self._work:know(item, node.id, from + k - 1, found.results, place)
@@ -196,7 +196,7 @@ local function answer_all(self, asked)
     keys[k], counts[k] = key_of(self, item, node, known), #node.outputs
   end
   local found = self._store:find_all(keys, counts,
-    function(k) return CallKeys.name(nodes[asked[2 * k]]) end)
+    function(k) return { name = CallKeys.name(nodes[asked[2 * k]]) } end)
   if self._work ~= work then return end
   if found.results then answer_recorded(self, asked, found) end
   for k = 1, #asked // 2 do

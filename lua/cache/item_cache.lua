@@ -53,7 +53,7 @@ function ItemCache.new(options, f, kind)
   end
   self._base = {
     name = name, func = func, version = options.version, seed = seed, names = { "item" },
-    inputs = {}, files = false, n = 1,
+    inputs = {}, files = false, n = 1, whole = kind == "call",
     key = core.digest_in(self._session, "fzlua item", FORMAT, kind, func, options.version, seed),
   }
   return self
@@ -86,7 +86,7 @@ end
 local function recall(self, list, from, last, know)
   local keys = {}
   for i = from, last do keys[#keys + 1] = key_of(self, i, list[i]) or false end
-  local found = self._store:find_all(keys, 1, function() return self._base.name end)
+  local found = self._store:find_all(keys, 1, function() return self._base end)
   for k, key in ipairs(keys) do
     local number, place = from + k - 1, found.places[k]
     if place then

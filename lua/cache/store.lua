@@ -205,6 +205,8 @@ function Store.open(path, exists)
     _failures = false, _zstd = nil, _users = 0, _file = file_path or path,
     _id = core.file_id(file_path or path), _has_recorded = false,
     _crowded = 0, -- number of results of this run that were removed because of the limit
+    _unreadable = {}, -- functions for which it was logged that a result cannot be read
+    _nunreadable = 0, -- further results that cannot be read
   }, Store)
 end
 
@@ -389,16 +391,6 @@ local function read_calls(self, keys, counts)
     self._used)
 end
 
--- Whether all files in the recorded values still have the recorded contents.
-local function files_are_same(found, first, n)
-  for i = first, first + n - 1 do
-    local ok, digest = pcall(core.digest_in, {}, core.decode(found.results:bytes(i)))
-    if Error.is(digest, "interrupted") then error(digest, 0) end
-    if not ok or digest ~= found.digests[i] then return false end
-  end
-  return true
-end
-
 -- Note that a call was used in this run.
 local function use(self, key, tick)
   local now = not self.read_only and self._tick
@@ -407,17 +399,60 @@ local function use(self, key, tick)
   end
 end
 
--- Handle call number `k`, which cannot be read (`what` says why), or has files in its values.
-local function check_odd(self, found, k, what, key, n, name)
-  if type(what) == "string" then
-    self._broken[key] = true
-    log.warn("the cache %s: the result of %s cannot be read and is computed again: %s",
-      self.path, name, what)
-  elseif files_are_same(found, found.places[k], n) then
-    use(self, key, what)
-  else
-    found.places[k] = false
+-- The digest of value `i`, as this process decodes it. Raises if it is not the value of one result,
+-- unless the results of a call are one value.
+local function digest_of(results, i, whole_call)
+  local values = table.pack(results:decode(i))
+  if values.n ~= 1 and not whole_call then error("it is not one value", 0) end
+  return core.digest_in({}, table.unpack(values, 1, values.n))
+end
+
+-- Whether value `i` is the one that was recorded. If not, also why, unless a file in it has
+-- changed.
+local function is_same(found, i, whole_call)
+  local before = file.seen
+  local ok, digest = pcall(digest_of, found.results, i, whole_call)
+  if ok and digest == found.digests[i] then return true end
+  if Error.is(digest, "interrupted") then error(digest, 0) end
+  if file.seen ~= before then return false end
+  if not ok then return false, text_of(digest) end
+  local complete, why = pcall(found.results.decode, found.results, i, true)
+  return false, complete and "its contents have changed" or text_of(why)
+end
+
+-- Whether all of the `n` values from number `first` on are those that were recorded.
+local function are_same(found, first, n, whole_call)
+  for i = first, first + n - 1 do
+    local same, why = is_same(found, i, whole_call)
+    if not same then return false, why end
   end
+  return true
+end
+
+-- Note that the results of a call cannot be read. Only the first call of each function is logged,
+-- because a file from another version may have many; close() logs the number of the others.
+local function note_broken(self, key, name, why)
+  if self._broken[key] then return end
+  self._broken[key] = true
+  if self._unreadable[name] then
+    self._nunreadable = self._nunreadable + 1
+    return
+  end
+  self._unreadable[name] = true
+  log.warn("the cache %s: the result of %s cannot be read and is computed again: %s",
+    self.path, name, (why:match "^[^\n]*":gsub(":$", "")))
+end
+
+-- Decide about call number `k`, which cannot be read, or whose values must be decoded to see
+-- whether they can be used.
+local function check_odd(self, found, k, what, key, n, call)
+  local same, why = false, what
+  if type(what) ~= "string" then
+    same, why = are_same(found, found.places[k], n, call.whole)
+  end
+  if same then return use(self, key, what) end
+  found.places[k] = false
+  if why then note_broken(self, key, call.name, why) end
 end
 
 ---@class fzlua.RecordedCalls
@@ -430,15 +465,15 @@ end
 ---caller closes the results, because they may take much memory.
 ---@param keys (string|false)[]
 ---@param counts integer|integer[] how many results each must have
----@param name_of fun(k: integer): string the name of the function, for messages
+---@param call_of fun(k: integer): fzlua.Call of which the name is used, for messages, and `whole`
 ---@return fzlua.RecordedCalls
-function Store:find_all(keys, counts, name_of)
+function Store:find_all(keys, counts, call_of)
   local results, places, digests, odd
   if keys[1] ~= nil then results, places, digests, odd = try(self, read_calls, keys, counts) end
   local found = { results = results or false, places = places or {}, digests = digests or {} }
   for k = 1, odd and #keys or 0 do
     local n = math.type(counts) and counts or counts[k]
-    if odd[k] then check_odd(self, found, k, odd[k], keys[k], n, name_of(k)) end
+    if odd[k] then check_odd(self, found, k, odd[k], keys[k], n, call_of(k)) end
   end
   return found
 end
@@ -448,9 +483,14 @@ end
 ---@param call fzlua.Call
 ---@return fzlua.RecordedCalls|nil nil if it is not recorded
 function Store:find(key, call)
-  local found = self:find_all({ key }, call.n, function() return call.name end)
+  local found = self:find_all({ key }, call.n, function() return call end)
   return found.places[1] and found or nil
 end
+
+---Whether find() has seen that the results of a call cannot be read.
+---@param key string
+---@return boolean
+function Store:is_broken(key) return self._broken[key] == true end
 
 -- A table from the name of a function to its failure: the key of the call that failed in this run,
 -- or true if that call is not known. A failure with a key is removed when the call with this key
@@ -512,6 +552,7 @@ end
 ---@field names string[] of the inputs
 ---@field inputs string[] their digests
 ---@field files boolean whether its values name files
+---@field whole boolean|nil whether the results of the call are one value
 
 ---Record the results of a call. flush() writes them to the file.
 ---@param call fzlua.Call
@@ -648,6 +689,11 @@ function Store:close()
     if self._has_recorded and core.file_id(self._file) ~= self._id then
       log.warn("the cache %s was removed or replaced: what this run has recorded in it is lost",
         self.path)
+    end
+    if self._nunreadable > 0 then
+      log.warn("the cache %s: %d more result%s could not be read, and %s computed anew", self.path,
+        self._nunreadable, self._nunreadable == 1 and "" or "s",
+        self._nunreadable == 1 and "was" or "were")
     end
     if self._crowded > 0 then
       log.warn("the cache %s is too small for this run: %d of its results were removed again; "

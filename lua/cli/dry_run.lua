@@ -40,6 +40,7 @@ end
 
 -- A text that says why a call that is not recorded runs.
 local function reason(store, name, call, f)
+  if call and store:is_broken(call.key) then return "its result cannot be read" end
   local failure = store:failure(name)
   if failure then return "it failed: " .. failure:match "^[^\n]*" end
   local last = store:last(name)
@@ -54,7 +55,7 @@ local function elements_text(keys, store, plan, node, call, values)
   if not ok or n == 0 then return "" end
   local base, wanted, count = keys:elements(node, call), {}, 0
   for i = 1, n do wanted[i] = keys:element(base, list[i], i) or false end
-  local found = store:find_all(wanted, 1, function() return base.name end)
+  local found = store:find_all(wanted, 1, function() return base end)
   for _, found_at in ipairs(found.places) do count = count + (found_at and 1 or 0) end
   store:flush()
   return ("; %d of %d elements are recorded"):format(count, n)

@@ -32,8 +32,10 @@
 -- them. If the file cannot be used, because it is damaged, that is logged once, and the run goes on
 -- without it. If the disk is full, or the file or its directory may not be written, the results in
 -- it are used and none are recorded, and that is logged once, too. A recorded result that cannot
--- be read is computed anew. A file that has lost all its bytes is begun anew, with a warning. If
--- the file is removed during a run, a warning says that its results are lost.
+-- be read, because its bytes are damaged, another version of fzlua has recorded it, or a class or
+-- module that it needs is missing, is computed anew, with a warning for each function. A file that
+-- has lost all its bytes is begun anew, with a warning. If the file is removed during a run, a
+-- warning says that its results are lost.
 --
 -- A file from elsewhere cannot bring code: recorded values with functions or modules are not read.
 --

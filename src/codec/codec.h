@@ -17,6 +17,13 @@ struct fz_buf;
 
 enum fz_codec_trust {
 	FZ_CODEC_VALUES,
+	/*
+	 * plain values and joined lists, for a look at a value: tables of
+	 * classes that are not registered are not reported
+	 */
+	FZ_CODEC_RECORDED,
+	/* the same, but such tables raise an error */
+	FZ_CODEC_COMPLETE,
 	FZ_CODEC_FUNCTIONS, /* plain values, functions and modules */
 	/*
 	 * plain values, functions, modules, handles: the message comes from a

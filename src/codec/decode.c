@@ -383,7 +383,7 @@ get_inner_message(struct fz_decoder *d)
 	const unsigned char *bytes;
 	uint32_t len;
 
-	if (d->trust != FZ_CODEC_RUN) {
+	if (d->trust == FZ_CODEC_VALUES || d->trust == FZ_CODEC_FUNCTIONS) {
 		d->in.p--;
 		fz_decode_refuse(d, "an unknown tag");
 	}

@@ -50,7 +50,10 @@ struct fz_decoder {
 /* Raise an error: the bytes are not a message because of `what`. */
 int fz_decode_refuse(const struct fz_decoder *d, const char *what);
 
-/* Log once that the class named on top is not registered here. */
+/*
+ * The class named on top is not registered here: log that once, or raise,
+ * depending on the trust.
+ */
 void fz_decode_miss_class(struct fz_decoder *d);
 
 /* Enter one more C call; the caller decrements `level` afterwards. */

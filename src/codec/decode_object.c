@@ -39,6 +39,8 @@ fz_decode_miss_class(struct fz_decoder *d)
 {
 	lua_State *L = d->L;
 
+	if (d->trust == FZ_CODEC_COMPLETE)
+		raise_unknown(L, "class", -1, "fz.register_class");
 	if (d->trust < FZ_CODEC_RUN || !fz_registered_miss(L, -1))
 		return;
 	lua_pushfstring(L,

@@ -25,6 +25,7 @@ fz_lblob_take(
 struct decoding {
 	const void *at;
 	size_t len;
+	enum fz_codec_trust trust;
 };
 
 /* Protected, so that an error does not leak the mapping of the bytes. */
@@ -34,7 +35,7 @@ decode_body(lua_State *L)
 	const struct decoding *d = lua_touserdata(L, 1);
 
 	lua_settop(L, 0);
-	return fz_codec_decode(L, d->at, d->len, FZ_CODEC_RUN);
+	return fz_codec_decode(L, d->at, d->len, d->trust);
 }
 
 static int
@@ -49,9 +50,9 @@ copy_body(lua_State *L)
 /* Map a blob, and call `body` with its bytes. Returns as lua_pcall() does. */
 static int
 with_bytes(lua_State *L, struct fz_engine *engine, struct fz_blob *blob,
-    lua_CFunction body)
+    lua_CFunction body, enum fz_codec_trust trust)
 {
-	struct decoding d = { NULL, blob->len };
+	struct decoding d = { NULL, blob->len, trust };
 	struct fz_err err;
 	int status = LUA_OK;
 
@@ -78,11 +79,18 @@ int
 fz_lblob_push_bytes(
     lua_State *L, struct fz_engine *engine, struct fz_blob *blob)
 {
-	return with_bytes(L, engine, blob, copy_body);
+	return with_bytes(L, engine, blob, copy_body, FZ_CODEC_RUN);
+}
+
+int
+fz_lblob_decode_as(lua_State *L, struct fz_engine *engine, struct fz_blob *blob,
+    enum fz_codec_trust trust)
+{
+	return with_bytes(L, engine, blob, decode_body, trust);
 }
 
 int
 fz_lblob_decode(lua_State *L, struct fz_engine *engine, struct fz_blob *blob)
 {
-	return with_bytes(L, engine, blob, decode_body);
+	return fz_lblob_decode_as(L, engine, blob, FZ_CODEC_RUN);
 }

@@ -4,6 +4,8 @@
 
 #include <lua.h>
 
+#include "codec/codec.h"
+
 struct fz_blob;
 struct fz_engine;
 struct fz_err;
@@ -22,6 +24,10 @@ struct fz_blob *fz_lblob_take(
  */
 int fz_lblob_decode(
     lua_State *L, struct fz_engine *engine, struct fz_blob *blob);
+
+/* The same for a blob with bytes from elsewhere. [-0, +n, -] */
+int fz_lblob_decode_as(lua_State *L, struct fz_engine *engine,
+    struct fz_blob *blob, enum fz_codec_trust trust);
 
 /*
  * Push the encoded bytes of a blob as a string, or an error. Returns a status

@@ -13,6 +13,7 @@
 #include "bind/lloop.h"
 #include "bind/open.h"
 #include "codec/format.h"
+#include "codec/plain.h"
 #include "os/process.h"
 #include "shared/arena.h"
 #include "value/lerror.h"
@@ -64,7 +65,9 @@ struct call {
 	lua_Integer count; /* number of values that the call must have */
 	lua_Integer seen;  /* number of values that were read */
 	lua_Integer tick;
-	bool there, has_files;
+	bool there;
+	/* whether decoding shows if the values are those that were recorded */
+	bool doubtful;
 	const char *why; /* why the call cannot be read; NULL: it can be read */
 };
 
@@ -152,9 +155,12 @@ has_functions(const unsigned char *bytes, size_t len)
 	return len < 2 || (bytes[1] & FZ_FORMAT_HAS_FUNCTIONS) != 0;
 }
 
-/* The value of the row; NULL, and `*why` or r->err, on failure. */
+/*
+ * The value of the row; NULL, and `*why` or r->err, on failure. Sets `*doubtful`
+ * if its bytes may not be those of a value.
+ */
 static struct fz_blob *
-read_value(struct reading *r, const char **why)
+read_value(struct reading *r, bool *doubtful, const char **why)
 {
 	size_t len, nsum;
 	const void *bytes = column(r, BYTES, &len), *sum;
@@ -176,8 +182,12 @@ read_value(struct reading *r, const char **why)
 		if (blob != NULL)
 			memcpy(at, bytes, len);
 	}
-	if (blob == NULL || !has_functions(at, blob->len))
+	if (blob == NULL)
+		return NULL;
+	if (!has_functions(at, blob->len)) {
+		*doubtful = *doubtful || !fz_plain_is(at, blob->len);
 		return blob;
+	}
 	*why = "it contains functions";
 	fz_blob_unref(blob);
 	return NULL;
@@ -194,7 +204,8 @@ read_row(lua_State *L, struct reading *r, struct call *call)
 	size_t len;
 
 	call->there = true;
-	call->has_files = s->column_int64(r->stmt, FILES) != 0;
+	if (s->column_int64(r->stmt, FILES) != 0)
+		call->doubtful = true;
 	call->tick = s->column_int64(r->stmt, TICK);
 	if (i < 1 || i > call->count) { /* i is 0 if the row has no value */
 		call->why = incomplete;
@@ -204,7 +215,7 @@ read_row(lua_State *L, struct reading *r, struct call *call)
 	value = &r->results->values[at - 1];
 	if (*value != NULL)
 		return; /* the row came twice: the index is damaged */
-	*value = read_value(r, &why);
+	*value = read_value(r, &call->doubtful, &why);
 	if (*value == NULL && why == NULL)
 		fz_lerror_raise(L, &r->err);
 	if (*value == NULL)
@@ -311,7 +322,7 @@ end_call(
 	if (why != NULL) {
 		lua_pushstring(L, why);
 		set_odd(L, k);
-	} else if (call->there && call->has_files) {
+	} else if (call->there && call->doubtful) {
 		lua_pushinteger(L, call->tick);
 		set_odd(L, k);
 	} else if (call->there && call->tick < r->since) {
@@ -420,8 +431,9 @@ push_calls(lua_State *L, struct reading *r)
  * `counts` is a table. Its first value has the number places[k] in `results`,
  * and its first digest has this number in `digests`. places[k] is false if the
  * call is not recorded. odd[k] is set in two cases: it is the reason why the
- * call cannot be read, or the number of the run that last used the call if its
- * values contain files. `odd` is nil if there is no such call. The keys of all
+ * call cannot be read, or the number of the run that last used the call if only
+ * decoding shows whether its values can be used. `odd` is nil if there is no
+ * such call. The keys of all
  * other calls that were last used before the run `since` are appended to
  * `used`.
  */
@@ -504,6 +516,24 @@ results_bytes(lua_State *L)
 }
 
 /*
+ * results:decode(i [, complete]) -> the values of the encoded value; raises if
+ * it cannot be decoded. `complete`: also if a class is not registered
+ */
+static int
+results_decode(lua_State *L)
+{
+	lua_Integer i = luaL_checkinteger(L, 2);
+	const struct lresults *results = check_results(L, 1, i, 1);
+	int top = lua_gettop(L);
+
+	if (fz_lblob_decode_as(L, results->engine, results->values[i - 1],
+		lua_toboolean(L, 3) ? FZ_CODEC_COMPLETE : FZ_CODEC_RECORDED) !=
+	    LUA_OK)
+		return lua_error(L);
+	return lua_gettop(L) - top;
+}
+
+/*
  * results:close(): free the values. A second call does nothing. In a forked
  * child this does nothing, because the values are in the arena of the parent.
  */
@@ -559,6 +589,7 @@ call_key(lua_State *L)
 
 static const luaL_Reg methods[] = {
 	{ "bytes", results_bytes },
+	{ "decode", results_decode },
 	{ "close", results_close },
 	{ NULL, NULL },
 };
