@@ -117,9 +117,23 @@ fz_sqlite_is_read_only(const char *path)
 	return !may(path, W_OK) || !may(directory, W_OK);
 }
 
+/* The time between two changes of a file, in ns. */
+static uint64_t
+time_between(struct statx_timestamp a, struct statx_timestamp b)
+{
+	int64_t ns = (a.tv_sec - b.tv_sec) * 1000000000 +
+		     ((int64_t)a.tv_nsec - b.tv_nsec);
+
+	return ns < 0 ? -(uint64_t)ns : (uint64_t)ns;
+}
+
 bool
 fz_sqlite_is_emptied(const char *path)
 {
+	/*
+	 * touch(1) makes a file and then sets its time. The clock may have
+	 * ticked in between, or the process may have waited for a processor.
+	 */
 	enum { RECENT_S = 2 };
 	struct statx st;
 
@@ -129,8 +143,8 @@ fz_sqlite_is_emptied(const char *path)
 		return false;
 	if ((st.stx_mask & STATX_BTIME) == 0)
 		return time(NULL) - st.stx_mtime.tv_sec > RECENT_S;
-	return st.stx_mtime.tv_sec != st.stx_btime.tv_sec ||
-	       st.stx_mtime.tv_nsec != st.stx_btime.tv_nsec;
+	return time_between(st.stx_mtime, st.stx_btime) >
+	       RECENT_S * UINT64_C(1000000000);
 }
 
 static int

@@ -79,9 +79,9 @@ int fz_sqlite_open(struct fz_sqlite *s, const char *path,
 bool fz_sqlite_is_read_only(const char *path);
 
 /*
- * Whether the file has no bytes, but has been written since it was made. A file
- * that another process is making, or that mktemp has made, has not been
- * written.
+ * Whether the file has no bytes, and was probably written after it was made:
+ * its last change was not within two seconds of that. A file that another
+ * process is making, or that mktemp or touch has made, was not written.
  */
 bool fz_sqlite_is_emptied(const char *path);
 

@@ -1,8 +1,8 @@
 /*
  * Databases and compression: libraries that are missing or lack functions,
- * calls that fail, and processes that were forked.
+ * calls that fail, processes that were forked, and files that are empty.
  *
- * wrap: dlopen dlsym
+ * wrap: dlopen dlsym statx time
  */
 /* mkstemp is not in C11. */
 #define _GNU_SOURCE
@@ -49,6 +49,37 @@ __wrap_dlsym(void *library, const char *name)
 	if (missing != NULL && strcmp(name, missing) == 0)
 		return NULL;
 	return __real_dlsym(library, name);
+}
+
+/* The times of a file, if a test sets them, and the time now. */
+static struct statx times;
+static time_t now;
+
+int __wrap_statx(
+    int fd, const char *path, int flags, unsigned mask, struct statx *st);
+int __real_statx(
+    int fd, const char *path, int flags, unsigned mask, struct statx *st);
+time_t __wrap_time(time_t *at);
+time_t __real_time(time_t *at);
+
+int
+__wrap_statx(
+    int fd, const char *path, int flags, unsigned mask, struct statx *st)
+{
+	int rc = __real_statx(fd, path, flags, mask, st);
+
+	if (times.stx_mask != 0) {
+		st->stx_mask = times.stx_mask;
+		st->stx_mtime = times.stx_mtime;
+		st->stx_btime = times.stx_btime;
+	}
+	return rc;
+}
+
+time_t
+__wrap_time(time_t *at)
+{
+	return now != 0 ? now : __real_time(at);
 }
 
 /* The name of a new file, and the number of descriptors before the test. */
@@ -372,6 +403,50 @@ test_zstd_expands_what_it_compressed(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static bool
+is_emptied_at(const char *path, int64_t born_ns, int64_t changed_ns)
+{
+	times.stx_mask = STATX_BASIC_STATS | STATX_BTIME;
+	times.stx_btime.tv_sec = born_ns / 1000000000;
+	times.stx_btime.tv_nsec = (uint32_t)(born_ns % 1000000000);
+	times.stx_mtime.tv_sec = changed_ns / 1000000000;
+	times.stx_mtime.tv_nsec = (uint32_t)(changed_ns % 1000000000);
+	return fz_sqlite_is_emptied(path);
+}
+
+static void
+test_sqlite_a_touched_file_is_not_emptied(void **state)
+{
+	const int64_t second = 1000000000, born = 1000 * second - 1;
+	struct place *place = *state;
+
+	close(open(place->path, O_CREAT | O_WRONLY, 0600));
+	assert_false(fz_sqlite_is_emptied(place->path));
+	assert_false(is_emptied_at(place->path, born, born));
+	assert_false(is_emptied_at(place->path, born, born + 1));
+	assert_false(is_emptied_at(place->path, born + 4000000, born));
+	assert_false(is_emptied_at(place->path, born, born + 2 * second));
+	assert_true(is_emptied_at(place->path, born, born + 2 * second + 1));
+	assert_true(is_emptied_at(place->path, born, born + 86400 * second));
+	assert_true(is_emptied_at(place->path, born, born - 3 * second));
+
+	/* a file system that does not keep the time of birth */
+	times.stx_mask = STATX_BASIC_STATS;
+	times.stx_mtime.tv_sec = 1000;
+	now = 1002;
+	assert_false(fz_sqlite_is_emptied(place->path));
+	now = 1003;
+	assert_true(fz_sqlite_is_emptied(place->path));
+	now = 0;
+	times.stx_mask = 0;
+
+	assert_int_equal(truncate(place->path, 1), 0);
+	assert_false(is_emptied_at(place->path, born, born + 9 * second));
+	times.stx_mask = 0;
+	assert_false(fz_sqlite_is_emptied("/no/such/file"));
+	assert_false(fz_sqlite_is_emptied("/dev/null"));
+}
+
 int
 main(void)
 {
@@ -383,6 +458,7 @@ main(void)
 		TEST(test_sqlite_reads_where_it_may_not_write),
 		TEST(test_sqlite_reads_what_a_writer_has_written),
 		TEST(test_zstd_expands_what_it_compressed),
+		TEST(test_sqlite_a_touched_file_is_not_emptied),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
