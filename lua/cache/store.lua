@@ -37,7 +37,8 @@ local LATE <const> = 8
 local PAGES <const> = 32 << 20 -- maximum number of bytes of the file that SQLite keeps in memory
 local ROW <const> = 256 -- approximate number of bytes of a row of `calls`
 local ENOENT <const> = 2 -- error code of io.open for a file that does not exist
-local CORRUPT <const>, FULL <const> = 11, 13 -- codes of errors: SQLITE_CORRUPT, SQLITE_FULL
+-- Codes of errors: SQLITE_CORRUPT, SQLITE_FULL, SQLITE_CONSTRAINT.
+local CORRUPT <const>, FULL <const>, CONSTRAINT <const> = 11, 13, 19
 local FUNCTIONS <const> = 2 -- bit in the second byte of an encoded value with functions
 
 -- Why a value with functions is not recorded.
@@ -205,8 +206,8 @@ function Store.open(path, exists)
     _failures = false, _zstd = nil, _users = 0, _file = file_path or path,
     _id = core.file_id(file_path or path), _has_recorded = false,
     _crowded = 0, -- number of results of this run that were removed because of the limit
-    _unreadable = {}, -- functions for which it was logged that a result cannot be read
-    _nunreadable = 0, -- further results that cannot be read
+    _lost = {}, -- functions for which it was logged that a result is lost
+    _nlost = 0, -- further results that are lost
   }, Store)
 end
 
@@ -429,18 +430,23 @@ local function are_same(found, first, n, whole_call)
   return true
 end
 
--- Note that the results of a call cannot be read. Only the first call of each function is logged,
--- because a file from another version may have many; close() logs the number of the others.
+-- Log that a result is lost. Only the first result of each function is logged, because a file from
+-- another version may have many; close() logs the number of the others.
+local function warn_lost(self, name, fmt, ...)
+  if self._lost[name] then
+    self._nlost = self._nlost + 1
+  else
+    self._lost[name] = true
+    log.warn("the cache %s: the result of %s " .. fmt, self.path, name, ...)
+  end
+end
+
+-- Note that the results of a call cannot be read.
 local function note_broken(self, key, name, why)
   if self._broken[key] then return end
   self._broken[key] = true
-  if self._unreadable[name] then
-    self._nunreadable = self._nunreadable + 1
-    return
-  end
-  self._unreadable[name] = true
-  log.warn("the cache %s: the result of %s cannot be read and is computed again: %s",
-    self.path, name, (why:match "^[^\n]*":gsub(":$", "")))
+  warn_lost(self, name, "cannot be read and is computed again: %s",
+    (why:match "^[^\n]*":gsub(":$", "")))
 end
 
 -- Decide about call number `k`, which cannot be read, or whose values must be decoded to see
@@ -505,6 +511,19 @@ local function failures_of(self)
   return self._failures
 end
 
+-- Write a result. If it is there, another run has recorded the same call in the meantime, or a file
+-- in it has changed; or else its call was not found because the file is damaged.
+local function write_result(self, call, i, ...)
+  local db = self._db
+  local ok, e = pcall(db.run, db, "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?)", call.key, i, ...)
+  if ok then return end
+  if not (Error.is(e) and e.code == CONSTRAINT) then error(e, 0) end
+  if #db:run("SELECT 1 FROM calls WHERE key = ?", call.key) == 0 then
+    warn_lost(self, call.name, "was lost and is computed again")
+  end
+  db:run("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)", call.key, i, ...)
+end
+
 local function write_call(self, call, values, digests)
   local packed, raw, size = {}, {}, ROW
   for i, bytes in ipairs(values) do
@@ -527,8 +546,7 @@ local function write_call(self, call, values, digests)
   -- Write the call last. If Ctrl-C comes before that, the results are not found without their call,
   -- and a later run replaces them.
   for i, bytes in ipairs(packed) do
-    self._db:run("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)", call.key, i,
-      digests[i], core.hash(bytes), raw[i], bytes)
+    write_result(self, call, i, digests[i], core.hash(bytes), raw[i], bytes)
   end
   self._db:run([[INSERT OR REPLACE INTO calls VALUES (?, CAST(? AS TEXT), ?, CAST(? AS TEXT), ?,
       CAST(? AS TEXT), ?, ?, ?, ?, ?)]],
@@ -690,10 +708,8 @@ function Store:close()
       log.warn("the cache %s was removed or replaced: what this run has recorded in it is lost",
         self.path)
     end
-    if self._nunreadable > 0 then
-      log.warn("the cache %s: %d more result%s could not be read, and %s computed anew", self.path,
-        self._nunreadable, self._nunreadable == 1 and "" or "s",
-        self._nunreadable == 1 and "was" or "were")
+    if self._nlost > 0 then
+      log.warn("the cache %s: further results that could not be read: %d", self.path, self._nlost)
     end
     if self._crowded > 0 then
       log.warn("the cache %s is too small for this run: %d of its results were removed again; "

@@ -81,7 +81,7 @@ local function count_warnings(err)
   local lines, more = 0, 0
   for line in err:gmatch "[^\n]+" do
     if line:find "cannot be read and is computed again: " then lines = lines + 1 end
-    more = more + (tonumber(line:match "(%d+) more results? could not be read") or 0)
+    more = more + (tonumber(line:match "further results that could not be read: (%d+)") or 0)
   end
   return lines, more
 end
