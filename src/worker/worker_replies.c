@@ -1,7 +1,6 @@
 #include "worker/worker_state.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -10,8 +9,6 @@
 #include "worker/handover.h"
 
 enum { WORKER_VALUES = 8 }; /* number of results that need no allocation */
-/* Time until the next check of an incomplete reply. */
-#define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
 
 static struct fz_blob *
 take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
@@ -383,47 +380,6 @@ fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err)
 	return rc < 0 ? -1 : (int)(news + returned);
 }
 
-/*
- * Arm a timer for an incomplete reply: if it is only bytes that a function has
- * written, its rest never comes.
- */
-static void
-watch_half(struct fz_worker_pipes *p)
-{
-	const struct fz_wire_in *wire = &p->link->wire;
-	bool half = wire->at != wire->buf.len && !p->worker->dying;
-
-	if (half && p->half.index == 0)
-		fz_loop_arm(loop_of(p), &p->half,
-		    fz_clock_after(fz_clock_ns(), WORKER_HALF_NS));
-	else if (!half)
-		fz_loop_disarm(loop_of(p), &p->half);
-}
-
-void
-fz_worker_check_half(struct fz_timer *timer)
-{
-	struct fz_worker_pipes *p = PIPES_OF(half, timer);
-	/* check before the poll, so that no byte is missed */
-	bool more = p->link->ops->is_sending(p->link);
-	struct pollfd pfd = { .fd = p->link->in.fd, .events = POLLIN };
-
-	if (pfd.fd == -1 || p->worker->dying)
-		return;
-	if (p->output.holds) {
-		fz_worker_kill(
-		    p->worker, FZ_ERR_CRASH, "the worker does not answer");
-		return;
-	}
-	if (more || poll(&pfd, 1, 0) != 0) {
-		watch_half(p);
-		return;
-	}
-	p->distrusted = true;
-	fz_worker_kill(
-	    p->worker, FZ_ERR_CRASH, "the worker sent an incomplete reply");
-}
-
 /* Kill a worker if reading from its link has failed. */
 static void
 kill_unread(struct fz_worker *w, int code)
@@ -456,7 +412,7 @@ fz_worker_replies_ready(void *ctx)
 	if (p->distrusted)
 		return;
 	nreplies = fz_worker_take_replies(p, &err);
-	watch_half(p);
+	fz_worker_watch_half(p);
 	p->distrusted = nreplies < 0;
 	if (p->distrusted)
 		fz_worker_kill(p->worker, FZ_ERR_CRASH, err.text);

@@ -1,7 +1,7 @@
 /*
  * worker_state.h - the private part of a worker: start (worker_spawn.c),
- * sending (worker.c), recall (worker_jobs.c), replies (worker_replies.c) and
- * end (worker_death.c).
+ * sending (worker.c), recall (worker_jobs.c), replies (worker_replies.c), time
+ * limits (worker_timeout.c) and end (worker_death.c).
  */
 #ifndef FZ_WORKER_STATE_H
 #define FZ_WORKER_STATE_H
@@ -156,22 +156,40 @@ void fz_worker_replies_ready(void *ctx);
 void fz_worker_link_lost(void *ctx);
 
 /*
+ * Arm the timer of the worker. If there is no memory for the timer, kill the
+ * worker, because it might never end.
+ */
+void fz_worker_arm(struct fz_worker_pipes *p, int64_t at_ns);
+
+/* Arm the timer for the timeout of the first job, or disarm it. */
+void fz_worker_arm_timeout(struct fz_worker_pipes *p);
+
+/* Called by `timer`: check the job's timeout, or end a lost worker. */
+void fz_worker_time_is_up(struct fz_timer *timer);
+
+/*
+ * Arm a timer for an incomplete reply: if it is only bytes that a function has
+ * written, its rest never comes.
+ */
+void fz_worker_watch_half(struct fz_worker_pipes *p);
+
+/*
  * Called by the timer `half`. Kills the worker if it has not joined its node in
  * time, or if the rest of a reply cannot come any more.
  */
 void fz_worker_check_half(struct fz_timer *timer);
 
-/* Arm the timer for the timeout of the first job, or disarm it. */
-void fz_worker_arm_timeout(struct fz_worker_pipes *p);
+/*
+ * Check a worker whose link is lost: report its death if there is no pidfd for
+ * that; kill it if it has not ended in time.
+ */
+void fz_worker_check_lost(struct fz_worker_pipes *p);
 
 /* Called by the watch `death`: reap the process and report its jobs. */
 void fz_worker_death_ready(struct fz_watch *watch, unsigned events);
 
 /* Called by the timer `force`: kill the process that did not end. */
 void fz_worker_use_force(struct fz_timer *timer);
-
-/* Called by `timer`: check the job's timeout, or end a lost worker. */
-void fz_worker_time_is_up(struct fz_timer *timer);
 
 /* Wait some time for a dismissed process; kill any other, and reap it. */
 void fz_worker_end_process(struct fz_worker_pipes *p);
