@@ -12,7 +12,7 @@
 static struct fz_engine *
 engine_of(const struct fz_worker *worker)
 {
-	return worker->pipes->opts.engine;
+	return worker->private->opts.engine;
 }
 
 /*
@@ -22,8 +22,8 @@ engine_of(const struct fz_worker *worker)
 static int64_t
 hold_until(const struct fz_awaited *awaited)
 {
-	const struct fz_worker_pipes *p =
-	    FZ_CONTAINER_OF(awaited, const struct fz_worker_pipes, awaited);
+	const struct fz_worker_private *p =
+	    FZ_CONTAINER_OF(awaited, const struct fz_worker_private, awaited);
 	int cpu = p->link->ops->cpu(p->link);
 
 	if (p->worker->njobs == 0 || cpu == -1 || cpu == fz_cpus_current())
@@ -41,7 +41,7 @@ hold_until(const struct fz_awaited *awaited)
 static struct fz_worker *
 follower_of(const struct fz_worker *worker)
 {
-	const struct fz_follower *f = &worker->pipes->follower;
+	const struct fz_follower *f = &worker->private->follower;
 
 	return f->nfreed == engine_of(worker)->nfreed ? f->worker : NULL;
 }
@@ -49,7 +49,7 @@ follower_of(const struct fz_worker *worker)
 void
 fz_handover_sent(struct fz_worker *worker)
 {
-	struct fz_worker_pipes *p = worker->pipes;
+	struct fz_worker_private *p = worker->private;
 	const struct fz_engine *engine = engine_of(worker);
 	struct fz_worker *before = engine->replied;
 
@@ -58,7 +58,7 @@ fz_handover_sent(struct fz_worker *worker)
 		fz_loop_await(engine->loop, &p->awaited);
 	}
 	if (before != NULL)
-		before->pipes->follower =
+		before->private->follower =
 		    (struct fz_follower){ before != worker ? worker : NULL,
 			    engine->nfreed };
 }
@@ -73,8 +73,8 @@ fz_handover_replied(struct fz_worker *worker)
 	/* If `worker` has more jobs, it may need the processor itself. */
 	if (next != NULL && next->njobs == 0 && worker->njobs == 1 &&
 	    fz_loop_nbusy(engine->loop) <= 1 &&
-	    next->pipes->link->ops->expect != NULL)
-		next->pipes->link->ops->expect(next->pipes->link);
+	    next->private->link->ops->expect != NULL)
+		next->private->link->ops->expect(next->private->link);
 }
 
 void
@@ -85,5 +85,5 @@ fz_handover_forget(struct fz_worker *worker)
 	engine->nfreed++;
 	if (engine->replied == worker)
 		engine->replied = NULL;
-	fz_loop_unawait(engine->loop, &worker->pipes->awaited);
+	fz_loop_unawait(engine->loop, &worker->private->awaited);
 }

@@ -16,7 +16,7 @@
 void
 fz_worker_write(struct fz_worker *worker)
 {
-	fz_link_write(worker->pipes->link);
+	fz_link_write(worker->private->link);
 }
 
 static size_t
@@ -39,7 +39,7 @@ begin_frame(
 static void
 settle(const struct fz_worker *worker, uint32_t next)
 {
-	struct fz_link *link = worker->pipes->link;
+	struct fz_link *link = worker->private->link;
 
 	if (worker->head != NULL)
 		next = fz_worker_next_number(worker->head);
@@ -51,7 +51,7 @@ settle(const struct fz_worker *worker, uint32_t next)
 static void
 queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 {
-	struct fz_worker_pipes *p = worker->pipes;
+	struct fz_worker_private *p = worker->private;
 	struct fz_link *link = p->link;
 
 	job->worker = worker;
@@ -87,7 +87,7 @@ static int
 send_job(struct fz_worker *worker, struct fz_job *job, size_t start,
     struct fz_blob *const *parts, uint32_t nparts, struct fz_err *err)
 {
-	struct fz_link *link = worker->pipes->link;
+	struct fz_link *link = worker->private->link;
 
 	for (uint32_t i = 0; i < nparts; i++)
 		link->ops->put(link, parts[i]);
@@ -102,14 +102,14 @@ fz_worker_begin(struct fz_worker *worker, struct fz_job *job)
 {
 	job->nitems = 1;
 	queue_job(worker, job, 0);
-	worker->pipes->head_begun = true;
+	worker->private->head_begun = true;
 }
 
 int
 fz_worker_send(struct fz_worker *worker, struct fz_job *job,
     struct fz_blob *const *args, uint32_t n, struct fz_err *err)
 {
-	struct fz_link *link = worker->pipes->link;
+	struct fz_link *link = worker->private->link;
 	struct fz_buf *out = &link->unsent;
 	size_t start = begin_frame(link, FZ_WIRE_JOB, job);
 
@@ -153,7 +153,7 @@ fz_worker_send_chunk(struct fz_worker *worker, struct fz_job *job,
     const struct fz_worker_chunk *chunk, struct fz_blob *const *parts,
     uint32_t nparts, struct fz_err *err)
 {
-	struct fz_link *link = worker->pipes->link;
+	struct fz_link *link = worker->private->link;
 	size_t start = begin_frame(link, FZ_WIRE_CHUNK, job);
 
 	drop_result_buffer(link, job);
@@ -166,7 +166,7 @@ fz_worker_send_steps(struct fz_worker *worker, struct fz_job *const *jobs,
     uint32_t n, struct fz_blob *const *args, uint32_t nargs, struct fz_err *err)
 {
 	const struct fz_worker_chunk chunk = { .kind = FZ_WIRE_STEP };
-	struct fz_link *link = worker->pipes->link;
+	struct fz_link *link = worker->private->link;
 	struct fz_buf *out = &link->unsent;
 	size_t start = begin_frame(link, FZ_WIRE_CHUNK, jobs[0]), nbytes;
 
@@ -190,7 +190,7 @@ int
 fz_worker_send_func(struct fz_worker *worker, uint32_t number,
     struct fz_blob *code, struct fz_err *err)
 {
-	struct fz_link *link = worker->pipes->link;
+	struct fz_link *link = worker->private->link;
 	size_t start = fz_wire_begin(&link->unsent, FZ_WIRE_FUNC, 0, 0);
 
 	fz_buf_put_u32(&link->unsent, number);
@@ -202,7 +202,7 @@ int
 fz_worker_keep(struct fz_worker *worker, uint32_t number,
     struct fz_blob *const *values, uint32_t n, struct fz_err *err)
 {
-	struct fz_link *link = worker->pipes->link;
+	struct fz_link *link = worker->private->link;
 	size_t start = fz_wire_begin(&link->unsent, FZ_WIRE_KEEP, 0, 0);
 
 	fz_buf_put_u32(&link->unsent, number);
@@ -216,7 +216,7 @@ struct fz_worker *
 fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 {
 	struct fz_worker *w = calloc(1, sizeof(*w));
-	struct fz_worker_pipes *p = calloc(1, sizeof(*p));
+	struct fz_worker_private *p = calloc(1, sizeof(*p));
 
 	if (w == NULL || p == NULL) {
 		free(w);
@@ -225,7 +225,7 @@ fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 		return NULL;
 	}
 	w->tail = &w->head;
-	w->pipes = p;
+	w->private = p;
 	p->worker = w;
 	p->opts = *opts;
 	w->node = opts->program.node;
@@ -246,7 +246,7 @@ fz_worker_new(const struct fz_worker_opts *opts, struct fz_err *err)
 void
 fz_worker_dismiss(struct fz_worker *worker)
 {
-	struct fz_worker_pipes *p = worker->pipes;
+	struct fz_worker_private *p = worker->private;
 
 	worker->leaving = true;
 	p->leave_ns = fz_clock_after(fz_clock_ns(), WORKER_LEAVE_NS);
@@ -256,23 +256,23 @@ fz_worker_dismiss(struct fz_worker *worker)
 struct fz_account *
 fz_worker_account(const struct fz_worker *worker)
 {
-	return worker->pipes->link->account;
+	return worker->private->link->account;
 }
 
 void
 fz_worker_flush(struct fz_worker *worker)
 {
-	fz_worker_output_flush(&worker->pipes->output);
+	fz_worker_output_flush(&worker->private->output);
 }
 
 void
 fz_worker_free(struct fz_worker *worker)
 {
-	struct fz_worker_pipes *p;
+	struct fz_worker_private *p;
 
 	if (worker == NULL)
 		return;
-	p = worker->pipes;
+	p = worker->private;
 	fz_handover_forget(worker);
 	fz_worker_rest(worker, false);
 	fz_loop_disarm(loop_of(p), &p->timer);

@@ -236,7 +236,7 @@ struct fz_worker {
 	bool loads_node;
 	struct fz_worker *next, **prev;
 	struct fz_list resting; /* in the engine's list while it rests */
-	struct fz_worker_pipes *pipes;
+	struct fz_worker_private *private;
 };
 
 /* Start a worker. NULL and `err` on failure. */

@@ -12,21 +12,21 @@
 #define WORKER_CHECK_NS FZ_CLOCK_MS
 
 static const char *
-noun(const struct fz_worker_pipes *p)
+noun(const struct fz_worker_private *p)
 {
 	return p->opts.noun != NULL ? p->opts.noun : "worker";
 }
 
 /* Why the node has ended the worker; "": it has not. */
 static const char *
-node_cause(const struct fz_worker_pipes *p)
+node_cause(const struct fz_worker_private *p)
 {
 	return p->link->ops->cause != NULL ? p->link->ops->cause(p->link) : "";
 }
 
 /* Describe the worker's death, without the error. */
 static void
-describe_death(const struct fz_worker_pipes *p, struct fz_failure *failure)
+describe_death(const struct fz_worker_private *p, struct fz_failure *failure)
 {
 	const struct fz_death *death = &p->worker->death;
 
@@ -44,7 +44,7 @@ describe_death(const struct fz_worker_pipes *p, struct fz_failure *failure)
 }
 
 static void
-fail_started(struct fz_worker_pipes *p)
+fail_started(struct fz_worker_private *p)
 {
 	const struct fz_death *death = &p->worker->death;
 	struct fz_failure failure = fz_worker_failure(p);
@@ -76,7 +76,7 @@ fail_started(struct fz_worker_pipes *p)
  * ssh printed, or how ssh ended.
  */
 static void
-set_node_error(struct fz_worker_pipes *p, const struct fz_death *death)
+set_node_error(struct fz_worker_private *p, const struct fz_death *death)
 {
 	char text[160];
 	const char *why = p->output.said;
@@ -96,7 +96,7 @@ set_node_error(struct fz_worker_pipes *p, const struct fz_death *death)
  * not the cause of that.
  */
 static void
-note_unreached(struct fz_worker_pipes *p)
+note_unreached(struct fz_worker_private *p)
 {
 	struct fz_worker *w = p->worker;
 
@@ -107,7 +107,7 @@ note_unreached(struct fz_worker_pipes *p)
 
 /* Read the reason why the worker could not start, if it was reported. */
 static void
-read_start_error(struct fz_worker_pipes *p, const struct fz_death *death)
+read_start_error(struct fz_worker_private *p, const struct fz_death *death)
 {
 	const struct fz_node *node = p->worker->node;
 	struct fz_err why;
@@ -126,7 +126,7 @@ read_start_error(struct fz_worker_pipes *p, const struct fz_death *death)
  * not begun there.
  */
 static bool
-is_unreached(const struct fz_worker_pipes *p, const struct fz_job *job)
+is_unreached(const struct fz_worker_private *p, const struct fz_job *job)
 {
 	return p->output.has_reached &&
 	       (int32_t)(job->end - p->output.reached) > 0;
@@ -137,7 +137,7 @@ is_unreached(const struct fz_worker_pipes *p, const struct fz_job *job)
  * only the end of the local program, which connects the worker, is known.
  */
 static void
-find_death(struct fz_worker_pipes *p, const struct fz_death *death)
+find_death(struct fz_worker_private *p, const struct fz_death *death)
 {
 	struct fz_death *known = &p->worker->death;
 	const struct fz_job *head = p->worker->head;
@@ -163,7 +163,7 @@ find_death(struct fz_worker_pipes *p, const struct fz_death *death)
  * replaces such a worker.
  */
 static void
-fail_unstarted(struct fz_worker_pipes *p)
+fail_unstarted(struct fz_worker_private *p)
 {
 	struct fz_failure failure = fz_worker_failure(p);
 	struct fz_job *job = p->worker->head;
@@ -181,7 +181,7 @@ fail_unstarted(struct fz_worker_pipes *p)
  * sent alone from now on, so the next loss shows which job it is.
  */
 static void
-suspect_jobs(const struct fz_worker_pipes *p)
+suspect_jobs(const struct fz_worker_private *p)
 {
 	struct fz_job *job = p->worker->head;
 
@@ -191,7 +191,7 @@ suspect_jobs(const struct fz_worker_pipes *p)
 
 /* The worker was reaped: process its last replies, then end its jobs. */
 static void
-reaped(struct fz_worker_pipes *p, const struct fz_death *death)
+reaped(struct fz_worker_private *p, const struct fz_death *death)
 {
 	struct fz_worker *w = p->worker;
 	uint32_t claimed;
@@ -226,7 +226,7 @@ reaped(struct fz_worker_pipes *p, const struct fz_death *death)
 void
 fz_worker_death_ready(struct fz_watch *watch, unsigned events)
 {
-	struct fz_worker_pipes *p = PIPES_OF(death, watch);
+	struct fz_worker_private *p = PRIVATE_OF(death, watch);
 	struct fz_death death;
 
 	(void)events;
@@ -239,14 +239,14 @@ fz_worker_death_ready(struct fz_watch *watch, unsigned events)
 void
 fz_worker_use_force(struct fz_timer *timer)
 {
-	fz_proc_kill(&PIPES_OF(force, timer)->proc);
+	fz_proc_kill(&PRIVATE_OF(force, timer)->proc);
 }
 
 void
 fz_worker_kill(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text)
 {
-	struct fz_worker_pipes *p = worker->pipes;
+	struct fz_worker_private *p = worker->private;
 
 	if (worker->dying)
 		return;
@@ -262,13 +262,13 @@ void
 fz_worker_terminate(struct fz_worker *worker)
 {
 	if (!worker->dying)
-		fz_proc_terminate(&worker->pipes->proc);
+		fz_proc_terminate(&worker->private->proc);
 }
 
 void
 fz_worker_end(struct fz_worker *worker, enum fz_err_kind kind, const char *text)
 {
-	struct fz_worker_pipes *p = worker->pipes;
+	struct fz_worker_private *p = worker->private;
 	struct fz_death death;
 
 	fz_worker_kill(worker, kind, text);
@@ -279,7 +279,7 @@ fz_worker_end(struct fz_worker *worker, enum fz_err_kind kind, const char *text)
 }
 
 void
-fz_worker_check_lost(struct fz_worker_pipes *p)
+fz_worker_check_lost(struct fz_worker_private *p)
 {
 	bool watched = p->death.fd != -1;
 	int64_t now_ns = fz_clock_ns();
@@ -302,7 +302,7 @@ fz_worker_check_lost(struct fz_worker_pipes *p)
 void
 fz_worker_link_lost(void *ctx)
 {
-	struct fz_worker_pipes *p = ctx;
+	struct fz_worker_private *p = ctx;
 	int64_t now_ns = fz_clock_ns();
 
 	if (p->lost_ns == 0)
@@ -319,7 +319,7 @@ fz_worker_link_lost(void *ctx)
  * `leave_ns`, so the waits for them do not add up.
  */
 void
-fz_worker_end_process(struct fz_worker_pipes *p)
+fz_worker_end_process(struct fz_worker_private *p)
 {
 	struct pollfd pfd = { .fd = p->proc.pidfd, .events = POLLIN };
 	int ms = fz_clock_poll_ms(fz_clock_ns(), p->leave_ns);

@@ -29,7 +29,7 @@
  * number in the link was overwritten by a function of the worker.
  */
 uint32_t
-fz_worker_claimed(const struct fz_worker_pipes *p)
+fz_worker_claimed(const struct fz_worker_private *p)
 {
 	const struct fz_job *head = p->worker->head;
 	uint32_t begun, started;
@@ -45,7 +45,7 @@ fz_worker_claimed(const struct fz_worker_pipes *p)
 }
 
 void
-fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns)
+fz_worker_start_head(struct fz_worker_private *p, int64_t now_ns)
 {
 	struct fz_job *head = p->worker->head;
 
@@ -62,7 +62,7 @@ static void
 count_job_out(struct fz_worker *w)
 {
 	if (--w->njobs == 0 && !fz_worker_rests(w))
-		fz_loop_busy(loop_of(w->pipes), false);
+		fz_loop_busy(loop_of(w->private), false);
 }
 
 static struct fz_job *
@@ -82,7 +82,7 @@ pop_head(struct fz_worker *w)
 
 void
 fz_worker_note_used(
-    struct fz_worker_pipes *p, const unsigned char *bytes, int64_t now_ns)
+    struct fz_worker_private *p, const unsigned char *bytes, int64_t now_ns)
 {
 	bool shared = p->link->ops->flags & FZ_LINK_SHARED_MEMORY;
 	struct fz_used used;
@@ -119,7 +119,7 @@ fz_worker_note_used(
  * correct an earlier start.
  */
 static void
-count_used(struct fz_worker_pipes *p, struct fz_job *job)
+count_used(struct fz_worker_private *p, struct fz_job *job)
 {
 	struct fz_used *used = &p->used;
 	int64_t ended_ns = used->started_ns + used->took_ns;
@@ -150,15 +150,15 @@ fz_worker_answer_head(struct fz_worker *w, uint32_t n)
 	struct fz_job *job = w->head;
 
 	if (job->measured)
-		count_used(w->pipes, job);
+		count_used(w->private, job);
 	job->ndone += n;
 	w->nitems -= n;
-	w->pipes->answered = fz_worker_next_number(job);
+	w->private->answered = fz_worker_next_number(job);
 	return job->ndone == job->nitems ? pop_head(w) : job;
 }
 
 struct fz_failure
-fz_worker_failure(const struct fz_worker_pipes *p)
+fz_worker_failure(const struct fz_worker_private *p)
 {
 	const struct fz_node *node = p->worker->node;
 
@@ -170,7 +170,7 @@ fz_worker_failure(const struct fz_worker_pipes *p)
 }
 
 void
-fz_worker_report_idle(struct fz_worker_pipes *p, unsigned n)
+fz_worker_report_idle(struct fz_worker_private *p, unsigned n)
 {
 	if (n != 0 && p->worker->head == NULL && !p->worker->dying)
 		p->opts.ops->idle(p->opts.ops_ctx, p->worker);
@@ -225,7 +225,7 @@ return_job(struct fz_worker *w, struct fz_job *job)
 }
 
 unsigned
-fz_worker_return(struct fz_worker_pipes *p, uint32_t from, uint32_t end)
+fz_worker_return(struct fz_worker_private *p, uint32_t from, uint32_t end)
 {
 	struct fz_worker *w = p->worker;
 	struct fz_job **at = &w->head, *jobs, *cut = NULL;
@@ -256,13 +256,13 @@ fz_worker_has_begun(const struct fz_worker *worker)
 	const struct fz_job *head = worker->head;
 
 	return head != NULL &&
-	       (int32_t)(fz_worker_claimed(worker->pipes) - head->seq) > 0;
+	       (int32_t)(fz_worker_claimed(worker->private) - head->seq) > 0;
 }
 
 unsigned
 fz_worker_recall(struct fz_worker *worker)
 {
-	struct fz_worker_pipes *p = worker->pipes;
+	struct fz_worker_private *p = worker->private;
 	uint32_t started;
 	unsigned n;
 

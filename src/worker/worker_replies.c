@@ -11,7 +11,8 @@
 enum { WORKER_VALUES = 8 }; /* number of results that need no allocation */
 
 static struct fz_blob *
-take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
+take_part(
+    struct fz_worker_private *p, struct fz_reader *body, struct fz_err *err)
 {
 	struct fz_part part;
 
@@ -27,7 +28,7 @@ take_part(struct fz_worker_pipes *p, struct fz_reader *body, struct fz_err *err)
 
 static void
 result_done(
-    struct fz_worker_pipes *p, struct fz_job *job, struct fz_reader *body)
+    struct fz_worker_private *p, struct fz_job *job, struct fz_reader *body)
 {
 	uint32_t n = fz_reader_u32(body);
 	struct fz_blob *some[WORKER_VALUES], **values = some;
@@ -57,7 +58,7 @@ result_done(
 
 static void
 error_done(
-    struct fz_worker_pipes *p, struct fz_job *job, struct fz_reader *body)
+    struct fz_worker_private *p, struct fz_job *job, struct fz_reader *body)
 {
 	struct fz_failure failure = fz_worker_failure(p);
 	uint32_t kind = fz_reader_u32(body);
@@ -101,7 +102,7 @@ skip_seen(const struct fz_worker_seen *seen, struct results *r)
  * the number of answered items.
  */
 static uint32_t
-answer_items(struct fz_worker_pipes *p, const struct results *r, uint32_t at,
+answer_items(struct fz_worker_private *p, const struct results *r, uint32_t at,
     struct fz_blob *blob, int64_t now_ns)
 {
 	uint32_t first = p->worker->head->ndone;
@@ -124,7 +125,7 @@ answer_items(struct fz_worker_pipes *p, const struct results *r, uint32_t at,
  * the others were read from the mailbox before.
  */
 static uint32_t
-take_items(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
+take_items(struct fz_worker_private *p, struct results r, int64_t now_ns)
 {
 	struct fz_worker *w = p->worker;
 	struct fz_blob *blob = NULL;
@@ -152,7 +153,7 @@ take_items(struct fz_worker_pipes *p, struct results r, int64_t now_ns)
 
 static void
 answer_value(
-    struct fz_worker_pipes *p, struct fz_job *job, struct fz_reader *values)
+    struct fz_worker_private *p, struct fz_job *job, struct fz_reader *values)
 {
 	struct fz_failure failure;
 	struct fz_blob *value;
@@ -171,8 +172,8 @@ answer_value(
 
 /* As take_items(), but for results that are separate values. */
 static uint32_t
-take_values(
-    struct fz_worker_pipes *p, struct results r, bool measured, int64_t now_ns)
+take_values(struct fz_worker_private *p, struct results r, bool measured,
+    int64_t now_ns)
 {
 	struct fz_worker *w = p->worker;
 	struct fz_reader values;
@@ -231,7 +232,7 @@ fits_jobs(const struct fz_worker *w, const struct reply_items *c)
  * allowed.
  */
 static bool
-is_possible(const struct fz_worker_pipes *p, const struct reply_items *c)
+is_possible(const struct fz_worker_private *p, const struct reply_items *c)
 {
 	const struct fz_worker *w = p->worker;
 	uint32_t end = c->seq + c->nitems;
@@ -278,7 +279,7 @@ read_reply_items(const struct fz_frame *frame, struct reply_items *c)
 /* Process a valid reply. Returns the number of new results. */
 static uint32_t
 take_reply(
-    struct fz_worker_pipes *p, const struct fz_frame *frame, int64_t now_ns)
+    struct fz_worker_private *p, const struct fz_frame *frame, int64_t now_ns)
 {
 	struct fz_worker *w = p->worker;
 	struct fz_reader body;
@@ -314,7 +315,8 @@ take_reply(
 static void
 count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
 {
-	int64_t since = w->pipes->link->ops->started_at(w->pipes->link), each;
+	int64_t since = w->private->link->ops->started_at(w->private->link);
+	int64_t each;
 
 	if (n == 0)
 		return;
@@ -337,7 +339,7 @@ count_news(struct fz_worker *w, unsigned n, int64_t now_ns)
  * new results, or -1 and `err`.
  */
 static int
-take_frame(struct fz_worker_pipes *p, const struct fz_frame *frame,
+take_frame(struct fz_worker_private *p, const struct fz_frame *frame,
     int64_t now_ns, struct fz_err *err)
 {
 	struct reply_items c;
@@ -351,7 +353,7 @@ take_frame(struct fz_worker_pipes *p, const struct fz_frame *frame,
 }
 
 int
-fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err)
+fz_worker_take_replies(struct fz_worker_private *p, struct fz_err *err)
 {
 	struct fz_link *link = p->link;
 	bool exact = link->ops->flags & FZ_LINK_EXACT_RECALL;
@@ -394,7 +396,7 @@ kill_unread(struct fz_worker *w, int code)
 void
 fz_worker_replies_ready(void *ctx)
 {
-	struct fz_worker_pipes *p = ctx;
+	struct fz_worker_private *p = ctx;
 	struct fz_err err = { 0 };
 	ptrdiff_t n;
 	int nreplies;
@@ -446,7 +448,7 @@ lacks_used(const struct fz_worker *w, const struct reply_items *c)
  * `all`. False: the worker cannot have written it.
  */
 static bool
-take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
+take_unsent(struct fz_worker_private *p, const struct fz_frame *frame, bool all,
     int64_t now_ns, unsigned *news)
 {
 	bool grows = frame->flags & FZ_WIRE_GROWS;
@@ -476,7 +478,7 @@ take_unsent(struct fz_worker_pipes *p, const struct fz_frame *frame, bool all,
 
 /* Process copied replies. Returns the number of new results. */
 static unsigned
-take_copies(struct fz_worker_pipes *p, const struct fz_buf *frames, bool all)
+take_copies(struct fz_worker_private *p, const struct fz_buf *frames, bool all)
 {
 	const unsigned char *at = frames->data, *end = at + frames->len;
 	int64_t now_ns = fz_clock_ns();
@@ -492,7 +494,7 @@ take_copies(struct fz_worker_pipes *p, const struct fz_buf *frames, bool all)
 }
 
 static unsigned
-peek(struct fz_worker_pipes *p, bool all)
+peek(struct fz_worker_private *p, bool all)
 {
 	struct fz_buf frames = FZ_BUF_INIT;
 	unsigned news = 0;
@@ -509,7 +511,7 @@ peek(struct fz_worker_pipes *p, bool all)
 }
 
 unsigned
-fz_worker_take_unsent(struct fz_worker_pipes *p)
+fz_worker_take_unsent(struct fz_worker_private *p)
 {
 	return peek(p, true);
 }
@@ -519,5 +521,5 @@ fz_worker_peek(struct fz_worker *worker)
 {
 	if (!worker->dying)
 		fz_worker_report_idle(
-		    worker->pipes, peek(worker->pipes, false));
+		    worker->private, peek(worker->private, false));
 }

@@ -18,7 +18,7 @@ fz_worker_rests(const struct fz_worker *worker)
 void
 fz_worker_rest(struct fz_worker *worker, bool rests)
 {
-	struct fz_engine *engine = worker->pipes->opts.engine;
+	struct fz_engine *engine = worker->private->opts.engine;
 
 	if (rests == fz_worker_rests(worker))
 		return;
@@ -31,7 +31,7 @@ fz_worker_rest(struct fz_worker *worker, bool rests)
 }
 
 static unsigned
-count(const struct fz_worker_pipes *p)
+count(const struct fz_worker_private *p)
 {
 	const struct fz_watch *watches[] = { &p->link->in, &p->link->out,
 		&p->death, &p->output.pipes[0].watch,
@@ -53,7 +53,7 @@ fz_worker_nresting(const struct fz_engine *engine)
 	unsigned n = 0;
 
 	for (const struct fz_list *l = head->next; l != head; l = l->next)
-		n += count(worker_of(l)->pipes);
+		n += count(worker_of(l)->private);
 	return n;
 }
 

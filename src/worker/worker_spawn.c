@@ -26,7 +26,7 @@
  * object owns it.
  */
 struct ends {
-	struct fz_worker_pipes *p;
+	struct fz_worker_private *p;
 	int out[2], err[2];
 };
 
@@ -41,7 +41,7 @@ static int
 child_main(void *ctx, const struct fz_err *failed)
 {
 	struct ends *b = ctx;
-	struct fz_worker_pipes *p = b->p;
+	struct fz_worker_private *p = b->p;
 	struct fz_port port;
 	struct fz_err err;
 
@@ -68,7 +68,7 @@ close_pipes(struct ends *b)
 }
 
 static int
-watch_output(struct fz_worker_pipes *p, struct ends *b, struct fz_err *err)
+watch_output(struct fz_worker_private *p, struct ends *b, struct fz_err *err)
 {
 	struct fz_worker_output *output = &p->output;
 
@@ -86,7 +86,7 @@ watch_output(struct fz_worker_pipes *p, struct ends *b, struct fz_err *err)
 
 /* Append the frame SETUP to the link, which is the first one for a program. */
 static int
-send_setup(struct fz_worker_pipes *p, struct fz_err *err)
+send_setup(struct fz_worker_private *p, struct fz_err *err)
 {
 	const struct fz_worker_program *program = &p->opts.program;
 	struct fz_link *link = p->link;
@@ -100,7 +100,7 @@ send_setup(struct fz_worker_pipes *p, struct fz_err *err)
 
 /* Start the local program that connects the worker; see joined(). */
 static int
-start_on_node(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
+start_on_node(struct fz_worker_private *p, const struct fz_proc_opts *opts,
     struct fz_err *err)
 {
 	char sh[] = "sh", option[] = "-c";
@@ -126,7 +126,7 @@ start_on_node(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
 static void
 joined(void *ctx, pid_t pid)
 {
-	struct fz_worker_pipes *p = ctx;
+	struct fz_worker_private *p = ctx;
 
 	p->pid = pid;
 	p->joined_ns = fz_clock_ns();
@@ -138,7 +138,7 @@ joined(void *ctx, pid_t pid)
 static void
 printed(void *ctx, enum fz_stdio file, const void *bytes, size_t len)
 {
-	struct fz_worker_pipes *p = ctx;
+	struct fz_worker_private *p = ctx;
 
 	fz_worker_output_add(&p->output, file, bytes, len);
 }
@@ -150,7 +150,7 @@ printed(void *ctx, enum fz_stdio file, const void *bytes, size_t len)
 static void
 leaving(void *ctx)
 {
-	struct fz_worker_pipes *p = ctx;
+	struct fz_worker_private *p = ctx;
 	struct fz_worker *w = p->worker;
 
 	if (w->retiring || w->dying)
@@ -168,7 +168,7 @@ leaving(void *ctx)
  * next fz_slots_resize(). Returns whether the program must inherit the pipe.
  */
 static bool
-lend_slots(struct fz_worker_pipes *p, struct fz_child_spawned *spawned)
+lend_slots(struct fz_worker_private *p, struct fz_child_spawned *spawned)
 {
 	const struct fz_worker_slots *slots = &p->opts.program.slots;
 	struct fz_engine *engine = p->opts.engine;
@@ -188,7 +188,7 @@ lend_slots(struct fz_worker_pipes *p, struct fz_child_spawned *spawned)
 }
 
 static int
-start_program(struct fz_worker_pipes *p, const struct fz_proc_opts *opts,
+start_program(struct fz_worker_private *p, const struct fz_proc_opts *opts,
     struct fz_err *err)
 {
 	struct fz_child_spawned spawned = { .parent = getpid(),
@@ -252,7 +252,7 @@ owner_of(const struct fz_worker_opts *opts)
 }
 
 static int
-spawn(struct fz_worker_pipes *p, struct fz_err *err)
+spawn(struct fz_worker_private *p, struct fz_err *err)
 {
 	struct ends b = { p, { -1, -1 }, { -1, -1 } };
 	struct fz_proc_opts opts;
@@ -289,7 +289,7 @@ fail:
 }
 
 int
-fz_worker_spawn(struct fz_worker_pipes *p, struct fz_err *err)
+fz_worker_spawn(struct fz_worker_private *p, struct fz_err *err)
 {
 	int64_t began_ns = fz_clock_ns();
 	int rc;

@@ -28,7 +28,7 @@ struct fz_follower {
 };
 
 /* The private part of a worker. */
-struct fz_worker_pipes {
+struct fz_worker_private {
 	struct fz_worker_opts opts;
 	struct fz_worker *worker;
 	struct fz_proc proc;
@@ -87,11 +87,11 @@ struct fz_worker_pipes {
 	struct fz_timer half;
 };
 
-#define PIPES_OF(member, ptr) \
-	FZ_CONTAINER_OF(ptr, struct fz_worker_pipes, member)
+#define PRIVATE_OF(member, ptr) \
+	FZ_CONTAINER_OF(ptr, struct fz_worker_private, member)
 
 static inline struct fz_loop *
-loop_of(const struct fz_worker_pipes *p)
+loop_of(const struct fz_worker_private *p)
 {
 	return p->opts.engine->loop;
 }
@@ -104,16 +104,16 @@ fz_worker_next_number(const struct fz_job *job)
 }
 
 /* A failure of a job of this worker; the caller adds the error. */
-struct fz_failure fz_worker_failure(const struct fz_worker_pipes *p);
+struct fz_failure fz_worker_failure(const struct fz_worker_private *p);
 
 /*
  * 1 + number of the last started item. An impossible or unknown number is
  * replaced by that for the first unanswered item.
  */
-uint32_t fz_worker_claimed(const struct fz_worker_pipes *p);
+uint32_t fz_worker_claimed(const struct fz_worker_private *p);
 
 /* The worker runs its first unanswered job since `now_ns`; arm its timeout. */
-void fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns);
+void fz_worker_start_head(struct fz_worker_private *p, int64_t now_ns);
 
 /*
  * Note the usage for the next answers, which is at `bytes` of a frame; NULL:
@@ -121,7 +121,7 @@ void fz_worker_start_head(struct fz_worker_pipes *p, int64_t now_ns);
  * checked, because a function of the worker may have overwritten them.
  */
 void fz_worker_note_used(
-    struct fz_worker_pipes *p, const unsigned char *bytes, int64_t now_ns);
+    struct fz_worker_private *p, const unsigned char *bytes, int64_t now_ns);
 
 /* Count `n` items of the first job as answered; dequeue it if none is left. */
 struct fz_job *fz_worker_answer_head(struct fz_worker *w, uint32_t n);
@@ -131,25 +131,25 @@ struct fz_job *fz_worker_answer_head(struct fz_worker *w, uint32_t n);
  * Returns the number of these items.
  */
 unsigned fz_worker_return(
-    struct fz_worker_pipes *p, uint32_t from, uint32_t end);
+    struct fz_worker_private *p, uint32_t from, uint32_t end);
 
 /*
  * If `n` is not 0 and the worker has no job left, report the worker as idle.
  * `n` is the number of items that were answered or returned.
  */
-void fz_worker_report_idle(struct fz_worker_pipes *p, unsigned n);
+void fz_worker_report_idle(struct fz_worker_private *p, unsigned n);
 
 /*
  * Process the replies that have come through the link. Returns the number of
  * new results and of returned items, or -1 and `err`.
  */
-int fz_worker_take_replies(struct fz_worker_pipes *p, struct fz_err *err);
+int fz_worker_take_replies(struct fz_worker_private *p, struct fz_err *err);
 
 /*
  * Process the replies that the worker has finished but not sent. Returns the
  * number of new results.
  */
-unsigned fz_worker_take_unsent(struct fz_worker_pipes *p);
+unsigned fz_worker_take_unsent(struct fz_worker_private *p);
 
 /* Functions that the link calls: replies can be read, or the link is lost. */
 void fz_worker_replies_ready(void *ctx);
@@ -159,10 +159,10 @@ void fz_worker_link_lost(void *ctx);
  * Arm the timer of the worker. If there is no memory for the timer, kill the
  * worker, because it might never end.
  */
-void fz_worker_arm(struct fz_worker_pipes *p, int64_t at_ns);
+void fz_worker_arm(struct fz_worker_private *p, int64_t at_ns);
 
 /* Arm the timer for the timeout of the first job, or disarm it. */
-void fz_worker_arm_timeout(struct fz_worker_pipes *p);
+void fz_worker_arm_timeout(struct fz_worker_private *p);
 
 /* Called by `timer`: check the job's timeout, or end a lost worker. */
 void fz_worker_time_is_up(struct fz_timer *timer);
@@ -171,7 +171,7 @@ void fz_worker_time_is_up(struct fz_timer *timer);
  * Arm a timer for an incomplete reply: if it is only bytes that a function has
  * written, its rest never comes.
  */
-void fz_worker_watch_half(struct fz_worker_pipes *p);
+void fz_worker_watch_half(struct fz_worker_private *p);
 
 /*
  * Called by the timer `half`. Kills the worker if it has not joined its node in
@@ -183,7 +183,7 @@ void fz_worker_check_half(struct fz_timer *timer);
  * Check a worker whose link is lost: report its death if there is no pidfd for
  * that; kill it if it has not ended in time.
  */
-void fz_worker_check_lost(struct fz_worker_pipes *p);
+void fz_worker_check_lost(struct fz_worker_private *p);
 
 /* Called by the watch `death`: reap the process and report its jobs. */
 void fz_worker_death_ready(struct fz_watch *watch, unsigned events);
@@ -192,6 +192,6 @@ void fz_worker_death_ready(struct fz_watch *watch, unsigned events);
 void fz_worker_use_force(struct fz_timer *timer);
 
 /* Wait some time for a dismissed process; kill any other, and reap it. */
-void fz_worker_end_process(struct fz_worker_pipes *p);
+void fz_worker_end_process(struct fz_worker_private *p);
 
 #endif

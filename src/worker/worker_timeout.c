@@ -14,7 +14,7 @@
 #define WORKER_HALF_NS (100 * FZ_CLOCK_MS)
 
 void
-fz_worker_arm(struct fz_worker_pipes *p, int64_t at_ns)
+fz_worker_arm(struct fz_worker_private *p, int64_t at_ns)
 {
 	if (fz_loop_arm(loop_of(p), &p->timer, at_ns) != 0)
 		fz_worker_kill(p->worker, FZ_ERR_MEMORY,
@@ -26,7 +26,7 @@ fz_worker_arm(struct fz_worker_pipes *p, int64_t at_ns)
  * not begun, or has ended and its reply has not arrived.
  */
 static int64_t
-began(const struct fz_worker_pipes *p, int64_t otherwise)
+began(const struct fz_worker_private *p, int64_t otherwise)
 {
 	int64_t at = p->link->ops->started_at(p->link);
 
@@ -40,7 +40,7 @@ began(const struct fz_worker_pipes *p, int64_t otherwise)
 }
 
 void
-fz_worker_arm_timeout(struct fz_worker_pipes *p)
+fz_worker_arm_timeout(struct fz_worker_private *p)
 {
 	struct fz_job *head = p->worker->head;
 	int64_t at = FZ_CLOCK_NEVER;
@@ -54,7 +54,7 @@ fz_worker_arm_timeout(struct fz_worker_pipes *p)
 
 /* The time at which a sent job fails if it has not begun by then. */
 static int64_t
-begin_deadline(const struct fz_worker_pipes *p, const struct fz_job *job)
+begin_deadline(const struct fz_worker_private *p, const struct fz_job *job)
 {
 	int64_t ns = job->timeout_ns > WORKER_BEGIN_NS ? job->timeout_ns
 						       : WORKER_BEGIN_NS;
@@ -72,7 +72,7 @@ begin_deadline(const struct fz_worker_pipes *p, const struct fz_job *job)
 }
 
 static void
-time_out(struct fz_worker_pipes *p, const char *what)
+time_out(struct fz_worker_private *p, const char *what)
 {
 	char text[80];
 
@@ -96,7 +96,7 @@ pause_ns(const struct fz_job *job)
  * the death of the worker.
  */
 static void
-time_out_head(struct fz_worker_pipes *p)
+time_out_head(struct fz_worker_private *p)
 {
 	const struct fz_link *link = p->link;
 	bool exact = link->ops->recall(p->link);
@@ -117,7 +117,7 @@ time_out_head(struct fz_worker_pipes *p)
 }
 
 static void
-wait_for_begin(struct fz_worker_pipes *p, int64_t now_ns)
+wait_for_begin(struct fz_worker_private *p, int64_t now_ns)
 {
 	const struct fz_job *head = p->worker->head;
 	int64_t deadline = begin_deadline(p, head);
@@ -132,7 +132,7 @@ wait_for_begin(struct fz_worker_pipes *p, int64_t now_ns)
 void
 fz_worker_time_is_up(struct fz_timer *timer)
 {
-	struct fz_worker_pipes *p = PIPES_OF(timer, timer);
+	struct fz_worker_private *p = PRIVATE_OF(timer, timer);
 	struct fz_job *head;
 	int64_t now = fz_clock_ns(), started;
 
@@ -165,7 +165,7 @@ fz_worker_time_is_up(struct fz_timer *timer)
 }
 
 void
-fz_worker_watch_half(struct fz_worker_pipes *p)
+fz_worker_watch_half(struct fz_worker_private *p)
 {
 	const struct fz_wire_in *wire = &p->link->wire;
 	bool half = wire->at != wire->buf.len && !p->worker->dying;
@@ -180,7 +180,7 @@ fz_worker_watch_half(struct fz_worker_pipes *p)
 void
 fz_worker_check_half(struct fz_timer *timer)
 {
-	struct fz_worker_pipes *p = PIPES_OF(half, timer);
+	struct fz_worker_private *p = PRIVATE_OF(half, timer);
 	/* check before the poll, so that no byte is missed */
 	bool more = p->link->ops->is_sending(p->link);
 	struct pollfd pfd = { .fd = p->link->in.fd, .events = POLLIN };

@@ -47,7 +47,7 @@ start(struct world *w, struct keeper *k)
 	ops.expect = note_expect;
 	ops.cpu = say_cpu;
 	assert_non_null(keeper_start(w, k));
-	k->worker->pipes->link->ops = &ops;
+	k->worker->private->link->ops = &ops;
 }
 
 static void
@@ -83,9 +83,9 @@ test_handover_expects_the_worker_that_followed(void **state)
 	work(w, &second);
 	work(w, &first);
 	assert_int_equal(nexpected, 3);
-	assert_ptr_equal(expected[0], second.worker->pipes->link);
-	assert_ptr_equal(expected[1], first.worker->pipes->link);
-	assert_ptr_equal(expected[2], second.worker->pipes->link);
+	assert_ptr_equal(expected[0], second.worker->private->link);
+	assert_ptr_equal(expected[1], first.worker->private->link);
+	assert_ptr_equal(expected[2], second.worker->private->link);
 	fz_worker_free(first.worker);
 	fz_worker_free(second.worker);
 }
@@ -179,7 +179,7 @@ test_handover_expects_no_worker_while_another_is_busy(void **state)
 static int64_t
 hold_until(const struct keeper *k, int cpu)
 {
-	const struct fz_awaited *awaited = &k->worker->pipes->awaited;
+	const struct fz_awaited *awaited = &k->worker->private->awaited;
 
 	cpu_of_worker = cpu;
 	return awaited->hold_until(awaited);

@@ -254,7 +254,7 @@ test_link_stream_half_a_frame_is_not_waited_for(void **state)
 		struct task t = { 0 };
 
 		assert_non_null(keep_main(w, &k, write_half, &half));
-		k.worker->pipes->link->pause_ns = 50 * FZ_CLOCK_MS;
+		k.worker->private->link->pause_ns = 50 * FZ_CLOCK_MS;
 		task_send_number(&k, &t, JOB_ADD, 0);
 		assert_true(keeper_dies(w, &k));
 		assert_failed(&t, FZ_ERR_CRASH);
