@@ -236,7 +236,7 @@ fz_spawned_main(lua_State *L, int link, const struct fz_node_worker *node)
 {
 	struct fz_port port;
 	struct setup setup = { .port = &port, .on_node = node != NULL };
-	struct fz_serve_home home = { 0 };
+	struct fz_child_home home = { 0 };
 	struct fz_err err = { 0 };
 	int rc = fz_child_stream_init(
 	    &port, link, link, node != NULL ? node->mailbox : NULL, &err);
@@ -253,5 +253,5 @@ fz_spawned_main(lua_State *L, int link, const struct fz_node_worker *node)
 	if (setup.process.L != NULL)
 		return fz_process_main(&setup.process, &port);
 	home.L = lua_tothread(L, -1);
-	return fz_serve_main(&home, &port);
+	return fz_child_main(&home, &port);
 }

@@ -242,7 +242,7 @@ serve(lua_State *L, struct worker *w)
 static const char number_key;
 
 int
-fz_serve_number(lua_State *L)
+fz_child_number(lua_State *L)
 {
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &number_key);
 	return 1;
@@ -291,9 +291,9 @@ leave(lua_State *L)
 }
 
 int
-fz_serve_main(void *ctx, struct fz_port *port)
+fz_child_main(void *ctx, struct fz_port *port)
 {
-	struct fz_serve_home *home = ctx;
+	struct fz_child_home *home = ctx;
 	lua_State *L = home->L;
 	struct worker w = { .L = L, .chunk = { .init = true } };
 	int rc;

@@ -9,7 +9,7 @@
 struct fz_port;
 
 /* What the workers of a pool inherit from their parent. */
-struct fz_serve_home {
+struct fz_child_home {
 	lua_State *L; /* a thread of fz_child_prepare() */
 	bool serving; /* this process is a worker, which uses the thread `L` */
 	/* nearly all objects were old at the fork: see garbage.h */
@@ -18,11 +18,11 @@ struct fz_serve_home {
 
 /*
  * The main function of a worker, of the type fz_worker_main. `ctx` is its
- * fz_serve_home.
+ * fz_child_home.
  */
-int fz_serve_main(void *ctx, struct fz_port *port);
+int fz_child_main(void *ctx, struct fz_port *port);
 
 /* worker_number() -> number of this worker in its pool, from 1; or nothing */
-int fz_serve_number(lua_State *L);
+int fz_child_number(lua_State *L);
 
 #endif

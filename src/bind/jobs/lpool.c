@@ -55,7 +55,7 @@ struct lpool {
 	struct fz_batch_pool *batches;
 	uint64_t seed, ncalls;
 	unsigned calls; /* number of running calls in this process */
-	struct fz_serve_home home;
+	struct fz_child_home home;
 	struct fz_garbage *garbage;
 	bool spawns; /* whether workers are programs, not forks */
 	/* the pool makes only one map, after which the workers end */
@@ -188,7 +188,7 @@ fz_lpool_new_thread(lua_State *L, int idx)
 	idx = lua_absindex(L, idx);
 	if (lp->batches != NULL)
 		renew_funcs(L, idx);
-	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, idx) };
+	lp->home = (struct fz_child_home){ .L = fz_lpool_prepare(L, idx) };
 	lua_setiuservalue(L, idx, POOL_THREAD);
 }
 
@@ -219,7 +219,7 @@ make_batches(lua_State *L, int idx, unsigned workers)
 static void
 before_fork(void *ctx)
 {
-	struct fz_serve_home *home = ctx;
+	struct fz_child_home *home = ctx;
 	struct lpool *lp = FZ_CONTAINER_OF(home, struct lpool, home);
 
 	if (lp->batches != NULL)
@@ -231,7 +231,7 @@ before_fork(void *ctx)
 static struct fz_blob *
 encode_setup(void *ctx, struct fz_err *err)
 {
-	struct fz_serve_home *home = ctx;
+	struct fz_child_home *home = ctx;
 	struct lpool *lp = FZ_CONTAINER_OF(home, struct lpool, home);
 
 	return fz_lsetup_encode(home->L, lp->batches, err);
@@ -288,7 +288,7 @@ pool_new(lua_State *L)
 	struct fz_pool_opts opts = { .engine = fz_lloop_engine(L),
 		.before_fork = before_fork,
 		.setup = encode_setup,
-		.main = fz_serve_main };
+		.main = fz_child_main };
 	struct fz_err err = { 0 };
 	struct lpool *lp;
 	lua_Integer workers, max_tasks;
@@ -331,7 +331,7 @@ pool_new(lua_State *L)
 		return fz_lerror_raise(L, &err);
 	if (batches)
 		make_batches(L, 2, (unsigned)workers);
-	lp->home = (struct fz_serve_home){ .L = fz_lpool_prepare(L, 2) };
+	lp->home = (struct fz_child_home){ .L = fz_lpool_prepare(L, 2) };
 	lua_setiuservalue(L, 2, POOL_THREAD);
 	return 1;
 }
@@ -505,7 +505,7 @@ fz_lpool_open(lua_State *L)
 {
 	lua_pushcfunction(L, pool_new);
 	lua_setfield(L, -2, "pool");
-	lua_pushcfunction(L, fz_serve_number);
+	lua_pushcfunction(L, fz_child_number);
 	lua_setfield(L, -2, "worker_number");
 	lua_pushcfunction(L, fz_child_note_item);
 	lua_setfield(L, -2, "note_item");
