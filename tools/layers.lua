@@ -27,7 +27,7 @@ local C_LAYERS = {
     "pipe", "semaphore"},
   {dir = "wire/", "blob", "claim", "wire", "account", "mailbox", "meter", "slot_line",
     "child_items child_port", "child_stream", "child_spawned"},
-  {dir = "node/", "allow", "node_jobs", "node", "nats_url", "nats_nodes ssh_nodes nodes"},
+  {dir = "node/", "allow", "node_jobs", "node_main", "nats_url", "nats_nodes ssh_nodes nodes"},
   {dir = "worker/", "engine change", "program_state", "program", "program_supervisor",
     "worker_output", "worker_slice", "link link_fork link_stream",
     "worker worker_spawn worker_state handover worker_jobs worker_replies worker_timeout "

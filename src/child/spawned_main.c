@@ -10,7 +10,7 @@
 #include "child/process_main.h"
 #include "child/worker_main.h"
 #include "codec/codec.h"
-#include "node/node.h"
+#include "node/node_main.h"
 #include "value/allowed.h"
 #include "value/cells.h"
 #include "value/lerror.h"

@@ -14,7 +14,7 @@
 #include "child/spawned_main.h"
 #include "cli/restrict.h"
 #include "cli/state.h"
-#include "node/node.h"
+#include "node/node_main.h"
 #include "proc/proc.h"
 #include "sched/slots.h"
 #include "value/lerror.h"

@@ -14,7 +14,7 @@ _Noreturn void fz_worker_command_serve(char **argv);
  * fz_worker_command_is_on_node(): whether the command line is `fzlua --worker
  * [VERSION] [--allow FILE]`, as a submitter starts it.
  * fz_worker_command_serve_node(): serve the submitter through the standard
- * streams: see node.h.
+ * streams: see node_main.h.
  */
 bool fz_worker_command_is_on_node(int argc, char **argv);
 int fz_worker_command_serve_node(int argc, char **argv);

@@ -5,8 +5,8 @@
  * 	nats://HOST[:PORT][/TEAM]	see nats_nodes.h
  *
  * A worker on a node is a link_stream to a program: the ssh command, which
- * starts `fzlua --worker` there (node.h), or fzlua-nats, whose gateway on the
- * node starts that command. Pools choose the node of each job by its free
+ * starts `fzlua --worker` there (node_main.h), or fzlua-nats, whose gateway on
+ * the node starts that command. Pools choose the node of each job by its free
  * slots, and know nothing else of the engine.
  */
 #ifndef FZ_NODES_H

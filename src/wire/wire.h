@@ -25,7 +25,7 @@
  * REFUSED  = bytes                     why the worker cannot start; seq: the
  *                                      kind of the error
  * WAITING  = 0 u32                     no slot of the node is free for seq
- * JOINED   = pid u32                   a worker on a node has started (node.h)
+ * JOINED   = pid u32                   a worker on a node has started
  * PRINTED  = file u32 | bytes          what the worker has printed
  * DIED     = signal u32 | exitcode u32 | text
  *                                      how the worker has ended, and why the

@@ -1,5 +1,5 @@
 #define _POSIX_C_SOURCE 200809L /* unsetenv, sigprocmask */
-#include "node/node.h"
+#include "node/node_main.h"
 
 #include <errno.h>
 #include <poll.h>

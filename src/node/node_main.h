@@ -1,5 +1,5 @@
 /*
- * node.h - `fzlua --worker`: a worker on another machine.
+ * node_main.h - `fzlua --worker`: a worker on another machine.
  *
  * 	parent === ssh === this process === worker
  *
@@ -13,8 +13,8 @@
  * the worker when its started items are finished; a second SIGTERM ends the
  * worker.
  */
-#ifndef FZ_NODE_H
-#define FZ_NODE_H
+#ifndef FZ_NODE_MAIN_H
+#define FZ_NODE_MAIN_H
 
 struct fz_mailbox;
 
