@@ -13,13 +13,13 @@ local CC = os.getenv "CC" or "cc"
 local CFLAGS = os.getenv "LAYER_CFLAGS" or ""
 
 -- The layers from the lowest to the highest, each with its files in the same order. Files in one
--- string may include each other.
+-- string include each other in a circle.
 local C_LAYERS = {
   {dir = "base/", "container", "list", "seed", "vec", "buf", "clock", "err", "hash"},
-  {dir = "os/", "process", "slab", "alloc", "fd fd_private", "pollfd", "term", "footer", "cwd",
+  {dir = "os/", "process", "slab", "alloc", "fd", "fd_private", "pollfd", "term", "footer", "cwd",
     "cgroup", "cpus", "memory", "usage", "jobserver", "lines", "blocks", "spin", "loop", "stdio"},
   {dir = "proc/", "proctree", "children", "death", "spawn",
-    "proc proc_child proc_late proc_spawn proc_state", "start"},
+    "proc proc_state", "proc_child", "proc_late", "proc_spawn", "start"},
   {dir = "cache/", "library", "sqlite", "zstd"},
   {dir = "shared/", "extent", "memfd", "arena arena_state", "arena_buf", "arena_mapping", "ref",
     "eventcount heap heap_state", "lock", "waiter", "barrier", "condition", "endpoint", "event",
@@ -27,20 +27,22 @@ local C_LAYERS = {
     "pipe", "semaphore"},
   {dir = "wire/", "blob", "claim", "wire", "account", "mailbox", "meter", "slot_line",
     "child_items child_port", "child_stream", "child_spawned"},
-  {dir = "node/", "allow", "node_jobs", "node_main", "nats_url", "nats_nodes ssh_nodes nodes"},
+  {dir = "node/", "allow", "node_jobs", "node_main", "nats_url", "nodes", "nats_nodes",
+    "ssh_nodes"},
   {dir = "worker/", "engine change", "program_state", "program", "program_supervisor",
-    "worker_output", "worker_slice", "link link_fork link_stream",
-    "worker worker_spawn worker_state handover worker_jobs worker_replies worker_timeout "
-      .. "worker_death", "worker_rest"},
+    "worker_output", "worker_slice", "link", "link_fork", "link_stream",
+    "handover worker worker_spawn worker_state", "worker_jobs", "worker_replies",
+    "worker_timeout", "worker_death", "worker_rest"},
   -- The gateway is a program beside the command: nothing else includes these.
   {dir = "gateway/", "packet", "strings", "server_name", "refusal", "bus", "gateway",
     "lease node_slots", "beat", "connection", "node_process", "relay", "listener",
     "serve", "submit", "main"},
-  {dir = "trace/", "job_event", "trace trace_format trace_names", "event_log"},
+  {dir = "trace/", "job_event", "trace trace_format", "trace_names", "event_log"},
   {dir = "sched/", "slots_state", "slots", "slots_tokens", "slots_env",
-    "pool pool_nodes pool_start pool_state", "dispatch", "graph", "limits", "retry",
+    "pool pool_state", "pool_nodes", "pool_start", "dispatch", "graph", "limits", "retry",
     "batch batch_state", "batch_chunk", "batch_producer", "batch_results", "batch_pool",
-    "run run_flow run_lookup run_map run_producer run_state run_step run_undecided", "stream"},
+    "run run_lookup run_map run_state run_step", "run_flow", "run_producer", "run_undecided",
+    "stream"},
   {dir = "report/", "page_text", "run_sums", "run_picture", "run_spans", "run_times", "run_page"},
   {dir = "value/", lua = true, "dump_format", "bytecode", "upvalue", "lstate", "luserdata",
     "refmap", "byname", "handle", "lerror", "allowed", "rawarray", "registered", "contents",
@@ -49,11 +51,12 @@ local C_LAYERS = {
     "encode", "encode_table", "warning", "codec", "decode", "decode_object", "encode_class",
     "encode_object", "items", "lists", "plain", "lcodec"},
   {dir = "digest/", lua = true,
-    "digest digest_state digest_table digest_function digest_module digest_apart"},
+    "digest_state", "digest", "digest_table", "digest_function", "digest_module",
+    "digest_apart"},
   {dir = "child/", lua = true, "random", "exit", "forked", "call call_state", "call_chunk",
     "port_io", "process_main", "worker_main",
     "spawned_main"},
-  {dir = "bind/", lua = true, "lforks lhook", "lwork", "lsink linterrupt llimit lloop ltask",
+  {dir = "bind/", lua = true, "lforks", "lhook", "lwork", "lsink linterrupt llimit lloop ltask",
     "llimited", "open",
     "lblocks", "ldatabase", "ldescriptor", "lmachine", "lrecords", "lterm"},
   {dir = "bind/shared/", lua = true, "lhandle lheld lshared", "lguard", "lsuspended", "lwait",
@@ -70,15 +73,19 @@ local C_LAYERS = {
   {dir = "api/", lua = true, "fzlua", "modules", "use", "call", "chain", "host",
     "interrupt", "limit", "open", "step"},
   {dir = "cli/", lua = true, "output", "print", "make", "interrupt", "state", "edit_rows",
-    "edit_tty", "edit edit_keys edit_state", "files", "suspend", "restrict", "worker_command",
-    "join", "main"},
+    "edit_tty", "edit_state", "edit_keys", "edit", "files", "suspend", "restrict",
+    "worker_command", "join", "main"},
 }
--- The main file of the program is the only .c file that needs no header.
-local PROGRAMS = {main = true}
+-- The main files of programs are the only .c files that need no header.
+local PROGRAMS = {["src/cli/main.c"] = true, ["src/gateway/main.c"] = true}
 -- Files whose own header has another name. A file NOUN_PART may have that of NOUN, and all bindings
 -- share one.
-local HEADERS = {lcodec = "codec", ssh_nodes = "nodes", chain = "fzlua", host = "fzlua",
-  interrupt = "fzlua", limit = "fzlua", open = "fzlua", step = "fzlua"}
+local HEADERS = {
+  ["src/api/chain.c"] = "src/api/fzlua.h", ["src/api/host.c"] = "src/api/fzlua.h",
+  ["src/api/interrupt.c"] = "src/api/fzlua.h", ["src/api/limit.c"] = "src/api/fzlua.h",
+  ["src/api/open.c"] = "src/api/fzlua.h", ["src/api/step.c"] = "src/api/fzlua.h",
+  ["src/codec/lcodec.c"] = "src/codec/codec.h", ["src/node/ssh_nodes.c"] = "src/node/nodes.h",
+}
 local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
@@ -154,10 +161,57 @@ local function resolve(path, target)
   return exists(beside) and beside or "src/" .. target
 end
 
+-- A path of src/ without its suffix -> the set of those that its files include.
+local includes = {}
+
+local function note_include(path, included)
+  local from, to = path:gsub("%.%w+$", ""), included:gsub("%.%w+$", "")
+  includes[from] = includes[from] or {}
+  includes[from][to] = true
+end
+
+-- Whether `from` includes `to`, perhaps through other files.
+local function reaches(from, to, seen)
+  seen[from] = true
+  for included in pairs(includes[from] or {}) do
+    if included == to or not seen[included] and reaches(included, to, seen) then return true end
+  end
+  return false
+end
+
+-- Report a line of a table above that names no file.
+local function check_exists(path, ...)
+  for _, suffix in ipairs{...} do
+    if exists(path .. suffix) then return end
+  end
+  report("tools/layers.lua", 1, "%s does not exist (remove it from the table)", path)
+end
+
+-- Check that the tables name files that exist. A string with files that do not form a circle would
+-- hide their order.
+local function check_tables()
+  for path in pairs(PROGRAMS) do check_exists(path, "") end
+  for path in pairs(HEADERS) do check_exists(path, "") end
+  for _, layer in ipairs(C_LAYERS) do
+    for _, names in ipairs(layer) do
+      local first = names:match("%S+")
+      for name in names:gmatch("%S+") do
+        local a, b = "src/" .. layer.dir .. first, "src/" .. layer.dir .. name
+        check_exists(b, ".c", ".h")
+        if name ~= first and not (reaches(a, b, {}) and reaches(b, a, {})) then
+          report("tools/layers.lua", 1, "%s and %s share a string but do not include each other "
+            .. "(list them one after the other)", a, b)
+        end
+      end
+    end
+  end
+end
+
 local function check_include(path, line, target)
   local height = place(path)
   local included = resolve(path, target)
   local other = place(included)
+  note_include(path, included)
   if not exists(included) then
     report(path, line, '"%s" is not below src/ (write the path from src/)', target)
   elseif not other then
@@ -172,9 +226,9 @@ end
 local function is_header_of(header, path)
   local noun = noun_of(path)
   if header == BINDINGS then return path:match("^src/bind/") ~= nil end
-  return header:match("^.*/") == path:match("^.*/")
-    and (HEADERS[noun] == noun_of(header)
-      or noun_of(header):match("^[^_]+") == noun:match("^[^_]+"))
+  return HEADERS[path] == header
+    or header:match("^.*/") == path:match("^.*/")
+      and noun_of(header):match("^[^_]+") == noun:match("^[^_]+")
 end
 
 local function check_source(path)
@@ -204,7 +258,7 @@ local function check_source(path)
       end
     end
   end
-  if path:match("%.c$") and not PROGRAMS[noun_of(path)]
+  if path:match("%.c$") and not PROGRAMS[path]
       and not (first and (first[2] == own or is_header_of(first[2], path))) then
     report(path, first and first[1] or 1, "does not include %s first, or a header of the same noun "
       .. "(so that a header that lacks an include is found)", own)
@@ -260,8 +314,21 @@ local function check_module(path, heights)
   end
 end
 
+-- Modules may also be texts: the parts of a page, and doc/reference.md.
+local function check_modules_exist(heights, modules)
+  local known = {reference = true}
+  for _, path in ipairs(modules) do known[noun_of(path)] = true end
+  for _, path in ipairs(files("lua", ".html", ".js", ".css")) do known[noun_of(path)] = true end
+  for noun in pairs(heights) do
+    if not known[noun] then
+      report("tools/layers.lua", 1, "no module is called %s (remove it from the table)", noun)
+    end
+  end
+end
+
 local sources = files("src", ".c", ".h")
 for _, path in ipairs(sources) do check_source(path) end
+check_tables()
 for _, path in ipairs(sources) do
   if path:match("%.h$") then check_header(path) end
 end
@@ -270,6 +337,7 @@ local modules = exists("lua/fzlua.lua") and files("lua", ".lua") or {}
 for _, path in ipairs(modules) do
   if not path:match("^lua/meta/") then check_module(path, heights) end -- they are never loaded
 end
+check_modules_exist(heights, modules)
 
 if findings > 0 then
   print(("layers: %d findings"):format(findings))
