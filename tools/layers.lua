@@ -24,7 +24,7 @@ local C_LAYERS = {
   {dir = "shared/", "extent", "memfd", "arena arena_state", "arena_buf", "arena_mapping", "ref",
     "eventcount heap heap_state", "lock", "waiter", "barrier", "condition", "endpoint", "event",
     "heap_blocks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",
-    "pipe", "semaphore"},
+    "queue_buf", "pipe", "semaphore"},
   {dir = "wire/", "blob", "claim", "wire", "account", "mailbox", "meter", "slot_line",
     "child_items child_port", "child_stream", "child_spawned"},
   {dir = "node/", "allow", "node_jobs", "node_main", "nats_url", "nodes", "nats_nodes",

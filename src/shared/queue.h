@@ -15,7 +15,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/buf.h"
 #include "shared/eventcount.h"
 #include "shared/heap.h"
 #include "shared/lock.h"
@@ -129,24 +128,5 @@ bool fz_queue_task_done(struct fz_queue *q, uint32_t self);
 
 /* Whether all items are acknowledged. `late`: see fz_unfinished_any(). */
 bool fz_queue_all_done(struct fz_queue *q, bool late);
-
-/*
- * A buffer for an item: `bytes`, which may be NULL, as long as they suffice,
- * then blocks of the heap. End with fz_buf_fini().
- */
-struct fz_queue_buf {
-	struct fz_buf buf; /* first, as the store casts its address */
-	void *blocks;      /* the blocks; NULL: the bytes were not moved */
-	uint32_t self;     /* the member that owns the blocks */
-};
-
-void fz_queue_buf_init(
-    struct fz_queue_buf *qb, uint32_t self, unsigned char *bytes, size_t room);
-
-/* Free the unneeded blocks; return the others, which the buffer still owns. */
-void *fz_queue_buf_trim(struct fz_queue_buf *qb);
-
-/* Forget the blocks: the caller owns them now. */
-void fz_queue_buf_forget(struct fz_queue_buf *qb);
 
 #endif

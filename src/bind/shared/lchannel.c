@@ -11,6 +11,7 @@
 #include "bind/shared/lwait.h"
 #include "codec/codec.h"
 #include "codec/items.h"
+#include "shared/queue_buf.h"
 #include "value/lerror.h"
 
 /* For messages: the object for which a put or a take waits. */
