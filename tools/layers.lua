@@ -26,7 +26,7 @@ local C_LAYERS = {
     "heap_blocks", "heap_members", "heap_objects", "heap_reclaim", "idle", "unfinished", "queue",
     "queue_buf", "pipe", "semaphore"},
   {dir = "wire/", "blob", "claim", "wire", "account", "mailbox", "meter", "slot_line",
-    "child_items child_port", "child_stream", "child_spawned"},
+    "child_items child_port", "child_direct", "child_stream", "child_spawned"},
   {dir = "node/", "allow", "node_jobs", "node_main", "nats_url", "nodes", "nats_nodes",
     "ssh_nodes"},
   {dir = "worker/", "engine change", "program_state", "program", "program_supervisor",

@@ -11,6 +11,7 @@
 #include "codec/items.h"
 #include "os/cwd.h"
 #include "value/rawarray.h"
+#include "wire/child_direct.h"
 #include "wire/child_items.h"
 #include "wire/child_port.h"
 

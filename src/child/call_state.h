@@ -9,7 +9,7 @@
 
 #include "base/err.h"
 #include "child/call.h"
-#include "wire/child_items.h"
+#include "wire/child_direct.h"
 #include "wire/child_port.h"
 
 enum fz_child_phase {

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "shared/arena.h"
 #include "wire/blob.h"
+#include "wire/child_direct.h"
 #include "wire/child_items.h"
 #include "wire/child_port.h"
 

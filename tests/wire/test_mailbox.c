@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "calls.h"
 #include "os/fd.h"
+#include "wire/child_direct.h"
 #include "wire/child_items.h"
 #include "wire/child_port.h"
 #include "wire/mailbox.h"

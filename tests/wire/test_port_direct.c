@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "os/fd.h"
 #include "port_ends.h"
+#include "wire/child_direct.h"
 #include "wire/child_items.h"
 #include "wire/child_port.h"
 #include "wire/wire.h"

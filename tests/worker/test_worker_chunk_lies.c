@@ -23,7 +23,7 @@
 #include "os/fd.h"
 #include "os/loop.h"
 #include "sanitized.h"
-#include "wire/child_items.h"
+#include "wire/child_direct.h"
 #include "wire/child_port.h"
 #include "wire/wire.h"
 #include "worker/worker.h"
