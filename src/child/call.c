@@ -18,10 +18,7 @@
 #include "value/lerror.h"
 #include "value/ltraceback.h"
 
-/*
- * The work of fz_child_enter(), called in protected mode. Argument: the struct
- * fz_random.
- */
+/* The body of fz_child_enter(), in protected mode. Argument: random. */
 static int
 enter_body(lua_State *L)
 {
@@ -131,10 +128,7 @@ struct keeping {
 	bool mapped; /* io->release() must be called */
 };
 
-/*
- * The work of fz_child_keep(), called in protected mode. Arguments: funcs, the
- * struct keeping.
- */
+/* The body of fz_child_keep(), in protected mode. Arguments: funcs, keeping. */
 static int
 keep_body(lua_State *L)
 {
@@ -173,9 +167,7 @@ fz_child_keep(lua_State *L, const struct fz_child_io *io, uint32_t entry,
 	lua_pushcfunction(L, keep_body);
 	lua_pushvalue(L, FZ_CHILD_FUNCS);
 	lua_pushlightuserdata(L, &k);
-	/*
-	 * a failure leaves the entry empty; the next chunk that uses it fails
-	 */
+	/* after a failure the entry is empty, and calls that use it fail */
 	lua_pcall(L, 2, 0, 0);
 	if (k.mapped)
 		io->release(io->ctx);
@@ -196,10 +188,7 @@ fz_child_kept(lua_State *L, uint32_t entry)
 	return (uint64_t)version;
 }
 
-/*
- * Decode the strings of the table on top into a new table. The new table
- * replaces the old one on the stack and in the entry.
- */
+/* Decode the strings of the table on top into a new one, which replaces it. */
 static void
 decode_kept(lua_State *L, uint32_t entry)
 {
@@ -272,9 +261,7 @@ put_results(lua_State *L, struct fz_child_calls *c)
 	}
 }
 
-/*
- * Make a call; called in protected mode. The struct fz_child_calls is on top.
- */
+/* Make a call, in protected mode. The struct fz_child_calls is on top. */
 static int
 call_body(lua_State *L)
 {

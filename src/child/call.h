@@ -23,11 +23,8 @@ struct fz_raw_value;
 
 /* Indexes on the stack of a thread that fz_child_prepare() has created. */
 enum { FZ_CHILD_FUNCS = 1, FZ_CHILD_INIT, FZ_CHILD_LIST };
-/*
- * a key in the table of functions, for the function that a worker calls at its
- * end
- */
-#define FZ_CHILD_EXIT "exit"
+#define FZ_CHILD_EXIT "exit" /* key of the function called at a worker's end \
+			      */
 
 /* The functions that fetch the arguments of a call and send its results. */
 struct fz_child_io {
@@ -36,15 +33,9 @@ struct fz_child_io {
 	    void *ctx, const void **bytes, size_t *len, struct fz_err *err);
 	/* Release the bytes that the last next() returned. */
 	void (*release)(void *ctx);
-	/*
-	 * Begin a reply. `word` is the number of values; for an error, its
-	 * kind.
-	 */
+	/* Begin a reply. `word`: number of values, or kind of the error. */
 	void (*begin)(void *ctx, bool error, uint32_t word);
-	/*
-	 * Add the value that the caller has encoded into `out`, and clear
-	 * `out`.
-	 */
+	/* Add the value that was encoded into `out`, and clear `out`. */
 	void (*put)(void *ctx);
 	/* Send the reply. 0, or -1 if its receiver is gone. */
 	int (*send)(void *ctx);
@@ -55,10 +46,7 @@ struct fz_child_io {
 	 */
 	unsigned char *(*room)(void *ctx);
 	void (*end)(void *ctx, size_t len);
-	/*
-	 * the port from which `at` gets the other items of the chunk; NULL: the
-	 * chunk has one item
-	 */
+	/* gives `at` the other items of the chunk; NULL: there are none */
 	struct fz_port *port;
 	struct fz_call *at;
 	struct fz_buf *out;
@@ -81,25 +69,17 @@ struct fz_child_chunk {
 	uint32_t nparts;
 	uint64_t item;  /* index of the current item */
 	uint64_t first; /* index of the first item in the frame of the chunk */
-	/* seed of the batch; the seed of an item is this plus its index */
-	uint64_t seed;
+	uint64_t seed;  /* seed of the batch; an item adds its index */
 	bool init;
-	/*
-	 * the list has no metatable; known only after the first item has begun
-	 */
-	bool plain;
-	/*
-	 * memory for raw results, beginning with that of item `first`; NULL:
-	 * none
-	 */
+	bool plain; /* list without a metatable; set by the first item */
+	/* memory for raw results of the items from `first` on, or NULL */
 	struct fz_raw_value *raw_results;
 	struct fz_random *random;
 };
 
 /*
- * Prepare a forked process for calls: find the state of math.random, make
- * os.exit() leave the process at once, and call the functions of
- * core.on_fork(). [-0, +0, -]
+ * Prepare a forked process: find the state of math.random, make os.exit() leave
+ * at once, call the functions of core.on_fork(). [-0, +0, -]
  */
 void fz_child_enter(lua_State *L, struct fz_random *random);
 
@@ -121,10 +101,9 @@ void fz_child_is_spawned(lua_State *L, bool on_node);
 lua_State *fz_child_prepare(lua_State *L, int funcs, int init, int list);
 
 /*
- * Make a call on thread `L`, and add its results to the reply. If the call
- * fails, the reply is instead an error: a kind, and a table with the fields
- * message, traceback, cause and result. Returns that kind; FZ_ERR_NONE on
- * success. Never raises. Clears `call->init` after init has run.
+ * Make a call on thread `L`, and reply with its results or its error: a kind,
+ * and a table with message, traceback, cause and result. Returns that kind, or
+ * FZ_ERR_NONE. Never raises. Clears `call->init` after init has run.
  */
 enum fz_err_kind fz_child_call(
     lua_State *L, struct fz_child_call *call, const struct fz_child_io *io);

@@ -30,9 +30,8 @@ has_more_items(const struct fz_child_calls *c)
 }
 
 /*
- * Push the table of the kept values, or nil if there are none. If the frame has
- * no list of items, the first kept value is the list: copy it to index `items`.
- * [-0, +1, e]
+ * Push the table of the kept values, or nil. If the frame has no list, the
+ * first kept value is the list: copy it to index `items`. [-0, +1, e]
  */
 static void
 push_kept(lua_State *L, const struct fz_child_chunk *b, int items)
@@ -98,10 +97,7 @@ open_body(lua_State *L)
 /* Indexes on the stack of items_body(). */
 enum { ITEMS_FUNC = 2, ITEMS_LIST, ITEMS_EXTRA, ITEMS_N, ITEMS_TOP = ITEMS_N };
 
-/*
- * Maximum number of results that stay on the stack until all are popped at
- * once.
- */
+/* Maximum number of results on the stack, until all are popped at once. */
 enum { ITEMS_KEPT = 16 };
 
 /*
@@ -179,10 +175,7 @@ item_advance(struct fz_child_calls *c)
 	return true;
 }
 
-/*
- * Store what precedes a message of `len` bytes: its length, and perhaps what
- * the call used. Returns the number of stored bytes.
- */
+/* Store what precedes a message of `len` bytes. Returns the size. */
 static size_t
 store_head(const struct fz_child_calls *c, unsigned char *p, size_t len)
 {
@@ -310,10 +303,7 @@ push_raw_arguments(
 	return (int)n;
 }
 
-/*
- * Push the kept values that every call gets as further arguments. Returns their
- * number.
- */
+/* Push the kept values that each call gets; return their number. */
 static int
 push_extra(lua_State *L, const struct fz_child_calls *c)
 {
@@ -330,8 +320,7 @@ call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 	int n;
 
 	c->phase = FZ_CHILD_PHASE_ARGUMENTS;
-	/* an earlier call may have changed the working directory */
-	fz_cwd_return();
+	fz_cwd_return(); /* an earlier call may have left the directory */
 	fz_random_seed(b->random, b->seed + i);
 	n = push_raw_arguments(L, c, kind, i);
 	if (n == 0 && kind == FZ_WIRE_MAP) {
@@ -351,10 +340,7 @@ call_one(lua_State *L, struct fz_child_calls *c, uint32_t kind, uint64_t i)
 	c->phase = FZ_CHILD_PHASE_RESULTS;
 }
 
-/*
- * Count a result that stays on the stack. When there are ITEMS_KEPT of them,
- * pop all at once, which is faster than one pop for each.
- */
+/* Count a result on the stack; popping ITEMS_KEPT at once saves time. */
 static inline void
 keep_result(lua_State *L, struct fz_child_calls *c)
 {
@@ -424,10 +410,7 @@ call_next(lua_State *L, struct fz_child_calls *c, uint32_t kind)
 	keep_result(L, c);
 }
 
-/*
- * Find the kept values that every call gets as further arguments, and reserve
- * stack space for them.
- */
+/* Find the kept values that each call gets, and make room for them. */
 static void
 find_extra(lua_State *L, struct fz_child_calls *c)
 {
@@ -476,10 +459,9 @@ put_apart(struct fz_child_calls *c)
 }
 
 /*
- * Prepare the values that all items share. Returns false on failure, and begins
- * a reply for the current item. The reply is an error; but if the items cannot
- * be decoded together, each item is asked for in a frame of its own, so only an
- * item that cannot be decoded alone will fail.
+ * Prepare what all items share. On failure, begins an error for the current
+ * item and returns false. If the items cannot be decoded together, that error
+ * asks for each item in its own frame, so only a broken item will fail.
  */
 static bool
 open_items(lua_State *L, struct fz_child_calls *c)
@@ -519,8 +501,7 @@ call_items(lua_State *L, struct fz_child_calls *c)
 	lua_pushvalue(L, list);
 	lua_pushvalue(L, CHUNK_KEPT);
 	status = lua_pcall(L, 4, 0, CHUNK_HANDLER);
-	/* an error may have interrupted the storing of raw results */
-	end_raw_run(c);
+	end_raw_run(c); /* an error may have left a raw run open */
 	if (status != LUA_OK)
 		fz_child_put_error(L, c, status);
 	return status == LUA_OK;

@@ -33,14 +33,12 @@ struct fz_child_calls {
 	enum fz_err_kind kind; /* kind of the error that is being sent */
 	bool plain;            /* the error is sent without its cause */
 	bool gone;             /* the receiver of the results is gone */
-	bool
-	    apart; /* set while items are decoded together, and if that fails */
+	/* set while items are decoded together, or if that failed */
+	bool apart;
 	unsigned nkept; /* number of results that are still on the stack */
-	/* index of the first kept value that every call gets */
-	int extra;
-	int nextra; /* number of kept values that every call gets */
-	/* address of the table of items; NULL: read it with the Lua API */
-	const void *list;
+	int extra;      /* index of the first kept value that each call gets */
+	int nextra;     /* number of kept values that every call gets */
+	const void *list; /* address of the item table; NULL: use the Lua API */
 	const struct fz_rawarray *raw;
 	bool storing_raw; /* `direct` is in use: results are being stored raw */
 	struct fz_direct direct;
@@ -58,50 +56,33 @@ int fz_child_push_part(lua_State *L, struct fz_child_calls *c, int cells);
  */
 void fz_child_push_kept(lua_State *L, uint32_t entry);
 
-/*
- * Push the function with this number, from 0. It is decoded at its first call.
- * [-0, +1, e]
- */
+/* Push a function of the list; decode it at its first call. [-0, +1, e] */
 void fz_child_push_function(lua_State *L, uint32_t number);
 
-/*
- * Decode the function whose bytes are the string at index `code`, and push it.
- * [-0, +1, e]
- */
+/* Push the function whose bytes are at index `code`. [-0, +1, e] */
 void fz_child_decode_function(lua_State *L, int code);
 
-/*
- * Call init of the stage if there is one. Later calls start in the directory in
- * which init leaves the process. [-0, +0, e]
- */
+/* Call init, if any; later calls start in its final directory. [-0, +0, e] */
 void fz_child_run_init(lua_State *L, const struct fz_child_io *io);
 
 /*
  * A message handler that keeps the traceback. It may append a hint to a
- * message. It returns all other errors unchanged, because the user's function
- * may handle them itself, for example after load().
+ * message, but no more: functions such as load() may handle the error.
  */
 int fz_child_note_traceback(lua_State *L);
 
-/*
- * Push the traceback that fz_child_note_traceback() kept last, or nil. [-0, +1,
- * -]
- */
+/* Push the last traceback of fz_child_note_traceback(), or nil. [-0, +1, -] */
 void fz_child_push_traceback(lua_State *L);
 
 /*
- * Send the error on top, and leave it there. If the error cannot be encoded, it
- * is sent without its cause; if there is no memory, only its kind is sent.
- * `status` is the result of the lua_pcall() that returned the error. Returns
- * the kind.
+ * Send the error on top, which stays there: without its cause if it cannot be
+ * encoded, only its kind if there is no memory. `status` is that of the
+ * lua_pcall() which returned the error. Returns the kind.
  */
 enum fz_err_kind fz_child_put_error(
     lua_State *L, struct fz_child_calls *c, int status);
 
-/*
- * The kind of the fz.Error at index 1; "" if the value there is no fz.Error.
- * [-0, +0, m]
- */
+/* The kind of the fz.Error at index 1; "" for another value. [-0, +0, m] */
 const char *fz_child_kind_word(lua_State *L);
 
 /* The error at index 1 is about a result: push its message. [-0, +1, e] */

@@ -15,10 +15,7 @@ check_status(lua_State *L)
 	return (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
 }
 
-/*
- * the address of this variable is a registry key: true after a call of
- * os.exit()
- */
+/* its address is a registry key: true after a call of os.exit() */
 static const char exiting;
 
 /* os.exit([code [, close]]); upvalue 1 is the original function. */

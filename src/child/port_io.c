@@ -43,9 +43,8 @@ send(void *ctx)
 	int rc = fz_port_send(pio->port, &err);
 
 	/*
-	 * The port had no memory for the reply, so nothing was written of its
-	 * frame, and another reply can be sent. After a failed write that is
-	 * impossible.
+	 * no memory for the reply: nothing of its frame was written, unlike
+	 * after a failed write, so another reply can be sent
 	 */
 	pio->refused = rc != 0 && err.kind == FZ_ERR_MEMORY && err.code == 0;
 	if (!pio->refused)

@@ -1,7 +1,4 @@
-/*
- * port_io.h - a fz_child_io that reads calls from a port and writes the replies
- * to it.
- */
+/* port_io.h - a fz_child_io on a port: reads calls, writes replies. */
 #ifndef FZ_PORT_IO_H
 #define FZ_PORT_IO_H
 
@@ -14,8 +11,7 @@ struct fz_port_io {
 	struct fz_child_io io;
 	struct fz_port *port;
 	struct fz_call call; /* the call that is being made */
-	/* the last reply was replaced by an error, for lack of memory */
-	bool refused;
+	bool refused; /* the last reply was an error for lack of memory */
 };
 
 /* Initialise. `pio` must not be moved afterwards. */

@@ -14,10 +14,7 @@
 #include "value/lerror.h"
 #include "wire/child_port.h"
 
-/*
- * (call, enter, function, arguments ...): call `enter`, then `function` with
- * the arguments.
- */
+/* (call, enter, function, arguments ...): call `enter`, then the function. */
 static int
 process_body(lua_State *L)
 {
@@ -71,10 +68,7 @@ print_error_body(lua_State *L)
 	return 0;
 }
 
-/*
- * Print and pop the error on top. `status` is the result of the lua_pcall()
- * that returned the error. [-1]
- */
+/* Print the error on top. `status` is that of its lua_pcall(). [-1] */
 static void
 print_error(lua_State *L, struct fz_child_calls *c, int status)
 {

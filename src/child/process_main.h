@@ -19,15 +19,13 @@ enum { FZ_PROCESS_NAME = 1, FZ_PROCESS_LEAVE, FZ_PROCESS_ENTER };
 struct fz_process_home {
 	lua_State *L;
 	uint64_t seed; /* seed of the random numbers of the process */
-	/* nearly all objects were old at the fork: see garbage.h */
-	bool aged;
+	bool aged;     /* nearly all objects were old: see garbage.h */
 };
 
 /*
- * The main function of a process, of the type fz_worker_main. `ctx` is its
- * fz_process_home. The reply has one value, which contains all results. If the
- * call fails, the error is also written to standard error, and the exit status
- * is 1.
+ * The fz_worker_main of a process; `ctx` is its fz_process_home. The reply has
+ * all results in one value. An error is also written to standard error, and
+ * gives exit status 1.
  */
 int fz_process_main(void *ctx, struct fz_port *port);
 

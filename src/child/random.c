@@ -11,10 +11,7 @@
  */
 static const char random_key;
 
-/*
- * Push the state if it is the first upvalue of the function on top. Returns
- * whether it is.
- */
+/* Push the state, if it is the first upvalue of the function on top. */
 static bool
 push_state(lua_State *L)
 {

@@ -21,17 +21,14 @@ struct fz_random {
 	uint64_t saved[FZ_RANDOM_WORDS];
 };
 
-/*
- * Find the state of math.random, which is valid until the Lua state is closed.
- * [-0, +0, m]
- */
+/* Find the state; it is valid until the Lua state is closed. [-0, +0, m] */
 void fz_random_find(lua_State *L, struct fz_random *random);
 
 /*
- * Make the next random numbers depend on `seed` alone. All words of the state
- * must differ strongly for neighbouring seeds, because similar words would give
- * similar numbers. Lua's generator, xoshiro256**, computes the first number
- * from state[1], the second from words 0 to 2, the third from words 0, 1 and 3.
+ * Make the next numbers depend on `seed` alone. All words must differ strongly
+ * for neighbouring seeds: Lua's generator, xoshiro256**, computes the first
+ * number from state[1], the second from words 0 to 2, the third from 0, 1 and
+ * 3.
  */
 static inline void
 fz_random_seed(const struct fz_random *random, uint64_t seed)
@@ -40,13 +37,10 @@ fz_random_seed(const struct fz_random *random, uint64_t seed)
 
 	if (state == NULL)
 		return;
-	/* now each bit depends on all bits of the seed */
-	x = fz_seed_mix(seed, 0);
+	x = fz_seed_mix(seed, 0); /* now each bit depends on the whole seed */
 	y = x * UINT64_C(0xd1342543de82ef95);
-	/* move the high bits, which are more random, to the low half */
-	y = y << 32 | y >> 32;
-	/* the first 64 bits of the fraction of pi */
-	state[0] = UINT64_C(0x243f6a8885a308d3);
+	y = y << 32 | y >> 32; /* put the more random high bits below */
+	state[0] = UINT64_C(0x243f6a8885a308d3); /* bits of pi */
 	state[1] = x;
 	state[2] = y;
 	state[3] = y * UINT64_C(0xbf58476d1ce4e5b9);

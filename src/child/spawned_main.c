@@ -23,8 +23,7 @@ struct setup {
 	struct fz_port *port;
 	struct fz_call call;
 	bool on_node;
-	/* process.L is NULL in a worker of a pool */
-	struct fz_process_home process;
+	struct fz_process_home process; /* process.L is NULL in a pool */
 };
 
 /* Push the table of the setup. [-0, +1, e] */
@@ -79,10 +78,7 @@ register_classes(lua_State *L)
 	}
 }
 
-/*
- * The name and the encoded fields of a class are on top: store the fields in
- * its metatable.
- */
+/* Fill the metatable of the class whose name and fields are on top. */
 static void
 fill_class(lua_State *L)
 {
@@ -110,10 +106,7 @@ add_classes(lua_State *L, int setup)
 	int classes = lua_gettop(L) + 1;
 
 	lua_getfield(L, setup, FZ_SPAWNED_CLASSES);
-	/*
-	 * register all classes first, because their fields may refer to each
-	 * other
-	 */
+	/* register all classes first: their fields may refer to each other */
 	register_classes(L);
 	for (lua_pushnil(L); lua_next(L, classes); lua_pop(L, 1))
 		fill_class(L);
@@ -173,10 +166,7 @@ push_process(lua_State *L, int setup, struct fz_process_home *process)
 	lua_pop(L, 1);
 }
 
-/*
- * (setup) -> a thread of fz_child_prepare(), or one for a process. Called in
- * protected mode.
- */
+/* (setup) -> a thread of fz_child_prepare(), or of a process; protected. */
 static int
 set_up(lua_State *L)
 {

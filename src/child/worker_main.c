@@ -17,18 +17,14 @@
 #include "value/rawarray.h"
 #include "wire/child_port.h"
 
-/*
- * Additional bytes that the kernel allows beyond the limit of the Lua
- * allocator, for memory of C libraries.
- */
+/* Bytes above the limit of the Lua allocator, for C libraries. */
 #define SERVE_MEMORY_SLACK ((uint64_t)64 << 20)
 
 /* Memory that this worker's Lua state uses in addition to what it inherited. */
 struct memory {
 	int64_t inherited; /* bytes that the state used at the fork */
-	bool counting; /* counting_alloc() is installed, so `used` is valid */
-	/* the allocator that the state had before counting_alloc() */
-	lua_Alloc alloc;
+	bool counting;   /* counting_alloc() is installed, so `used` is valid */
+	lua_Alloc alloc; /* allocator before counting_alloc() */
 	void *ud;
 	int64_t used;
 	int64_t limit; /* limit in bytes; INT64_MAX: none */
@@ -62,9 +58,8 @@ counting_alloc(void *ud, void *block, size_t osize, size_t nsize)
 }
 
 /*
- * Number of bytes that the Lua state uses. In a worker that was forked inside a
- * finalizer the value is constant and meaningless, because lua_gc() returns -1
- * there.
+ * Bytes in use by the Lua state; constant in a worker that was forked inside a
+ * finalizer, because lua_gc() returns -1 there.
  */
 static int64_t
 state_bytes(lua_State *L)
@@ -120,9 +115,7 @@ limit_memory(lua_State *L, struct worker *w)
 	fz_proc_limit_memory(bytes != 0 ? bytes + SERVE_MEMORY_SLACK : 0, NULL);
 }
 
-/*
- * Keep the bytes of a function until its first call. Called in protected mode.
- */
+/* Keep the bytes of a function until its first call. In protected mode. */
 static int
 keep_function(lua_State *L)
 {
@@ -276,10 +269,7 @@ call_exit(lua_State *L)
 	return 0;
 }
 
-/*
- * Call the function FZ_CHILD_EXIT. Errors are ignored here, because that
- * function logs its own errors.
- */
+/* Call FZ_CHILD_EXIT, which logs its own errors. */
 static void
 leave(lua_State *L)
 {

@@ -12,14 +12,10 @@ struct fz_port;
 struct fz_child_home {
 	lua_State *L; /* a thread of fz_child_prepare() */
 	bool serving; /* this process is a worker, which uses the thread `L` */
-	/* nearly all objects were old at the fork: see garbage.h */
-	bool aged;
+	bool aged;    /* nearly all objects were old: see garbage.h */
 };
 
-/*
- * The main function of a worker, of the type fz_worker_main. `ctx` is its
- * fz_child_home.
- */
+/* The fz_worker_main of a worker; `ctx` is its fz_child_home. */
 int fz_child_main(void *ctx, struct fz_port *port);
 
 /* worker_number() -> number of this worker in its pool, from 1; or nothing */

@@ -68,10 +68,7 @@ add_name(struct fz_allow *allow, const char *name, size_t len)
 	return 0;
 }
 
-/*
- * Add a digest, which `digits` gives as hexadecimal digits. 0, or -1 if there
- * is no memory.
- */
+/* Add the digest that `digits` shows in hexadecimal. 0, or -1: no memory. */
 static int
 add_digits(struct fz_allow *allow, const char *digits)
 {

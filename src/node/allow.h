@@ -2,9 +2,8 @@
  * allow.h - the functions that a worker on a node may run: the file of --allow.
  *
  * A line begins with the SHA-256 of the code of a Lua function, in 64
- * hexadecimal digits; any text may follow them. Or a line is the name of a
- * module (`os`) or of a C function in a module (`os.time`). `#` begins a
- * comment.
+ * hexadecimal digits, which any text may follow; or it is the name of a module
+ * (`os`) or of a C function in a module (`os.time`). `#` begins a comment.
  */
 #ifndef FZ_ALLOW_H
 #define FZ_ALLOW_H
@@ -16,10 +15,7 @@ struct fz_allow;
 
 enum { FZ_ALLOW_DIGEST = 32 }; /* bytes of a SHA-256 */
 
-/*
- * Read the file of --allow. Returns NULL and fills `err` if the file cannot be
- * read, or if a line has an error, which `err` then names.
- */
+/* Read the file. NULL and `err`, which names a line with an error. */
 struct fz_allow *fz_allow_read(const char *path, struct fz_err *err);
 
 /* Add a digest. 0, or -1 if there is no memory. */

@@ -47,10 +47,7 @@ struct fz_nats {
 	char name[48]; /* name of the socket for its relays */
 	char program[FZ_NATS_PROGRAM_MAX];
 	int64_t updated_ns;
-	/*
-	 * why the node that was announced last was not added to the list; its
-	 * kind is FZ_ERR_NONE if all were added
-	 */
+	/* why the last announced node was not added; FZ_ERR_NONE: all were */
 	struct fz_err refused;
 };
 
@@ -108,10 +105,7 @@ split_fields(struct message *m, size_t len)
 	}
 }
 
-/*
- * Receive a message. Returns its type; 0 if none has arrived; -1 at the end of
- * the messages.
- */
+/* The type of the next message; 0: there is none now; -1: no more follow. */
 static int
 next_message(struct fz_nats *nats, struct message *m)
 {
@@ -177,10 +171,7 @@ add_node(struct fz_nodes *nodes, const char *id, const char *name)
 	return NULL;
 }
 
-/*
- * Add or update a node. The fields of the message: id, name, slots, workers,
- * processors, load, why.
- */
+/* Add or update a node. Fields: id name slots workers processors load why. */
 static void
 take_node(struct fz_nodes *nodes, const struct message *m, bool silent)
 {
@@ -288,10 +279,7 @@ wait_for_list(struct fz_nodes *nodes, struct fz_err *err)
 	}
 }
 
-/*
- * Send the secrets to the gateway through the socket, because other users can
- * read command lines.
- */
+/* Send the secrets by this socket, as other users can read command lines. */
 static int
 send_setup(const struct fz_nats *nats, const char *url, const char *creds,
     const char *identity, struct fz_err *err)

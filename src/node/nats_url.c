@@ -35,10 +35,7 @@ hex(char c)
 	return at != NULL ? (int)((at - digits) % 16) : -1;
 }
 
-/*
- * Copy the bytes from `at` up to `end` with %XX decoded. 0, or -1 if they are
- * malformed.
- */
+/* Copy the bytes up to `end` with %XX decoded. 0, or -1: malformed. */
 static int
 decode(char *to, const char *at, const char *end)
 {

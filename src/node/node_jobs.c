@@ -73,7 +73,7 @@ started(const struct fz_node_jobs *jobs)
 	return jobs->answered + (jobs->answered != jobs->came);
 }
 
-/* Report items that have started to the parent. */
+/* Report the started items to the parent. */
 static void
 announce(struct fz_node_jobs *jobs)
 {
@@ -106,8 +106,7 @@ recall(struct fz_node_jobs *jobs, uint32_t end)
 	size_t start;
 
 	if (!fz_claim_is_whole(held))
-		/* a broken claim cannot stop the worker from starting them */
-		return;
+		return; /* a broken claim cannot stop the worker */
 	fz_claim_recall(held, end);
 	announce(jobs);
 	start = fz_wire_begin(jobs->out, FZ_WIRE_RECALLED, 0, end);
@@ -128,9 +127,8 @@ fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame)
 }
 
 /*
- * Pass on a frame of the worker. 0, or -1 if there is no memory. After a
- * failure all later frames are dropped, too, because replies must not have
- * gaps.
+ * Pass on a frame of the worker. 0, or -1 if there is no memory. All later
+ * frames are then dropped, too: replies must not have gaps.
  */
 static int
 pass_on(struct fz_node_jobs *jobs, const struct fz_frame *frame)
@@ -208,10 +206,7 @@ pass_copies(
 	}
 }
 
-/*
- * Pass on finished replies that the worker has not written to its socket.
- * Returns whether there were any.
- */
+/* Pass on finished, unwritten replies. Returns whether there were any. */
 static bool
 take_unwritten(struct fz_node_jobs *jobs)
 {

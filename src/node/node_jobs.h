@@ -3,12 +3,11 @@
  *
  * 	parent === jobs sent ahead ===> this process ===> worker
  *
- * The parent sends several quick jobs ahead, because each wait for the node
- * would cost time. This process passes the jobs on. It shares the mailbox of
- * the worker, and can therefore answer a RECALL at once, even while the worker
- * computes. It announces items that take longer than FZ_NODE_JOBS_QUIET_NS. It
- * also passes on replies that the worker has finished but not written, even
- * after the worker's death.
+ * The parent sends quick jobs ahead, because each wait for the node would cost
+ * time. This process passes them on. It shares the worker's mailbox, so it can
+ * answer a RECALL at once, even while the worker computes. It announces items
+ * that take longer than FZ_NODE_JOBS_QUIET_NS. It also passes on replies that
+ * the worker has finished but not written, even after the worker's death.
  */
 #ifndef FZ_NODE_JOBS_H
 #define FZ_NODE_JOBS_H
@@ -55,10 +54,7 @@ struct fz_node_jobs {
 int fz_node_jobs_init(
     struct fz_node_jobs *jobs, struct fz_buf *out, struct fz_err *err);
 
-/*
- * Note a frame of the parent, and answer it if it is a RECALL. The caller
- * passes the other frames on.
- */
+/* Note a frame of the parent. Answer a RECALL; the caller passes on others. */
 void fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame);
 
 /*

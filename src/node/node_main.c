@@ -31,10 +31,7 @@ enum {
 	NODE_READ = 64 << 10,
 	/* Maximum number of bytes of calls that wait here for a busy worker. */
 	NODE_AHEAD = 256 << 10,
-	/*
-	 * Number of bytes at the start of a frame's body that include its
-	 * number of items.
-	 */
+	/* bytes of a frame's body that include its number of items */
 	NODE_BODY = 12,
 	/*
 	 * Maximum number of bytes of the worker's output that are passed on in
@@ -52,11 +49,9 @@ struct transit {
 struct node {
 	const struct fz_node_opts *opts;
 	struct fz_proc proc;
-	int link; /* the socket to the worker; -1 after its end */
-	/* the worker's end of `link`; -1 after the worker's start */
-	int worker_link;
-	/* read ends of the pipes of the worker's output; -1 after their end */
-	int printed[2];
+	int link;        /* the socket to the worker; -1 after its end */
+	int worker_link; /* worker's end of `link`; -1 after its start */
+	int printed[2];  /* pipes of the worker's output; -1: ended */
 	int worker_files[2];
 	int signals; /* a signalfd for SIGTERM */
 	bool leaves; /* this process has received a SIGTERM */
@@ -64,8 +59,7 @@ struct node {
 	int slot;
 	/* time to send the next empty output; FZ_CLOCK_NEVER: none is sent */
 	int64_t life_ns;
-	/* this process reads no more calls, and the worker must end */
-	bool ended;
+	bool ended;       /* reads no more calls; the worker must end */
 	int64_t leave_ns; /* if `ended`: time at which the worker is killed */
 	struct fz_node_jobs jobs;
 	struct transit calls; /* frames that the worker has not read */
@@ -76,10 +70,7 @@ struct node {
 	char why[128];        /* why this process ends the worker, or "" */
 };
 
-/*
- * Note a failure of this process, with the error `code`: this process must then
- * end the worker. Only the first failure is noted.
- */
+/* Note why this process must end the worker; the first reason is kept. */
 static void
 fail(struct node *n, const char *what, int code)
 {
@@ -347,10 +338,7 @@ write_some(int fd, struct transit *t, size_t len)
 	return n >= 0 || errno == EAGAIN ? 0 : -1;
 }
 
-/*
- * Drop the written bytes if they are many. A drop moves the rest of the buffer,
- * so it is not worthwhile for a few bytes.
- */
+/* Drop the written bytes, if they are many: a drop moves the rest. */
 static void
 forget_calls(struct node *n)
 {
@@ -368,10 +356,7 @@ static void
 write_calls(struct node *n)
 {
 	if (ncalls(n) != 0 && write_some(n->link, &n->calls, ncalls(n)) != 0) {
-		/*
-		 * If the worker has closed its end, it is about to end: that is
-		 * no failure of this process.
-		 */
+		/* a worker that has closed its end is about to end */
 		if (!fz_fd_peer_closed())
 			fail(n, "the node cannot write to the worker", errno);
 		n->calls.written += ncalls(n);
@@ -468,10 +453,7 @@ pass_on(struct node *n, const struct pollfd pfd[NPOLL])
 	write_out(n);
 }
 
-/*
- * Report that items have started if they have run for longer than
- * FZ_NODE_JOBS_QUIET_NS.
- */
+/* Announce items that have run for longer than FZ_NODE_JOBS_QUIET_NS. */
 static void
 check_jobs(struct node *n, int64_t now_ns)
 {
@@ -483,10 +465,9 @@ check_jobs(struct node *n, int64_t now_ns)
 }
 
 /*
- * Send a frame of empty output, so that a lost connection breaks: a write to it
- * fails soon, and this process then ends the worker. Without writes, sshd would
- * not notice for hours that the submitter is gone. A worker of a NATS gateway
- * needs no such frame, because the gateways send beats.
+ * Send a frame of empty output. If the connection is lost, that write fails
+ * soon, and the worker is ended; sshd alone would not notice for hours. The
+ * gateways of NATS send beats instead.
  */
 static void
 show_life(struct node *n, int64_t now_ns)
@@ -522,10 +503,7 @@ works(struct node *n)
 	return n->why[0] == '\0';
 }
 
-/*
- * Pass bytes on in both directions until the worker has closed its end, or must
- * be ended.
- */
+/* Pass bytes on until the worker has closed its end, or must end. */
 static void
 serve_calls(struct node *n)
 {
@@ -579,8 +557,7 @@ end_worker(struct node *n)
 	fz_proc_reap(&n->proc, true, &death);
 	while (n->link != -1 && fz_node_jobs_read(&n->jobs, n->link) == 1)
 		continue;
-	/* clear the failure: the buffer contains whole frames only */
-	n->out.buf.failed = false;
+	n->out.buf.failed = false; /* a failed append left whole frames only */
 	fz_node_jobs_end(&n->jobs);
 	take_all_printed(n);
 	put_death(n, &death);

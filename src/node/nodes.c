@@ -23,8 +23,7 @@
 
 /*
  * Number of failed starts in a row after which a node is not used for
- * NODE_DOWN_NS. If no worker has ever started on the node, one failure is
- * enough.
+ * NODE_DOWN_NS. One is enough if no worker has ever started there.
  */
 enum { NODE_FAILED_MAX = 3 };
 

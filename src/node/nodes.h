@@ -19,10 +19,9 @@
 #include "base/err.h"
 
 /*
- * The command of a node may print a line before it ends. The line begins with
- * this character, and a number follows: the maximum number of bytes of the
- * command's input, modulo 2^32, that may have reached the node. Calls in later
- * bytes have not begun.
+ * The command of a node may print a line: this character and a number. At most
+ * that many bytes of the command's input, modulo 2^32, may have reached the
+ * node, so calls in later bytes have not begun.
  */
 #define FZ_NODES_REACHED '\x01'
 
@@ -42,7 +41,7 @@ struct fz_node {
 	unsigned nfailed;
 	int64_t down_ns;   /* no worker starts there before this time */
 	struct fz_err why; /* error of the last failed start */
-	/* The fields below are set only if the node announces itself. */
+	/* only for a node that announces itself: */
 	/* id of the node's gateway; "": the node does not announce itself */
 	char id[24];
 	bool gone;   /* the node cannot be used now; `why` has the reason */
@@ -74,10 +73,9 @@ struct fz_nodes_ops {
 	/* Check a URL that has the engine's scheme. 0, or -1 and `err`. */
 	int (*check)(const char *url, struct fz_err *err);
 	/*
-	 * Add the nodes of nodes->url with fz_nodes_add(), and set
-	 * nodes->nslots to the sum of their slots. `creds` and `identity` are
-	 * those of fz_nodes_find(). 0, or -1 and `err`; after a failure end()
-	 * is called.
+	 * Add the nodes of nodes->url, and set nslots, the sum of their slots.
+	 * `creds` and `identity` are those of fz_nodes_find(). 0, or -1 and
+	 * `err`; then end() follows.
 	 */
 	int (*start)(struct fz_nodes *nodes, const char *creds,
 	    const char *identity, struct fz_err *err);
@@ -119,9 +117,7 @@ void fz_nodes_drop_last(struct fz_nodes *nodes);
  */
 struct fz_node *fz_nodes_pick(struct fz_nodes *nodes, struct fz_err *err);
 
-/*
- * Update the list of nodes. Returns false if the engine's list never changes.
- */
+/* Update the list of nodes. False: it never changes. */
 bool fz_nodes_update(struct fz_nodes *nodes);
 
 /* Whether a worker can start on the node now. */

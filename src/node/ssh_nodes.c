@@ -8,10 +8,7 @@
 enum { SSH_SLOTS_MAX = 4096 };
 
 #define SSH_SCHEME "ssh://"
-/*
- * The characters of the name of a host, as the network or the configuration of
- * ssh has it.
- */
+/* The characters of a host's name, or of a name in the configuration of ssh. */
 #define SSH_NAME                     \
 	"abcdefghijklmnopqrstuvwxyz" \
 	"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@._-"
@@ -25,10 +22,7 @@ enum { SSH_SLOTS_MAX = 4096 };
 	"-oServerAliveInterval=5 -oServerAliveCountMax=3 %s "           \
 	"\"${FZLUA_WORKER_COMMAND:-fzlua} --worker %s\""
 
-/*
- * The shell command that starts a worker, for free(). NULL if there is no
- * memory.
- */
+/* The command for sh, for free(). NULL if there is no memory. */
 static char *
 command_for(const char *name, const char *identity)
 {
@@ -40,10 +34,7 @@ command_for(const char *name, const char *identity)
 	return command;
 }
 
-/*
- * The number of slots in `text`, which ends at `end`. 0 if that is not a
- * number, or too large.
- */
+/* The number in `text`, which ends at `end`; 0 if it is none or too large. */
 static unsigned
 slots_at(const char *text, const char *end)
 {

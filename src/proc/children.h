@@ -13,10 +13,7 @@
 
 /* Functions to call at each fork of an instance. Each may be NULL. */
 struct fz_children_hook {
-	/*
-	 * forking(): called in the parent before the fork. resumed(): called in
-	 * the parent after the fork, even if it failed.
-	 */
+	/* Called in the parent before the fork, and after it or its failure. */
 	void (*forking)(struct fz_children_hook *hook);
 	void (*resumed)(struct fz_children_hook *hook);
 	/* Called in the parent after a successful fork. */
@@ -28,59 +25,41 @@ struct fz_children_hook {
 
 struct fz_child {
 	pid_t pid;
-	/* number of the child among those of this instance, from 1 */
-	uint64_t number;
+	uint64_t number; /* number of the child in its instance, from 1 */
 };
 
-/*
- * The children of an instance. Initialise with zeros, and end with
- * fz_children_fini().
- */
+/* The children of an instance; all 0 at first. End with fz_children_fini(). */
 struct fz_children {
-	/* children that are not reaped, sorted by number */
-	struct fz_child *list;
+	struct fz_child *list; /* children not yet reaped, by number */
 	size_t n, room;
-	/* number of children that this instance has started so far */
-	uint64_t nforks;
-	/* number of the last child that did not fit into `list`; 0: none */
-	uint64_t nuncounted;
+	uint64_t nforks;     /* number of children started so far */
+	uint64_t nuncounted; /* last child without room in `list`; or 0 */
 	struct fz_children_hook *hooks;
 };
 
 void fz_children_fini(struct fz_children *children);
 
-/*
- * Call the functions of `hook` at all later forks. `hook` must stay valid; the
- * caller frees it.
- */
+/* Call `hook` at all later forks. The caller still owns it. */
 void fz_children_add_hook(
     struct fz_children *children, struct fz_children_hook *hook);
 
 /* The number of the newest child that is not reaped; 0 if there is none. */
 uint64_t fz_children_newest(const struct fz_children *children);
 
-/*
- * Used by fz_proc_fork(): call the `forking` functions, or the `resumed`
- * functions, of all hooks.
- */
+/* For fz_proc_fork(): call the `forking` or the `resumed` functions. */
 void fz_children_forking(struct fz_children *children);
 void fz_children_resumed(struct fz_children *children);
 
 /*
- * fz_children_add(): add a forked child, and call the `forked` functions of all
- * hooks. fz_children_count(): add a child that is a program; no hook is called,
- * because such a child inherits nothing. fz_children_drop(): remove a child
- * that was reaped.
+ * fz_children_add(): add a forked child, and call the `forked` functions.
+ * fz_children_count(): add a program, which inherits nothing, so no function is
+ * called. fz_children_drop(): remove a reaped child.
  */
 void fz_children_add(struct fz_children *children, pid_t pid);
 void fz_children_count(struct fz_children *children, pid_t pid);
 void fz_children_drop(struct fz_children *children, pid_t pid);
 
-/*
- * Called in a new child. fz_children_forget(): remove the parent's children.
- * fz_children_in_child(): call the `born` functions of all hooks, and then
- * remove the parent's children.
- */
+/* In a child: remove the parent's children; in_child() calls `born` first. */
 void fz_children_forget(struct fz_children *children);
 void fz_children_in_child(struct fz_children *children);
 

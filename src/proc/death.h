@@ -11,10 +11,7 @@ struct fz_death {
 	int exitcode;      /* exit status if signal is 0; -1: unknown */
 	uint64_t peak_rss; /* peak memory in bytes; 0: unknown */
 	uint64_t cpu_ns;   /* processor time of the child; 0: unknown */
-	/*
-	 * limit of processor time in seconds if it may be the cause of death;
-	 * else 0
-	 */
+	/* limit of CPU time in seconds, if it may be the cause, else 0 */
 	uint64_t cpu_limit;
 };
 

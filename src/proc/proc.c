@@ -87,10 +87,8 @@ fz_proc_end_adoption(void)
 void
 fz_proc_forget_children(void)
 {
-	/* the count was that of the parent's children */
-	fz_process.nunreaped = 0;
-	/* tie_to_parent() made this child a subreaper permanently */
-	fz_process.adopts = false;
+	fz_process.nunreaped = 0;  /* it counted the parent's children */
+	fz_process.adopts = false; /* this child is a subreaper for good */
 }
 
 int
@@ -118,10 +116,9 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	code = errno;
 	fz_process_end_fork();
 	/*
-	 * The child itself leaves the group of this process, after it has set
-	 * its name. If this process is killed before that, the process that
-	 * adopts the child finds the child in the group; after that, by its
-	 * name.
+	 * The child itself leaves this process's group, after it has set its
+	 * name. If this process is killed before that, the process that adopts
+	 * the child finds it by the group; after that, by its name.
 	 */
 	if (pid == 0)
 		fz_proc_run_child(&birth, opts, entry, ctx);
@@ -139,10 +136,7 @@ fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 	return pid > 0 ? 0 : fz_err_sys(err, code, "cannot start a process");
 }
 
-/*
- * State of a child. 1: dead and not reaped; 0: alive; -1: the process is no
- * child of this one.
- */
+/* 1: dead and not reaped; 0: alive; -1: not a child of this process. */
 static int
 is_dead(pid_t pid, int flags)
 {
@@ -179,8 +173,7 @@ fz_proc_ask(struct fz_proc *proc)
 	    blocks_death_signal(proc->pid) ||
 	    sigqueue(proc->pid, DEATH_SIGNAL, none) == -1)
 		return false;
-	/* a stopped child would not handle the signal */
-	kill(proc->pid, SIGCONT);
+	kill(proc->pid, SIGCONT); /* a stopped child handles no other signal */
 	proc->force_ns = fz_clock_after(fz_clock_ns(), FZ_PROC_ASKED_NS);
 	return true;
 }
@@ -264,12 +257,11 @@ cpu_ns(const struct rusage *usage)
 }
 
 /*
- * The limit of processor time, in seconds, that may have ended a child; 0 if
- * another cause is certain. Children usually have the limits of this process.
- * The kernel sends SIGXCPU at the soft limit and SIGKILL at the hard limit. For
- * the limits the kernel counts whole ticks, which on a busy machine may be far
- * more than the reported usage. The reported usage therefore need only be half
- * of the limit.
+ * The limit of CPU time in seconds that may have ended a child, or 0. The child
+ * usually has this process's limits. The kernel sends SIGXCPU at the soft
+ * limit, SIGKILL at the hard one. It counts whole ticks, which on a busy
+ * machine may be far more than the reported usage, so half of the limit
+ * suffices.
  */
 static uint64_t
 cpu_limit_of(int sig, const struct rusage *usage)
@@ -302,10 +294,7 @@ reap_dead(pid_t pid, struct fz_death *death)
 	int status;
 	pid_t got;
 
-	/*
-	 * Kill the group before the child is reaped: afterwards another group
-	 * may get this number.
-	 */
+	/* before the child is reaped: its number may be used again then */
 	kill(-pid, SIGKILL);
 	do
 		got = wait4(pid, &status, WNOHANG, &usage);

@@ -1,12 +1,11 @@
 /*
- * proc.h - the start, the end and the death of a child.
+ * proc.h - the start, the end and the death of a child. Only the files proc*.c
+ * start workers.
  *
- * Only the files proc*.c start workers. A child is a fork of this process, or a
- * program. It leads its own process group. It is a subreaper
- * (PR_SET_CHILD_SUBREAPER), so it adopts descendants that become orphans. Its
- * standard input is /dev/null, and it ignores Ctrl-C. When its parent dies from
- * any cause, the child ends all its descendants and itself. It leaves through
- * fz_proc_exit().
+ * A child is a fork of this process, or a program. It leads its own process
+ * group, adopts its orphaned descendants (PR_SET_CHILD_SUBREAPER), reads
+ * /dev/null and ignores Ctrl-C. When its parent dies from any cause, it ends
+ * all its descendants and itself. It leaves through fz_proc_exit().
  */
 #ifndef FZ_PROC_H
 #define FZ_PROC_H
@@ -22,29 +21,21 @@ struct fz_children;
 struct fz_death;
 struct fz_err;
 
-/*
- * Time for a child to end itself after it was asked. After that time it is
- * killed.
- */
+/* Time for a child to end itself after it was asked to. */
 #define FZ_PROC_ASKED_NS (FZ_CLOCK_SECOND / 4)
 
 /*
  * The environment variable that marks the descendants of a worker. After
- * fz_proc_adopt() its value in each child is the pid of that child. Programs
- * that the child starts inherit this value. In the process that called
- * fz_proc_adopt() the value is 0.
+ * fz_proc_adopt() its value in a child, and in the programs that this child
+ * starts, is the child's pid. In the process that called fz_proc_adopt() it is
+ * 0.
  */
 #define FZ_PROC_MARK "FZLUA_WORKER"
 
 struct fz_proc {
 	pid_t pid; /* pid of the child; 0: no child */
-	/* readable after the child's death; -1 if the kernel has no pidfds */
-	int pidfd;
-	/*
-	 * time at which fz_proc_kill() may use force; 0: the child was not
-	 * asked to end itself
-	 */
-	int64_t force_ns;
+	int pidfd; /* readable after the death; -1: kernel without pidfds */
+	int64_t force_ns; /* when to use force; 0: not asked to end */
 	/* children of the instance that started the child; NULL: none */
 	struct fz_children *children;
 };
@@ -77,11 +68,10 @@ typedef int (*fz_proc_main)(void *ctx, const struct fz_err *failed);
  * cannot be set up (a descriptor, a process group), it runs `entry(ctx,
  * failed)` instead, which can report the failure to the parent.
  *
- * The child blocks no signal. It ignores the signals of fz_proc_ignored.
- * SIGTERM and SIGPIPE end the child together with its descendants. SIGCONT,
- * SIGHUP and a real-time signal can report the parent's death. All other
- * signals have their default actions. What the parent has buffered in its
- * streams is not written by the child: see os/stdio.h.
+ * The child blocks no signal. It ignores those of fz_proc_ignored. SIGTERM and
+ * SIGPIPE end it and its descendants. SIGCONT, SIGHUP and a real-time signal
+ * can report the parent's death. Others have their default actions. The child
+ * does not write what the parent's streams have buffered: see os/stdio.h.
  *
  * Returns 0 in the parent, or -1 and `err`.
  */
@@ -91,9 +81,8 @@ int fz_proc_fork(struct fz_proc *proc, const struct fz_proc_opts *opts,
 struct fz_proc_program {
 	const char *path;
 	char *const *argv;
-	/* environment of the program; NULL: that of this process */
-	char *const *environ_;
-	bool enters; /* the program will call fz_proc_enter() */
+	char *const *environ_; /* its environment; NULL: that of this process */
+	bool enters;           /* the program will call fz_proc_enter() */
 	/* descriptor that becomes the program's standard input; 0: /dev/null */
 	int in;
 	/* descriptors that the program inherits under the same numbers */
@@ -102,11 +91,10 @@ struct fz_proc_program {
 };
 
 /*
- * Start a program as a child. It ignores no signal. A program that `enters`
- * starts with all signals blocked, another one with none. No code of this
- * process runs in the child before exec. A host with other threads can
- * therefore call this safely. 0, or -1 and `err`, for example if the program
- * does not exist.
+ * Start a program as a child. It ignores no signal; a program that `enters`
+ * starts with all signals blocked, another with none. No code of this process
+ * runs in the child, so a host with threads can call this. 0, or -1 and `err`,
+ * for example if the program does not exist.
  */
 int fz_proc_spawn(struct fz_proc *proc, const struct fz_proc_opts *opts,
     const struct fz_proc_program *program, struct fz_err *err);
@@ -148,30 +136,26 @@ void fz_proc_terminate(const struct fz_proc *proc);
 
 /*
  * Reap the child if it is dead; if `wait`, wait for its death. Kills the rest
- * of the child's process group. If this process is a subreaper and the child
- * has crashed, kills the descendants of the child, too; a descendant without
- * FZ_PROC_MARK in its environment is not found. Returns 0 if the child is
- * alive. Returns 1 if it is reaped; fills `death` and empties `proc`.
+ * of its process group and, if it crashed and this process is a subreaper, its
+ * descendants that have FZ_PROC_MARK in their environment.
  *
- * The result is also 1 if other code has reaped the child, or if the kernel did
- * because this process ignores SIGCHLD. The exit code is then unknown before
- * Linux 6.15.
+ * Returns 0 if it is alive. If it is reaped, returns 1, fills `death` and
+ * empties `proc`; also if other code has reaped it, or the kernel because this
+ * process ignores SIGCHLD. The exit code is then unknown before Linux 6.15.
  */
 int fz_proc_reap(struct fz_proc *proc, bool wait, struct fz_death *death);
 
 /*
- * fz_proc_reap_late(): reap killed descendants of dead children. Returns
- * whether one may still be alive; then call this again soon.
- * fz_proc_reap_last(): do the same at the end of all work, and wait for their
- * deaths for a bounded time.
+ * fz_proc_reap_late(): reap killed descendants of dead children; true: one may
+ * be alive, so call this again soon. fz_proc_reap_last(): wait for them, at the
+ * end of all work, for a bounded time.
  */
 bool fz_proc_reap_late(void);
 void fz_proc_reap_last(void);
 
 /*
- * End a child: flush all streams, end all descendants, call _exit(). The exit
- * handlers of the parent do not run. exit() does the same in a child. Never
- * returns.
+ * End a child: flush all streams, end all descendants, _exit(). The parent's
+ * exit handlers do not run. exit() does the same in a child.
  */
 _Noreturn void fz_proc_exit(int status);
 

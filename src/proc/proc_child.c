@@ -1,7 +1,4 @@
-/*
- * sigaction, setpgid, on_exit and sigset_t are extensions of POSIX, Linux or
- * GNU.
- */
+/* sigaction, setpgid, on_exit and sigset_t are POSIX, Linux and GNU. */
 #define _GNU_SOURCE
 #include "proc/proc.h"
 
@@ -125,10 +122,10 @@ on_hangup(int sig)
 }
 
 /*
- * Handler of SIGTERM and SIGPIPE: end all descendants, then this process by the
- * same signal. SIGPIPE needs a handler for one case: a parent is killed, and
- * its pipes close before the kernel reports its death. A child that writes in
- * that moment gets SIGPIPE, and must still end its descendants.
+ * End all descendants, then this process by the same signal. SIGPIPE is
+ * handled, too, because the pipes of a killed parent close before the kernel
+ * reports its death: a child that writes just then must still end its
+ * descendants.
  */
 static void
 on_terminate(int sig)
@@ -232,9 +229,7 @@ redirect(const struct fz_proc_opts *opts, struct fz_err *err)
 	return 0;
 }
 
-/*
- * Write the environment entry of a worker's descendants: "FZLUA_WORKER=4711".
- */
+/* Write "FZLUA_WORKER=4711", which programs that a worker starts inherit. */
 void
 fz_proc_format_mark(char *mark, size_t len, pid_t pid)
 {
@@ -242,9 +237,8 @@ fz_proc_format_mark(char *mark, size_t len, pid_t pid)
 }
 
 /*
- * Write the name of a worker, for example "fzlua/4711", which shows the pid of
- * its parent to users. If the parent dies, the process that adopts the worker
- * finds it by this name.
+ * The name of a worker, "fzlua/4711", shows its parent to users. If the parent
+ * dies, the process that adopts the worker finds it by this name.
  */
 void
 fz_proc_format_name(char *name, size_t len, pid_t parent)
@@ -268,9 +262,8 @@ static int
 set_up(const struct fz_proc_opts *opts, pid_t parent, struct fz_err *err)
 {
 	/*
-	 * Set the handlers first. If the parent died before that, SIG_DFL
-	 * discards the SIGCONT of the kernel; tie_to_parent() then notices the
-	 * death.
+	 * Handlers first: if the parent died before, SIG_DFL discards the
+	 * kernel's SIGCONT, and tie_to_parent() notices the death.
 	 */
 	int rc = default_signals(err);
 
@@ -301,10 +294,7 @@ wait_until_watched(struct birth *birth)
 	fz_fd_close(&birth->watched[0]);
 }
 
-/*
- * Handler of exit() in a child. It runs before the handlers that the parent
- * installed.
- */
+/* A handler of exit(), which runs before those of the parent. */
 static void
 leave_on_exit(int status, void *ctx)
 {
@@ -372,9 +362,7 @@ fz_proc_enter(pid_t parent, int *keep, size_t nkeep, struct fz_err *err)
 _Noreturn void
 fz_proc_exit(int status)
 {
-	/*
-	 * SIGPIPE must not end this process before its descendants have ended.
-	 */
+	/* SIGPIPE must not end this process before its descendants */
 	signal(SIGPIPE, SIG_IGN);
 	fflush(NULL);
 	end_children();

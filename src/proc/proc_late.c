@@ -23,10 +23,7 @@
  * continues; they are reaped later.
  */
 #define LATE_SOON_NS (FZ_CLOCK_SECOND / 20)
-/*
- * Maximum time to wait for the deaths of killed descendants that cannot be
- * reaped later, and at the end of all work.
- */
+/* Maximum time to wait for killed descendants that are not reaped later. */
 #define LATE_LAST_NS FZ_CLOCK_SECOND
 
 /*
@@ -50,10 +47,7 @@ forget(size_t i)
 	fz_process.late[i] = fz_process.late[--fz_process.nlate];
 }
 
-/*
- * Remember to reap the children `which` later (a number for waitpid()). Returns
- * false if there is no room.
- */
+/* Note children to reap them later (`which`: for waitpid()). False: no room. */
 static bool
 note(pid_t which)
 {
@@ -70,10 +64,7 @@ note(pid_t which)
 	return noted;
 }
 
-/*
- * Remember to reap the killed children `which` later (a number for waitpid()).
- * If there is no room, wait for their deaths now.
- */
+/* Note killed children to reap them later; without room, wait for them now. */
 static void
 note_killed(pid_t which)
 {
@@ -135,9 +126,8 @@ note_parent(pid_t pid)
 }
 
 /*
- * Called after a worker of a dead worker was reaped. If this worker was killed
- * before it could end its own descendants, they are children of this process
- * now: remember to search for them.
+ * A worker of a dead worker was reaped. If it was killed too early to end its
+ * descendants, they are children of this process now: search for them.
  */
 static void
 worker_died(pid_t pid)
@@ -147,10 +137,9 @@ worker_died(pid_t pid)
 }
 
 /*
- * Search again, later, for processes that the dead child `pid` has left behind.
- * The first search may have missed some: a killed descendant that is not dead
- * yet is still the parent of its children, and the time may have been too
- * short.
+ * Search again, later, for what the dead child `pid` has left behind. The first
+ * search may have missed some: a killed descendant that is not dead yet still
+ * has its children, and the time may have been too short.
  */
 static void
 look_again(pid_t pid)

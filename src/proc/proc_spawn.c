@@ -22,10 +22,7 @@ struct start {
 	const struct fz_proc_program *program;
 };
 
-/*
- * Add the actions for the program's descriptors. A descriptor that is
- * duplicated to its own number stays open across exec.
- */
+/* A descriptor that is duplicated to itself stays open across exec. */
 static int
 set_files(posix_spawn_file_actions_t *files, const void *ctx)
 {
@@ -54,11 +51,10 @@ set_files(posix_spawn_file_actions_t *files, const void *ctx)
 
 #ifdef RUNNING_ON_VALGRIND
 /*
- * Arguments for a shell that executes the program, used under valgrind.
- * posix_spawn() is a fork there. If exec fails, valgrind searches for leaks in
- * the forked child, which touches every page of the shared heap, and the error
- * is lost. A shell fails at once. The caller has checked that the program
- * exists.
+ * Let a shell execute the program, under valgrind, where posix_spawn() is a
+ * fork. If exec fails there, the child first searches for leaks, which touches
+ * every page of the shared heap, and the error is lost. A shell fails at once.
+ * The caller has checked that the program exists.
  */
 static char **
 argv_by_shell(const struct fz_proc_program *program)

@@ -33,9 +33,7 @@ struct birth {
 void fz_proc_begin_adoption(void);
 void fz_proc_end_adoption(void);
 
-/*
- * Fill `proc` for the new child `pid`. The caller adds the child to `children`.
- */
+/* Fill `proc` for the child `pid`, which the caller adds to `children`. */
 void fz_proc_watch(
     struct fz_proc *proc, pid_t pid, struct fz_children *children);
 
@@ -53,15 +51,13 @@ void fz_proc_forget_children(void);
 bool fz_proc_reap_killed(pid_t which, int64_t ns);
 
 /*
- * fz_proc_end_orphans(): end and reap the descendants of the dead child `pid`.
- * Does nothing if this process is no subreaper, because it has then not adopted
- * them. The caller has killed the group of the child. Other descendants are
- * searched only if the child `died`, that is, could not end them itself.
- * fz_proc_reap_late() reaps those that are not dead soon.
+ * End and reap the descendants of the dead child `pid`, if this process is a
+ * subreaper and so has adopted them. The caller has killed the child's group.
+ * Others are searched for only if the child `died` and so could not end them
+ * itself. fz_proc_reap_late() reaps those that die late.
  *
- * fz_proc_forget_late(): called for a new child `pid`. Its number was that of a
- * process or a group that no longer exists, so what was noted for that number
- * is removed.
+ * fz_proc_forget_late(): the new child `pid` reuses the number of a process or
+ * group that is gone, so forget what was noted for it.
  */
 void fz_proc_end_orphans(pid_t pid, bool died);
 void fz_proc_forget_late(pid_t pid);

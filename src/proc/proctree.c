@@ -1,6 +1,4 @@
-/*
- * getdents64 is a system call of Linux. A signal handler may not use readdir().
- */
+/* getdents64 is a Linux system call: handlers may not use readdir(). */
 #define _GNU_SOURCE
 #include "proc/proctree.h"
 
@@ -55,9 +53,8 @@ struct status {
 	pid_t parent, group, session;
 	/* start time of the process, in clock ticks since the boot */
 	uint64_t started;
-	char state; /* the state in /proc/PID/stat: R S D T t Z X */
-	/* the process is exiting, and may have released its memory */
-	bool exiting;
+	char state;   /* the state in /proc/PID/stat: R S D T t Z X */
+	bool exiting; /* its memory may be gone */
 	/*
 	 * addresses of the environment; both are 0 while an exec sets up the
 	 * new program
@@ -186,10 +183,7 @@ is_stopped(char state)
 	return state == 'T' || state == 't' || state == 'Z' || state == 'X';
 }
 
-/*
- * A function for each entry of /proc. Returns whether the entry counts as
- * found.
- */
+/* Called for each entry of /proc; returns whether it counts as found. */
 typedef bool (*visit_fn)(int proc, const char *name, void *ctx);
 
 /*
@@ -311,10 +305,7 @@ is_worker(const struct workers *w, pid_t pid, const struct status *status)
 		       strcmp(status->name, w->name) == 0));
 }
 
-/*
- * A visit_fn: send the signal to a process that is a worker, or that is below a
- * worker.
- */
+/* A visit_fn: send the signal to a worker, or to a process below a worker. */
 static bool
 visit_worker(int proc, const char *name, void *ctx)
 {
@@ -375,10 +366,7 @@ static pid_t
 read_mark(int fd, const char *mark)
 {
 	char block[4096];
-	/*
-	 * part of `mark` that is still to compare; NULL: the current entry
-	 * differs
-	 */
+	/* the rest of `mark` to compare; NULL: this entry differs */
 	const char *at = mark;
 	pid_t number = -1;
 	ssize_t n;
@@ -403,8 +391,7 @@ read_mark(int fd, const char *mark)
 
 struct orphans {
 	const struct fz_proctree_search *search;
-	/* name of this process; a child that was just forked has it, too */
-	char own[16];
+	char own[16];    /* a child just forked has this name, too */
 	char worker[32]; /* name of the workers of this process */
 	struct known killed;
 	bool news; /* the last pass has killed a further process */
@@ -452,10 +439,7 @@ lives_on(pid_t pid, int64_t until_ns)
 	}
 }
 
-/*
- * Wait for a child as lives_on() does, and reap it if it is dead. Returns
- * whether it is alive.
- */
+/* Wait as lives_on() does; if the child dies, reap it and return false. */
 static bool
 wait_for_end(pid_t pid, int64_t until_ns)
 {
@@ -471,10 +455,7 @@ wait_for_worker(const struct orphans *o, pid_t pid)
 {
 	if (lives_on(pid, o->search->until_ns))
 		return true;
-	/*
-	 * before the worker is reaped: afterwards another group may get this
-	 * number
-	 */
+	/* before the worker is reaped, as its number may be used again */
 	kill(-pid, SIGKILL);
 	waitpid(pid, NULL, WNOHANG);
 	o->search->worker_died(pid);
@@ -499,11 +480,10 @@ was_in_exec(int proc, const char *name)
 
 /*
  * Whether a dead worker started a process that is now a child of this one.
- * NOT_YET: the process's environment cannot be read yet. The environment has
- * the pid of the worker that started the process. If this process started it,
- * the environment has this process's pid, or 0. With search->all, every other
- * pid is that of a dead worker: that worker was reaped by its parent, which has
- * died, too.
+ * NOT_YET: its environment cannot be read yet. The environment has the pid of
+ * the worker that started the process; if this process did, its own pid, or 0.
+ * With search->all, any other pid is that of a dead worker, whose parent reaped
+ * it and died.
  */
 static enum mark
 mark_of(int proc, const char *name, const struct fz_proctree_search *search)
@@ -621,10 +601,7 @@ fz_proctree_kill_orphans(const struct fz_proctree_search *search)
 	int keep = errno, found = 0;
 
 	init_orphans(&o, search);
-	/*
-	 * Repeat: the children of an orphan become orphans, which the next pass
-	 * finds.
-	 */
+	/* repeat, because the children of an orphan become orphans */
 	do {
 		o.news = false;
 		if (proc_is_ours())
@@ -640,10 +617,7 @@ struct others {
 	const void *ctx;
 };
 
-/*
- * A visit_fn: a child of this process, or of an ignored process, counts as
- * found unless it is ignored itself.
- */
+/* A visit_fn: a child counts as found unless it is to be ignored. */
 static bool
 visit_other(int proc, const char *name, void *ctx)
 {

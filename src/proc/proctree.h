@@ -35,10 +35,7 @@ bool fz_proctree_runs_since(pid_t pid, int64_t boot_ns);
 
 /* What to search for: descendants of dead children of this process. */
 struct fz_proctree_search {
-	/*
-	 * "NAME=", which precedes a worker's pid in the environment of its
-	 * descendants
-	 */
+	/* "NAME=", before a worker's pid in the environment */
 	const char *mark;
 	const pid_t *parents; /* pids of the dead children */
 	size_t nparents;
@@ -77,9 +74,8 @@ bool fz_proctree_kill_orphans(const struct fz_proctree_search *search);
 bool fz_proctree_reap_workers(void (*worker_died)(pid_t pid));
 
 /*
- * Whether there is a process for which `ignores` returns false, and whose
- * parent is this process, or a process for which `ignores` returns true. True
- * if /proc does not say.
+ * Whether this process, or a child for which `ignores` is true, has a child for
+ * which it is false. True if /proc does not say.
  */
 bool fz_proctree_has_others(
     bool (*ignores)(const void *ctx, pid_t pid), const void *ctx);

@@ -24,9 +24,8 @@ set_attributes(posix_spawnattr_t *attr, const struct fz_spawn *spawn)
 }
 
 /*
- * Start the program. It gets the limit of descriptors that this process had at
- * its start. The actions were created before that limit is set, because an
- * action cannot be created for a descriptor above the limit.
+ * Start the program, with the limit of descriptors that this process got. The
+ * actions exist already: none can be made for a number above the limit.
  */
 static int
 start(pid_t *pid, const struct fz_spawn *spawn,

@@ -11,8 +11,7 @@
 #include <sys/types.h>
 
 struct fz_spawn {
-	/* path or name of the program, as for posix_spawnp() */
-	const char *path;
+	const char *path; /* path or name, as for posix_spawnp() */
 	char *const *argv;
 	/* environment of the program; NULL: that of this process */
 	char *const *environ_;

@@ -1,9 +1,7 @@
 /*
- * start.h - how workers start: as forks, or as programs.
- *
- * A fork inherits the memory of its parent. A program inherits nothing and gets
- * functions by value. The start of a program is safe in a host with threads; a
- * fork is not.
+ * start.h - how workers start: as forks, which inherit the memory of their
+ * parent, or as programs, which inherit nothing and get functions by value. A
+ * program can be started safely in a host with threads.
  */
 #ifndef FZ_START_H
 #define FZ_START_H

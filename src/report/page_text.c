@@ -32,10 +32,7 @@ is_plain(unsigned char c)
 	return c >= ' ' && c < 0x7f && c != '"' && c != '\\' && c != '<';
 }
 
-/*
- * Append the character at `s`, which has `n` bytes. If `n` is not positive, the
- * byte at `s` is not UTF-8: append U+FFFD.
- */
+/* Append the character of `n` bytes at `s`; U+FFFD if `n` <= 0 (not UTF-8). */
 static void
 put_character(struct fz_buf *out, const char *s, utf8proc_ssize_t n)
 {

@@ -31,19 +31,13 @@ void fz_page_put_text(
 void fz_page_put_string(
     struct fz_buf *out, const char *bytes, size_t len, size_t most);
 
-/*
- * Append a JSON member with a number. `key` includes comma, quotes and colon:
- * `,"key":`.
- */
+/* Append a JSON member; `key` is what precedes the number: `,"key":`. */
 void fz_page_put_member(struct fz_buf *out, const char *key, uint64_t v);
 
 /* As fz_page_put_member(), but appends nothing if `v` is 0. */
 void fz_page_put_known(struct fz_buf *out, const char *key, uint64_t v);
 
-/*
- * Append `"stage":...,"name":...`. A name without a stage has no member
- * `stage`. If `name` is NULL, the name is "?".
- */
+/* Append `"stage":...,"name":...`, without `stage` if there is none. */
 void fz_page_put_names(struct fz_buf *out, const struct fz_trace_name *name);
 
 #endif

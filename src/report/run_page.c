@@ -148,10 +148,7 @@ put_worker_name(struct fz_buf *out, const struct fz_sums_worker *w)
 	fz_page_put_text(out, w->node, strlen(w->node), FZ_PAGE_NAME);
 }
 
-/*
- * Append the JSON members of a call that the tables of slow and of failed calls
- * share.
- */
+/* Append the JSON members that both tables of calls have. */
 static void
 put_call(const struct fz_sums *s, size_t record, struct fz_buf *out)
 {

@@ -10,10 +10,7 @@
 #include "sched/graph.h"
 #include "trace/trace.h"
 
-/*
- * The states of a node. A box has the state with the highest index among its
- * nodes.
- */
+/* States of a node. A box has the last of its nodes' states in this order. */
 static const char *const states[] = { "none", "cached", "done", "retried",
 	"cancelled", "failed" };
 

@@ -16,19 +16,13 @@ struct fz_graph;
 struct fz_sums;
 struct fz_trace_names;
 
-/*
- * Maximum number of boxes. If the graph has more nodes, there is one box for
- * each column; surplus columns are merged.
- */
+/* Maximum number of boxes, or of columns of a larger graph. */
 enum { FZ_PICTURE_BOXES = 120 };
 
 struct fz_picture {
 	const struct fz_graph *graph; /* the graph, frozen and without cycles */
 	struct fz_trace_names *names; /* names of the nodes */
-	/*
-	 * by the number of a pool: number of its stage, from 1; NULL: the graph
-	 * is a dag
-	 */
+	/* by pool: number of its stage, from 1; NULL: the graph is a dag */
 	const uint32_t *layers;
 	size_t npools;
 };

@@ -31,10 +31,7 @@ compare_spans(const void *a, const void *b)
 	return (x->length > y->length) - (x->length < y->length);
 }
 
-/*
- * Choose the workers to show: those whose first calls started first. 0, or -1:
- * there is no memory.
- */
+/* Choose the workers that started first. 0, or -1: there is no memory. */
 static int
 choose_workers(struct fz_spans *spans, const struct fz_sums *s)
 {
@@ -55,10 +52,7 @@ choose_workers(struct fz_spans *spans, const struct fz_sums *s)
 	return list != NULL && spans->workers != NULL ? 0 : -1;
 }
 
-/*
- * Whether the spans are sorted by start. Most lists are, because a worker's
- * calls are recorded one after the other.
- */
+/* Whether the spans are sorted by start, as most lists are. */
 static bool
 is_sorted(const struct fz_sums_span *list, size_t n)
 {
@@ -119,10 +113,7 @@ is_near(const struct fz_sums_span *last, const struct fz_sums_span *span,
 	       (last->length < gap || span->length < gap);
 }
 
-/*
- * Merge spans of the same group and outcome if less than `gap` is between them
- * and one of them is shorter than `gap`.
- */
+/* Merge adjacent spans for which is_near() is true. */
 static void
 merge(struct fz_sums_span *list, struct fz_spans_worker *w, int64_t gap)
 {
@@ -145,10 +136,7 @@ merge(struct fz_sums_span *list, struct fz_spans_worker *w, int64_t gap)
 	w->n = n;
 }
 
-/*
- * Merge spans until at most FZ_SPANS_MOST are left. The gap is doubled for each
- * pass.
- */
+/* Merge spans with a growing gap until at most FZ_SPANS_MOST are left. */
 static void
 merge_all(struct fz_spans *spans, const struct fz_sums *s)
 {
@@ -167,10 +155,7 @@ merge_all(struct fz_spans *spans, const struct fz_sums *s)
 			merge(spans->list, &spans->workers[i], spans->gap);
 			total += spans->workers[i].n;
 		}
-		/*
-		 * a larger gap would not merge more spans, because neighbours
-		 * differ in group or outcome
-		 */
+		/* neighbours differ, so a larger gap would merge no more */
 		if (spans->gap > 4 * wall)
 			break;
 	}

@@ -16,19 +16,15 @@ enum {
 	FZ_SPANS_WORKERS = 200 /* maximum number of workers on the timeline */
 };
 
-/*
- * The spans of a worker: `n` elements of fz_spans.list, from index `from` on.
- */
+/* A worker's spans: `n` elements of fz_spans.list, from index `from` on. */
 struct fz_spans_worker {
 	uint32_t worker; /* index of the worker in fz_sums.workers */
 	size_t from, n;
 };
 
 struct fz_spans {
-	/* the spans, grouped by worker and sorted by start */
-	struct fz_sums_span *list;
-	/* the workers, sorted by the starts of their first calls */
-	struct fz_spans_worker *workers;
+	struct fz_sums_span *list;       /* spans by worker, then by start */
+	struct fz_spans_worker *workers; /* sorted by first start */
 	size_t nworkers; /* number of shown workers; at most FZ_SPANS_WORKERS */
 	/*
 	 * microseconds; spans of a worker with less time between them were
@@ -37,10 +33,7 @@ struct fz_spans {
 	int64_t gap;
 };
 
-/*
- * Build the timeline. 0, or -1: there is no memory. Call fz_spans_fini() in
- * either case.
- */
+/* Build the timeline. 0, or -1: no memory. fz_spans_fini() in either case. */
 int fz_spans_init(struct fz_spans *spans, const struct fz_sums *sums);
 void fz_spans_fini(struct fz_spans *spans);
 

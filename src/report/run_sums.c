@@ -53,10 +53,7 @@ hash_text(const char *bytes, size_t len)
 	return v;
 }
 
-/*
- * Hash the text of a name, because different objects may have the same stage
- * and name.
- */
+/* Hash the text: different objects may have the same stage and name. */
 static uint64_t
 hash_name(const struct fz_trace_name *name)
 {
@@ -76,10 +73,7 @@ is_same(const struct fz_trace_name *a, const struct fz_trace_name *b)
 	       (a->nstage == 0 || memcmp(a->stage, b->stage, a->nstage) == 0);
 }
 
-/*
- * The place in the index for the function with this name. The place is empty
- * (0) if the function is new.
- */
+/* The place in the index for a function; it is empty (0) for a new one. */
 static uint32_t *
 place_of(const struct fz_sums *s, const struct fz_trace_name *name)
 {
@@ -250,9 +244,8 @@ grow_workers(struct fz_sums *s)
 }
 
 /*
- * The number of the worker of a record. A new worker is added. FZ_SUMS_NONE if
- * there is no memory. The names of machines are compared by address, because
- * all records of a trace share them.
+ * The number of the worker of a record, added if it is new; FZ_SUMS_NONE if
+ * there is no memory. Records share the names of machines by address.
  */
 static uint32_t
 worker_of(
@@ -275,11 +268,7 @@ worker_of(
 	return *place - 1;
 }
 
-/*
- * Index of a worker's times for a group; FZ_SUMS_NONE if there are none. This
- * search is slow. note_times() needs it only if the worker changes to another
- * group.
- */
+/* Index of a worker's times for a group, by a slow search; or FZ_SUMS_NONE. */
 static uint32_t
 find_times(const struct fz_sums *s, uint32_t worker, uint32_t group)
 {
@@ -508,10 +497,7 @@ add_record(struct fz_sums *s, size_t i)
 			s->failures[s->nfailures] = i;
 		s->nfailures++;
 	}
-	/*
-	 * The record of a whole map has no process, and its elements have
-	 * records of their own.
-	 */
+	/* a map has no process, and its elements have own records */
 	return e->pid != 0 ? add_attempt(s, i, function, failed) : 0;
 }
 
@@ -552,10 +538,7 @@ struct change {
 	int step; /* 1 for a start, -1 for an end */
 };
 
-/*
- * Order changes by time. At the same time an end precedes a start: a worker
- * that ends and one that starts do not count as two at once.
- */
+/* By time. Ends come first: an end and a start are not two workers at once. */
 static int
 compare_changes(const void *a, const void *b)
 {

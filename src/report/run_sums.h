@@ -18,20 +18,17 @@ struct fz_trace;
 struct fz_trace_name;
 
 enum {
-	FZ_SUMS_GROUPS = 60, /* maximum number of groups beside "others" */
-	/* maximum number of calls in the table of slow calls */
-	FZ_SUMS_SLOWEST = 50,
+	FZ_SUMS_GROUPS = 60,    /* maximum number of groups beside "others" */
+	FZ_SUMS_SLOWEST = 50,   /* maximum number of slow calls shown */
 	FZ_SUMS_FAILURES = 100, /* maximum number of failures that are kept */
 	FZ_SUMS_ROWS = 600      /* maximum number of functions in the table */
 };
 #define FZ_SUMS_NONE UINT32_MAX
 
 struct fz_sums_function {
-	/* name of the function; NULL: the function has no name */
-	const struct fz_trace_name *name;
-	/* number of its group; FZ_SUMS_NONE: the function has no calls */
-	uint32_t group;
-	bool is_shown; /* the table shows the function */
+	const struct fz_trace_name *name; /* its name, or NULL */
+	uint32_t group; /* number of its group; FZ_SUMS_NONE: no calls */
+	bool is_shown;  /* the table shows the function */
 	uint32_t nspans;
 	uint64_t calls, total, max; /* `total`, `max`: microseconds */
 	uint64_t cpu;               /* processor time in microseconds */
@@ -51,9 +48,8 @@ struct fz_sums_worker {
 	const char *node; /* name of the worker's node; NULL: this machine */
 	uint32_t group;   /* number of the group of its first call */
 	bool is_mixed;    /* the worker has worked for several groups */
-	/* index in fz_sums.times, for the group of its last call */
-	uint32_t times;
-	int64_t first; /* start of the worker's first recorded call */
+	uint32_t times;   /* index in fz_sums.times for its last group */
+	int64_t first;    /* start of the worker's first recorded call */
 };
 
 /* The first start and the last end of a worker's calls for a group. */
@@ -81,12 +77,9 @@ struct fz_sums {
 	struct fz_sums_total total;
 	struct fz_sums_function *functions;
 	size_t nfunctions, functions_cap;
-	/*
-	 * a hash table by name: 1 + number of the function; 0: an empty place
-	 */
+	/* hash table by name: 1 + number of a function; 0: empty */
 	uint32_t *index;
-	/* size of `index`, a power of two; 0 until the first function */
-	size_t index_size;
+	size_t index_size; /* size of `index`, a power of two; 0: it is empty */
 	struct fz_sums_group groups[FZ_SUMS_GROUPS + 1];
 	size_t ngroups;
 	struct fz_sums_worker *workers;
@@ -95,22 +88,17 @@ struct fz_sums {
 	size_t worker_index_size;
 	struct fz_sums_times *times;
 	size_t ntimes, times_cap;
-	/* all attempts, in the order of their records */
-	struct fz_sums_span *spans;
+	struct fz_sums_span *spans; /* all attempts, in order of record */
 	size_t nspans, spans_cap;
 	/* The elements of `slowest` and `failures` are indexes of records. */
 	size_t slowest[4 * FZ_SUMS_SLOWEST];
 	size_t nslowest;
-	/*
-	 * microseconds; a call that does not take longer is not among the
-	 * slowest
-	 */
+	/* microseconds; only longer calls are among the slowest */
 	int64_t slow_from;
 	size_t failures[FZ_SUMS_FAILURES];
 	/* number of failures, including those that are not kept */
 	size_t nfailures;
-	/* function with the largest total time; FZ_SUMS_NONE: none */
-	uint32_t most;
+	uint32_t most; /* function with most total time; FZ_SUMS_NONE: none */
 };
 
 /*
@@ -121,10 +109,7 @@ int fz_sums_init(
     struct fz_sums *sums, const struct fz_trace *trace, struct fz_err *err);
 void fz_sums_fini(struct fz_sums *sums);
 
-/*
- * Set the start and the length of the attempt of a record, and the mean time of
- * its calls.
- */
+/* The start and length of a record's attempt, and the mean time of a call. */
 void fz_sums_when(const struct fz_sums *sums, size_t record, int64_t *at,
     int64_t *length, int64_t *took);
 
@@ -132,10 +117,7 @@ void fz_sums_when(const struct fz_sums *sums, size_t record, int64_t *at,
 const struct fz_sums_worker *fz_sums_worker_of(
     const struct fz_sums *sums, size_t record);
 
-/*
- * The function with this name. NULL if no record has the name, or if `name` is
- * NULL.
- */
+/* The function with this name; NULL: there are no records, or no name. */
 const struct fz_sums_function *fz_sums_find(
     const struct fz_sums *sums, const struct fz_trace_name *name);
 

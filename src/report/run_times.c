@@ -6,15 +6,10 @@
 
 #include "report/run_sums.h"
 
-/*
- * Constants of a radix sort. qsort would take longer than the rest of the page.
- */
+/* A radix sort, because qsort would take longer than the rest of the page. */
 enum { DIGIT_BITS = 11, NDIGITS = 1 << DIGIT_BITS };
 
-/*
- * The digit of an element at bit `shift`, of its key if `by_key`, else of its
- * time.
- */
+/* The digit of an element at bit `shift`, of its key or of its time. */
 static size_t
 digit_of(const struct fz_time *time, unsigned shift, bool by_key)
 {
@@ -42,10 +37,7 @@ sort_digit(const struct fz_time *from, struct fz_time *to, size_t n,
 		to[starts[digit_of(&from[i], shift, by_key)]++] = from[i];
 }
 
-/*
- * Sort a list by keys if `by_key`, else by times. Elements that are equal keep
- * their order. 0, or -1: there is no memory.
- */
+/* Sort a list by keys or times, and keep the order of equals. 0, or -1. */
 static int
 sort(struct fz_time *list, size_t n, bool by_key)
 {
@@ -86,10 +78,7 @@ time_of(const struct fz_sums_span *span, uint32_t key)
 		span->n != 0 ? length / span->n : length };
 }
 
-/*
- * Sort the list by keys, and by times within a key. 0, or -1: there is no
- * memory.
- */
+/* Sort by key, then by time. 0, or -1: there is no memory. */
 static int
 end(struct fz_times *times)
 {
@@ -100,10 +89,7 @@ end(struct fz_times *times)
 	return -1;
 }
 
-/*
- * Allocate the list, with room for the times of all spans. 0, or -1: there is
- * no memory.
- */
+/* Allocate room for all times. 0, or -1: there is no memory. */
 static int
 begin(struct fz_times *times, const struct fz_sums *sums)
 {

@@ -204,8 +204,9 @@ void fz_batch_drop_result(struct fz_batch_result *result);
 /*
  * For a batch whose items the caller calls. fz_batch_local_next(): the next
  * item to call; 0 if none is ready. `*part` becomes its encoded form, a
- * reference that the caller owns; NULL for FZ_WIRE_INHERITED. The other two end
- * the item, and take over the value or failure.
+ * reference that the caller owns; NULL for FZ_WIRE_INHERITED.
+ * fz_batch_local_done() or fz_batch_local_failed() then ends the item, and
+ * takes over the value or failure.
  */
 uint64_t fz_batch_local_next(struct fz_batch *batch, struct fz_blob **part);
 /* fz_batch_local_ready(): whether an item is ready */

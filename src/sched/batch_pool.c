@@ -10,7 +10,7 @@
 #include "worker/engine.h"
 
 struct func {
-	uint64_t version; /* when the function was set; 0: never */
+	uint64_t version; /* version in which the function was set; 0: never */
 	/*
 	 * workers with this version or a later one do not inherit the function;
 	 * 0: there is no such version

@@ -11,7 +11,7 @@
 #include "wire/blob.h"
 #include "worker/engine.h"
 
-/* An item's mean time counts recent items, which took this time together. */
+/* The mean time of an item counts recent items that took this time in all. */
 #define BATCH_RECENT_NS (20 * FZ_CLOCK_MS)
 
 /* The failure of an item whose result was lost for lack of memory. */

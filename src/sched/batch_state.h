@@ -44,7 +44,7 @@ struct fz_chunk {
 	uint64_t told;
 	/* the encoded items; NULL: not encoded yet, or inherited by workers */
 	struct fz_blob *part;
-	bool added;            /* `part` is from fz_batch_add(): keep it */
+	bool added; /* `part` must be kept: it is from fz_batch_add() */
 	int64_t answered_ns;   /* time of the last answer */
 	struct fz_timer delay; /* armed while it is in `delayed` */
 	/* not NULL while the chunk is in the list `undecided` */

@@ -24,7 +24,7 @@ struct fz_graph_node {
 	/* number of its first value; the others follow */
 	uint32_t first_value;
 	uint32_t nvalues;
-	uint32_t first_input; /* its index in the graph's list of inputs */
+	uint32_t first_input; /* index of its first input in the graph's list */
 	uint32_t ninputs;
 	/* number of inputs that other nodes make */
 	uint32_t nmade;

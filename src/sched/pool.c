@@ -39,7 +39,7 @@ own(struct fz_pool *pool)
 	memset(pool->numbers, 0, pool->opts.max * sizeof(*pool->numbers));
 	pool->lowest = 0;
 	pool->nclients = 0;
-	pool->waiter.prev = NULL; /* the slots have dropped it already */
+	pool->waiter.prev = NULL; /* the slots have dropped the waiter */
 }
 
 static void
@@ -460,7 +460,7 @@ fz_pool_prefork(struct fz_pool *pool, struct fz_err *err)
 
 	own(pool);
 	if (pool->opts.nodes != NULL)
-		return 0; /* started later, on a node with free slots then */
+		return 0; /* workers start later, on nodes with free slots */
 	while (!pool->closed && pool->nworkers < pool->opts.max) {
 		struct fz_worker *w = fz_pool_start(pool, NULL, first, err);
 

@@ -76,7 +76,7 @@ void fz_pool_notify(const struct fz_pool *pool, struct fz_worker *w);
 
 /*
  * An idle or new worker, in no list, on the node with the smallest share of
- * busy slots. NULL if there is none now; `err`, too, if never.
+ * busy slots. NULL if there is none now; with `err` if there never will be.
  */
 struct fz_worker *fz_pool_take_on_node(
     struct fz_pool *pool, struct fz_err *err);

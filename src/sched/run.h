@@ -205,10 +205,10 @@ int fz_run_next_event(struct fz_run *run, struct fz_job_event *event);
 
 /*
  * For a run whose nodes the caller runs. fz_run_local_next(): the next node to
- * run; FZ_GRAPH_NONE: none now, as the run is done or waits for a retry. The
- * other two end the node, and take over their arguments as the functions of a
- * job do. For a map (fz_run_local_map()), the caller calls the next element of
- * its batch instead.
+ * run; FZ_GRAPH_NONE: none now, as the run is done or waits for a retry.
+ * fz_run_local_done() or fz_run_local_failed() then ends the node, and takes
+ * over its arguments as the functions of a job do. For a map
+ * (fz_run_local_map()), the caller calls the next element of its batch instead.
  */
 bool fz_run_is_local(const struct fz_run *run);
 uint32_t fz_run_local_next(struct fz_run *run);

@@ -13,7 +13,7 @@
 enum {
 	TOGETHER_STEPS = 64,
 	TOGETHER_ARGS = 128,
-	TOGETHER_BYTES = 4096, /* size in bytes; only the last may exceed it */
+	TOGETHER_BYTES = 4096, /* bytes; only the last step may exceed them */
 };
 
 static struct fz_ready_list *

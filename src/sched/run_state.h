@@ -65,7 +65,7 @@ struct fz_step {
 	struct fz_run_map *map;
 };
 
-/* The steps that workers of one pool could start now: a producer. */
+/* Steps that workers of one pool could start now. The list is a producer. */
 struct fz_ready_list {
 	struct fz_producer producer;
 	struct fz_job *head, **tail; /* jobs of the steps, oldest first */

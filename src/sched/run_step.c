@@ -78,7 +78,7 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 		describe_end(step, event);
 	if (kind == FZ_JOB_EVENT_FAILED && step->map != NULL &&
 	    step->map->failed != 0)
-		/* the trace has the failed element: only list this */
+		/* the trace has the failed element: only list this event */
 		fz_event_log_tell(events, event);
 	else
 		fz_event_log_add(events, event, step->failure);

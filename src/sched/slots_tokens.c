@@ -88,8 +88,8 @@ close_account(struct fz_account *account)
 }
 
 /*
- * The number of lost tokens: at most `n`, which an overwritten account may say,
- * and none of those that are held here or in the pipe.
+ * The number of lost tokens: at most `n`, without those that are held here or
+ * in the pipe. `n` may be wrong: a process may overwrite its account.
  */
 static int32_t
 at_most_missing(const struct fz_slots *s, int32_t n)

@@ -224,7 +224,7 @@ fz_arena_map_room(
 	void *at;
 
 	if (offset % fz_arena_page() != 0)
-		len = 0; /* an error: extents begin at pages */
+		len = 0; /* no extent begins within a page */
 	if (!is_range(offset, len, err))
 		return NULL;
 	at = map_pages(arena, offset, len, PROT_READ | PROT_WRITE, 0, err);

@@ -26,7 +26,7 @@
 struct fz_barrier {
 	struct fz_lock lock; /* held for short checks and changes */
 	_Atomic uint32_t state;
-	_Atomic uint32_t runner; /* runs this round's action; 0: none yet */
+	_Atomic uint32_t runner; /* member that runs the action; 0: none yet */
 	/* task of the runner; used only by callers */
 	uint32_t task;
 	/* number of processes that have arrived in this round */

@@ -51,7 +51,7 @@ const struct fz_extent *fz_extent_find(
 
 /*
  * Extend a used extent to `len` bytes, into the free extents after it. `*cold`:
- * whether some of them are cold. 0, or -1 if they are too short.
+ * whether some added bytes are cold. 0, or -1: there is no room.
  */
 int fz_extent_extend(
     struct fz_extents *ex, uint64_t at, uint64_t len, bool *cold);

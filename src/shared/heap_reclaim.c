@@ -24,7 +24,7 @@ owner_object(uint64_t owner)
 
 /*
  * Whether the dead `maker` created the object and no process can receive it any
- * more. Its type is 0 if the maker was killed while it freed it.
+ * more. The type is 0 if the maker was killed while freeing the object.
  */
 static bool
 is_unreachable(const struct fz_object *object, uint32_t maker)
@@ -78,7 +78,7 @@ fz_heap_reclaim_member(uint32_t member)
 	fz_heap_search_from(0);
 }
 
-/* Whether the caller, who has locked the place of a dead member, can use it. */
+/* Whether the locked place of a dead member can be reused. */
 static bool
 is_reusable(struct member *m)
 {
@@ -93,7 +93,7 @@ is_reusable(struct member *m)
 
 /*
  * Lock a place whose member is dead, and free what that member owned. NULL if
- * it may be alive, or (`*soon` is set then) has died just now.
+ * the member may be alive, or has died just now (sets `*soon`).
  */
 static struct member *
 reclaim_place(uint32_t place, bool *soon)

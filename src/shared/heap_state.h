@@ -64,7 +64,7 @@ struct member {
 /* A seat belongs to one place for ever, and so to one member after another. */
 struct seat {
 	struct fz_heap_wait wait;
-	/* 1 + its place; 0: the process was killed before it set this */
+	/* 1 + place of the seat; 0: the process was killed too early */
 	uint32_t place;
 	uint32_t next; /* number of the member's next free seat; 0: none */
 };
@@ -83,10 +83,10 @@ struct head {
 	 * number of frees
 	 */
 	_Atomic uint64_t lowest;
-	_Atomic uint32_t generation; /* that of the newest object */
+	_Atomic uint32_t generation; /* generation of the newest object */
 	_Atomic uint32_t nseats;
 	_Atomic uint32_t nforeign; /* processes that other code has forked */
-	_Atomic uint32_t nsharers; /* members that ever shared objects */
+	_Atomic uint32_t nsharers; /* how many members have shared objects */
 	_Atomic bool has_quiet;    /* the result of fz_heap_has_quiet() */
 	struct member members[FZ_HEAP_MEMBERS];
 	struct seat seats[FZ_HEAP_SEATS];

@@ -17,7 +17,7 @@
 
 /* A lock in shared memory. All bytes are 0 at first: the lock is free. */
 struct fz_lock {
-	/* a member; 0: the lock is free; FZ_LOCK_LEFT: a task left it */
+	/* owning member; 0: the lock is free; FZ_LOCK_LEFT: a task left it */
 	_Atomic uint32_t owner;
 	/* how often the owner has acquired the lock; used only by callers */
 	uint32_t depth;

@@ -77,9 +77,7 @@ void fz_pipe_init(struct fz_pipe *pipe);
 int fz_pipe_open(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side,
     struct fz_err *err);
 
-/*
- * Count one open handle less. With the last one, this process leaves the end.
- */
+/* Count one open handle less. The last one makes this process leave the end. */
 void fz_pipe_close(struct fz_pipes *own, struct fz_pipe *pipe, unsigned side);
 
 /* Note that a closed handle was freed. */

@@ -54,7 +54,7 @@ struct fz_queue {
 	/* maximum number of items in the queue; FZ_QUEUE_MAX: not limited */
 	uint32_t max;
 	_Atomic uint32_t closed;
-	/* none: the queue was never used, or was emptied and compacted */
+	/* first segment; none: never used, or emptied and compacted */
 	struct fz_ref first;
 };
 
@@ -64,10 +64,7 @@ struct fz_queue {
  */
 void fz_queue_init(struct fz_queue *q, struct fz_object *object, uint32_t max);
 
-/*
- * An item to put: at most FZ_QUEUE_INLINE bytes in `head` and `body`, or
- * blocks.
- */
+/* An item to put: `head` and `body`, up to FZ_QUEUE_INLINE bytes, or blocks. */
 struct fz_queue_item {
 	const void *head, *body;
 	size_t nhead, nbody;
@@ -92,7 +89,7 @@ struct fz_queue_taken {
 	 * them. NULL: the bytes are at `bytes`
 	 */
 	void *blocks;
-	/* unfinished until fz_queue_task_done(); set by the caller */
+	/* the item is unfinished until task_done(); set by the caller */
 	bool is_tracked;
 };
 

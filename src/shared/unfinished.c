@@ -96,8 +96,8 @@ counter_at(struct fz_unfinished *unfinished, uint32_t i)
 }
 
 /*
- * Subtract 1 from a counter; `*left`: the rest. False if it is 0, or is not
- * that of the member `self` (0: of any member).
+ * Subtract 1 from a counter; `*left`: the rest. False if the counter is 0, or
+ * not that of the member `self` (0: of any).
  */
 static bool
 subtract(_Atomic uint64_t *counter, uint32_t self, uint32_t *left)
