@@ -13,7 +13,7 @@
  * worker on a node, the time to the node and back is added.
  */
 #define DISPATCH_AHEAD_NS (5 * FZ_CLOCK_MS)
-/* Time from a reply to a check for unwritten results; grows if none comes. */
+/* Time from a reply to the first check for unwritten results. */
 #define DISPATCH_POLL_NS (4 * FZ_CLOCK_MS)
 /*
  * The same for a traced call: the times of its items are those of the checks.
@@ -309,7 +309,7 @@ steal(struct fz_dispatcher *d, const struct fz_lane *lane)
 	       fz_worker_recall(best) != 0;
 }
 
-/* Whether an idle worker may soon get jobs of one that has not started. */
+/* Whether an idle worker may soon get jobs that another has not begun. */
 static bool
 may_soon_steal(const struct fz_dispatcher *d, const struct fz_lane *lane)
 {
@@ -433,7 +433,7 @@ freed(struct fz_pool_client *client, struct fz_worker *w)
 
 	if (w != NULL)
 		d->nbusy--;
-	/* come after the clients that the pool notified before */
+	/* dispatch after the clients that the pool notified before */
 	fz_loop_undefer(&d->dispatch);
 	fz_loop_defer(loop_of(d), &d->dispatch);
 }

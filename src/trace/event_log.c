@@ -62,7 +62,7 @@ trace(const struct fz_event_log *log, const struct fz_job_event *event,
 	if (record == NULL)
 		return;
 	record->name = fz_trace_name(log->names, log->of_items ? 0 : node);
-	/* For a node `first` is its number, which the name replaces. */
+	/* `first` was the number of the node; the name replaces it. */
 	if (!log->of_items && event->map == 0)
 		record->first = 0;
 	if (failure != NULL && event->kind != FZ_JOB_EVENT_DONE)

@@ -22,10 +22,7 @@ struct fz_trace_names;
 
 /* Initialised with zeros, a log records nothing. */
 struct fz_event_log {
-	/*
-	 * the change of the run or batch, signalled for a new event; NULL:
-	 * there is no list of events
-	 */
+	/* change of the run or batch; NULL: events are not listed */
 	struct fz_change *change;
 	struct fz_job_event *list;
 	size_t at;  /* index of the next event to return */
@@ -62,10 +59,7 @@ fz_event_log_wants(const struct fz_event_log *log, enum fz_job_event_kind kind)
 		   kind != FZ_JOB_EVENT_LIST);
 }
 
-/*
- * Let a trace read the events, too. `names` has a name for each node; or one
- * name for all items, if `of_items`.
- */
+/* Also pass events to a trace, with names of nodes, or one if `of_items`. */
 void fz_event_log_trace(struct fz_event_log *log, struct fz_trace *trace,
     struct fz_trace_names *names, bool of_items);
 
@@ -78,9 +72,8 @@ void fz_event_log_describe(const struct fz_event_log *log,
     const struct fz_failure *failure);
 
 /*
- * The memory for the next event, which the caller fills in: memory of the trace
- * if possible, because fz_event_log_add() then need not copy the event; else
- * `own`.
+ * The memory for the next event: memory of the trace if possible, so that
+ * fz_event_log_add() need not copy the event, else `own`.
  */
 struct fz_job_event *fz_event_log_room(
     const struct fz_event_log *log, struct fz_job_event *own);

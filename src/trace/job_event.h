@@ -20,24 +20,17 @@ enum fz_job_event_kind {
 
 struct fz_job_event {
 	enum fz_job_event_kind kind;
-	uint32_t ntext; /* length of `text` in bytes */
-	uint64_t first; /* number of the node, or index of the first item */
-	uint32_t n;     /* number of items; 1 for a node */
-	pid_t pid;      /* pid of the worker; 0: none */
-	/* mean time of an item, as far as known; 0 for a start */
-	int64_t took_ns;
+	uint32_t ntext;  /* length of `text` in bytes */
+	uint64_t first;  /* number of the node, or index of the first item */
+	uint32_t n;      /* number of items; 1 for a node */
+	pid_t pid;       /* pid of the worker; 0: none */
+	int64_t took_ns; /* mean time of an item if known; 0 at the start */
 	/* only for a node of a stream: index of its item, from 1; else 0 */
 	uint64_t item;
-	/*
-	 * only for an item of a map in a run: 1 + number of the map's node;
-	 * else 0
-	 */
+	/* for an element of a map: 1 + number of the map's node; else 0 */
 	uint32_t map;
 
-	/*
-	 * The fields below are for a trace: set at the end of an attempt, else
-	 * 0.
-	 */
+	/* the rest is for a trace: set at the end of an attempt, else 0 */
 	uint32_t attempt; /* number of the attempt, from 1; 0: there was none */
 	/* time at which the attempt could have started; 0: unknown */
 	int64_t queued_ns;

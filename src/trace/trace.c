@@ -28,12 +28,10 @@
 enum {
 	/* bytes of a page; no kernel has smaller pages */
 	TRACE_PAGE = 4096,
-	/* maximum length in bytes of a line that cannot cross a page */
-	TRACE_LINE = 512,
-	/* minimum number of bytes of lines to write at once */
-	TRACE_WRITE = 64 << 10,
-	TRACE_KEPT = 1 << 20, /* maximum number of records that are kept */
-	TRACE_BLOCK = 512,    /* number of records in a block */
+	TRACE_LINE = 512,       /* longest line in bytes kept within a page */
+	TRACE_WRITE = 64 << 10, /* minimum bytes to write at once */
+	TRACE_KEPT = 1 << 20,   /* maximum number of records that are kept */
+	TRACE_BLOCK = 512,      /* number of records in a block */
 	/*
 	 * maximum number of records that are not formatted as lines. It is
 	 * small, because formatting must not delay the workers for long, and
@@ -55,11 +53,9 @@ struct fz_trace {
 	struct fz_trace_file file;
 	struct fz_job_event **blocks; /* blocks of TRACE_BLOCK records each */
 	size_t nblocks, blocks_cap;
-	size_t n; /* number of records in memory */
-	/* number of records in memory that were formatted as lines */
-	size_t nwritten;
-	/* while `n` is less, a record can be added without make_room() */
-	size_t ready;
+	size_t n;        /* number of records in memory */
+	size_t nwritten; /* number of records already formatted */
+	size_t ready;    /* while `n` is less, no make_room() is needed */
 	size_t ntexts; /* number of records in memory whose error has a text */
 	/* a reference to each list of names that a record uses */
 	struct fz_trace_names **names;
@@ -93,10 +89,7 @@ fill_page(struct fz_trace *t)
 	out->len += room;
 }
 
-/*
- * Close the file after a failed write. The file then ends with its last whole
- * line.
- */
+/* Close the file after a failed write; it ends with its last whole line. */
 static void
 fail(struct fz_trace *t, int code)
 {
@@ -121,10 +114,7 @@ is_beyond_limit(const struct fz_trace *t)
 	       (rlim_t)t->offset + t->out.len > limit.rlim_cur;
 }
 
-/*
- * Write all lines. 0, or -1 and errno. A pipe without a reader is an error; it
- * raises no SIGPIPE.
- */
+/* Write all lines. 0, or -1 and errno. A pipe without a reader fails. */
 static int
 write_bytes(const struct fz_trace *t)
 {
@@ -186,9 +176,7 @@ drop_texts(struct fz_trace *t, size_t n)
 	}
 }
 
-/*
- * Format all records as lines. Write the lines when there are enough of them.
- */
+/* Format all records as lines; write the lines if they are many. */
 static void
 make_lines(struct fz_trace *t)
 {
@@ -249,10 +237,7 @@ claim_file(const struct fz_trace *t, struct fz_err *err)
 	return 0;
 }
 
-/*
- * Open the file and write its head. A full disk is then reported before the run
- * begins.
- */
+/* Open the file and write its head, so that a full disk is known early. */
 static int
 open_file(struct fz_trace *t, struct fz_err *err)
 {
@@ -354,10 +339,7 @@ drop_old(struct fz_trace *t)
 	t->nwritten = t->n;
 }
 
-/*
- * Hold a reference to a list of names, at least as long as a record uses the
- * list. 0, or -1 if there is no memory.
- */
+/* Keep `names` as long as the records. 0, or -1 if there is no memory. */
 static int
 hold_names(struct fz_trace *t, struct fz_trace_names *names)
 {
@@ -374,10 +356,7 @@ hold_names(struct fz_trace *t, struct fz_trace_names *names)
 	return 0;
 }
 
-/*
- * A copy of the name of a node. The caller may free the name before the trace.
- * NULL if there is no memory.
- */
+/* A copy of the name of a node, which the caller may free earlier; or NULL. */
 static const char *
 keep_node(struct fz_trace *t, const char *name)
 {
@@ -416,10 +395,7 @@ add_block(struct fz_trace *t)
 	return 0;
 }
 
-/*
- * Make room for another record. 0; -1 if there is no memory, or if the trace
- * accepts no records.
- */
+/* Make room for another record. 0, or -1: there is none. */
 static int
 make_room(struct fz_trace *t)
 {

@@ -46,8 +46,7 @@ struct fz_trace_opts {
 	void *ctx;
 };
 
-/* maximum length in bytes of members that are copied as 32 bytes */
-enum { FZ_TRACE_SHORT = 32 };
+enum { FZ_TRACE_SHORT = 32 }; /* longest members copied as 32 bytes */
 
 /*
  * The name of a node, or of all items of a map. The struct fills one cache
@@ -71,16 +70,14 @@ struct fz_trace_name {
 	 */
 	uint32_t number : 31;
 	union {
-		/* members of at most FZ_TRACE_SHORT bytes */
-		char few[FZ_TRACE_SHORT];
+		char few[FZ_TRACE_SHORT]; /* members if they are short */
 		const char *many;
 	} members;
 };
 
 /*
- * Create an empty list of names, with one reference. Several runs may use the
- * list; names must be added before the first of them. NULL and `err` on
- * failure.
+ * An empty list of names, with one reference, for several runs. Names must be
+ * added before the first of them. NULL and `err` on failure.
  */
 struct fz_trace_names *fz_trace_names_new(struct fz_err *err);
 struct fz_trace_names *fz_trace_names_ref(struct fz_trace_names *names);
@@ -92,10 +89,7 @@ struct fz_trace_text {
 	size_t len;
 };
 
-/*
- * Add the name of the next node. stage.bytes is NULL if the node has no stage.
- * 0, or -1 and `err`.
- */
+/* Add the name of the next node; `stage` may be empty. 0, or -1 and `err`. */
 int fz_trace_names_add(struct fz_trace_names *names, struct fz_trace_text stage,
     struct fz_trace_text name, struct fz_err *err);
 
@@ -119,25 +113,20 @@ struct fz_trace *fz_trace_ref(struct fz_trace *trace);
 void fz_trace_unref(struct fz_trace *trace);
 
 /*
- * Memory for the next record, valid until the next call. A caller that sets the
- * record there saves fz_trace_add() the copy. NULL: there is no memory, or the
- * trace accepts no records.
+ * Memory for the next record, which saves fz_trace_add() the copy; valid until
+ * the next call. NULL: no memory, or no more records.
  */
 struct fz_job_event *fz_trace_room(struct fz_trace *trace);
 
 /*
- * Record the end of an attempt. The caller then sets the name of the returned
- * record to one of `names`. NULL if the record is lost, because there is no
- * memory (the trace counts such records), or because the trace belongs to the
- * parent of this process.
+ * Record the end of an attempt. The caller sets the name of the returned
+ * record, one of `names`. NULL if the record is lost: there is no memory
+ * (counted), or the trace is that of this process's parent.
  */
 struct fz_job_event *fz_trace_add(struct fz_trace *trace,
     const struct fz_job_event *event, struct fz_trace_names *names);
 
-/*
- * Make the trace never call `error_text` again. Called before the context of
- * that function is freed.
- */
+/* Never call `error_text` again, because its context ends. */
 void fz_trace_forget_texts(struct fz_trace *trace);
 
 /* Set the text of the error of a record that fz_trace_add() returned. */
@@ -150,10 +139,7 @@ void fz_trace_add_error(struct fz_trace *trace, struct fz_job_event *record,
  */
 int fz_trace_close(struct fz_trace *trace, struct fz_err *err);
 
-/*
- * fz_trace_count(): number of records in memory. fz_trace_get(): the record
- * with index `index`, from 0, the oldest first.
- */
+/* The records in memory: their number, and record `index`, from 0. */
 size_t fz_trace_count(const struct fz_trace *trace);
 const struct fz_job_event *fz_trace_get(
     const struct fz_trace *trace, size_t index);

@@ -71,10 +71,7 @@ number(unsigned char *p, uint64_t v)
 	return p + 2;
 }
 
-/*
- * Write kept digits. A copy of a fixed size is quick, so some bytes after the
- * digits are copied, too.
- */
+/* Write kept digits, by a quick copy of a fixed size. */
 static inline unsigned char *
 copy_digits(unsigned char *p, const struct fz_trace_digits *digits)
 {
@@ -136,10 +133,7 @@ fraction(unsigned char *p, uint32_t ns)
 	return p + 7;
 }
 
-/*
- * Keep the digits of the second of a time. Returns the nanoseconds since the
- * start of that second.
- */
+/* Keep the digits of a time's second. Returns the nanoseconds in it. */
 static uint64_t
 begin_second(struct fz_trace_file *file, uint64_t wall_ns)
 {
@@ -213,10 +207,7 @@ micros(unsigned char *p, uint64_t ns)
 	return fraction(number(p, s), (uint32_t)(ns - s * FZ_CLOCK_SECOND));
 }
 
-/*
- * Write a member with a number. Writes nothing if the number is 0, which means
- * unknown.
- */
+/* Write a member with a number, unless it is 0, which means unknown. */
 static unsigned char *
 member(unsigned char *p, const char *name, uint64_t v)
 {
@@ -248,10 +239,7 @@ fz_trace_started(const struct fz_job_event *event)
 	return event->ended_ns - event->took_ns * event->n;
 }
 
-/*
- * Append the character at `s`, where `len` bytes are left. Returns the length
- * of the character in bytes.
- */
+/* Append the character at `s`, of at most `len` bytes. Returns its length. */
 static size_t
 put_character(struct fz_buf *out, const char *s, size_t len)
 {
@@ -367,20 +355,14 @@ put_names(unsigned char *p, const struct fz_trace_name *name)
 	return p + name->len;
 }
 
-/*
- * Reserve room for a line with `nnames` bytes of names. NULL if there is no
- * memory.
- */
+/* Room for a line and `nnames` bytes of names. NULL: there is no memory. */
 static unsigned char *
 begin_line(struct fz_buf *out, size_t nnames)
 {
 	return fz_buf_reserve(out, LINE_ROOM + nnames);
 }
 
-/*
- * End a line at `p`. Add the members whose texts have any length, and then
- * `end`.
- */
+/* End a line at `p`: add the members with texts of any length, and `end`. */
 static inline void
 end_object(struct fz_buf *out, unsigned char *p, const struct fz_job_event *e,
     const char *end)
@@ -516,10 +498,7 @@ has_time(const struct fz_job_event *e)
 	return e->pid != 0 || e->kind == FZ_JOB_EVENT_CACHED;
 }
 
-/*
- * Write the times of an event. A call becomes a bar in the row of its worker, a
- * recorded result a mark.
- */
+/* Write the times of a call (a bar), or of a recorded result (a mark). */
 static unsigned char *
 chrome_times(
     unsigned char *p, struct fz_trace_file *file, const struct fz_job_event *e)
@@ -568,10 +547,7 @@ tsv_begin(struct fz_buf *out, struct fz_trace_file *file)
 	fz_buf_put(out, head, sizeof(head) - 1);
 }
 
-/*
- * Write a name. A space replaces each control character, because tabs separate
- * columns.
- */
+/* Write a name with a space for each control character. */
 static unsigned char *
 command(unsigned char *p, const char *name, size_t len)
 {
@@ -583,10 +559,7 @@ command(unsigned char *p, const char *name, size_t len)
 	return p;
 }
 
-/*
- * Write the name of a node. ":" stands for this machine, as in the logs of GNU
- * parallel.
- */
+/* Write the name of a node; ":" is this machine, as in GNU parallel. */
 static unsigned char *
 host(unsigned char *p, const char *node)
 {

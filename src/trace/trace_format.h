@@ -14,29 +14,23 @@ struct fz_job_event;
 struct fz_trace_digits {
 	uint64_t of;
 	size_t n;                /* number of digits; 0: none are kept */
-	unsigned char bytes[24]; /* the digits; larger than any number needs */
+	unsigned char bytes[24]; /* the digits; no number is longer */
 };
 
-/*
- * Size of the arrays of digits that are kept for workers. The index is pid
- * modulo FZ_TRACE_WORKERS.
- */
+/* size of arrays that are indexed by pid modulo FZ_TRACE_WORKERS */
 enum { FZ_TRACE_WORKERS = 4 };
 
-/* What lines of a trace need of the lines before them. */
+/* What is kept between the lines of a trace. */
 struct fz_trace_file {
 	/* difference between the time since 1970 and fz_clock_ns() */
 	int64_t wall_ns;
 	pid_t pid;       /* pid of this process, which writes the file */
 	uint64_t nlines; /* number of attempts that were written */
-	/* number of records that were lost because memory ran out */
-	uint64_t nlost;
-	/* Digits of some numbers are kept, because most lines repeat them. */
-	/* a time in whole seconds, as nanoseconds since 1970 */
-	uint64_t second_ns;
+	uint64_t nlost;  /* records lost because memory ran out */
+	/* digits are kept, because most lines repeat them */
+	uint64_t second_ns; /* a whole second since 1970, in nanoseconds */
 	struct fz_trace_digits second; /* digits of `second_ns` in seconds */
-	/* digits of the end of the attempt that was written last */
-	struct fz_trace_digits ended;
+	struct fz_trace_digits ended;  /* for the end of the last attempt */
 	struct fz_trace_digits pids[FZ_TRACE_WORKERS], peaks[FZ_TRACE_WORKERS];
 };
 

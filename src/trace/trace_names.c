@@ -9,10 +9,7 @@
 #include "base/vec.h"
 #include "trace/trace_format.h"
 
-/*
- * Memory for the bytes of many names, because one malloc() for each name would
- * take longer than the rest.
- */
+/* Memory for many names: one malloc() for each would take longer. */
 struct block {
 	struct block *next;
 	size_t used, size;
@@ -183,10 +180,7 @@ make_room(struct fz_trace_names *names)
 	return 0;
 }
 
-/*
- * The bytes of a stage: shared with the name before if its stage is equal, else
- * a copy. NULL if there is no memory.
- */
+/* The bytes of a stage; those of the name before, if equal. NULL: no memory. */
 static const char *
 keep_stage(struct fz_trace_names *names, struct fz_trace_text stage)
 {

@@ -201,7 +201,7 @@ note_started(struct link_stream *s, const struct fz_frame *frame)
 	return 0;
 }
 
-/* A worker waits for a slot. -1: it runs here, where no worker waits. */
+/* Note that the worker waits for a slot. -1: it runs here, so it cannot. */
 static int
 note_waiting(struct link_stream *s)
 {

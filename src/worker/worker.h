@@ -38,7 +38,7 @@ struct fz_worker;
 
 /* Why a job has failed. */
 struct fz_failure {
-	struct fz_err err;     /* its kind; its text unless `value` is set */
+	struct fz_err err; /* the kind, and the text unless `value` is set */
 	struct fz_blob *value; /* the error that a function raised, or NULL */
 	pid_t pid;
 	const char *node; /* node of the worker; NULL: this machine */

@@ -11,7 +11,7 @@
  *
  *   answered     all items below it are answered
  *   next_number  head->seq + head->ndone: the first unanswered item
- *   claimed      one above the last started item. The worker computes the items
+ *   claimed      1 + number of the last started item. The worker computes items
  *                from next_number on; a recall returns those from claimed on
  *   next_seq     the next item to be sent
  *

@@ -185,7 +185,7 @@ void fz_worker_check_half(struct fz_timer *timer);
  */
 void fz_worker_check_lost(struct fz_worker_private *p);
 
-/* Called by the watch `death`: reap the process and report its jobs. */
+/* Called by the watch `death`: reap the process and end its jobs. */
 void fz_worker_death_ready(struct fz_watch *watch, unsigned events);
 
 /* Called by the timer `force`: kill the process that did not end. */
