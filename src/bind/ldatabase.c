@@ -77,9 +77,8 @@ fz_ldatabase_statement(lua_State *L, struct fz_ldatabase *ld)
 	stmt = lua_touserdata(L, -1);
 	if (stmt == NULL) {
 		/*
-		 * Add the key to the table before the statement is made. After
-		 * that, to store the statement needs no memory, so the
-		 * statement cannot leak.
+		 * Add the key to the table first: after that, storing the
+		 * statement needs no memory, so the statement cannot leak.
 		 */
 		lua_pushvalue(L, 2);
 		lua_pushboolean(L, 0);
@@ -305,10 +304,7 @@ is_read_only(lua_State *L)
 	return 1;
 }
 
-/*
- * core.file_id(path) -> nil | a text that identifies the file: no other file
- * has the same text while this file exists
- */
+/* core.file_id(path) -> nil | text that no other file has while this exists */
 static int
 file_id(lua_State *L)
 {

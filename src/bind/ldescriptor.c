@@ -93,10 +93,9 @@ descriptor_id(lua_State *L)
 }
 
 /*
- * descriptor:want(read, write) -> nothing | a text that says why not. Watches
- * for these events until each of them has occurred once. A regular file is
- * ready at once. A descriptor that is closed cannot be watched, and the same is
- * true for kinds of descriptors that cannot be polled.
+ * descriptor:want(read, write) -> nothing | why not: watch for these events
+ * until each has occurred once. A regular file is ready at once. A descriptor
+ * that is closed, or of a kind that cannot be polled, cannot be watched.
  */
 static int
 descriptor_want(lua_State *L)

@@ -34,10 +34,9 @@ fz_lhook_is_same(struct fz_lhook a, struct fz_lhook b)
 }
 
 /*
- * Call the hook of L, and the hook of the main thread as if L was the main
- * thread. If the hook of the main thread removes itself, as the hook of lua.c
- * does before it raises its error, it is removed from the main thread, too.
- * [-0, +0, e]
+ * Call the hook of L, and the hook of the main thread as if L was that thread.
+ * If the latter removes itself, as the hook of lua.c does before it raises its
+ * error, it is removed from the main thread, too. [-0, +0, e]
  */
 void fz_lhook_run(lua_State *L, lua_State *main);
 

@@ -39,10 +39,9 @@ in_module(lua_State *L)
 }
 
 /*
- * The hook of an interrupt. An error between two instructions of a module could
- * leave an object in a half changed state. So the error is raised when the
- * module has returned to other code. A wait in the module raises the error at
- * once.
+ * The hook. An error between two instructions of a module could leave an object
+ * half changed. So the hook raises the error after the module has returned to
+ * other code. A wait in the module raises it at once.
  */
 static void
 raise_interrupted(lua_State *L, lua_Debug *ar)

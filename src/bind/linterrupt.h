@@ -2,10 +2,9 @@
  * linterrupt.h - interrupts the code of a Lua state from outside, as Ctrl-C
  * does.
  *
- * A signal handler or another thread interrupts the code: it calls
- * fz_linterrupt(), which sets hooks in the running Lua threads. A Lua thread
- * that is left may be freed. So the code that leaves a Lua thread waits until
- * no call of fz_linterrupt() is setting hooks.
+ * A signal handler or another thread sets hooks in the running Lua threads by
+ * fz_linterrupt(). A Lua thread that is left may be freed, so the code that
+ * leaves it waits until no such call is setting hooks.
  */
 #ifndef FZ_LINTERRUPT_H
 #define FZ_LINTERRUPT_H

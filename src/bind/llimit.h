@@ -21,7 +21,7 @@
 struct fz_llimits {
 	int64_t ns;
 	int64_t instructions; /* number of Lua instructions */
-	/* bytes beyond those at the start of the stretch */
+	/* bytes that a stretch may allocate, minus those that it frees */
 	int64_t memory;
 };
 
@@ -82,16 +82,10 @@ void fz_llimit_refuse(lua_State *L, const struct fz_llimit *limit);
 bool fz_llimit_was_over(
     const struct fz_llimit *limit, const struct fz_llimit_hook *before);
 
-/*
- * A C function without arguments. Raises the error of the limit that the last
- * stretch has exceeded.
- */
+/* (): raises the error of the limit that the last stretch has exceeded. */
 int fz_llimit_raise(lua_State *L);
 
-/*
- * Called during a wait. Raises an error if the time of the stretch is over.
- * [-0, +0, e]
- */
+/* In a wait: raise an error if the time is over. [-0, +0, e] */
 void fz_llimit_check(lua_State *L, struct fz_llimit *limit);
 
 /* In a forked child: remove the limits. */

@@ -18,10 +18,7 @@ call_original(lua_State *L)
 	return lua_gettop(L);
 }
 
-/*
- * Replaces coroutine.create and coroutine.wrap: make a coroutine, unless a
- * limit is exceeded.
- */
+/* Make a coroutine, unless a limit is exceeded. */
 static int
 make_coroutine(lua_State *L)
 {
@@ -114,10 +111,7 @@ finalize(lua_State *L)
 	return 0;
 }
 
-/*
- * Replace the finalizer in the metatable at index 2, unless the finalizer is a
- * C function.
- */
+/* Replace the finalizer in the metatable at index 2, unless it is in C. */
 static void
 replace_finalizer(lua_State *L)
 {

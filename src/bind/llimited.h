@@ -1,11 +1,10 @@
 /*
  * llimited.h - replaced functions of Lua's libraries, for code under a limit.
  *
- * Lua does not call the hook of a limit in three places: in a finalizer, in the
- * message handler for an error that a hook has raised, and in a thread that has
- * another hook. The replaced functions let no code of a script run in these
- * places without the hook. In addition, a call that has used up its time cannot
- * make threads.
+ * Lua does not call the hook of a limit in a finalizer, in the message handler
+ * of an error that a hook has raised, and in a thread with another hook. With
+ * the replaced functions no code runs there without the hook, and a call that
+ * has used up its time cannot make threads.
  */
 #ifndef FZ_LLIMITED_H
 #define FZ_LLIMITED_H

@@ -41,7 +41,7 @@ struct lloop {
 	struct fz_linterrupt interrupt;
 	struct fz_llimit limit;
 	struct fz_ltasks tasks;
-	pid_t pid;   /* pid of this process, read often */
+	pid_t pid;   /* pid of this process; kept because it is read often */
 	pid_t main;  /* pid of the process that opened the library */
 	int wake[2]; /* pipe by which an interrupt wakes the loop */
 	struct fz_watch wake_watch;
@@ -59,11 +59,8 @@ struct lloop {
 	struct fz_lsink sink;
 	struct fz_lforks forks;
 	lua_State *turning;     /* the Lua thread that turns the loop */
-	struct fz_lhook before; /* hooks before the turn */
-	/*
-	 * the member that waits for the result of the running work of this
-	 * process; 0: none
-	 */
+	struct fz_lhook before; /* hooks when the turn began */
+	/* the member that waits for the work of this process; 0: none */
 	uint32_t works_for;
 	/* generation (fz_process) of the process that used the loop last */
 	uint32_t generation;
@@ -234,10 +231,7 @@ rested(struct fz_timer *timer)
 	fz_idle_trim(&ll->idle, ll->engine.arena);
 }
 
-/*
- * Whether the loop may sleep: no signal handler has set a hook since the turn
- * began.
- */
+/* Whether the loop may sleep: no signal handler has set a hook in this turn. */
 static bool
 may_sleep(void *ctx)
 {
@@ -263,10 +257,7 @@ turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 		fz_loop_arm(loop, &ll->rest, rest_ns);
 	ll->turning = L;
 	ll->before = fz_lhook_get(L, ll->interrupt.main);
-	/*
-	 * Call the hooks, because a signal may have come after the last Lua
-	 * instruction.
-	 */
+	/* a signal may have come since Lua code last ran */
 	fz_lhook_run(L, ll->interrupt.main);
 	if (fz_loop_turn(loop, until_ns, &err) < 0)
 		fz_lerror_raise(L, &err);
@@ -284,10 +275,7 @@ fz_lloop_rest(lua_State *L)
 	return fz_idle_until(&ll->idle, ll->engine.arena);
 }
 
-/*
- * Number of the active watches and timers of this file, because they do not
- * count as work.
- */
+/* Number of the watches and timers of this file, which do not count as work. */
 static unsigned
 nown(const struct lloop *ll)
 {
@@ -311,9 +299,8 @@ is_working(const struct lloop *ll, unsigned nidle)
 }
 
 /*
- * Turn the loop until waiters must check again, or until the time `until_ns`.
- * Returns whether waiters must check again. Most turns only move jobs, and need
- * no Lua code.
+ * Turn the loop until waiters must check again, or until `until_ns`. Returns
+ * whether they must. Most turns only move jobs, and need no Lua code.
  */
 static int
 turn_until_change(lua_State *L, struct lloop *ll, int64_t until_ns)

@@ -17,9 +17,8 @@ struct fz_lsink;
 struct fz_lwork;
 
 /*
- * The engine of this Lua state. The engine is created when the library is
- * opened. Raises an error if the engine is freed, because the state is being
- * closed. [-0, +0, e]
+ * The engine of this state, created when the library is opened. Raises if it is
+ * freed, because the state is being closed. [-0, +0, e]
  */
 struct fz_engine *fz_lloop_engine(lua_State *L);
 
@@ -64,10 +63,9 @@ bool fz_lloop_hold(lua_State *L, bool held);
 void fz_lloop_check_free(lua_State *L);
 
 /*
- * fz_lloop_fd(): a descriptor that a host can poll. Returns -1 and sets errno
- * if the descriptor cannot be made.
- * fz_lloop_arm_fd(): make the descriptor ready from the time `at_ns` on, see
- * fz_loop_arm_fd(). Does nothing if the engine is freed. [-0, +0, -]
+ * fz_lloop_fd(): a descriptor for the poll of a host; -1 and errno on failure.
+ * fz_lloop_arm_fd(): make it ready from `at_ns` on, see fz_loop_arm_fd(); does
+ * nothing if the engine is freed. [-0, +0, -]
  */
 int fz_lloop_fd(lua_State *L);
 void fz_lloop_arm_fd(lua_State *L, int64_t at_ns);
@@ -102,27 +100,24 @@ int64_t fz_lloop_rest(lua_State *L);
 void fz_lloop_listen(lua_State *L);
 
 /*
- * Turn the loop once, for a wait in C until the time `until_ns`. This runs
- * tasks, functions of runs with jobs = 0, and, if objects have changed,
- * callbacks. If `what` is not NULL, it describes the object for which the
- * caller waits without a timeout, and an error is raised if nothing can end
- * this wait. [-0, +0, e]
+ * Turn the loop once, for a wait in C until `until_ns`. This runs tasks,
+ * functions of runs with jobs = 0, and callbacks if objects have changed. With
+ * `what`, the caller waits for this object without a timeout, and an error is
+ * raised if nothing can end the wait. [-0, +0, e]
  */
 void fz_lloop_turn(lua_State *L, int64_t until_ns, const char *what);
 
 /*
- * For a caller that sleeps without the loop: check whether anything can end a
- * wait for the object that `what` describes. The wait has no timeout. After
- * this call the caller tries again. If nothing can end the wait, the first call
- * of this function returns, so that the caller tries once more, and the next
- * call raises an error. [-0, +0, e]
+ * For a caller that sleeps without the loop, waits for `what` without a
+ * timeout, and tries again after this call. If nothing can end the wait, the
+ * first call lets the caller try once more, and the next raises. [-0, +0, e]
  */
 void fz_lloop_check_wait(lua_State *L, const char *what);
 
 /*
  * Raise "interrupted" if an interrupt is pending, or "cancelled" if the member
- * that waits for the result of the running work has died. Calls the hooks of L,
- * see lhook.h. [-0, +0, e]
+ * of fz_lloop_works_for() has died. Calls the hooks of L, see lhook.h. [-0, +0,
+ * e]
  */
 void fz_lloop_check(lua_State *L);
 

@@ -31,11 +31,7 @@
 static const struct fz_luserdata_class records_class;
 
 enum {
-	/*
-	 * maximum number of bytes of the output buffer that are kept for the
-	 * next block
-	 */
-	OUT_KEPT = 4 << 20,
+	OUT_KEPT = 4 << 20, /* bytes of the output buffer that are kept */
 	BLOCKS_MAX = 1 << 20
 };
 
@@ -313,10 +309,9 @@ map_positions(lua_State *L, struct lrecords *r, size_t n)
 }
 
 /*
- * core.records(separator, seed, nblocks, encode [, decode]) -> records. The
- * function encode() returns the text of a table. If there is a function
- * decode(), which returns the value of a record, encode() is called for every
- * result.
+ * core.records(separator, seed, nblocks, encode [, decode]) -> records.
+ * encode() returns the text of a table or, if decode() returns the value of a
+ * record, of every result.
  */
 static int
 records_new(lua_State *L)

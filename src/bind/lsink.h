@@ -28,7 +28,7 @@ struct fz_lsink {
 	int failed; /* errno of the first failed output; 0: no failure */
 	/* progress lines and input below the output on a terminal */
 	struct fz_footer footer;
-	bool over_both; /* both streams are on its terminal */
+	bool over_both; /* both streams are the footer's terminal */
 };
 
 /*

@@ -135,11 +135,10 @@ close_running(struct fz_ltasks *tasks, lua_State *L, lua_State *co)
 }
 
 /*
- * Close the variables of `co`, which has ended with an error. The error is on
- * top of L, and `status` is its status. If a __close raises another error, this
- * error replaces the first. Before Lua 5.4.3, `co` contains only an error of a
- * __close; later versions leave either error there. Returns the status of the
- * error on top of L.
+ * Close the variables of `co`, which ended with an error; the error is on top
+ * of L and has `status`. An error in a __close replaces it. Before Lua 5.4.3
+ * only an error in a __close is left in `co`; later versions leave either error
+ * there. Returns the status of the error on top of L.
  */
 static int
 close_variables(lua_State *L, lua_State *co, int status)
@@ -209,9 +208,8 @@ passed_close(lua_State *L)
 }
 
 /*
- * `co` has yielded in a wait: yield to the caller of L. The value that `co` has
- * yielded is on top of L. `at` is the index of the struct passed, or 0 if it
- * was not pushed yet.
+ * Yield, because `co` has yielded in a wait. The value of that yield is on top
+ * of L. `at` is the index of the struct passed; 0: not pushed yet.
  */
 static int
 pass_on(lua_State *L, lua_State *co, int at, lua_KFunction continued)
@@ -269,10 +267,7 @@ resume_with(lua_State *L, int nargs, int at)
 	return n + 1;
 }
 
-/*
- * The continuation after a wait that was passed on. The struct passed is at
- * index `ctx`.
- */
+/* After a wait that was passed on. The struct passed is at index `ctx`. */
 static int
 resume_continued(lua_State *L, int status, lua_KContext ctx)
 {

@@ -31,8 +31,7 @@ local_of(struct fz_list *link)
 }
 
 /*
- * Run one function of a run that started at this depth. Of the runs with a
- * ready function, the oldest is used.
+ * Run one function of the oldest run of this depth that has a ready function.
  */
 static int
 work_at_depth(lua_State *L, struct fz_list *locals, unsigned depth)

@@ -21,7 +21,7 @@ struct fz_local {
 	/* Whether work() would run a function. */
 	bool (*ready)(const struct fz_local *local);
 	struct fz_list link; /* in the list of objects with functions to run */
-	/* number of functions that were running when this was added */
+	/* number of functions that were running when this object was added */
 	unsigned depth;
 };
 
@@ -37,11 +37,10 @@ void fz_lwork_add(struct fz_lwork *work, struct fz_local *local);
 void fz_lwork_drop(struct fz_local *local);
 
 /*
- * If a function is ready, run it. Returns whether a function was run. Runs that
- * were added at the same depth are served in order. While a function waits,
- * functions of the runs that it has started are preferred. A function of
- * another run would have to end before the waiting function can continue. [-0,
- * +0, e]
+ * If a function is ready, run it, and return true. Runs of the same depth are
+ * served in order. While a function waits, functions of the runs that it
+ * started are preferred, because a function of another run would have to end
+ * before the waiting one continues. [-0, +0, e]
  */
 int fz_lwork_run(lua_State *L, struct fz_lwork *work);
 

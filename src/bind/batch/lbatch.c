@@ -98,10 +98,9 @@ note_range(lua_State *L, uint64_t first, uint64_t n)
 }
 
 /*
- * batch:take(values, errors [, made]): store the results that have arrived in
- * `values` and `errors`, by index. If `made` is given, append two numbers for
- * each row of values that were not recorded before: the index of the first
- * value, and the length of the row.
+ * batch:take(values, errors [, made]): store the results that have arrived, by
+ * index. Append to `made` two numbers for each row of values that were not
+ * recorded before: the index of its first value, and its length.
  */
 static int
 batch_take(lua_State *L)

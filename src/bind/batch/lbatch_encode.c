@@ -47,8 +47,7 @@ check_list(lua_State *L, const struct fz_lbatch *lb)
 
 /*
  * encode_body(list, code | nil, encoding): encode items as one table, after the
- * code of the function if there is code. Called protected, on the thread of the
- * batch.
+ * code of a function. Protected, on the thread of the batch.
  */
 static int
 encode_body(lua_State *L)

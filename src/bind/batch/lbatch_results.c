@@ -80,8 +80,7 @@ fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb)
 	more = fz_batch_take(lb->batch, result);
 	/*
 	 * The next result is in the same blob, which stays mapped. Each of the
-	 * two results has a reference to the blob: drop the reference of the
-	 * old result.
+	 * two results has a reference: drop the second.
 	 */
 	if (lb->mapped != NULL && more && result->blob == before.blob &&
 	    result->skip >= lb->nread)

@@ -61,7 +61,7 @@ struct fz_lbatch {
 	struct fz_batch_result result; /* if n is 0, there is none */
 	/* the rest of the blob of `result` that was not read */
 	struct fz_reader items;
-	const void *mapped; /* of the blob of `result`, or NULL */
+	const void *mapped; /* mapped blob of `result`, or NULL */
 	/* the layout of Lua tables; NULL: results are not raw */
 	const struct fz_rawarray *raw;
 };
@@ -72,7 +72,7 @@ struct fz_lbatch *fz_lbatch_to(lua_State *L, int idx);
 /* Push an empty batch of the pool at `pool`. [-0, +1, m] */
 struct fz_lbatch *fz_lbatch_push(lua_State *L, int pool);
 
-/* The batches of the open pool at `pool`. [-0, +0, e] */
+/* The batches of the pool at `pool`; raises if it is closed. [-0, +0, e] */
 struct fz_batch_pool *fz_lbatch_check_pool(lua_State *L, int pool);
 
 /* Read the limits and the seed. At `options` is a table of options, or nil. */
@@ -161,10 +161,9 @@ void fz_lbatch_take_small(lua_State *L, struct fz_lbatch *lb);
 bool fz_lbatch_push_next(lua_State *L, struct fz_lbatch *lb);
 
 /*
- * Push the outcome of a batch of one call: true and the results, or false and
- * the error, or nothing if the call is not done. Returns the number of pushed
- * values, or -1 with an error on top if the results cannot be decoded. [-0, +n,
- * m]
+ * Push true and the results of one call, or false and the error, or nothing if
+ * the call is not done. Returns the number of values, or -1 with an error on
+ * top if the results cannot be decoded. [-0, +n, m]
  */
 int fz_lbatch_push_outcome(lua_State *L, struct fz_lbatch *lb);
 

@@ -61,8 +61,7 @@ struct limap {
 };
 
 /*
- * In the ring of results, the address of `nothing` stands for a nil, and the
- * address of `failed` for an error.
+ * The addresses of these variables stand for the result nil and for an error.
  */
 static const char nothing, failed;
 
@@ -247,10 +246,7 @@ store_result(lua_State *L, struct limap *li, uint64_t number, bool ok)
 	lua_rawseti(L, STORE_VALUES, index_of(li, at));
 }
 
-/*
- * Whether a value of this type can be encoded later, because the script cannot
- * change it.
- */
+/* Whether a value of this type can be encoded later: it cannot change. */
 static bool
 is_plain(int type)
 {
@@ -359,7 +355,7 @@ send(lua_State *L, struct fz_lwindow *w)
 		fz_batch_end(li->lb->batch);
 }
 
-/* Append a number and the value on top to `made` of gather(). [-0, +0, e] */
+/* Append a number and the value on top to `made` of gather(). [-0, +0, m] */
 static void
 note_made(lua_State *L, uint64_t number)
 {

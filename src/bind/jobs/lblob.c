@@ -62,10 +62,7 @@ with_bytes(lua_State *L, struct fz_engine *engine, struct fz_blob *blob,
 		fz_lerror_push(L, err.kind, err.text);
 		return LUA_ERRRUN;
 	}
-	/*
-	 * A scalar is decoded without a protected call, because this cannot
-	 * raise an error.
-	 */
+	/* A scalar needs no protected call: decoding it cannot raise. */
 	if (body != decode_body || !fz_codec_push_scalar(L, d.at, d.len)) {
 		lua_pushcfunction(L, body);
 		lua_pushlightuserdata(L, &d);

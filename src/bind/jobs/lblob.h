@@ -11,10 +11,7 @@ struct fz_engine;
 struct fz_err;
 struct fz_arena_buf;
 
-/*
- * Move the encoded bytes of the buffer to a new blob. Returns NULL and sets
- * `err` on failure.
- */
+/* Move the encoded bytes of the buffer to a blob. NULL and `err` on failure. */
 struct fz_blob *fz_lblob_take(
     struct fz_engine *engine, struct fz_arena_buf *buf, struct fz_err *err);
 

@@ -14,10 +14,7 @@ fz_lfailure_set(lua_State *L, const char *field, lua_Integer n)
 	lua_setfield(L, -2, field);
 }
 
-/*
- * Copy the details from the report, which is the table at -2, to the error at
- * -1.
- */
+/* Copy the details from the report at -2 to the error at -1. */
 static void
 copy_details(lua_State *L)
 {

@@ -244,12 +244,11 @@ encode(lua_State *L, int record, int f, struct encoding *e)
 }
 
 /*
- * Encode the function at `f` to `*code`. With `send`, there are workers that
- * need the code: returns false with an error on top if it cannot be made.
- * Without `send`, there is no worker yet. The script may change the function
- * until a worker is forked, which then gets `*code`. If the function is large
- * or cannot be encoded, `*code` is NULL, and workers inherit the function in
- * its state at the fork.
+ * Encode the function at `f` to `*code`. With `send`: false with an error on
+ * top if that fails. Without `send`, there is no worker yet: the function may
+ * change before the first fork, and that worker then gets `*code`. A function
+ * that takes long to encode, or cannot be encoded, has no code: workers inherit
+ * it as it is at the fork.
  */
 static bool
 make_code(lua_State *L, int record, int f, const struct fz_batch_pool *batches,

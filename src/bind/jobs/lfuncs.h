@@ -49,23 +49,20 @@ void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
     int tables, int list, struct fz_batch_pool *batches);
 
 /*
- * The entry of the function at `f`. The entry is pinned until
- * fz_lfuncs_unpin(). `tables` and `list` are the indexes of the tables of
- * fz_lfuncs_init(). With `send`, the function is encoded for existing workers,
- * and an error is raised if that fails.
+ * The entry of the function at `f`, pinned until fz_lfuncs_unpin(). `tables`
+ * and `list` are the indexes of the tables of fz_lfuncs_init(). With `send`,
+ * the function is encoded for existing workers; raises if that fails.
  *
- * Returns -1 if all entries are pinned. In this case, a record of the
- * function's cells (see cells.h) or nil is pushed, and the caller keeps it
- * until the call is done. [-0, +(0|1), e]
+ * Returns -1 if all entries are pinned, and pushes a record of its cells
+ * (cells.h) or nil, to be kept until the call is done. [-0, +(0|1), e]
  */
 int fz_lfuncs_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
     int f, struct fz_batch_pool *batches, bool send);
 void fz_lfuncs_unpin(struct fz_lfuncs *funcs, int entry);
 
 /*
- * Push the encoded function at `f` as a string. The function has no entry. Its
- * record, or nil, is at `record`. Raises an error if the function cannot be
- * sent. [-0, +1, e]
+ * Push the encoded function at `f`, which has no entry, as a string. Its record
+ * or nil is at `record`. Raises if it cannot be sent. [-0, +1, e]
  */
 void fz_lfuncs_push_code(
     lua_State *L, int record, int f, const struct fz_batch_pool *batches);

@@ -13,11 +13,10 @@
 int64_t fz_llimits_seconds(lua_State *L, int idx, int64_t otherwise_ns);
 
 /*
- * fz_llimits_read() reads timeout, retries, backoff, memory and retry_if from
- * `idx` and the next indexes. fz_llimits_read_fields() reads them from the
- * fields of the table at `idx`. A value that is nil changes nothing. Only the
- * presence of the function retry_if is noted, because the caller calls it. [-0,
- * +0, e]
+ * Read timeout, retries, backoff, memory and retry_if from `idx` and the next
+ * indexes, or from the fields of the table at `idx`. A nil changes nothing.
+ * Only the presence of the function retry_if is noted: the caller calls it.
+ * [-0, +0, e]
  */
 void fz_llimits_read(lua_State *L, int idx, struct fz_limits *limits);
 void fz_llimits_read_fields(lua_State *L, int idx, struct fz_limits *limits);

@@ -216,8 +216,7 @@ local_room(void *ctx)
 }
 
 /*
- * Make a complete message of the result, because fz_child_chunk() stores it in
- * the format of items.
+ * Make a message of the result, which fz_child_chunk() has stored as an item.
  */
 static void
 local_end(void *ctx, size_t len)
@@ -368,7 +367,7 @@ struct visit {
 	void *outer_call;
 	struct fz_random random;
 	struct fz_lpool_init *init; /* the state of the pool's init function */
-	bool needed;                /* init had not run before */
+	bool needed;                /* init had not run before the call */
 	/* number of running calls of the pool in this process */
 	unsigned *ncalls;
 	struct fz_cwd script, calls;

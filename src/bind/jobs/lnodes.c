@@ -72,9 +72,8 @@ push_node(lua_State *L, const struct fz_node *node)
 }
 
 /*
- * core.nodes(engine) -> { { name = s, slots = n }, ... }, or nil if workers run
- * on this machine. A node that announces itself also has the fields processors,
- * load and state.
+ * core.nodes(engine) -> { { name = s, slots = n }, ... }, or nil if the engine
+ * is local. A node that announces itself has processors, load and state, too.
  */
 static int
 nodes(lua_State *L)

@@ -16,9 +16,8 @@ struct fz_pool *fz_lpool_check(lua_State *L, int idx);
 
 /*
  * fz_lpool_batches(): the batches of the pool at `idx`; NULL in a pool for
- * runs. [-0, +0, -]
- * fz_lpool_funcs(): the entries for functions. Pushes the two tables of
- * fz_lfuncs_init(). [-0, +2, -]
+ * runs. [-0, +0, -] fz_lpool_funcs(): the entries for functions. Pushes the two
+ * tables of fz_lfuncs_init(). [-0, +2, -]
  */
 struct fz_batch_pool *fz_lpool_batches(lua_State *L, int idx);
 struct fz_lfuncs *fz_lpool_funcs(lua_State *L, int idx);
@@ -44,18 +43,17 @@ bool fz_lpool_inherits(lua_State *L, int idx);
 lua_State *fz_lpool_prepare(lua_State *L, int idx);
 
 /*
- * Called before workers may be forked. In a worker of this pool, the Lua thread
- * of the pool is in use, so this makes another thread for the workers of that
- * worker. [-0, +0, m]
+ * Called before a fork. In a worker of this pool, the Lua thread of the pool is
+ * in use, so the workers of that worker need another one. [-0, +0, m]
  */
 void fz_lpool_new_thread(lua_State *L, int idx);
 
 /*
- * Start the maximum number of workers, if the pool has no worker. Called before
- * a call, so that all workers see the same globals and upvalues. If some forks
- * fail, the pool has fewer workers. If all forks fail, the calls report the
- * reason. Does nothing for a pool without workers, and for a pool of one map,
- * which starts workers when it needs them. [-0, +0, m]
+ * Before a call, start the maximum number of workers if the pool has no worker,
+ * so that all workers see the same globals and upvalues. If some forks fail,
+ * the pool has fewer workers. If all forks fail, the calls report the reason.
+ * Does nothing for a pool without workers, and for a pool of one map, which
+ * starts workers when it needs them. [-0, +0, m]
  */
 void fz_lpool_fill_first(lua_State *L, int idx);
 

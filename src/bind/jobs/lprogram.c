@@ -123,9 +123,8 @@ read_options(lua_State *L, struct fz_program_opts *opts)
 
 /*
  * core.exec(words, options) -> program. Options: file, cwd, timeout; stdin, a
- * string; env, a list of "NAME=value" to set a variable and "NAME" to remove
- * it; stdin_file, stdout_file, stderr_file; feed, follow_stdout and
- * follow_stderr (see program.h).
+ * string; env, a list of "NAME=value" and, to remove one, "NAME"; stdin_file,
+ * stdout_file, stderr_file; feed, follow_stdout and follow_stderr (program.h).
  */
 static int
 program_new(lua_State *L)

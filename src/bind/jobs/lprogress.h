@@ -10,9 +10,8 @@ struct fz_job_event;
 void fz_lprogress_push_kind(lua_State *L, const struct fz_job_event *event);
 
 /*
- * Push the pid of the worker, or nil if there is no worker. Then push the time
- * in seconds that the call took, or nil if the event is not the end of a call.
- * [-0, +2, -]
+ * Push the pid of the worker or nil, and the seconds that the call took, or nil
+ * if the event is not the end of a call. [-0, +2, -]
  */
 void fz_lprogress_push_call(lua_State *L, const struct fz_job_event *event);
 

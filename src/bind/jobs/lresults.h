@@ -9,9 +9,8 @@
 struct fz_blob;
 
 /*
- * The `n` values from number `i` on of the results at `idx`. Numbers begin at
- * 1. Adds a reference to each value. Raises an error if the results do not have
- * these values. [-0, +0, e]
+ * The `n` values from number `i` on, from 1, of the results at `idx`, each with
+ * a new reference. Raises if one is missing. [-0, +0, e]
  */
 struct fz_blob *const *fz_lresults_refs(
     lua_State *L, int idx, lua_Integer i, uint32_t n);

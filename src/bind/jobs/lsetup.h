@@ -23,9 +23,8 @@ struct fz_blob *fz_lsetup_encode(
     lua_State *L, struct fz_batch_pool *batches, struct fz_err *err);
 
 /*
- * Encode the function and the arguments of a process. `L` is the thread of a
- * fz_process_home with this seed. Returns NULL and sets `err` on failure. [-0,
- * +0, -]
+ * Encode a process that makes one call: `L` is the thread of a fz_process_home
+ * with this seed. NULL and `err` on failure. [-0, +0, -]
  */
 struct fz_blob *fz_lsetup_encode_process(
     lua_State *L, uint64_t seed, struct fz_err *err);

@@ -14,7 +14,7 @@ static const struct fz_luserdata_class slots_class;
 #define SLOTS_MAX 65536
 
 struct lslots {
-	struct fz_slots *slots; /* NULL: closed; pools may use them */
+	struct fz_slots *slots; /* NULL: closed; pools may still use them */
 };
 
 struct fz_slots *

@@ -30,7 +30,7 @@ struct ltrace {
 	struct fz_trace *trace; /* NULL if the creation failed */
 	/* difference between the time since 1970 and fz_clock_ns() */
 	int64_t wall_ns;
-	lua_State *L; /* decodes errors; in the user value */
+	lua_State *L; /* Lua thread that decodes errors (user value) */
 };
 
 static struct ltrace *
@@ -127,7 +127,7 @@ fz_ltrace_push_names(lua_State *L, struct fz_trace_names *names)
 	    lua_newuserdatauv(L, sizeof(*lnames), 0);
 
 	*lnames = NULL;
-	/* before the reference, which would leak after an error */
+	/* set it before the reference, which would leak after an error */
 	fz_luserdata_set(L, &names_class);
 	if (names != NULL)
 		*lnames = fz_trace_names_ref(names);

@@ -10,10 +10,9 @@ struct fz_trace;
 struct fz_trace_names;
 
 /*
- * Read the fields `trace` and `trace_names` of the options at `idx`. Returns
- * the trace and sets `*names`; both are NULL if the fields are nil. The
- * userdata keep the trace and the names alive: no references are added. [-0,
- * +0, e]
+ * The fields `trace` and `trace_names` of the options at `idx`; both NULL if
+ * they are nil. The userdata keep both alive: no references are added. [-0, +0,
+ * e]
  */
 struct fz_trace *fz_ltrace_read(
     lua_State *L, int idx, struct fz_trace_names **names);

@@ -22,10 +22,7 @@ enum {
 	 * maximum number of bytes of the values in a window that sizes itself
 	 */
 	WINDOW_BYTES = 8 << 20,
-	/*
-	 * a window whose limit is at least this number is read again only when
-	 * a quarter of it is free
-	 */
+	/* a window with this limit or more is read when a quarter is free */
 	WINDOW_LARGE = 64,
 };
 
@@ -316,8 +313,7 @@ window_advance_always(lua_State *L)
 }
 
 /*
- * window:stop() -> boolean: stop reading items. Returns false if the window had
- * stopped before.
+ * window:stop() -> boolean: stop reading items; false if it had stopped before
  */
 static int
 window_stop(lua_State *L)

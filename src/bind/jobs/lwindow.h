@@ -68,9 +68,8 @@ struct fz_lwindow {
 };
 
 /*
- * Initialise the new window on top. `limit` and `fixed` are read from the
- * options at `idx`. The user value FZ_LWINDOW_ERRORS is set to a table. [-0,
- * +0, e]
+ * Initialise the new window on top, with `limit` and `fixed` of the options at
+ * `idx`. Its user value FZ_LWINDOW_ERRORS becomes a table. [-0, +0, e]
  */
 void fz_lwindow_init(lua_State *L, struct fz_lwindow *w,
     const struct fz_lwindow_ops *ops, int idx);

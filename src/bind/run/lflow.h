@@ -28,18 +28,16 @@ struct fz_graph *fz_lflow_check(lua_State *L, struct fz_run_opts *opts);
 uint32_t fz_lflow_number(lua_State *L, int idx, uint32_t n);
 
 /*
- * Set a field of the fz.Error on top, which is the error of `node`. If the node
- * is a map, the field `element` is set to the index of the first element that
- * has failed. If the input of the map is not a list, the field `list` is set to
- * 1 instead. [-0, +0, m]
+ * The error of `node` is on top. If the node is a map, set a field of the
+ * error: `element`, the index of the first failed element, or `list`, 1 if the
+ * input of the map is not a list. [-0, +0, m]
  */
 void fz_lflow_set_element(
     lua_State *L, const struct fz_run *run, uint32_t node);
 
 /*
- * Push the node of an element of a map, the item of the element (0 in a run),
- * and the error of the element. Lua code then decides whether the element is
- * retried. [-0, +3, m]
+ * Push the node of an element of a map, the item (0 in a run), and the error of
+ * the element, for the decision about a retry. [-0, +3, m]
  */
 void fz_lflow_push_undecided(lua_State *L, struct fz_engine *engine,
     const struct fz_run_element *element);

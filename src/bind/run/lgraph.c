@@ -117,8 +117,7 @@ graph_node(lua_State *L)
 
 /*
  * graph:names({{outputs = {output, ...}, stage = stage}, ...}) -> names of the
- * nodes. If the graph has not kept the names, they are set to those in the
- * list.
+ * nodes, which are made of the list if the graph has none
  */
 static int
 graph_names(lua_State *L)

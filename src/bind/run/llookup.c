@@ -116,10 +116,8 @@ value_of(lua_State *L)
 }
 
 /*
- * found({ item, node, item, node ... }, places, results): set the recorded
- * values of nodes. The values of the k-th node in the list begin at number
- * places[k] in the results. If places[k] is false, the node has no recorded
- * values.
+ * found({ item, node, item, node ... }, places, results): set the values of the
+ * k-th node to the results from number places[k] on; false: it has none
  */
 static int
 found(lua_State *L)
@@ -163,9 +161,8 @@ not_found(lua_State *L)
 }
 
 /*
- * know(item, node, element, results, i): set the recorded result of an element
- * of a map: value number `i` of the results. Called before not_found(), in the
- * order of the elements.
+ * know(item, node, element, results, i): set the result of an element to value
+ * number `i` of the results; called before not_found(), in their order
  */
 static int
 know(lua_State *L)
@@ -218,9 +215,8 @@ recorded(lua_State *L)
 }
 
 /*
- * elements() -> nothing | item, node, index, n, list: the next `n` results of
- * elements of a map that can be recorded. `index` is the number of the first of
- * these elements.
+ * elements() -> nothing | item, node, index, n, list: `n` results of elements
+ * of a map to be recorded, the first with number `index`
  */
 static int
 elements(lua_State *L)

@@ -18,9 +18,8 @@ struct fz_lmap {
 };
 
 /*
- * Set the functions for maps in `opts`. `map` must outlive the run. Pushes a
- * Lua thread, which the caller must keep alive until the run is freed. [-0, +1,
- * m]
+ * Let `opts` use `map`, which must outlive the run. Pushes the Lua thread,
+ * which the caller keeps alive until the run is freed. [-0, +1, m]
  */
 void fz_lmap_init(lua_State *L, struct fz_lmap *map, struct fz_run_opts *opts);
 

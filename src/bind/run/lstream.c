@@ -114,8 +114,7 @@ static const struct fz_llocal_ops local_ops = { stream_next, is_ready,
 
 /*
  * Read the list at `list`, whose elements are { name=, value= }. Appends the
- * names to the table on top, and stores the values in `values`. Returns the
- * number of elements.
+ * names to the table on top, and stores the values. Returns their number.
  */
 static uint32_t
 add_values(lua_State *L, int list, uint32_t *values, uint32_t nvalues)
@@ -326,10 +325,7 @@ put(lua_State *L, struct fz_lwindow *w)
 	fz_stream_skip(a.run, a.input);
 }
 
-/*
- * Send the started jobs now, so that workers begin while Lua code prepares the
- * wait.
- */
+/* Send the started jobs now, before Lua prepares the wait. */
 static void
 send(lua_State *L, struct fz_lwindow *w)
 {
@@ -461,11 +457,10 @@ push_refusal(lua_State *L, uint64_t index, uint32_t input)
 }
 
 /*
- * Push the next item that is done: index, outputs | index, nil, error, node [,
- * name]. If `node` is 0, the whole stream failed. If there is a `name`, this
- * output cannot be read. If `node` is negative, it is -1 - n, where input
- * number n is missing (the error is nil) or cannot be sent. If n is 0, the item
- * should have been a table.
+ * index, outputs | index, nil, error, node [, name]: the next item that is
+ * done. Node 0: the whole stream failed. With a `name`: this output cannot be
+ * read. Node -1 - n: input number n is missing (the error is nil) or cannot be
+ * sent; n = 0: the item must be a table.
  */
 static int
 take(lua_State *L, struct fz_lwindow *w)
@@ -498,10 +493,7 @@ take(lua_State *L, struct fz_lwindow *w)
 	return n;
 }
 
-/*
- * stream:undecided() -> nil | node, index, Error: a failed node of the item
- * `index`. stream:decide() must decide whether it is retried.
- */
+/* stream:undecided() -> nil | node, index, Error; decide() must follow */
 static int
 stream_undecided(lua_State *L)
 {

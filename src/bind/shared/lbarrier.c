@@ -33,7 +33,7 @@ struct waiting {
 	struct fz_barrier *barrier;
 	struct fz_membership *own;
 	uint32_t self, index;
-	uint32_t waiter; /* its number during the wait (waiter.h) */
+	uint32_t waiter; /* number in the wait, see waiter.h */
 	enum fz_barrier_arrival arrival;
 };
 
@@ -273,10 +273,9 @@ barrier_index(lua_State *L)
 }
 
 /*
- * core.barrier(n [, action]) -> barrier. The process that arrives last calls
- * action() before the waiters continue. A process that may arrive last must
- * have inherited the barrier, because a message with the barrier does not
- * contain the action.
+ * core.barrier(n [, action]) -> barrier. The last process to arrive calls
+ * action() before the waiters continue. A process that may be the last must
+ * have inherited the barrier, because a message does not contain the action.
  */
 static int
 barrier_new(lua_State *L)

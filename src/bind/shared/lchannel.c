@@ -390,9 +390,8 @@ static const struct fz_lwait_class taking_apart_class = { ITEM, try_take,
 	take_end, free_own };
 
 /*
- * Take an item into a buffer of its own. The scratch cannot be used, because an
- * item in it is being decoded, or because other tasks may take items during the
- * wait.
+ * Take with a separate buffer, because an item in the scratch is being decoded,
+ * or other tasks may take items during the wait.
  */
 static int
 take_apart(lua_State *L, const struct taking *of)

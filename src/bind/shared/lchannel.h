@@ -35,21 +35,19 @@ struct fz_lchannel {
 typedef int (*fz_lchannel_then)(lua_State *L, enum fz_queue_state state);
 
 /*
- * Put the value at index 2. Waits for room until `until_ns`, and ends with a
- * call of `then`. The state is FZ_QUEUE_DONE, FZ_QUEUE_WAIT (there was no room
- * in time) or FZ_QUEUE_CLOSED. If the value cannot be sent, memory is short, or
- * the wait is interrupted, an error is raised and nothing is put. The caller
- * returns the result of this function. [-0, +n, e]
+ * Put the value at index 2. Waits for room until `until_ns`, and ends with
+ * `then`: FZ_QUEUE_DONE, _WAIT (no room in time) or _CLOSED. If the value
+ * cannot be sent, memory is short, or the wait is interrupted, this raises, and
+ * nothing is put. The caller returns the result. [-0, +n, e]
  */
 int fz_lchannel_put(lua_State *L, const struct fz_lchannel *channel,
     int64_t until_ns, fz_lchannel_then then);
 
 /*
- * Take an item and push its value. Waits for an item until `until_ns`, and ends
- * with a call of `then`. The state is FZ_QUEUE_DONE, FZ_QUEUE_WAIT (there was
- * no item in time) or FZ_QUEUE_CLOSED. If an item cannot be decoded, it is
- * lost, and an error is raised. If memory is short, the item stays in the
- * queue. The caller returns the result of this function. [-0, +n, e]
+ * Take an item and push its value. Waits until `until_ns`, and ends with
+ * `then`: FZ_QUEUE_DONE, or _WAIT or _CLOSED and no value. An item that cannot
+ * be decoded is lost, and its error raised. An item for which there is no
+ * memory stays. The caller returns the result. [-0, +n, e]
  */
 int fz_lchannel_take(lua_State *L, const struct fz_lchannel *channel,
     int64_t until_ns, fz_lchannel_then then);

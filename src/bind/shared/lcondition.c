@@ -23,10 +23,7 @@ struct lcondition {
 	uint32_t tickets;
 };
 
-/*
- * Called after a wait. `notified` says whether the waiter was notified before
- * the deadline.
- */
+/* Called after a wait. `notified` is false after the deadline. */
 typedef int (*wait_then)(lua_State *L, bool notified, bool abandoned);
 
 struct waiting {
@@ -162,11 +159,9 @@ lock_again(lua_State *L, struct waiting *w)
 }
 
 /*
- * The wait has ended with an error, or its task is closed. If the waiter was
- * notified, another waiter is notified instead. Usually the lock is acquired
- * again. But if another task of this process holds the lock, this task ends
- * without it, because the other task may be the one that closes this task, and
- * a wait for the lock would never end.
+ * Pass on a notification that this waiter cannot use. If another task of this
+ * process holds the lock, that task may be closing this task. A wait for the
+ * lock would then never end, so this task ends without the lock.
  */
 static void
 abandon(lua_State *L, struct fz_lwait *wait)
@@ -246,9 +241,8 @@ push_end(lua_State *L, bool notified, bool abandoned)
 }
 
 /*
- * condition:wait([timeout]) -> true [, "abandoned"] | nil, "timeout" [,
- * "abandoned"]. The result "abandoned" is added if a process or task that held
- * the lock ended during the wait.
+ * condition:wait([timeout]) -> true | nil, "timeout"; the last result is
+ * "abandoned" if a process or task that held the lock ended during the wait
  */
 static int
 condition_wait(lua_State *L)

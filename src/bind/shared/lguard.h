@@ -30,9 +30,8 @@ typedef int (*fz_lguard_then)(
     lua_State *L, struct fz_lguard *guard, bool abandoned);
 
 /*
- * Acquire the object of a guard, set guard->release, and end with a call of
- * `then`. This may wait (see lwait.h). If an error is raised, nothing is
- * acquired.
+ * Acquire the object of a guard, set guard->release, and end with `then`. May
+ * wait (lwait.h). Nothing is acquired if this raises.
  */
 typedef int (*fz_lguard_acquire)(
     lua_State *L, struct fz_lguard *guard, fz_lguard_then then);
@@ -51,10 +50,9 @@ int fz_lguard_push(lua_State *L, fz_lguard_acquire acquire, void *of);
 struct fz_lguard *fz_lguard_enter(lua_State *L);
 
 /*
- * The method with(f, ...) of the object at index 1. Acquires the object, calls
- * the function at index 2 with the values above it, and releases the object. An
- * error of f is raised again without changes. The caller returns the result of
- * this function.
+ * The method with(f, ...) of the object at index 1: acquire the object, call
+ * the function at index 2 with the values above it, and release the object. An
+ * error of f is raised again unchanged. The caller returns the result.
  */
 int fz_lguard_with(lua_State *L, fz_lguard_acquire acquire, void *of);
 

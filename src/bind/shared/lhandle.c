@@ -37,10 +37,7 @@ newest_child(const struct fz_lshared *shared)
 	return fz_children_newest(shared->pipes.children);
 }
 
-/*
- * Whether a child is alive that was forked after the object was made. Such a
- * child may use the object.
- */
+/* Whether a child that was forked after the object was made is alive. */
 static bool
 may_be_used(const struct fz_lshared *shared, const struct fz_object *object)
 {
@@ -317,10 +314,7 @@ fz_lhandle_self(lua_State *L)
 	return fz_lshared_join(L, handle->shared);
 }
 
-/*
- * Mark the object of the handle at `idx` as sent, so that it stays allocated.
- * If the user value is a handle, its object is marked, too.
- */
+/* Keep the object allocated, and also that of a handle in the user value. */
 static void
 mark_sent(lua_State *L, int idx)
 {

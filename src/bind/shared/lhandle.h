@@ -36,7 +36,7 @@ enum fz_lhandle_type {
 };
 
 struct fz_lhandle {
-	const char *mark;          /* fz_lhandle_mark, in handles only */
+	const char *mark; /* fz_lhandle_mark, which no other userdata has */
 	struct fz_lshared *shared; /* the shared state of its Lua state */
 	enum fz_lhandle_type type;
 	void *object;
@@ -51,10 +51,9 @@ struct fz_lhandle_class {
 	/* name of the metatable; NULL: there is no such class */
 	const char *name;
 	/*
-	 * Methods and metamethods, or NULL. Each metamethod has the table of
-	 * methods as an upvalue. __index, __gc, __eq and __tostring have
-	 * defaults. A class with its own __gc must call fz_lhandle_drop() at
-	 * its end.
+	 * Methods and metamethods, or NULL. The table of methods is an upvalue
+	 * of all metamethods. __index, __gc, __eq and __tostring have defaults.
+	 * Another __gc must end with fz_lhandle_drop().
 	 */
 	const luaL_Reg *methods, *metamethods;
 	/* Complete the handle on top, which came in a message. [-0, +0, e] */
@@ -65,9 +64,8 @@ struct fz_lhandle_class {
 	 */
 	void (*stored)(void *object, uint32_t side, int n);
 	/*
-	 * Called when a handle of an object is collected, the object was sent,
-	 * and the process that made it has no handle any more. Other processes
-	 * may still use the object.
+	 * Called when a handle of a sent object is collected and its maker has
+	 * no handle any more. Other processes may still use the object.
 	 */
 	void (*idle)(void *object, uint32_t self);
 };
@@ -112,9 +110,8 @@ struct fz_lhandle *fz_lhandle_test(
 void fz_lhandle_drop(struct fz_lhandle *handle);
 
 /*
- * The number of this Lua state as a member of the shared heap. The value at
- * index 1 is a handle. Raises an error if the state is not a member. [-0, +0,
- * e]
+ * The number of this state as a member of the shared heap. The value at index 1
+ * is a handle. Raises if the state is not a member. [-0, +0, e]
  */
 uint32_t fz_lhandle_self(lua_State *L);
 
@@ -131,10 +128,9 @@ struct fz_lhandle_stored {
 };
 
 /*
- * The handles that are encoded between fz_lhandle_begin() and fz_lhandle_end()
- * are noted. fz_lhandle_settle() is called when the message is sent or dropped.
- * Messages may be nested: the inner message must end before the outer one
- * continues.
+ * Between fz_lhandle_begin() and fz_lhandle_end() the encoded handles are
+ * noted. fz_lhandle_settle() is called when the message is sent or dropped. An
+ * inner message ends before the outer one continues.
  */
 void fz_lhandle_begin(
     struct fz_lshared *shared, struct fz_lhandle_stored *stored);

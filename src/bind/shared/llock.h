@@ -15,17 +15,15 @@ struct fz_llock {
 	bool recursive; /* whether the holder may acquire the lock again */
 	bool inner;     /* whether the lock is a part of a condition */
 	/*
-	 * Whether the lock is the lock of a value or an array. Such a lock is
-	 * recursive, and usually held for one short operation. The object is
-	 * consistent at any time.
+	 * The lock of a value or an array. It is recursive, and usually held
+	 * for one short operation. The object is consistent at any time.
 	 */
 	bool brief;
 };
 
 /*
  * The methods acquire([timeout]), release(), with(f, ...) and guard() of the
- * object at index 1, to which the lock belongs. They return what a C function
- * returns.
+ * object at index 1, which has this lock. They return as C functions do.
  */
 int fz_llock_acquire(lua_State *L, struct fz_llock *lock);
 int fz_llock_release(lua_State *L, struct fz_llock *lock);
@@ -36,16 +34,14 @@ int fz_llock_guard(lua_State *L, struct fz_llock *lock);
 int fz_llock_with_object(lua_State *L, struct fz_llock *lock);
 
 /*
- * Acquire a brief lock without waiting. If the running task holds it, the lock
- * is acquired once more. Returns false if the lock is not free. The caller then
- * waits with fz_llock_hold_late(). [-0, +0, e]
+ * Acquire a brief lock, or acquire it once more, without waiting. Returns false
+ * if it is not free: use fz_llock_hold_late() then. [-0, +0, e]
  */
 bool fz_llock_hold(lua_State *L, struct fz_llock *lock);
 
 /*
- * Wait until a brief lock is acquired, and call then(L). The function `then`
- * must release the lock before it returns or raises an error. The caller
- * returns the result of fz_llock_hold_late(). [-0, +n, e]
+ * Wait until a brief lock is acquired, and call then(L), which releases it
+ * before it raises or returns. The caller returns the result. [-0, +n, e]
  */
 int fz_llock_hold_late(lua_State *L, struct fz_llock *lock, lua_CFunction then);
 

@@ -72,9 +72,8 @@ member_is_alone(lua_State *L)
 enum { WORK_INSTRUCTIONS = 1000 }; /* Lua instructions between two checks */
 
 /*
- * The hook of work_for(). After the first error, the hook raises the error
- * again at each instruction until the work ends, so that a function that
- * catches the error in a loop ends, too.
+ * After its first error the hook raises at every instruction until the work
+ * ends, so that a function that catches the error in a loop ends, too.
  */
 static void
 work_hook(lua_State *L, lua_Debug *ar)

@@ -1,6 +1,5 @@
 /*
- * lnumber.h - one number in shared memory. Its type is one of the types of
- * string.pack().
+ * lnumber.h - one number in shared memory, of a type of string.pack().
  *
  * Reads and writes are atomic.
  */
@@ -18,10 +17,7 @@ struct fz_number {
 	uint8_t size; /* bytes (1, 2, 4 or 8), and the alignment */
 };
 
-/*
- * The type whose code is the argument `idx`. Raises an error for an unknown
- * code.
- */
+/* The type whose code is the argument `idx`; raises if there is none. */
 struct fz_number fz_number_type(lua_State *L, int idx);
 
 /*
@@ -38,7 +34,7 @@ void fz_number_push(lua_State *L, struct fz_number type, uint64_t bits);
 uint64_t fz_number_load(struct fz_number type, const void *at);
 void fz_number_store(struct fz_number type, void *at, uint64_t bits);
 
-/* What is added: an integer if the type is an integer type. */
+/* A summand: an integer if the type is an integer type. */
 union fz_number_term {
 	int64_t integer;
 	double real;

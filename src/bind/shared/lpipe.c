@@ -230,10 +230,9 @@ give_value(lua_State *L, int idx)
 }
 
 /*
- * core.give_pipes(...): called before a fork with the values that the child
- * will get. Notes that the child will use the ends of pipes among these values,
- * and among the upvalues of functions in these values. Called without values
- * after the fork.
+ * core.give_pipes(...): called before a fork. The child will use the ends of
+ * pipes among these values, and among the upvalues of functions among them.
+ * Called without values after the fork.
  */
 static int
 pipe_give(lua_State *L)

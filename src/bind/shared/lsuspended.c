@@ -157,7 +157,7 @@ join_list(struct fz_lsuspended *s, bool first)
 	struct fz_list *head = &s->list->first;
 
 	if (first)
-		head = head->next; /* inserts before this */
+		head = head->next; /* fz_list_push() inserts before it */
 	fz_list_push(head, &s->link);
 }
 
@@ -224,9 +224,8 @@ wake_lists(struct waits *w, bool late)
 }
 
 /*
- * Called by the timer. Makes waits check whether processes have died: a process
- * may have died before it notified, or while it held a lock for which tasks
- * wait.
+ * Called by the timer. Makes waits check for deaths: a process may have died
+ * before it notified, or while it held a lock.
  */
 static void
 check_late(struct fz_timer *timer)
@@ -297,8 +296,7 @@ waits_count(lua_State *L)
 
 /*
  * core.is_working(n) -> whether the engine does work that may end a wait, or a
- * hook of the caller may end it. n timers only show progress, and are not
- * counted.
+ * hook of the caller may; n timers only show progress
  */
 static int
 is_working(lua_State *L)
@@ -351,10 +349,7 @@ in_child(struct fz_fork_hook *hook)
 	w->forks++;
 }
 
-/*
- * Finalizer of the suspended tasks. It runs before the finalizer of the loop,
- * because this object was made after the loop.
- */
+/* It runs before the loop is freed, because the loop was made first. */
 static int
 waits_gc(lua_State *L)
 {

@@ -2,10 +2,9 @@
  * lsuspended.h - tasks that are suspended in a wait for a shared object.
  *
  * The tasks that wait for changes of one eventcount form a list. After a
- * change, the first task of the list is woken and tries. If the task succeeds
- * or is cancelled, it wakes the next task, which may succeed, too. If the task
- * fails, all others would fail, too, so it becomes the first task of the list
- * again.
+ * change, the first task of the list is woken and tries. If it succeeds or is
+ * cancelled, it wakes the next task, which may succeed, too. If it fails, all
+ * others would fail, so it becomes the first task again.
  */
 #ifndef FZ_LSUSPENDED_H
 #define FZ_LSUSPENDED_H

@@ -346,9 +346,8 @@ fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size)
 }
 
 /*
- * Finalizer and __close of a wait. If the task of the wait was dropped, or an
- * error has ended the wait, the operation is undone. A forked child does
- * nothing.
+ * Finalizer and __close of a wait: undo the operation if the task was dropped
+ * or an error ended the wait. A forked child has nothing to undo.
  */
 static int
 wait_close(lua_State *L)

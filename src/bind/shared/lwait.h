@@ -3,10 +3,9 @@
  *
  * A wait calls try() until try() succeeds or the deadline passes. In a task,
  * the wait yields between two tries. Outside of tasks, the process turns its
- * loop between two tries, or sleeps if the loop is idle. In both cases the wait
- * ends with a call of end(), whose results are the results of the C function
- * that waits. Therefore a wait must be the last action of a C function, and
- * must not be inside a protected call.
+ * loop, or sleeps if the loop is idle. Both forms end with a call of end(),
+ * whose results are those of the C function that waits. So a wait is the last
+ * action of a C function, and never inside a protected call.
  */
 #ifndef FZ_LWAIT_H
 #define FZ_LWAIT_H
@@ -24,16 +23,14 @@ struct fz_lwait_class {
 	const char *what; /* for messages: "an item of a queue" */
 	/*
 	 * Do the operation for which the caller waits, if it is possible now.
-	 * Returns whether it was done. If `late` is set, also do expensive
-	 * checks, such as whether a process has died. `late` is set at the
-	 * first try, and then every FZ_EVENTCOUNT_CHECK_NS. Must not raise an
-	 * error.
+	 * Returns whether it was done. `late`: also do expensive checks, such
+	 * as for the death of a process; set at the first try and every
+	 * FZ_EVENTCOUNT_CHECK_NS. Must not raise.
 	 */
 	bool (*try)(struct fz_lwait *wait, bool late);
 	/*
-	 * Push the results, and return how many they are. `in_time` says
-	 * whether try() has succeeded. May raise an error, call Lua code with a
-	 * continuation, and wait again.
+	 * Push the results and return their number. `in_time`: try() has
+	 * succeeded. May raise, call with a continuation, and wait again.
 	 */
 	int (*end)(lua_State *L, struct fz_lwait *wait, bool in_time);
 	/*
@@ -45,18 +42,16 @@ struct fz_lwait_class {
 };
 
 /*
- * The first member of a structure of the caller. The structure must not contain
- * addresses of its own members or of the C stack, because a wait may be copied
- * to other memory.
+ * The first member of a structure of the caller. The structure must not point
+ * into itself or the C stack, because a wait may be moved.
  */
 struct fz_lwait {
 	const struct fz_lwait_class *class;
 	struct fz_eventcount *at; /* changes before try() can succeed */
 	int64_t until_ns;
 	/*
-	 * Set by fz_lwait(): whether the process has slept. If so, and if a
-	 * notification wakes only one sleeper, end() calls
-	 * fz_eventcount_rearm().
+	 * Set by fz_lwait(): whether the process has slept. If a notification
+	 * wakes one sleeper only, end() then calls fz_eventcount_rearm().
 	 */
 	bool slept;
 	unsigned char state;
@@ -67,7 +62,7 @@ struct fz_lwait {
 	int64_t late_ns; /* time from which on try() is called with `late` */
 	/* time of the next check whether anything can end the wait */
 	int64_t check_ns;
-	int64_t pause_ns; /* pause after that check; 0: no check was made yet */
+	int64_t pause_ns; /* pause after a check; 0: none was made yet */
 	unsigned ntries;  /* last fz_lsuspended_ntries() */
 };
 
