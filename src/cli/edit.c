@@ -156,11 +156,7 @@ read_byte(struct fz_edit *e, char *byte)
 	}
 }
 
-/*
- * Handle a byte that ends an invalid UTF-8 sequence. Returns U+FFFD for the
- * sequence. If the sequence had earlier bytes, `byte` is kept, because it may
- * begin the next character.
- */
+/* Return U+FFFD for bytes that are not UTF-8, and keep the byte after them. */
 static wchar_t
 replace_invalid(struct fz_edit *e, char byte, bool is_first)
 {
@@ -276,8 +272,8 @@ measure_prompt(struct fz_edit *e)
 }
 
 /*
- * Read an input. During the read, the modes of the terminal and the signal
- * handlers are those for editing. Returns NULL if there is no input.
+ * Read an input, with the modes of the terminal and the signal handlers for
+ * editing. Returns NULL if there is none.
  */
 static const char *
 read_input(struct fz_edit *e, int wake_fd)

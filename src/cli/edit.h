@@ -2,8 +2,7 @@
  * edit.h - the line editor of the REPL, which is libedit.
  *
  * An input may have several lines. While the editor waits for a key, the loop
- * turns. So tasks run during the wait, and their output appears above the
- * prompt.
+ * turns: tasks run, and their output appears above the prompt.
  */
 #ifndef FZ_EDIT_H
 #define FZ_EDIT_H

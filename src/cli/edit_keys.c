@@ -239,7 +239,7 @@ static const struct {
 void
 fz_edit_bind_keys(EditLine *el)
 {
-	/* Constant names, because el_set() keeps the pointers. */
+	/* These names are constants, because el_set() keeps the pointers. */
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		el_wset(el, EL_ADDFN, commands[i].name, L"of fzlua",
 		    commands[i].call);

@@ -38,10 +38,9 @@ struct fz_edit {
 struct fz_edit *fz_edit_of(EditLine *el);
 
 /*
- * Call a callback with the texts before and after the cursor. If `line` is
- * NULL, there are no texts. The result of the callback is pushed. If the
- * callback raises an error, the error is pushed instead, and the function
- * returns false, because an error must not unwind the stack of libedit.
+ * Call a callback with the texts before and after the cursor; without a `line`
+ * there are none. Pushes the result. An error must not unwind libedit: it is
+ * pushed instead, and the function returns false.
  */
 bool fz_edit_call(struct fz_edit *e, const char *name, const LineInfo *line);
 

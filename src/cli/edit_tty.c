@@ -51,9 +51,8 @@ on_resize(int sig)
 }
 
 /*
- * Handler of a signal that ends this process. The signal may come during a call
- * of fz_edit_tty_end(), for example when the terminal hangs up. The second call
- * then does nothing.
+ * The signal may interrupt fz_edit_tty_end(), for example when the terminal
+ * hangs up. The second call then does nothing.
  */
 static void
 on_end(int sig)

@@ -10,10 +10,9 @@
 #include <stdbool.h>
 
 /*
- * Called before the editor sets the modes of the terminal. From now on, the old
- * modes are restored when a signal ends or stops this process, and the terminal
- * marks pasted text. When there is news, a signal handler writes a byte to
- * `wake_fd`.
+ * Called before the editor sets its modes. From now on the old modes are
+ * restored if a signal ends or stops this process, and the terminal marks
+ * pasted text. Signal handlers write a byte to `wake_fd` if there is news.
  */
 void fz_edit_tty_begin(int wake_fd);
 

@@ -52,10 +52,9 @@ state_closes(lua_State *L)
 }
 
 /*
- * Make Lua call state_closes() when the Lua state is closed. Finalizers run in
- * the reverse order of their creation. So state_closes() runs after the
- * finalizers of the script, and before the finalizer of the loop, which closes
- * the descriptor that the signal handler uses.
+ * Call state_closes() when the state is closed. Finalizers run in the reverse
+ * order of their creation: this one after those of the script, and before that
+ * of the loop, whose descriptor the signal handler uses.
  */
 static void
 watch_close(lua_State *L)

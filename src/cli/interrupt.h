@@ -15,9 +15,8 @@
 void fz_interrupt_catch(lua_State *L);
 
 /*
- * catch_interrupt(): the error of the last Ctrl-C was handled, so the next
- * Ctrl-C must raise an error again. Used by a command that goes on after an
- * error.
+ * catch_interrupt(): the error of the last Ctrl-C was handled, so the next one
+ * raises an error again. For a command that goes on after an error.
  */
 int fz_interrupt_catch_next(lua_State *L);
 

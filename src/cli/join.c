@@ -23,10 +23,7 @@ enum { JOIN_SETUP_MAX = 8192, JOIN_SLOTS_MAX = 4096, JOIN_MISUSE = 2 };
 	"abcdefghijklmnopqrstuvwxyz" \
 	"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
-/*
- * The values of the options. If an option is missing, its value comes from the
- * environment.
- */
+/* The values of the options, or of the environment if an option is missing. */
 struct join {
 	const char *url, *creds, *slots, *name, *allow;
 	char host[65], cpus[16], allow_path[PATH_MAX];

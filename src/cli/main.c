@@ -39,9 +39,8 @@
 #define STATUS_INTERRUPTED 130
 
 /*
- * Number of KiB that are allocated before the first collection. A collection at
- * the start would set about the same number. It is left out, because what is
- * loaded at the start contains no garbage.
+ * KiB that are allocated before the first collection, as after a collection of
+ * what is loaded at the start, which has no garbage.
  */
 enum { START_KIB = 20 };
 
@@ -117,10 +116,9 @@ ignore_environment(lua_State *L)
 }
 
 /*
- * Call the reporter at `report` with the error on top. The error is replaced by
- * the result of the reporter: the exit status, or nil to go on. If Ctrl-C
- * raises an error in the reporter, the reporter is called again with this
- * error.
+ * Call the reporter at `report` with the error on top, and replace the error by
+ * its result: the exit status, or nil to go on. If Ctrl-C raises in the
+ * reporter, it is called again with that error.
  */
 static void
 call_report(lua_State *L, int report)
@@ -135,11 +133,11 @@ call_report(lua_State *L, int report)
 }
 
 /*
- * Run the steps of fzlua.cli, and call the functions that the steps return,
- * with the message handler of fzlua.cli. The functions are called from this C
- * function, so that a chunk has the same stack level as in the lua command. The
- * step, the handler and the reporter of cli.main() are at the index `step` and
- * the next two indexes. Pushes the exit status.
+ * Run the steps of fzlua.cli and the functions that the steps return, with the
+ * message handler of fzlua.cli. All calls come from this C function, so that a
+ * chunk has the same stack level as in lua. The step, the handler and the
+ * reporter of cli.main() are at `step` and the next indexes. Pushes the exit
+ * status.
  */
 static void
 call_steps(lua_State *L, int step)
@@ -230,7 +228,7 @@ run(lua_State *L)
 	lua_call(L, 0, 1);
 	lua_setglobal(L, "fz");
 	fz_ltask_follow_coroutines(L);
-	fz_proc_adopt(); /* it has no other children */
+	fz_proc_adopt(); /* this process has no other children */
 	fz_make_join(L);
 	fz_print_wrap(L);
 	fz_interrupt_catch(L);
@@ -251,10 +249,9 @@ run(lua_State *L)
 }
 
 /*
- * The following functions replace functions of the C library. C modules such as
- * lfs call them, because the dynamic linker finds a visible function of the
- * program first. So each change of the working directory is reported: see
- * cwd.h.
+ * These functions replace those of the C library for C modules such as lfs, so
+ * that each change of the directory is reported: see cwd.h. The dynamic linker
+ * finds a visible function of the program first.
  */
 __attribute__((visibility("default"))) int
 chdir(const char *path)

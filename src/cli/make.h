@@ -8,9 +8,8 @@
 void fz_make_find(void);
 
 /*
- * If make runs the command, limit the number of functions that run at once to
- * the number that make allows. A signal that ends the process first returns the
- * tokens to make. [-0, +0, e]
+ * Under make, run no more functions at once than make allows. A signal that
+ * ends the process first returns the tokens. [-0, +0, e]
  */
 void fz_make_join(lua_State *L);
 

@@ -93,7 +93,7 @@ fz_output_restore(lua_State *L)
 	if (diverted == -1)
 		return 0;
 	fflush(stdout);
-	clearerr(stdout); /* the error was that of standard error */
+	clearerr(stdout); /* the write to standard error failed */
 	if (dup2(diverted, STDOUT_FILENO) == -1)
 		return fail(L, errno);
 	fz_fd_close(&diverted);

@@ -45,10 +45,7 @@ fz_print_restore(void)
 		fz_footer_redraw(&sink->footer);
 }
 
-/*
- * Check the results of a function of the Lua library that has written to
- * stdout.
- */
+/* Check the results of a library function that has written to stdout. */
 static int
 checked(int nresults)
 {

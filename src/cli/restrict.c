@@ -74,7 +74,7 @@ fz_restrict(lua_State *L, const char *path, struct fz_err *err)
 		rc = (int)lua_tointeger(L, -1);
 	lua_pop(L, 1);
 	if (rc == 0)
-		return 0; /* lives as long as the process */
+		return 0; /* the memory lives as long as the process */
 	fz_allow_free(allow);
 	return fz_err_set(
 	    err, FZ_ERR_ERROR, "--allow cannot check the bytecode of this Lua");

@@ -7,9 +7,8 @@
 struct fz_err;
 
 /*
- * Restrict a new Lua state to the functions that the file allows, and to the
- * functions of the library that submitters send. Returns 0, or -1 and sets
- * `err`.
+ * Restrict the new state to the functions that the file allows, and to those of
+ * the library that submitters send. Returns 0, or -1 and `err`.
  */
 int fz_restrict(lua_State *L, const char *path, struct fz_err *err);
 

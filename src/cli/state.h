@@ -12,9 +12,8 @@
 lua_State *fz_state_new(void);
 
 /*
- * Run all finalizers, as lua_close() does, and end the process. The Lua objects
- * are not freed one by one, because the kernel frees all memory of the process
- * in less time.
+ * Run all finalizers, as lua_close() does, and end the process. The objects are
+ * not freed: the kernel frees all memory in less time.
  */
 _Noreturn void fz_state_exit(lua_State *L, int status);
 

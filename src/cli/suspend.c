@@ -12,10 +12,9 @@
 #include "proc/proctree.h"
 
 /*
- * Handler of SIGTSTP. It also stops the workers, because they are in process
- * groups of their own, to which the terminal sends no signal. The default
- * action of SIGTSTP then stops this process, so that the shell sees the stop.
- * In an orphaned process group, which no shell could continue, the kernel
+ * Workers lead process groups of their own, so the terminal does not signal
+ * them. The default action of SIGTSTP then stops this process: the shell sees
+ * the stop. In an orphaned group, which no shell could continue, the kernel
  * ignores the signal.
  */
 static void

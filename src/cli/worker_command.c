@@ -34,7 +34,7 @@ open_libraries(lua_State *L)
 	lua_setglobal(L, "fz");
 	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
 	lua_getfield(L, -1, "fzlua.core");
-	lua_pushliteral(L, "fzlua"); /* for fz.run_scripts() */
+	lua_pushliteral(L, "fzlua"); /* fz.run_scripts() runs this program */
 	lua_setfield(L, -2, "command");
 	lua_pop(L, 2);
 	fz_ltask_follow_coroutines(L);
@@ -144,9 +144,8 @@ read_words(struct words *words, int argc, char **argv)
 }
 
 /*
- * The version that the submitter asks for, or NULL. If a key has a forced
- * command, sshd runs the forced command, and puts the command of the submitter
- * into this variable: `fzlua --worker VERSION`.
+ * The version that the submitter asks for. If its key has a forced command,
+ * sshd puts the submitter's command, `fzlua --worker VERSION`, into a variable.
  */
 static const char *
 asked_version(void)
@@ -158,9 +157,8 @@ asked_version(void)
 }
 
 /*
- * Whether a submitter has started this process. A submitter always passes its
- * version, even if there is a forced command. Otherwise a user has typed the
- * command line to make this machine a node.
+ * Whether a submitter has started this process: it passes its version, even
+ * through a forced command. Otherwise a user wants the machine to join.
  */
 static bool
 is_for_submitter(const struct words *words)
