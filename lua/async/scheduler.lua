@@ -27,8 +27,7 @@ local first, last = nil, nil
 local timers = Timers.new()
 local in_c = {} -- a wait in C -> the task that waits there
 local current = nil -- the task that runs
--- The error that Ctrl-C raised in a task; the waiter outside of tasks raises it again.
-local interrupted = nil
+local interrupted = nil -- the error of Ctrl-C in a task, for the waiter outside of tasks
 
 ---@type table<table, integer> task -> its number in the order of starts; no ended tasks
 local live = {}

@@ -24,8 +24,8 @@ local function rise(self, i, task)
   self[i], task._index = task, i
 end
 
--- Put `task` into the heap, of which the index `i` is free. The free index moves towards the end
--- past tasks that are earlier than `task`, or towards the first index past tasks that are later.
+-- Put `task` at the free index `i`, or where its time requires: after earlier tasks, before later
+-- ones.
 local function sink(self, i, task)
   local at, n = task._at, self.n
   while true do

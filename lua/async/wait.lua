@@ -1,8 +1,7 @@
 --- wait.lua - makes tasks and other callers wait.
 --
--- The engine reports the id of each object that has changed (core.changed). Then the watcher of
--- this object is pumped, and the tasks that wait for this object are woken; other watchers and
--- tasks are not.
+-- The engine reports the id of each object that has changed (core.changed). Only the watcher of
+-- this object is pumped, and only the tasks that wait for it are woken.
 --
 -- A task that waits is suspended. Any other waiter, such as the script itself, turns the engine's
 -- loop and runs tasks until its object is done. Waits for shared objects are in C and do the same
@@ -235,10 +234,9 @@ end
 function wait.pumper() return current() or true end
 
 ---Wait until object:done() is true, at most `timeout` seconds. If the object has a method pump(),
----it is called before each check. While callbacks of the object run, its field `_pumping` is set,
----and the object is not done. A waiting task is woken by waiters.wake_all(object) if the object
----has the field `is_list`. Else changes of the engine's object object:id() wake it, or all changes
----if there is no id().
+---it is called before each check. While its callbacks run, it has `_pumping` set and is not done.
+---waiters.wake_all(object) wakes a waiting task if the object has `is_list`; else changes of the
+---engine's object object:id() do, or all changes if there is no id().
 ---@param object table
 ---@param timeout number|nil nil: without limit
 ---@return boolean|nil done, "timeout"|nil

@@ -49,8 +49,7 @@ function waiters.wake_all(list)
     waiter._list, waiter._previous, waiter._next = false, false, false
     if waiter._co then
       wake(waiter)
-    -- No notify(): the waiter is a task that Ctrl-C ended just when it began to wait.
-    elseif waiter.notify then
+    elseif waiter.notify then -- else: Ctrl-C has ended a task just when it began to wait
       waiter:notify(list)
     end
     waiter = next_one

@@ -1,9 +1,8 @@
 --- bytecode.lua - the global variables that a Lua function reads and sets.
 --
--- The module reads the bytecode of Lua 5.4, as string.dump() writes it. A function accesses a
--- global by the instructions GETTABUP and SETTABUP, with a constant as the name and with the
--- upvalue that is the table of globals. The module does not find accesses through another
--- variable, such as _G.x, and names after the 256th constant.
+-- The module reads the bytecode of Lua 5.4. A global is a field of the upvalue that is the table
+-- of globals: GETTABUP and SETTABUP with a constant. The module does not find accesses through
+-- another variable, such as _G.x, and names after the 256th constant.
 
 local bytecode = {}
 
@@ -105,8 +104,7 @@ local function read_function(self)
   return proto
 end
 
--- In place of the difference of lines: the line of the instruction is in another list.
-local ABSOLUTE <const> = -0x80
+local ABSOLUTE <const> = -0x80 -- this instruction has its line in another list
 
 local function each_instruction(proto, visit)
   local line, absolute = proto.line, 0

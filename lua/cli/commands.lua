@@ -1,8 +1,7 @@
 --- commands.lua - the commands of the prompt, which begin with a colon.
 --
--- A command is a function of the session and a text, its argument. The command may return a chunk
--- to run, and a function of the session and of the results of the chunk. Without this function the
--- results of the chunk are printed.
+-- A command gets the session and a text, its argument. It may return a chunk to run, and a
+-- function of the session and the chunk's results, which are printed if there is no such function.
 
 local core = require "fzlua.core"
 local nearest = require "fzlua.nearest"

@@ -12,9 +12,8 @@ usage: fzlua [options] [script [args]]
 local SHORT_USAGE <const> =
   "usage: fzlua [options] [script [args]]  or  --each CODE | --fold CODE [FILE...]\n"
 
----The groups in their order, each with its heading. If `line` is false, -h does not show the
----group. If `line` is a text, -h shows only the names of the options, in one line that ends in
----this text.
+---The groups in their order, each with its heading. -h does not show the group if `line` is false.
+---If it is a text, -h shows only the names of the options, in one line that ends in this text.
 help.groups = {
   { name = "run", heading = "How functions run" },
   { name = "chain", heading = "If the script returns a chain" },

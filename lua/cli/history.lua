@@ -9,8 +9,7 @@ local core = require "fzlua.core"
 local history = {}
 
 local ENTRIES_MAX <const> = 1000 -- maximum number of inputs in the file after it was shortened
--- A session shortens the file if it has this number of inputs more than ENTRIES_MAX.
-local SLACK <const> = 200
+local SLACK <const> = 200 -- number of further inputs after which the file is shortened
 
 local host -- C functions of the command
 
@@ -33,8 +32,7 @@ local function decode(line)
   return (line:gsub("\\(.)", { n = "\n", ["\\"] = "\\" }))
 end
 
--- Call f while this process has the lock of the file. If the lock cannot be opened, f is called
--- without it.
+-- Call f under the lock of the file, or without the lock if it cannot be opened.
 local function locked(f)
   local lock <close> = io.open(path() .. ".lock", "w")
   if lock then core.lock_file(lock) end

@@ -14,8 +14,7 @@ local record_source = {}
 local BLOCK_SECONDS <const> = 0.02 -- time in seconds that a block should take
 local BLOCK_BYTES <const> = 256 << 10
 local RECORDS_MAX <const> = 1 << 20
--- Maximum ratio of the numbers of records in a block and in the previous block.
-local GROWTH <const> = 8
+local GROWTH <const> = 8 -- maximum ratio of the lengths of a block and of the one before
 
 ---@class fzlua.RecordBlock
 ---@field text string the records, each with its separator; the last one may lack it

@@ -68,7 +68,7 @@ local KEYS <const> = { string = true, number = true, boolean = true }
 
 ---Return the sums, and start again without sums. Raises if a sum is not a number, or if its key
 ---cannot be printed.
----@return any[] list of keys, each followed by its sum; this list costs less to send than a table
+---@return any[] list of keys, each followed by its sum: it costs less to send than a table
 function Sums:take()
   local sums, n = {}, 0
   for key, value in next, self._kept do

@@ -1,9 +1,8 @@
 --- record_worker.lua - the function that workers of --each and --fold call with a block of records.
 --
--- CODE is compiled into a loop over the records of a block. So a record costs one call of a C
--- function: step() takes the result for one record and returns the next record. The loop is chosen
--- at the first record, because only its evaluation shows whether the value of an expression is a
--- function.
+-- CODE is compiled into a loop over the records of a block. So a record costs one call of C:
+-- step() takes the result for one record and returns the next. The loop is chosen at the first
+-- record, which shows whether the value of an expression is a function.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"

@@ -15,8 +15,7 @@ local report = require "fzlua.report"
 
 local records = {}
 
--- Maximum number of blocks that were read and not yet printed, for each worker.
-local BLOCKS_PER_WORKER <const> = 4
+local BLOCKS_PER_WORKER <const> = 4 -- maximum number of blocks read and not yet printed
 
 -- Ratio of the time that a block should take to the timeout of one record.
 local TIMEOUT_SHARE <const> = 1 / 4

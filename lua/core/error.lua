@@ -32,9 +32,8 @@ end
 
 local OTHERS_SHOWN <const> = 3
 
--- A text such as "
--- also failed: slow: why; item 7: why; and 2 more", with the first line of each error; empty if
--- there is none.
+-- A text such as "\nalso failed: slow: why; item 7: why; and 2 more", with the first line of each
+-- error; empty if there is none.
 local function others_text(others)
   if type(others) ~= "table" or #others == 0 then return "" end
   local parts = {}

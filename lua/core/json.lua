@@ -425,9 +425,8 @@ TEXT.table = function(writer, t, key)
   return text
 end
 
----The JSON text of a value. A part of the value may have no JSON form. Without the list `refused`,
----this raises an fz.Error with the path of the part. With it, null is written for the part, and a
----member whose name has no JSON form is left out.
+---The JSON text of a value. A part without a JSON form raises an fz.Error with its path. With the
+---list `refused` it is written as null, and a member whose name has no JSON form is left out.
 ---@param value any
 ---@param names? string[] the value is an object of these members, in this order
 ---@param refused? string[] receives the messages about the first values without a JSON form

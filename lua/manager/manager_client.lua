@@ -36,8 +36,7 @@ local Client = {}
 Client.__index = Client
 
 local clients = setmetatable({}, { __mode = "v" }) -- server -> client
--- Server -> its idle channels; pid of the process that owns these channels.
-local idle, owner = {}, nil
+local idle, owner = {}, nil -- server -> its idle channels; pid of the process that owns them
 local ids = 0 -- number of channels made by this process and its ancestors
 
 ---Make a channel of this process. `answers` is the queue of the channel.
@@ -177,8 +176,7 @@ end
 
 local function raise(fields)
   local ok, cause = pcall(decode, fields.cause)
-  -- The error has no cause, or its class is not known in this process.
-  if not ok then cause = nil end
+  if not ok then cause = nil end -- no cause, or its class is not known in this process
   fields.cause = cause
   error(Error.new(fields), 0)
 end

@@ -21,8 +21,7 @@ local last = 0
 local roots = {} -- number -> table that a user created
 local objects = setmetatable({}, { __mode = "v" }) -- number -> table
 local numbers = setmetatable({}, { __mode = "k" }) -- table -> number
--- Table -> class under which a user created the table.
-local made_as = setmetatable({}, { __mode = "k" })
+local made_as = setmetatable({}, { __mode = "k" }) -- table -> class that it was created as
 local lists = setmetatable({}, { __mode = "k" }) -- table -> true: it was found to be a sequence
 
 local function number_of(t)
@@ -59,8 +58,7 @@ local function class_of(t)
   return "list"
 end
 
--- Whether a value is a plain table, which is sent as a proxy. Objects with a class are sent as
--- values.
+-- Whether a value is a plain table. Objects with a class are sent as values, without a proxy.
 local function is_table(value)
   return type(value) == "table" and getmetatable(value) == nil
 end
@@ -70,8 +68,7 @@ local function answer_with(value)
   return VALUES, value
 end
 
--- Answer with a value that the request has removed from its table. A table is copied, unless it is
--- a root.
+-- Answer with a value that is removed from its table: a table is copied unless it is a root.
 local function answer_with_copy(value)
   if is_table(value) and roots[numbers[value]] then return answer_with(value) end
   return VALUES, value
@@ -82,8 +79,7 @@ local function as_element(value)
   return value
 end
 
--- Raise an error of the server itself. The error gets no traceback, because no function of the user
--- has failed.
+-- Raise an error without a traceback, because no function of the user has failed.
 local refuse = Error.raise
 
 local function check_index(t, index, most)
@@ -92,8 +88,7 @@ local function check_index(t, index, most)
   end
 end
 
--- Store a value. A list becomes a dict if the key is outside of the sequence, or if the value
--- leaves a hole.
+-- Store a value. A list becomes a dict if the key is outside of the sequence, or at a hole.
 local function store(t, key, value)
   if lists[t] and not (math.type(key) == "integer" and key >= 1 and key <= #t + 1
       and (value ~= nil or key >= #t)) then
@@ -183,8 +178,7 @@ end
 
 function operations.copy(t) return VALUES, t end
 
--- Encode the new value before it is stored. If the value cannot be sent, this raises, and the table
--- is unchanged.
+-- Encode the value before it is stored: if it cannot be sent, the table stays unchanged.
 function operations.update(t, key, f)
   local before = t[key]
   local value = call(f, before)
@@ -245,8 +239,7 @@ local function perform(question, at)
   return core.encode(operations[operation](t, a, b))
 end
 
--- The fields of an error that are sent to the client. If the server itself refused the request,
--- there is no traceback.
+-- The fields of an error for the client. A refusal by the server itself has no traceback.
 local function describe(e)
   if not in_function and Error.is(e) then
     if math.type(e.value) == "integer" then Error.about(e, "result") end
@@ -260,9 +253,8 @@ local function describe(e)
   }
 end
 
--- Encode an error. `fields` is only a text if there was no memory, or no stack, to describe the
--- error. The cause is encoded as a separate message, so that the client can read the rest even if
--- it cannot decode the cause.
+-- `fields` is a text if there was no memory, or no stack, to describe the error. The cause is a
+-- separate message, so that the client gets the rest even if it cannot decode the cause.
 local function encode_error(fields)
   if type(fields) == "string" then
     in_function = false
@@ -314,8 +306,7 @@ function server.run(asked, spare, channel)
   guard_classes()
   add_channel(channel.id, channel.answers)
   channel.answers:put(own.server)
-  -- Number of questions since the last clean-up whose functions may have left tasks or other work.
-  local undone = 0
+  local undone = 0 -- number of questions that may have left work
   while true do
     local question = questions:get()
     if not question then return end

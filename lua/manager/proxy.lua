@@ -1,8 +1,7 @@
 --- proxy.lua - dicts, lists and namespaces that stand for tables in a manager's server.
 --
--- The server handles all reads of fields, assignments and calls. A message contains the identity
--- of the manager and the number of the table instead of the proxy. When the server receives this
--- message, the proxy becomes the table.
+-- The server handles all reads of fields, assignments and calls. A message contains the numbers of
+-- the manager and the table instead, from which the server itself gets the table.
 
 local core = require "fzlua.core"
 local check = require "fzlua.check"
@@ -170,8 +169,7 @@ function Proxy:__len()
   return ask(self, self[CLASS].length)
 end
 
----Iterate over a copy of the contents, taken at the start of the loop. The elements of a list come
----in order.
+---Iterate over the contents that the table has at the start of the loop; a list in its order.
 function Proxy:__pairs()
   local all, at = ask(self, "all"), -1
   return function()
@@ -197,8 +195,7 @@ end
 
 local find_table -- in a server: function(number of an object) -> its table or nil
 
----Make this process a server. A proxy of this server that the process receives becomes the table
----itself.
+---Make this process a server, in which the proxies of its tables become these tables.
 ---@param find fun(object: integer): table|nil
 function proxy.serve(find)
   find_table = find

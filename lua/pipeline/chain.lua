@@ -56,8 +56,7 @@ function chain.new(list, options)
   return make(stages, check.options(options, check.INVOKE, 2, "fz.chain"))
 end
 
----Make the chain `a >> b`. The new chain has the options of both operands. If an option differs,
----the value of `a` is used.
+---`a >> b`. The new chain has the options of both. If an option differs, the value of `a` is used.
 ---@return fzlua.Chain
 function chain.join(a, b)
   local stages, options = {}, {}

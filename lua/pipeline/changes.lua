@@ -53,8 +53,7 @@ end
 local function digest(self, value)
   if not self.digests[value] then
     local ok, made = pcall(core.digest_in, {}, value)
-    -- No digest: a new table, which is equal to no other digest.
-    self.digests[value] = ok and made or {}
+    self.digests[value] = ok and made or {} -- a new table, which equals no other digest
   end
   return self.digests[value]
 end

@@ -39,8 +39,7 @@ function Invocation.defaults(list)
   local limits, merged = { list[1], command_line }, {}
   list[#list + 1] = command_line
   for _, name in ipairs(check.RUN) do merged[name] = first_given(name, list) end
-  -- The plan contains the limits of stages, because the limits of one stage do not apply to other
-  -- stages.
+  -- Limits of a stage do not apply to other stages, so they are in the plan.
   for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, limits) end
   merged.cache = first_given("cache", limits)
   merged.on_error = merged.on_error or "stop"
@@ -337,9 +336,8 @@ local function where(node)
   return node.stage and ("%s.%s"):format(node.stage, node.outputs[1]) or node.outputs[1]
 end
 
--- Make an error for the node; nil if the node has a result. In the error of a cancelled node, the
--- engine has set the field `because` to a failed node: this node waited for the failed node, or the
--- failed node stopped the run.
+-- Make the error of a node; nil if it has a result. In the error of a cancelled node, the engine
+-- sets `because` to the failed node for which the node waited, or which stopped the run.
 local function error_of(self, id)
   local e = self.run:error(id)
   if e then set_index(e) end

@@ -234,8 +234,7 @@ function Pipeline:close()
   self._workers:close()
 end
 
--- Called at the end of the scope of a <close> variable. Without an error, the work in progress is
--- finished; with an error, the work is cancelled.
+-- Leaving a scope without an error finishes the work in progress; an error cancels the work.
 function Pipeline:leave(e)
   if e == nil then
     for _, invocation in ipairs { table.unpack(self._live) } do

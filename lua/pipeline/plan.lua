@@ -67,7 +67,7 @@ local function input(self, name, node)
 end
 
 local function add_limits(self, id, registration, defaults)
-    if not (next(registration.limits) or next(defaults)) then return end
+  if not (next(registration.limits) or next(defaults)) then return end
   local own
   for _, name in ipairs(check.LIMITS) do
     local value = registration.limits[name]
@@ -196,8 +196,7 @@ end
 
 local CYCLE_SHOWN = 10 -- maximum number of names of a cycle that a message shows
 
--- A text such as "a -> b -> a" with the outputs along a cycle. It begins with the node that was
--- added first.
+-- A text such as "a -> b -> a": the outputs along a cycle, from the node that was added first.
 local function cycle_text(self, cycle)
   local names, start = {}, 1
   for i, id in ipairs(cycle) do

@@ -74,8 +74,7 @@ local function optional_inputs(outputs, inputs, option)
   return optional
 end
 
----Split the arguments of a map into its parts and check them. A map has one output, and its first
----input is a list.
+---Split the arguments of a map, as parse() does. It has one output, and a list as its first input.
 ---@param what string the call, as the user writes it
 ---@param output string
 ---@return string[] outputs, string[]|nil inputs, function f, table limits

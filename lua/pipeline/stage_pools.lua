@@ -20,8 +20,7 @@ local function slots_of(self)
   return self._slots
 end
 
----Let at most `jobs` functions run at once. This includes the functions in pools that workers
----make.
+---Let at most `jobs` functions run at once, including those in pools that workers make.
 ---@param jobs integer 0: all functions run in this process
 function StagePools:share(jobs)
   if jobs > 0 then slots_of(self):resize(jobs) end
@@ -32,9 +31,8 @@ local function retire(entry)
   if entry.users == 0 then entry.pool:close() end
 end
 
--- Find the entry of `registry` that can be used; nil if there is none. An entry is removed if it is
--- for another version of the registry, another engine or other recorded functions, or if it has too
--- few workers.
+-- The entry of `registry`; nil if there is none. An entry for another version of the registry,
+-- another engine or other recorded functions, or with too few workers, is removed.
 local function find(self, registry, workers, engine, code)
   local entry = self._entries[registry]
   if entry and (entry.version ~= registry.version or entry.workers < workers

@@ -87,8 +87,7 @@ function Stream:wait_alone()
   return not (self._events or self._shown or self._asks or self._cache) and self._items:wait()
 end
 
--- The error of an item that was not started, because its input number `need` is missing or cannot
--- be sent.
+-- The error of an item that was not started: input number `need` is missing, or cannot be sent.
 local function input_error(self, need, e)
   local input = self._plan.needs[need]
   if not input then
@@ -159,9 +158,8 @@ function Stream:cancel()
   self:close()
 end
 
--- Wrap a source of lists of values. The new source returns tables with the values by the names of
--- the inputs, in the order in which the functions of the chain read them. A list of a single value
--- becomes this value.
+-- Wrap a source of lists of values: the inputs of the chain, in the order in which its functions
+-- read them. A list of a single value becomes this value.
 local function unpacking(plan, following)
   return function()
     local values = following()
@@ -173,8 +171,7 @@ local function unpacking(plan, following)
   end
 end
 
--- Wrap a source. The new source stores in self._passing which values of its items pass through the
--- chain.
+-- Wrap a source: store in self._passing the values of its items that pass through the chain.
 local function noting(self, plan, following)
   local items, passing = self._items, self._passing
   local only = #plan.needs == 1 and plan:passes_on(plan.needs[1].name) and plan.needs[1].name
@@ -200,8 +197,7 @@ local function noting(self, plan, following)
   end
 end
 
--- Wrap a source. If an item has a list of a manager, and a map of the chain reads the elements, the
--- new source replaces the list by a copy.
+-- Wrap a source: replace lists of a manager by copies, if a map of the chain reads their elements.
 local function copying(plan, following)
   return function()
     local item = following()

@@ -93,16 +93,14 @@ local function name_item(e, range)
   return e
 end
 
----Convert the function of the option retry_if for ranges. The new function calls `f` with errors
----that have the index of the item.
+---The option retry_if for ranges: `f` is called with errors that have the index of the item.
 ---@param f nil|fun(e: fz.Error): boolean
 ---@return nil|fun(e: fz.Error): boolean
 function Folding:retry_if(f)
   return f and function(e) return f(name_item(e, self.ranges[e.index])) end
 end
 
----Convert the function of the option progress for ranges. The new function calls `f` with the
----events of items.
+---The option progress for ranges: `f` is called with the events of items.
 ---@param f nil|boolean|fun(done: integer, total: integer?, event: table)
 ---@return false|fun(done: integer, total: integer?, event: table)
 function Folding:progress(f)
@@ -137,8 +135,7 @@ local function pack_init(init)
   error(packed, 0)
 end
 
----The function that workers call with a range. It returns the accumulator, and the time in
----seconds.
+---The function that workers call with a range. Returns the accumulator and the seconds it took.
 ---@param f fun(acc: any, item: any): any
 ---@param init any
 ---@param list table|nil the list, if the workers inherit it
@@ -163,8 +160,7 @@ function folding.worker(f, init, list)
   end
 end
 
----Merge the results of the ranges. `results` is an iterator like an imap with on_error =
----"continue".
+---Merge the results of ranges, which `results` returns like an imap that goes on after errors.
 ---@param merge fun(a: any, b: any): any
 ---@param init any the result if there are no items
 function Folding:merge(merge, init, results, ...)

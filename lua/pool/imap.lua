@@ -60,8 +60,7 @@ end
 function Imap:name_error(number, e)
   if self._recorded and Error.is(e) then
     self._recorded:fail(number, e)
-    -- Write now, because the loop may take long, and other processes wait for the file.
-    self._recorded:flush()
+    self._recorded:flush() -- the loop may take long, and other processes wait for the file
   end
   return Mapping.name_error(e, number)
 end

@@ -81,9 +81,8 @@ function ProgramIO:id()
   return self.program:id()
 end
 
----Pass on the output of the program while the iterator of its input waits. Called by wait.lua. If
----a sink raises an error while another task runs, the error is kept for the task that called
----run().
+---Pass on the output of the program while the iterator of its input waits. Called by wait.lua. The
+---error of a sink is kept for the task that called run(), if another task runs now.
 function ProgramIO:pump()
   if not self.feeding or self.passing then return end
   if scheduler.current() == self.task then return pass_on(self) end

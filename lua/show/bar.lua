@@ -109,9 +109,8 @@ local function plain_elapsed(line)
   return line.seconds < 60 and ("%.1f s"):format(line.seconds) or bar.time(line.seconds)
 end
 
--- The fields in the order in which they are shown. The function `text` is for a terminal, where a
--- field keeps its width, and `plain` is for the log. If the line is too long, fields of the highest
--- rank are dropped first.
+-- The fields in their order: `text` for a terminal, where a field keeps its width, and `plain` for
+-- the log. Fields of the highest rank are dropped first.
 local FIELDS = {
   { rank = 2, text = count, plain = count },
   { rank = 1, text = percent, plain = plain_percent },
