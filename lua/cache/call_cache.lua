@@ -1,10 +1,9 @@
 --- call_cache.lua - recorded results for the calls of one invoke or stream.
 --
 -- When all inputs of a node are known, the run asks this module for the recorded results of the
--- node. If there are none, the node runs, and the run keeps the new results until this module has
--- recorded them. A result is written to the file before the run reports that its node is done. A
--- map is recorded twice: as a whole, and element by element. If its list has grown, only the new
--- elements are computed.
+-- node. If there are none, the node runs, and the run keeps the results until they are recorded. A
+-- result is in the file before the run reports that its node is done. A map is recorded twice: as
+-- a whole, and element by element. If its list has grown, only the new elements are computed.
 --
 -- A call is identified by its item (the place in a stream, or 0 in an invoke) and its node.
 

@@ -13,7 +13,7 @@ local CallKeys = {}
 CallKeys.__index = CallKeys
 CallKeys.__name = "fzlua.CallKeys"
 
--- Version of the encoding of values, a part of each key: other encodings are not found.
+-- Version of the encoding of values. It is a part of each key: a new encoding finds no old results.
 local FORMAT <const> = core.encode(nil):byte(1)
 
 ---The name of a node in the store and in messages.
@@ -103,8 +103,7 @@ function CallKeys.new(plan, states, seed, wants)
   return self
 end
 
----The digests of all recorded functions of a layer, as one string. The workers of the layer must
----have been forked with these functions.
+---The digests of all recorded functions of a layer: the functions that its workers must have.
 ---@param layer integer
 ---@return string|nil nil if no function of the layer is recorded
 function CallKeys:code(layer)

@@ -17,7 +17,7 @@ ItemCache.__name = "fzlua.ItemCache"
 
 local TOGETHER <const> = 512 -- number of elements that are looked up together
 
--- Version of the encoding of values, a part of each key: other encodings are not found.
+-- Version of the encoding of values. It is a part of each key: a new encoding finds no old results.
 local FORMAT <const> = core.encode(nil):byte(1)
 
 local function reason(e)

@@ -30,10 +30,8 @@ local LONGEST <const> = 0.05 -- maximum time in seconds that a transaction stays
 local COMPRESSED <const> = 64 * 1024 -- a value with more bytes is compressed
 local TOGETHER <const> = 64 -- number of calls that are read by one statement
 local LIMIT <const> = 1 << 30 -- limit in bytes if FZLUA_CACHE_SIZE is not set
--- Maximum number of used calls that are noted in memory before they are written.
-local USES <const> = 1 << 20
--- A call's last use is written again after this number of runs, unless the file is large.
-local LATE <const> = 8
+local USES <const> = 1 << 20 -- maximum number of used calls that are noted in memory
+local LATE <const> = 8 -- number of runs after which a last use is written again
 local PAGES <const> = 32 << 20 -- maximum number of bytes of the file that SQLite keeps in memory
 local ROW <const> = 256 -- approximate number of bytes of a row of `calls`
 local ENOENT <const> = 2 -- error code of io.open for a file that does not exist

@@ -8,7 +8,7 @@ local json = require "fzlua.json"
 
 local run_data = {}
 
--- The maximum numbers of graphs on the page, of bytes of a message, and so on.
+-- Maximum numbers: graphs on the page, bytes of a message, rows of changes, bytes of a name.
 local GRAPHS_MAX <const> = 8
 local MESSAGE_MAX <const> = 3000
 local CHANGES_MAX <const> = 400
@@ -20,8 +20,7 @@ local min = math.min
 local function clean(s, most)
   if #s <= most and utf8.len(s) then return s end
   local is_long, parts, at = #s > most, {}, 1
-  -- A few bytes more than the limit, to find the start of a character that crosses the limit.
-  s = s:sub(1, most + 4)
+  s = s:sub(1, most + 4) -- a few more bytes, because the last character may be cut
   while true do
     local _, bad = utf8.len(s, at)
     if not bad then break end

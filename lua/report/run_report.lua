@@ -1,8 +1,7 @@
 --- run_report.lua - the page of a run: one file of HTML that loads nothing from elsewhere.
 --
--- The parts of the page (style, body, script) are files beside this one. The data is JSON in it,
--- in which "<" is escaped, so that no name can end the <script> element. The script of the page
--- sets all names as text.
+-- The parts of the page are files beside this one. The data is JSON, in which "<" is escaped, so
+-- that no name can end the <script> element. The script of the page sets all names as text.
 
 local core = require "fzlua.core"
 local page_body = require "fzlua.page_body"

@@ -59,7 +59,7 @@ static const char incomplete[] = "it is incomplete";
 
 /* One call of those that results() reads. */
 struct call {
-	const char *key; /* owned by the list of keys; NULL: none */
+	const char *key; /* in the list of keys; NULL: none */
 	size_t len;
 	lua_Integer first; /* index of its first value, from 0 */
 	lua_Integer count; /* number of values that the call must have */
@@ -79,7 +79,7 @@ struct reading {
 	struct call *calls;
 	struct call **sorted; /* the calls that have a key, sorted by key */
 	int nsorted;
-	lua_Integer since; /* later uses need not be noted */
+	lua_Integer since; /* uses from this run on need not be noted */
 	lua_Integer nused; /* length of the list `used` */
 	struct fz_err err;
 };
@@ -426,16 +426,13 @@ push_calls(lua_State *L, struct reading *r)
  * core.results(database, sql, keys, counts, since, used) -> results, places,
  * digests, odd
  *
- * Read the calls with these keys. A key may be false. The parameters of the
- * statement are keys. Call number k has `counts` values, or counts[k] values if
- * `counts` is a table. Its first value has the number places[k] in `results`,
- * and its first digest has this number in `digests`. places[k] is false if the
- * call is not recorded. odd[k] is set in two cases: it is the reason why the
- * call cannot be read, or the number of the run that last used the call if only
- * decoding shows whether its values can be used. `odd` is nil if there is no
- * such call. The keys of all
- * other calls that were last used before the run `since` are appended to
- * `used`.
+ * Read the calls with these keys, of which some may be false. The parameters of
+ * the statement are keys. Call number k has `counts` values, or counts[k].
+ * places[k] is the number of its first value in `results`, and of its first
+ * digest; false: it is not recorded. odd[k] is the reason why the call cannot
+ * be read or, if only decoding shows whether its values can be used, the run
+ * that used it last; `odd` may be nil. The keys of all other calls that were
+ * last used before the run `since` are appended to `used`.
  */
 static int
 results_new(lua_State *L)
@@ -551,9 +548,8 @@ results_close(lua_State *L)
 /*
  * core.call_key(base, values, digests [, number]) -> 16 bytes | nil, i
  *
- * The key of a call: a hash of `base`, of the digests of the inputs, and of
- * `number`. The digest of input i is digests[values[i]]. If it is missing, this
- * returns nil and i.
+ * The key of a call: the hash of `base`, of the digests digests[values[i]] of
+ * its inputs, and of `number`. Returns nil and i if a digest is missing.
  */
 static int
 call_key(lua_State *L)
