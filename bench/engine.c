@@ -40,10 +40,7 @@ now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/*
- * With a window of 1 each message is sent at once. With a larger window,
- * several messages may share a write.
- */
+/* With a window of 1 each message is sent at once; else some share a write. */
 static natsConnection *
 connect_to(const char *url, int window)
 {

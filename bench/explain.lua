@@ -1,8 +1,7 @@
 --- explain.lua - rows for run.lua: what --explain predicts for two workers from a run with one,
 --- compared with a run with two.
 
--- Name, number of samples and arguments of each example whose functions together take more than
--- some milliseconds.
+-- Name, samples and arguments of each example whose functions take more than some milliseconds.
 local EXAMPLES <const> = {
   { "accesslog", 15 }, { "batch", 3 }, { "diamond", 5 }, { "frames", 3 }, { "model", 15 },
   { "packages", 15, "file=examples/data/packages.txt" }, { "primes", 15 }, { "primes_map", 15 },

@@ -269,10 +269,7 @@ echo(const struct peer *peer, lua_Integer n)
 	return 0;
 }
 
-/*
- * pingpong(n) -> seconds per round trip of 64 bytes, after n round trips to
- * warm up
- */
+/* pingpong(n) -> seconds per round trip of 64 bytes, after n trips before */
 static int
 limits_pingpong(lua_State *L)
 {

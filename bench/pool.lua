@@ -102,8 +102,7 @@ return function(command, here, timed, expect)
     return apply()
   end
 
-  -- One side calls a function that has an upvalue to compare, or that must be sent first. The other
-  -- side calls a function with neither.
+  -- A call whose function has an upvalue to compare, or must be sent first, beside a plain call.
   local function apply_of(make)
     return function()
       local n, pool = 2000, warm(echo, 1)

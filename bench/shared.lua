@@ -89,8 +89,7 @@ return function(timed, expect)
     return per_call(function(n) add(v, n) end, 150e-9)
   end
 
-  -- Two processes add at the same time. A sample is the whole time divided by the number of all
-  -- additions.
+  -- Two processes add at the same time. A sample is the whole time divided by all additions.
   local function value_add_contended()
     local function fzlua()
       local v, gun = fz.value("j", 0), fz.barrier(3)

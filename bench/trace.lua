@@ -1,5 +1,4 @@
---- trace.lua - rows for run.lua: processes with --trace or --report, compared with processes
---- without them.
+--- trace.lua - rows for run.lua: processes with --trace or --report beside some without.
 
 local limits = require "limits"
 

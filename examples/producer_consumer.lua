@@ -11,8 +11,7 @@ local fz = require "fzlua"
 local ROOM <const>, LOAVES <const>, BAKERS <const>, CUSTOMERS <const> = 5, 60, 2, 3
 
 local shelf = fz.array("i", ROOM) -- a ring: the number of the loaf at each place
--- Numbers of loaves since the shop has opened.
-local put, taken = fz.value("i", 0), fz.value("i", 0)
+local put, taken = fz.value("i", 0), fz.value("i", 0) -- numbers since the shop has opened
 local changed = fz.condition()
 
 local function bake(baker)

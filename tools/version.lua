@@ -8,8 +8,7 @@ local VERSION <const> = arg[1]
 local major, minor, patch = VERSION:match "^(%d+)%.(%d+)%.(%d+)$"
 local ROCKSPEC <const> = ("fzlua-%s-1.rockspec"):format(VERSION)
 
--- A file, a pattern whose first capture is the version in that file, and the version that it must
--- have.
+-- File, pattern whose first capture is its version, and the version that it must have.
 local PLACES <const> = {
   { "src/api/fzlua.h", "FZLUA_VERSION_NUM (%d+)",
     tostring(major * 10000 + minor * 100 + patch) },

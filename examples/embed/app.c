@@ -51,10 +51,7 @@ offer_functions(lua_State *L, struct unit *units)
 	lua_setglobal(L, "app");
 }
 
-/*
- * A script may run for ever: the limits stop it, and a timeout stops the
- * workers.
- */
+/* The limits stop an endless script, and a timeout stops the workers. */
 static int
 run(lua_State *L, char **argv)
 {

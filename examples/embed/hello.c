@@ -47,8 +47,7 @@ run(lua_State *L)
 	lua_setfield(L, -2, "A");
 	lua_pushinteger(L, 7);
 	lua_setfield(L, -2, "B");
-	/* Calls the chain with its inputs. */
-	if (fzlua_call(L, 1, 1) != FZLUA_OK)
+	if (fzlua_call(L, 1, 1) != FZLUA_OK) /* call the chain with inputs */
 		return 1;
 	lua_getfield(L, -1, "C");
 	printf("C = %d\n", (int)lua_tointeger(L, -1));

@@ -32,9 +32,8 @@ set_start(lua_State *L, const struct fzlua_options *o)
 	    o->start != NULL ? fz_start_find(o->start) : (int)engine->start;
 
 	if (start == -1)
-		luaL_error(L,
-		    "the start method is '%s', but must be fork or spawn",
-		    o->start);
+		luaL_error(
+		    L, "the start method '%s' is not fork or spawn", o->start);
 	engine->start = (enum fz_start)start;
 	engine->program = o->worker_command;
 }

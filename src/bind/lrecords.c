@@ -300,8 +300,7 @@ map_positions(lua_State *L, struct lrecords *r, size_t n)
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED) {
-		fz_err_sys(&err, errno,
-		    "cannot map memory for the positions of blocks");
+		fz_err_sys(&err, errno, "cannot map shared positions");
 		fz_lerror_raise(L, &err);
 	}
 	r->shared = p;

@@ -325,8 +325,7 @@ promise_table(struct fz_decoder *d)
 	if (!(d->flags & FZ_FORMAT_HAS_LATER))
 		fz_decode_refuse(d, "a tag that the flags do not allow");
 	if (++d->due > fz_reader_left(&d->in) / FZ_FORMAT_BODY_MIN)
-		fz_decode_refuse(
-		    d, "a table body beyond the end of the message");
+		fz_decode_refuse(d, "a table body beyond the end");
 	lua_newtable(L);
 	fz_decode_remember(d);
 	lua_pushvalue(L, -1);
@@ -349,7 +348,7 @@ fz_decode_later(struct fz_decoder *d, lua_Integer mark)
 			lua_setmetatable(L, -2);
 		}
 		if (tag != FZ_FORMAT_TABLE && tag != FZ_FORMAT_TABLE_WIDE)
-			fz_decode_refuse(d, "a table body that is not a table");
+			fz_decode_refuse(d, "a body that is not a table");
 		get_contents(d, get_header(d, tag));
 		lua_pop(L, 1);
 	}

@@ -474,9 +474,7 @@ fz_decode_here(struct fz_decoder *d)
 		break;
 	default:
 		if (what > FZ_FORMAT_HERE_METATABLE)
-			fz_decode_refuse(d,
-			    "an unknown code for an object that "
-			    "the receiver has");
+			fz_decode_refuse(d, "an unknown code of an object");
 		fz_byname_push_file(d->L, (int)what);
 	}
 }

@@ -106,8 +106,7 @@ put_code(struct fz_digest *d, int f, const struct fz_path *at)
 	}
 	if (!fz_bytecode_read(
 		d->code.data, d->code.len, find_env(d->L, f), &reading_ops, &r))
-		fz_digest_refuse(
-		    d, "the bytecode of an unsupported version of Lua", at);
+		fz_digest_refuse(d, "bytecode of an unknown Lua", at);
 	return r.n;
 }
 

@@ -132,8 +132,7 @@ fz_beat_check(struct fz_gateway *g, int64_t now_ns, int64_t stalled_ns)
 			l->absent_ns += stalled_ns;
 		if (l->absent_ns != 0 && was_heard(g, l) &&
 		    now_ns - l->absent_ns > FZ_BEAT_ABSENT_NS)
-			fz_lease_end(l, "its gateway has left the NATS server "
-					"without notice");
+			fz_lease_end(l, "its gateway has left without notice");
 		else if (now_ns - l->heard_ns > FZ_BEAT_HOLD_NS)
 			fz_lease_end(
 			    l, "its gateway has not answered for a minute");

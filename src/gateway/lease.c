@@ -165,9 +165,7 @@ fail(struct fz_lease *l, const char *what)
 	char why[sizeof(l->why)];
 
 	snprintf(why, sizeof(why), "%s %s",
-	    l->conn != -1 ? "the gateway of the script"
-			  : "the gateway of the node",
-	    what);
+	    l->conn != -1 ? "the gateway of the script" : "its gateway", what);
 	fz_lease_end(l, why);
 }
 

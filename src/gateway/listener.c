@@ -141,8 +141,7 @@ fz_listener_work(struct fz_listener *l, const struct fz_gateway *g,
 void
 fz_listener_refuse(int conn)
 {
-	static const char why[] =
-	    "the gateway of the script cannot serve the worker";
+	static const char why[] = "the script's gateway cannot serve a worker";
 
 	send(conn, why, sizeof(why) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 	close(conn);

@@ -151,8 +151,7 @@ fz_relay_main(const char *name, const char *id)
 	if (n > 1)
 		print_reason(why, (size_t)n);
 	else if (n < 0)
-		fprintf(stderr,
-		    "the gateway to NATS does not serve the worker: %s\n",
+		fprintf(stderr, "the gateway to NATS refuses to serve: %s\n",
 		    strerror(errno));
 	else
 		fputs("the gateway to NATS has ended\n", stderr);

@@ -124,8 +124,7 @@ read_lines(
 	free(line);
 	if (rc == -1)
 		return fz_err_set(err, FZ_ERR_ERROR,
-		    "%.160s:%d: the line is neither a digest nor a name", path,
-		    n);
+		    "%.160s:%d: neither a digest nor a name", path, n);
 	if (rc == -2)
 		return fz_err_nomem(err, "the names in the file of --allow");
 	return feof(file) ? 0

@@ -580,8 +580,7 @@ check_version(const char *wanted, const char *own)
 	if (wanted == NULL || strcmp(wanted, own) == 0)
 		return 0;
 	fz_err_set(&err, FZ_ERR_ERROR,
-	    "the node has fzlua %s, and the script has fzlua %.64s", own,
-	    wanted);
+	    "the node has fzlua %s, the script has fzlua %.64s", own, wanted);
 	return refuse(&err);
 }
 

@@ -46,8 +46,7 @@ make_room(struct fz_pool *pool)
 	if (pool->nworkers >= pool->opts.max)
 		w = idle_anywhere(pool, false);
 	if (w != NULL)
-		fz_worker_kill(
-		    w, FZ_ERR_CRASH, "the node of the worker does not answer");
+		fz_worker_kill(w, FZ_ERR_CRASH, "the node does not answer");
 }
 
 /* Arm the next check. Without memory, the next job that is sent arms it. */

@@ -171,8 +171,7 @@ try_fork(
 			*err = pool->start_err;
 		else
 			fz_err_set(err, FZ_ERR_CRASH,
-			    "the workers of the pool die before they start a "
-			    "job");
+			    "workers die before they start a job");
 		return NULL;
 	}
 	if (slots != NULL && fz_slots_prepare(slots, err) != 0)

@@ -181,7 +181,7 @@ is_range(uint64_t offset, size_t len, struct fz_err *err)
 	if (len != 0 && fz_arena_slice(offset) < FZ_ARENA_SLICES - 1 &&
 	    len <= FZ_ARENA_SLICE_SIZE - fz_arena_position(offset))
 		return true;
-	fz_err_set(err, FZ_ERR_ERROR, "a position outside of shared memory");
+	fz_err_set(err, FZ_ERR_ERROR, "outside of shared memory");
 	return false;
 }
 

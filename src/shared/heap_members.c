@@ -176,9 +176,7 @@ new_place(uint32_t *place, struct fz_err *err)
 	if (code == 0)
 		code = fz_heap_lock(&m->life, false);
 	if (code != 0) {
-		fz_err_sys(err, code,
-		    "cannot lock the table of processes that use shared "
-		    "objects");
+		fz_err_sys(err, code, "cannot use shared objects");
 		return NULL;
 	}
 	atomic_store(&heap_head()->nplaces, n + 1);
@@ -204,9 +202,7 @@ join(struct fz_membership *own, struct fz_err *err)
 	int code = fz_heap_lock(&head->joining, true);
 
 	if (code != 0) {
-		fz_err_sys(err, code,
-		    "cannot lock the table of processes that use shared "
-		    "objects");
+		fz_err_sys(err, code, "cannot use shared objects");
 		return 0;
 	}
 	m = fz_heap_reclaim_place(&place);

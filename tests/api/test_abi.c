@@ -99,9 +99,7 @@ fail_output(void *ctx, int fd, const char *bytes, size_t len)
 	return 5;
 }
 
-/*
- * The struct ends after the allocator: the library does not read later members.
- */
+/* The struct ends after the allocator; the library reads no later member. */
 static void
 test_smaller_options_are_accepted(void **state)
 {

@@ -325,8 +325,7 @@ test_calls_keep_errno(void **state)
 
 /* A descriptor that check_descriptors() should not have found; -1: none. */
 static int wrong_descriptor = -1;
-/* A bit for each descriptor that the test has open. */
-static uint64_t known_descriptors;
+static uint64_t known_descriptors; /* one bit for each of the test */
 
 static void
 check_descriptors(void *ctx, int when)

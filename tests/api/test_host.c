@@ -260,10 +260,7 @@ test_an_idle_descriptor_is_not_ready(void **state)
 	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_OK);
 	host_push_function(L, "fz.sleep(3600)");
 	assert_int_equal(fzlua_spawn(L, 0, NULL), FZLUA_OK);
-	/*
-	 * The descriptor may be ready for a second or two, because the library
-	 * frees unused memory.
-	 */
+	/* Unused memory is freed within a second or two. */
 	assert_in_range(count_steps(L, 5000), 0, 100);
 }
 
@@ -285,8 +282,7 @@ test_cancelled_tasks_end_their_work(void **state)
 	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_CANCELLED);
 	assert_ptr_equal(tag, &second);
 	lua_settop(L, 0);
-	/* The task has ended before. */
-	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK);
+	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK); /* ended before */
 	assert_int_equal(fzlua_cancel(L, &first), FZLUA_OK);
 	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_CANCELLED);
 	assert_ptr_equal(tag, &first);
@@ -494,10 +490,7 @@ test_a_state_without_the_library_is_an_error(void **state)
 	lua_close(L);
 }
 
-/*
- * Pipes. A byte in started_use: the thread has entered the state. A byte in
- * end_use: the thread may leave the state.
- */
+/* Pipes that report the begin of the use and allow its end. */
 static int started_use[2], end_use[2];
 
 /* The thread that is in a call may make another call. */

@@ -84,10 +84,7 @@ test_host_forks_may_use_a_pipe(void **state)
 	    L, "b:send('still here') assert(a:recv(10) == 'still here')");
 }
 
-/*
- * A process puts an item after its parent has died. Neither of them is a member
- * of the shared heap.
- */
+/* A process that is not a member puts an item after its parent has died. */
 static int
 leave_orphan(lua_State *L)
 {

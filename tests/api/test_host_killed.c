@@ -23,8 +23,7 @@
 #include "host_test.h"
 #include "sanitized.h"
 
-/* Threads of the host, each with a state; children of each state. */
-enum { NTHREADS = 2, NCHILDREN = 6 };
+enum { NTHREADS = 2, NCHILDREN = 6 }; /* threads; children of each state */
 
 /*
  * All processes of the host, and the programs that they run, have the writing

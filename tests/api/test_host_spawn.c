@@ -90,8 +90,7 @@ test_host_spawn_leaves_descriptors_of_the_host(void **state)
 {
 	lua_State *L = open_state(getenv("FZLUA"));
 	int fd = open("/dev/null", O_RDONLY);
-	/* This copy is not close-on-exec. */
-	int other = fcntl(fd, F_DUPFD, 100);
+	int other = fcntl(fd, F_DUPFD, 100); /* without close-on-exec */
 
 	(void)state;
 	lua_pushinteger(L, other);

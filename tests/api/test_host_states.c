@@ -29,10 +29,7 @@ void *__wrap_realloc(void *p, size_t n);
 void __real_free(void *p);
 void __wrap_free(void *p);
 
-/*
- * Number of blocks that the library and Lua have allocated. mallinfo() would
- * also count the free blocks in malloc's caches.
- */
+/* Allocated blocks of the library and of Lua, without malloc's caches. */
 static long nblocks;
 
 static void *
@@ -86,10 +83,7 @@ use_once(const char *start)
 	fzlua_close(L);
 }
 
-/*
- * Open and close `n` states, or as many as FZLUA_STATES says. No memory or
- * descriptor may be left.
- */
+/* Opening and closing n states leaves no memory or descriptor. */
 static void
 assert_all_go(const char *start, int n)
 {

@@ -25,8 +25,7 @@
 
 enum { HANGS_S = 120 };
 
-/* The Lua thread whose hook the signal handler sets; NULL: none. */
-static lua_State *interrupted_state;
+static lua_State *interrupted_state; /* its hook is set; NULL: none */
 static int hook_mask;
 
 static void
@@ -123,10 +122,7 @@ test_interrupt_calls_the_hook_of_a_host_in_every_wait(void **state)
 		"p.daemon = true p:start() p:join()",
 		"fz.exec{'sleep', '77'}",
 		"fz.queue():get(60)",
-		/*
-		 * The script returns b, because the death of b would end the
-		 * wait.
-		 */
+		/* Returns b, because the death of b would end the wait. */
 		"local a, b = fz.pipe() a:recv(60) return b",
 		"fz.event():wait(60)",
 		"fz.semaphore(0):acquire(60)",
@@ -144,9 +140,7 @@ test_interrupt_calls_the_hook_of_a_host_in_every_wait(void **state)
 	}
 }
 
-/*
- * The signal handler sets the hook of the main thread while a coroutine waits.
- */
+/* The signal handler sets the hook of the main thread; a coroutine waits. */
 static void
 test_interrupt_ends_the_wait_of_a_coroutine(void **state)
 {

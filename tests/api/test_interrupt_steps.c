@@ -14,9 +14,8 @@
 #include "host_test.h"
 
 /*
- * least(body): the minimum number of instructions of body() in 20 measurements.
- * Single calls have more instructions if the worker is slow. steps(body):
- * interrupt body() after each number of instructions.
+ * least(body): minimum number of instructions, because a call has more if its
+ * worker is slow. steps(body): interrupt body() at each of its instructions.
  */
 static const char PRELUDE[] =
     "local interrupt = ...\n"

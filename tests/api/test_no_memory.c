@@ -586,8 +586,7 @@ test_open_and_close_without_memory(void **state)
 			if (L != NULL && status != FZLUA_OK)
 				assert_int_not_equal(lua_gettop(L), 0);
 			came = good_mallocs < 0;
-			/* Closes the state while allocations may still fail. */
-			fzlua_close(L);
+			fzlua_close(L); /* while allocations may fail */
 			end_failing();
 			assert_true(came || status == FZLUA_OK);
 			assert_int_equal(used, 0);

@@ -229,8 +229,7 @@ local WAITS <const> = {
   "fz.spawn(function() for i in chain:stream(source) do if i == 4 then break end end end)",
 }
 
--- Run the program with all waits at once. Returns a table with the output and the status of each
--- run.
+-- Run the program with all waits at once. Returns the output and the status of each run.
 local function run_all(jobs, wake)
   local commands, errors = {}, {}
   for i, wait in ipairs(WAITS) do

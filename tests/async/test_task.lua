@@ -150,8 +150,7 @@ tests["with_timeout returns the results of f, or ends it"] = function()
   t.match(e, "own")
   local lock = fz.lock()
   lock:acquire()
-  -- The caller of this function holds the lock.
-  fz.with_timeout(DEADLINE, function() lock:release() end)
+  fz.with_timeout(DEADLINE, function() lock:release() end) -- the caller holds the lock
   t.equal(lock:acquire(0), true)
 end
 
@@ -462,8 +461,7 @@ tests["Ctrl-C in a task, and while all tasks wait, reaches the script"] = functi
     local ready = t.file ""
     os.remove(ready)
     local script = t.file(([[
-      -- Without this process, the wait would be a deadlock.
-      local other <close> = fz.process(fz.sleep, 1000):start()
+      local other <close> = fz.process(fz.sleep, 1000):start() -- could end the wait
       local task = fz.spawn(function()
         local _ <close> = setmetatable({}, { __close = function() print "closed" end })
         io.open(%q, "w"):close()

@@ -114,9 +114,7 @@ test_guard_holds_nothing_after_an_allocation_failed(void **state)
 	starve(*state, "guard");
 }
 
-/*
- * Without member numbers, a process could release the lock of another process.
- */
+/* Without member numbers, a process could release another's lock. */
 static void
 test_guard_raises_in_a_process_without_a_member_number(void **state)
 {

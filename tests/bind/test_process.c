@@ -219,9 +219,8 @@ fail_each_call_at_the_end(struct host *h)
 }
 
 /*
- * The parent notices the end of the process even if a call fails. Only few
- * calls cost the result if they fail, and a round may miss them, so rounds are
- * repeated.
+ * The parent notices the end of the process even if a call fails. Few calls
+ * cost the result if they fail, so a round may miss them.
  */
 static void
 test_process_any_call_may_fail_at_its_end(void **state)
@@ -298,10 +297,7 @@ test_process_ends_with_its_state(void **state)
 	    "assert(#fz.active_children() == 2)");
 }
 
-/*
- * Use everything that opens descriptors: the loop, the arena, the shared heap,
- * pipes.
- */
+/* Open all kinds of descriptors: the loop, the arena, the heap, pipes. */
 static const char use_all[] =
     "local q, e, l = fz.queue(), fz.event(), fz.lock()\n"
     "local a, b = fz.pipe()\n"

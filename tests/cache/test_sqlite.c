@@ -353,8 +353,7 @@ test_sqlite_reads_where_it_may_not_write(void **state)
 	fz_sqlite_close(&s);
 	assert_false(fz_sqlite_is_read_only(place->path));
 	snprintf(path, sizeof(path), "%s/a ?#%%b", directory);
-	/* There is no such file yet. */
-	assert_false(fz_sqlite_is_read_only(path));
+	assert_false(fz_sqlite_is_read_only(path)); /* no such file yet */
 	assert_int_equal(rename(place->path, path), 0);
 	assert_int_equal(chmod(path, 0644), 0);
 	assert_int_equal(chmod(directory, 0555), 0);

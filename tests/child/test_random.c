@@ -153,8 +153,7 @@ test_random_state_found_once_is_found_again(void **state)
 	    LUA_OK);
 	fz_random_find(L, &again);
 	assert_ptr_equal(again.state, r.state);
-	/* ASan reports an error if the state was freed. */
-	fz_random_seed(&r, 1);
+	fz_random_seed(&r, 1); /* ASan fails if the state was freed */
 }
 
 /* A script may replace math.random, or the whole library. */
@@ -298,8 +297,7 @@ test_random_a_call_does_not_change_the_numbers_of_the_next(void **state)
 static void
 test_random_no_seed_stops_the_generator(void **state)
 {
-	/* fz_seed_mix() makes 0 of it. */
-	uint64_t seed = UINT64_C(0x61c8864680b583eb);
+	uint64_t seed = UINT64_C(0x61c8864680b583eb); /* mixed to 0 */
 	lua_State *L = *state;
 	lua_Integer numbers[NUMBERS];
 	struct fz_random r;
@@ -313,10 +311,7 @@ test_random_no_seed_stops_the_generator(void **state)
 			assert_int_not_equal(numbers[i], numbers[j]);
 }
 
-/*
- * If the script sets a seed, even before its first random number, the library
- * does not change it.
- */
+/* A seed of the script stays, even if it comes before the first number. */
 static void
 test_random_keeps_a_seed_that_the_script_sets(void **state)
 {
@@ -364,8 +359,7 @@ test_random_a_seed_is_saved_before_its_first_number(void **state)
 	fz_random_seed(&r, 7);
 	draw(L, first);
 	for (int drawn = 0; drawn < 2; drawn++) {
-		/* No number of this seed was used so far. */
-		fz_random_seed(&r, 7);
+		fz_random_seed(&r, 7); /* an unused seed */
 		fz_random_save(&r);
 		fz_random_seed(&r, 8);
 		if (drawn != 0)

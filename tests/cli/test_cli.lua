@@ -113,8 +113,7 @@ return fz.chain({s})]]
   t.match(check(2, "", script, "--", "threshold=1", "path=x"), "options come before")
   t.match(check(2, "", "--input", t.file '{"threshold":1,"path":2,"Paht":3}', script), "Paht",
     "nearest name is path")
-  -- D is an output of the stage merge.
-  t.match(check(2, "", t.file(EXAMPLE), "A=1", "B=2", "D=3"), "input D")
+  t.match(check(2, "", t.file(EXAMPLE), "A=1", "B=2", "D=3"), "input D") -- D is an output of merge
 end
 
 tests["a script may remove all globals"] = function()
@@ -501,8 +500,7 @@ local MISUSES = {
   "local function mine() return fz.pool{workers = 0} end local p = mine() print(p)",
 }
 
--- This chunk fails unless its caller is that of a chunk in lua: a C function that has no caller
--- itself.
+-- This chunk fails unless its caller is that of a chunk in lua: a C function without a caller.
 local LEVEL = [[
 local bottom = debug.getinfo(2)
 assert(bottom.what == "C" and bottom.name == nil and not debug.getinfo(3), debug.traceback())

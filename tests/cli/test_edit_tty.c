@@ -38,10 +38,7 @@ __wrap_tcsetattr(int fd, int when, const struct termios *modes)
 	return 0;
 }
 
-/*
- * Raise `first` while the terminal is in use, and `second` while its modes are
- * restored; 0: no signal. One of them must end the process.
- */
+/* The process must end by a signal before or while the modes are restored. */
 static void
 assert_ends(int first, int second)
 {

@@ -97,8 +97,7 @@ tests["Tab completes names, and lists them"] = function()
     ["lib.al"] = "lib.alp", ["string.form"] = "string.format", ["('x'):upp"] = "('x'):upper",
     ["fz.log.war"] = "fz.log.warn", ["whi"] = "while", ["chain.outp"] = "chain.output",
     ["chain:rawe"] = "chain:rawe", -- only methods are completed, and not the global rawequal
-    -- After a colon, fields are not completed.
-    ["chain:outp"] = "chain:outp", ["fz:starm"] = "fz:starm",
+    ["chain:outp"] = "chain:outp", ["fz:starm"] = "fz:starm", -- fields are not completed
     ["chain:inv"] = "chain:invoke",
     ["require 'fzl"] = "require 'fzlua", [":tra"] = ":trace", ["x = setm"] = "x = setmetatable",
     ["fz.queue():"] = "fz.queue():", ["io.stdout:see"] = "io.stdout:seek",

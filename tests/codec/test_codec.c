@@ -196,10 +196,8 @@ test_codec_refuses_bad_bytes(void **state)
 	assert_bad(h, "\1\1\1\xd6\0", 5, "a reference to an unknown object");
 	assert_bad(
 	    h, "\1\0\1\xd5\xce\0\0", 7, "a tag that the flags do not allow");
-	assert_bad(h, "\1\010\1\xd5\xce", 5,
-	    "a table body beyond the end of the message");
-	assert_bad(
-	    h, "\1\010\1\xd5\1\1\1", 7, "a table body that is not a table");
+	assert_bad(h, "\1\010\1\xd5\xce", 5, "a table body beyond the end");
+	assert_bad(h, "\1\010\1\xd5\1\1\1", 7, "a body that is not a table");
 	assert_bad(h, "\1\0\1\xce\0\1\xc0\1", 8, "a key that is nil or NaN");
 	assert_bad(h, "\1\0\1\xce\0\1\xc7\0\0\0\0\0\0\xf8\x7f\1", 16,
 	    "a key that is nil or NaN");
@@ -209,7 +207,7 @@ test_codec_refuses_bad_bytes(void **state)
 	assert_bad(h, "\1\0\1\xdd\5\x81x", 7, "value 'x' is not registered");
 	assert_bad(h, "\1\0\1\xdd\6\x81x", 7, "class 'x' is not registered");
 	assert_bad(h, "\1\0\1\xdd\5\1", 6, "a name that is no string");
-	assert_bad(h, "\1\0\1\xdd\7", 5, "an unknown code for an object");
+	assert_bad(h, "\1\0\1\xdd\7", 5, "an unknown code of an object");
 	assert_bad(h, "\1\2\1\xdb\x81x", 6, "not allowed");
 	assert_bad(h, "\1\2\1\xdc", 4, "not allowed");
 }

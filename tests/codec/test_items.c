@@ -320,8 +320,7 @@ test_items_lengths_are_not_believed(void **state)
 		assert_int_equal(fz_items_skip(&items), -1);
 		assert_raises(h, bytes, sizeof(bytes), "incomplete");
 	}
-	/* A complete item, whose message is empty. */
-	fz_items_store_head(bytes, 0);
+	fz_items_store_head(bytes, 0); /* an item with an empty message */
 	fz_reader_init(&items, bytes, sizeof(bytes));
 	assert_int_equal(fz_items_skip(&items), 0);
 	fz_reader_init(&items, bytes, sizeof(bytes));

@@ -202,8 +202,7 @@ test_lists_elements_nest_no_deeper_than_values(void **state)
 {
 	lua_State *L = *state;
 
-	/* The first element has a numbered string. */
-	fz_buf_put(&part, "\1\4\1\xcb\x81x", 6);
+	fz_buf_put(&part, "\1\4\1\xcb\x81x", 6); /* a numbered string */
 	for (int i = 0; i < 2000; i++) {
 		fz_buf_clear(&out);
 		fz_buf_put(&out, "\1\4\1", 3);

@@ -234,8 +234,7 @@ for name, route in pairs(routes) do
   end
 end
 
--- While a __fzpack waits, other tasks can pack. A route that packs where the engine cannot wait
--- raises an error.
+-- While a __fzpack waits, other tasks can pack, or the route raises because it cannot wait there.
 for name, route in pairs(routes) do
   T["waits_by_" .. name] = function()
     local Waiter = class("Waiter", function(self)

@@ -92,8 +92,7 @@ tests["an object stays an object, also where it looks like a list"] = function()
   object[1] = true
   t.equal(encode(object), '{"1":true}')
   t.equal(getmetatable(decode '{"a":1}'), nil)
-  -- Dkjson marks objects in this way.
-  t.equal(encode(setmetatable({}, { __jsontype = "object" })), "{}")
+  t.equal(encode(setmetatable({}, { __jsontype = "object" })), "{}") -- as dkjson marks objects
 end
 
 tests["an empty object crosses processes as one"] = function()

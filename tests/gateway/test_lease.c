@@ -39,8 +39,7 @@ struct fz_bus {
 	unsigned nprobes;
 	unsigned
 	    nstream; /* packets of a stream, each sent for the first time */
-	/* The lease and the number of the last packet of a stream. */
-	uint32_t stream_lease, stream_seq;
+	uint32_t stream_lease, stream_seq; /* of the last packet */
 };
 
 struct end {
@@ -385,10 +384,7 @@ test_beat_waits_for_a_peer_that_connects_again(void **state)
 	struct world *w = *state;
 	int64_t start_ns = w->a.lease->heard_ns;
 
-	/*
-	 * The server was restarted, and the peer may not have connected again
-	 * yet.
-	 */
+	/* The server was restarted: the peer may connect a bit later. */
 	w->a.g.connected_ns = start_ns + FZ_CLOCK_SECOND;
 	w->a.g.turn_ns = start_ns + FZ_CLOCK_SECOND;
 	fz_beat_absent(&w->a.g, w->b.g.id);
@@ -459,10 +455,7 @@ test_lease_knows_what_has_not_reached_its_peer(void **state)
 	fz_lease_lose(l, 2);
 	assert_true(fz_lease_has_lost(l, &reached));
 	assert_int_equal(reached, 100);
-	/*
-	 * The peer has announced itself again, so packets that are sent now may
-	 * reach it.
-	 */
+	/* The peer has announced itself again, and may get new packets. */
 	fz_lease_take(l, &again);
 	assert_false(fz_lease_has_lost(l, &reached));
 	assert_int_equal(w->a.bus.nstream, 3);

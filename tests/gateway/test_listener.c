@@ -107,10 +107,7 @@ request(int conn, const char *text, unsigned n)
 	assert_true(sendmsg(conn, &message, MSG_NOSIGNAL) >= 0);
 }
 
-/*
- * Turn the loop until a relay is accepted, or for at most `ns`. Counts the
- * turns.
- */
+/* Turn the loop until a relay is accepted, for at most `ns`. Counts turns. */
 static bool
 serve(struct world *w, struct fz_relay_request *r, int64_t ns, unsigned *turns)
 {

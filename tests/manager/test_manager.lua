@@ -280,8 +280,7 @@ end
 
 tests["bytes that say they are a proxy are none"] = function()
   local Fake = { __fzpack = function(self) return self.packed end }
-  -- A name with the length of "fzlua.Proxy", which replaces it below.
-  fz.register_class("fzlua.Prox1", Fake)
+  fz.register_class("fzlua.Prox1", Fake) -- as long as "fzlua.Proxy" below
   local function forged(packed)
     local bytes = fz.pack(setmetatable({ packed = packed }, Fake))
     return (bytes:gsub("fzlua.Prox1", "fzlua.Proxy"))
@@ -343,8 +342,7 @@ tests["memory and stack that a function lacks are its error"] = function()
   local m <close> = fz.manager()
   local d = m:dict { x = 1 }
   local e = t.fails("error", d.update, d, "x", function()
-    -- No collection may run during the recursion, because a finalizer would fail without stack, and
-    -- leak.
+    -- No collection during the recursion: a finalizer would have no stack, and leak.
     local _ <close> = setmetatable({}, { __close = function() collectgarbage "restart" end })
     collectgarbage()
     collectgarbage "stop"

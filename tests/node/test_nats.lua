@@ -74,7 +74,7 @@ tests["a node with --allow runs the functions of its file alone"] = function()
     echo wrong line >$dir/allowed; "$FZLUA" --worker --engine $url --allow $dir/allowed
   ]]):format(script, script))
   t.match(out, "2\t4\t6\n", "node one", ":3 is not allowed here", "No such file",
-    "allowed:1: the line is neither a digest nor a name")
+    "allowed:1: neither a digest nor a name")
 end
 
 tests["an error about a missing file names the directory on the node"] = function()

@@ -190,8 +190,7 @@ tests["an error says how its node was lost"] = function()
     node two 1; script out2 %s $dir/2 0; until_true test -s $dir/2; kill $node; kill -INT $node
     wait $script; cat $dir/out $dir/out2
   ]], t.file(WAITS), t.file(WAITS))
-  t.equal(out,
-    "crash\tone\tnode one is lost: its gateway has left the NATS server without notice\n" ..
+  t.equal(out, "crash\tone\tnode one is lost: its gateway has left without notice\n" ..
     "crash\ttwo\tnode two is lost: the node was ended by a second signal\n")
 end
 
@@ -273,9 +272,8 @@ for _, what in ipairs { "$script", "$gateway", "$script $gateway" } do
   end
 end
 
--- A program in place of the gateway: it sets a limit of descriptors with the options LIMITS of
--- `ulimit`, and runs the gateway. It also replaces the program of the relays, which need few
--- descriptors.
+-- A program that sets a limit of descriptors with the options LIMITS of `ulimit`, and then runs the
+-- gateway. The relays run it, too, but need few descriptors.
 local LIMITED <const> = [[
 gateway=${FZLUA_NATS:-$FZLUA-nats}
 printf '#!/bin/sh\nulimit %%s; exec %%s "$@"\n' "$LIMITS" $gateway >$dir/limited

@@ -295,8 +295,7 @@ test_node_jobs_pass_on_replies_that_are_not_written(void **state)
 	expect(e, FZ_WIRE_RESULT, 0);
 	expect(e, FZ_WIRE_STARTED, 1);
 	answer(e, 20);
-	/* Writes both replies. */
-	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
+	assert_int_equal(fz_port_flush(&e->port, NULL), 0); /* both replies */
 	start(e, 2);
 	read_all(e);
 	expect(e, FZ_WIRE_RESULT, 1);
@@ -368,8 +367,7 @@ test_node_jobs_pass_on_what_a_dead_worker_has_finished(void **state)
 		send_job(e, i);
 	for (uint32_t i = 0; i < 3; i++) {
 		start(e, i);
-		/* A large reply is written to the socket. */
-		answer(e, i == 1 ? 200000 : 10);
+		answer(e, i == 1 ? 200000 : 10); /* a large one is written */
 		read_all(e);
 	}
 	start(e, 3);

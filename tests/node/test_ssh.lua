@@ -140,7 +140,7 @@ tests["a node without a worker is one line that says why"] = function()
     refuses = "ssh: connect to host refuses: Connection refused",
     silent = "exited with code 255",
     garbage = "the pipe carries bytes that are not a frame",
-    old = "the node has fzlua [%w./]+, and the script has fzlua [%w./]+%.old/Lua5.4",
+    old = "the node has fzlua [%w./]+, the script has fzlua [%w./]+%.old/Lua5.4",
     bare = "fzlua: not found",
   } do
     local out, err, status = run("--engine ssh://" .. host .. ":2", code)
@@ -243,9 +243,9 @@ end
 
 tests["a wrong file of --allow is one line"] = function()
   for text, why in pairs {
-    ["# digests\n\n12345678 x\n"] = ":3: the line is neither a digest nor a name",
-    [("0"):rep(63) .. "G x\n"] = ":1: the line is neither a digest nor a name",
-    ["os/time\n"] = ":1: the line is neither a digest nor a name",
+    ["# digests\n\n12345678 x\n"] = ":3: neither a digest nor a name",
+    [("0"):rep(63) .. "G x\n"] = ":1: neither a digest nor a name",
+    ["os/time\n"] = ":1: neither a digest nor a name",
   } do
     local out, err, status = run_allowed(text, "allows", "fz.map(print, {1})")
     t.equal({ out, status }, { "", 1 })

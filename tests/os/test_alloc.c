@@ -176,8 +176,7 @@ test_alloc_without_memory_a_block_is_as_it_was(void **state)
 		assert_null(fz_alloc_alloc(NULL, p, from, to));
 		assert_null(fz_alloc_alloc(NULL, NULL, 0, to));
 		assert_filled(p, from);
-		/* Frees the block, which is not kept for reuse. */
-		fz_alloc_alloc(NULL, p, from, 0);
+		fz_alloc_alloc(NULL, p, from, 0); /* frees the block */
 		no_memory = false;
 	}
 }
@@ -228,8 +227,7 @@ test_alloc_many_medium_blocks_are_in_huge_pages(void **state)
 		assert_false(huge); /* the heap was small at first */
 		for (int i = 0; i < MANY; i += MANY / 100) {
 			assert_true(find_mapping(p[i], &heap, &huge));
-			/* No small page after the first huge one. */
-			assert_true(huge || nhuge == 0);
+			assert_true(huge || nhuge == 0); /* without a gap */
 			nhuge += heap && huge;
 		}
 		assert_true(nhuge > 50);

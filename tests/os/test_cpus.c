@@ -36,9 +36,8 @@ int __wrap_sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *set);
 int __real_sched_getcpu(void);
 int __wrap_sched_getcpu(void);
 
-/* Size of the affinity mask of a simulated machine; 0: use the real one. */
-static size_t mask_size;
-static int ncpus; /* number of processors of the simulated machine */
+static size_t mask_size; /* of the simulated machine; 0: real */
+static int ncpus;        /* number of processors of the simulated machine */
 static int mask_error;
 static int here; /* the current processor of the simulated machine */
 

@@ -74,8 +74,7 @@ check_calls(void)
 	fz_cwd_return();
 	assert_at("/usr");
 	go_to("/usr/bin");
-	/* `init` calls this function: the directory stays changed. */
-	fz_cwd_stay();
+	fz_cwd_stay(); /* `init` does this */
 	go_to("/");
 	fz_cwd_return();
 	assert_at("/usr/bin");

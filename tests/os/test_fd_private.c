@@ -24,10 +24,7 @@
 #include "os/fd.h"
 #include "sanitized.h"
 
-/*
- * The descriptors have the numbers FIRST, FIRST + 1, and so on. A few of them
- * are not private.
- */
+/* Numbers of the descriptors. A few of them are not private. */
 enum { FIRST = 100, NMANY = 600, NFEW = 100, HIGH = FIRST + NMANY + 20 };
 #define TIMEOUT_MS 60000
 
@@ -179,10 +176,7 @@ wait_for(int fd, char *byte, ssize_t expected)
 	assert_int_equal(read(fd, byte, 1), expected);
 }
 
-/*
- * The reader gets EOF while the child lives, so the helper that closes
- * descriptors of the child has ended as well.
- */
+/* EOF comes while the child lives, so the child's helper has ended. */
 static void
 test_fd_private_many_leave_no_end_open(void **state)
 {

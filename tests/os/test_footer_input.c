@@ -40,9 +40,7 @@ draw(struct fz_footer_input *input)
 	assert_int_equal(write(e->terminal->slave, "<input>", 7), 7);
 }
 
-/*
- * Begin an input of two rows below one line, with the cursor in the second row.
- */
+/* Begin an input of two rows below one line; the cursor is in the second. */
 static void
 begin(struct terminal *t, struct editor *e)
 {
@@ -125,10 +123,7 @@ test_narrower_terminal_has_more_rows_of_input(void **state)
 	begin(t, &e);
 	terminal_resize(t, 4, 6);
 	fz_footer_redraw(&t->footer);
-	/*
-	 * The line and the input take more rows now: the cursor is in the
-	 * fourth row of the input, and the line takes three rows.
-	 */
+	/* The line takes three rows; the cursor is in the input's fourth. */
 	terminal_expect(
 	    t, "\r\033[3A\033[J\r\033[3Aone\033[K\r\n\033[J<input>");
 }

@@ -43,10 +43,7 @@ __wrap_open(const char *path, int flags, ...)
 	return __real_open(path, flags);
 }
 
-/*
- * Set MAKEFLAGS to `format` with the numbers `a` and `b`. Returns whether the
- * library finds a pipe there.
- */
+/* Whether the library finds a pipe in MAKEFLAGS=`format`, with `a` and `b`. */
 static bool
 finds(const char *format, int a, int b, int fd[2])
 {

@@ -543,10 +543,7 @@ holds_of_turn(struct fz_loop *loop)
 	return nholds;
 }
 
-/*
- * Whether a turn polls the awaited process. There are many turns, because a
- * turn that begins too late does not wait.
- */
+/* Whether a turn polls the process. A turn that begins too late does not. */
 static bool
 holds(struct fz_loop *loop)
 {

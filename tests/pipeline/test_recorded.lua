@@ -22,8 +22,7 @@ end
 -- Changes of the script: the old text, the new text, and the functions that run afterwards.
 local CHANGES <const> = {
   { "return double", "-- a comment\n\n return --[[ another ]] double", "" },
-  -- The code differs, and the result of B is the same.
-  { "function(b) ran", "function(other) local b = other ran", "B" },
+  { "function(b) ran", "function(other) local b = other ran", "B" }, -- other code, same result
   { "x * factor", "factor * x", "A" },
   { "factor = 2", "factor = 3", "AC" },
   { "local factor", "local function new() end\nlocal other\nlocal factor", "" },

@@ -432,8 +432,7 @@ tests["all workers of a pool see the globals of its first call"] = function()
   for i = 1, 3 do t.equal(results[i]:get(30), 1) end
 end
 
--- When a class is replaced, its table may be freed. A later table at the same address is not a
--- class.
+-- After a class is replaced, another table may get the address of the class.
 tests["a change is seen in tables that lie where a class was that lost its name"] = function()
   local pool <close> = fz.pool(1)
   for _ = 1, 300 do fz.register_class("test.replaced", { {} }) end

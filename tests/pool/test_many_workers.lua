@@ -4,8 +4,7 @@ local fz = require "fzlua"
 
 local tests = {}
 
--- With this many descriptors, a new worker does not close them itself: a helper does, see
--- src/os/fd_private.c.
+-- With this many descriptors, a helper of the new worker closes them: src/os/fd_private.c.
 local MANY <const> = 110
 
 ---A chain of n stages, each of which adds 1 to x. The last one calls f first.

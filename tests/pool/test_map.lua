@@ -233,8 +233,7 @@ tests["stop starts nothing new and lets what runs finish, now ends it"] = functi
         while #io.open(begun):read "a" == 0 do end
         error "two"
       else
-        -- Items that were sent ahead may begin during this time, before they are recalled.
-        os.execute "sleep 0.1"
+        os.execute "sleep 0.1" -- items sent ahead may begin before they are recalled
         io.open(others, "a"):write("x"):close()
       end
     end, t.numbers(50), { on_error = policy, chunksize = 1 })

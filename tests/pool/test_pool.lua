@@ -68,8 +68,7 @@ tests["whatever is raised arrives, and the pool goes on"] = function()
       function() error({ co = coroutine.create(print) }) end,
       function() error(setmetatable({}, { __tostring = function() return "named" end })) end,
       function()
-        -- No collection may run during the recursion, because a finalizer would fail without stack,
-        -- and leak.
+        -- No collection during the recursion: a finalizer would have no stack, and leak.
         local _ <close> = setmetatable({}, { __close = function() collectgarbage "restart" end })
         collectgarbage()
         collectgarbage "stop"
@@ -516,8 +515,7 @@ tests["a pool used inside its own call has workers of its own there"] = function
   end
   local a, b, c = pool:apply(f, 2)
   assert(a == pool.workers[1] and a ~= b and b ~= c and c ~= core.pid())
-  -- This function shares the upvalue `pool` with f.
-  local d, e = pool:apply(function() return pool:apply(f, 1) end)
+  local d, e = pool:apply(function() return pool:apply(f, 1) end) -- f has the same upvalue
   assert(d ~= a and d ~= e)
   local again = pool -- the worker does not have this upvalue
   local err = t.fails("unsendable", pool.apply, pool, function() return again:apply(f, 1) end)

@@ -130,7 +130,7 @@ tests["FZLUA_WORKER_COMMAND names the command; one that cannot be started is an 
   out = t.shell("FZLUA_WORKER_COMMAND=/nowhere/fzlua $FZLUA " .. script)
   t.match(out, "false", "cannot start the program '/nowhere/fzlua'", "WORKER_COMMAND may")
   out = t.shell("FZLUA_WORKER_COMMAND=/bin/true $FZLUA " .. script)
-  t.match(out, "false", "the workers of the pool die before they start a job")
+  t.match(out, "false", "workers die before they start a job")
 end
 
 tests["a worker of another version is refused"] = function()

@@ -181,10 +181,7 @@ test_proc_death_by_the_cpu_limit_is_reported(void **state)
 int __real_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...);
 
-/*
- * Number of ioctl() calls that still return no exit status, as just before a
- * death.
- */
+/* Number of ioctl() calls without an exit status, as just before a death. */
 static int nearly;
 
 int

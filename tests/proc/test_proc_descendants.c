@@ -30,10 +30,7 @@
 int __real_kill(pid_t pid, int sig);
 int __wrap_kill(pid_t pid, int sig);
 
-/*
- * Wait for the death of a process that would sleep much longer if nothing
- * killed it.
- */
+/* Wait for the death of a process that otherwise sleeps much longer. */
 static void
 assert_goes(pid_t pid)
 {
@@ -99,8 +96,7 @@ test_proc_terminate_ends_all_descendants_by_sigterm(void **state)
 	assert_int_equal(death.signal, SIGTERM);
 	assert_goes(one);
 	assert_goes(two);
-	/* No effect after the death of the process. */
-	fz_proc_terminate(&f->proc);
+	fz_proc_terminate(&f->proc); /* no effect: it is dead */
 }
 
 /* Start a process like a daemon: forked twice, in a session of its own. */

@@ -342,10 +342,7 @@ hear_numbers(struct forked *f, pid_t *numbers, int n)
 		numbers[i] = forked_hear_pid(f);
 }
 
-/*
- * The worker of a dead worker ends itself, but cannot be reaped before its
- * tracer has ended.
- */
+/* The worker of a dead worker ends itself; its tracer delays the reaping. */
 static int
 hold_a_worker_of_a_worker(struct forked *f)
 {
@@ -360,10 +357,7 @@ hold_a_worker_of_a_worker(struct forked *f)
 	return reap_held(f, held, tracer);
 }
 
-/*
- * A worker and its own worker are killed, before the upper one can handle the
- * death of the lower one.
- */
+/* A worker is killed before it can handle the death of its own worker. */
 static int
 kill_two_levels(struct forked *f)
 {
@@ -480,9 +474,7 @@ start_a_killer(void *ctx, const struct fz_err *failed)
 	return start_a_worker(ctx, failed);
 }
 
-/*
- * The new worker is not set up yet when its parent is reaped. It ends itself.
- */
+/* The new worker is not set up yet when its parent is reaped: it ends. */
 static int
 kill_the_parent_of_a_new_worker(struct forked *f)
 {

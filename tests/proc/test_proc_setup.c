@@ -149,8 +149,7 @@ session_main(struct forked *f, const char *name)
 	alarm(120);
 	if (setsid() == -1)
 		return 1;
-	/* This file becomes the terminal of the session. */
-	tty = open(name, O_RDWR);
+	tty = open(name, O_RDWR); /* becomes the session's terminal */
 	if (tty == -1 || tcgetattr(tty, &settings) != 0)
 		return 2;
 	settings.c_lflag |= TOSTOP;
@@ -232,8 +231,7 @@ test_proc_output_goes_to_the_given_descriptors(void **state)
 		close(saved[2]);
 		assert_int_equal(i, 0);
 		forked_hear(f, text, sizeof(text));
-		/* Standard output first. */
-		assert_string_equal(text, "out err");
+		assert_string_equal(text, "out err"); /* in this order */
 		assert_int_equal(fz_proc_reap(&f->proc, true, &death), 1);
 	}
 }
@@ -398,8 +396,7 @@ test_proc_forks_among_threads(void **state)
 	struct forked *f = *state;
 	int n = getenv("FZ_SOAK") != NULL ? 2000 : 300;
 	FILE *null = fopen("/dev/null", "w");
-	/* A static buffer, so that no thread allocates one. */
-	static char buffer[BUFSIZ];
+	static char buffer[BUFSIZ]; /* no thread allocates one */
 	pthread_t threads[8];
 	struct fz_death death;
 	int i;

@@ -232,8 +232,7 @@ test_run_page_counts_what_failed(void **state)
 	record->item = 4;
 	add_event(&b, FZ_JOB_EVENT_FAILED, 0, 0, 0)->err = FZ_ERR_CANCELLED;
 	add_event(&b, FZ_JOB_EVENT_CACHED, 0, 0, 0);
-	/* The event of a whole map. */
-	add_event(&b, FZ_JOB_EVENT_DONE, 0, 0, 50);
+	add_event(&b, FZ_JOB_EVENT_DONE, 0, 0, 50); /* a map as a whole */
 	for (int i = 0; i < 120; i++)
 		add_event(&b, FZ_JOB_EVENT_RETRY, 0, 3, 1);
 	make_page(&b);

@@ -54,10 +54,7 @@ test_batch_results_are_stored_raw(void **state)
 {
 	struct batch_world *b = *state;
 
-	/*
-	 * A second worker might get the rest of a chunk, and would have no
-	 * buffer for it.
-	 */
+	/* A second worker might get the rest of a chunk without a buffer. */
 	b->opts.workers = 1;
 	place_init(b, BATCH_TEST_MAX, 500);
 	batch_test_start(&t);
@@ -74,10 +71,7 @@ test_batch_results_of_an_inherited_list_are_stored_raw(void **state)
 {
 	struct batch_world *b = *state;
 
-	/*
-	 * A second worker might get the rest of a chunk, and would have no
-	 * buffer for it.
-	 */
+	/* A second worker might get the rest of a chunk without a buffer. */
 	b->opts.workers = 1;
 	place_init(b, 3000, 500);
 	t.opts.kind |= FZ_WIRE_INHERITED;
@@ -152,10 +146,7 @@ test_batch_has_result_buffers_if_most_results_fit(void **state)
 {
 	struct batch_world *b = *state;
 
-	/*
-	 * A second worker might get the rest of a chunk, and would need a new
-	 * buffer for it.
-	 */
+	/* A second worker might get the rest of a chunk with a new buffer. */
 	b->opts.workers = 1;
 	place_init(b, BATCH_TEST_MAX, 300);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i++)
@@ -176,10 +167,7 @@ test_batch_raw_and_other_results_can_alternate(void **state)
 {
 	struct batch_world *b = *state;
 
-	/*
-	 * A second worker might get the rest of a chunk, and would have no
-	 * buffer for it.
-	 */
+	/* A second worker might get the rest of a chunk without a buffer. */
 	b->opts.workers = 1;
 	place_init(b, BATCH_TEST_MAX, 1000);
 	for (uint64_t i = 0; i < BATCH_TEST_MAX; i += 10)
@@ -280,10 +268,7 @@ test_batch_rest_of_a_chunk_has_its_own_result_buffer(void **state)
 	assert_true(atomic_load(&b->home->shared->births) >= 2);
 }
 
-/*
- * If workers did not keep these chunks, a chunk could go to and fro between
- * workers and never begin.
- */
+/* Without this, a chunk could pass from worker to worker and never begin. */
 static void
 test_batch_workers_keep_chunks_that_they_have_not_begun(void **state)
 {
@@ -311,9 +296,7 @@ test_batch_workers_killed_while_they_store_lose_nothing(void **state)
 	uint64_t before = 0;
 	int nkills = 0;
 
-	/*
-	 * There are more rounds if this process gets few turns in each of them.
-	 */
+	/* More rounds are needed if this process gets few turns in each. */
 	for (int round = 0; round < 20 || nkills <= 20; round++) {
 		place_init(b, BATCH_TEST_MAX, 700);
 		for (uint64_t i = 0; i < BATCH_TEST_MAX; i += 50)

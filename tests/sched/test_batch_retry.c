@@ -31,10 +31,7 @@ test_batch_items_are_tried_again(void **state)
 {
 	static const struct {
 		enum item_op op;
-		/*
-		 * Retries and attempt of the last failure; 0: none has failed.
-		 */
-		unsigned retries, attempt;
+		unsigned retries, attempt; /* of the last failure; 0: none */
 		enum fz_err_kind kind;
 	} cases[] = {
 		{ ITEM_RAISE_ONCE, 0, 1, FZ_ERR_ERROR },
@@ -115,8 +112,7 @@ test_batch_an_item_that_cannot_be_sent_fails_alone(void **state)
 		batch_test_init(&t, *state, 20);
 		t.bad = bad;
 		t.opts.chunk = 10;
-		/* Errors of this kind are not retried. */
-		t.opts.limits.retries = 5;
+		t.opts.limits.retries = 5; /* not for this kind of error */
 		batch_test_start(&t);
 		assert_true(batch_test_finishes(&t));
 		assert_true(has_all_outcomes(&t));
@@ -286,8 +282,7 @@ test_batch_the_caller_decides_about_each_retry(void **state)
 		wait_for_questions();
 		assert_int_equal(fz_batch_undecided(t.batch, &failure), 7);
 		assert_int_equal(failure->attempt, attempt);
-		/* No effect: item 8 waits for no decision. */
-		fz_batch_decide(t.batch, 8, true);
+		fz_batch_decide(t.batch, 8, true); /* nothing to decide */
 		fz_batch_decide(t.batch, 7, attempt < 3);
 		fz_batch_decide(t.batch, 7, true);
 	}
@@ -327,10 +322,7 @@ test_batch_open_questions_fail_when_it_stops(void **state)
 	}
 }
 
-/*
- * The batch is freed before its results were taken. No change of the batch may
- * remain.
- */
+/* A batch is freed before its results were taken: no change of it remains. */
 static void
 test_batch_may_be_freed_at_any_time(void **state)
 {

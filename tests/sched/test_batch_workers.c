@@ -109,8 +109,7 @@ test_batch_workers_may_all_be_forked_before(void **state)
 	assert_int_equal(fz_pool_nworkers(b->pool), 2);
 	batch_test_init(&t, b, 100);
 	batch_test_start(&t);
-	/* Sends the jobs without a turn of the loop. */
-	fz_loop_flush(b->w->engine.loop);
+	fz_loop_flush(b->w->engine.loop); /* without a turn of the loop */
 	while (atomic_load(&b->home->shared->ran[1]) == 0)
 		usleep(100);
 	assert_all_items_done(&t);
@@ -131,10 +130,7 @@ call_func(struct batch_world *b, uint32_t number, uint64_t add)
 	batch_test_fini(&t);
 }
 
-/*
- * Define a function in this process. Later workers inherit it, and existing
- * workers get it when it is first called.
- */
+/* Define a function, which later workers inherit and older ones are sent. */
 static void
 define(struct batch_world *b, uint32_t number, uint64_t add)
 {
@@ -271,9 +267,7 @@ run_killing(struct batch_world *b, int most)
 	return nkills;
 }
 
-/*
- * There is more than one batch if this process gets few turns while one runs.
- */
+/* More batches are needed if this process gets few turns in each. */
 static void
 test_batch_workers_killed_200_times_lose_nothing(void **state)
 {

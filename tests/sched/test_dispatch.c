@@ -355,10 +355,7 @@ end_by_hand(struct stream *stream)
 	    &(struct fz_err){ FZ_ERR_CANCELLED, 0, "by hand" });
 }
 
-/*
- * The first worker is forked at once. The others are forked if no job ends for
- * a time.
- */
+/* The first worker is forked at once, others if no job ends for a time. */
 static void
 test_dispatch_sparing_gives_slow_jobs_more_workers(void **state)
 {
@@ -417,8 +414,7 @@ test_dispatch_short_jobs_are_sent_further_ahead_than_long_ones(void **state)
 	stream_init(&s, b, 0, JOB_SLEEP, 20);
 	stream_add(&s, 8);
 	turn_until_ended(&s, 4);
-	/* From now on the time of a job on this worker is known. */
-	s.most = s.nway;
+	s.most = s.nway; /* the time of a job is known now */
 	turn_until_ended(&s, 8);
 	assert_true(s.most <= 4);
 	bench_close(b);
@@ -463,8 +459,7 @@ test_dispatch_an_idle_worker_gets_what_another_has_not_begun(void **state)
 	stream_init(&t, b, 0, JOB_SLEEP, 60000);
 	stream_add(&t, 1);
 	wait_for_calls(b->w, JOB_SLEEP, 1);
-	/* Sent to both workers; one of them has the long job. */
-	stream_add(&s, 7);
+	stream_add(&s, 7); /* to both workers; one is busy */
 	turn_until_ended(&s, 7);
 	assert_int_equal(s.ndone, 7);
 	assert_true(s.nreturned != 0);

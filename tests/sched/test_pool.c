@@ -230,10 +230,7 @@ test_pool_a_fork_that_fails_is_an_error_only_without_workers(void **state)
 	fz_pool_free(pool);
 }
 
-/*
- * If the pool still reported a free worker, a caller that retries while there
- * is one would never end.
- */
+/* A caller that retries while the pool reports a free worker must end. */
 static void
 test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 {
@@ -253,8 +250,7 @@ test_pool_has_no_free_worker_for_a_while_after_a_fork_failed(void **state)
 	assert_null(fz_pool_take(pool, &u.user, NULL));
 	assert_false(fz_pool_has_free(pool));
 	faults_end();
-	/* Returns NULL without trying to fork. */
-	assert_null(fz_pool_take(pool, &u.user, NULL));
+	assert_null(fz_pool_take(pool, &u.user, NULL)); /* it does not fork */
 	u.nothers = 0;
 	while (u.nothers == 0)
 		assert_true(turn_until(w, until));
@@ -331,10 +327,7 @@ test_pool_stops_forking_workers_that_die_at_once(void **state)
 			assert_true(turn_until(w, until));
 	}
 	assert_int_equal(err.kind, FZ_ERR_CRASH);
-	/*
-	 * The pool starts workers again, because the cause of the failures may
-	 * end.
-	 */
+	/* The pool starts workers again, because the failures may end. */
 	w->shared->mode = START_NORMAL;
 	while (npids(pool) != 0)
 		assert_true(turn_until(w, until));

@@ -368,8 +368,7 @@ test_run_counts_the_nodes_of_each_pool(void **state)
 	fz_clock_share();
 	run_test_begin(&p, in, 1000000);
 	assert_counts(&p, 0, 0, 0, 0, 2);
-	/* The node of pool 1 has no input yet. */
-	assert_counts(&p, 1, 0, 0, 0, 0);
+	assert_counts(&p, 1, 0, 0, 0, 0); /* it has no input yet */
 	while (fz_run_counts(p.run, 0).running == 0)
 		assert_int_not_equal(
 		    fz_loop_turn(p.w->engine.loop, FZ_CLOCK_NEVER, NULL), -1);
@@ -544,10 +543,7 @@ test_run_two_may_share_a_pool(void **state)
 	assert_run_value(&q, last2, 30);
 	assert_run_ended(&p);
 	assert_run_ended(&q);
-	/*
-	 * One run is freed first, then the other one with the pool that they
-	 * share.
-	 */
+	/* One run is freed, and then the other with the shared pool. */
 	fz_run_free(p.run);
 	p.run = NULL;
 	q.pools[0] = NULL;

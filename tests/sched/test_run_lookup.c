@@ -24,8 +24,7 @@
 
 /* Answers that the caller of a run gives. */
 struct answers {
-	/* Value of each node; 0: unknown, so the node runs. */
-	uint64_t known[NODES_MAX];
+	uint64_t known[NODES_MAX]; /* 0: the node is unknown, and runs */
 	uint64_t made[NODES_MAX];
 	int nasked;
 };
@@ -207,11 +206,9 @@ test_run_ignores_wrong_answers(void **state)
 	found(&p, nodes[0], two, 2);
 	assert_int_equal(asked(&p), nodes[0]);
 	two[0] = blob_of_number(7);
-	/* No effect: the run has not asked for this node. */
-	found(&p, nodes[2], two, 1);
+	found(&p, nodes[2], two, 1); /* the run has not asked */
 	not_found(&p, nodes[2]);
-	/* No effect: there is nothing to record. */
-	fz_lookup_recorded(fz_run_flow(p.run));
+	fz_lookup_recorded(fz_run_flow(p.run)); /* nothing to record */
 	assert_true(finishes(&p, &a));
 	assert_value(&p, nodes[2], 4);
 	run_test_fini(&p);

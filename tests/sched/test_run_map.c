@@ -466,10 +466,7 @@ answer(uint64_t n, struct fz_err *err)
 	return rc;
 }
 
-/*
- * Turn the loop until the run is done. Returns the number of recorded results,
- * and stores their sum in *sum.
- */
+/* Turn the loop until the run is done. Returns how many results it records. */
 static uint64_t
 finish_recording(uint64_t *sum)
 {

@@ -166,10 +166,7 @@ test_run_a_node_may_have_its_own_limits(void **state)
 	run_test_fini(&p);
 }
 
-/*
- * Run a graph with a deadline in `ms` milliseconds. Returns whether its first
- * node was started.
- */
+/* Run with a deadline in `ms`. Returns whether the first node was started. */
 static bool
 ends_at_deadline(struct world *w, int64_t ms)
 {
@@ -276,8 +273,7 @@ test_run_the_caller_decides_about_each_retry(void **state)
 		assert_int_equal(wait_for_question(&p), a);
 		failure = fz_run_failure_of(p.run, a, &because);
 		assert_int_equal(failure->attempt, attempt);
-		/* No effect: b waits for no decision. */
-		fz_run_decide(p.run, b, 0, true);
+		fz_run_decide(p.run, b, 0, true); /* b waits for no decision */
 		fz_run_decide(p.run, a, 0, attempt < 3);
 		fz_run_decide(p.run, a, 0, true);
 	}

@@ -42,8 +42,7 @@ test_slots_the_first_needs_no_token_and_no_call(void **state)
 	assert_true(fz_slots_take(m.slots, &waiter.waiter));
 	assert_int_equal(slots_left(&m), 1);
 	assert_true(fz_slots_take(m.slots, &waiter.waiter));
-	/* The pipe is not known to be empty. */
-	assert_true(fz_slots_has_free(m.slots));
+	assert_true(fz_slots_has_free(m.slots)); /* not known to be empty */
 	assert_false(fz_slots_take(m.slots, &waiter.waiter));
 	assert_false(fz_slots_has_free(m.slots));
 	faults_at(1000);
@@ -131,8 +130,7 @@ test_slots_within_a_turn_tokens_are_kept(void **state)
 	assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	assert_int_equal(slots_left(&m), 1);
 	fz_slots_give(m.slots);
-	/* Writes the token to the pipe without a turn. */
-	fz_slots_trim(m.slots);
+	fz_slots_trim(m.slots); /* writes the token to the pipe */
 	assert_int_equal(slots_left(&m), 2);
 	slots_make_end(w, &m);
 }
@@ -219,8 +217,7 @@ test_slots_have_the_number_they_were_given(void **state)
 	assert_int_equal(fz_slots_resize(slots, 2, NULL), 0);
 	assert_int_equal(slots_free(w, slots), 2);
 	assert_int_equal(fz_slots_resize(slots, 65536, NULL), 0);
-	/* As many slots as fit in a pipe. */
-	assert_true(slots_free(w, slots) > 4096);
+	assert_true(slots_free(w, slots) > 4096); /* what fits in a pipe */
 	fz_slots_unref(slots);
 	fz_slots_unref(NULL);
 }

@@ -205,8 +205,7 @@ test_slots_tokens_of_the_dead_come_back(void **state)
 		assert_int_equal(u.counts.nfailed, 1);
 		assert_int_equal(atomic_load(&w->shared->calls[JOB_SLEEP]), 3);
 		assert_int_equal(slots_left(&m), 2);
-		/* No effect: this process has no token. */
-		fz_slots_leave(m.slots);
+		fz_slots_leave(m.slots); /* this process has no token */
 		assert_int_equal(slots_left(&m), 2);
 		fz_pool_leave(pool, &u.counts.user);
 		fz_pool_free(pool);
@@ -279,8 +278,7 @@ test_slots_workers_get_the_pipe_to_share(void **state)
 	assert_int_equal(fz_slots_resize(slots, 3, NULL), 0);
 	assert_told(w, &nest, slots, " -j3 --jobserver-auth=", "(none)");
 	assert_int_equal(nest.told->inherited, 2);
-	/* Only workers have the new environment. */
-	assert_ptr_equal(environ, before);
+	assert_ptr_equal(environ, before); /* only workers have another one */
 	assert_null(getenv("MAKEFLAGS"));
 	/* Workers see later changes of the environment. */
 	setenv("SLOTS_TEST", "x", 1);

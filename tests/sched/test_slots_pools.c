@@ -34,10 +34,7 @@ test_slots_a_pool_runs_no_more_than_there_are(void **state)
 	for (int i = 0; i < 2; i++)
 		pools[i] = slots_pool(w, 4, slots, serve, w->shared);
 	fz_slots_unref(slots); /* the pools have references of their own */
-	/*
-	 * The round is repeated, because three jobs may not run at once if
-	 * workers start slowly.
-	 */
+	/* Fewer than three may run at once if workers start slowly. */
 	for (int round = 0; atomic_load(&w->shared->peak) < 3; round++) {
 		assert_true(round < 20);
 		for (int i = 0; i < 2; i++)
@@ -155,10 +152,7 @@ test_slots_any_call_may_fail(void **state)
 			assert_true(good);
 			break;
 		}
-		/*
-		 * There are fewer descriptors if the loop has closed its epoll
-		 * set after a fault.
-		 */
+		/* Fewer if the loop has closed its epoll set after a fault. */
 		assert_true(count_fds() <= nfds);
 		assert_no_children();
 	}

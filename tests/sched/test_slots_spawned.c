@@ -260,10 +260,7 @@ test_slots_spawned_workers_share_those_of_make(void **state)
 
 	begin_make(w, &m);
 	check_plans(w, NULL);
-	/*
-	 * The account of this process includes the tokens of the processes
-	 * below it.
-	 */
+	/* This process's account includes the tokens of processes below it. */
 	assert_int_equal(atomic_load(&m.slots->first.account->held) +
 			     atomic_load(&fz_account_find(
 				 atomic_load(&m.slots->first.account->shared))
@@ -272,10 +269,7 @@ test_slots_spawned_workers_share_those_of_make(void **state)
 	end_make(w, &m);
 }
 
-/*
- * fz_slots_leave() is called as os.exit() does it under make, while the workers
- * still run.
- */
+/* os.exit() makes this call under make, while the workers still run. */
 static void
 test_slots_leaving_gives_back_what_programs_hold(void **state)
 {

@@ -33,10 +33,8 @@ enum { ITEMS_MAX = 1000 };
 struct flow {
 	struct run_test p;
 	struct fz_stream *stream;
-	/* The input value; the last value, which is kept. */
-	uint32_t in, last;
-	/* Indexes of the items in the order of their results. */
-	uint64_t indexes[ITEMS_MAX];
+	uint32_t in, last;           /* the input; the value that is kept */
+	uint64_t indexes[ITEMS_MAX]; /* in the order of results */
 	uint64_t numbers[ITEMS_MAX]; /* results by index, which begins with 1 */
 	enum fz_err_kind kinds[ITEMS_MAX]; /* kinds of failures by index */
 	uint32_t ntaken;

@@ -94,8 +94,7 @@ write_own(struct fz_arena *arena, uint64_t offset)
 
 	if (p == NULL || fz_arena_held(arena) > 20000)
 		return 255;
-	/* No effect: the parent owns the extent. */
-	fz_arena_give_back(arena, offset);
+	fz_arena_give_back(arena, offset); /* it is the parent's: no effect */
 	memset(p, 'w', 10000);
 	/* The offset is that of the parent's extent, but in another slice. */
 	return (at & 0xffffffff) == (offset & 0xffffffff) && at != offset;
@@ -141,10 +140,7 @@ test_arena_parent_reads_what_a_child_wrote(void **state)
 
 		assert_int_equal(
 		    in_arena_child(arena, slice, write_own, at), 1);
-		/*
-		 * If the slice is not longer than mmap_max, it stays mapped.
-		 * Else only the extent is mapped, for this call.
-		 */
+		/* The slice stays mapped, or only the extent, for a time. */
 		arena_faults.mmap_max = lens[i];
 		view = fz_arena_map(arena, there + 5000, 5000, NULL);
 		assert_non_null(view);
@@ -171,7 +167,7 @@ test_arena_refuses_to_map_a_wrong_extent(void **state)
 	assert_null(fz_arena_map(arena, 1, SIZE_MAX, &err));
 	assert_null(fz_arena_map(arena, UINT64_MAX, 1, &err));
 	assert_null(fz_arena_map(arena, UINT64_MAX - 4096, 8192, &err));
-	assert_string_equal(err.text, "a position outside of shared memory");
+	assert_string_equal(err.text, "outside of shared memory");
 	arena_faults.mmap_max = 0;
 	assert_null(fz_arena_map(arena, slice_end, 10, &err));
 	assert_int_equal(err.code, ENOMEM);

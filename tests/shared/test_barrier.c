@@ -199,8 +199,7 @@ test_barrier_with_an_action_waits_for_its_end(void **state)
 		assert_int_equal(fz_barrier_arrive(b, self, self, &index),
 		    FZ_BARRIER_INSIDE);
 		assert_int_equal(fz_barrier_finish(b, self, well), well);
-		/* The second call has no effect. */
-		assert_false(fz_barrier_finish(b, self, true));
+		assert_false(fz_barrier_finish(b, self, true)); /* no effect */
 		assert_int_equal(member_wait(pids[0]), well ? INDEX : BROKEN);
 		fz_barrier_reset(b, self);
 	}

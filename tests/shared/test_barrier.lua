@@ -252,8 +252,7 @@ end
 tests["Ctrl-C in a wait breaks it"] = function()
   local out = t.interrupt [[
     local b = fz.barrier(2)
-    -- This process could end the wait, which is therefore no deadlock.
-    local other = fz.process(fz.sleep, 60)
+    local other = fz.process(fz.sleep, 60) -- could end the wait, so it is not a deadlock
     other.daemon = true
     other:start()
     ready()

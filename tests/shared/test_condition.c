@@ -52,8 +52,7 @@ struct shared {
 	struct fz_lock lock;
 	uint32_t tickets;
 	_Atomic uint32_t began, woken, notified;
-	/* Pids of notified waiters: that of notification n at n % 4. */
-	_Atomic pid_t pids[4];
+	_Atomic pid_t pids[4]; /* of notification n at n % 4 */
 	_Atomic bool inherits;
 };
 
@@ -256,8 +255,7 @@ test_condition_passes_on_the_notification_of_a_dead_waiter(void **state)
 	acquire(s);
 	fz_condition_notify(name_of(s), 1);
 	wait_for(&s->woken, 1);
-	/* The waiter was notified, and waits for the lock. */
-	member_kill(first);
+	member_kill(first); /* it waits for the lock */
 	fz_lock_release(&s->lock);
 	assert_int_equal(member_wait(second), 0);
 	usleep(150000);

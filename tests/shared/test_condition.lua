@@ -253,8 +253,7 @@ tests["Ctrl-C in a wait acquires the lock first, and the next wait works"] = fun
     local c = fz.condition()
     c:acquire()
     c:acquire()
-    -- This process could end the wait, which is therefore no deadlock.
-    local other = fz.process(fz.sleep, 60)
+    local other = fz.process(fz.sleep, 60) -- could end the wait, so it is not a deadlock
     other.daemon = true
     other:start()
     ready()

@@ -111,8 +111,7 @@ end
 tests["Ctrl-C ends a wait"] = function()
   local out = t.interrupt [[
     local e = fz.event()
-    -- This process could end the wait, which is therefore no deadlock.
-    local other = fz.process(fz.sleep, 60)
+    local other = fz.process(fz.sleep, 60) -- could end the wait, so it is not a deadlock
     other.daemon = true
     other:start()
     ready()

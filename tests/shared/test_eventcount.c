@@ -180,16 +180,13 @@ test_eventcount_a_sleep_ends_in_time(void **state)
 
 	(void)state;
 	calls.nfutexes = 0;
-	/* A deadline in the past. */
-	fz_eventcount_commit(&shared->waiters, seq, begin);
+	fz_eventcount_commit(&shared->waiters, seq, begin); /* a past time */
 	assert_int_equal(calls.nfutexes, 0);
 	end = fz_clock_ns();
 	fz_eventcount_commit(&shared->waiters, seq, end + 10 * FZ_CLOCK_MS);
 	assert_true(fz_clock_ns() - end >= 10 * FZ_CLOCK_MS);
 	begin = fz_clock_ns();
-	/*
-	 * This call returns after a time, because the caller must check again.
-	 */
+	/* This call returns, because the caller must check again. */
 	fz_eventcount_commit(&shared->waiters, seq, FZ_CLOCK_NEVER);
 	end = fz_clock_ns();
 	assert_true(end - begin >= FZ_EVENTCOUNT_CHECK_NS);

@@ -76,11 +76,9 @@ test_extent_warm_memory_is_used_again(void **state)
 	assert_int_equal(c, 1110);
 	assert_int_equal(fz_extent_give(&book, a, FZ_EXTENT_WARM), 100);
 	assert_int_equal(fz_extent_give(&book, c, FZ_EXTENT_WARM), 40);
-	/* The smallest free extent that suffices. */
-	assert_int_equal(take(30, false), c);
+	assert_int_equal(take(30, false), c); /* the smallest that suffices */
 	assert_int_equal(take(50, false), a);
-	/* An extent of warm and cold bytes. */
-	assert_int_equal(take(100, true), c + 30);
+	assert_int_equal(take(100, true), c + 30); /* warm and cold bytes */
 }
 
 static void

@@ -81,8 +81,7 @@ test_heap_a_child_of_a_process_without_a_heap_creates_none(void **state)
 	heap_faults_end();
 	kill_member(start_reporting_member(refused_child, 0));
 	assert_int_equal(report->bad, 0);
-	/* The call succeeds, because nothing fails now. */
-	assert_int_equal(fz_heap_open(NULL), 0);
+	assert_int_equal(fz_heap_open(NULL), 0); /* succeeds without faults */
 }
 
 static void
@@ -113,8 +112,7 @@ small_child(uint64_t arg)
 	if (setrlimit(RLIMIT_AS, &limit) != 0 ||
 	    fz_heap_join(&this_member, &err) == 0)
 		_exit(1);
-	/* The heap must leave addresses for the script. */
-	if (heap->size > arg / 4)
+	if (heap->size > arg / 4) /* the script needs addresses, too */
 		_exit(2);
 	while (n < 8192 && (blocks[n] = fz_heap_alloc(join(), 1, &err)) != NULL)
 		n++;
@@ -170,8 +168,7 @@ test_heap_objects_are_found_by_name(void **state)
 		fz_heap_free(&this_member, o);
 		assert_null(fz_heap_find(name, generation, TYPE));
 		o = fz_heap_new(&this_member, TYPE, sizes[i], NULL);
-		/* The name is reused. */
-		assert_int_equal(fz_heap_name(o), name);
+		assert_int_equal(fz_heap_name(o), name); /* a reused name */
 		assert_int_not_equal(o->generation, generation);
 		assert_null(fz_heap_find(name, generation, TYPE));
 		fz_heap_free(&this_member, o);
@@ -192,8 +189,7 @@ test_heap_small_objects_are_freed_with_their_block(void **state)
 	assert_int_equal(fz_heap_used(), 4 * FZ_HEAP_BLOCK);
 	for (int i = 0; i < 1000; i++)
 		fz_heap_free(&this_member, objects[i]);
-	/* One block stays in use. */
-	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK);
+	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK); /* one block is kept */
 	for (int i = 0; i < 256; i++)
 		objects[i] = fz_heap_new(&this_member, TYPE, 100, NULL);
 	assert_int_equal(fz_heap_used(), FZ_HEAP_BLOCK);
@@ -228,10 +224,7 @@ test_heap_a_small_object_is_freed_with_its_blocks(void **state)
 	fz_heap_set_owner(fz_heap_alloc(join(), 1 << 20, NULL), o);
 	fz_heap_set_owner(blocks, other);
 	fz_heap_free(&this_member, o);
-	/*
-	 * These are the blocks of `other`, and the block that contains the
-	 * object `other` itself.
-	 */
+	/* The blocks of `other`, and the block that contains `other`. */
 	assert_int_equal(fz_heap_used(), (1 << 20) + FZ_HEAP_BLOCK);
 	assert_ptr_equal(
 	    fz_heap_find(fz_heap_name(other), other->generation, TYPE), other);

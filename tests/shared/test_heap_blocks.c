@@ -72,8 +72,7 @@ test_heap_blocks_keep_their_memory_for_a_while(void **state)
 	fz_heap_give_back(blocks);
 	much = fz_heap_alloc(join(), (size_t)300 << 20, NULL);
 	assert_non_null(much);
-	/* These blocks are too large to stay reserved. */
-	fz_heap_give_back(much);
+	fz_heap_give_back(much); /* too large to stay reserved */
 	reserves = heap_faults.reserves;
 	blocks = fz_heap_alloc(join(), 1 << 20, NULL);
 	assert_true(heap_faults.reserves > reserves);
@@ -128,8 +127,7 @@ test_heap_allocates_as_fast_with_many_blocks_in_use(void **state)
 	rounds = (uint32_t)(UINT64_C(20000000000) / many);
 	assert_int_equal(
 	    fz_heap_reserve(heap->owners, (many + 2) * sizeof(uint64_t)), 0);
-	/* Each block is in use, but has no memory. */
-	for (uint32_t i = 0; i < many; i++)
+	for (uint32_t i = 0; i < many; i++) /* in use, without memory */
 		atomic_store(&heap->owners[i], owner_word(join(), 1));
 	atomic_store(&heap_head()->top, many);
 	fz_heap_give_back(fz_heap_alloc(join(), 1, NULL));

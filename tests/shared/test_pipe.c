@@ -268,8 +268,7 @@ test_pipe_waits_for_a_child_that_has_not_registered(void **state)
 	fz_pipe_close(&pipes, pipe, 1);
 	count_child();
 	assert_false(has_ended(pipe));
-	/* The child was killed, and is not reaped. */
-	now_ns += 6 * FZ_CLOCK_SECOND;
+	now_ns += 6 * FZ_CLOCK_SECOND; /* killed, but not reaped */
 	assert_true(has_ended(pipe));
 	count_child();
 	assert_false(has_ended(pipe));
@@ -331,10 +330,7 @@ test_pipe_child_of_the_host_registers_when_it_uses_one(void **state)
 	free_pipe(pipe, true, true);
 }
 
-/*
- * Use the pipe in a child that is a member already, because it uses another
- * object.
- */
+/* Use the pipe in a child that is a member because of another object. */
 static int
 join_and_use_pipe(void *ctx)
 {

@@ -299,8 +299,7 @@ test_queue_items_taken_by_many_are_unfinished(void **state)
 	assert_int_equal(fz_heap_used(), before + FZ_HEAP_BLOCK);
 	box_put(box, 1, 10);
 	assert_int_equal(box_take(box, NULL), 1);
-	/* Finishes item 1. */
-	assert_true(fz_queue_task_done(&box->queue, box_self()));
+	assert_true(fz_queue_task_done(&box->queue, box_self())); /* item 1 */
 	box_end_takers(pids, FZ_UNFINISHED_FEW);
 	assert_false(fz_queue_all_done(&box->queue, true));
 	box_end_takers(pids + FZ_UNFINISHED_FEW, N - FZ_UNFINISHED_FEW);

@@ -243,8 +243,7 @@ return {
       local q, full = fz.queue(), fz.queue(1)
       full:put(1)
       local which = ...
-      -- This process could end the wait, which is therefore no deadlock.
-      local other = fz.process(fz.sleep, 60)
+      local other = fz.process(fz.sleep, 60) -- could end the wait, so it is not a deadlock
       other.daemon = true
       other:start()
       ready()

@@ -98,10 +98,7 @@ use_and_free(void *arg)
 	good = good && put(p, 'a') && take(p, 'a');
 	fz_heap_free(&p->own, &p->object->object);
 	good = good && wake(p);
-	/*
-	 * Wait before the release, so that the thread keeps its other blocks.
-	 */
-	good = await(p) && good;
+	good = await(p) && good; /* the thread keeps its other blocks */
 	fz_heap_release(&p->own);
 	return good ? p : NULL;
 }
@@ -151,8 +148,7 @@ test_queue_memory_goes_from_one_thread_to_another(void **state)
 	pthread_join(threads[1], &good[1]);
 	assert_int_equal(member_wait(pid), 0);
 	assert_true(good[0] != NULL && good[1] != NULL);
-	/* Both queues have used the same memory. */
-	assert_ptr_equal(taker.first, user.first);
+	assert_ptr_equal(taker.first, user.first); /* the same memory */
 	fz_heap_free(&taker.own, &taker.object->object);
 	fz_heap_release(&taker.own);
 	for (int i = 0; i < 2; i++) {

@@ -167,10 +167,7 @@ start_child(void)
 	child.from = from[0];
 }
 
-/*
- * start(script, ...): let the child run the script with these values, which may
- * be handles
- */
+/* start(script, ...): the child runs the script with these values */
 static int
 lua_start(lua_State *L)
 {
@@ -501,10 +498,7 @@ struct box {
 	struct fz_unfinished unfinished;
 };
 
-/*
- * There are more members than counts in the object. Each of them has taken one
- * item.
- */
+/* More members than the object has counts, each of which took one item. */
 static void
 test_remap_finds_counts_of_many_members(void **state)
 {

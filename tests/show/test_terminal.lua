@@ -116,8 +116,7 @@ local function check_frames(columns, bytes)
     error("bars are torn:\n" .. table.concat(screen:all(), "\n", #screen.history + 1), 0)
   end
   local ending = rest:find(": done,", 1, true)
-  -- Go back by two drawings.
-  for _ = 1, 2 do ending = rest:sub(1, ending - 1):match ".*()\27%[J" end
+  for _ = 1, 2 do ending = rest:sub(1, ending - 1):match ".*()\27%[J" end -- back by two drawings
   screen:write(rest:sub(1, ending - 1), check,
     { [bars[1]] = true, [bars[2]] = true, [bars[3]] = true })
   screen:write(rest:sub(ending))

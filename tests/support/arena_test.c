@@ -129,8 +129,7 @@ arena_faults_end(void)
 	no_memory = false;
 	good_mallocs = -1;
 	arena_faults = (struct arena_faults){
-		/* Valgrind is slow with larger mappings. */
-		.mmap_max = (size_t)1 << 32,
+		.mmap_max = (size_t)1 << 32, /* valgrind is slow with more */
 	};
 }
 

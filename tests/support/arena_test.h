@@ -26,8 +26,7 @@ extern struct arena_faults {
 	size_t mmap_max;     /* longer mappings fail */
 	int populate_error;  /* errno of MADV_POPULATE_WRITE */
 	int allocate_error;  /* errno of fallocate() that allocates */
-	/* Number of these two calls that still fail with EINTR. */
-	int interruptions;
+	int interruptions;   /* calls of both that still fail with EINTR */
 } arena_faults;
 
 /* From now on no call fails. */

@@ -21,10 +21,7 @@ struct result_buffers {
 	bool fails;                    /* there is no memory for a buffer */
 	unsigned asked, live;          /* requests; buffers not yet freed */
 	void (*release)(void *owner, uint64_t offset);
-	/*
-	 * over all requests: minimum number of items, and maximum number of
-	 * items that were done at the time
-	 */
+	/* over all requests: minimum of asked items, maximum of done ones */
 	uint64_t least_n, most_done;
 };
 

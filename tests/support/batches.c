@@ -196,8 +196,7 @@ static item_function *const functions[ITEM_NOPS] = {
 	[ITEM_KILL_STORED] = item_kill_stored,
 	[ITEM_KILL_HALF] = item_kill_half,
 	[ITEM_KILL_WRITTEN] = item_kill_written,
-	/* Without a buffer; with one, items_run() is called. */
-	[ITEM_STORE] = item_keep,
+	[ITEM_STORE] = item_keep, /* if there is no buffer */
 	[ITEM_NAP_STORE] = item_nap,
 };
 
@@ -211,10 +210,7 @@ items_call(struct items_home *home, struct fz_port *port,
 	return functions[op_and_arg >> 32](&item);
 }
 
-/*
- * Item number `i` of a chunk. `at` points to the items of the chunk; NULL: they
- * were not sent.
- */
+/* Item number `i` of a chunk, whose items are at `at`; NULL: were not sent. */
 static uint64_t
 items_at(const struct items_home *home, const unsigned char *at, uint64_t i)
 {

@@ -44,25 +44,18 @@ enum {
 /* Memory that the test shares with all workers. */
 struct items_shared {
 	_Atomic int births, onces, waiting, nfuncs;
-	/*
-	 * ITEM_SLEEPs whose end is fixed by now, so the test may advance the
-	 * clock.
-	 */
-	_Atomic int sleeping;
+	_Atomic int sleeping;       /* ITEM_SLEEPs with a fixed end */
 	_Atomic int nkept, nforgot; /* frames with and without kept values */
 	_Atomic bool gate;
-	/* Number of calls of each worker, by `birth`. */
-	_Atomic int ncalls[ITEMS_WORKER_MAX];
-	/* Number of calls of each item, by index. */
-	_Atomic unsigned char ran[ITEMS_MAX];
+	_Atomic int ncalls[ITEMS_WORKER_MAX]; /* calls of workers by birth */
+	_Atomic unsigned char ran[ITEMS_MAX]; /* calls of items by index */
 };
 
 /* State that a worker inherits. */
 struct items_home {
 	struct items_shared *shared;
-	/* The number that each function adds. */
-	uint64_t funcs[FZ_WORKER_FUNCS];
-	uint64_t (*probe)(void *ctx); /* called in the worker */
+	uint64_t funcs[FZ_WORKER_FUNCS]; /* number that each adds */
+	uint64_t (*probe)(void *ctx);    /* called in the worker */
 	void *probe_ctx;
 	int birth; /* in the worker: its number, in the order of starts */
 	/* in the worker: raw results of the current chunk; NULL: none */

@@ -2,10 +2,7 @@
 #ifndef DESCRIPTORS_H
 #define DESCRIPTORS_H
 
-/*
- * The number of open descriptors, including one of this function: compare two
- * results.
- */
+/* How many descriptors are open, including one of this function. */
 int count_fds(void);
 
 #endif

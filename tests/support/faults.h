@@ -20,10 +20,9 @@ extern struct faults {
 	int fork_error;        /* errno of each fork; 0: forks succeed */
 	unsigned odd_every;    /* every n-th read or write fails; 0: none */
 	int odd_error;         /* errno of these reads and writes */
-	/* Maximum bytes of a read or write; 0: no limit. */
-	size_t most;
-	unsigned long nodd; /* reads and writes that failed */
-	unsigned long nios; /* reads and writes that were counted */
+	size_t most;           /* bytes of a read or write; 0: no limit */
+	unsigned long nodd;    /* reads and writes that failed */
+	unsigned long nios;    /* reads and writes that were counted */
 } faults;
 
 /* The `n`-th call from now on fails; 0: none. */
@@ -34,9 +33,8 @@ bool faults_end(void);
 
 /*
  * Call `scenario` while its first call to the system fails, then while the
- * second one fails, and so on, until it makes no further call. No child may be
- * left. The last call must return 0. Returns how often `scenario` returned
- * another number.
+ * second one fails, and so on until none fails. No child may be left. Without
+ * a failure it must return 0. Returns how often it returned another number.
  */
 int faults_at_each(int (*scenario)(void *ctx), void *ctx);
 

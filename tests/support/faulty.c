@@ -52,8 +52,7 @@
 extern char __executable_start[];
 
 static struct faulty {
-	/* Number of the call that fails; 0: this process has another role. */
-	unsigned long fail_at;
+	unsigned long fail_at; /* call that fails; 0: another role */
 	atomic_ulong ncalls;
 	pid_t owner;  /* pid of the program; its forks have others */
 	bool is_fork; /* the forks of the owner have the role */

@@ -13,8 +13,7 @@ struct file {
 	const char *path, *text;
 };
 
-/* The files of this test; NULL: the real files. */
-extern const struct file *files;
+extern const struct file *files; /* those of this test; NULL: real ones */
 extern const struct file no_files[];
 
 #endif

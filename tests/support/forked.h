@@ -38,8 +38,7 @@ enum call {
 
 extern enum call failing;
 
-/* Number of calls of waitid() and wait4() that still fail with EINTR. */
-extern int interruptions;
+extern int interruptions; /* EINTRs still to come */
 
 extern bool hangs_untied; /* children hang before they watch their parent */
 

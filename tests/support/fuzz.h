@@ -12,10 +12,7 @@
 
 struct fz_buf;
 
-/*
- * The input of a function that fuzz_try() calls. A pointer to the input is at
- * index 1.
- */
+/* The input for a function of fuzz_try(), which gets a pointer to it at 1. */
 struct fuzz_input {
 	const uint8_t *bytes;
 	size_t len;

@@ -135,8 +135,7 @@ end, function(value)
 end)
 
 local Caller = class("Caller", function(self)
-  -- Pack and unpack a message inside another one.
-  local inner = fz.unpack(fz.pack { self.shared, self.shared })
+  local inner = fz.unpack(fz.pack { self.shared, self.shared }) -- a message in a message
   local q = fz.queue()
   q:put(inner)
   local got = q:get()

@@ -200,8 +200,7 @@ static bool
 die_writing(struct fz_port *port, size_t n)
 {
 	put_number(port, 1);
-	/* Keeps the reply in the mailbox if jobs follow. */
-	port->flushed_ns = fz_clock_ns();
+	port->flushed_ns = fz_clock_ns(); /* no flush if jobs follow */
 	fz_port_send(port, NULL);
 	if (write(port->out, port->mailbox->out, n) != (ssize_t)n)
 		_exit(92);

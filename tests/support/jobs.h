@@ -44,9 +44,8 @@ enum job {
 /* How a worker behaves before it takes its first job. */
 enum start_mode {
 	START_NORMAL,
-	START_FIRST_DIES_UNREAD, /* the first worker dies before it reads */
-	/* The first worker dies after the header of a job. */
-	START_FIRST_DIES_READING,
+	START_FIRST_DIES_UNREAD,  /* the first worker dies before it reads */
+	START_FIRST_DIES_READING, /* dies after a job's header */
 	START_FIRST_DIES_HALFWAY, /* it dies after half of bulk_size() bytes */
 	START_ALL_DIE,            /* all workers die */
 	START_NEVER_READS         /* workers do not read */
@@ -54,12 +53,8 @@ enum start_mode {
 
 struct shared {
 	_Atomic int births, running, peak, kills, leaves;
-	_Atomic int deaf; /* workers that block or ignore signals */
-	/*
-	 * JOB_SLEEPs whose end is fixed by now, so the test may advance the
-	 * clock.
-	 */
-	_Atomic int sleeping;
+	_Atomic int deaf;     /* workers that block or ignore signals */
+	_Atomic int sleeping; /* JOB_SLEEPs with a fixed end */
 	_Atomic int calls[JOB_NJOBS];
 	enum start_mode mode;
 };

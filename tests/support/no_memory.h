@@ -14,10 +14,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-extern bool no_memory;   /* every allocation fails */
-extern int good_mallocs; /* allocations before one fails; -1: none fails */
-/* All allocations after the one that fails also fail. */
-extern bool no_memory_stays;
+extern bool no_memory;       /* every allocation fails */
+extern int good_mallocs;     /* allocations before one fails; -1: none fails */
+extern bool no_memory_stays; /* after the one that fails, all fail */
 
 /* A lua_Alloc. `ctx` is a size_t that counts the bytes in use. */
 void *no_memory_alloc(void *ctx, void *block, size_t old_size, size_t size);

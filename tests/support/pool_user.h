@@ -11,10 +11,8 @@
 
 struct pool_user {
 	struct fz_pool_client user;
-	/* Reports of workers that are free after jobs of this user. */
-	int nfreed;
-	/* Reports of workers that are free after jobs of other users. */
-	int nothers;
+	int nfreed;  /* reports of workers free after own jobs */
+	int nothers; /* reports of workers free after others' jobs */
 	int ndone, nfailed, nreturned; /* numbers of jobs */
 	enum fz_err_kind kind;         /* kind of the last failure */
 };

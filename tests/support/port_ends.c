@@ -25,8 +25,7 @@ port_ends_setup(void **state)
 {
 	struct port_ends *e = calloc(1, sizeof(*e));
 
-	/* The port does not poll before a sleep. */
-	setenv("FZLUA_JOBS", "1", 1);
+	setenv("FZLUA_JOBS", "1", 1); /* no polling before a sleep */
 	assert_int_equal(fz_fd_pipe(e->jobs, NULL), 0);
 	assert_int_equal(fz_fd_pipe(e->results, NULL), 0);
 	e->mailbox = fz_mailbox_new(&e->block, NULL);

@@ -28,10 +28,7 @@ struct run_test {
 struct fz_pool_opts run_test_pool_opts(struct world *w, unsigned max);
 struct fz_pool *run_test_pool(struct world *w, unsigned max);
 
-/*
- * Pools with `max` workers each. At most `jobs` jobs run at once; 0: all nodes
- * run in this process.
- */
+/* Pools of `max` workers; at most `jobs` jobs at once, 0: in this process. */
 void run_test_init(
     struct run_test *p, struct world *w, unsigned max, unsigned jobs);
 

@@ -48,8 +48,7 @@ struct program {
 	int64_t start_ns, looked_ns;
 	int64_t idle_ns;  /* time in this test without a process to run */
 	int64_t total_ns; /* time in this test without waits for a processor */
-	/* Processes of the program at the last check. */
-	struct processes processes;
+	struct processes processes; /* at the last check */
 };
 
 static int64_t limit_ns;
@@ -239,10 +238,7 @@ end(struct program *p, int status)
 	return !ok;
 }
 
-/*
- * Wait until a program ends, for at most a second. Returns the program, or
- * NULL.
- */
+/* Wait for the end of a program, or a second. Returns the program, or NULL. */
 static struct program *
 wait_for(struct program *programs, size_t n, int *status)
 {

@@ -12,11 +12,7 @@
 
 struct slots_waiter {
 	struct fz_slots_waiter waiter;
-	/*
-	 * The waiter takes one of these slots when it is notified; NULL: it
-	 * does not.
-	 */
-	struct fz_slots *takes;
+	struct fz_slots *takes; /* takes one when notified; or NULL */
 	int ntold;
 	bool got;
 };

@@ -45,8 +45,7 @@ world_setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
 
-	/* Without polling, events keep their order. */
-	setenv("FZLUA_JOBS", "1", 1);
+	setenv("FZLUA_JOBS", "1", 1); /* no polling, so the same events */
 	w->nfds = count_fds();
 	w->shared = mmap(NULL, sizeof(*w->shared), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -209,8 +209,7 @@ test_trace_a_full_disk_ends_the_file_at_a_line(void **state)
 	assert_int_equal(fz_trace_close(b.trace, &err), -1);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	assert_non_null(strstr(err.text, "cannot write the trace /tmp/trace-"));
-	/* The error is not reported again. */
-	assert_int_equal(fz_trace_close(b.trace, &err), 0);
+	assert_int_equal(fz_trace_close(b.trace, &err), 0); /* no error again */
 	assert_int_equal(fz_trace_count(b.trace), 2020);
 	text = contents(&b, &len);
 	assert_int_equal(count_lines(text, len), 1);
@@ -355,10 +354,7 @@ is_near(double a, double b)
 	return a - b < 2e-6 && b - a < 2e-6;
 }
 
-/*
- * Event `i`, whose numbers are equal to those of the last event, or larger or
- * smaller.
- */
+/* Event `i`. Its numbers are equal to those before it, larger or smaller. */
 static struct fz_job_event
 varied(uint64_t i, int64_t base_ns)
 {

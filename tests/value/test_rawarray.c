@@ -99,8 +99,7 @@ test_rawarray_plain_values_come_back_as_they_were(void **state)
 	assert_true(lua_checkstack(L, 10));
 	lua_createtable(L, n, 0);
 	for (int i = 1; i <= n; i++) {
-		/* Like memory that is reused. */
-		memset(&stored, 0xff, sizeof(stored));
+		memset(&stored, 0xff, sizeof(stored)); /* like reused memory */
 		assert_true(fz_rawarray_store(raw, L, i, &stored));
 		assert_true(fz_rawarray_is_plain(raw, &stored));
 		fz_rawarray_push(raw, L, &stored);
@@ -120,8 +119,7 @@ test_rawarray_other_values_are_refused(void **state)
 	struct fz_raw_value stored, before;
 
 	lua_pushliteral(L, "");
-	/* A string, although it looks like a number. */
-	lua_pushliteral(L, "12");
+	lua_pushliteral(L, "12"); /* a string, not a number */
 	lua_newtable(L);
 	lua_pushcfunction(L, luaopen_base);
 	lua_pushlightuserdata(L, &stored);

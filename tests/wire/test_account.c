@@ -106,11 +106,9 @@ test_account_of_an_ancestor_outlives_its_maker(void **state)
 		.generation = fz_process.generation };
 	struct fz_program_account *one;
 
-	/* The lineage of another process. */
-	above.generation = mine.generation + 1;
+	above.generation = mine.generation + 1; /* another process */
 	fz_account_share(&w->engine.membership, &mine);
-	/* No shared account, because there is no program yet. */
-	assert_int_equal(atomic_load(&own.shared), 0);
+	assert_int_equal(atomic_load(&own.shared), 0); /* no program yet */
 	one = new_account(w, &mine);
 	assert_true(atomic_load(&in_heap(&top)->object.sent));
 	assert_false(atomic_load(&in_heap(&own)->object.sent));

@@ -351,10 +351,7 @@ test_child_stream_short_reads_change_nothing(void **state)
 {
 	struct ends *e = *state;
 
-	/*
-	 * There are only a few frames, because a socket has no room for many
-	 * short writes.
-	 */
+	/* Only a few frames, because a socket has no room for many. */
 	put_plain_chunk(&e->out, 0, 5, FZ_WIRE_TIMED);
 	put_plain_recall(&e->out, 5);
 	put_plain_job(&e->out, 5);

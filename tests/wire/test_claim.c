@@ -243,10 +243,7 @@ test_claim_numbers_wrap(void **state)
 			assert_int_equal(fz_claim_started(&r->claim), at + 5);
 		}
 		at += STEP;
-		/*
-		 * Start the last two numbers. All earlier ones have been
-		 * started.
-		 */
+		/* Start the last two numbers; earlier ones have started. */
 		assert_int_equal(start(&r->claim, at - 2, 2), 2);
 	}
 	assert_int_equal(at, 0);

@@ -200,8 +200,7 @@ test_port_a_reply_larger_than_the_mailbox_keeps_its_order(void **state)
 	put_job(e, 1, 0, "b");
 	write_jobs(e);
 	pid = fork();
-	/* A child writes, because the pipe has no room for all replies. */
-	if (pid == 0) {
+	if (pid == 0) { /* the pipe has no room for all */
 		e->port.flushed_ns = fz_clock_ns() + FZ_CLOCK_SECOND;
 		fz_port_next(&e->port, &call, NULL);
 		put_reply(e, &call, "small");
@@ -366,8 +365,7 @@ test_port_without_a_reader_no_reply_is_sent(void **state)
 			assert_non_null(p);
 			memset(p, 'x', lens[i]);
 			e->port.frame.len += lens[i];
-			/* The reply does not go to the arena. */
-			e->port.open = false;
+			e->port.open = false; /* not in the arena */
 			if (before == 0 && i == 0) {
 				assert_int_equal(
 				    fz_port_send(&e->port, &err), 0);

@@ -44,10 +44,7 @@ assert_stored(const struct fz_frame *frame, uint32_t seq, uint32_t nitems)
 	assert_int_equal(fz_le32_load(frame->body), nitems);
 }
 
-/*
- * Each stored item is counted at once, in a word of the mailbox, and adds no
- * bytes to the frame.
- */
+/* Each item counts at once, in a word of the mailbox, and adds no bytes. */
 static void
 test_port_stored_items_are_counted(void **state)
 {

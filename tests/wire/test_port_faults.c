@@ -94,10 +94,7 @@ test_port_short_and_interrupted_calls_lose_nothing(void **state)
 	faults_end();
 }
 
-/*
- * Reply with a small and a big value. Returns 0, or -1 if the reply was an
- * error.
- */
+/* Reply with a small and a big value. Returns -1 if the reply was an error. */
 static int
 scenario(struct port_ends *e, uint32_t seq)
 {
@@ -171,8 +168,7 @@ test_port_a_mailbox_without_memory_is_an_error(void **state)
 	struct fz_err err = { 0 };
 
 	(void)state;
-	/* malloc() fails, then mmap(). */
-	for (unsigned long n = 1; n <= 2; n++) {
+	for (unsigned long n = 1; n <= 2; n++) { /* malloc(), then mmap() */
 		err.code = 0;
 		faults_at(n);
 		assert_null(fz_mailbox_new(&block, &err));

@@ -89,10 +89,7 @@ teardown(void **state)
 	return 0;
 }
 
-/*
- * Three frames: one with two parts, one without parts, one with a part in the
- * arena.
- */
+/* Three frames: with two parts, without parts, with a part in the arena. */
 static void
 put_frames(struct fz_buf *out)
 {

@@ -196,8 +196,7 @@ test_handover_holds_a_processor_that_the_worker_does_not_need(void **state)
 	cpu_of_worker = -1;
 	start(w, &k);
 	work(w, &k);
-	/* The worker has no job. */
-	assert_int_equal(hold_until(&k, 1 << 20), 0);
+	assert_int_equal(hold_until(&k, 1 << 20), 0); /* it has no job */
 	task_send_number(&k, &t, JOB_SLEEP, 60000);
 	assert_int_equal(hold_until(&k, -1), 0);
 	before_ns = hold_until(&k, 1 << 20);

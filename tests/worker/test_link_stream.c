@@ -155,8 +155,7 @@ test_link_stream_a_recall_is_answered(void **state)
 	assert_true(e.link->ops->recall(e.link)); /* no item to recall */
 	e.link->next_seq = 5;
 	assert_false(e.link->ops->recall(e.link));
-	/* The recall waits for an answer. */
-	assert_false(e.link->ops->recall(e.link));
+	assert_false(e.link->ops->recall(e.link)); /* needs an answer */
 	fz_link_write(e.link);
 	assert_true(fz_wire_fill(&e.in, e.peer) > 0);
 	assert_int_equal(fz_wire_next(&e.in, &frame, NULL), 1);
@@ -250,8 +249,7 @@ put_impossible(struct ends *e, int which)
 		break;
 	default:
 		put(e, FZ_WIRE_RESULT, 0, part, 4);
-		/* The length of the frame. */
-		memset(e->out.data + e->out.len - 12, 0xff, 8);
+		memset(e->out.data + e->out.len - 12, 0xff, 8); /* the length */
 	}
 }
 

@@ -73,10 +73,7 @@ test_link_stream_worker_does_jobs_in_order(void **state)
 	fz_worker_free(k.worker);
 }
 
-/*
- * The time of the first job does not count, because it includes the start of
- * the worker.
- */
+/* The first job does not count, because it includes the worker's start. */
 static void
 test_link_stream_worker_shows_how_far_its_node_is(void **state)
 {
@@ -168,8 +165,7 @@ test_link_stream_a_lost_worker_costs_what_it_had_begun(void **state)
 		task_send_number(&k, &t[2], JOB_ADD, 2);
 		assert_true(keeper_dies(w, &k));
 		if (ways[i] == JOB_KILL_STORED && t[0].ndone == 1)
-			/* The worker had written the reply before. */
-			task_fini(&t[0]);
+			task_fini(&t[0]); /* it was written before */
 		else
 			assert_failed(&t[0], FZ_ERR_CRASH);
 		assert_task_returned(&t[1]);

@@ -300,9 +300,7 @@ wait_for_supervisor(void)
 	assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOWAIT), 0);
 }
 
-/*
- * The program has ended before its timeout, although the loop turns only later.
- */
+/* The program ended before its timeout, although the loop turns later. */
 static void
 test_program_that_ended_in_time_has_no_timeout(void **state)
 {

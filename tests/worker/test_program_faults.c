@@ -283,10 +283,7 @@ test_program_a_pipe_that_cannot_be_moved_is_reported(void **state)
 	assert_int_equal(err.code, EMFILE);
 }
 
-/*
- * A program runs. If a call fails, the program still runs correctly, or the
- * error gives the reason.
- */
+/* If a call fails, the program runs correctly, or the error has a reason. */
 static int
 scenario(struct world *w)
 {

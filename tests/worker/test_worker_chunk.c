@@ -215,8 +215,7 @@ test_worker_chunk_has_begun_once_an_item_is_started(void **state)
 	chunk_init(&b, 4);
 	assert_int_equal(send_items(k, &b, items), 0);
 	send_kept(k, &c, 3);
-	/* The frames are not yet written. */
-	assert_false(fz_worker_has_begun(k->worker));
+	assert_false(fz_worker_has_begun(k->worker)); /* not yet written */
 	fz_worker_write(k->worker);
 	while (atomic_load(&k->home->shared->waiting) == 0)
 		usleep(100);
@@ -427,10 +426,7 @@ test_worker_chunk_a_timeout_ends_one_item(void **state)
 		pass_seconds(1200);
 	}
 	wait_for_count(k->w, sleeping, 3);
-	/*
-	 * The clock is advanced more than once, because the start of the item
-	 * is noticed late.
-	 */
+	/* Repeated, because the start of the item is noticed late. */
 	for (int i = 0; k->worker != NULL; i++) {
 		assert_true(i < 100);
 		pass_seconds(2001);

@@ -168,10 +168,7 @@ serve_lie(void *ctx, struct fz_port *port)
 	return 0;
 }
 
-/*
- * The functions of chunks without the one for items, because the job is not a
- * chunk.
- */
+/* The functions of chunks without that for items: the job is not a chunk. */
 static const struct fz_job_ops job_ops = { chunk_done, chunk_failed,
 	chunk_returned, chunk_started, NULL };
 

@@ -173,8 +173,7 @@ test_worker_that_crashes_names_the_signal(void **state)
 
 	kill_in_the_midst(*state, JOB_CRASH, &t);
 	if (UNDER_ASAN)
-		/* ASan makes the worker exit. */
-		assert_task_failed(&t, FZ_ERR_CRASH);
+		assert_task_failed(&t, FZ_ERR_CRASH); /* ASan: it exits */
 	else
 		assert_crashed(&t, SIGSEGV, -1);
 }

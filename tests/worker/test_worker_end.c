@@ -27,9 +27,7 @@
 #include "worker/worker.h"
 #include "world.h"
 
-/*
- * Number of naps of 0.5 ms that this process makes while it waits for a death.
- */
+/* Number of naps of 0.5 ms that this process makes to wait for a death. */
 static int nnaps;
 
 int __real_nanosleep(const struct timespec *nap, struct timespec *left);
@@ -43,10 +41,7 @@ __wrap_nanosleep(const struct timespec *nap, struct timespec *left)
 	return __real_nanosleep(nap, left);
 }
 
-/*
- * Reply to call 0 without reading it. With START_NEVER_READS, sleep before
- * that.
- */
+/* Reply to call 0 without reading it; sleep before if START_NEVER_READS. */
 static int
 answer_begun(void *ctx, struct fz_port *port)
 {
@@ -262,10 +257,7 @@ test_worker_recall_of_all_makes_it_idle(void **state)
 	fz_worker_free(k.worker);
 }
 
-/*
- * Jobs are recalled while the worker claims them. Each is done or returned, and
- * only once.
- */
+/* The worker claims jobs during a recall: each is done or returned, once. */
 static void
 test_worker_recall_races_with_claims(void **state)
 {

@@ -126,9 +126,7 @@ test_worker_steps_fail_one_by_one(void **state)
 	fz_worker_free(k.worker);
 }
 
-/*
- * Two quick jobs, a long one, and one that waits for the end of the long one.
- */
+/* Two quick jobs, a long one, and one that waits for the long one. */
 static const uint64_t third_is_long[] = { 1, 2, 60000, 3 };
 
 static void

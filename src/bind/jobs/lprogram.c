@@ -136,8 +136,7 @@ program_new(lua_State *L)
 	lua_settop(L, 2);
 	luaL_checktype(L, 2, LUA_TTABLE);
 	opts.argv = push_strings(L, 1);
-	luaL_argcheck(
-	    L, opts.argv[0] != NULL, 1, "the name of the program is missing");
+	luaL_argcheck(L, opts.argv[0] != NULL, 1, "the program is missing");
 	read_options(L, &opts);
 	if (opts.file == NULL)
 		opts.file = opts.argv[0];

@@ -197,8 +197,7 @@ made_bytes(lua_State *L)
 	struct fz_lookup_at at = { 0, 0 };
 	uint32_t k;
 
-	luaL_argcheck(
-	    L, fz_lookup_made(l.flow, &at), 1, "no node has made values");
+	luaL_argcheck(L, fz_lookup_made(l.flow, &at), 1, "no value was made");
 	k = fz_lflow_number(L, 2, fz_graph_get(l.graph, at.node)->nvalues);
 	if (fz_lblob_push_bytes(L, l.engine, fz_lookup_made_value(l.flow, k)) !=
 	    LUA_OK)
