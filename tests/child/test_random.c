@@ -330,7 +330,6 @@ test_random_keeps_a_seed_that_the_script_sets(void **state)
 	lua_close(other);
 }
 
-/* A call of math.random that raises an error uses up a number. */
 static void
 test_random_an_error_uses_up_a_number(void **state)
 {

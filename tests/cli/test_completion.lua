@@ -1,7 +1,6 @@
 local t = ...
 local tests = {}
 
--- The completion script for a shell, in a file.
 local function script_for(shell)
   local path = t.file ""
   local _, err, status = t.shell(('"$FZLUA" tools/options.lua %s >%s'):format(shell, path))

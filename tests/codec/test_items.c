@@ -19,7 +19,6 @@
 #include "codec_test.h"
 #include "value/lerror.h"
 
-/* Push the value of an expression. */
 static void
 push(struct codec_test *h, const char *expression)
 {

@@ -190,7 +190,6 @@ test_lists_join_plain_values_as_they_are(void **state)
 	assert_int_equal(fz_lists_put_raw(&out, raw, slots, 100), -1);
 }
 
-/* (): decode `out` */
 static int
 decode_body(lua_State *L)
 {

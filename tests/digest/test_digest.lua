@@ -89,7 +89,6 @@ print(fz.process and fz.map(function() return fz.digest(t) end, { 1 })[1] == fz.
   t.equal(run((script:gsub("\n", "\n-- a comment\n\n"))), first)
 end
 
--- The digest of the function that `text` returns.
 local function of_code(text) return D(assert(load(text))()) end
 
 tests["a function counts by its code, not by lines, comments and names"] = function()

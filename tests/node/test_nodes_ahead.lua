@@ -26,7 +26,6 @@ local function warm(pool)
   for i = 1, 500 do list[i] = pool:apply_async(quick, {i}) end
   for i = 1, 500 do list[i]:get() end
 end
--- Append x to a file, and return it.
 local note = function(name, x)
   local file <close> = io.open(name, "a")
   file:write(x, "\n")

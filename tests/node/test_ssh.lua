@@ -158,7 +158,6 @@ local function run_allowed(allowed, options, code)
   return t.shell(command)
 end
 
--- The output of --digests for the code.
 local function digests(code)
   return (t.shell('"$FZLUA" --digests ' .. t.file(code)))
 end

@@ -17,7 +17,6 @@ end
 
 local INPUT <const> = { same = { 5, "six" }, text = ("x"):rep(1000) }
 
--- The rows as texts.
 local function texts(rows)
   local list = {}
   for i, row in ipairs(rows) do

@@ -79,7 +79,6 @@ end
   os.remove(directory)
 end
 
--- Change the rows of a store.
 local function change(store, sql)
   local db <close> = core.database(store, 1)
   db:run(sql)

@@ -161,7 +161,6 @@ test_batch_has_result_buffers_if_most_results_fit(void **state)
 	batch_test_fini(&t);
 }
 
-/* Failures, results in messages and raw results alternate. */
 static void
 test_batch_raw_and_other_results_can_alternate(void **state)
 {

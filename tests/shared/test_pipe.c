@@ -199,7 +199,6 @@ test_pipe_end_is_open_while_a_child_holds_it(void **state)
 	free_pipe(pipe, true, false);
 }
 
-/* An end that was given to a child is closed when the child ends. */
 static void
 test_pipe_end_that_was_given_is_closed_with_the_child(void **state)
 {

@@ -71,7 +71,6 @@ int batch_world_open(struct batch_world *b);
 /* `n` items ITEM_KEEP with values from 1 on; failures do not stop the batch. */
 void batch_test_init(struct batch_test *t, struct batch_world *b, uint64_t n);
 
-/* Set all items to `op` with `value`. */
 void batch_test_fill(struct batch_test *t, enum item_op op, uint32_t value);
 
 int batch_test_start(struct batch_test *t);

@@ -20,7 +20,6 @@
 #include "wire/child_items.h"
 #include "wire/child_port.h"
 
-/* A call of an item. */
 struct item {
 	struct items_home *home;
 	struct fz_port *port;

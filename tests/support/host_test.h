@@ -12,7 +12,6 @@ int host_close_state(void **state);
 #define HOST_TEST(test) \
 	cmocka_unit_test_setup_teardown(test, host_open_state, host_close_state)
 
-/* Push a chunk. */
 void host_push_function(lua_State *L, const char *code);
 
 /* Call a chunk, which must end with this status; its result is on top. */

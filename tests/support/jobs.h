@@ -74,7 +74,6 @@ void put_bytes(struct fz_port *port, uint64_t n);
 /* Begin a reply that is the error "raised". */
 void put_error(struct fz_port *port, const struct fz_call *call);
 
-/* The next argument. */
 uint64_t next_number(struct fz_port *port, struct fz_call *call);
 
 void nap(uint64_t ms);

@@ -17,7 +17,6 @@ struct pool_user {
 	enum fz_err_kind kind;         /* kind of the last failure */
 };
 
-/* A job and its user. */
 struct pool_task {
 	struct fz_job job;
 	struct pool_user *user;

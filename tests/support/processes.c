@@ -64,7 +64,6 @@ add_children(struct processes *ps, pid_t pid, const char *thread)
 	fclose(file);
 }
 
-/* Add the children of all threads of a process. */
 static void
 add_children_of(struct processes *ps, pid_t pid)
 {
@@ -81,7 +80,6 @@ add_children_of(struct processes *ps, pid_t pid)
 		closedir(dir);
 }
 
-/* Add the descendants of all processes of the list. */
 static void
 add_descendants(struct processes *ps)
 {
