@@ -90,7 +90,7 @@ local function left_files()
   return left[1] and table.concat(left, "\n")
 end
 
----Write `text` to a new temporary file; returns its name. t.command removes none.
+---Write `text` to a new temporary file; returns its name. It is removed after the test.
 function t.file(text)
   local path = os.tmpname()
   local file = assert(io.open(path, "wb"))

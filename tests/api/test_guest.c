@@ -325,7 +325,7 @@ test_calls_keep_errno(void **state)
 
 /* A descriptor that check_descriptors() should not have found; -1: none. */
 static int wrong_descriptor = -1;
-static uint64_t known_descriptors; /* one bit for each of the test */
+static uint64_t known_descriptors; /* a bit for each that the test has open */
 
 static void
 check_descriptors(void *ctx, int when)

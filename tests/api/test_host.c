@@ -282,7 +282,7 @@ test_cancelled_tasks_end_their_work(void **state)
 	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_CANCELLED);
 	assert_ptr_equal(tag, &second);
 	lua_settop(L, 0);
-	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK); /* ended before */
+	assert_int_equal(fzlua_cancel(L, &second), FZLUA_OK); /* it has ended */
 	assert_int_equal(fzlua_cancel(L, &first), FZLUA_OK);
 	assert_int_equal(host_poll_next(L, 1, &tag), FZLUA_CANCELLED);
 	assert_ptr_equal(tag, &first);

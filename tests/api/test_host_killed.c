@@ -56,9 +56,9 @@ all_started(lua_State *L)
 }
 
 /*
- * Children that compute, wait, are idle or are stopped. A program that the
- * stopped child runs reports for it, after the stop: a child that stopped after
- * the death of the host would stay stopped.
+ * Children that compute, wait, are idle or are stopped. A stopped child has a
+ * program that reports after the stop, because a child that stopped after the
+ * death of the host would stay stopped.
  */
 static const char code[] =
     "local function start(f)\n"

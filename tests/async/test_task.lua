@@ -461,7 +461,7 @@ tests["Ctrl-C in a task, and while all tasks wait, reaches the script"] = functi
     local ready = t.file ""
     os.remove(ready)
     local script = t.file(([[
-      local other <close> = fz.process(fz.sleep, 1000):start() -- could end the wait
+      local other <close> = fz.process(fz.sleep, 1000):start() -- could end the wait: no deadlock
       local task = fz.spawn(function()
         local _ <close> = setmetatable({}, { __close = function() print "closed" end })
         io.open(%q, "w"):close()

@@ -38,7 +38,7 @@ __wrap_tcsetattr(int fd, int when, const struct termios *modes)
 	return 0;
 }
 
-/* The process must end by a signal before or while the modes are restored. */
+/* Raise `first` before, and `second` while the modes are restored; 0: none. */
 static void
 assert_ends(int first, int second)
 {

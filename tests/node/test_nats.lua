@@ -167,7 +167,7 @@ tests["after kill -9 of the submitter its workers end"] = function()
   t.match(out, "ended\n")
 end
 
--- The peak memory, in bytes, of any process of a run: the script, and all gateways.
+-- The largest peak memory, in bytes, of the processes of a run: the script and all gateways.
 local PEAK <const> = [[
 local peak = 0
 local function note(pid)

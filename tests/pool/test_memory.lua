@@ -2,7 +2,7 @@
 local t = ...
 local tests = {}
 
-local MB <const> = 1024 -- a number of KiB
+local MB <const> = 1024 -- in KiB
 -- Sanitizers and valgrind use memory of their own, which would be counted as well.
 local CHECKED <const> = os.getenv "ASAN_OPTIONS" or os.getenv "FZLUA_VALGRIND"
 

@@ -213,7 +213,7 @@ local function shared_bytes(pid)
   return bytes
 end
 
--- A sibling with a copy of the end would hide the death of the worker or of its parent. Descriptors
+-- A sibling with a copy of an end would hide the death of the worker or of its parent. Descriptors
 -- that all workers have do not count: the tokens of the pool, for example.
 tests["a worker has no descriptor and no shared memory of its siblings"] = function()
   local n, items, owners = 20, {}, {}

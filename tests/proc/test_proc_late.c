@@ -474,7 +474,7 @@ start_a_killer(void *ctx, const struct fz_err *failed)
 	return start_a_worker(ctx, failed);
 }
 
-/* The new worker is not set up yet when its parent is reaped: it ends. */
+/* A worker that is not set up when its parent is reaped ends itself. */
 static int
 kill_the_parent_of_a_new_worker(struct forked *f)
 {

@@ -32,8 +32,8 @@ local function among_children(f)
   os.remove(fifo)
 end
 
--- Whether close(stream) returns although there are children: it waits for a program that sees EOF
--- only if no process has the pipe open.
+-- Whether close(stream) returns although there are children: it waits for a program, which sees
+-- EOF only if no other process has the pipe open.
 local function ends(open, close)
   local stream = open()
   local ended = false

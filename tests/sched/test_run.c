@@ -368,7 +368,7 @@ test_run_counts_the_nodes_of_each_pool(void **state)
 	fz_clock_share();
 	run_test_begin(&p, in, 1000000);
 	assert_counts(&p, 0, 0, 0, 0, 2);
-	assert_counts(&p, 1, 0, 0, 0, 0); /* it has no input yet */
+	assert_counts(&p, 1, 0, 0, 0, 0); /* no input yet */
 	while (fz_run_counts(p.run, 0).running == 0)
 		assert_int_not_equal(
 		    fz_loop_turn(p.w->engine.loop, FZ_CLOCK_NEVER, NULL), -1);

@@ -140,7 +140,7 @@ test_arena_parent_reads_what_a_child_wrote(void **state)
 
 		assert_int_equal(
 		    in_arena_child(arena, slice, write_own, at), 1);
-		/* The slice stays mapped, or only the extent, for a time. */
+		/* The slice stays mapped, or this call maps only the extent. */
 		arena_faults.mmap_max = lens[i];
 		view = fz_arena_map(arena, there + 5000, 5000, NULL);
 		assert_non_null(view);

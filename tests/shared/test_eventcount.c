@@ -368,7 +368,7 @@ test_lock_of_a_dead_holder_is_abandoned(void **state)
 	assert_int_equal(shared->bad, 0);
 }
 
-/* Acquire the lock again and again, even from a dead process. */
+/* Acquire the lock again and again, even after its holder has died. */
 static void
 user(void)
 {

@@ -165,7 +165,7 @@ dying_child(uint64_t arg)
 	report->number = arg;
 }
 
-/* The dead process held a lock, had half a place, had claimed a block, ... */
+/* The dead process may have held a lock, half a place or a claimed block. */
 static void
 test_heap_a_death_while_joining_or_allocating_blocks_no_other(void **state)
 {

@@ -209,7 +209,7 @@ items_call(struct items_home *home, struct fz_port *port,
 	return functions[op_and_arg >> 32](&item);
 }
 
-/* Item number `i` of a chunk, whose items are at `at`; NULL: were not sent. */
+/* Item `i` of a chunk, whose items are at `at`, or NULL: they were not sent. */
 static uint64_t
 items_at(const struct items_home *home, const unsigned char *at, uint64_t i)
 {

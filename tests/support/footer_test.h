@@ -14,7 +14,7 @@ struct terminal {
 	int master, slave;
 };
 
-extern int write_error;    /* errno of each write; EAGAIN: of one write */
+extern int write_error;    /* errno of writes; EAGAIN: of the next write only */
 extern size_t write_limit; /* maximum bytes of one write; 0: no limit */
 
 int terminal_setup(void **state);

@@ -38,7 +38,7 @@ enum call {
 
 extern enum call failing;
 
-extern int interruptions; /* EINTRs still to come */
+extern int interruptions; /* calls that still fail with EINTR */
 
 extern bool hangs_untied; /* children hang before they watch their parent */
 

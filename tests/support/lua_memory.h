@@ -9,7 +9,7 @@ struct lua_memory {
 	size_t used, peak; /* bytes in use now; their maximum so far */
 	size_t most; /* bytes of the largest block that succeeds; 0: no limit */
 	long left;   /* allocations until one fails; negative: none fails */
-	bool once;   /* only one fails, so that Lua's second try succeeds */
+	bool once;   /* only one fails: Lua's second try succeeds */
 	unsigned long nfailed;
 };
 

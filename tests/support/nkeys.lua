@@ -70,8 +70,8 @@ function nkeys.token(t, dir, issuer, subject, claims)
 end
 
 ---Make ca.pem, and server.pem with server.key for the name `host`, in `dir`.
----@param names? string what it is valid for; the default is the host
----@param days? integer how long it is valid
+---@param names? string what server.pem is valid for; the default is the host
+---@param days? integer how long server.pem is valid
 function nkeys.certificates(t, dir, host, names, days)
   t.shell(([[cd %s
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \

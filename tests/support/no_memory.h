@@ -5,7 +5,7 @@
  *
  * wrap: malloc calloc realloc
  *
- * A test of a host has Lua's memory fail, too: no_memory_alloc() is for
+ * In a test of a host, Lua's memory fails as well: no_memory_alloc() is for
  * lua_newstate().
  */
 #ifndef NO_MEMORY_H

@@ -11,7 +11,7 @@
 #include <stddef.h>
 
 extern struct reads {
-	int error;   /* errno of each read; EINTR: of one read; 0: none fails */
+	int error;   /* errno of reads; EINTR: of the next only; 0: none */
 	size_t most; /* bytes of a read; 0: no limit */
 } reads;
 

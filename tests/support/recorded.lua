@@ -22,7 +22,7 @@ function recorded.write(path, text)
 end
 
 -- Run a script, whose functions append a letter to the file LOG. Returns the letters sorted, the
--- output and what standard error has.
+-- output and the text on standard error.
 function recorded.run(script, store, ...)
   local log = recorded.new_path()
   local path = t.file([[

@@ -68,7 +68,7 @@ set_up(struct bench *b, bool file, bool keeps)
 	    fz_trace_names_add(b->names, text("stage"), text("name"), &err), 0);
 }
 
-/* The text of an error that contains a zero. */
+/* The text of an error that contains a zero byte. */
 static void
 put_zero(void *ctx, struct fz_blob *value, struct fz_buf *out)
 {

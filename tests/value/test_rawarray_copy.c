@@ -149,7 +149,7 @@ test_rawarray_copy_writes_only_tags_that_it_has_checked(void **state)
 	for (int i = 0; i < 64; i++)
 		shared_values[i].tag = raw->integer;
 	assert_int_equal(pthread_create(&thread, NULL, scribble, NULL), 0);
-	/* Until the other thread stands still after a bad tag. */
+	/* Go on while the other thread stands still after a bad tag. */
 	for (int i = 0; i < 1000000 || nwhole == 0; i++) {
 		list[40].tag = raw->nil;
 		nwhole +=

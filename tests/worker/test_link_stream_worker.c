@@ -165,7 +165,7 @@ test_link_stream_a_lost_worker_costs_what_it_had_begun(void **state)
 		task_send_number(&k, &t[2], JOB_ADD, 2);
 		assert_true(keeper_dies(w, &k));
 		if (ways[i] == JOB_KILL_STORED && t[0].ndone == 1)
-			task_fini(&t[0]); /* it was written before */
+			task_fini(&t[0]); /* the reply was written before */
 		else
 			assert_failed(&t[0], FZ_ERR_CRASH);
 		assert_task_returned(&t[1]);
