@@ -61,7 +61,7 @@ local function show(store, arguments)
   local name = arguments[1] or report.misuse "--cache show needs the name of an output"
   local calls, failures = store:calls(name), store:failures(name)
   if #calls + #failures == 0 then
-    report.misuse("nothing is recorded of %s in %s", name, store.path)
+    report.misuse("no result of %s is recorded in %s", name, store.path)
   end
   for _, row in ipairs(failures) do
     io.write(literal.safe(row[1]), " failed at ", time_text(row[3]), ": ")

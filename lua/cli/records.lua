@@ -197,7 +197,7 @@ local function check_options(options)
       report.misuse("--%s needs a chain: --each and --fold have none", name)
     end
   end
-  if options.run.resume then report.misuse "--resume: results for lines are not recorded" end
+  if options.run.resume then report.misuse "--resume: no result of a line is recorded" end
   if options.run.engine then report.misuse "--engine: lines are processed on this machine only" end
 end
 

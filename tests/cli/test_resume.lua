@@ -156,7 +156,7 @@ tests["--cache ls, show, gc and clear"] = function()
   end
   t.match((run(store, "--cache show B")), "one.B failed at ", "B is negative")
   _, err, status = run(store, "--cache show nothing")
-  t.equal({ err, status }, { ("fzlua: nothing is recorded of nothing in %s\n"):format(store), 2 })
+  t.equal({ err, status }, { ("fzlua: no result of nothing is recorded in %s\n"):format(store), 2 })
   t.equal((run(store, "--cache gc")), "0 calls removed\n")
   t.equal((t.shell(("FZLUA_CACHE_SIZE=600 $FZLUA --resume=%s --cache gc"):format(store))),
     "3 calls removed\n")
