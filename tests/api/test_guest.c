@@ -120,7 +120,7 @@ test_signal_actions_stay(void **state)
 	}
 }
 
-/* The state of the whole process that a run must not change. */
+/* The state of the process, no part of which may change in a run. */
 struct process_state {
 	char directory[512];
 	char locale[256];

@@ -36,7 +36,7 @@ open_state(const char *command)
 	return L;
 }
 
-/* The thread holds the lock of malloc most of the time. */
+/* This thread holds the lock of malloc most of the time. */
 static void *
 allocate(void *ctx)
 {

@@ -1,4 +1,4 @@
--- Queues and pipes whose users are killed at any time (shared/test_queue.c: at any instruction).
+-- Queues and pipes whose users are killed at any time (test_queue_killed.c: at any instruction).
 
 local t = ...
 
