@@ -4,16 +4,11 @@
 #include <stdatomic.h>
 
 #include "base/err.h"
-#include "wire/child_port.h"
 #include "wire/claim.h"
 #include "wire/mailbox.h"
 
 /* Maximum time between two checks of a worker that starts no item. */
 #define NODE_JOBS_PAUSE_NS (32 * FZ_CLOCK_MS)
-
-/* fz_node_jobs_check() depends on this. */
-_Static_assert(FZ_NODE_JOBS_QUIET_NS > FZ_PORT_FLUSH_NS,
-    "a worker writes the reply to an announced item at once");
 
 int
 fz_node_jobs_init(
@@ -103,12 +98,18 @@ static void
 recall(struct fz_node_jobs *jobs, uint32_t end)
 {
 	struct fz_claim *held = &jobs->mailbox->held;
+	uint32_t first;
 	size_t start;
 
 	if (!fz_claim_is_whole(held))
-		return; /* a broken claim cannot stop the worker */
-	fz_claim_recall(held, end);
+		/* a broken claim cannot stop the worker from starting them */
+		return;
+	first = fz_claim_recall(held, end);
 	announce(jobs);
+	/* no check waits for items that were taken back */
+	if ((int32_t)(first - jobs->answered) >= 0 &&
+	    (int32_t)(jobs->came - first) > 0)
+		jobs->came = first;
 	start = fz_wire_begin(jobs->out, FZ_WIRE_RECALLED, 0, end);
 	fz_buf_put_u32(jobs->out, 0);
 	fz_wire_end(jobs->out, start);
@@ -236,14 +237,13 @@ fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns)
 	announce(jobs);
 	jobs->check_ns = FZ_CLOCK_NEVER;
 	/*
-	 * No check is needed while the first unanswered item is the one that
-	 * runs: the worker writes the reply to it at once, because its last
-	 * write was more than FZ_PORT_FLUSH_NS ago. If later items have
-	 * started, replies to earlier items may have entered the mailbox after
-	 * take_unwritten() read it.
+	 * No check is needed while the only unanswered item runs, because the
+	 * worker writes its replies before it reads another one. If it has more
+	 * items, it may keep the reply, and start an item that runs for long.
 	 */
 	if (jobs->answered == jobs->came ||
-	    jobs->announced == jobs->answered + 1)
+	    (jobs->announced == jobs->came &&
+		jobs->came == jobs->answered + 1))
 		return;
 	if (jobs->pause_ns < NODE_JOBS_PAUSE_NS)
 		jobs->pause_ns *= 2;

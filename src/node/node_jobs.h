@@ -36,7 +36,8 @@ struct fz_node_jobs {
 	 * bytes of replies that were passed on from the socket or the mailbox
 	 */
 	uint64_t npassed;
-	uint32_t came;     /* 1 + number of the last item received */
+	/* 1 + number of the last item that was received and not taken back */
+	uint32_t came;
 	uint32_t answered; /* 1 + number of the last item that is answered */
 	/* 1 + number of the last item that the parent knows to have started */
 	uint32_t announced;

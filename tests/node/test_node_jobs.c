@@ -199,7 +199,6 @@ test_node_jobs_announce_a_job_that_takes_longer(void **state)
 	struct ends *e = *state;
 
 	send_job(e, 0);
-	send_job(e, 1);
 	check(e); /* no effect: no job has started */
 	expect_nothing(e);
 	start(e, 0);
@@ -207,6 +206,29 @@ test_node_jobs_announce_a_job_that_takes_longer(void **state)
 	expect(e, FZ_WIRE_STARTED, 0);
 	expect_nothing(e);
 	/* No further check: the socket reports the reply of the job. */
+	assert_true(e->jobs.check_ns == FZ_CLOCK_NEVER);
+}
+
+/*
+ * The start of a job may be announced just before the job ends. Its reply may
+ * then wait in the mailbox while a long job runs.
+ */
+static void
+test_node_jobs_are_checked_after_an_announcement(void **state)
+{
+	struct ends *e = *state;
+
+	for (uint32_t i = 0; i < 2; i++)
+		send_job(e, i);
+	start(e, 0);
+	check(e);
+	expect(e, FZ_WIRE_STARTED, 0);
+	answer(e, 10);
+	start(e, 1);
+	check(e);
+	expect(e, FZ_WIRE_RESULT, 0);
+	expect(e, FZ_WIRE_STARTED, 1);
+	expect_nothing(e);
 	assert_true(e->jobs.check_ns == FZ_CLOCK_NEVER);
 }
 
@@ -259,6 +281,31 @@ test_node_jobs_take_back_items_behind_the_current_one(void **state)
 	expect(e, FZ_WIRE_STARTED, 0);
 	expect(e, FZ_WIRE_RECALLED, 5);
 	assert_false(fz_port_advance(&e->port, &e->call));
+}
+
+/* A process whose worker has no jobs must not wake up again and again. */
+static void
+test_node_jobs_that_were_taken_back_need_no_check(void **state)
+{
+	struct ends *e = *state;
+
+	send_chunk(e, 0, 5);
+	start(e, 0);
+	send_recall(e, 5);
+	answer(e, 10);
+	assert_false(fz_port_advance(&e->port, &e->call));
+	assert_int_equal(fz_port_flush(&e->port, NULL), 0);
+	read_all(e);
+	assert_true(e->jobs.check_ns == FZ_CLOCK_NEVER);
+	send_job(e, 5);
+	check(e);
+	start(e, 5);
+	check(e);
+	expect(e, FZ_WIRE_STARTED, 0);
+	expect(e, FZ_WIRE_RECALLED, 5);
+	expect(e, FZ_WIRE_RESULT, 0);
+	expect(e, FZ_WIRE_STARTED, 1);
+	expect_nothing(e);
 }
 
 static void
@@ -504,9 +551,11 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_node_jobs_announce_no_job_that_is_answered_soon),
 		T(test_node_jobs_announce_a_job_that_takes_longer),
+		T(test_node_jobs_are_checked_after_an_announcement),
 		T(test_node_jobs_check_seldom_while_nothing_starts),
 		T(test_node_jobs_take_back_what_has_not_started),
 		T(test_node_jobs_take_back_items_behind_the_current_one),
+		T(test_node_jobs_that_were_taken_back_need_no_check),
 		T(test_node_jobs_take_back_nothing_that_is_done),
 		T(test_node_jobs_pass_on_replies_that_are_not_written),
 		T(test_node_jobs_pass_on_the_first_reply_at_once),
