@@ -10,6 +10,8 @@
 /* Maximum time between two checks of a worker that starts no item. */
 #define NODE_JOBS_PAUSE_NS (32 * FZ_CLOCK_MS)
 
+enum { ITEMS_COUNT = 4 }; /* bytes before the items in the body of a frame */
+
 int
 fz_node_jobs_init(
     struct fz_node_jobs *jobs, struct fz_buf *out, struct fz_err *err)
@@ -128,23 +130,68 @@ fz_node_jobs_take(struct fz_node_jobs *jobs, const struct fz_frame *frame)
 }
 
 /*
- * Pass on a frame of the worker. 0, or -1 if there is no memory. All later
- * frames are then dropped, too: replies must not have gaps.
+ * Note that a frame of the worker was passed on. 0, or -1 if there was no
+ * memory. After a failure all later frames are dropped, too, because replies
+ * must not have gaps.
  */
 static int
-pass_on(struct fz_node_jobs *jobs, const struct fz_frame *frame)
+note_passed(struct fz_node_jobs *jobs, const struct fz_frame *frame)
 {
-	if (jobs->error == 0)
-		fz_buf_put(jobs->out, frame->body - FZ_WIRE_HEADER,
-		    FZ_WIRE_HEADER + frame->len);
-	if (jobs->out->failed)
+	if (jobs->out->failed) {
 		jobs->error = ENOMEM;
-	if (jobs->error != 0)
 		return -1;
+	}
 	jobs->answered = end_of(frame, jobs->answered);
 	if ((int32_t)(jobs->answered - jobs->announced) > 0)
 		jobs->announced = jobs->answered;
 	return 0;
+}
+
+/*
+ * Whether items of this frame, which begins at byte `at` of all replies, were
+ * passed on while it grew.
+ */
+static bool
+has_grown(
+    const struct fz_node_jobs *jobs, const struct fz_frame *frame, uint64_t at)
+{
+	const struct fz_node_grown *grown = &jobs->grown;
+	bool has_items =
+	    frame->type == FZ_WIRE_ITEMS || frame->type == FZ_WIRE_VALUES;
+
+	return grown->nitems != 0 && grown->at == at && has_items &&
+	       grown->nitems <= end_of(frame, frame->seq) - frame->seq &&
+	       grown->len <= frame->len - ITEMS_COUNT;
+}
+
+/*
+ * Pass on a frame that begins at byte `at` of all replies, without the items
+ * that were passed on while it grew. 0, or -1 as note_passed().
+ */
+static int
+pass_on(struct fz_node_jobs *jobs, const struct fz_frame *frame, uint64_t at)
+{
+	struct fz_node_grown known = { 0 };
+	uint32_t end = end_of(frame, frame->seq);
+	struct fz_buf *out = jobs->out;
+	size_t start;
+
+	if (jobs->error != 0)
+		return -1;
+	if (has_grown(jobs, frame, at))
+		known = jobs->grown;
+	if (known.nitems == 0) {
+		fz_buf_put(out, frame->body - FZ_WIRE_HEADER,
+		    FZ_WIRE_HEADER + frame->len);
+	} else if (known.nitems != end - frame->seq) {
+		start = fz_wire_begin(out, frame->type, frame->flags,
+		    frame->seq + known.nitems);
+		fz_buf_put_u32(out, end - frame->seq - known.nitems);
+		fz_buf_put(out, frame->body + ITEMS_COUNT + known.len,
+		    frame->len - ITEMS_COUNT - known.len);
+		fz_wire_end(out, start);
+	}
+	return note_passed(jobs, frame);
 }
 
 static void
@@ -175,7 +222,8 @@ fz_node_jobs_read(struct fz_node_jobs *jobs, int fd)
 
 		if (end <= jobs->npassed)
 			continue; /* already passed on by pass_copies() */
-		if (pass_on(jobs, &frame) != 0)
+		if (pass_on(jobs, &frame, end - FZ_WIRE_HEADER - frame.len) !=
+		    0)
 			return 0;
 		jobs->npassed = end;
 	}
@@ -185,31 +233,66 @@ fz_node_jobs_read(struct fz_node_jobs *jobs, int fd)
 }
 
 /*
- * Pass on the replies in `frames` that were not passed on before. `from` is the
- * number of bytes of replies before `frames`.
+ * Pass on the new items of a frame that grows at byte `at` of all replies, but
+ * only if the worker has started an item after them: `begun` is 1 + the number
+ * of a started item. Otherwise the worker may be about to complete the frame,
+ * and to add the usage of these items.
  */
 static void
-pass_copies(
-    struct fz_node_jobs *jobs, const struct fz_buf *frames, uint64_t from)
+pass_growing(struct fz_node_jobs *jobs, const struct fz_frame *frame,
+    uint64_t at, uint32_t begun)
+{
+	uint32_t end = end_of(frame, frame->seq);
+
+	if ((int32_t)(begun - end) > 0 && pass_on(jobs, frame, at) == 0)
+		jobs->grown = (struct fz_node_grown){ at, end - frame->seq,
+			frame->len - ITEMS_COUNT };
+}
+
+/*
+ * Pass on the replies in `frames` that were not passed on before. `from` is the
+ * number of bytes of replies before `frames`. `begun`: see pass_growing().
+ */
+static void
+pass_copies(struct fz_node_jobs *jobs, const struct fz_buf *frames,
+    uint64_t from, uint32_t begun)
 {
 	const unsigned char *at = frames->data, *end = at + frames->len;
 	struct fz_frame frame;
 
-	while (fz_wire_scan(&at, end, &frame, NULL) == 1 &&
-	       !(frame.flags & FZ_WIRE_GROWS)) {
+	while (fz_wire_scan(&at, end, &frame, NULL) == 1) {
 		uint64_t to = from + (uint64_t)(at - frames->data);
+		uint64_t start = to - FZ_WIRE_HEADER - frame.len;
 
 		if (to <= jobs->npassed)
 			continue;
-		if (pass_on(jobs, &frame) != 0)
+		if (frame.flags & FZ_WIRE_GROWS) {
+			pass_growing(jobs, &frame, start, begun);
+			return;
+		}
+		if (pass_on(jobs, &frame, start) != 0)
 			return;
 		jobs->npassed = to;
 	}
 }
 
-/* Pass on finished, unwritten replies. Returns whether there were any. */
+/*
+ * 1 + number of the item that the worker started last. The number is not
+ * checked: a wrong one, which a function of the worker has written, only
+ * changes when items are passed on.
+ */
+static uint32_t
+last_begun(const struct fz_mailbox *mailbox)
+{
+	return (uint32_t)atomic_load(&mailbox->claim.started);
+}
+
+/*
+ * Pass on finished replies that the worker has not written to its socket.
+ * `begun`: see pass_growing(). Returns whether there were any.
+ */
 static bool
-take_unwritten(struct fz_node_jobs *jobs)
+take_unwritten(struct fz_node_jobs *jobs, uint32_t begun)
 {
 	struct fz_mailbox *mailbox = jobs->mailbox;
 	uint64_t written = atomic_load(&mailbox->written);
@@ -224,7 +307,7 @@ take_unwritten(struct fz_node_jobs *jobs)
 	if (fz_mailbox_peek(mailbox, &frames) == 1 &&
 	    atomic_load(&mailbox->written) == written &&
 	    written <= jobs->npassed)
-		pass_copies(jobs, &frames, written);
+		pass_copies(jobs, &frames, written, begun);
 	fz_buf_fini(&frames);
 	return jobs->answered != answered;
 }
@@ -232,7 +315,7 @@ take_unwritten(struct fz_node_jobs *jobs)
 void
 fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns)
 {
-	if (take_unwritten(jobs))
+	if (take_unwritten(jobs, last_begun(jobs->mailbox)))
 		note_replies(jobs);
 	announce(jobs);
 	jobs->check_ns = FZ_CLOCK_NEVER;
@@ -253,7 +336,8 @@ fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns)
 void
 fz_node_jobs_end(struct fz_node_jobs *jobs)
 {
-	take_unwritten(jobs);
+	/* a frame that grows is never completed */
+	take_unwritten(jobs, jobs->came + 1);
 	announce(jobs);
 }
 

@@ -3,11 +3,13 @@
  *
  * 	parent === jobs sent ahead ===> this process ===> worker
  *
- * The parent sends quick jobs ahead, because each wait for the node would cost
- * time. This process passes them on. It shares the worker's mailbox, so it can
- * answer a RECALL at once, even while the worker computes. It announces items
- * that take longer than FZ_NODE_JOBS_QUIET_NS. It also passes on replies that
- * the worker has finished but not written, even after the worker's death.
+ * The parent sends several quick jobs ahead, because each wait for the node
+ * would cost time. This process passes the jobs on. It shares the mailbox of
+ * the worker, and can therefore answer a RECALL at once, even while the worker
+ * computes. It announces items that take longer than FZ_NODE_JOBS_QUIET_NS. It
+ * also passes on replies that the worker has finished but not written, even
+ * after the worker's death. The finished items of a frame that still grows go
+ * in a frame of their own, with the flag FZ_WIRE_GROWS.
  */
 #ifndef FZ_NODE_JOBS_H
 #define FZ_NODE_JOBS_H
@@ -26,6 +28,13 @@ struct fz_mailbox_block;
 /* An item that takes longer is announced. */
 #define FZ_NODE_JOBS_QUIET_NS FZ_CLOCK_MS
 
+/* The items of a growing frame that were passed on. */
+struct fz_node_grown {
+	uint64_t at;     /* number of bytes of replies before the frame */
+	uint32_t nitems; /* 0: there are none */
+	size_t len;      /* bytes of their results */
+};
+
 struct fz_node_jobs {
 	struct fz_mailbox *mailbox; /* shared with the worker */
 	struct fz_mailbox_block *block;
@@ -36,6 +45,7 @@ struct fz_node_jobs {
 	 * bytes of replies that were passed on from the socket or the mailbox
 	 */
 	uint64_t npassed;
+	struct fz_node_grown grown;
 	/* 1 + number of the last item that was received and not taken back */
 	uint32_t came;
 	uint32_t answered; /* 1 + number of the last item that is answered */

@@ -87,7 +87,10 @@ enum fz_wire_type {
 /* Flags of a frame. */
 enum {
 	FZ_WIRE_TIMED = 1, /* note the time at which the job starts */
-	/* for ITEMS, VALUES, STORED: the frame is unfinished */
+	/*
+	 * for ITEMS, VALUES, STORED: the frame is unfinished, or the process on
+	 * the node sends the first items of such a frame
+	 */
 	FZ_WIRE_GROWS = 2,
 	FZ_WIRE_MEASURED = 4 /* report the usage of the job: `used` above */
 };

@@ -343,13 +343,18 @@ take_frame(struct fz_worker_private *p, const struct fz_frame *frame,
     int64_t now_ns, struct fz_err *err)
 {
 	struct reply_items c;
+	uint32_t news;
 
 	if (!read_reply_items(frame, &c) || (int32_t)(c.seq - p->piped) < 0 ||
 	    !is_possible(p, &c))
 		return fz_err_set(err, FZ_ERR_CRASH,
 		    "the worker replied to an item that it was not sent");
 	p->piped = c.seq + c.nitems;
-	return (int)take_reply(p, frame, now_ns);
+	news = take_reply(p, frame, now_ns);
+	/* usage of later items begins after this */
+	if (frame->flags & FZ_WIRE_GROWS)
+		p->used_ns = now_ns;
+	return (int)news;
 }
 
 int

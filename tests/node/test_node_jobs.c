@@ -142,6 +142,26 @@ answer(struct ends *e, size_t len)
 	answer_after(e, len, FZ_CLOCK_NEVER);
 }
 
+/* Add the result of the current item, its number, to the open frame. */
+static void
+answer_item(struct ends *e)
+{
+	unsigned char *room = fz_port_item(&e->port, &e->call, NULL);
+
+	assert_non_null(room);
+	room[0] = (unsigned char)e->call.seq;
+	fz_port_item_end(&e->port, 1);
+	e->port.flushed_ns = FZ_CLOCK_NEVER; /* do not write the reply */
+}
+
+/* Start the next item of the chunk; the ones before count as quick. */
+static void
+advance(struct ends *e)
+{
+	e->port.permit.since_ns = FZ_CLOCK_NEVER;
+	assert_true(fz_port_advance(&e->port, &e->call));
+}
+
 static void
 read_all(struct ends *e)
 {
@@ -162,6 +182,19 @@ expect(struct ends *e, enum fz_wire_type type, uint32_t seq)
 	assert_int_equal(frame.type, type);
 	assert_int_equal(frame.seq, seq);
 	e->at = (size_t)(at - e->out.data);
+}
+
+/* As expect(), for the items from `seq` on. */
+static void
+expect_items(struct ends *e, uint32_t seq, uint32_t n)
+{
+	const unsigned char *body = e->out.data + e->at + FZ_WIRE_HEADER;
+
+	expect(e, FZ_WIRE_ITEMS, seq);
+	assert_int_equal(fz_le32_load(body), n);
+	for (uint32_t i = 0; i < n; i++)
+		assert_int_equal(body[4 + i], seq + i);
+	assert_int_equal(body + 4 + n - e->out.data, e->at);
 }
 
 static void
@@ -405,6 +438,74 @@ test_node_jobs_pass_on_replies_that_one_check_has_missed(void **state)
 	expect_nothing(e);
 }
 
+/*
+ * The worker may start items 1 and 2, and then 3 to 6, without a word of it.
+ * Each of 2 and 5 takes long.
+ */
+static void
+test_node_jobs_pass_on_items_before_a_long_one(void **state)
+{
+	struct ends *e = *state;
+
+	send_chunk(e, 0, 7);
+	start(e, 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		answer_item(e);
+		check(e); /* the item is quick: the next one has not started */
+		advance(e);
+	}
+	assert_int_equal(e->port.permit.end, 3);
+	check(e);
+	expect(e, FZ_WIRE_STARTED, 0);
+	expect_items(e, 0, 1);
+	expect(e, FZ_WIRE_STARTED, 1);
+	expect_items(e, 1, 1);
+	check(e);
+	expect_nothing(e);
+	for (uint32_t i = 2; i < 5; i++) {
+		answer_item(e);
+		advance(e);
+	}
+	assert_int_equal(e->port.permit.end, 7);
+	check(e);
+	expect_items(e, 2, 1); /* the rest of its frame */
+	expect_items(e, 3, 2);
+	expect(e, FZ_WIRE_STARTED, 5);
+	expect_nothing(e);
+	/* the rest of the frame comes through the socket */
+	for (uint32_t i = 5; i < 7; i++) {
+		answer_item(e);
+		if (i < 6)
+			advance(e);
+	}
+	start_nothing(e);
+	read_all(e);
+	expect_items(e, 5, 2);
+	expect_nothing(e);
+	assert_true(e->jobs.check_ns == FZ_CLOCK_NEVER);
+}
+
+static void
+test_node_jobs_pass_on_items_of_a_dead_worker(void **state)
+{
+	struct ends *e = *state;
+
+	send_chunk(e, 0, 3);
+	start(e, 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		answer_item(e);
+		advance(e);
+	}
+	check(e);
+	expect_items(e, 0, 1);
+	expect_items(e, 1, 1);
+	answer_item(e);
+	fz_node_jobs_end(&e->jobs);
+	expect(e, FZ_WIRE_STARTED, 2);
+	expect_items(e, 2, 1);
+	expect_nothing(e);
+}
+
 static void
 test_node_jobs_pass_on_what_a_dead_worker_has_finished(void **state)
 {
@@ -560,6 +661,8 @@ main(void)
 		T(test_node_jobs_pass_on_replies_that_are_not_written),
 		T(test_node_jobs_pass_on_the_first_reply_at_once),
 		T(test_node_jobs_pass_on_replies_that_one_check_has_missed),
+		T(test_node_jobs_pass_on_items_before_a_long_one),
+		T(test_node_jobs_pass_on_items_of_a_dead_worker),
 		T(test_node_jobs_pass_on_what_a_dead_worker_has_finished),
 		T(test_node_jobs_replies_keep_their_order),
 		T(test_node_jobs_numbers_may_wrap),

@@ -82,6 +82,19 @@ tests["jobs behind a long one go to another node"] = function()
   ]]), "true\t20100\n")
 end
 
+tests["results of quick items do not wait for a long item behind them"] = function()
+  t.equal(run("ssh://one:1", [[
+    local pool <close> = fz.pool(1)
+    local function f(x) return x == 301 and long(path) or x end
+    local items = {}
+    for i = 1, 302 do items[i] = i end
+    for i, v in pool:imap(f, items, {chunksize = 302, inflight = 302}) do
+      if i == 300 then io.open(path, "w"):close() end
+      if i == 301 then print(v) end
+    end
+  ]]), "true\n")
+end
+
 tests["a worker that dies costs the job that killed it, and no job runs twice"] = function()
   t.equal(run("ssh://one:1,two:1", [[
     local pool <close> = fz.pool(2)
