@@ -184,8 +184,8 @@ pass_on(struct fz_node_jobs *jobs, const struct fz_frame *frame, uint64_t at)
 		fz_buf_put(out, frame->body - FZ_WIRE_HEADER,
 		    FZ_WIRE_HEADER + frame->len);
 	} else if (known.nitems != end - frame->seq) {
-		start = fz_wire_begin(out, frame->type, frame->flags,
-		    frame->seq + known.nitems);
+		start = fz_wire_begin(
+		    out, frame->type, frame->flags, frame->seq + known.nitems);
 		fz_buf_put_u32(out, end - frame->seq - known.nitems);
 		fz_buf_put(out, frame->body + ITEMS_COUNT + known.len,
 		    frame->len - ITEMS_COUNT - known.len);
@@ -325,8 +325,7 @@ fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns)
 	 * items, it may keep the reply, and start an item that runs for long.
 	 */
 	if (jobs->answered == jobs->came ||
-	    (jobs->announced == jobs->came &&
-		jobs->came == jobs->answered + 1))
+	    (jobs->announced == jobs->came && jobs->came == jobs->answered + 1))
 		return;
 	if (jobs->pause_ns < NODE_JOBS_PAUSE_NS)
 		jobs->pause_ns *= 2;

@@ -156,8 +156,8 @@ has_functions(const unsigned char *bytes, size_t len)
 }
 
 /*
- * The value of the row; NULL, and `*why` or r->err, on failure. Sets `*doubtful`
- * if its bytes may not be those of a value.
+ * The value of the row; NULL, and `*why` or r->err, on failure. Sets
+ * `*doubtful` if its bytes may not be those of a value.
  */
 static struct fz_blob *
 read_value(struct reading *r, bool *doubtful, const char **why)
