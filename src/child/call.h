@@ -23,9 +23,7 @@ struct fz_raw_value;
 
 /* Indexes on the stack of a thread that fz_child_prepare() has created. */
 enum { FZ_CHILD_FUNCS = 1, FZ_CHILD_INIT, FZ_CHILD_LIST };
-#define FZ_CHILD_EXIT                                          \
-	"exit" /* key of the function called at a worker's end \
-		*/
+#define FZ_CHILD_EXIT "exit" /* key of the function to call at the end */
 
 /* The functions that fetch the arguments of a call and send its results. */
 struct fz_child_io {

@@ -21,7 +21,7 @@ struct fz_random {
 	uint64_t saved[FZ_RANDOM_WORDS];
 };
 
-/* Find the state; it is valid until the Lua state is closed. [-0, +0, m] */
+/* Find the state of math.random, valid while `L` is open. [-0, +0, m] */
 void fz_random_find(lua_State *L, struct fz_random *random);
 
 /*

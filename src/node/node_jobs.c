@@ -42,7 +42,7 @@ end_of(const struct fz_frame *frame, uint32_t otherwise)
 	case FZ_WIRE_ERROR:
 		break;
 	case FZ_WIRE_CHUNK:
-		fz_reader_take(&body, 8); /* func, kind */
+		fz_reader_take(&body, 8); /* skip the function and the kind */
 		nitems = fz_reader_u32(&body);
 		break;
 	case FZ_WIRE_ITEMS:

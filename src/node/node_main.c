@@ -557,7 +557,8 @@ end_worker(struct node *n)
 	fz_proc_reap(&n->proc, true, &death);
 	while (n->link != -1 && fz_node_jobs_read(&n->jobs, n->link) == 1)
 		continue;
-	n->out.buf.failed = false; /* a failed append left whole frames only */
+	/* its frames are whole despite the failure */
+	n->out.buf.failed = false;
 	fz_node_jobs_end(&n->jobs);
 	take_all_printed(n);
 	put_death(n, &death);

@@ -88,7 +88,7 @@ void
 fz_proc_forget_children(void)
 {
 	fz_process.nunreaped = 0;  /* it counted the parent's children */
-	fz_process.adopts = false; /* this child is a subreaper for good */
+	fz_process.adopts = false; /* a child stays a subreaper until it ends */
 }
 
 int

@@ -391,7 +391,7 @@ read_mark(int fd, const char *mark)
 
 struct orphans {
 	const struct fz_proctree_search *search;
-	char own[16];    /* a child just forked has this name, too */
+	char own[16];    /* name of this process and of its new forks */
 	char worker[32]; /* name of the workers of this process */
 	struct known killed;
 	bool news; /* the last pass has killed a further process */

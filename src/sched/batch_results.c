@@ -382,7 +382,7 @@ add_done(struct fz_chunk *chunk, uint64_t first, uint32_t n, int64_t took_ns,
 	fz_event_log_describe(b->opts.log, &event, &chunk->job, NULL);
 	event.nreceived = nreceived;
 	if (first != chunk->first)
-		event.nsent = 0; /* the first items count all bytes */
+		event.nsent = 0; /* all bytes count for the first items */
 	add_event(b, FZ_JOB_EVENT_DONE, &event, NULL);
 }
 

@@ -67,7 +67,7 @@ struct fz_batch {
 	uint64_t ndone, nfailed;
 	int64_t mean_ns;  /* mean time of an item; 0: unknown */
 	int64_t timed_ns; /* total time of recent items */
-	int64_t ntimed;   /* number of these recent items */
+	int64_t ntimed;   /* number of recent items */
 	bool growing, stopping, done;
 	bool whole_failed;
 	uint64_t share; /* items for one worker; 0: not computed yet */

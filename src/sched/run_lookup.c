@@ -221,7 +221,7 @@ fz_lookup_start_map(struct fz_step *step, struct fz_batch *batch)
 
 		if (e->element > batch->total ||
 		    fz_batch_know(batch, e->element, e->value, NULL) != 0)
-			break; /* the remaining functions are called */
+			break; /* call the functions of the other elements */
 	}
 	/* fz_batch_know() has taken over this value, although it has failed */
 	if (known != NULL && i < known->n &&

@@ -68,7 +68,7 @@ fz_step_add_event(struct fz_step *step, enum fz_job_event_kind kind, pid_t pid)
 	struct fz_event_log *events = &step->run->flow->events;
 	struct fz_job_event own, *event;
 
-	/* first, because this is quicker than the rest */
+	/* check first: this is quicker than the rest */
 	if (!fz_event_log_wants(events, kind))
 		return;
 	event = fz_event_log_room(events, &own);

@@ -224,7 +224,7 @@ void *fz_heap_alloc(uint32_t self, size_t size, struct fz_err *err);
 void fz_heap_set_owner(void *blocks, struct fz_object *object);
 void fz_heap_own(void *blocks, uint32_t self);
 
-/* Free those of a member's blocks that are not needed for `size` bytes. */
+/* Free those of `blocks` that are not needed for `size` bytes. */
 void fz_heap_trim(void *blocks, size_t size);
 
 /* Free blocks of fz_heap_alloc(), whoever owns them now. */

@@ -43,7 +43,7 @@ new_seat(uint32_t self)
 	uint32_t n = atomic_load(&heap_head()->nseats);
 	struct seat *seat;
 
-	/* reserve its memory before other processes see the seat */
+	/* reserve the memory of the seat before other processes see it */
 	do {
 		seat = seat_at(FZ_HEAP_MEMBERS + n);
 		if (n == FZ_HEAP_SEATS ||

@@ -64,7 +64,7 @@ struct member {
 /* A seat belongs to one place for ever, and so to one member after another. */
 struct seat {
 	struct fz_heap_wait wait;
-	/* 1 + place of the seat; 0: the process was killed too early */
+	/* 1 + place of the seat; 0: its process died before it set this */
 	uint32_t place;
 	uint32_t next; /* number of the member's next free seat; 0: none */
 };
