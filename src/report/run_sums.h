@@ -46,7 +46,7 @@ struct fz_sums_group {
 struct fz_sums_worker {
 	pid_t pid;
 	const char *node; /* name of the worker's node; NULL: this machine */
-	uint32_t group;   /* number of the group of its first call */
+	uint32_t group;   /* number of the group of the worker's first call */
 	bool is_mixed;    /* the worker has worked for several groups */
 	uint32_t times;   /* index in fz_sums.times for its last group */
 	int64_t first;    /* start of the worker's first recorded call */
