@@ -306,7 +306,7 @@ function server.run(asked, spare, channel)
   guard_classes()
   add_channel(channel.id, channel.answers)
   channel.answers:put(own.server)
-  local undone = 0 -- number of questions that may have left work
+  local undone = 0 -- number of answered questions without task_done()
   while true do
     local question = questions:get()
     if not question then return end

@@ -40,7 +40,7 @@ struct fz_llimit {
 
 /* The hook that a Lua thread had before a limited stretch. */
 struct fz_llimit_hook {
-	/* the hook; NULL: there was none, or no limited stretch began */
+	/* NULL: no hook was set, or no limited stretch has begun */
 	lua_Hook hook;
 	int mask, count;
 	bool limited; /* this is the outermost limited stretch */

@@ -21,8 +21,8 @@ void fz_interrupt_catch(lua_State *L);
 int fz_interrupt_catch_next(lua_State *L);
 
 /*
- * Set whether a second Ctrl-C does not end the process while the error of the
- * first is not raised yet.
+ * If `only` is set, Ctrl-C only raises an error: a second one does not end the
+ * process, even before the error of the first is raised.
  */
 void fz_interrupt_only_raise(bool only);
 

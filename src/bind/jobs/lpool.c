@@ -62,8 +62,8 @@ struct lpool {
 	bool once;
 	struct fz_lpool_init init; /* the state of init in this process */
 	/*
-	 * Only in a pool with batches, because each fork copies the memory of
-	 * all pools, and a chain has a pool for each stage.
+	 * A pool for runs is allocated without this member, because each fork
+	 * copies the memory of all pools, and a chain has one for each stage.
 	 */
 	struct fz_lfuncs funcs;
 };

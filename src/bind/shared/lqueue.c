@@ -220,7 +220,7 @@ queue_join(lua_State *L)
 	return fz_lwait(L, &j.wait, sizeof(j));
 }
 
-/* queue:close(): for all processes; the items can still be taken */
+/* queue:close() for all processes. Queued items can still be taken. */
 static int
 queue_close(lua_State *L)
 {

@@ -349,7 +349,7 @@ in_child(struct fz_fork_hook *hook)
 	w->forks++;
 }
 
-/* It runs before the loop is freed, because the loop was made first. */
+/* Lua calls this before it frees the loop, because the loop was made first. */
 static int
 waits_gc(lua_State *L)
 {

@@ -63,7 +63,7 @@ struct fz_lwait {
 	/* time of the next check whether anything can end the wait */
 	int64_t check_ns;
 	int64_t pause_ns; /* pause after a check; 0: none was made yet */
-	unsigned ntries;  /* last fz_lsuspended_ntries() */
+	unsigned ntries;  /* last result of fz_lsuspended_ntries() */
 };
 
 /*
@@ -82,16 +82,16 @@ int fz_lwait(lua_State *L, struct fz_lwait *wait, size_t size);
 struct fz_lwait *fz_lwait_new(lua_State *L, size_t size);
 
 /*
- * Push a copy of a wait on the C stack, including the state that abandon()
+ * Push a copy of `wait`, which is on the C stack, with the state that abandon()
  * needs. Used by a protected function, which returns the copy. [-0, +1, m]
  */
 struct fz_lwait *fz_lwait_copy(
     lua_State *L, const struct fz_lwait *wait, size_t size);
 
 /*
- * Wait with a wait that fz_lwait_new() has pushed, or with a copy on top. end()
- * may call this function again with the same wait, and may change its class
- * before. The caller returns the result of this function. [-0, +n, e]
+ * Wait with a wait of fz_lwait_new(), or with one of fz_lwait_copy(), which is
+ * on top. end() may give `wait` another class and call this function again. The
+ * caller returns the result of this function. [-0, +n, e]
  */
 int fz_lwait_pushed(lua_State *L, struct fz_lwait *wait);
 
