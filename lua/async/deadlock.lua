@@ -20,8 +20,8 @@ end)
 
 local FIRST <const> = 20 -- maximum number of tasks that the message lists
 
--- The position where the task waits: "at script.lua:12". Frames of this library are skipped. Names
--- the function of the task if that has ended in a tail call, so that no frame is left.
+-- The position where the task waits: "at script.lua:12". Frames of this library are skipped. If the
+-- function of the task has ended in a tail call, no frame is left, and the text names the function.
 local function position(task)
   local co, f = task._co, task._f
   for level = 0, math.huge do

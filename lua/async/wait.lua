@@ -233,10 +233,10 @@ end
 ---@return table|true
 function wait.pumper() return current() or true end
 
----Wait until object:done() is true, at most `timeout` seconds. If the object has a method pump(),
----it is called before each check. While its callbacks run, it has `_pumping` set and is not done.
----waiters.wake_all(object) wakes a waiting task if the object has `is_list`; else changes of the
----engine's object object:id() do, or all changes if there is no id().
+---Wait until object:done() is true, at most `timeout` seconds. Calls object:pump(), if it exists,
+---before each check. While callbacks of the object run, the object has `_pumping` set and is not
+---done. If the object has `is_list`, a task is woken by waiters.wake_all(object). Else a task is
+---woken by changes of the engine's object object:id(), or by all changes if there is no id().
 ---@param object table
 ---@param timeout number|nil nil: without limit
 ---@return boolean|nil done, "timeout"|nil

@@ -1,7 +1,7 @@
 --- complete.lua - the completions that Tab offers at the cursor.
 --
 -- No code of the user runs: values are read by raw access, and through __index tables. An __index
--- function of a class of fzlua is not called, either. Its upvalues are the tables of the members.
+-- function of a class of fzlua is not called, because its upvalues are the tables of the members.
 
 local complete = {}
 

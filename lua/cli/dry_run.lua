@@ -1,7 +1,7 @@
 --- dry_run.lua - fzlua -n: what a run would do, and why, without running anything.
 --
--- If a function would run, its results have no digest yet. Whether the results of the functions
--- that read them are recorded is then not known.
+-- If a function would run, its results have no digest yet. For the functions that read these
+-- results, it is then not known whether their own results are recorded.
 
 local CallCache = require "fzlua.call_cache"
 local CallKeys = require "fzlua.call_keys"

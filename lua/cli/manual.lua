@@ -51,7 +51,7 @@ local function normal(name)
   return (name:lower():gsub(":", "."))
 end
 
--- The entry named `name`, then those whose last part is `name`, first the entry of `fz`.
+-- The entry named `name`, then the entries whose last part is `name`; of these, `fz.name` is first.
 local function matches(name)
   if not entries then read() end
   local wanted, list, whole = normal(name), {}, nil

@@ -85,9 +85,9 @@ local function run_again(self, block, attempt)
   return recover(self, block, result, attempt)
 end
 
--- Handle the end of the worker of a block. The record that it had reached is repeated alone, and
--- the others are run again. A timeout of a block with several records is not an attempt of this
--- record, because the timeout is for one record.
+-- Handle the end of the worker of a block. The record that the worker had reached is repeated
+-- alone, and the others are run again. A timeout of a block with several records is not an attempt
+-- of this record, because the timeout is for one record.
 function recover(self, block, e, attempt)
   if not Error.is(e) or e.kind == "interrupted" then error(e, 0) end
   local at = LOSSES[e.kind] and self.worker.records:position(block.position or AGAIN) or 0

@@ -44,7 +44,7 @@ function typed.is_complete(text)
   return chunk ~= nil or not message:find "<eof>$"
 end
 
----The text with globals for locals; nil unless it only sets locals, which would end with it.
+---The text with globals for its locals; nil unless the text only sets locals, which end with it.
 ---@param text string
 ---@return string|nil assignment
 ---@return string|nil names of the locals

@@ -85,7 +85,7 @@ end
 function Imap.new(pool, core_pool, f, from, ordered, options)
   local inflight, chunk = options.inflight, options.chunksize
   local limit = inflight or 2 * options.workers * (chunk or 1)
-  -- The window that a fold sets is in proportion to its workers, as the default is.
+  -- A fold sets `inflight` in proportion to its workers, so its window does not count as fixed.
   local trace, trace_names = Trace.of_call(options.call, f,
     { limit = limit, is_fixed = inflight ~= nil and not options.call:find "fold$" })
   local items, batch = core.imap(core_pool, f, {

@@ -239,7 +239,7 @@ function Window.complete(_, _, value) return value end
 local function end_reader(self)
   local reader = self._reader
   self._reader = false
-  -- The reader has no coroutine if an interrupt came before that was made.
+  -- An interrupt may have come before the reader had a coroutine.
   local co = reader and reader._co
   if co and coroutine.status(co) == "suspended" then waiters.end_task(reader) end
 end

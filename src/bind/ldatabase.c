@@ -304,7 +304,7 @@ is_read_only(lua_State *L)
 	return 1;
 }
 
-/* core.file_id(path) -> nil | text that no other file has while this exists */
+/* core.file_id(path) -> nil | text that is unique while the file exists */
 static int
 file_id(lua_State *L)
 {

@@ -82,7 +82,7 @@ void fz_llimit_refuse(lua_State *L, const struct fz_llimit *limit);
 bool fz_llimit_was_over(
     const struct fz_llimit *limit, const struct fz_llimit_hook *before);
 
-/* (): raises the error of the limit that the last stretch has exceeded. */
+/* A C function that raises the error of the limit that was exceeded last. */
 int fz_llimit_raise(lua_State *L);
 
 /* In a wait: raise an error if the time is over. [-0, +0, e] */

@@ -53,7 +53,7 @@ struct lloop {
 	struct fz_change heap_change;
 	struct fz_fork_hook hook;
 	struct fz_idle idle;  /* finds memory that is not in use */
-	struct fz_timer rest; /* frees this memory later */
+	struct fz_timer rest; /* frees unused memory later */
 	bool held;            /* see fz_lloop_hold() */
 	struct fz_garbage *garbage;
 	struct fz_lsink sink;

@@ -52,7 +52,7 @@ fz_ltask_wait(lua_State *L)
 	fz_lloop_tasks(L)->waits = true;
 }
 
-/* Resume `co`, which has its arguments. `yields`: its waits may yield. */
+/* Resume `co`, which has its arguments. Its waits may yield if `yields`. */
 static inline int
 run(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs, int *nres,
     bool yields)
@@ -102,7 +102,7 @@ resume(struct fz_ltasks *tasks, lua_State *L, lua_State *co, int nargs)
 	return nres;
 }
 
-/* Close the variables of `co`. Lua 5.4 changed this function twice. */
+/* Close the variables of `co`. The releases of Lua 5.4 differ in this. */
 static int
 close_thread(lua_State *co, lua_State *from)
 {

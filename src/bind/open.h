@@ -17,7 +17,7 @@ int fz_lrecords_open(lua_State *L);    /* the records of a block */
 int fz_lmachine_open(lua_State *L);    /* clocks, processors, seeds */
 int fz_lterm_open(lua_State *L);       /* progress lines on a terminal */
 
-/* in bind/jobs/ */
+/* in bind/batch/, bind/jobs/ and bind/run/ */
 int fz_lbatch_open(lua_State *L);   /* batches of calls of a pool */
 int fz_lcall_open(lua_State *L);    /* single calls of a pool */
 int fz_lprocess_open(lua_State *L); /* functions in separate processes */

@@ -4,7 +4,7 @@
 
 #include <histedit.h>
 
-/* Bind these keys; they replace bindings in the user's .editrc. */
+/* Bind the keys. This replaces bindings in the user's .editrc. */
 void fz_edit_bind_keys(EditLine *el);
 
 #endif

@@ -26,7 +26,7 @@ struct fz_edit_news {
 };
 struct fz_edit_news fz_edit_tty_take_news(void);
 
-/* Whether there are such events. */
+/* Whether fz_edit_tty_take_news() would return an event. */
 bool fz_edit_tty_has_news(void);
 
 /* For the handler of SIGTSTP: before this process stops, and after it. */

@@ -39,8 +39,8 @@
 #define STATUS_INTERRUPTED 130
 
 /*
- * KiB that are allocated before the first collection, as after a collection of
- * what is loaded at the start, which has no garbage.
+ * KiB that the script allocates before the first collection. What is loaded at
+ * the start has no garbage, so an earlier collection would free nothing.
  */
 enum { START_KIB = 20 };
 

@@ -164,7 +164,7 @@ execute(lua_State *L)
 	return n;
 }
 
-/* Replace a function in the table on top; `*original` is the old one. */
+/* Replace a function in the table on top. Sets `*original` to the old one. */
 static void
 replace(
     lua_State *L, const char *name, lua_CFunction f, lua_CFunction *original)

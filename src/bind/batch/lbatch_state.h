@@ -48,7 +48,7 @@ struct fz_lbatch {
 	/* the Lua thread that keeps the list and encodes its items */
 	lua_State *thread;
 	uint64_t n;    /* number of elements of the list */
-	bool counted;  /* whether this number is the field n of the list */
+	bool counted;  /* whether `n` is the field n of the list */
 	bool growing;  /* whether items are added after the start */
 	uint64_t mask; /* item i is element ((i - 1) & mask) + 1 of the list */
 	size_t added;  /* bytes of the item that was added last */
@@ -58,7 +58,7 @@ struct fz_lbatch {
 	uint32_t together;
 	/* number of items in the blob of `result` that were read */
 	uint32_t nread;
-	struct fz_batch_result result; /* if n is 0, there is none */
+	struct fz_batch_result result; /* no result if its n is 0 */
 	/* the rest of the blob of `result` that was not read */
 	struct fz_reader items;
 	const void *mapped; /* mapped blob of `result`, or NULL */

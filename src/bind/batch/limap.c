@@ -45,7 +45,7 @@ enum {
 	/* list of the items; an encoded item is replaced by its size */
 	IMAP_ITEMS,
 	IMAP_VALUES, /* ring of the results */
-	/* ring of the numbers of these items; unused if ordered */
+	/* ring of the item numbers of the results; unused if ordered */
 	IMAP_ORDER,
 	IMAP_KNOWN, /* the encoded result of the next item, or nil */
 	IMAP_NUSER = IMAP_KNOWN
@@ -398,7 +398,7 @@ imap_gather(lua_State *L)
 
 	lua_settop(L, 2);
 	push_lists(L);
-	lb->ll.calls++; /* an __fzunpack may close it */
+	lb->ll.calls++; /* an __fzunpack may close the imap */
 	while (!lb->ll.closing && fz_lbatch_next_result(L, lb)) {
 		uint64_t number = lb->result.first;
 		bool known = lb->result.known;

@@ -11,7 +11,7 @@ struct fz_engine;
 struct fz_err;
 struct fz_arena_buf;
 
-/* Move the encoded bytes of the buffer to a blob. NULL and `err` on failure. */
+/* Move the encoded bytes to a blob. Returns NULL and sets `err` on failure. */
 struct fz_blob *fz_lblob_take(
     struct fz_engine *engine, struct fz_arena_buf *buf, struct fz_err *err);
 
@@ -22,7 +22,7 @@ struct fz_blob *fz_lblob_take(
 int fz_lblob_decode(
     lua_State *L, struct fz_engine *engine, struct fz_blob *blob);
 
-/* The same for a blob with bytes from elsewhere. [-0, +n, -] */
+/* Same as fz_lblob_decode(), for bytes from elsewhere. [-0, +n, -] */
 int fz_lblob_decode_as(lua_State *L, struct fz_engine *engine,
     struct fz_blob *blob, enum fz_codec_trust trust);
 

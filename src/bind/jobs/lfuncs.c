@@ -244,11 +244,11 @@ encode(lua_State *L, int record, int f, struct encoding *e)
 }
 
 /*
- * Encode the function at `f` to `*code`. With `send`: false with an error on
- * top if that fails. Without `send`, there is no worker yet: the function may
- * change before the first fork, and that worker then gets `*code`. A function
- * that takes long to encode, or cannot be encoded, has no code: workers inherit
- * it as it is at the fork.
+ * Encode the function at `f` to `*code`. With `send`, returns false with an
+ * error on top if that fails. Without `send` no worker exists yet, and `*code`
+ * is sent only if the function changes before the first fork. A function that
+ * takes long to encode, or cannot be encoded, gets no code: workers inherit the
+ * function as it is at the fork.
  */
 static bool
 make_code(lua_State *L, int record, int f, const struct fz_batch_pool *batches,

@@ -53,7 +53,7 @@ void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
  * and `list` are the indexes of the tables of fz_lfuncs_init(). With `send`,
  * the function is encoded for existing workers; raises if that fails.
  *
- * Returns -1 if all entries are pinned, and pushes a record of its cells
+ * If all entries are pinned, returns -1, and pushes a record of its cells
  * (cells.h) or nil, to be kept until the call is done. [-0, +(0|1), e]
  */
 int fz_lfuncs_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,

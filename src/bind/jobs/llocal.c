@@ -386,7 +386,7 @@ enter_directory(struct visit *v)
 	fz_cwd_enter(&v->calls);
 }
 
-/* Return to the script's directory; keep a new one of init for the pool. */
+/* Return to the script's directory. Note a directory that init has chosen. */
 static void
 leave_directory(struct visit *v)
 {

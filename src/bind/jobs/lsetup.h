@@ -24,7 +24,7 @@ struct fz_blob *fz_lsetup_encode(
 
 /*
  * Encode a process that makes one call: `L` is the thread of a fz_process_home
- * with this seed. NULL and `err` on failure. [-0, +0, -]
+ * with this seed. Returns NULL and sets `err` on failure. [-0, +0, -]
  */
 struct fz_blob *fz_lsetup_encode_process(
     lua_State *L, uint64_t seed, struct fz_err *err);

@@ -127,7 +127,7 @@ fz_ltrace_push_names(lua_State *L, struct fz_trace_names *names)
 	    lua_newuserdatauv(L, sizeof(*lnames), 0);
 
 	*lnames = NULL;
-	/* set it before the reference, which would leak after an error */
+	/* set the class first: its error would leak the reference */
 	fz_luserdata_set(L, &names_class);
 	if (names != NULL)
 		*lnames = fz_trace_names_ref(names);

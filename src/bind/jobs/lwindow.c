@@ -50,7 +50,7 @@ fz_lwindow_init(lua_State *L, struct fz_lwindow *w,
 	lua_setiuservalue(L, -2, FZ_LWINDOW_ERRORS);
 }
 
-/* The window at `idx`, which must have the functions `ops`, or any if NULL. */
+/* The window at `idx`. Unless `ops` is NULL, it must have these functions. */
 struct fz_lwindow *
 fz_lwindow_check(lua_State *L, int idx, const struct fz_lwindow_ops *ops)
 {

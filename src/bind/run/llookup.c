@@ -117,7 +117,7 @@ value_of(lua_State *L)
 
 /*
  * found({ item, node, item, node ... }, places, results): set the values of the
- * k-th node to the results from number places[k] on; false: it has none
+ * k-th node to the results from number places[k] on, unless that is false
  */
 static int
 found(lua_State *L)

@@ -251,7 +251,7 @@ push_input(lua_State *L, uint32_t input)
 	}
 }
 
-/* inputs_body(stream, adding, item): protected; nil: an input is missing */
+/* inputs_body(stream, adding, item): raises nil if an input is missing */
 static int
 inputs_body(lua_State *L)
 {
@@ -457,10 +457,10 @@ push_refusal(lua_State *L, uint64_t index, uint32_t input)
 }
 
 /*
- * index, outputs | index, nil, error, node [, name]: the next item that is
- * done. Node 0: the whole stream failed. With a `name`: this output cannot be
+ * Push the next item that is done: index, outputs | index, nil, error, node [,
+ * name]. Node 0: the whole stream failed. With a `name`: this output cannot be
  * read. Node -1 - n: input number n is missing (the error is nil) or cannot be
- * sent; n = 0: the item must be a table.
+ * sent. Node -1: the item must be a table.
  */
 static int
 take(lua_State *L, struct fz_lwindow *w)
@@ -480,7 +480,7 @@ take(lua_State *L, struct fz_lwindow *w)
 	run = fz_stream_take(ls->stream);
 	lua_pushinteger(L, (lua_Integer)fz_stream_index(run));
 	lua_replace(L, TAKE_INDEX);
-	ls->ll.calls++; /* an __fzunpack may close it */
+	ls->ll.calls++; /* an __fzunpack may close the stream */
 	failure = fz_run_failure(run, &node);
 	if (failure != NULL)
 		n = push_failure(L, ls, run, failure, node);
@@ -513,13 +513,13 @@ stream_undecided(lua_State *L)
 	}
 	lua_pushinteger(L, (lua_Integer)node + 1);
 	lua_pushinteger(L, (lua_Integer)fz_stream_index(run));
-	ls->ll.calls++; /* an __fzunpack may close it */
+	ls->ll.calls++; /* an __fzunpack may close the stream */
 	fz_lfailure_push(L, ls->engine, fz_run_failure_of(run, node, &because));
 	leave(L, ls);
 	return 3;
 }
 
-/* stream:decide(index, node, again [, element]): whether to retry it */
+/* stream:decide(index, node, again [, element]): see run:decide() */
 static int
 stream_decide(lua_State *L)
 {

@@ -177,7 +177,7 @@ fz_lwait_here(lua_State *L, struct fz_lwait *wait)
 	}
 }
 
-/* If the class has abandon(), end() calls fz_lwait_over() itself. */
+/* If the class has abandon(), its end() calls fz_lwait_over() itself. */
 static int
 end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
