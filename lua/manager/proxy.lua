@@ -1,7 +1,7 @@
 --- proxy.lua - dicts, lists and namespaces that stand for tables in a manager's server.
 --
--- The server handles all reads of fields, assignments and calls. A message contains a proxy as
--- its manager and the number of its table. The server itself receives the table instead.
+-- The server handles all reads of fields, assignments and calls. A proxy is sent as the queue of
+-- its server and the number of its table. The server itself receives the table, not a proxy.
 
 local core = require "fzlua.core"
 local check = require "fzlua.check"

@@ -53,7 +53,7 @@ fz_lfailure_push(
 	    fz_lblob_decode(L, engine, failure->value) == LUA_OK &&
 	    lua_istable(L, -1)) {
 		fz_lerror_push(L, failure->err.kind, message);
-		/* use this text, because it may contain NUL bytes */
+		/* unlike `message`, this text may contain NUL bytes */
 		if (lua_getfield(L, -2, "message") == LUA_TSTRING)
 			lua_setfield(L, -2, "message");
 		else

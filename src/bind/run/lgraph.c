@@ -67,7 +67,7 @@ graph_new(lua_State *L)
 	struct lgraph *lg = lua_newuserdatauv(L, sizeof(*lg), 0);
 	struct fz_err err = { 0 };
 
-	*lg = (struct lgraph){ 0 }; /* for __gc, if the creation fails */
+	*lg = (struct lgraph){ 0 }; /* __gc reads it if the creation fails */
 	fz_luserdata_set(L, &graph_class);
 	lg->graph = fz_graph_new(&err);
 	if (named)
