@@ -52,7 +52,7 @@ struct shared {
 	struct fz_lock lock;
 	uint32_t tickets;
 	_Atomic uint32_t began, woken, notified;
-	_Atomic pid_t pids[4]; /* of notification n at n % 4 */
+	_Atomic pid_t pids[4]; /* pid notified by number n is at n % 4 */
 	_Atomic bool inherits;
 };
 
