@@ -166,21 +166,43 @@ local function last_ended(run, time)
   return low
 end
 
--- Whether a call is of a list whose first element was queued before it.
-local function is_of_list(call)
-  local e = call.e
-  return e.index and not call.window and (e.index > 1 or (e.attempt or 1) > 1)
-end
+local function queued(call) return call.e.queued or call.e.started end
 
 -- The call that ended last before this call was queued, because the script may have waited for it;
--- nil if no call had ended. All elements of a list were queued together with its first element.
-local function previous(run, call, first_of)
-  local e = call.e
-  if is_of_list(call) and first_of[call.key] then return first_of[call.key][1] end
-  local found = last_ended(run, e.queued or e.started)
-  found = found > 0 and found or nil
-  if e.index then first_of[call.key] = { found } end
-  return found
+-- nil if no call had ended.
+local function previous(run, call)
+  local found = last_ended(run, queued(call))
+  return found > 0 and found or nil
+end
+
+-- Add a call to its list: a map queues all elements of its list together. Another list of the same
+-- map begins with its first element, or with an element that was queued after all others ended.
+local function note_element(lists, call, i)
+  local e, list = call.e, lists[call.key]
+  if not list or (e.attempt or 1) == 1
+    and (e.index == 1 and list.has_first or queued(call) >= list.ended) then
+    list = { ended = 0 }
+    lists[call.key] = list
+    lists[#lists + 1] = list
+  end
+  list[#list + 1] = i
+  list.ended, list.has_first = max(list.ended, e.ended), list.has_first or e.index == 1
+end
+
+-- Connect the elements of lists: the first one that was queued waits for the script, and the others
+-- are queued with it.
+local function connect_lists(run, lists)
+  for _, list in ipairs(lists) do
+    local first = list[1]
+    for _, i in ipairs(list) do
+      if queued(run.calls[i]) < queued(run.calls[first]) then first = i end
+    end
+    local before = previous(run, run.calls[first])
+    for _, i in ipairs(list) do
+      run.calls[i].before = { before }
+      run.calls[i].with = i ~= first and first or nil
+    end
+  end
 end
 
 -- The stream of a call: the items of a stream of a chain, or of an imap or a fold, which are under
@@ -221,7 +243,7 @@ end
 -- of its maker for the same item. The last element of a map stands for all its elements. A retry
 -- needs the previous attempt instead.
 local function connect(run, source, nodes)
-  local last, first_of, streams = {}, {}, {}
+  local last, lists, streams = {}, {}, {}
   for i, call in ipairs(run.calls) do
     local node, item = nodes[call.key], call.e.item or 0
     local own = call.key .. "\0" .. item
@@ -236,10 +258,15 @@ local function connect(run, source, nodes)
     if call.window then note_item(streams, call, call.window, i) end
     if #call.before == 0 then
       call.by_script = true
-      call.before[1] = previous(run, call, first_of)
+      if call.e.index and not call.window then
+        note_element(lists, call, i)
+      else
+        call.before[1] = previous(run, call)
+      end
     end
     last[own] = i -- replaces an earlier call: calls are in the order of their ends
   end
+  connect_lists(run, lists)
   run.streams = streams
 end
 
@@ -258,9 +285,8 @@ local function add_waits(run)
   local order, last = {}, nil
   for i in ipairs(run.calls) do order[i] = i end
   local calls = run.calls
-  local function queued(i) return calls[i].e.queued or calls[i].e.started end
   table.sort(order, function(a, b)
-    local x, y = queued(a), queued(b)
+    local x, y = queued(calls[a]), queued(calls[b])
     return x < y or x == y and a < b
   end)
   run.script = 0
@@ -269,7 +295,7 @@ local function add_waits(run)
     local time, at = triggered(run, call), call.e.queued
     if at and time and not call.by_script then
       call.pause = max(at - time, 0)
-    elseif at and call.by_script and not is_of_list(call) then
+    elseif at and call.by_script and not call.with then
       call.script = last and max(at - max(time or 0, last), 0)
       run.script = run.script + (call.script or 0)
       last = at
@@ -326,7 +352,10 @@ local function add_stage_starts(run, stage)
     set.first_launch = min(set.first.launch or 0, waited)
     set.first_boot = waited - set.first_launch
     -- The start of a worker that was not waited for is unknown.
-    if waited > stage.launch then run.boot = min(run.boot or math.huge, waited - stage.launch) end
+    if waited > stage.launch then
+      set.boot = set.first_boot
+      run.boot = min(run.boot or math.huge, set.boot)
+    end
   end
 end
 
@@ -335,12 +364,26 @@ local function add_starts(run)
   run.launch, run.starting, run.init = 0, 0, 0
   for _, stage in ipairs(run.stages) do add_stage_starts(run, stage) end
   for _, stage in ipairs(run.stages) do
-    for _, set in ipairs(stage.sets or {}) do set.boot = run.boot or 0 end
+    for _, set in ipairs(stage.sets or {}) do set.boot = set.boot or run.boot or 0 end
   end
   for _, call in ipairs(run.calls) do
     local stage = run.stages[call.group]
     call.workers = stage.sets and stage.known[call.worker].set
   end
+end
+
+-- The script's mean time for an item while a window fills. Memory is touched first then, and so it
+-- is for the items that fill a larger window.
+local function filling(run, stream)
+  local sum, n = 0, 0
+  for _, i in ipairs(stream.entries) do
+    local call = run.calls[i]
+    local item = call.e.item or call.e.index
+    if item > 1 and item <= stream.window.limit and call.script then
+      sum, n = sum + call.script, n + 1
+    end
+  end
+  return n > 0 and sum / n or 0
 end
 
 ---Connect the entries of streams as if all windows were `factor` times as large.
@@ -351,13 +394,16 @@ function run_calls.widen(run, factor)
     local window = stream.window
     local limit = window.limit * (window.is_fixed and 1 or factor)
     local first = run.calls[stream.entries[1]]
+    stream.filling = stream.filling or filling(run, stream)
     first.narrow = first.narrow or first.before
     for _, i in ipairs(stream.entries) do
       local call = run.calls[i]
       local item = call.e.item or call.e.index
       local last = stream.last[item - limit]
-      call.narrow = call.narrow or call.before
+      call.narrow, call.worked = call.narrow or call.before, call.worked or call.script or 0
       call.before = item > window.limit and first.narrow or call.narrow
+      call.script = item > window.limit and item <= limit and max(call.worked, stream.filling)
+        or call.worked
       -- `last` may be a call of another stream of the same chain that ended later.
       if last and run.calls[last].e.ended <= call.e.started then call.before = { last } end
     end

@@ -15,6 +15,7 @@ local simulation = {}
 ---@field group integer number of its stage
 ---@field before integer[] numbers of the calls that it needs
 ---@field cpu number|nil the processors that it needs while it runs, from 0 to 1
+---@field with integer|nil number of the call with which it is queued, in place of `before`
 ---@field pause number|nil seconds between the last of these and the call: before a retry
 ---@field script number|nil seconds of the script's process before the call is queued
 ---@field from number|nil earliest start in seconds, for a call that is in no graph
@@ -67,17 +68,25 @@ local function pop(heap)
   return top[1], top[2]
 end
 
--- For each call: the number of calls that it waits for, and the calls that wait for it.
+-- For each call: the number of calls that it waits for, the calls that wait for its end, and those
+-- that are queued with it.
 local function connect(calls)
-  local missing, users = {}, {}
+  local missing, users, followers = {}, {}, {}
   for i, call in ipairs(calls) do
-    missing[i], users[i] = #call.before, users[i] or {}
-    for _, before in ipairs(call.before) do
-      users[before] = users[before] or {}
-      table.insert(users[before], i)
+    users[i] = users[i] or {}
+    if call.with then
+      missing[i] = 1
+      followers[call.with] = followers[call.with] or {}
+      table.insert(followers[call.with], i)
+    else
+      missing[i] = #call.before
+      for _, before in ipairs(call.before) do
+        users[before] = users[before] or {}
+        table.insert(users[before], i)
+      end
     end
   end
-  return missing, users
+  return missing, users, followers
 end
 
 -- A call that uses less than this part of a processor mostly waits, so other calls do not slow it
@@ -89,8 +98,9 @@ local Replay = {}
 Replay.__index = Replay
 
 local function new_replay(calls, run)
-  local missing, users = connect(calls)
+  local missing, users, followers = connect(calls)
   return setmetatable({ calls = calls, run = run, missing = missing, users = users,
+    followers = followers,
     now = 0, slow_now = 0, demand = 0, free = run.jobs, busy = {}, known = {},
     ready = {}, -- by time: calls that the script will queue
     waiting = {}, -- by stage: calls that wait for a place and a worker
@@ -123,14 +133,16 @@ function Replay:work_on()
   self:after(piece.took, self.run.script_cpu or 0, function()
     self.working = false
     piece.done()
+    self:dispatch() -- the calls that were queued may need workers
     self:work_on()
   end)
 end
 
--- Call `f` once the script has worked for `took` seconds.
-function Replay:work_for(took, f)
+-- Call `f` once the script has worked for `took` seconds. Work that comes first is done before what
+-- the script has yet to queue.
+function Replay:work_for(took, f, comes_first)
   if took <= 0 then return f() end
-  table.insert(self.work, { took = took, done = f })
+  table.insert(self.work, comes_first and 1 or #self.work + 1, { took = took, done = f })
   self:work_on()
 end
 
@@ -138,6 +150,7 @@ function Replay:queue(i)
   local group = self.calls[i].group
   self.waiting[group] = self.waiting[group] or {}
   push(self.waiting[group], i, i)
+  for _, follower in ipairs(self.followers[i] or {}) do self:queue(follower) end
 end
 
 function Replay:finish(i)
@@ -176,7 +189,7 @@ function Replay:start(i)
     self:after(is_first and workers.first_boot or workers.boot, 0, function()
       self:call(i, workers.init)
     end)
-  end)
+  end, true)
 end
 
 function Replay:start_waiting(group)

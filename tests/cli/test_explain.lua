@@ -113,6 +113,26 @@ tests["a call that waits for a place does not wait for the start of its worker"]
   t.equal(gains.x2.predicted, 10.0)
 end
 
+tests["the elements of a list are queued once the script has made it"] = function()
+  local records = {}
+  local function add(index, pid, queued, started, ended, attempt)
+    records[#records + 1] = { event = "done", name = "fz.map x", index = index, n = 1, pid = pid,
+      attempt = attempt or 1, queued = queued, started = started, ended = ended }
+  end
+  -- Two lists of four elements, which the script makes in 5 s each. The second element of the first
+  -- list ends last, and one of the second list is tried again.
+  add(1, 1, 5.0, 5.0, 6.0) add(3, 1, 5.0, 6.0, 7.0) add(4, 1, 5.0, 7.0, 8.0)
+  add(2, 1, 5.0, 8.0, 9.0)
+  add(2, 1, 14.0, 14.0, 15.0) add(1, 1, 14.0, 15.0, 16.0) add(3, 1, 14.0, 16.0, 17.0)
+  add(1, 1, 17.0, 17.0, 18.0, 2)
+  local run = run_advice.read { records = records, call_names = { ["fz.map x"] = true },
+    jobs = 1, plans = {} }
+  local gains, model = run_advice.gains(run)
+  t.equal(model, 13.0) -- 4 s, 5 s of the script, 4 s
+  t.equal(gains.x2.predicted, 9.0)
+  t.equal(gains.x4.predicted, 7.0)
+end
+
 -- The records of an imap whose source takes 1 s for an item; a call takes 4 s. There is one worker,
 -- and two items are under way at the same time.
 local function records_of_imap(n)
