@@ -92,7 +92,7 @@ local LUA_LAYERS = {
   {"error", "origin", "defaults", "engine", "made", "identity", "nearest", "check", "log", "json"},
   {"timers", "scheduler", "deadlock", "waiters", "wait", "turns", "callback", "bar", "progress",
     "page_body", "page_script", "page_style", "worker_times", "run_data", "run_report",
-    "simulation", "run_calls", "run_advice",
+    "simulation", "machine_load", "run_calls", "run_advice",
     "trace", "future", "async_result", "collector", "task", "group", "descriptor", "batch_events",
     "file", "store", "item_cache", "mapping", "progress_loop", "source", "window", "call_keys",
     "call_cache"},

@@ -18,6 +18,8 @@ local log = require "fzlua.log"
 ---@field _plans fzlua.RunPlan[] graphs for the page and the explanation
 ---@field _known table<fzlua.Plan, boolean> plans whose graph is in `_plans`
 ---@field _began number processor seconds of this process at the start
+---@field _opened number time of the start
+---@field _load fzlua.MachineLoad|false the load of the machine at the start, for --explain
 ---@field _jobs integer the maximum number of functions that a run executes at once
 ---@field _changes table[]|nil what each stage of the last chain did to the values
 local Trace = { __name = "fzlua.Trace", __fzpack = false } -- cannot be sent
@@ -55,7 +57,8 @@ function Trace.open(options)
   return setmetatable({ _records = records, _pid = core.pid(), _report = options.report or false,
     _explains = options.explains or false, _plans = {}, _known = setmetatable({}, { __mode = "k" }),
     _jobs = 0, _title = options.title or script_name(), _version = options.version,
-    _began = os.clock() }, Trace)
+    _began = os.clock(), _opened = core.now(),
+    _load = options.explains and require "fzlua.machine_load".read() or false }, Trace)
 end
 
 -- The graph of a plan, with its names, but without the plan, which keeps functions alive.
@@ -148,6 +151,15 @@ local function environment(self)
   return facts
 end
 
+-- The processors that all programs of this machine have used on average. Returns nil if this is
+-- unknown, or if this process may not use all processors.
+local function load_since(self)
+  local load = self._load and require "fzlua.machine_load".read()
+  local seconds = core.now() - self._opened
+  if not load or load.processors ~= core.cpu_count() or seconds <= 0 then return nil end
+  return { busy = load.busy - self._load.busy, seconds = seconds }
+end
+
 ---The data for the report of the run, and for --explain.
 ---@return fzlua.RunSource
 function Trace:source()
@@ -157,7 +169,8 @@ function Trace:source()
   if self._jobs > 0 then facts[#facts + 1] = { "Functions at once", tostring(self._jobs) } end
   return { records = self, page_records = self._records, plans = self._plans, call_names = names,
     environment = facts, title = self._title, jobs = self._jobs, processors = core.cpu_count(),
-    windows = windows, script_cpu = os.clock() - self._began, changes = rawget(self, "_changes") }
+    windows = windows, script_cpu = os.clock() - self._began, load = load_since(self),
+    changes = rawget(self, "_changes") }
 end
 
 local function write_report(self)

@@ -18,6 +18,9 @@ local GAINS_MAX <const> = 6
 local LEAST_GAIN <const> = 0.01
 local CLEAR_GAIN <const> = 0.1
 
+-- The part of the processors that other programs may use without a word about it.
+local OTHERS_MAX <const> = 0.15
+
 local function seconds(s)
   if s >= 10 then return ("%.1f s"):format(s) end
   if s >= 1 then return ("%.2f s"):format(s) end
@@ -342,6 +345,11 @@ function run_advice.text(source)
   lines[1] = ("explain: %s with -j %d, %.1f functions at once on average")
     :format(seconds(facts.wall), run.jobs, run.busy / facts.wall)
   add_bound(lines, run, facts)
+  if run.others and run.others > OTHERS_MAX * run.processors then
+    lines[#lines + 1] = ("other programs used %.1f of the %d processors meanwhile: on an idle "
+      .. "machine calls take less time, and the predictions are better"):format(run.others,
+      run.processors)
+  end
   if cached > 0 then lines[#lines + 1] = recorded end
   if run.nleft > 0 then
     lines[#lines + 1] = ("left out: the last %s"):format(plural(run.nleft, "record"))

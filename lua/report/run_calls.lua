@@ -15,6 +15,10 @@ local GAP_MAX <const> = 1e-3
 local CALLS_MAX <const> = 200000
 local SEARCH_MAX <const> = 1000
 
+-- The kernel counts the load of the machine in hundredths of seconds, so that shorter times say
+-- nothing about it.
+local LOAD_LEAST <const> = 0.1
+
 ---The nodes of a graph of the engine.
 ---@param plan fzlua.RunPlan
 ---@return table[] stage, name, `before`: the numbers of the nodes that it needs
@@ -441,6 +445,20 @@ function run_calls.critical_path(run)
   return path
 end
 
+-- The processors that other programs used on average; nil if the run was too short to know them.
+local function others(run, source)
+  local load, own = source.load, source.script_cpu or 0
+  for _, stage in ipairs(run.stages) do own = own + stage.cpu end
+  if load.seconds < LOAD_LEAST then return nil end
+  return max(load.busy - own, 0) / load.seconds
+end
+
+-- Calls that computed got less of the processors because of other programs: alone, they need more.
+local function undo_load(run)
+  local factor = run.processors / max(run.processors - run.others, 0.1)
+  for _, call in ipairs(run.calls) do call.cpu = min(call.cpu * factor, 1) end
+end
+
 ---@param source fzlua.RunSource
 ---@return table|nil run; nil: there were no calls
 ---@return integer recorded results that were used
@@ -457,6 +475,8 @@ function run_calls.read(source)
   add_waits(run)
   add_starts(run)
   local works = run.script + run.launch
+  run.others = source.load and run.processors and others(run, source) or nil
+  if run.others then undo_load(run) end
   run.script_cpu = works > 0 and min((source.script_cpu or works) / works, 1) or 0
   return run, run.cached
 end

@@ -184,6 +184,34 @@ tests["the first line after the time says what bounds a run"] = function()
   t.match(text(late, nil, 1), "\nbound by the starts of workers")
 end
 
+tests["a load of other programs is named"] = function()
+  local machine_load = require "fzlua.machine_load"
+  local path = t.file [[
+cpu  100 50 30 4000 900 7 3 10 0 0
+cpu0 50 25 15 2000 450 3 2 5 0 0
+cpu1 50 25 15 2000 450 4 1 5 0 0
+intr 5 0
+cpu9 1 1 1 1]]
+  local load = machine_load.read(path)
+  assert(math.abs(load.busy - 2) < 1e-9, load.busy)
+  t.equal(load.processors, 2)
+  t.equal(machine_load.read(t.file "intr 5\n"), nil)
+  t.equal(machine_load.read(path .. ".no"), nil)
+  local records = { { event = "done", name = "f", n = 1, attempt = 1, pid = 7, queued = 0.0,
+    started = 0.0, ended = 1.0, cpu = 0.5 } }
+  local function text(busy, seconds)
+    return run_advice.text { records = records, call_names = {}, jobs = 1, plans = {},
+      processors = 2, script_cpu = 0.25, load = { busy = busy, seconds = seconds } }
+  end
+  t.match(text(2.25, 1.0), "\nother programs used 1.5 of the 2 processors meanwhile")
+  local run = run_advice.read { records = records, call_names = {}, jobs = 1, plans = {},
+    processors = 2, script_cpu = 0, load = { busy = 1.5, seconds = 1.0 } }
+  t.equal(run.calls[1].cpu, 1.0) -- it had half a processor while other programs had one of two
+  for _, quiet in ipairs { text(0.9, 1.0), text(2.25, 0.05), text(0, 1.0) } do
+    assert(not quiet:find "other programs", quiet)
+  end
+end
+
 -- The records of a stream of `n` items. A call in stage i sleeps times[i] seconds, one call runs at
 -- a time, and at most `window` items are in the stream at the same time.
 local function recorded(n, times, window)
