@@ -130,11 +130,14 @@ local function add_call(run, source, e)
 end
 
 -- The part of a processor that each call needs. Elements of a map that were sent together share
--- one measurement, so that a map has one value.
+-- one measurement, so that a map has one value. Calls that were not measured, such as those in the
+-- script's process, may need a whole one.
 local function set_processors(run)
   for _, call in ipairs(run.calls) do
     local stage, e = run.stages[call.group], call.e
-    if stage.is_map or not e.cpu then
+    if stage.cpu == 0 then
+      call.cpu = 1
+    elseif stage.is_map or not e.cpu then
       call.cpu = stage.busy > 0 and min(stage.cpu / stage.busy, 1) or 0
     else
       call.cpu = call.took > 0 and min(e.cpu / call.took, 1) or 0

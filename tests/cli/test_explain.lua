@@ -174,6 +174,8 @@ tests["the first line after the time says what bounds a run"] = function()
   local alone = { call("a", 0, 0, 1, 1), call("b", 0, 1, 2, 1), call("c", 0, 2, 3, 1) }
   t.match(text(alone, nil, 1), "\nbound by the number of functions at once: with -j 2")
   t.match(text(alone, nil, 1, 1), "\nbound by the processors of this machine (1)")
+  for _, e in ipairs(alone) do e.cpu = nil end -- in the script's process
+  t.match(text(alone, nil, 1, 1), "\nbound by the processors of this machine (1)")
   local nodes = { { name = "a", before = {} }, { name = "b", before = { 1 } },
     { name = "c", before = { 2 } } }
   alone[2].queued, alone[3].queued = 1, 2
