@@ -12,7 +12,7 @@ local max, min = math.max, math.min
 local GAP_MAX <const> = 1e-3
 
 -- The maximum number of calls in the simulation, and of calls that are searched for a free place.
-local CALLS_MAX <const> = 200000
+local CALLS_MAX <const> = 100000
 local SEARCH_MAX <const> = 1000
 
 -- The kernel counts the load of the machine in hundredths of seconds, so that shorter times say
