@@ -52,7 +52,7 @@ local C_LAYERS = {
     "encode_object", "items", "lists", "plain", "lcodec"},
   {dir = "digest/", lua = true,
     "digest_state", "digest", "digest_table", "digest_function", "digest_module",
-    "digest_apart"},
+    "digest_settings", "digest_apart"},
   {dir = "child/", lua = true, "random", "exit", "forked", "call call_state", "call_chunk",
     "port_io", "process_main", "worker_main",
     "spawned_main"},

@@ -7,11 +7,13 @@
 -- function, stage, chain or dag, in every run; `cache = false` exempts one.
 --
 -- A recorded result is used if the digests (see `fz.digest`) of these are the same: the function
--- with its upvalues, the globals and functions that it reads, the files of the modules that it
--- requires, the methods of its classes and the `init` of its stage; its inputs; its option
--- `version`; and the seed, if one is given. Comments, names of variables and the order of functions
--- do not count. Other things that a function reads, such as files, the environment or the clock,
--- are not noticed: pass files as `fz.file`, or change `version`.
+-- with its upvalues, the globals and functions that it reads, the modules that it requires, the
+-- methods of its classes and the `init` of its stage; its inputs; its option `version`; and the
+-- seed, if one is given. A module counts by its file, and by the strings, numbers and booleans in
+-- its table, which the script may have set. Comments, names of variables and the order of functions
+-- do not count. Other things that a function reads, such as files, the environment, the clock,
+-- tables inside of modules or a module whose name is computed, are not noticed: pass files as
+-- `fz.file`, or change `version`.
 --
 -- Only successes are recorded, each before its end is reported. Results that contain functions or
 -- shared objects are not recorded, nor results of functions with shared objects as upvalues: the

@@ -66,10 +66,11 @@ function fz.unpack(bytes, options) end
 ---minus 0.0, and references to one object differ from references to equal ones.
 ---
 ---The digest of a function depends on its bytecode without line numbers and names of variables, its
----upvalues, the values of the globals that it reads, and the files of the modules that it requires.
----Of a registered class the name and the methods count, of modules and library functions only the
----name. Coroutines, shared objects and userdata without `__fzpack` raise an error of kind
----`"unsendable"`.
+---upvalues, the values of the globals that it reads, and the modules that it requires: their files,
+---and the strings, numbers and booleans that are in their tables now, except under names that begin
+---with an underscore. Of a registered class the name and the methods count, of Lua's own modules
+---the name and what the script has put into them, of library functions only the name. Coroutines,
+---shared objects and userdata without `__fzpack` raise an error of kind `"unsendable"`.
 ---
 ---```lua
 ---print(fz.digest {1, x = "two"}) --> e59547039faa2323c18155e677f1cf77

@@ -7,8 +7,8 @@
  * counts. Integers and floats are different, and so are 0.0 and -0.0. A
  * function counts by its bytecode, without names of variables and lines; by its
  * upvalues; by the values of the globals that it reads; and by the sources of
- * the modules that it requires. Objects that cross processes by a name count by
- * that name.
+ * the modules that it requires and what was set in their tables. Objects that
+ * cross processes by a name count by that name.
  */
 #ifndef FZ_DIGEST_H
 #define FZ_DIGEST_H

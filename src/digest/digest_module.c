@@ -17,6 +17,8 @@
 
 /* The prefix of the names of classes in a list of modules. */
 #define CLASS '\1'
+/* The prefix of the names of changed modules in a session. */
+#define CHANGED '\2'
 
 /*
  * Whether the module whose name is at `idx` belongs to Lua or to this library.
@@ -59,10 +61,42 @@ note(struct fz_digest *d)
 	lua_settop(L, name - 1);
 }
 
+/*
+ * Whether a script has put something into the standard module whose name is on
+ * top. The session keeps the answer.
+ */
+static bool
+is_changed(struct fz_digest *d)
+{
+	lua_State *L = d->L;
+	int name = lua_gettop(L);
+	const char *module = lua_tostring(L, name);
+	bool changed;
+
+	if (strcmp(module, LUA_GNAME) == 0 ||
+	    strcmp(module, LUA_LOADLIBNAME) == 0 ||
+	    strncmp(module, "fzlua", 5) == 0)
+		return false;
+	lua_pushfstring(L, "%c%s", CHANGED, module);
+	lua_pushvalue(L, -1);
+	if (d->session != 0 && lua_rawget(L, d->session) == LUA_TBOOLEAN) {
+		changed = lua_toboolean(L, -1);
+	} else {
+		changed = fz_digest_push_settings(L, module, true);
+		lua_settop(L, name + 1);
+		lua_pushboolean(L, changed);
+		if (d->session != 0)
+			lua_rawset(L, d->session);
+	}
+	lua_settop(L, name);
+	return changed;
+}
+
 void
 fz_digest_note_module(struct fz_digest *d)
 {
-	if (is_standard(d->L, -1))
+	luaL_checkstack(d->L, 20, "no stack left for a digest");
+	if (is_standard(d->L, -1) && !is_changed(d))
 		lua_pop(d->L, 1);
 	else
 		note(d);
@@ -214,6 +248,20 @@ push_file_hash(lua_State *L)
 	return true;
 }
 
+/* Write what scripts have put into the module. */
+static void
+put_settings(struct fz_digest *d, const char *module, const struct fz_path *at)
+{
+	lua_State *L = d->L;
+
+	lua_pushstring(L, module);
+	if (!fz_digest_push_settings(L, module, is_standard(L, -1)))
+		return;
+	fz_digest_keep(d, lua_gettop(L));
+	fz_digest_table(d, lua_gettop(L), at);
+	fz_digest_rest(d, 0);
+}
+
 /* Write the contents of the module itself, without the modules that it uses. */
 static void
 put_module(struct fz_digest *d, void *ctx)
@@ -222,6 +270,10 @@ put_module(struct fz_digest *d, void *ctx)
 	const struct fz_path at = { &root, FZ_PATH_MODULE, 0, 0, ctx };
 	lua_State *L = d->L;
 
+	put_settings(d, ctx, &at);
+	lua_pushstring(L, ctx);
+	if (is_standard(L, -1))
+		return;
 	if (push_file(L, ctx, "path")) {
 		if (luaL_loadfilex(L, lua_tostring(L, -1), NULL) != LUA_OK)
 			lua_error(L);
@@ -281,8 +333,9 @@ read_module(lua_State *L)
 }
 
 /*
- * Push the list for a class with a value that has no digest: only the name of
- * the class counts.
+ * Push the list for a class or a module of Lua with a value that has no digest:
+ * only the name counts. A function that wraps one of Lua's own has no digest,
+ * and must not keep all users of the module from being recorded.
  */
 static void
 push_name_only(lua_State *L)
@@ -302,7 +355,7 @@ push_module(lua_State *L, int session, int name)
 	lua_pop(L, 1);
 	lua_pushcfunction(L, read_module);
 	lua_pushvalue(L, name);
-	if (lua_tostring(L, name)[0] != CLASS) {
+	if (lua_tostring(L, name)[0] != CLASS && !is_standard(L, name)) {
 		lua_call(L, 1, 1);
 	} else if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
 		if (!fz_lerror_has_kind(L, -1, FZ_ERR_UNSENDABLE))

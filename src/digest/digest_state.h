@@ -176,9 +176,18 @@ void fz_digest_function(struct fz_digest *d, int f, const struct fz_path *at);
 
 /*
  * Note that a function uses the module whose name is on top, unless it belongs
- * to Lua or to this library. [-1, +0, m]
+ * to this library, or to Lua and is unchanged. [-1, +0, e]
  */
 void fz_digest_note_module(struct fz_digest *d);
+
+/*
+ * Push a table of what scripts may have put into the loaded module: its fields
+ * that are strings, numbers or booleans, except those whose name begins with an
+ * underscore. `standard`, for a module of Lua: also functions in Lua, and not
+ * the constants of Lua. False, and nothing is pushed, if there are none.
+ * [-0, +0|1, e]
+ */
+bool fz_digest_push_settings(lua_State *L, const char *module, bool standard);
 
 /*
  * As fz_digest_note_module(), for a registered class, which counts by its name,

@@ -8,7 +8,7 @@
 #include "value/dump_format.h"
 
 /* Instructions that read a global. */
-enum { OP_LOADK = 3, OP_GETUPVAL = 9, OP_GETTABUP = 11 };
+enum { OP_LOADK = 3, OP_GETUPVAL = 9, OP_GETTABUP = 11, OP_SELF = 20 };
 enum { HEADER_SIZES = 12 };
 
 struct reader {
@@ -176,17 +176,23 @@ add_global(const struct reader *r, const struct proto *proto, size_t i)
 	r->ops->global(r->ctx, (const char *)s, len, false);
 	if (len == 7 && memcmp(s, "require", 7) == 0)
 		add_module(r, proto, i + 1);
+	if (len == 2 && memcmp(s, "_G", 2) == 0)
+		add_all(r, proto);
 }
 
 static void
 add_globals(const struct reader *r, const struct proto *proto)
 {
-	bool all = false;
+	bool all = false, method = false;
 
 	for (size_t i = 0; i < proto->ncode; i++) {
 		uint32_t code = instruction(proto, i);
 		int b = (int)(code >> 16 & 0xff);
 
+		if (operation(code) == OP_SELF && !method) {
+			method = true;
+			r->ops->module(r->ctx, "string", 6);
+		}
 		if (b != proto->env)
 			continue;
 		if (operation(code) == OP_GETTABUP)

@@ -39,7 +39,10 @@ struct fz_bytecode_ops {
 	 * bytecode does not show.
 	 */
 	void (*global)(void *ctx, const char *name, size_t len, bool maybe);
-	/* Called for a module that the function requires. */
+	/*
+	 * Called for a module that the function requires, and for "string" if
+	 * it calls a method, which may be one of a string.
+	 */
 	void (*module)(void *ctx, const char *name, size_t len);
 };
 

@@ -369,12 +369,83 @@ tests["what cannot be digested raises an error with its path"] = function()
     t.equal({ ok, e.kind, e.message }, { false, "unsendable", case[2] })
   end
   _G._G_bad = co
-  local ok, e = pcall(D, 1, function() return _G._G_bad end)
-  assert(ok, e) -- a field of _G is not followed
-  ok, e = pcall(D, 1, function() return _G_bad end) -- luacheck: ignore
-  t.equal({ ok, e.value }, { false, 2 })
-  t.equal(e.message, "<global _G_bad>: a coroutine cannot be digested")
+  for _, f in ipairs {
+    function() return _G_bad end, -- luacheck: ignore
+    function() return _G._G_bad end,
+  } do
+    local ok, e = pcall(D, 1, f)
+    t.equal({ ok, e.value }, { false, 2 })
+    t.equal(e.message, "<global _G_bad>: a coroutine cannot be digested")
+  end
   _G._G_bad = nil
+end
+
+-- The digests of functions before a script changes something, after it, and when it is undone.
+local function around_change(functions, change, undo)
+  local core = require "fzlua.core"
+  local all = {}
+  for i, act in ipairs { function() end, change, undo } do
+    act()
+    local session = {}
+    all[i] = {}
+    for k, f in ipairs(functions) do
+      all[i][k] = D(f)
+      t.equal(core.digest_in(session, f), core.digest_in({}, f))
+    end
+  end
+  t.equal(all[3], all[1])
+  local flags = ""
+  for k in ipairs(functions) do flags = flags .. (all[1][k] == all[2][k] and "." or "!") end
+  return flags
+end
+
+tests["what a script has put into a module counts"] = function()
+  local path = t.file "return { level = 1, seen = {}, _count = 0, set = function() end }"
+  local directory, name = path:match "^(.*)/([^/]*)$"
+  local before = package.path
+  package.path = directory .. "/?;" .. before
+  local _ <close> = setmetatable({}, { __close = function() package.path = before end })
+  local M = require(name)
+  local functions = { function() return M.level end,
+    assert(load(("return function() return require %q end"):format(name)))(),
+    function() return 1 end }
+  local function with(field, value)
+    local old = M[field]
+    return around_change(functions, function() M[field] = value end,
+      function() M[field] = old end)
+  end
+  t.equal(with("level", 2), "!!.")
+  t.equal(with("level", "1"), "!!.")
+  t.equal(with("level", nil), "!!.")
+  t.equal(with("further", true), "!!.")
+  -- what a module keeps for itself
+  t.equal(with("_count", 1), "...")
+  t.equal(with("seen", { 1 }), "...")
+  t.equal(with("set", function() return 2 end), "...")
+  package.loaded[name] = nil
+end
+
+tests["a function of a script in a module of Lua counts, and so do fields of _G"] = function()
+  local gsub, floor = string.gsub, math.floor
+  local functions = {
+    function(s) return s:_trim() end,
+    function(s) return string._trim(s) end, -- luacheck: ignore
+    function() return math.floor(2) end, function() return _G._G_field end, -- luacheck: ignore
+    function() return 1 end, function(s) return gsub(s, "a", "b") end,
+  }
+  -- luacheck: push ignore 122 142 143
+  t.equal(around_change(functions, function() string._trim = function() return 1 end end,
+    function() string._trim = nil end), "!!....")
+  t.equal(around_change(functions, function() math.floor = function() return 2 end end,
+    function() math.floor = floor end), "..!...")
+  -- This function has no digest: that it is there counts.
+  t.equal(around_change(functions, function() math.floor = function(x) return floor(x) end end,
+    function() math.floor = floor end), "..!...")
+  t.equal(around_change(functions, function() math.tau = 6.28 end,
+    function() math.tau = nil end), "..!...")
+  -- luacheck: pop
+  t.equal(around_change(functions, function() _G._G_field = 2 end,
+    function() _G._G_field = nil end), "...!..")
 end
 
 return tests

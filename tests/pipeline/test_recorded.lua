@@ -43,6 +43,33 @@ tests["a change runs what depends on it, and nothing else"] = function()
   end
 end
 
+tests["what a script sets in a module runs what uses the module"] = function()
+  local directory = t.file ""
+  os.remove(directory)
+  os.execute("mkdir " .. directory)
+  local module, store = directory .. "/rec_set.lua", new_path()
+  recorded.write(module, "return { factor = 1 }")
+  local function with(value)
+    return run(([[
+package.path = %q .. "/?.lua;" .. package.path
+local M = require "rec_set"
+M.factor = %s
+local s, u = fz.stage "s", fz.stage "u"
+s:register("A", {}, function() ran "A" return M.factor end)
+s:register("B", {}, function() ran "B" return 1 end)
+u:map("C", "list", function(x) ran "C" return x * require("rec_set").factor end)
+return s >> u]]):format(directory, value), store, "list=[1,2]")
+  end
+  t.equal((with(2)), "ABCC")
+  t.equal((with(2)), "")
+  local ran, out = with(3)
+  t.equal(ran, "ACC")
+  t.match(out, "A = 3\n", "C = {3, 6")
+  t.equal((with(2)), "")
+  os.remove(module)
+  os.remove(directory)
+end
+
 tests["a changed module, and one that it requires, run what requires it"] = function()
   local directory = os.tmpname()
   os.remove(directory)
