@@ -32,11 +32,18 @@ end
 function File:open(mode) return io.open(self.path, mode) end
 
 function File:read()
-  local stream <close> = assert(io.open(self.path, "rb"))
-  return stream:read "a"
+  local stream <close>, why = io.open(self.path, "rb")
+  if not stream then check.fail("%s", why) end
+  local bytes
+  bytes, why = stream:read "a" -- fails for a directory
+  return bytes or check.fail("%s: %s", self.path, why)
 end
 
-function File:lines(...) return io.lines(self.path, ...) end
+function File:lines(...)
+  local results = table.pack(pcall(io.lines, self.path, ...))
+  if not results[1] then check.fail("%s", results[2]) end
+  return table.unpack(results, 2, results.n)
+end
 
 function File:__tostring() return self.path end
 

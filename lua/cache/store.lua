@@ -614,13 +614,14 @@ function Store:fail(name, key, message)
 end
 
 local function read_failure(self, name)
-  local row = self._db:run("SELECT message FROM failures WHERE name = CAST(? AS TEXT)", name)[1]
-  return row and row[1]
+  local row = self._db:run("SELECT message, key FROM failures WHERE name = CAST(? AS TEXT)",
+    name)[1]
+  if row then return row[1], row[2] end
 end
 
 ---The message of the last failure of a function, if it has not succeeded since.
 ---@param name string
----@return string|nil
+---@return string|nil message, string|nil key of the call that failed
 function Store:failure(name) return try(self, read_failure, name) end
 
 local function split_digests(bytes)

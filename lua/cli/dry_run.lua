@@ -41,10 +41,13 @@ end
 -- A text that says why a call that is not recorded runs.
 local function reason(store, name, call, f)
   if call and store:is_broken(call.key) then return "its result cannot be read" end
-  local failure = store:failure(name)
-  if failure then return "it failed: " .. failure:match "^[^\n]*" end
+  local failure, key = store:failure(name)
+  if failure and (not (call and key) or key == call.key) then
+    return "it failed: " .. failure:match "^[^\n]*"
+  end
   local last = store:last(name)
-  return last and difference(call, last, f) or "new"
+  if last then return difference(call, last, f) end
+  return failure and "it failed, and it or its inputs have changed since" or "new"
 end
 
 -- A text with the number of recorded elements of a map whose list is an input of the script.

@@ -45,7 +45,12 @@ tests["-n says what would run, and why, and runs nothing"] = function()
   t.match(dry("", version .. " A=1 B=2"), "run one.A its version has changed")
   run(store, ("--resume %s A=1 B=-1"):format(script))
   t.match(dry("", script .. " A=1 B=-1"), "run one.B it failed: ", "B is negative")
+  t.match(dry("", script .. " A=1 B=-2"), "run one.B changed: B")
   t.match((run(store, "-n " .. with)), "run       one.A  it is not recorded")
+  local failing = t.file "local g = fz.dag() g:add('F', 'x', function(x) error(x, 0) end) return g"
+  run(store, ("--resume %s x=1"):format(failing))
+  t.match(dry("", failing .. " x=1"), "run F it failed: 1\n")
+  t.match(dry("", failing .. " x=2"), "run F it failed, and it or its inputs have changed since\n")
   local own = t.file [[
 local s = fz.stage "s"
 s:register("A", {}, function() print "runs" return 1 end)

@@ -43,6 +43,21 @@ tests["a change runs what depends on it, and nothing else"] = function()
   end
 end
 
+tests["errors of a file are at the line of the user"] = function()
+  local function raised(f)
+    local ok, e = pcall(function() f() return true end)
+    t.match(not ok and e, "tests/pipeline/test_recorded.lua:")
+    return e
+  end
+  local missing = fz.file "/no/such/file"
+  t.match(raised(function() print(missing:read()) end), "/no/such/file: No such file or directory")
+  t.match(raised(function() print(fz.file("/"):read()) end), "/: Is a directory")
+  t.match(raised(function() print(missing:lines()) end), "No such file or directory")
+  local file, list = fz.file(t.file "1\n2\n"), {}
+  for n in file:lines "n" do list[#list + 1] = n end
+  t.equal(list, { 1, 2 })
+end
+
 tests["what a script sets in a module runs what uses the module"] = function()
   local directory = t.file ""
   os.remove(directory)
