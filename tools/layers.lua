@@ -98,7 +98,7 @@ local LUA_LAYERS = {
     "call_cache"},
   {"map", "imap", "folding", "pool", "fold", "chunks", "process", "program_io", "exec"},
   {"manager_client", "proxy", "manager_server", "manager"},
-  {"draw"},
+  {"tables", "draw"},
   {"registry", "stage_pools", "plan", "changes", "stage_lines", "invocation", "stream", "pipeline"},
   {"stage chain", "dag"}, -- stage >> stage makes a chain, and a chain consists of stages
   {"fzlua", "host", "unlimited"},

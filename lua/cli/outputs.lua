@@ -28,7 +28,7 @@ end
 function outputs.print_inputs(plan, values)
   local texts = {}
   for name, value in pairs(values) do texts[name] = literal.brief(value):gsub("\n%s*", " ") end
-  local rows = require "fzlua.draw".input_table(plan, texts, plan:passed(values))
+  local rows = require "fzlua.tables".input_table(plan, texts, plan:passed(values))
   io.write(tostring(rows), "\n")
   return report.OK
 end

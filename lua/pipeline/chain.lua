@@ -151,7 +151,7 @@ end
 
 -- One row per input of each output.
 function methods:as_table()
-  return require("fzlua.draw").as_table(self:_compile())
+  return require("fzlua.tables").as_table(self:_compile())
 end
 
 function methods:to_mermaid()
@@ -168,7 +168,7 @@ local getters = {
   errors = function(self) return self._errors end,
   trace = function(self) return self._trace or nil end,
   stages = function(self) return table.move(self._stages, 1, #self._stages, 1, {}) end,
-  edge_table = function(self) return require("fzlua.draw").edge_table(self:_compile()) end,
+  edge_table = function(self) return require("fzlua.tables").edge_table(self:_compile()) end,
 }
 
 function Chain:__index(name)

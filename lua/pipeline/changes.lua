@@ -2,7 +2,7 @@
 
 local check = require "fzlua.check"
 local core = require "fzlua.core"
-local draw = require "fzlua.draw"
+local tables = require "fzlua.tables"
 
 local changes = {}
 
@@ -110,7 +110,7 @@ end
 ---@param input table
 ---@return fzlua.Table
 function changes.rows(plan, names, layers, input)
-  local rows = draw.table(COLUMNS)
+  local rows = tables.new(COLUMNS)
   local values = setmetatable({ measures = {}, digests = {} }, Values)
   for _, name in ipairs(sorted_names(input)) do
     add(rows, values, -1, "", name, "input", input[name])

@@ -61,7 +61,7 @@ end
 
 -- One row per input of each node.
 function methods:as_table()
-  return require("fzlua.draw").dag_table(self:_compile())
+  return require("fzlua.tables").dag_table(self:_compile())
 end
 
 function methods:to_mermaid()
