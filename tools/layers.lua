@@ -94,7 +94,7 @@ local LUA_LAYERS = {
     "page_body", "page_script", "page_style", "worker_times", "run_data", "run_report",
     "simulation", "machine_load", "run_calls", "run_advice",
     "trace", "future", "async_result", "collector", "task", "group", "descriptor", "batch_events",
-    "file", "store", "item_cache", "mapping", "progress_loop", "source", "window", "call_keys",
+    "file", "store", "item_cache", "lists", "mapping", "progress_loop", "source", "window", "call_keys",
     "call_cache"},
   {"map", "imap", "folding", "pool", "fold", "chunks", "process", "program_io", "exec"},
   {"manager_client", "proxy", "manager_server", "manager"},

@@ -9,10 +9,10 @@
 
 local CallKeys = require "fzlua.call_keys"
 local Error = require "fzlua.error"
-local Mapping = require "fzlua.mapping"
 local Store = require "fzlua.store"
 local core = require "fzlua.core"
 local file = require "fzlua.file"
+local lists = require "fzlua.lists"
 
 ---@class fzlua.CallCache
 ---@field keys fzlua.CallKeys
@@ -125,8 +125,8 @@ end
 
 -- The list of a map as the run will read it, and its length; nothing if it cannot be read.
 local function read_list(self, item, node)
-  local list = Mapping.readable(read(self, item, node.values[1]))
-  local ok, n = pcall(Mapping.length, list)
+  local list = lists.readable(read(self, item, node.values[1]))
+  local ok, n = pcall(lists.length, list)
   if ok then return list, n end
 end
 

@@ -6,10 +6,10 @@
 local CallCache = require "fzlua.call_cache"
 local CallKeys = require "fzlua.call_keys"
 local Invocation = require "fzlua.invocation"
-local Mapping = require "fzlua.mapping"
 local Store = require "fzlua.store"
 local core = require "fzlua.core"
 local dry_start = require "fzlua.dry_start"
+local lists = require "fzlua.lists"
 local literal = require "fzlua.literal"
 local log = require "fzlua.log"
 local report = require "fzlua.report"
@@ -54,7 +54,7 @@ end
 local function elements_text(keys, store, plan, node, call, values)
   local list = values[node.inputs[1]]
   if not node.map or plan.maker[node.values[1]] or type(list) ~= "table" then return "" end
-  local ok, n = pcall(Mapping.length, list)
+  local ok, n = pcall(lists.length, list)
   if not ok or n == 0 then return "" end
   local base, wanted, count = keys:elements(node, call), {}, 0
   for i = 1, n do wanted[i] = keys:element(base, list[i], i) or false end

@@ -7,12 +7,12 @@ local core = require "fzlua.core"
 local engine = require "fzlua.engine"
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
-local Mapping = require "fzlua.mapping"
 local Plan = require "fzlua.plan"
 local StagePools = require "fzlua.stage_pools"
 local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
+local lists = require "fzlua.lists"
 local stage_lines = require "fzlua.stage_lines"
 local wait = require "fzlua.wait"
 
@@ -86,7 +86,7 @@ function Invocation.shared_options(given, defaults)
 end
 
 local function set_input(run, need, value)
-  run:set(need.value, need.is_list and Mapping.readable(value) or value)
+  run:set(need.value, need.is_list and lists.readable(value) or value)
 end
 
 local function set_inputs(run, needs, input)

@@ -4,9 +4,9 @@
 -- the state of a stage is stored under one private key.
 
 local Error = require "fzlua.error"
-local Mapping = require "fzlua.mapping"
 local Registry = require "fzlua.registry"
 local check = require "fzlua.check"
+local lists = require "fzlua.lists"
 local made = require "fzlua.made"
 
 local Stage = { __name = "fzlua.Stage", __fzpack = false } -- cannot be sent
@@ -85,8 +85,8 @@ local function map_here(state, maker, arguments, n)
       message = ("input %s: a list expected, got a %s"):format(name, check.typename(list)),
     }, 0)
   end
-  list = Mapping.readable(list)
-  local results = { n = Mapping.length(list) }
+  list = lists.readable(list)
+  local results = { n = lists.length(list) }
   for i = 1, results.n do results[i] = (maker.f(list[i], table.unpack(arguments, 2, n))) end
   return { results }
 end

@@ -6,11 +6,11 @@
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
-local Mapping = require "fzlua.mapping"
 local Plan = require "fzlua.plan"
 local StagePools = require "fzlua.stage_pools"
 local Window = require "fzlua.window"
 local callback = require "fzlua.callback"
+local lists = require "fzlua.lists"
 local stage_lines = require "fzlua.stage_lines"
 
 ---@class fzlua.Stream: fzlua.Window
@@ -204,7 +204,7 @@ local function copying(plan, following)
     if type(item) ~= "table" then return item end
     local copies = setmetatable({}, { __index = item })
     for _, need in ipairs(plan.needs) do
-      if need.is_list then copies[need.name] = Mapping.readable(item[need.name]) end
+      if need.is_list then copies[need.name] = lists.readable(item[need.name]) end
     end
     return copies
   end

@@ -7,6 +7,7 @@ local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
 local engine = require "fzlua.engine"
+local lists = require "fzlua.lists"
 local made = require "fzlua.made"
 
 local map = {}
@@ -23,8 +24,8 @@ local function run(kind, what, f, list, options)
   options.on_error = options.on_error or "stop"
   options.inherited, options.call = true, what
   local jobs = options.jobs or engine.slots(options.engine)
-  list = Mapping.readable(list)
-  local n = Mapping.length(list)
+  list = lists.readable(list)
+  local n = lists.length(list)
   made.used = true
   local slots <close> = core.slots(jobs)
   local pool <close> = core.pool {

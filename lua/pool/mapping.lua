@@ -8,48 +8,14 @@ local Error = require "fzlua.error"
 local ItemCache = require "fzlua.item_cache"
 local Trace = require "fzlua.trace"
 local callback = require "fzlua.callback"
-local check = require "fzlua.check"
 local core = require "fzlua.core"
+local lists = require "fzlua.lists"
 local wait = require "fzlua.wait"
 
 ---@class fzlua.Mapping
 local Mapping = {}
 Mapping.__index = Mapping
 Mapping.__name = "fzlua.Mapping"
-
--- Maximum number of elements of a Lua table.
-local LENGTH_MAX = 0x7fffffff
-
--- Raise for a table that has keys but no elements, which was probably not meant as a list.
-local function check_empty(list)
-  local key = getmetatable(list) == nil and next(list)
-  if key ~= nil and key ~= false then
-    check.fail("a list expected, got a table with the key %s and no elements", tostring(key))
-  end
-end
-
----The length of a list: its field n if this is an integer, else its border.
----@return integer n, boolean counted
-local function length(list)
-  local n = list.n
-  local counted = math.type(n) == "integer" and n >= 0
-  if not counted then n = #list end
-  if math.type(n) ~= "integer" or n < 0 or n > LENGTH_MAX then
-    check.fail("a list expected, but its length is %s", tostring(n))
-  end
-  if n == 0 and not counted then check_empty(list) end
-  return n, counted
-end
-
-Mapping.length = length
-
----A list whose elements can be read without a wait, because items are encoded when the caller
----cannot wait. For a list of a manager, whose elements are in the server, this is a copy.
----@param list table
----@return table
-function Mapping.readable(list)
-  return check.typename(list) == "fzlua.Proxy" and list:copy() or list
-end
 
 ---Set the index of an item in its error. If the error is not an fz.Error, it is a lack of memory.
 ---@return fz.Error e
@@ -61,39 +27,6 @@ function Mapping.name_error(e, index)
     e.result = nil
   end
   return e
-end
-
-local function copy(value)
-  return core.decode(core.encode(value), 0)
-end
-
--- A copy of the current contents of `value`; nil if the value cannot be sent.
-local function frozen(value)
-  local ok, now = pcall(copy, value)
-  if ok then return now end
-  if Error.is(now, "interrupted") then error(now, 0) end
-end
-
-local MUTABLE = { table = true, ["function"] = true, userdata = true }
-
----A copy of a list of `n` elements, for a map that runs while its caller continues. An element
----that cannot be sent is not copied, and its item fails later.
----@param list table
----@param n integer
----@return table with the field n
-function Mapping.freeze(list, n)
-  local elements, mutable = { n = n }, false
-  for i = 1, n do
-    elements[i] = list[i]
-    mutable = mutable or MUTABLE[type(elements[i])]
-  end
-  if not mutable then return elements end
-  local all = frozen(elements)
-  if all then return all end
-  for i = 1, n do
-    if MUTABLE[type(elements[i])] then elements[i] = frozen(elements[i]) or elements[i] end
-  end
-  return elements
 end
 
 ---Ask `f`, the function of the option retry_if, about each failed item of a batch, and retry the
@@ -134,8 +67,8 @@ end
 ---@param options table checked, with all defaults
 ---@return fzlua.Mapping
 function Mapping.start(pool, kind, f, list, options)
-  local n, counted = length(list)
-  if options.async then list, counted = Mapping.freeze(list, n), true end
+  local n, counted = lists.length(list)
+  if options.async then list, counted = lists.freeze(list, n), true end
   local trace, trace_names = Trace.of_call(options.call, f)
   local cache = ItemCache.new(options, f, kind)
   local batch = core.batch(pool, f, list, {

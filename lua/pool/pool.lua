@@ -15,6 +15,7 @@ local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
 local engine = require "fzlua.engine"
 local folding = require "fzlua.folding"
+local lists = require "fzlua.lists"
 local made = require "fzlua.made"
 local source = require "fzlua.source"
 local wait = require "fzlua.wait"
@@ -305,8 +306,8 @@ function Pool:apply_async(f, args, options)
   local what = "pool:apply_async"
   local pool = open(self, what)
   check.type(f, "function", 1, what)
-  args = args == nil and {} or Mapping.readable(check.type(args, "table", 2, what))
-  local n = Mapping.length(args)
+  args = args == nil and {} or lists.readable(check.type(args, "table", 2, what))
+  local n = lists.length(args)
   if n > ARGUMENTS_MAX then
     check.fail("bad argument #2 to '%s' (%d arguments are too many)", what, n)
   end
@@ -327,7 +328,7 @@ local function start_map(self, what, kind, f, list, options, allowed)
   check.type(list, "table", 2, what)
   options = options_of(self, options, allowed, 3, what)
   options.async, options.call = allowed == check.MAP_ASYNC, what
-  return Mapping.start(pool, kind, f, Mapping.readable(list), options), options
+  return Mapping.start(pool, kind, f, lists.readable(list), options), options
 end
 
 local function map_async(self, what, kind, f, list, options)

@@ -1,8 +1,8 @@
 --- source.lua - the items of an imap or a stream: a list, or an iterator as a for loop takes it.
 
-local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
+local lists = require "fzlua.lists"
 
 ---@class fzlua.Source
 ---@field next fun(): any the next item; nil at the end; NOTHING for a nil element of a list
@@ -15,7 +15,7 @@ local NOTHING <const> = core.nil_item
 source.NOTHING = NOTHING
 
 local function of_list(list)
-  local n, i = Mapping.length(list), 0
+  local n, i = lists.length(list), 0
   local function following()
     if i >= n then return nil end
     i = i + 1

@@ -1,8 +1,8 @@
 --- progress_loop.lua - fz.progress: shows the progress of a for loop.
 
 local Error = require "fzlua.error"
-local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"
+local lists = require "fzlua.lists"
 local progress = require "fzlua.progress"
 
 local progress_loop = {}
@@ -43,7 +43,7 @@ local function count(self, first, ...)
 end
 
 local function over_list(list, options)
-  local n, i = Mapping.length(list), 0
+  local n, i = lists.length(list), 0
   local self = start(options, n)
   return function()
     i = i + 1
