@@ -15,12 +15,12 @@
 /*
  * Number of mailboxes in the first block of a process, and in the largest one.
  */
-enum { BLOCK_CELLS = 16, BLOCK_CELLS_MAX = 256 };
+enum { BLOCK_MAILBOXES = 16, BLOCK_MAILBOXES_MAX = 256 };
 
 struct fz_mailbox_block {
 	unsigned char *base;
 	size_t stride; /* bytes from one mailbox to the next: whole pages */
-	unsigned ncells, ntaken;
+	unsigned nmailboxes, ntaken;
 	/* number of mailboxes in use, plus 1 until the block is dropped */
 	unsigned nrefs;
 	/* generation of the process that mapped the block */
@@ -54,11 +54,11 @@ fz_mailbox_own_free(struct fz_mailbox_own *own)
 static size_t
 size_of(const struct fz_mailbox_block *block)
 {
-	return block->ncells * block->stride;
+	return block->nmailboxes * block->stride;
 }
 
 static struct fz_mailbox_block *
-block_new(unsigned ncells, struct fz_err *err)
+block_new(unsigned nmailboxes, struct fz_err *err)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	struct fz_mailbox_block *block = malloc(sizeof(*block));
@@ -67,7 +67,7 @@ block_new(unsigned ncells, struct fz_err *err)
 		fz_err_nomem(err, "a worker");
 		return NULL;
 	}
-	*block = (struct fz_mailbox_block){ .ncells = ncells,
+	*block = (struct fz_mailbox_block){ .nmailboxes = nmailboxes,
 		.nrefs = 1,
 		.stride = (sizeof(struct fz_mailbox) + page - 1) / page * page,
 		.generation = fz_process.generation };
@@ -108,12 +108,12 @@ fz_mailbox_block_drop(struct fz_mailbox_block *block)
 
 /* Each new block is larger, because every mapping makes each fork slower. */
 static unsigned
-next_ncells(const struct fz_mailbox_block *old)
+next_size(const struct fz_mailbox_block *old)
 {
 	if (old == NULL || !is_own(old))
-		return BLOCK_CELLS;
-	return old->ncells < BLOCK_CELLS_MAX ? 2 * old->ncells
-					     : BLOCK_CELLS_MAX;
+		return BLOCK_MAILBOXES;
+	return old->nmailboxes < BLOCK_MAILBOXES_MAX ? 2 * old->nmailboxes
+						     : BLOCK_MAILBOXES_MAX;
 }
 
 /* Replace `*block` by a new block, unless it has an unused mailbox. */
@@ -122,9 +122,9 @@ provide(struct fz_mailbox_block **block, struct fz_err *err)
 {
 	struct fz_mailbox_block *old = *block;
 
-	if (old != NULL && is_own(old) && old->ntaken < old->ncells)
+	if (old != NULL && is_own(old) && old->ntaken < old->nmailboxes)
 		return 0;
-	*block = block_new(next_ncells(old), err);
+	*block = block_new(next_size(old), err);
 	fz_mailbox_block_drop(old);
 	return *block != NULL ? 0 : -1;
 }

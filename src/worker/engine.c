@@ -91,7 +91,7 @@ fz_engine_fini(struct fz_engine *engine)
 	fz_proc_reap_last();
 	fz_loop_free(engine->loop);
 	fz_arena_free(engine->arena);
-	fz_mailbox_block_drop(engine->cells);
+	fz_mailbox_block_drop(engine->mailboxes);
 	fz_account_forget(&engine->accounts);
 	fz_heap_release(&engine->membership);
 	fz_children_fini(&engine->children);

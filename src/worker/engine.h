@@ -40,7 +40,7 @@ struct fz_engine {
 	struct fz_arena *arena;
 	bool arena_tried;
 	/* mailboxes for new workers; NULL: not allocated yet */
-	struct fz_mailbox_block *cells;
+	struct fz_mailbox_block *mailboxes;
 	fz_engine_output output;
 	void *output_ctx;
 	/*

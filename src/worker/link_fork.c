@@ -77,8 +77,8 @@ fork_open(struct fz_engine *engine, struct fz_err *err)
 	fz_engine_arena(engine);
 	f->slice = fz_worker_slice_new(engine, give_back, f, err);
 	f->mailbox =
-	    f->slice != NULL ? fz_mailbox_new(&engine->cells, err) : NULL;
-	f->block = engine->cells;
+	    f->slice != NULL ? fz_mailbox_new(&engine->mailboxes, err) : NULL;
+	f->block = engine->mailboxes;
 	if (f->mailbox != NULL && open_pipes(f, err) == 0) {
 		f->link.account = &f->mailbox->account;
 		return &f->link;
