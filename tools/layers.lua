@@ -31,8 +31,8 @@ local C_LAYERS = {
     "ssh_nodes"},
   {dir = "worker/", "engine change", "program_state", "program", "program_supervisor",
     "worker_output", "worker_slice", "link", "link_fork", "link_stream",
-    "handover worker worker_spawn worker_state", "worker_jobs", "worker_replies",
-    "worker_timeout", "worker_death", "worker_rest"},
+    "handover worker worker_spawn worker_state", "worker_jobs", "worker_unwanted",
+    "worker_replies", "worker_timeout", "worker_death", "worker_rest"},
   -- The gateway is a program beside the command: nothing else includes these.
   {dir = "gateway/", "packet", "strings", "server_name", "refusal", "bus", "gateway",
     "lease node_slots", "beat", "connection", "node_process", "relay", "listener",

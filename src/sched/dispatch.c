@@ -391,8 +391,8 @@ fz_producer_recall(
 		if (!has(w, producer))
 			continue;
 		fz_worker_recall(w);
-		if (kill != NULL && runs(w, producer))
-			fz_worker_kill(w, kill->kind, kill->text);
+		if (kill != NULL)
+			fz_worker_refuse(w, producer, kill);
 	}
 }
 
@@ -488,6 +488,7 @@ fz_dispatcher_leave(struct fz_dispatcher *d)
 {
 	for (uint32_t i = 0; i < d->nlanes && d->joined; i++)
 		fz_pool_leave(d->lanes[i].pool, &d->client);
+	d->nbusy = 0; /* no worker belongs to it now */
 	d->joined = false;
 	fz_loop_disarm(loop_of(d), &d->poll);
 	fz_loop_undefer(&d->dispatch);
@@ -554,8 +555,8 @@ fz_producer_stop(struct fz_producer *producer, const struct fz_err *kill)
 }
 
 /*
- * End one worker that has a job of the producer. Returns false if there is
- * none.
+ * End one worker that has a job of the producer, or let it go on with jobs of
+ * other producers. Returns false if there is none.
  */
 static bool
 end_one(const struct fz_producer *producer, const struct fz_err *kill)
@@ -565,7 +566,7 @@ end_one(const struct fz_producer *producer, const struct fz_err *kill)
 
 	while (w != NULL && !has(w, producer))
 		w = next_own(d, w->next);
-	if (w != NULL)
+	if (w != NULL && !fz_worker_abandon(w, producer))
 		fz_worker_end(w, kill->kind, kill->text);
 	return w != NULL;
 }

@@ -158,6 +158,7 @@ struct fz_link {
 	struct fz_wire_in wire; /* replies that are not processed yet */
 	struct fz_defer flush;  /* writes `unsent` at the end of a turn */
 	uint32_t next_seq;      /* number of the next item to send */
+	bool recalling;         /* the worker has not answered a RECALL yet */
 	uint32_t nput; /* number of bytes of all frames so far, modulo 2^32 */
 	/* account of the worker's tokens; NULL: not shared with the worker */
 	struct fz_account *account;

@@ -31,7 +31,6 @@ struct link_stream {
 	/* the worker waits for a slot of its node, and then starts an item */
 	bool waits;
 	int64_t heard_ns;    /* time at which the last bytes came */
-	bool recalling;      /* the worker has not answered a RECALL yet */
 	uint32_t recall_end; /* number in the last RECALL */
 	bool died;           /* the node has reported its end */
 	struct fz_death death;
@@ -172,13 +171,13 @@ stream_recall(struct fz_link *link)
 	struct link_stream *s = of(link);
 	size_t start;
 
-	if (s->recalling)
+	if (link->recalling)
 		return false;
 	if ((int32_t)(link->next_seq - s->started) <= 0)
 		return true; /* the worker has started all items */
 	start = fz_wire_begin(&link->unsent, FZ_WIRE_RECALL, 0, link->next_seq);
 	/* Without memory, no RECALL is sent; the owner tries again later. */
-	s->recalling = fz_link_end_frame(link, start, NULL) == 0;
+	link->recalling = fz_link_end_frame(link, start, NULL) == 0;
 	s->recall_end = link->next_seq;
 	return false;
 }
@@ -218,9 +217,9 @@ stream_waits(const struct fz_link *link)
 static int
 note_recalled(struct link_stream *s, const struct fz_frame *frame)
 {
-	if (!s->recalling || frame->seq != s->recall_end)
+	if (!s->link.recalling || frame->seq != s->recall_end)
 		return -1;
-	s->recalling = s->waits = false;
+	s->link.recalling = s->waits = false;
 	return 1; /* pass the frame to the owner, which takes back the items */
 }
 

@@ -59,6 +59,7 @@ queue_job(struct fz_worker *worker, struct fz_job *job, size_t nbytes)
 	job->node = worker->node != NULL ? worker->node->name : NULL;
 	job->seq = link->next_seq;
 	job->ndone = 0;
+	job->unwanted = NULL;
 	settle(worker, job->seq);
 	link->next_seq += job->nitems;
 	worker->nitems += job->nitems;

@@ -111,6 +111,11 @@ struct fz_job {
 	 */
 	bool alone;
 	/*
+	 * why its owner does not want the job any more; NULL: the owner wants
+	 * it. Set by fz_worker_refuse()
+	 */
+	const struct fz_err *unwanted;
+	/*
 	 * For a measured job: usage of the items of the last reply. Its times
 	 * are times of fz_clock_ns() in this process.
 	 */
@@ -313,6 +318,22 @@ void fz_worker_peek(struct fz_worker *worker);
  */
 void fz_worker_kill(
     struct fz_worker *worker, enum fz_err_kind kind, const char *text);
+
+/*
+ * The owner does not want its jobs of this worker any more. Kill the worker,
+ * now or later, if it runs one of them, but not while it runs a job of another
+ * owner. Recall the jobs first. `why` must stay valid until the jobs end.
+ */
+void fz_worker_refuse(
+    struct fz_worker *worker, const void *owner, const struct fz_err *why);
+
+/*
+ * After fz_worker_refuse(): return all jobs of the owner to it, although the
+ * worker may run one of them. Their results are dropped. False if there is no
+ * memory, if the worker is being killed, or if it has no jobs of other owners:
+ * then end the worker.
+ */
+bool fz_worker_abandon(struct fz_worker *worker, const void *owner);
 
 /* Send SIGTERM to the worker. Its running job fails as after a crash. */
 void fz_worker_terminate(struct fz_worker *worker);

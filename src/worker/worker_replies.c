@@ -425,6 +425,7 @@ fz_worker_replies_ready(void *ctx)
 		fz_worker_kill(p->worker, FZ_ERR_CRASH, err.text);
 	else
 		fz_worker_report_idle(p, (unsigned)nreplies);
+	fz_worker_check_unwanted(p);
 }
 
 /* Whether all items with numbers below `n` are answered. */
@@ -524,7 +525,8 @@ fz_worker_take_unsent(struct fz_worker_private *p)
 void
 fz_worker_peek(struct fz_worker *worker)
 {
-	if (!worker->dying)
-		fz_worker_report_idle(
-		    worker->private, peek(worker->private, false));
+	if (worker->dying)
+		return;
+	fz_worker_report_idle(worker->private, peek(worker->private, false));
+	fz_worker_check_unwanted(worker->private);
 }

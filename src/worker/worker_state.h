@@ -1,7 +1,8 @@
 /*
  * worker_state.h - the private part of a worker: start (worker_spawn.c),
- * sending (worker.c), recall (worker_jobs.c), replies (worker_replies.c), time
- * limits (worker_timeout.c) and end (worker_death.c).
+ * sending (worker.c), recall (worker_jobs.c), jobs that their owner does not
+ * want any more (worker_unwanted.c), replies (worker_replies.c), time limits
+ * (worker_timeout.c) and end (worker_death.c).
  */
 #ifndef FZ_WORKER_STATE_H
 #define FZ_WORKER_STATE_H
@@ -150,6 +151,12 @@ int fz_worker_take_replies(struct fz_worker_private *p, struct fz_err *err);
  * number of new results.
  */
 unsigned fz_worker_take_unsent(struct fz_worker_private *p);
+
+/*
+ * Kill the worker if it runs an unwanted job. Call this function after replies
+ * were processed.
+ */
+void fz_worker_check_unwanted(struct fz_worker_private *p);
 
 /* Functions that the link calls: replies can be read, or the link is lost. */
 void fz_worker_replies_ready(void *ctx);

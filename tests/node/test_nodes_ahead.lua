@@ -118,6 +118,40 @@ tests["a worker that dies costs the job that killed it, and no job runs twice"] 
   ]]), "25\tcrash\t9\n75\tcrash\t9\n125\tcrash\t9\n175\tcrash\t9\n19700\n")
 end
 
+tests["a cancelled job costs no other job of its worker"] = function()
+  t.equal(run("ssh://one:1", [[
+    local pool <close> = fz.pool(1)
+    warm(pool)
+    local first = pool:apply_async(long, {path})
+    local list = {}
+    for i = 1, 20 do list[i] = pool:apply_async(quick, {i}) end
+    fz.sleep(0.05)
+    for i = 1, 20, 2 do list[i]:cancel() end
+    io.open(path, "w"):close()
+    print(first:get())
+    for i = 2, 20, 2 do assert(list[i]:get() == i) end
+    -- the job in front: its worker ends
+    os.remove(path)
+    local function note_pid(name)
+      local file <close> = io.open(name, "w")
+      file:write(fz.current_process().pid)
+      file:close()
+      os.execute "sleep 77"
+    end
+    local last, pid = pool:apply_async(note_pid, {path}), nil
+    for i = 1, 20 do list[i] = pool:apply_async(quick, {i}) end
+    repeat
+      fz.sleep(0.02)
+      local file <close> = io.open(path)
+      pid = file and file:read "n"
+    until pid
+    last:cancel()
+    for i = 1, 20 do assert(list[i]:get() == i) end
+    repeat fz.sleep(0.02) until not io.open(("/proc/%d/stat"):format(pid))
+    print(pcall(last.get, last))
+  ]]), "true\nfalse\tcancelled\n")
+end
+
 tests["a job whose time is up costs no other job an attempt"] = function()
   t.equal(run("ssh://one:1", [[
     local pool <close> = fz.pool(1)
