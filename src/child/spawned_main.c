@@ -11,12 +11,14 @@
 #include "child/worker_main.h"
 #include "codec/codec.h"
 #include "node/node_main.h"
+#include "os/fd.h"
 #include "value/allowed.h"
 #include "value/cells.h"
 #include "value/lerror.h"
 #include "value/registered.h"
 #include "wire/child_port.h"
 #include "wire/child_stream.h"
+#include "wire/mailbox.h"
 
 /* The setup: what the first frame from the parent contains. */
 struct setup {
@@ -221,15 +223,30 @@ prepare(lua_State *L, struct setup *s, struct fz_err *err)
 	return -1;
 }
 
+/* The mailbox of this worker; NULL: it shares none. */
+static struct fz_mailbox *
+open_mailbox(int memory, const struct fz_node_worker *node)
+{
+	struct fz_mailbox *mailbox = NULL;
+
+	if (node != NULL)
+		return node->mailbox;
+	if (memory != -1)
+		mailbox = fz_mailbox_map(memory);
+	fz_fd_close(&memory);
+	return mailbox;
+}
+
 int
-fz_spawned_main(lua_State *L, int link, const struct fz_node_worker *node)
+fz_spawned_main(
+    lua_State *L, int link, int memory, const struct fz_node_worker *node)
 {
 	struct fz_port port;
 	struct setup setup = { .port = &port, .on_node = node != NULL };
 	struct fz_child_home home = { 0 };
 	struct fz_err err = { 0 };
-	int rc = fz_child_stream_init(
-	    &port, link, link, node != NULL ? node->mailbox : NULL, &err);
+	int rc = fz_child_stream_init(&port, link, link,
+	    open_mailbox(memory, node), node != NULL, &err);
 
 	if (rc == 0) {
 		port.slot.fd = node != NULL ? node->slot : -1;

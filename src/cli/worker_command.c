@@ -71,11 +71,11 @@ open_state(lua_State *L, int link)
 }
 
 static int
-serve(lua_State *L, int link, const struct fz_node_worker *node)
+serve(lua_State *L, int link, int memory, const struct fz_node_worker *node)
 {
 	if (open_state(L, link) != 0)
 		return EXIT_FAILURE;
-	return fz_spawned_main(L, link, node);
+	return fz_spawned_main(L, link, memory, node);
 }
 
 /* Serve the parent, with a share of the slots of the parent. */
@@ -95,7 +95,7 @@ serve_with_slots(lua_State *L, const struct fz_child_spawned *spawned)
 	    spawned->pipe, n != 0 ? lineage : NULL, &err);
 	if (slots == NULL)
 		return refuse(spawned->link, &err);
-	status = fz_spawned_main(L, spawned->link, NULL);
+	status = fz_spawned_main(L, spawned->link, spawned->memory, NULL);
 	fz_slots_leave(slots);
 	return status;
 }
@@ -111,7 +111,8 @@ fz_worker_command_serve(char **argv)
 	if (spawned.slots != FZ_CHILD_SPAWNED_NO_SLOTS)
 		status = serve_with_slots(fz_state_new(), &spawned);
 	else
-		status = serve(fz_state_new(), spawned.link, NULL);
+		status = serve(
+		    fz_state_new(), spawned.link, spawned.memory, NULL);
 	fz_proc_exit(status);
 }
 
@@ -183,7 +184,7 @@ serve_on_node(void *ctx, int link, const struct fz_node_worker *node)
 
 	if (L == NULL || words->allow == NULL ||
 	    fz_restrict(L, words->allow, &err) == 0)
-		return serve(L, link, node);
+		return serve(L, link, -1, node);
 	fz_child_stream_refuse(link, err.kind, err.text);
 	return EXIT_FAILURE;
 }

@@ -14,6 +14,7 @@ enum {
 	WORD_VERSION,
 	WORD_PARENT,
 	WORD_LINK,
+	WORD_MEMORY,
 	WORD_HEAP,
 	WORD_WAKE,
 	WORD_KEEPER,
@@ -48,6 +49,7 @@ fz_child_spawned_argv(const struct fz_child_spawned *spawned,
 	set_word(words, WORD_VERSION, FZLUA_VERSION);
 	set_number(words, WORD_PARENT, spawned->parent);
 	set_number(words, WORD_LINK, spawned->link);
+	set_number(words, WORD_MEMORY, spawned->memory);
 	set_number(words, WORD_HEAP, spawned->heap.file);
 	set_number(words, WORD_WAKE, spawned->heap.wake);
 	set_number(words, WORD_KEEPER, spawned->heap.keeper);
@@ -91,6 +93,7 @@ read_words(struct fz_child_spawned *spawned, char *const *argv)
 	*spawned = (struct fz_child_spawned){
 		.parent = number_at(argv, WORD_PARENT),
 		.link = number_at(argv, WORD_LINK),
+		.memory = number_at(argv, WORD_MEMORY),
 		.heap = { .file = number_at(argv, WORD_HEAP),
 		    .wake = number_at(argv, WORD_WAKE),
 		    .keeper = number_at(argv, WORD_KEEPER),
@@ -125,12 +128,13 @@ int
 fz_child_spawned_enter(struct fz_child_spawned *spawned, char *const *argv)
 {
 	struct fz_err err = { 0 };
-	int keep[7] = { -1, -1, -1, -1, -1, -1, -1 };
+	int keep[8] = { -1, -1, -1, -1, -1, -1, -1, -1 };
 
 	read_words(spawned, argv);
 	keep[0] = spawned->link;
 	keep[1] = spawned->heap.file;
 	keep[2] = spawned->heap.wake;
+	keep[3] = spawned->memory;
 	if (strcmp(argv[WORD_VERSION], FZLUA_VERSION) != 0) {
 		fz_err_set(&err, FZ_ERR_ERROR,
 		    "the worker is of version %s, and the library of version "
@@ -139,8 +143,8 @@ fz_child_spawned_enter(struct fz_child_spawned *spawned, char *const *argv)
 		return refuse(spawned, &err);
 	}
 	if (spawned->slots != FZ_CHILD_SPAWNED_NO_SLOTS)
-		find_pipe(spawned, keep + 3);
-	if (fz_proc_enter(spawned->parent, keep, 7, &err) != 0)
+		find_pipe(spawned, keep + 4);
+	if (fz_proc_enter(spawned->parent, keep, 8, &err) != 0)
 		return refuse(spawned, &err);
 	fz_heap_inherit(&spawned->heap);
 	return 0;

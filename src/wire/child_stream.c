@@ -216,7 +216,7 @@ static const struct fz_port_ops stream_ops = { control, grant, rest };
 
 int
 fz_child_stream_init(struct fz_port *port, int in, int out,
-    struct fz_mailbox *shared, struct fz_err *err)
+    struct fz_mailbox *shared, bool held, struct fz_err *err)
 {
 	struct fz_mailbox *mailbox =
 	    shared != NULL ? shared : fz_mailbox_new_private(err);
@@ -226,7 +226,7 @@ fz_child_stream_init(struct fz_port *port, int in, int out,
 		return -1;
 	port->ops = &stream_ops;
 	port->account = NULL;
-	port->permit.held = shared != NULL;
+	port->permit.held = held;
 	fz_claim_permit(&mailbox->claim, 0);
 	return 0;
 }

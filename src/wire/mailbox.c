@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "os/fd.h"
 #include "os/process.h"
+#include "shared/memfd.h"
 #include "wire/wire.h"
 
 /*
@@ -156,6 +158,41 @@ fz_mailbox_new_private(struct fz_err *err)
 	if (mailbox != NULL)
 		fz_claim_init(&mailbox->claim);
 	return mailbox;
+}
+
+struct fz_mailbox *
+fz_mailbox_map(int fd)
+{
+	void *at = mmap(NULL, sizeof(struct fz_mailbox), PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_NORESERVE, fd, 0);
+
+	return at != MAP_FAILED ? at : NULL;
+}
+
+struct fz_mailbox *
+fz_mailbox_new_file(int *fd, struct fz_err *err)
+{
+	struct fz_mailbox *mailbox = NULL;
+
+	*fd = fz_memfd_new("fzlua-mailbox", 0, err);
+	if (*fd == -1)
+		return NULL;
+	if (ftruncate(*fd, sizeof(*mailbox)) == 0)
+		mailbox = fz_mailbox_map(*fd);
+	if (mailbox != NULL) {
+		fz_claim_init(&mailbox->claim);
+		return mailbox;
+	}
+	fz_err_sys(err, errno, "cannot share memory with a worker");
+	fz_fd_close(fd);
+	return NULL;
+}
+
+void
+fz_mailbox_unmap(struct fz_mailbox *mailbox)
+{
+	if (mailbox != NULL)
+		munmap(mailbox, sizeof(*mailbox));
 }
 
 void

@@ -1,6 +1,6 @@
 /*
- * mailbox.h - memory that a forked worker shares with its parent, beside the
- * pipes.
+ * mailbox.h - memory that a worker on this machine shares with its parent,
+ * beside the pipes or the socket.
  *
  * After the death of a worker the mailbox says exactly which item the worker
  * had started, and which replies were complete but not yet written; pipes do
@@ -212,6 +212,17 @@ struct fz_mailbox *fz_mailbox_new(
 
 /* A mailbox for a worker that shares no memory. NULL and `err` on failure. */
 struct fz_mailbox *fz_mailbox_new_private(struct fz_err *err);
+
+/*
+ * A mailbox in a file without a name, for a worker that is a program. `*fd` is
+ * the file, which the caller closes. End with fz_mailbox_unmap(). NULL and
+ * `err` on failure.
+ */
+struct fz_mailbox *fz_mailbox_new_file(int *fd, struct fz_err *err);
+
+/* In that worker: map the mailbox. NULL on failure. */
+struct fz_mailbox *fz_mailbox_map(int fd);
+void fz_mailbox_unmap(struct fz_mailbox *mailbox); /* NULL is allowed */
 
 /*
  * Free a mailbox of `block`. If the block was dropped, its last mailbox frees

@@ -103,7 +103,8 @@ fz_link_init(struct fz_link *link, const struct fz_link_ops *ops,
 		.in = { .fd = -1, .ready = in_ready },
 		.flush = { .call = flush_deferred },
 		.worker_in = -1,
-		.worker_out = -1 };
+		.worker_out = -1,
+		.worker_memory = -1 };
 	fz_buf_init(&link->unsent);
 	fz_wire_in_init(&link->wire);
 }
@@ -138,6 +139,7 @@ close_worker_ends(struct fz_link *link)
 		fz_fd_close(&link->worker_out);
 	fz_fd_close(&link->worker_in);
 	link->worker_out = -1;
+	fz_fd_close(&link->worker_memory);
 }
 
 void

@@ -12,15 +12,18 @@
  *   start of an item       seen at once          announced by a frame before
  *   recall of items        at once               by a frame; answered before
  *                                                the next item starts
- *   unsent replies         can be read           lost if the worker dies
+ *   unsent replies         can be read           can be read in a mailbox,
+ *                                                or lost if the worker dies
  *   tokens of make         shared                not shared
  *
- * For a worker on a node, a process beside it on that node does what needs
- * shared memory: see node_jobs.h.
+ * A worker on this machine shares a mailbox over any link. For a worker on a
+ * node, a process beside it on that node does what needs shared memory: see
+ * node_jobs.h.
  *
  * A worker on a byte stream announces quick items, of less than half a
  * millisecond, in groups. So its death may lose all items of a group. A slow
- * item delays the other items of its group, because they cannot be taken back.
+ * item delays the items behind it in its group, because they cannot be taken
+ * back.
  *
  * For both links: the worker starts items in the order of their numbers. An
  * item that counts as started is never sent to another worker. A reply that has
@@ -53,7 +56,7 @@ enum {
 	FZ_LINK_EXACT_RECALL = 2   /* fz_link_ops.recall always returns true */
 };
 
-/* NULL is allowed for death, cause, forked, settle, peek and close. */
+/* NULL is allowed for share, death, cause, forked, settle, peek and close. */
 struct fz_link_ops {
 	unsigned flags; /* FZ_LINK_SHARED_MEMORY, FZ_LINK_EXACT_RECALL */
 	/*
@@ -61,6 +64,12 @@ struct fz_link_ops {
 	 * failure.
 	 */
 	struct fz_link *(*open)(struct fz_engine *engine, struct fz_err *err);
+	/*
+	 * Share a mailbox with a worker on this machine, so that peek() can
+	 * read its replies. If this fails, the worker has none. NULL: open()
+	 * has made the mailbox.
+	 */
+	void (*share)(struct fz_link *link);
 	/* In the worker: make `port` its end. Returns 0, or -1 and `err`. */
 	int (*enter)(
 	    struct fz_link *link, struct fz_port *port, struct fz_err *err);
@@ -163,6 +172,8 @@ struct fz_link {
 	/* account of the worker's tokens; NULL: not shared with the worker */
 	struct fz_account *account;
 	int worker_in, worker_out; /* the worker's ends until it is forked */
+	/* file of the mailbox until the worker has started; -1: none */
+	int worker_memory;
 	/*
 	 * only for a byte stream: maximum pause within a frame, which is longer
 	 * for a worker on a node

@@ -15,6 +15,7 @@
 #include "proc/death.h"
 #include "wire/blob.h"
 #include "wire/child_stream.h"
+#include "wire/mailbox.h"
 #include "worker/engine.h"
 #include "worker/link.h"
 
@@ -26,6 +27,7 @@
 
 struct link_stream {
 	struct fz_link link;
+	struct fz_mailbox *mailbox; /* shared with the worker; NULL: none */
 	uint32_t started;   /* 1 + number of the last announced item */
 	int64_t started_ns; /* time of the last announcement */
 	/* the worker waits for a slot of its node, and then starts an item */
@@ -95,8 +97,22 @@ stream_open(struct fz_engine *engine, struct fz_err *err)
 static int
 stream_enter(struct fz_link *link, struct fz_port *port, struct fz_err *err)
 {
-	return fz_child_stream_init(
-	    port, link->worker_in, link->worker_out, NULL, err);
+	fz_fd_close(&link->worker_memory);
+	return fz_child_stream_init(port, link->worker_in, link->worker_out,
+	    of(link)->mailbox, false, err);
+}
+
+static void
+stream_share(struct fz_link *link)
+{
+	of(link)->mailbox = fz_mailbox_new_file(&link->worker_memory, NULL);
+}
+
+static void
+stream_forked(struct fz_link *link)
+{
+	if (of(link)->mailbox != NULL)
+		fz_mailbox_keep(of(link)->mailbox);
 }
 
 static void
@@ -394,19 +410,35 @@ stream_next(struct fz_link *link, struct fz_frame *frame, struct fz_err *err)
 	return rc;
 }
 
+static int
+stream_peek(struct fz_link *link, struct fz_buf *frames)
+{
+	const struct fz_mailbox *mailbox = of(link)->mailbox;
+
+	return mailbox != NULL ? fz_mailbox_peek(mailbox, frames) : 0;
+}
+
 static bool
 stream_is_sending(const struct fz_link *link)
 {
 	return fz_clock_ns() - of_const(link)->heard_ns < link->pause_ns;
 }
 
+static void
+stream_close(struct fz_link *link)
+{
+	fz_mailbox_unmap(of(link)->mailbox);
+}
+
 const struct fz_link_ops fz_link_stream = {
 	.open = stream_open,
+	.share = stream_share,
 	.enter = stream_enter,
 	.refuse = stream_refuse,
 	.refusal = stream_refusal,
 	.death = stream_death,
 	.cause = stream_cause,
+	.forked = stream_forked,
 	.put = stream_put,
 	.blob = stream_blob,
 	.started = stream_started,
@@ -414,5 +446,7 @@ const struct fz_link_ops fz_link_stream = {
 	.waits = stream_waits,
 	.recall = stream_recall,
 	.next = stream_next,
+	.peek = stream_peek,
 	.is_sending = stream_is_sending,
+	.close = stream_close,
 };

@@ -458,13 +458,14 @@ take_unsent(struct fz_worker_private *p, const struct fz_frame *frame, bool all,
     int64_t now_ns, unsigned *news)
 {
 	bool grows = frame->flags & FZ_WIRE_GROWS;
+	bool exact = p->link->ops->flags & FZ_LINK_EXACT_RECALL;
 	struct reply_items c;
 	uint32_t end, nnew;
 
 	if (!read_reply_items(frame, &c) || !is_possible(p, &c))
 		return false;
 	end = c.seq + c.nitems;
-	if (grows && (int32_t)(fz_worker_claimed(p) - end) < 0)
+	if ((grows || !exact) && (int32_t)(fz_worker_claimed(p) - end) < 0)
 		return false;
 	if (grows && !all && lacks_used(p->worker, &c))
 		return true;

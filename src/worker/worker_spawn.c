@@ -192,10 +192,11 @@ start_program(struct fz_worker_private *p, const struct fz_proc_opts *opts,
     struct fz_err *err)
 {
 	struct fz_child_spawned spawned = { .parent = getpid(),
-		.link = p->link->worker_in };
+		.link = p->link->worker_in,
+		.memory = p->link->worker_memory };
 	struct fz_child_spawned_words words = { 0 };
 	struct fz_err reason;
-	int keep[5];
+	int keep[6];
 	struct fz_proc_program program = {
 		.path = p->opts.program.path,
 		.environ_ = p->opts.program.slots.environ_,
@@ -206,6 +207,8 @@ start_program(struct fz_worker_private *p, const struct fz_proc_opts *opts,
 
 	fz_heap_open_files(&spawned.heap);
 	keep[program.nkeep++] = spawned.link;
+	if (spawned.memory != -1)
+		keep[program.nkeep++] = spawned.memory;
 	if (spawned.heap.file != -1) {
 		keep[program.nkeep++] = spawned.heap.file;
 		keep[program.nkeep++] = spawned.heap.wake;
@@ -268,6 +271,8 @@ spawn(struct fz_worker_private *p, struct fz_err *err)
 	opts = (struct fz_proc_opts){ .out = b.out[1],
 		.err = b.err[1],
 		.children = &p->opts.engine->children };
+	if (p->opts.program.node == NULL && p->link->ops->share != NULL)
+		p->link->ops->share(p->link);
 	if (p->opts.program.node != NULL)
 		rc = start_on_node(p, &opts, err);
 	else if (p->opts.program.path != NULL)

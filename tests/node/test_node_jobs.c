@@ -44,7 +44,7 @@ setup(void **state)
 	assert_int_equal(fz_fd_nonblock(e->fd[0], NULL), 0);
 	assert_int_equal(fz_node_jobs_init(&e->jobs, &e->out, NULL), 0);
 	assert_int_equal(fz_child_stream_init(&e->port, e->fd[1], e->fd[1],
-			     e->jobs.mailbox, NULL),
+			     e->jobs.mailbox, true, NULL),
 	    0);
 	*state = e;
 	return 0;

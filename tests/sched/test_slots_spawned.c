@@ -180,7 +180,7 @@ program_main(char **argv)
 	    spawned.pipe, n != 0 ? lineage : NULL, NULL);
 	if (n == 0 || slots == NULL ||
 	    fz_child_stream_init(
-		&port, spawned.link, spawned.link, NULL, NULL) != 0)
+		&port, spawned.link, spawned.link, NULL, false, NULL) != 0)
 		return 94;
 	status = serve_calls(&engine, &port);
 	fz_slots_leave(slots);
