@@ -245,8 +245,8 @@ fz_spawned_main(
 	struct setup setup = { .port = &port, .on_node = node != NULL };
 	struct fz_child_home home = { 0 };
 	struct fz_err err = { 0 };
-	int rc = fz_child_stream_init(&port, link, link,
-	    open_mailbox(memory, node), node != NULL, &err);
+	int rc = fz_child_stream_init(
+	    &port, link, link, open_mailbox(memory, node), node != NULL, &err);
 
 	if (rc == 0) {
 		port.slot.fd = node != NULL ? node->slot : -1;

@@ -111,8 +111,8 @@ fz_worker_command_serve(char **argv)
 	if (spawned.slots != FZ_CHILD_SPAWNED_NO_SLOTS)
 		status = serve_with_slots(fz_state_new(), &spawned);
 	else
-		status = serve(
-		    fz_state_new(), spawned.link, spawned.memory, NULL);
+		status =
+		    serve(fz_state_new(), spawned.link, spawned.memory, NULL);
 	fz_proc_exit(status);
 }
 

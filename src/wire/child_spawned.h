@@ -7,9 +7,9 @@
  * VERSION is the version of the library; a program of another version refuses
  * to serve. PARENT is the pid of the process that has started the worker, LINK
  * the number of the socket to that process, MEMORY that of the file with the
- * mailbox, or -1. HEAP to KEPT are for fz_heap_inherit(). SLOTS is the number of slots that the worker shares with
- * its parent; MAKEFLAGS names the pipe of the slots. ACCOUNT is the name of the
- * worker's account (see account.h), or 0.
+ * mailbox, or -1. HEAP to KEPT are for fz_heap_inherit(). SLOTS is the number
+ * of slots that the worker shares with its parent; MAKEFLAGS names the pipe of
+ * the slots. ACCOUNT is the name of the worker's account (see account.h), or 0.
  */
 #ifndef FZ_CHILD_SPAWNED_H
 #define FZ_CHILD_SPAWNED_H

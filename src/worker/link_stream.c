@@ -28,8 +28,8 @@
 struct link_stream {
 	struct fz_link link;
 	struct fz_mailbox *mailbox; /* shared with the worker; NULL: none */
-	uint32_t started;   /* 1 + number of the last announced item */
-	int64_t started_ns; /* time of the last announcement */
+	uint32_t started;           /* 1 + number of the last announced item */
+	int64_t started_ns;         /* time of the last announcement */
 	/* the worker waits for a slot of its node, and then starts an item */
 	bool waits;
 	int64_t heard_ns;    /* time at which the last bytes came */

@@ -137,7 +137,8 @@ fz_worker_abandon(struct fz_worker *worker, const void *owner)
 {
 	struct fz_job **at = &worker->head;
 
-	if (worker->dying || are_unwanted(worker, worker->private->link->next_seq))
+	if (worker->dying ||
+	    are_unwanted(worker, worker->private->link->next_seq))
 		return false;
 	for (; *at != NULL; at = &(*at)->next) {
 		if ((*at)->owner == owner && !replace(worker, at))

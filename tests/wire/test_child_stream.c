@@ -41,9 +41,8 @@ setup(void **state)
 	struct ends *e = calloc(1, sizeof(*e));
 
 	assert_int_equal(fz_fd_socket_pair(e->fd, NULL), 0);
-	assert_int_equal(
-	    fz_child_stream_init(
-		&e->port, e->fd[1], e->fd[1], NULL, false, NULL),
+	assert_int_equal(fz_child_stream_init(
+			     &e->port, e->fd[1], e->fd[1], NULL, false, NULL),
 	    0);
 	fz_buf_init(&e->out);
 	fz_wire_in_init(&e->in);
