@@ -23,9 +23,9 @@
 --
 -- The options hold for `fz.map`, `fz.starmap` and the maps and imaps of pools, too: each element is
 -- recorded. `pool:apply` and `pool:apply_async` need `cache = true`, because such a call may be
--- repeated to see what has changed; folds are never recorded. Workers of a pool have the globals and
--- modules of their start: if what a recorded function reads in them changes later, it must be an
--- argument.
+-- repeated to see what has changed; folds are never recorded. Workers of a pool have the globals
+-- and modules of their start: if what a recorded function reads in them changes later, it must be
+-- an argument.
 --
 -- The file is the one that the option names, else the one that `FZLUA_CACHE` names, else
 -- `.fzlua/cache.db`. It is a database of SQLite, and several runs may use it at the same time. It
