@@ -1,7 +1,7 @@
 --- simulation.lua - replays recorded calls with other numbers of workers, windows or speeds.
 --
 -- In the model a call takes as long as the recorded call took. It starts as soon as the calls that
--- it needs are done, the script has queued it, one of the `jobs` places is free, and its stage has
+-- it needs are done, the script has queued it, one of the `jobs` slots is free, and its stage has
 -- a free worker. Calls wait in the order of their numbers. The script is one process: its work
 -- before calls, and the starts of workers, come one after the other. If running calls and the
 -- script need more processors than there are, all that compute become slower by the same factor.
