@@ -87,12 +87,6 @@ fz_lbatch_find_entry(
 		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
 	}
 	lua_settop(L, top);
-	/*
-	 * Fork first, because reading and encoding the arguments may change
-	 * upvalues.
-	 */
-	if (!fz_batch_pool_is_local(batches))
-		fz_lpool_fill_first(L, pool);
 }
 
 void
@@ -213,6 +207,8 @@ fz_lbatch_new(lua_State *L)
 	fz_lbatch_init_buf(lb, fz_batch_pool_is_local(batches));
 	fz_lbatch_keep(L, lb, 3);
 	fz_lbatch_find_entry(L, lb, 5, 1, 2);
+	/* reading and encoding the items may change upvalues */
+	fz_lpool_fill_first(L, 1);
 	fz_lbatch_make(L, lb, &opts);
 	if (lb->kind & FZ_WIRE_INLINE) {
 		lua_getiuservalue(L, 5, FZ_LBATCH_RECORD);

@@ -78,6 +78,8 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 	lb->kind = FZ_WIRE_CALL;
 	fz_lbatch_init_buf(lb, fz_batch_pool_is_local(batches));
 	fz_lbatch_find_entry(L, lb, 3, 1, 2);
+	/* encoding the arguments may change upvalues */
+	fz_lpool_fill_first(L, 1);
 	fz_lbatch_make(L, lb, &opts);
 	lua_settop(L, n);
 	if (lb->kind & FZ_WIRE_INLINE) {
