@@ -89,7 +89,7 @@ raise_closed(lua_State *L, const char *what)
  * A send always succeeds: the queue of a pipe is never closed and never full.
  */
 static int
-send_end(lua_State *L, enum fz_queue_state state)
+send_then(lua_State *L, enum fz_queue_state state)
 {
 	(void)L;
 	(void)state;
@@ -112,7 +112,7 @@ pipe_send(lua_State *L)
 	channel.queue = &pipe->end[handle->side].out;
 	channel.shared = handle->shared;
 	channel.self = self;
-	return fz_lchannel_put(L, &channel, FZ_CLOCK_NEVER, send_end);
+	return fz_lchannel_put(L, &channel, FZ_CLOCK_NEVER, send_then);
 }
 
 /* The channel from which this end receives. */
@@ -137,7 +137,7 @@ push_nothing(lua_State *L, const char *why)
 }
 
 static int
-recv_end(lua_State *L, enum fz_queue_state state)
+recv_then(lua_State *L, enum fz_queue_state state)
 {
 	if (state == FZ_QUEUE_DONE)
 		return 1;
@@ -155,7 +155,7 @@ pipe_recv(lua_State *L)
 
 	if (handle->closed)
 		return push_nothing(L, "closed");
-	return fz_lchannel_take(L, &channel, until_ns, recv_end);
+	return fz_lchannel_take(L, &channel, until_ns, recv_then);
 }
 
 struct polling {

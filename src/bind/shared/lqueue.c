@@ -40,7 +40,7 @@ queue_new(lua_State *L)
 }
 
 static int
-put_end(lua_State *L, enum fz_queue_state state)
+put_then(lua_State *L, enum fz_queue_state state)
 {
 	if (state == FZ_QUEUE_CLOSED)
 		return fz_lerror_fail(L, FZ_ERR_CLOSED, "the queue is closed");
@@ -51,10 +51,10 @@ put_end(lua_State *L, enum fz_queue_state state)
 }
 
 static int
-try_put_end(lua_State *L, enum fz_queue_state state)
+try_put_then(lua_State *L, enum fz_queue_state state)
 {
 	if (state == FZ_QUEUE_CLOSED)
-		return put_end(L, state);
+		return put_then(L, state);
 	lua_pushboolean(L, state == FZ_QUEUE_DONE);
 	return 1;
 }
@@ -85,18 +85,18 @@ put(lua_State *L, int64_t until_ns, fz_lchannel_then then)
 static int
 queue_put(lua_State *L)
 {
-	return put(L, fz_lwait_until(L, 3), put_end);
+	return put(L, fz_lwait_until(L, 3), put_then);
 }
 
 /* queue:try_put(value) -> whether the value was put. Never waits. */
 static int
 queue_try_put(lua_State *L)
 {
-	return put(L, FZ_LCHANNEL_NOW, try_put_end);
+	return put(L, FZ_LCHANNEL_NOW, try_put_then);
 }
 
 static int
-get_end(lua_State *L, enum fz_queue_state state)
+get_then(lua_State *L, enum fz_queue_state state)
 {
 	if (state == FZ_QUEUE_DONE)
 		return 1;
@@ -108,7 +108,7 @@ get_end(lua_State *L, enum fz_queue_state state)
 }
 
 static int
-try_get_end(lua_State *L, enum fz_queue_state state)
+try_get_then(lua_State *L, enum fz_queue_state state)
 {
 	lua_pushboolean(L, state == FZ_QUEUE_DONE);
 	if (state == FZ_QUEUE_DONE) {
@@ -134,14 +134,14 @@ take(lua_State *L, int64_t until_ns, fz_lchannel_then then)
 static int
 queue_get(lua_State *L)
 {
-	return take(L, fz_lwait_until(L, 2), get_end);
+	return take(L, fz_lwait_until(L, 2), get_then);
 }
 
 /* queue:try_get() -> true, value | false | false, "closed" */
 static int
 queue_try_get(lua_State *L)
 {
-	return take(L, FZ_LCHANNEL_NOW, try_get_end);
+	return take(L, FZ_LCHANNEL_NOW, try_get_then);
 }
 
 static int
@@ -195,7 +195,7 @@ static int
 join_end(lua_State *L, struct fz_lwait *wait, bool in_time)
 {
 	(void)wait;
-	return put_end(L, in_time ? FZ_QUEUE_DONE : FZ_QUEUE_WAIT);
+	return put_then(L, in_time ? FZ_QUEUE_DONE : FZ_QUEUE_WAIT);
 }
 
 static const struct fz_lwait_class joining_class = {
