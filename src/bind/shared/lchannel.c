@@ -201,6 +201,22 @@ prepare(struct putting *p, const struct fz_lchannel *channel, int64_t until_ns,
 	p->body = p->blocks = NULL;
 }
 
+/* Prepare `m`. The body is encoded into the scratch, unless it is in use. */
+static void
+prepare_message(struct message *m, const struct fz_lchannel *channel,
+    struct fz_lshared_buffer *scratch)
+{
+	m->putting.wait.class = &message_class;
+	m->putting.nhead = 0;
+	m->stored = (struct fz_lhandle_stored){ 0 };
+	m->copy = NULL;
+	m->moved = false;
+	m->borrowed = !scratch->busy ? scratch : NULL;
+	fz_queue_buf_init(&m->out, channel->self,
+	    m->borrowed != NULL ? scratch->bytes : NULL,
+	    FZ_QUEUE_INLINE - FZ_ITEMS_HEAD);
+}
+
 /* Put a value that is encoded. Its __fzpack may put other values. */
 static int
 put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
@@ -211,20 +227,13 @@ put_message(lua_State *L, const struct fz_lchannel *channel, int64_t until_ns,
 	struct message m;
 
 	prepare(&m.putting, channel, until_ns, then);
-	m.putting.wait.class = &message_class;
-	m.putting.nhead = 0;
-	m.stored = (struct fz_lhandle_stored){ 0 };
-	m.copy = NULL;
-	m.moved = false;
-	m.borrowed = !scratch->busy ? scratch : NULL;
+	prepare_message(&m, channel, scratch);
 	luaL_checkstack(L, 8, NULL);
 	lua_pushcfunction(L, put_protected);
 	lua_pushvalue(L, 2);
 	lua_pushlightuserdata(L, &m);
-	fz_queue_buf_init(&m.out, channel->self,
-	    m.borrowed != NULL ? scratch->bytes : NULL,
-	    FZ_QUEUE_INLINE - FZ_ITEMS_HEAD);
-	scratch->busy = true;
+	if (m.borrowed != NULL)
+		m.borrowed->busy = true; /* settle() frees it */
 	fz_lhandle_begin(channel->shared, &m.stored);
 	if (lua_pcall(L, 2, LUA_MULTRET, 0) != LUA_OK) {
 		settle(&m);
