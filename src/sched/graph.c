@@ -194,7 +194,7 @@ fz_graph_has_maps(const struct fz_graph *graph)
 }
 
 /*
- * Count the readers of each value v in first[v + 1], and the inputs of each
+ * Count the readers of each value v in first[v + 2], and the inputs of each
  * node that other nodes make.
  */
 static int
@@ -211,7 +211,7 @@ count_readers(struct fz_graph *graph, struct fz_err *err)
 				    "node %u takes value %u, which does not "
 				    "exist",
 				    i + 1, inputs[k] + 1);
-			graph->first[inputs[k] + 1]++;
+			graph->first[inputs[k] + 2]++;
 			if (fz_graph_maker(graph, inputs[k]) != FZ_GRAPH_NONE)
 				node->nmade++;
 		}
@@ -219,39 +219,45 @@ count_readers(struct fz_graph *graph, struct fz_err *err)
 	return 0;
 }
 
+/*
+ * List the readers of each value. Before: first[v + 2] is the number of readers
+ * of v. Afterwards the readers of v begin at first[v], as fz_graph_readers()
+ * requires.
+ */
+static void
+fill_readers(struct fz_graph *graph)
+{
+	uint32_t *first = graph->first;
+
+	/* first[v + 1] becomes the start of the readers of v */
+	for (uint32_t v = 0; v < graph->makers.n; v++)
+		first[v + 1] += first[v];
+	/* and, while they are added, the index behind the last one */
+	for (uint32_t i = 0; i < graph->nodes.n; i++) {
+		const uint32_t *inputs = fz_graph_inputs(graph, i);
+
+		for (uint32_t k = 0; k < node_at(graph, i)->ninputs; k++)
+			graph->readers[first[inputs[k] + 1]++] = i;
+	}
+}
+
 int
 fz_graph_freeze(struct fz_graph *graph, struct fz_err *err)
 {
-	uint32_t nvalues = graph->makers.n, *at;
-
 	if (graph->readers != NULL)
 		return 0;
 	free(graph->first);
-	graph->first = calloc((size_t)nvalues + 2, sizeof(*graph->first));
+	graph->first =
+	    calloc((size_t)graph->makers.n + 2, sizeof(*graph->first));
 	graph->readers =
 	    calloc((size_t)graph->inputs.n + 1, sizeof(*graph->readers));
-	at = graph->first;
-	if (at == NULL || graph->readers == NULL) {
+	if (graph->first == NULL || graph->readers == NULL) {
 		fz_err_nomem(err, "a graph");
 		goto fail;
 	}
 	if (count_readers(graph, err) != 0)
 		goto fail;
-	for (uint32_t v = 0; v < nvalues; v++)
-		at[v + 1] += at[v];
-	/*
-	 * Fill the range of each value from its end. Afterwards at[v + 1] is
-	 * the start of the range of v.
-	 */
-	for (uint32_t i = graph->nodes.n; i-- > 0;) {
-		const uint32_t *inputs = fz_graph_inputs(graph, i);
-
-		for (uint32_t k = node_at(graph, i)->ninputs; k-- > 0;)
-			graph->readers[--at[inputs[k] + 1]] = i;
-	}
-	/* shift by one: at[v] must be the start of the range of v */
-	memmove(at, at + 1, nvalues * sizeof(*at));
-	at[nvalues] = graph->inputs.n;
+	fill_readers(graph);
 	return 0;
 fail:
 	free(graph->readers);
