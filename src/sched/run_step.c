@@ -147,7 +147,7 @@ fz_step_ready(struct fz_step *step)
 	}
 }
 
-/* Count one more known input; the last one makes the step ready. */
+/* An input of the step is made, or not needed; the last one makes it ready. */
 static void
 input_there(struct fz_step *step)
 {
@@ -305,6 +305,40 @@ drop_ready(struct fz_ready_list *list, const struct fz_run *run)
 	list->tail = at;
 }
 
+/* Cancel or end a step of a run that stops, unless its job or map runs. */
+static void
+stop_step(struct fz_step *step, uint32_t because)
+{
+	switch (step->state) {
+	case FZ_STEP_LOOKUP:
+		fz_lookup_forget(step);
+		fz_step_cancel(step, because);
+		break;
+	case FZ_STEP_DELAYED:
+		/* it may have been retried, so it does not count as failed */
+		fz_loop_disarm(
+		    step->run->flow->opts.engine->loop, &step->delay);
+		fz_step_cancel(step, because);
+		break;
+	case FZ_STEP_WAITING:
+	case FZ_STEP_READY:
+		fz_step_cancel(step, because);
+		break;
+	case FZ_STEP_UNDECIDED:
+		fz_flow_forget(step);
+		conclude(step);
+		break;
+	case FZ_STEP_MAPPED:
+		fz_map_stop(step->map, NULL);
+		break;
+	case FZ_STEP_SENT:
+	case FZ_STEP_DONE:
+	case FZ_STEP_FAILED:
+	case FZ_STEP_CANCELLED:
+		break;
+	}
+}
+
 void
 fz_step_stop(struct fz_run *run, uint32_t because)
 {
@@ -316,31 +350,8 @@ fz_step_stop(struct fz_run *run, uint32_t because)
 	run->because = because;
 	for (uint32_t i = 0; i < flow->opts.npools; i++)
 		drop_ready(&flow->ready[i], run);
-	for (uint32_t i = 0; i < flow->nnodes; i++) {
-		struct fz_step *step = &run->steps[i];
-
-		if (step->state == FZ_STEP_LOOKUP) {
-			fz_lookup_forget(step);
-			step->state = FZ_STEP_WAITING;
-		}
-		if (step->state == FZ_STEP_UNDECIDED) {
-			fz_flow_forget(step);
-			conclude(step);
-		}
-		if (step->state == FZ_STEP_DELAYED) {
-			fz_loop_disarm(flow->opts.engine->loop, &step->delay);
-			/*
-			 * A delayed step has failed before, but may be retried:
-			 * it is cancelled and does not count as failed.
-			 */
-			step->state = FZ_STEP_WAITING;
-		}
-		if (step->state == FZ_STEP_WAITING ||
-		    step->state == FZ_STEP_READY)
-			fz_step_cancel(step, because);
-		else if (step->state == FZ_STEP_MAPPED)
-			fz_map_stop(step->map, NULL);
-	}
+	for (uint32_t i = 0; i < flow->nnodes; i++)
+		stop_step(&run->steps[i], because);
 	if (!flow->is_stream)
 		fz_step_stop_producers(flow, flow->opts.policy == FZ_POLICY_NOW
 						 ? &another_failed

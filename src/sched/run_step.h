@@ -1,4 +1,34 @@
-/* run_step.h - one node of a run: its states, its attempts, its values. */
+/*
+ * run_step.h - one node of a run: its states, its attempts, its values.
+ *
+ * 	state      next state   when
+ * 	WAITING    LOOKUP       all inputs are there, and the values of the step
+ * 	                        may be recorded, see run_lookup.h
+ * 	           READY        all inputs are there: fz_step_ready()
+ * 	           CANCELLED    an input will not be made, or the run stops
+ * 	READY      MAPPED       the node is a map, see run_map.h
+ * 	           SENT         a worker gets its job
+ * 	           CANCELLED    the run stops
+ * 	LOOKUP     DONE         its values are recorded: fz_step_found()
+ * 	           READY        they are not
+ * 	           CANCELLED    the run stops
+ * 	SENT       READY        the job was returned; CANCELLED if the run stops
+ * 	           DONE         fz_step_done()
+ * 	           FAILED etc.  fz_step_failed(), see below
+ * 	MAPPED     DONE, FAILED or CANCELLED, as its batch ends
+ * 	UNDECIDED  DELAYED etc. fz_step_retry()
+ * 	           FAILED       fz_step_fail(), or the run stops
+ * 	DELAYED    READY        the pause is over
+ * 	           CANCELLED    the run stops
+ *
+ * 	function           of a failed attempt
+ * 	fz_step_failed()   count it, then choose one of the next three
+ * 	fz_step_retry()    another attempt: DELAYED, or READY without a pause
+ * 	fz_flow_ask()      retry_if decides: UNDECIDED
+ * 	fz_step_fail()     FAILED. Cancels the steps that need its values; stops
+ * 	                   the run if the policy says so
+ * 	fz_step_lost()     without an attempt: note the failure, fz_step_fail()
+ */
 #ifndef FZ_RUN_STEP_H
 #define FZ_RUN_STEP_H
 
