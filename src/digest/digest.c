@@ -96,12 +96,20 @@ check_ranges(struct fz_digest *d, uint32_t number, const struct fz_path *at)
 	}
 }
 
-bool
-fz_digest_known(struct fz_digest *d, const void *p, const struct fz_path *at)
+/* Write a reference to the object or variable with this number. */
+static void
+put_ref(struct fz_digest *d, uint32_t number, const struct fz_path *at)
+{
+	if (d->nranges != 0)
+		check_ranges(d, number, at);
+	put_number(d, FZ_DIGEST_REF, number);
+}
+
+/* Find the number of an object or variable that was met before. */
+static bool
+find_number(const struct fz_digest *d, const void *p, uint32_t *number)
 {
 	const struct fz_digest_scope *scope = d->inner;
-	uint32_t number;
-	bool fresh;
 
 	for (; scope != NULL; scope = scope->up) {
 		const struct fz_refmap_entry *entry =
@@ -109,15 +117,20 @@ fz_digest_known(struct fz_digest *d, const void *p, const struct fz_path *at)
 
 		if (entry == NULL)
 			continue;
-		if (d->nranges != 0)
-			check_ranges(d, entry->number, at);
-		put_number(d, FZ_DIGEST_REF, entry->number);
+		*number = entry->number;
 		return true;
 	}
-	if (fz_digest_find_apart(d, p, &number)) {
-		if (d->nranges != 0)
-			check_ranges(d, number, at);
-		put_number(d, FZ_DIGEST_REF, number);
+	return fz_digest_find_apart(d, p, number);
+}
+
+bool
+fz_digest_put_ref(struct fz_digest *d, const void *p, const struct fz_path *at)
+{
+	uint32_t number;
+	bool fresh;
+
+	if (find_number(d, p, &number)) {
+		put_ref(d, number, at);
 		return true;
 	}
 	if (d->nobjects == UINT32_MAX || fz_refmap_enter(&d->inner->map, d->L,
@@ -301,7 +314,7 @@ put_object(struct fz_digest *d, int idx, const struct fz_path *at)
 	lua_State *L = d->L;
 
 	if (put_by_name(d, idx) ||
-	    fz_digest_known(d, lua_topointer(L, idx), at))
+	    fz_digest_put_ref(d, lua_topointer(L, idx), at))
 		return;
 	if (d->level < FZ_DIGEST_DEPTH) {
 		fz_digest_contents(d, idx, at);

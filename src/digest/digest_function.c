@@ -120,7 +120,7 @@ put_upvalues(struct fz_digest *d, int f, const struct fz_path *at)
 	for (int i = 1; (name = lua_getupvalue(L, f, i)) != NULL; i++) {
 		fz_digest_tag(d, FZ_DIGEST_CELL);
 		here.name = name;
-		if (!fz_digest_known(d, fz_upvalue_id(L, f, i), at))
+		if (!fz_digest_put_ref(d, fz_upvalue_id(L, f, i), at))
 			fz_digest_held(d, lua_gettop(L), &here);
 		lua_pop(L, 1);
 	}

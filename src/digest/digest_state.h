@@ -115,7 +115,7 @@ void fz_digest_contents(struct fz_digest *d, int idx, const struct fz_path *at);
  * If the object or variable at `p` was met before, write a reference and return
  * true; else give it a number.
  */
-bool fz_digest_known(
+bool fz_digest_put_ref(
     struct fz_digest *d, const void *p, const struct fz_path *at);
 
 /*
