@@ -219,10 +219,7 @@ order_objects(struct fz_digest *d, int t, int list, struct key *keys,
 	}
 }
 
-/*
- * Note that the objects from number `from` on are in an entry whose digests
- * equal those of another entry.
- */
+/* Note that the objects from number `from` on are in a tied entry. */
 static void
 add_range(struct fz_digest *d, uint32_t from)
 {
@@ -234,7 +231,10 @@ add_range(struct fz_digest *d, uint32_t from)
 	fz_digest_append(d, d->ranges, &d->nranges);
 }
 
-/* Whether a neighbour of entry `i` of the sorted keys has equal digests. */
+/*
+ * Whether entry `i` of the sorted keys is tied: a neighbour has the same
+ * digests of key and value, so that the order of the two is arbitrary.
+ */
 static bool
 is_tied(const struct key *keys, lua_Integer i, lua_Integer n)
 {
@@ -265,15 +265,21 @@ put_keys(struct fz_digest *d, int t, int list, int first, struct key *keys,
 		qsort(keys, (size_t)n, sizeof(*keys), compare);
 	for (lua_Integer i = 0; i < n; i++) {
 		bool tied = nobjects > 1 && is_tied(keys, i, n);
-		uint32_t from = d->nobjects;
-		lua_Integer mark = d->nlater;
+		uint32_t first_object = d->nobjects;
+		lua_Integer nlater = d->nlater;
 
 		push_entry(L, t, list, keys[i].index);
 		put_entry(d, at);
 		if (!tied)
 			continue;
-		fz_digest_rest(d, mark);
-		add_range(d, from);
+		/*
+		 * The numbers of the objects in a tied entry depend on the
+		 * arbitrary order: a later reference to one of them is refused.
+		 * Write the postponed ones now, so that their numbers are in
+		 * the range, too.
+		 */
+		fz_digest_rest(d, nlater);
+		add_range(d, first_object);
 	}
 }
 
