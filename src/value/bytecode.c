@@ -268,12 +268,33 @@ get_inner(struct reader *r)
 	return n;
 }
 
+/* Read the source and the first line. The body begins between them. */
 static void
 get_source(struct reader *r, struct fz_bytecode_function *f)
 {
 	f->source = (const char *)get_string(r, &f->source_len);
 	f->body = r->p;
 	f->line = get_size(r);
+}
+
+static void
+get_constants(struct reader *r, struct proto *proto)
+{
+	size_t len;
+
+	proto->nconstants = get_size(r);
+	proto->constants = r->p;
+	for (size_t i = 0; i < proto->nconstants && !r->failed; i++)
+		get_constant(r, &len);
+}
+
+static void
+get_upvalues(struct reader *r, struct proto *proto)
+{
+	proto->nupvalues = get_size(r);
+	if (proto->nupvalues > UCHAR_MAX)
+		r->failed = true;
+	proto->upvalues = skip(r, proto->nupvalues * FZ_DUMP_UPVALUE);
 }
 
 /*
@@ -285,7 +306,6 @@ get_function(struct reader *r, int around, bool inner)
 	struct proto proto = { .env = -1 };
 	struct fz_bytecode_function f;
 	const unsigned char *from;
-	size_t len;
 
 	get_source(r, &f);
 	get_size(r); /* the last line of the function */
@@ -296,19 +316,13 @@ get_function(struct reader *r, int around, bool inner)
 	if (proto.ncode > SIZE_MAX / sizeof(uint32_t))
 		r->failed = true;
 	proto.code = skip(r, proto.ncode * sizeof(uint32_t));
-	proto.nconstants = get_size(r);
-	proto.constants = r->p;
-	for (size_t i = 0; i < proto.nconstants && !r->failed; i++)
-		get_constant(r, &len);
-	proto.nupvalues = get_size(r);
-	proto.upvalues = skip(r, proto.nupvalues <= UCHAR_MAX
-				     ? proto.nupvalues * FZ_DUMP_UPVALUE
-				     : SIZE_MAX);
+	get_constants(r, &proto);
+	get_upvalues(r, &proto);
 	if (r->failed)
 		return;
 	proto.env = inner ? inner_env(&proto, around) : around;
 	report_code(r, &proto, from, inner);
-	for (len = get_inner(r); len > 0 && !r->failed; len--)
+	for (size_t n = get_inner(r); n > 0 && !r->failed; n--)
 		get_function(r, proto.env, true);
 	get_debug(r);
 	f.nupvalues = (unsigned char)proto.nupvalues;
