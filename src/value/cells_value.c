@@ -101,8 +101,8 @@ set_root(const struct fz_cells_context *k, uint32_t number, bool deep)
 	if (!deep || !lua_istable(L, -2))
 		return;
 	lua_pushvalue(L, -2);
-	if (lua_rawget(L, k->roots) ==
-	    LUA_TNIL) { /* the table belongs to no other cell */
+	/* unless the table belongs to another cell */
+	if (lua_rawget(L, k->roots) == LUA_TNIL) {
 		lua_pushvalue(L, -3);
 		lua_pushinteger(L, (lua_Integer)number + 1);
 		lua_rawset(L, k->roots);
@@ -121,6 +121,7 @@ fz_cells_note_value(const struct fz_cells_context *k, uint32_t number)
 	int v = lua_gettop(L);
 	bool deep = fz_contents_has(&c->contents, L, v), fresh;
 
+	/* at v + 1: the list of fz_contents_sum(); nil without contents */
 	if (deep) {
 		lua_newtable(L);
 		sum = fz_contents_sum(&c->contents, L, v, v + 1);

@@ -53,7 +53,8 @@ static int
 encode_body(lua_State *L)
 {
 	struct encoding *e = lua_touserdata(L, 3);
-	int n = lua_isnil(L, THREAD_CODE) ? 1 : 2;
+	/* number of values of the message: perhaps the code, and the table */
+	int nvalues = lua_isnil(L, THREAD_CODE) ? 1 : 2;
 	struct fz_lbatch *lb = e->lb;
 	struct fz_buf *out = &lb->buf.buf;
 
@@ -69,7 +70,7 @@ encode_body(lua_State *L)
 			lua_rawseti(L, -2, (lua_Integer)i + 1);
 		}
 		fz_buf_clear(out);
-		fz_codec_encode(L, lua_gettop(L) - n + 1, n, out);
+		fz_codec_encode(L, lua_gettop(L) - nvalues + 1, nvalues, out);
 		/*
 		 * If several items refer to the same object, their copies would
 		 * share an object in the worker. So send fewer items together.
