@@ -43,7 +43,7 @@ local C_LAYERS = {
     "batch batch_state", "batch_chunk", "batch_producer", "batch_results", "batch_pool",
     "run run_lookup run_map run_state run_step", "run_flow", "run_producer", "run_undecided",
     "stream"},
-  {dir = "report/", "page_text", "run_sums", "run_picture", "run_spans", "run_times", "run_page"},
+  {dir = "report/", "page_text", "page_sums", "page_picture", "page_spans", "page_times", "page"},
   {dir = "value/", lua = true, "dump_format", "bytecode", "upvalue", "lstate", "luserdata",
     "refmap", "byname", "handle", "lerror", "allowed", "rawarray", "registered", "contents",
     "cells cells_state", "garbage", "cells_note", "cells_value", "ltext", "ltraceback"},

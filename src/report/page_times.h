@@ -1,9 +1,9 @@
 /*
- * run_times.h - the times of calls in order: quantiles and histograms of the
+ * page_times.h - the times of calls in order: quantiles and histograms of the
  * groups or functions of a run.
  */
-#ifndef FZ_RUN_TIMES_H
-#define FZ_RUN_TIMES_H
+#ifndef FZ_PAGE_TIMES_H
+#define FZ_PAGE_TIMES_H
 
 #include <stddef.h>
 #include <stdint.h>

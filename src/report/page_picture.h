@@ -1,11 +1,11 @@
 /*
- * run_picture.h - the graph of a run as boxes in columns, for its page.
+ * page_picture.h - the graph of a run as boxes in columns, for its page.
  *
  * A small graph has a box for each node. In a large graph, a box stands for all
  * nodes of one column. The column of a node is its stage; in a dag, its depth.
  */
-#ifndef FZ_RUN_PICTURE_H
-#define FZ_RUN_PICTURE_H
+#ifndef FZ_PAGE_PICTURE_H
+#define FZ_PAGE_PICTURE_H
 
 #include <stddef.h>
 #include <stdint.h>

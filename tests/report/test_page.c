@@ -20,10 +20,10 @@
 #include "base/err.h"
 #include "faults.h"
 #include "os/loop.h"
+#include "report/page.h"
+#include "report/page_picture.h"
+#include "report/page_sums.h"
 #include "report/page_text.h"
-#include "report/run_page.h"
-#include "report/run_picture.h"
-#include "report/run_sums.h"
 #include "sched/graph.h"
 #include "trace/job_event.h"
 #include "trace/trace.h"
@@ -128,7 +128,7 @@ count(const struct bench *b, const char *part)
 }
 
 static void
-test_run_page_quantiles_are_those_of_all_calls(void **state)
+test_page_quantiles_are_those_of_all_calls(void **state)
 {
 	struct bench b;
 
@@ -151,7 +151,7 @@ test_run_page_quantiles_are_those_of_all_calls(void **state)
 }
 
 static void
-test_run_page_quantiles_of_few_calls(void **state)
+test_page_quantiles_of_few_calls(void **state)
 {
 	struct bench b;
 
@@ -171,7 +171,7 @@ test_run_page_quantiles_of_few_calls(void **state)
 }
 
 static void
-test_run_page_has_the_functions_that_took_most_time(void **state)
+test_page_has_the_functions_that_took_most_time(void **state)
 {
 	struct bench b;
 	char name[16];
@@ -196,7 +196,7 @@ test_run_page_has_the_functions_that_took_most_time(void **state)
 }
 
 static void
-test_run_page_equal_names_are_one_function(void **state)
+test_page_equal_names_are_one_function(void **state)
 {
 	struct bench b;
 
@@ -219,7 +219,7 @@ test_run_page_equal_names_are_one_function(void **state)
 }
 
 static void
-test_run_page_counts_what_failed(void **state)
+test_page_counts_what_failed(void **state)
 {
 	struct bench b;
 	struct fz_job_event *record;
@@ -248,7 +248,7 @@ test_run_page_counts_what_failed(void **state)
 }
 
 static void
-test_run_page_workers_and_groups(void **state)
+test_page_workers_and_groups(void **state)
 {
 	static const char node[] = "host";
 	struct bench b;
@@ -277,7 +277,7 @@ test_run_page_workers_and_groups(void **state)
 }
 
 static void
-test_run_page_merges_spans(void **state)
+test_page_merges_spans(void **state)
 {
 	struct bench b;
 	const char *at;
@@ -345,7 +345,7 @@ put_chain(struct bench *b, uint32_t n, const uint32_t *layers)
 }
 
 static void
-test_run_page_a_small_graph_has_a_box_for_each_node(void **state)
+test_page_a_small_graph_has_a_box_for_each_node(void **state)
 {
 	struct bench b;
 
@@ -369,7 +369,7 @@ test_run_page_a_small_graph_has_a_box_for_each_node(void **state)
 }
 
 static void
-test_run_page_a_large_graph_has_a_box_for_each_depth(void **state)
+test_page_a_large_graph_has_a_box_for_each_depth(void **state)
 {
 	struct bench b;
 	char name[16];
@@ -392,7 +392,7 @@ test_run_page_a_large_graph_has_a_box_for_each_depth(void **state)
 }
 
 static void
-test_run_page_the_nodes_of_a_large_stage_are_one_box(void **state)
+test_page_the_nodes_of_a_large_stage_are_one_box(void **state)
 {
 	static const uint32_t layers[] = { 2 };
 	struct bench b;
@@ -408,7 +408,7 @@ test_run_page_the_nodes_of_a_large_stage_are_one_box(void **state)
 }
 
 static void
-test_run_page_texts_are_cut_and_escaped(void **state)
+test_page_texts_are_cut_and_escaped(void **state)
 {
 	struct fz_buf out = FZ_BUF_INIT;
 	static const struct {
@@ -438,7 +438,7 @@ test_run_page_texts_are_cut_and_escaped(void **state)
 }
 
 static void
-test_run_page_a_run_without_calls(void **state)
+test_page_a_run_without_calls(void **state)
 {
 	struct bench b;
 
@@ -452,7 +452,7 @@ test_run_page_a_run_without_calls(void **state)
 }
 
 static void
-test_run_page_without_memory_is_an_error(void **state)
+test_page_without_memory_is_an_error(void **state)
 {
 	struct bench b;
 	struct fz_graph *graph = chain_graph(2);
@@ -493,19 +493,19 @@ main(void)
 {
 #define T(name) cmocka_unit_test(name)
 	const struct CMUnitTest tests[] = {
-		T(test_run_page_quantiles_are_those_of_all_calls),
-		T(test_run_page_quantiles_of_few_calls),
-		T(test_run_page_has_the_functions_that_took_most_time),
-		T(test_run_page_equal_names_are_one_function),
-		T(test_run_page_counts_what_failed),
-		T(test_run_page_workers_and_groups),
-		T(test_run_page_merges_spans),
-		T(test_run_page_a_small_graph_has_a_box_for_each_node),
-		T(test_run_page_a_large_graph_has_a_box_for_each_depth),
-		T(test_run_page_the_nodes_of_a_large_stage_are_one_box),
-		T(test_run_page_texts_are_cut_and_escaped),
-		T(test_run_page_a_run_without_calls),
-		T(test_run_page_without_memory_is_an_error),
+		T(test_page_quantiles_are_those_of_all_calls),
+		T(test_page_quantiles_of_few_calls),
+		T(test_page_has_the_functions_that_took_most_time),
+		T(test_page_equal_names_are_one_function),
+		T(test_page_counts_what_failed),
+		T(test_page_workers_and_groups),
+		T(test_page_merges_spans),
+		T(test_page_a_small_graph_has_a_box_for_each_node),
+		T(test_page_a_large_graph_has_a_box_for_each_depth),
+		T(test_page_the_nodes_of_a_large_stage_are_one_box),
+		T(test_page_texts_are_cut_and_escaped),
+		T(test_page_a_run_without_calls),
+		T(test_page_without_memory_is_an_error),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

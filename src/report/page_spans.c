@@ -1,9 +1,9 @@
-#include "report/run_spans.h"
+#include "report/page_spans.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "report/run_sums.h"
+#include "report/page_sums.h"
 
 /* A worker and the start of its first call. */
 struct start {

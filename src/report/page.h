@@ -1,9 +1,9 @@
 /*
- * run_page.h - the data of the page of a run. The size of the data is bounded:
+ * page.h - the data of the page of a run. The size of the data is bounded:
  * surplus data is merged or omitted, and a note on the page says so.
  */
-#ifndef FZ_RUN_PAGE_H
-#define FZ_RUN_PAGE_H
+#ifndef FZ_PAGE_H
+#define FZ_PAGE_H
 
 struct fz_buf;
 struct fz_err;

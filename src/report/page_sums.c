@@ -1,4 +1,4 @@
-#include "report/run_sums.h"
+#include "report/page_sums.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,12 +1,12 @@
-#include "report/run_picture.h"
+#include "report/page_picture.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "report/page_sums.h"
 #include "report/page_text.h"
-#include "report/run_sums.h"
 #include "sched/graph.h"
 #include "trace/trace.h"
 

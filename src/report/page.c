@@ -1,4 +1,4 @@
-#include "report/run_page.h"
+#include "report/page.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -7,10 +7,10 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "report/page_spans.h"
+#include "report/page_sums.h"
 #include "report/page_text.h"
-#include "report/run_spans.h"
-#include "report/run_sums.h"
-#include "report/run_times.h"
+#include "report/page_times.h"
 #include "trace/job_event.h"
 #include "trace/trace.h"
 #include "trace/trace_format.h"

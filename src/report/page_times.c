@@ -1,10 +1,10 @@
-#include "report/run_times.h"
+#include "report/page_times.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "report/run_sums.h"
+#include "report/page_sums.h"
 
 /* A radix sort, because qsort would take longer than the rest of the page. */
 enum { DIGIT_BITS = 11, NDIGITS = 1 << DIGIT_BITS };

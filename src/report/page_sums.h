@@ -1,12 +1,12 @@
 /*
- * run_sums.h - what the functions, groups and workers of a run did, computed
+ * page_sums.h - what the functions, groups and workers of a run did, computed
  * from its trace.
  *
  * A group is a stage, a call of a map or a pool, or all nodes of dags. Times
  * are whole microseconds since the start of the run.
  */
-#ifndef FZ_RUN_SUMS_H
-#define FZ_RUN_SUMS_H
+#ifndef FZ_PAGE_SUMS_H
+#define FZ_PAGE_SUMS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,9 +1,9 @@
 /*
- * run_spans.h - the timeline of the workers of a run. If there are too many
+ * page_spans.h - the timeline of the workers of a run. If there are too many
  * spans, those that are close to each other are merged.
  */
-#ifndef FZ_RUN_SPANS_H
-#define FZ_RUN_SPANS_H
+#ifndef FZ_PAGE_SPANS_H
+#define FZ_PAGE_SPANS_H
 
 #include <stddef.h>
 #include <stdint.h>
