@@ -77,7 +77,7 @@ GATEWAY := $(sort $(wildcard src/gateway/*.c))
 SRC     := $(filter-out $(COMMAND) $(GATEWAY),$(sort $(wildcard src/*/*.c src/*/*/*.c)))
 # Modules, and texts that are modules as well. Those that each start loads are adjacent, so that
 # they are on few pages.
-STARTED := lua/fzlua.lua lua/core/error.lua $(patsubst %,lua/cli/%.lua,cli command_line lua_options report script)
+STARTED := lua/fzlua.lua lua/core/error.lua $(patsubst %,lua/cli/%.lua,cli command_line lua_options messages script)
 MODULES := $(STARTED) $(filter-out lua/meta/% $(STARTED),$(sort $(wildcard lua/*.lua lua/*/*.lua))) \
 	doc/reference.md $(sort $(wildcard lua/report/page_*))
 TESTS_C := $(sort $(wildcard tests/test_*.c tests/*/test_*.c))

@@ -104,7 +104,7 @@ local LUA_LAYERS = {
   {"fzlua", "host", "unlimited"},
   {"reference", "manual"}, -- the text of doc/reference.md as a module
   {"literal", "style", "picture", "value", "typed", "history", "prompt", "complete", "commands"},
-  {"lua_options", "options", "report", "command_line", "help", "script", "inputs", "outputs",
+  {"lua_options", "options", "messages", "command_line", "help", "script", "inputs", "outputs",
     "dry_start", "dry_run", "recorded", "returned",
     "bytecode", "findings", "global_check", "script_check",
     "join", "nodes", "digests", "record_source", "record_sums", "record_worker", "records",

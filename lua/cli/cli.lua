@@ -5,7 +5,7 @@
 
 local command_line = require "fzlua.command_line"
 local core = require "fzlua.core"
-local report = require "fzlua.report"
+local messages = require "fzlua.messages"
 local script = require "fzlua.script"
 
 local cli = {}
@@ -15,7 +15,7 @@ local cli = {}
 local function finish_trace()
   local defaults = package.loaded["fzlua.defaults"]
   local trace = defaults and defaults.trace
-  return (not trace or trace:close()) and report.OK or report.FAILED
+  return (not trace or trace:close()) and messages.OK or messages.FAILED
 end
 
 -- Wait for all work and tasks that the script started. A module is not loaded for this if the
@@ -32,14 +32,14 @@ end
 
 -- The exit status: that of the script if it has failed, else that of the end of its work.
 local function joined_status(status, at_end)
-  return status == report.OK and at_end or status
+  return status == messages.OK and at_end or status
 end
 
 -- Run the pipeline that the script returned, and wait for all work that the script started. Returns
 -- the exit status.
 local function finish_script(options, args, host, result)
   local returned = require "fzlua.returned"
-  local arguments, status = script.arguments(options, args), report.OK
+  local arguments, status = script.arguments(options, args), messages.OK
   local pipeline = returned.as_pipeline(result)
   if pipeline then
     status = returned.run(pipeline, options, arguments, host.restore_output)
@@ -92,7 +92,7 @@ end
 local function check_file(name, path)
   if not path then return end
   local ok, e = pcall(require "fzlua.check".option, name, path, "fzlua")
-  if not ok then report.misuse("--%s: %s", name, (e:gsub(" to 'fzlua'", ""))) end
+  if not ok then messages.misuse("--%s: %s", name, (e:gsub(" to 'fzlua'", ""))) end
 end
 
 -- Open the trace of the whole script, for --trace, --report and --explain.
@@ -104,7 +104,7 @@ local function open_trace(options, args)
       title = options.script and args[options.script] or "fzlua", version = cli.version })
   if not ok then
     local about = e.message:find "report" and "report" or "trace"
-    report.misuse("--%s: %s", about, e.message)
+    messages.misuse("--%s: %s", about, e.message)
   end
   require "fzlua.defaults".trace = e
   local exit = os.exit
@@ -138,7 +138,7 @@ end
 local function print_help(long)
   local help = require "fzlua.help"
   io.write(long and help.all() or help.summary())
-  return report.OK
+  return messages.OK
 end
 
 -- Read the options and append the steps for them.
@@ -159,11 +159,11 @@ end
 local function handlers(steps)
   local function traceback(e)
     if steps.check then steps.check:note_place() end
-    return report.traceback(e)
+    return messages.traceback(e)
   end
   local function report_error(e)
     if steps.check then return steps.check:recover(e) end
-    local status = report.error(e)
+    local status = messages.error(e)
     finish_trace()
     return status
   end

@@ -1,10 +1,10 @@
 --- command_line.lua - reads the options of the command line.
 --
--- Wrong use raises an error: see report.misuse.
+-- Wrong use raises an error: see messages.misuse.
 --
 -- The table of all options is loaded only if an option is used that lua5.4 does not have.
 
-local report = require "fzlua.report"
+local messages = require "fzlua.messages"
 
 ---@class fzlua.CommandLine the fields `set` of options.lua, and:
 ---@field run table<string, any> options of all invokes, checked and converted
@@ -39,7 +39,7 @@ end
 local function misuse_unknown(argument)
   local word = argument:match "^%-%-([^=]+)"
   local near = word and nearest_option(word)
-  report.misuse("unrecognized option '%s' (%s)", argument,
+  messages.misuse("unrecognized option '%s' (%s)", argument,
     near and "the nearest option is " .. near or "fzlua -h lists the options")
 end
 
@@ -53,7 +53,7 @@ local function check_choice(option, value, flag)
     if value == choice then return end
   end
   local near = nearest(value, option.choices)
-  report.misuse("%s must be %s, not %s%s", flag, alternatives(option.choices), value,
+  messages.misuse("%s must be %s, not %s%s", flag, alternatives(option.choices), value,
     near and (" (the nearest is %s)"):format(near) or "")
 end
 
@@ -62,12 +62,12 @@ local function check_run(option, value, flag)
   if value == true then return true end
   local check = require "fzlua.check"
   local ok, checked = pcall(check.option, option.run, tonumber(value) or value, "fzlua")
-  if not ok then report.misuse("%s: %s", flag, (checked:gsub(" to 'fzlua'", ""))) end
+  if not ok then messages.misuse("%s: %s", flag, (checked:gsub(" to 'fzlua'", ""))) end
   return checked
 end
 
 local function exclude(flag, other)
-  report.misuse("%s and %s cannot be used together", flag, other)
+  messages.misuse("%s and %s cannot be used together", flag, other)
 end
 
 -- Apply an option. `value` is true for an option without a value.
@@ -109,7 +109,7 @@ local function read_option(read, args, i)
     value = option.default
     if not value then
       i = i + 1
-      value = args[i] or report.misuse("'%s' needs argument %s", flag, option.argument)
+      value = args[i] or messages.misuse("'%s' needs argument %s", flag, option.argument)
     end
   end
   apply(read, option, value or true, flag)
@@ -128,7 +128,7 @@ local function check_others(read)
       for _, option in ipairs(require "fzlua.options".list) do
         if option.module == need[2] then names[#names + 1] = option.long end
       end
-      report.misuse("%s needs %s", need[1], alternatives(names))
+      messages.misuse("%s needs %s", need[1], alternatives(names))
     end
   end
 end
@@ -154,7 +154,7 @@ function command_line.make_interactive(read)
   local of_chain = read.of_chain[1]
   if of_chain then
     local flag, _, argument = table.unpack(of_chain)
-    report.misuse("%s needs a script: fzlua %s%s pipeline.lua", flag, flag,
+    messages.misuse("%s needs a script: fzlua %s%s pipeline.lua", flag, flag,
       argument and flag ~= "--graph" and " " .. argument or "")
   end
   apply(read, require "fzlua.lua_options".named["-i"], true, "-i")

@@ -12,7 +12,7 @@ local dry_start = require "fzlua.dry_start"
 local lists = require "fzlua.lists"
 local literal = require "fzlua.literal"
 local log = require "fzlua.log"
-local report = require "fzlua.report"
+local messages = require "fzlua.messages"
 
 local dry_run = {}
 
@@ -159,16 +159,16 @@ function dry_run.print(pipeline, plan, values, given)
   end
   io.write(("%d to run, %d perhaps, %d recorded\n"):format(counts.run, counts.perhaps,
     counts.recorded))
-  return report.OK
+  return messages.OK
 end
 
 -- End the script at a call that would run functions, and that is not an invoke.
 local function refuse(what)
   local source, line = dry_start.place()
   local where = ("%s:%s"):format((source or "?"):gsub("^[@=]", ""), line or "?")
-  report.complain(("--dry-run: %s at %s would run; only functions of an invoke are listed")
+  messages.complain(("--dry-run: %s at %s would run; only functions of an invoke are listed")
     :format(what, where))
-  os.exit(report.WRONG_USE, true)
+  os.exit(messages.WRONG_USE, true)
 end
 
 local REFUSED <const> = { batch = "a map", imap = "an imap", apply = "a call of a pool",

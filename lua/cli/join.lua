@@ -3,12 +3,12 @@
 -- The command (src/cli/join.c) reads --worker only as the first argument, before it reads other
 -- options. This module handles all other positions of --worker.
 
-local report = require "fzlua.report"
+local messages = require "fzlua.messages"
 
 local join = {}
 
 function join.run()
-  report.misuse "--worker is used alone: fzlua --worker --engine URL [-j N] [--name NAME] ..."
+  messages.misuse "--worker is used alone: fzlua --worker --engine URL [-j N] [--name NAME] ..."
 end
 
 return join

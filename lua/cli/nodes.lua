@@ -7,7 +7,7 @@ local Error = require "fzlua.error"
 local Pool = require "fzlua.pool"
 local core = require "fzlua.core"
 local defaults = require "fzlua.defaults"
-local report = require "fzlua.report"
+local messages = require "fzlua.messages"
 
 local nodes = {}
 
@@ -66,14 +66,14 @@ end
 ---@return integer status 1 if no worker starts on at least one of the nodes
 function nodes.run()
   local list = core.nodes(defaults.engine)
-  if not list then report.misuse "--nodes needs --engine URL" end
-  local rows, status = { { "node", "slots", "processors", "load", "state" } }, report.OK
+  if not list then messages.misuse "--nodes needs --engine URL" end
+  local rows, status = { { "node", "slots", "processors", "load", "state" } }, messages.OK
   sort(list)
   local asked = {}
   for i, node in ipairs(list) do asked[i] = ask(node) end
   for i, row in ipairs(asked) do
     rows[i + 1] = row()
-    if rows[i + 1].failed then status = report.FAILED end
+    if rows[i + 1].failed then status = messages.FAILED end
   end
   print_rows(rows)
   return status

@@ -1,7 +1,7 @@
 --- outputs.lua - prints the graph, the outputs and the errors of a pipeline.
 
 local literal = require "fzlua.literal"
-local report = require "fzlua.report"
+local messages = require "fzlua.messages"
 
 local outputs = {}
 
@@ -18,7 +18,7 @@ function outputs.print_graph(pipeline, kind)
     local rows = pipeline.edge_table or pipeline:as_table()
     io.write(tostring(pipeline), "\n", tostring(rows), "\n")
   end
-  return report.OK
+  return messages.OK
 end
 
 ---Print the inputs of a pipeline, with the values that the command line sets.
@@ -30,7 +30,7 @@ function outputs.print_inputs(plan, values)
   for name, value in pairs(values) do texts[name] = literal.brief(value):gsub("\n%s*", " ") end
   local rows = require "fzlua.tables".input_table(plan, texts, plan:passed(values))
   io.write(tostring(rows), "\n")
-  return report.OK
+  return messages.OK
 end
 
 local function print_output(name, value)
@@ -53,32 +53,32 @@ local function print_json(output, names)
   local refused = {}
   local text, count = require "fzlua.json".encode(output, names, refused)
   io.write(text, "\n")
-  for _, message in ipairs(refused) do report.complain("output " .. message:sub(2)) end
+  for _, message in ipairs(refused) do messages.complain("output " .. message:sub(2)) end
   if count > #refused then
-    report.complain(("%d more values have no JSON form"):format(count - #refused))
+    messages.complain(("%d more values have no JSON form"):format(count - #refused))
   end
-  return count == 0 and report.OK or report.FAILED
+  return count == 0 and messages.OK or messages.FAILED
 end
 
 local function print_outputs(pipeline, plan, as_json)
   local names = output_names(pipeline, plan)
   if as_json then return print_json(pipeline.output, names) end
   for _, name in ipairs(names) do print_output(name, pipeline.output[name]) end
-  return report.OK
+  return messages.OK
 end
 
 -- Print the errors of a run that did not end at its first error, in the order in which the
 -- functions were registered. Returns the exit status. Without on_error = "continue" these are only
 -- errors of optional inputs, which do not fail the run.
 local function print_errors(pipeline, plan)
-  local status, seen = report.OK, {}
+  local status, seen = messages.OK, {}
   for _, layer in ipairs(plan.layers) do
     for _, made in ipairs(layer.made) do
       local e = pipeline.errors[made.name]
       if e and not seen[e] then
         seen[e] = true
-        if pipeline._continues then status = report.FAILED end
-        report.complain(tostring(e))
+        if pipeline._continues then status = messages.FAILED end
+        messages.complain(tostring(e))
       end
     end
   end

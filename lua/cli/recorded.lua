@@ -4,7 +4,7 @@ local Error = require "fzlua.error"
 local Store = require "fzlua.store"
 local defaults = require "fzlua.defaults"
 local literal = require "fzlua.literal"
-local report = require "fzlua.report"
+local messages = require "fzlua.messages"
 
 local recorded = {}
 
@@ -42,7 +42,7 @@ local function list(store)
     }
   end
   print_rows(rows)
-  return report.OK
+  return messages.OK
 end
 
 local function print_call(row)
@@ -58,10 +58,10 @@ local function print_call(row)
 end
 
 local function show(store, arguments)
-  local name = arguments[1] or report.misuse "--cache show needs the name of an output"
+  local name = arguments[1] or messages.misuse "--cache show needs the name of an output"
   local calls, failures = store:calls(name), store:failures(name)
   if #calls + #failures == 0 then
-    report.misuse("no result of %s is recorded in %s", name, store.path)
+    messages.misuse("no result of %s is recorded in %s", name, store.path)
   end
   for _, row in ipairs(failures) do
     io.write(literal.safe(row[1]), " failed at ", time_text(row[3]), ": ")
@@ -73,10 +73,10 @@ local function show(store, arguments)
     last = row[2]
     print_call(row)
   end
-  return report.OK
+  return messages.OK
 end
 
-local function removed(n) io.write(("%d calls removed\n"):format(n)) return report.OK end
+local function removed(n) io.write(("%d calls removed\n"):format(n)) return messages.OK end
 
 local ACTIONS <const> = {
   ls = list,
@@ -89,7 +89,7 @@ local ACTIONS <const> = {
 local function check_count(what, arguments)
   local surplus = arguments[what == "show" and 2 or 1]
   if not surplus then return end
-  report.misuse("--cache %s does not take the argument %s%s", what, surplus,
+  messages.misuse("--cache %s does not take the argument %s%s", what, surplus,
     surplus:sub(1, 1) == "-" and ": options come before it" or "")
 end
 
@@ -101,12 +101,12 @@ function recorded.run(options, arguments)
   check_count(options.cache, arguments)
   local path = type(defaults.resume) == "string" and defaults.resume or Store.default_path()
   local ok, store = pcall(Store.open, path, true)
-  if not ok then report.fail(store) end
+  if not ok then messages.fail(store) end
   local _ <close> = store
   local done, status = pcall(ACTIONS[options.cache], store, arguments)
   if done then return status end
   local of_database = Error.is(status) and status.code
-  if of_database then report.fail(("the cache %s: %s"):format(path, Store.advice(status))) end
+  if of_database then messages.fail(("the cache %s: %s"):format(path, Store.advice(status))) end
   error(status, 0)
 end
 
@@ -114,11 +114,11 @@ end
 local function check_failed(path, names)
   path = type(path) == "string" and path or Store.default_path()
   local ok, store = pcall(Store.open, path, true)
-  if not ok then report.fail(store) end
+  if not ok then messages.fail(store) end
   local _ <close> = store
   for name in names:gmatch "[^,]+" do
     if #store:failures(name) == 0 then
-      report.misuse("--debug-failed: no failure of %s is recorded in %s", name, path)
+      messages.misuse("--debug-failed: no failure of %s is recorded in %s", name, path)
     end
   end
 end

@@ -11,7 +11,7 @@ local progress = require "fzlua.progress"
 local record_source = require "fzlua.record_source"
 local record_sums = require "fzlua.record_sums"
 local record_worker = require "fzlua.record_worker"
-local report = require "fzlua.report"
+local messages = require "fzlua.messages"
 
 local records = {}
 
@@ -37,9 +37,9 @@ local LOSSES <const> = { crash = true, timeout = true, memory = true }
 
 -- Report a failure. Returns whether to go on with the other records.
 local function fail(self, fmt, ...)
-  self.status = report.FAILED
+  self.status = messages.FAILED
   self.stopped = self.stopped or not self.continues
-  report.complain(fmt:format(...))
+  messages.complain(fmt:format(...))
   return not self.stopped
 end
 
@@ -64,7 +64,7 @@ local function write(self, text)
   if ok then ok, _, code = io.stdout:flush() end
   if ok then return end
   self.host.output_failed(code)
-  self.status, self.stopped = report.FAILED, true
+  self.status, self.stopped = messages.FAILED, true
 end
 
 local function accept(self, block, result)
@@ -156,7 +156,7 @@ end
 local function new_job(options, host)
   local workers = math.max(defaults.jobs or core.cpu_count(), 1)
   local self = {
-    host = host, status = report.OK, stopped = false, done = 0, failed = 0, json = options.json,
+    host = host, status = messages.OK, stopped = false, done = 0, failed = 0, json = options.json,
     sums = options.fold and {} or nil, separator = options.null and "\0" or "\n",
     unordered = options.unordered, continues = defaults.on_error == "continue",
     retries = defaults.retries or 0, inflight = BLOCKS_PER_WORKER * workers,
@@ -168,7 +168,7 @@ local function new_job(options, host)
     separator = self.separator, seed = defaults.seed or core.random_seed(),
     retries = self.retries, continues = self.continues, blocks = self.inflight + 1,
   }
-  if not worker then report.fail(message) end
+  if not worker then messages.fail(message) end
   self.worker = worker
   function self.call(...) return worker:call(...) end
   return self
@@ -194,11 +194,13 @@ end
 local function check_options(options)
   for _, name in ipairs { "graph", "input", "dry-run" } do
     if options[name:gsub("%-", "_")] then
-      report.misuse("--%s needs a chain: --each and --fold have none", name)
+      messages.misuse("--%s needs a chain: --each and --fold have none", name)
     end
   end
-  if options.run.resume then report.misuse "--resume: no result of a line is recorded" end
-  if options.run.engine then report.misuse "--engine: lines are processed on this machine only" end
+  if options.run.resume then messages.misuse "--resume: no result of a line is recorded" end
+  if options.run.engine then
+    messages.misuse "--engine: lines are processed on this machine only"
+  end
 end
 
 ---Call CODE for all records, and print the results.

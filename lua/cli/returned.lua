@@ -1,6 +1,6 @@
 --- returned.lua - runs the pipeline that a script returned, as the options say.
 
-local report = require "fzlua.report"
+local messages = require "fzlua.messages"
 
 local returned = {}
 
@@ -20,7 +20,7 @@ end
 function returned.check_none(options)
   for _, name in ipairs { "graph", "input", "inputs", "only", "json", "dry_run" } do
     if options[name] then
-      report.misuse("--%s: the script returned no chain", (name:gsub("_", "-")))
+      messages.misuse("--%s: the script returned no chain", (name:gsub("_", "-")))
     end
   end
 end
@@ -32,10 +32,10 @@ function returned.check_forgotten(result, arguments)
   local made = require "fzlua.made"
   if made.used then return end
   if (made.stage or made.pipeline) and require("fzlua.inputs").are_in(arguments) then
-    report.misuse "inputs are given but the script returned no chain: end it with 'return chain'"
+    messages.misuse "inputs are given but the script returned no chain: end it with 'return chain'"
   end
   if made.pipeline and result == nil then
-    report.misuse
+    messages.misuse
       "the script makes a chain and neither invokes nor returns it: end it with 'return chain'"
   end
 end
@@ -48,7 +48,7 @@ end
 ---@return table given, table values
 function returned.read_inputs(options, arguments, pipeline)
   local ok, given = pcall(require "fzlua.inputs".read, options.input, arguments)
-  if not ok then report.misuse("%s", given) end
+  if not ok then messages.misuse("%s", given) end
   local values = {}
   for name, value in pairs(pipeline.input) do values[name] = value end
   for name, value in pairs(given) do values[name] = value end
@@ -75,13 +75,13 @@ function returned.read_only(options, pipeline)
     names[#names + 1] = options.debug_failed and without_stage(pipeline, name) or name
   end
   local ok, checked = pcall(require "fzlua.check".option, "outputs", names, "--only")
-  return ok and checked or report.misuse "--only: no output is named"
+  return ok and checked or messages.misuse "--only: no output is named"
 end
 
 -- The plan of the outputs of --only, or of all outputs.
 local function plan_of(pipeline, only, values)
   local wrong = require "fzlua.inputs".unknown_outputs(pipeline:_plan_of(), only or {}, values)
-  if #wrong > 0 then report.misuse("%s", table.concat(wrong, "\n")) end
+  if #wrong > 0 then messages.misuse("%s", table.concat(wrong, "\n")) end
   return pipeline:_plan_of(only)
 end
 
@@ -90,8 +90,8 @@ local function check_inputs(pipeline, plan, given, values)
   local inputs = require "fzlua.inputs"
   local errors, warnings = inputs.unread(pipeline:_plan_of(), given)
   for i, text in ipairs(inputs.missing(plan, values)) do table.insert(errors, i, text) end
-  for _, warning in ipairs(warnings) do report.complain("warning: " .. warning) end
-  if #errors > 0 then report.misuse("%s", table.concat(errors, "\n")) end
+  for _, warning in ipairs(warnings) do messages.complain("warning: " .. warning) end
+  if #errors > 0 then messages.misuse("%s", table.concat(errors, "\n")) end
 end
 
 ---Run a pipeline and print its outputs.

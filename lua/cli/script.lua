@@ -2,12 +2,12 @@
 --
 -- A step returns a function to call and its arguments: see cli.main.
 
-local report = require "fzlua.report"
+local messages = require "fzlua.messages"
 
 local script = {}
 
 local function checked(chunk, message)
-  if not chunk then report.fail(message) end
+  if not chunk then messages.fail(message) end
   return chunk
 end
 
@@ -34,11 +34,11 @@ local ADD = {
   ["-l"] = function(steps, text)
     local global, module = text:match "^([^=]+)=(.*)$"
     steps[#steps + 1] = function()
-      report.set_loading(module or text)
+      messages.set_loading(module or text)
       return require, module or text
     end
     steps[#steps + 1] = function(result)
-      report.set_loading(false)
+      messages.set_loading(false)
       _G[global or text] = result
     end
   end,

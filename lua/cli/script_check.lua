@@ -8,7 +8,7 @@ local Findings = require "fzlua.findings"
 local GlobalCheck = require "fzlua.global_check"
 local core = require "fzlua.core"
 local dry_start = require "fzlua.dry_start"
-local report = require "fzlua.report"
+local messages = require "fzlua.messages"
 local returned = require "fzlua.returned"
 local script = require "fzlua.script"
 
@@ -68,9 +68,9 @@ local function has_inputs(self, arguments)
 end
 
 local function check_missing(self, pipeline, plan, values, severity)
-  local messages = require "fzlua.inputs".missing(plan, values)
+  local texts = require "fzlua.inputs".missing(plan, values)
   for i, need in ipairs(plan:missing(values)) do
-    self._findings:add_at(severity, messages[i], function_of(pipeline, need.stage, need.output))
+    self._findings:add_at(severity, texts[i], function_of(pipeline, need.stage, need.output))
   end
 end
 
@@ -152,7 +152,7 @@ end
 local function finish(self)
   require "fzlua.log".level = "off" -- do not log the errors of tasks whose calls were refused
   self._host.restore_output()
-  return self._findings:print() and report.OK or report.FAILED
+  return self._findings:print() and messages.OK or messages.FAILED
 end
 
 -- Check the call that the script was about to make when it was stopped.
@@ -191,7 +191,7 @@ end
 ---@param e any
 ---@return integer status
 function ScriptCheck:recover(e)
-  if report.status(e) ~= report.FAILED then return report.error(e) end
+  if messages.status(e) ~= messages.FAILED then return messages.error(e) end
   if Error.is(e, "timeout") then e.message = "the top level of the script " .. e.message end
   if dry_start.first then
     check_start(self, dry_start.first)

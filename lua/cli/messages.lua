@@ -1,9 +1,9 @@
---- report.lua - the messages of the command on standard error, and the exit status of an error.
+--- messages.lua - the messages of the command on standard error, and the exit status of an error.
 
 local Error = require "fzlua.error"
 local core = require "fzlua.core"
 
-local report = { OK = 0, FAILED = 1, WRONG_USE = 2, INTERRUPTED = 130 }
+local messages = { OK = 0, FAILED = 1, WRONG_USE = 2, INTERRUPTED = 130 }
 
 local function message_of(e) return e.message end
 
@@ -25,19 +25,19 @@ end
 
 ---Print a message.
 ---@param text string
-function report.complain(text)
+function messages.complain(text)
   io.stderr:write("fzlua: ", colored(text), "\n")
 end
 
 ---Raise an error without a traceback.
 ---@param message string
-function report.fail(message)
+function messages.fail(message)
   error(setmetatable({ message = message }, Failure), 0)
 end
 
 ---Raise an error of wrong use. Each line of the text is a message.
 ---@param fmt string
-function report.misuse(fmt, ...)
+function messages.misuse(fmt, ...)
   error(setmetatable({ message = fmt:format(...) }, Misuse), 0)
 end
 
@@ -55,7 +55,7 @@ local loading = false
 
 ---Note that -l begins to load a module, or (with false) that the module is loaded.
 ---@param name string|false
-function report.set_loading(name)
+function messages.set_loading(name)
   loading = name
 end
 
@@ -84,7 +84,7 @@ end
 ---with __tostring.
 ---@param e any
 ---@return any
-function report.traceback(e)
+function messages.traceback(e)
   local message = loading and type(e) == "string" and loading_error(e)
   if message then return setmetatable({ message = message }, Failure) end
   if type(e) == "string" or type(e) == "number" then
@@ -113,24 +113,24 @@ end
 ---The exit status of an error.
 ---@param e any
 ---@return integer
-function report.status(e)
-  if Error.is(e, "interrupted") then return report.INTERRUPTED end
-  return getmetatable(e) == Misuse and report.WRONG_USE or report.FAILED
+function messages.status(e)
+  if Error.is(e, "interrupted") then return messages.INTERRUPTED end
+  return getmetatable(e) == Misuse and messages.WRONG_USE or messages.FAILED
 end
 
 ---Print an error that ended the script.
 ---@param e any
 ---@return integer status
-function report.error(e)
+function messages.error(e)
   drop_tasks()
-  local status = report.status(e)
-  if status ~= report.FAILED then
-    report.complain((e.message:gsub("\n", "\nfzlua: ")))
+  local status = messages.status(e)
+  if status ~= messages.FAILED then
+    messages.complain((e.message:gsub("\n", "\nfzlua: ")))
   else
     local ok, text = pcall(tostring, e)
-    report.complain(ok and text or "(error object whose __tostring raises)")
+    messages.complain(ok and text or "(error object whose __tostring raises)")
   end
   return status
 end
 
-return report
+return messages
