@@ -123,7 +123,7 @@ end
 
 local function set_up(options, args, host)
   if options.version then print_version(options, host) end
-  if options.debug_failed then require "fzlua.recorded".debug_failed(options) end
+  if options.debug_failed then require "fzlua.cache_command".debug_failed(options) end
   for name, value in pairs(options.run) do require "fzlua.defaults"[name] = value end
   local prints_other = options.graph or options.inputs or options.module or options.check
   if options.engine_creds then require "fzlua.defaults".engine_creds = options.engine_creds end

@@ -15,7 +15,7 @@
 --   fzlua.nodes: run(), which prints a table.
 --   fzlua.digests: run(options, arguments), with all arguments after the options.
 --   fzlua.join: run(), which says how a node is started; the command joins before it runs Lua.
---   fzlua.recorded: run(options, arguments), with all arguments after the options.
+--   fzlua.cache_command: run(options, arguments), with all arguments after the options.
 --   fzlua.repl: run(options, arguments, host, ...), after the script and with what it returned.
 --     The version has been printed. It also runs if there is no script and standard input is a
 --     terminal.
@@ -120,7 +120,7 @@ options.list = {
       `fz.process`, `fz.exec` and `fz.run_scripts` cannot be listed, and end the script with an \z
       error; what Lua's own functions do, such as `os.execute`, is done." },
   { long = "--cache", argument = "WHAT", group = "cache", set = "cache",
-    module = "fzlua.recorded", choices = { "ls", "show", "gc", "clear" },
+    module = "fzlua.cache_command", choices = { "ls", "show", "gc", "clear" },
     help = "ls, show NAME, gc or clear recorded results",
     more = "`ls` lists the functions with recorded results and failures; `show`, followed by the \z
       name of an output, its calls; `gc` removes the results that were used least recently, \z

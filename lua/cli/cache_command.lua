@@ -1,4 +1,4 @@
---- recorded.lua - fzlua --cache: shows and removes the results that runs have recorded.
+--- cache_command.lua - fzlua --cache: shows and removes the results that runs have recorded.
 
 local Error = require "fzlua.error"
 local Store = require "fzlua.store"
@@ -6,7 +6,7 @@ local defaults = require "fzlua.defaults"
 local literal = require "fzlua.literal"
 local messages = require "fzlua.messages"
 
-local recorded = {}
+local cache_command = {}
 
 local function size_text(n)
   for _, unit in ipairs { "B", "K", "M", "G" } do
@@ -97,7 +97,7 @@ end
 ---@param options fzlua.CommandLine
 ---@param arguments string[]
 ---@return integer status
-function recorded.run(options, arguments)
+function cache_command.run(options, arguments)
   check_count(options.cache, arguments)
   local path = type(defaults.resume) == "string" and defaults.resume or Store.default_path()
   local ok, store = pcall(Store.open, path, true)
@@ -126,10 +126,10 @@ end
 ---Set the options so that functions without a recorded result run in this process. So a function
 ---that has failed fails again in this process, where the user can debug it.
 ---@param options fzlua.CommandLine
-function recorded.debug_failed(options)
+function cache_command.debug_failed(options)
   local run = options.run
   run.resume, run.jobs = run.resume or true, 0
   check_failed(run.resume, options.debug_failed)
 end
 
-return recorded
+return cache_command
