@@ -89,7 +89,7 @@ local HEADERS = {
 local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
-  {"error", "origin", "defaults", "engine", "made", "identity", "nearest", "check", "log", "json"},
+  {"error", "origin", "defaults", "engine_url", "made", "identity", "nearest", "check", "log", "json"},
   {"timers", "scheduler", "deadlock", "waiters", "wait", "turns", "callback", "bar", "progress",
     "page_body", "page_script", "page_style", "worker_times", "run_data", "run_report",
     "simulation", "machine_load", "run_calls", "run_advice",
@@ -105,7 +105,7 @@ local LUA_LAYERS = {
   {"reference", "manual"}, -- the text of doc/reference.md as a module
   {"literal", "style", "picture", "value", "typed", "history", "prompt", "complete", "commands"},
   {"lua_options", "options", "messages", "command_line", "help", "script", "inputs", "outputs",
-    "dry_start", "dry_run", "recorded", "returned",
+    "dry_start", "dry_run", "cache_command", "returned",
     "bytecode", "findings", "global_check", "script_check",
     "join", "nodes", "digests", "record_source", "record_sums", "record_worker", "records",
     "repl", "cli"},

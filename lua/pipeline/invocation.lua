@@ -4,7 +4,7 @@
 -- notifies its owner, a chain or a dag.
 
 local core = require "fzlua.core"
-local engine = require "fzlua.engine"
+local engine_url = require "fzlua.engine_url"
 local Error = require "fzlua.error"
 local Future = require "fzlua.future"
 local Plan = require "fzlua.plan"
@@ -48,7 +48,7 @@ end
 
 -- Set the options that are not known before a run starts.
 local function complete(merged, given, defaults)
-  merged.jobs = given.jobs or defaults.jobs or engine.slots(merged.engine)
+  merged.jobs = given.jobs or defaults.jobs or engine_url.slots(merged.engine)
   merged.given_seed = given.seed or defaults.seed
   merged.seed = merged.given_seed or core.random_seed()
   return merged

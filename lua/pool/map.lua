@@ -6,7 +6,7 @@ local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
-local engine = require "fzlua.engine"
+local engine_url = require "fzlua.engine_url"
 local lists = require "fzlua.lists"
 local made = require "fzlua.made"
 
@@ -23,7 +23,7 @@ local function run(kind, what, f, list, options)
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
   options.inherited, options.call = true, what
-  local jobs = options.jobs or engine.slots(options.engine)
+  local jobs = options.jobs or engine_url.slots(options.engine)
   list = lists.readable(list)
   local n = lists.length(list)
   made.used = true

@@ -13,7 +13,7 @@ local callback = require "fzlua.callback"
 local check = require "fzlua.check"
 local command_line = require "fzlua.defaults"
 local core = require "fzlua.core"
-local engine = require "fzlua.engine"
+local engine_url = require "fzlua.engine_url"
 local folding = require "fzlua.folding"
 local lists = require "fzlua.lists"
 local made = require "fzlua.made"
@@ -44,7 +44,7 @@ function Pool.new(options, here)
   for name, value in pairs(command_line) do
     if check.POOL[name] and options[name] == nil then options[name] = value end
   end
-  local workers = options.workers or command_line.jobs or engine.slots(options.engine)
+  local workers = options.workers or command_line.jobs or engine_url.slots(options.engine)
   if here or command_line.jobs == 0 then workers = 0 end
   options.given_seed = options.seed
   options.seed = options.seed or core.random_seed()

@@ -1,13 +1,13 @@
---- engine.lua - where the workers of a chain, a map or a pool run.
+--- engine_url.lua - where the workers of a chain, a map or a pool run.
 
 local core = require "fzlua.core"
 
-local engine = {}
+local engine_url = {}
 
 ---The default for the number of functions that may run at once.
 ---@param url string|nil the option `engine`; nil or "local" for workers on this machine
 ---@return integer
-function engine.slots(url)
+function engine_url.slots(url)
   local nodes = url and core.nodes(url)
   if not nodes then return core.cpu_count() end
   local slots = 0
@@ -17,4 +17,4 @@ function engine.slots(url)
   return slots
 end
 
-return engine
+return engine_url
