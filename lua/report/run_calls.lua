@@ -11,7 +11,7 @@ local max, min = math.max, math.min
 -- queued, because before that there was nothing to send.
 local GAP_MAX <const> = 1e-3
 
--- The maximum number of calls in the simulation, and of calls that are searched for a free place.
+-- The maximum number of calls in the simulation, and of calls that are searched for a free slot.
 local CALLS_MAX <const> = 100000
 local SEARCH_MAX <const> = 1000
 
@@ -213,14 +213,14 @@ local function connect_lists(run, lists)
 end
 
 -- The stream of a call: the items of a stream of a chain, or of an imap or a fold, which are under
--- way in a window. Its entries are the first calls of each item: they need no result of another
--- call. An entry of item i waits until item i - window is done.
+-- way in a window. The first calls of an item need no result of another call. A first call of item
+-- i waits until item i - window is done.
 local function stream_of(streams, window, call, item)
   local stream = streams[window]
   -- An earlier stream of another source has ended.
-  if not stream or item == 1 and stream.last[1] and #stream.entries > 0
+  if not stream or item == 1 and stream.last[1] and #stream.first_calls > 0
     and stream.seen[call.key] and (call.e.attempt or 1) == 1 then
-    stream = { window = window, entries = {}, last = {}, seen = {} }
+    stream = { window = window, first_calls = {}, last = {}, seen = {} }
     streams[window] = stream
     streams[#streams + 1] = stream
   end
@@ -232,7 +232,7 @@ local function note_item(streams, call, window, i)
   local stream = stream_of(streams, window, call, item)
   for number = item, item + (call.e.index and call.n or 1) - 1 do stream.last[number] = i end
   if item == 1 then stream.seen[call.key] = true end
-  if #call.before == 0 then stream.entries[#stream.entries + 1] = i end
+  if #call.before == 0 then stream.first_calls[#stream.first_calls + 1] = i end
 end
 
 -- The window of a call of a stream, an imap or a fold.
@@ -310,7 +310,7 @@ local function add_waits(run)
   end
 end
 
--- How long the first call of a worker waited for it, although a place was free. The place was free
+-- How long the first call of a worker waited for it, although a slot was free. The slot was free
 -- from the last end of a call on, if all were taken until then.
 local function waited_for(run, call)
   local e = call.e
@@ -383,7 +383,7 @@ end
 -- is for the items that fill a larger window.
 local function filling(run, stream)
   local sum, n = 0, 0
-  for _, i in ipairs(stream.entries) do
+  for _, i in ipairs(stream.first_calls) do
     local call = run.calls[i]
     local item = call.e.item or call.e.index
     if item > 1 and item <= stream.window.limit and call.script then
@@ -393,17 +393,17 @@ local function filling(run, stream)
   return n > 0 and sum / n or 0
 end
 
----Connect the entries of streams as if all windows were `factor` times as large.
+---Connect the first calls of the items as if all windows were `factor` times as large.
 ---@param run table
 ---@param factor number
 function run_calls.widen(run, factor)
   for _, stream in ipairs(run.streams) do
     local window = stream.window
     local limit = window.limit * (window.is_fixed and 1 or factor)
-    local first = run.calls[stream.entries[1]]
+    local first = run.calls[stream.first_calls[1]]
     stream.filling = stream.filling or filling(run, stream)
     first.narrow = first.narrow or first.before
-    for _, i in ipairs(stream.entries) do
+    for _, i in ipairs(stream.first_calls) do
       local call = run.calls[i]
       local item = call.e.item or call.e.index
       local last = stream.last[item - limit]

@@ -103,7 +103,7 @@ local function new_replay(calls, run)
     followers = followers,
     now = 0, slow_now = 0, demand = 0, free = run.jobs, busy = {}, known = {},
     ready = {}, -- by time: calls that the script will queue
-    waiting = {}, -- by stage: calls that wait for a place and a worker
+    waiting = {}, -- by stage: calls that wait for a slot and a worker
     steps = {}, -- by end: what ends at a time
     computing = {}, -- by end on the slower clock: what computes
     work = {}, working = false, -- what the script has to do, and whether it works
