@@ -89,7 +89,8 @@ local HEADERS = {
 local BINDINGS = "src/bind/open.h"
 
 local LUA_LAYERS = {
-  {"error", "origin", "defaults", "engine_url", "made", "identity", "nearest", "check", "log", "json"},
+  {"error", "origin", "defaults", "engine_url", "made", "identity", "nearest", "check", "log",
+    "json"},
   {"timers", "scheduler", "deadlock", "waiters", "wait", "turns", "callback", "bar", "progress",
     "page_body", "page_script", "page_style", "worker_times", "run_data", "run_report",
     "simulation", "machine_load", "run_calls", "run_advice",
