@@ -135,7 +135,7 @@ local function open_database(path, exists, read_only)
   local is_ours = check_owner(db)
   if read_only then return is_ours and db or error("it is empty", 0) end
   if not is_ours and create(db) and emptied then
-    log.warn("the cache %s is an empty file: what runs have recorded in it, if any, is lost", path)
+    log.warn("the cache %s is an empty file: results that it had, if any, are lost", path)
   end
   db:run "PRAGMA journal_mode = WAL"
   db:run "PRAGMA synchronous = NORMAL"

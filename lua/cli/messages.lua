@@ -44,7 +44,7 @@ end
 -- Kinds of errors that calls in the script itself may raise.
 local OWN = { error = true, closed = true, unsendable = true, memory = true }
 
--- Whether the error was raised in the script itself. Others have a position or a traceback.
+-- Whether the error was raised in the script itself. Others say where, or have a traceback.
 local function is_own(e)
   return OWN[e.kind] and not (e.traceback or e.unreached or e.pid or e.stage
     or e.output or e.index)

@@ -127,9 +127,9 @@ options.list = {
       beyond the size that `FZLUA_CACHE_SIZE` sets (1G), and gives space back; `clear` removes \z
       all. The file is that of `--resume` or `FZLUA_CACHE`." },
   { long = "--debug-failed", argument = "NAME", group = "cache", set = "debug_failed",
-    help = "run a function that failed in this process",
-    more = "Run only the function of the output NAME, whose last failure is recorded, in this \z
-      process, and before it the functions that it needs and whose results are not \z
+    help = "run in this process a function that failed",
+    more = "Run in this process only the function of the output NAME, whose last failure is \z
+      recorded, and before it the functions that it needs and whose results are not \z
       recorded. If the script runs chains, streams or maps itself, these use recorded results, \z
       and call functions without a recorded result in this process. NAME may be that of a map, \z
       as --cache ls shows it." },

@@ -114,8 +114,8 @@ fz_llimit_check(lua_State *L, struct fz_llimit *limit)
 
 /*
  * The hook of a limited stretch. A thread that was made during a stretch keeps
- * the hook, so that the hook also works in later stretches. The count of the
- * hook is rarely changed, because lua_sethook() visits all calls on the stack.
+ * the hook for later stretches. Its count is rarely changed, because
+ * lua_sethook() visits all calls on the stack.
  */
 static void
 limit_hook(lua_State *L, lua_Debug *ar)

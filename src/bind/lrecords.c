@@ -300,7 +300,7 @@ map_positions(lua_State *L, struct lrecords *r, size_t n)
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED) {
-		fz_err_sys(&err, errno, "cannot map shared positions");
+		fz_err_sys(&err, errno, "cannot map the numbers of records");
 		fz_lerror_raise(L, &err);
 	}
 	r->shared = p;

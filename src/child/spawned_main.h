@@ -38,9 +38,9 @@ struct fz_node_worker;
 /*
  * Serve the calls that arrive at the socket `link`, in the new state `L`; or
  * make the one call of a process. Returns the exit status. `node` is what a
- * worker on a node shares with the process beside it; NULL: this worker is not
- * on a node. `memory` is the file of the mailbox of another worker, which is
- * closed; -1: none.
+ * worker on a node shares with the process beside it; NULL: it is not on a
+ * node, and `memory` is the file of its mailbox, which this function closes;
+ * -1: none.
  */
 int fz_spawned_main(
     lua_State *L, int link, int memory, const struct fz_node_worker *node);

@@ -301,7 +301,7 @@ get_class(struct fz_decoder *d)
 	lua_remove(d->L, -2);
 	tag = fz_decode_u8(d);
 	if (tag != FZ_FORMAT_TABLE && tag != FZ_FORMAT_TABLE_WIDE)
-		fz_decode_refuse(d, "an object of a class that is no table");
+		fz_decode_refuse(d, "a class without a table");
 	return tag;
 }
 

@@ -145,9 +145,9 @@ void fz_loop_flush(struct fz_loop *loop);
 
 /*
  * In a forked child, before anything else: call the fork hooks, which close
- * what they own. Then drop all watches and timers of the parent, and close
- * private descriptors (see fd.h). The watches on private descriptors and their
- * owners stay unchanged: the child must not use them.
+ * what they own. Then forget the parent's watches and timers, and close private
+ * descriptors (see fd.h). The watches on these and their owners are not written
+ * to: the child must not use them.
  */
 void fz_loop_in_child(struct fz_loop *loop);
 

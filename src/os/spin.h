@@ -30,7 +30,7 @@ struct fz_spin {
 	/* time before which the processor is not yielded; 0: always yielded */
 	int64_t hold_ns;
 	unsigned nlost; /* spins in a row that were too short */
-	unsigned nskip; /* sleeps to begin without a spin */
+	unsigned nskip; /* number of coming sleeps without a spin */
 	/* number of processes at work for the waiter, which sets this */
 	unsigned nbusy;
 };

@@ -568,7 +568,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 		fz_blob_unref(job->result_buffer);
 		job->result_buffer = NULL;
 	}
-	b->share = 0; /* compute new shares of the rest */
+	b->share = 0; /* must be computed again */
 	if (rest != NULL) {
 		fz_batch_insert(b, rest);
 		fz_producer_wake(&b->producer);

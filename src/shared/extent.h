@@ -68,8 +68,8 @@ uint64_t fz_extent_give(
     struct fz_extents *ex, uint64_t at, enum fz_extent_state state);
 
 /*
- * Make the last `len` bytes of the last warm extent cold, or all of it. Returns
- * how many, and sets `*at` to their offset; 0 if none is warm.
+ * Make `len` bytes at the end of the last warm extent cold, or all. Returns how
+ * many, and sets `*at` to their offset; 0 if none is warm.
  */
 uint64_t fz_extent_cool(struct fz_extents *ex, uint64_t len, uint64_t *at);
 

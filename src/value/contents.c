@@ -284,7 +284,7 @@ add_table(struct walk *w)
 		lua_newtable(L);
 		lua_replace(L, w->due);
 	}
-	/* the later visit does not know that a table around it is weak */
+	/* the later visit does not know that this is in a weak table */
 	if (w->weak)
 		w->sum.certain = false;
 	lua_pushvalue(L, -1);

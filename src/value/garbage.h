@@ -48,7 +48,7 @@ void fz_garbage_catch_up(struct fz_garbage *garbage, lua_State *L);
 struct fz_garbage_child {
 	int inherited; /* KiB of the heap at the fork */
 	int kib;       /* KiB of the heap after the last collection */
-	bool collects; /* a collection copies little inherited memory */
+	bool collects; /* collect after jobs, as that copies little */
 };
 
 /*

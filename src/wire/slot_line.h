@@ -63,8 +63,8 @@ void fz_slot_line_want(struct fz_slot_line *line);
 void fz_slot_line_stop(struct fz_slot_line *line);
 
 /*
- * Wait until `fd` is readable. Returns the slot if the gateway asks for it
- * during the wait.
+ * Wait while the slot is held, until `fd` is readable. If the gateway asks for
+ * the slot, return it.
  */
 void fz_slot_line_rest(struct fz_slot_line *line, int fd);
 

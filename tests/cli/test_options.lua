@@ -83,7 +83,7 @@ end
 
 tests["modules that a script does not need are not loaded, but require finds them"] = function()
   local script = [[
-    local needed, others = " cli command_line core error lua_options report script ", {}
+    local needed, others = " cli command_line core error lua_options messages script ", {}
     for name in pairs(package.loaded) do
       name = name:match "^fzlua%.(.*)"
       if name and not needed:find(" " .. name .. " ", 1, true) then others[#others + 1] = name end

@@ -176,7 +176,7 @@ return fz.chain { s }]]
   os.execute(("touch -d '10 seconds' %s"):format(store)) -- this test is faster than a user
   local ran, out, err, status = run(script, store)
   t.equal({ ran, out, status }, { "A", "A = 1\n", 0 })
-  t.match(err, ("the cache %s is an empty file: what runs have recorded in it, if any, is lost\n")
+  t.match(err, ("the cache %s is an empty file: results that it had, if any, are lost\n")
     :format(store))
   t.equal(select(2, err:gsub("\n", "")), 1)
   t.equal({ run(script, store) }, { "", "A = 1\n", "", 0 })

@@ -104,8 +104,8 @@ end
 -- 1, 2, ... ITEMS without FAILED.
 local OTHERS <const> = { 1, 2, 4, 5, 6 }
 
--- Returns the results of run() for all items. It repeats the run if another item has exceeded the
--- timeout, which may happen on a busy machine.
+-- Returns the results of run() for all items. Repeats the run if an item other than FAILED exceeds
+-- the timeout, which may happen on a busy machine.
 local function run_all(run, chain)
   local places, errors, raised
   for _ = 1, 10 do

@@ -125,7 +125,7 @@ tests["an error is that of one call, and the calls behind it get the end"] = fun
   end)
 end
 
--- Waits of a source that do not end.
+-- Endless waits of a source.
 local WAITS <const> = [[
 local pending, queue = fz.future(), fz.queue()
 local waits = {

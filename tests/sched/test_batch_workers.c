@@ -130,7 +130,7 @@ call_func(struct batch_world *b, uint32_t number, uint64_t add)
 	batch_test_fini(&t);
 }
 
-/* Define a function, which later workers inherit and older ones are sent. */
+/* Define a function. Later workers inherit it; older ones get it sent. */
 static void
 define(struct batch_world *b, uint32_t number, uint64_t add)
 {

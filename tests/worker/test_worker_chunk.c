@@ -405,8 +405,8 @@ test_worker_chunk_peek_never_takes_a_torn_item(void **state)
 }
 
 /*
- * The timeout holds for each item, and not for all items together. Two items
- * that take 1,200 s each do not exceed 2,000 s, but the fourth item does.
+ * The timeout of 2,000 s holds for each item, not for all together: two items
+ * may take 1,200 s each; the fourth takes longer.
  */
 static void
 test_worker_chunk_a_timeout_ends_one_item(void **state)

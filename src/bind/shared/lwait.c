@@ -126,9 +126,9 @@ is_check_due(lua_State *L, struct fz_lwait *wait)
 }
 
 /*
- * Called after a check. A check that finds nothing that can end a wait asks all
- * waits to try late: see waits_try(). In this case, make the next try late, and
- * the next check follow immediately after it.
+ * Called after a check. If it found nothing that can end a wait, it has asked
+ * all waits to try late (waits_try()). Then make the next try late, and the
+ * next check right after it.
  */
 static void
 prepare_next_check(lua_State *L, struct fz_lwait *wait)
