@@ -11,7 +11,7 @@ local Plan = require "fzlua.plan"
 local StagePools = require "fzlua.stage_pools"
 local callback = require "fzlua.callback"
 local check = require "fzlua.check"
-local command_line = require "fzlua.defaults"
+local option_defaults = require "fzlua.defaults"
 local lists = require "fzlua.lists"
 local stage_lines = require "fzlua.stage_lines"
 local wait = require "fzlua.wait"
@@ -36,8 +36,8 @@ end
 ---@param list table[] the options of the chain, then those of each stage
 ---@return table
 function Invocation.defaults(list)
-  local limits, merged = { list[1], command_line }, {}
-  list[#list + 1] = command_line
+  local limits, merged = { list[1], option_defaults }, {}
+  list[#list + 1] = option_defaults
   for _, name in ipairs(check.RUN) do merged[name] = first_given(name, list) end
   -- Limits of a stage do not apply to other stages, so they are in the plan.
   for _, name in ipairs(check.LIMITS) do merged[name] = first_given(name, limits) end

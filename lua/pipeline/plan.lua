@@ -6,7 +6,7 @@
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
 local check = require "fzlua.check"
-local command_line = require "fzlua.defaults"
+local option_defaults = require "fzlua.defaults"
 
 local NONE <const> = {}
 
@@ -46,7 +46,7 @@ Plan.__name = "fzlua.Plan"
 
 local function new()
   return setmetatable({
-    graph = core.graph(command_line.trace), nodes = {}, maker = {}, needs = {}, layers = {},
+    graph = core.graph(option_defaults.trace), nodes = {}, maker = {}, needs = {}, layers = {},
     pools = {},
     limits = {}, asks = false, caches = false, final = {}, passes = true, defaults = false,
     narrowed = {}, _names = false,

@@ -4,7 +4,7 @@
 
 local Mapping = require "fzlua.mapping"
 local check = require "fzlua.check"
-local command_line = require "fzlua.defaults"
+local defaults = require "fzlua.defaults"
 local core = require "fzlua.core"
 local engine_url = require "fzlua.engine_url"
 local lists = require "fzlua.lists"
@@ -16,7 +16,7 @@ local function run(kind, what, f, list, options)
   check.type(f, "function", 1, what)
   check.type(list, "table", 2, what)
   options = check.options(options, check.FORK_MAP, 3, what)
-  for name, value in pairs(command_line) do
+  for name, value in pairs(defaults) do
     if options[name] == nil then options[name] = value end
   end
   options.given_seed = options.seed

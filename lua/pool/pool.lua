@@ -11,7 +11,7 @@ local Mapping = require "fzlua.mapping"
 local Trace = require "fzlua.trace"
 local callback = require "fzlua.callback"
 local check = require "fzlua.check"
-local command_line = require "fzlua.defaults"
+local defaults = require "fzlua.defaults"
 local core = require "fzlua.core"
 local engine_url = require "fzlua.engine_url"
 local folding = require "fzlua.folding"
@@ -41,11 +41,11 @@ local kept = {}
 function Pool.new(options, here)
   if math.type(options) then options = { workers = options } end
   options = check.options(options, check.POOL, 1, "fz.pool")
-  for name, value in pairs(command_line) do
+  for name, value in pairs(defaults) do
     if check.POOL[name] and options[name] == nil then options[name] = value end
   end
-  local workers = options.workers or command_line.jobs or engine_url.slots(options.engine)
-  if here or command_line.jobs == 0 then workers = 0 end
+  local workers = options.workers or defaults.jobs or engine_url.slots(options.engine)
+  if here or defaults.jobs == 0 then workers = 0 end
   options.given_seed = options.seed
   options.seed = options.seed or core.random_seed()
   options.on_error = options.on_error or "stop"
@@ -210,7 +210,7 @@ end
 -- most frequent call, because the other lines would take longer than the call itself takes in the
 -- engine.
 function Pool:apply(f, ...)
-  if getmetatable(self) == Pool and self._direct and not self._closed and not command_line.trace
+  if getmetatable(self) == Pool and self._direct and not self._closed and not defaults.trace
       and type(f) == "function" and wait.alone() then
     return raise_or_return(core.apply(self._core, f, self._limits or nil, ...))
   end

@@ -7,7 +7,7 @@
 
 local core = require "fzlua.core"
 local Error = require "fzlua.error"
-local command_line = require "fzlua.defaults"
+local defaults = require "fzlua.defaults"
 local log = require "fzlua.log"
 
 ---@class fzlua.Trace a list of records, see fzlua.TraceEvent
@@ -82,7 +82,7 @@ end
 -- The trace of this run alone, if the options of the run ask for a trace or a report; else nil.
 local function own_trace(options)
   local path = options.trace
-  if path == command_line.trace then path = nil end
+  if path == defaults.trace then path = nil end
   if not path and not options.report then return nil end
   return Trace.open { path = path, keeps = true, report = options.report }
 end
@@ -105,7 +105,7 @@ end
 ---@param options table of the run
 ---@param rows fun(): table[]
 function Trace.add_changes(options, rows)
-  local trace = options.own_trace or command_line.trace
+  local trace = options.own_trace or defaults.trace
   if trace and trace._report then trace._changes = rows() end
 end
 
@@ -128,7 +128,7 @@ end
 ---@param window fzlua.RunWindow|nil of an imap or a fold
 ---@return userdata|nil records, userdata|nil names; nil without --trace
 function Trace.of_call(what, f, window)
-  local trace = command_line.trace
+  local trace = defaults.trace
   if not trace then return nil end
   local label = Trace.label(what, f)
   windows[label] = window
@@ -144,7 +144,7 @@ local function environment(self)
     { "Processors", tostring(core.cpu_count()) },
     { "Written", os.date "%Y-%m-%d %H:%M:%S %z" },
   }
-  local engine = command_line.engine
+  local engine = defaults.engine
   if type(engine) == "string" then
     facts[#facts + 1] = { "Engine", (engine:gsub("//[^/]*@", "//…@")) }
   end

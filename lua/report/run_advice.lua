@@ -87,7 +87,7 @@ local function add_gain(list, model, predicted, what, text, ...)
 end
 
 ---The gains of other settings, by the simulation.
----@param run table from run_advice.read()
+---@param run table from run_calls.read()
 ---@return table[] a list of `text`, `predicted` in seconds, `gain` from 0 to 1, the best first;
 ---also by what was changed
 ---@return number the seconds that the simulation gives for the run as it was
