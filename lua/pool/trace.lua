@@ -170,7 +170,7 @@ function Trace:source()
   return { records = self, page_records = self._records, plans = self._plans, call_names = names,
     environment = facts, title = self._title, jobs = self._jobs, processors = core.cpu_count(),
     windows = windows, script_cpu = os.clock() - self._began, load = load_since(self),
-    changes = rawget(self, "_changes") }
+    run_cpu = self._records:cpu(), changes = rawget(self, "_changes") }
 end
 
 local function write_report(self)

@@ -167,6 +167,9 @@ local function add_waiting(lines, run, facts)
   if run.script > 0 then
     known[#known + 1] = ("the script took %s before calls"):format(seconds(run.script))
   end
+  if run.results > LEAST_GAIN * facts.wall then
+    known[#known + 1] = ("the script took %s for results"):format(seconds(run.results))
+  end
   lines[#lines + 1] = ("waiting: no function ran for %s%s; workers had nothing to do for %s")
     :format(seconds(facts.idle), #known > 0 and " (" .. table.concat(known, ", ") .. ")" or "",
       seconds(max(facts.wall * run.nworkers - run.busy, 0)))
@@ -266,6 +269,11 @@ local BOUNDS <const> = {
       or "what is between the calls"
     return ("%s: no function ran for %s (%.0f %% of the time)"):format(why, seconds(facts.idle),
       100 * facts.idle / facts.wall)
+  end,
+  function(run, facts)
+    if run.results < facts.wall / 2 then return nil end
+    return ("the script, which took %s for results: functions that return less would help")
+      :format(seconds(run.results))
   end,
   function(run)
     if run.init < run.busy / 2 then return nil end

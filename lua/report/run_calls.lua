@@ -310,6 +310,20 @@ local function add_waits(run)
   end
 end
 
+-- What the script's process takes for each result of a map, in proportion to its bytes. It is the
+-- processor time that is neither for work before calls nor for starts of workers.
+local function add_results(run, source)
+  local total = max((source.run_cpu or 0) - run.script - run.launch, 0)
+  local sum = 0
+  for _, call in ipairs(run.calls) do
+    if call.e.index then sum = sum + (call.e.received or 0) end
+  end
+  run.results = sum > 0 and total or 0
+  for _, call in ipairs(run.calls) do
+    call.result = call.e.index and sum > 0 and total * (call.e.received or 0) / sum or nil
+  end
+end
+
 -- How long the first call of a worker waited for it, although a slot was free. The slot was free
 -- from the last end of a call on, if all were taken until then.
 local function waited_for(run, call)
@@ -477,6 +491,7 @@ function run_calls.read(source)
   connect(run, source, nodes_of(source.plans))
   add_waits(run)
   add_starts(run)
+  add_results(run, source)
   local works = run.script + run.launch
   run.others = source.load and run.processors and others(run, source) or nil
   if run.others then undo_load(run) end

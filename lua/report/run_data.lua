@@ -72,6 +72,7 @@ end
 ---@field processors integer|nil of this machine
 ---@field windows table<string, fzlua.RunWindow>|nil by name: of imaps and folds
 ---@field script_cpu number|nil processor seconds of the script's process
+---@field run_cpu number|nil the part of script_cpu between the first record and the last one
 ---@field load {busy: number, seconds: number}|nil processor seconds of all programs of this machine
 ---since the trace was opened, and the seconds since then
 ---@field changes table[]|nil rows of chain:changes()

@@ -18,6 +18,7 @@ local simulation = {}
 ---@field with integer|nil number of the call with which it is queued, in place of `before`
 ---@field pause number|nil seconds between the last of these and the call: before a retry
 ---@field script number|nil seconds of the script's process before the call is queued
+---@field result number|nil seconds of the script's process for its results
 ---@field from number|nil earliest start in seconds, for a call that is in no graph
 ---@field workers fzlua.SimulatedWorkers|nil the workers that make the call
 
@@ -156,6 +157,7 @@ end
 function Replay:finish(i)
   local group = self.calls[i].group
   self.free, self.busy[group] = self.free + 1, self.busy[group] - 1
+  self:work_for(self.calls[i].result or 0, function() end)
   for _, user in ipairs(self.users[i]) do
     self.missing[user] = self.missing[user] - 1
     if self.missing[user] == 0 then

@@ -25,3 +25,12 @@ fz_usage_self(struct fz_usage *usage)
 	usage->cpu_ns = fz_usage_cpu_ns(&self) + fz_usage_cpu_ns(&children);
 	usage->peak_rss = (uint64_t)self.ru_maxrss * 1024;
 }
+
+uint64_t
+fz_usage_process_ns(void)
+{
+	struct rusage self = { 0 };
+
+	getrusage(RUSAGE_SELF, &self);
+	return fz_usage_cpu_ns(&self);
+}

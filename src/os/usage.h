@@ -15,6 +15,9 @@ struct fz_usage {
 /* The usage of this process and of the descendants that it has waited for. */
 void fz_usage_self(struct fz_usage *usage);
 
+/* Processor time of this process alone, in nanoseconds. */
+uint64_t fz_usage_process_ns(void);
+
 /* Processor time in a `struct rusage`, in nanoseconds. */
 uint64_t fz_usage_cpu_ns(const struct rusage *rusage);
 

@@ -18,6 +18,7 @@
 #include "base/vec.h"
 #include "os/fd.h"
 #include "os/loop.h"
+#include "os/usage.h"
 #include "trace/job_event.h"
 #include "trace/trace_format.h"
 #include "worker/worker.h"
@@ -55,7 +56,11 @@ struct fz_trace {
 	size_t nblocks, blocks_cap;
 	size_t n;        /* number of records in memory */
 	size_t nwritten; /* number of records already formatted */
-	size_t ready;    /* while `n` is less, no make_room() is needed */
+	/* time of the last question for the processor time; 0: none */
+	int64_t asked_ns;
+	/* processor time of this process at the first and the last question */
+	uint64_t first_cpu_ns, cpu_ns;
+	size_t ready;  /* while `n` is less, no make_room() is needed */
 	size_t ntexts; /* number of records in memory whose error has a text */
 	/* a reference to each list of names that a record uses */
 	struct fz_trace_names **names;
@@ -430,6 +435,24 @@ arm(struct fz_trace *t, int64_t now_ns)
 		    fz_clock_after(now_ns, TRACE_WRITE_NS));
 }
 
+/* Note the processor time of this process, at most once in a millisecond. */
+static void
+note_cpu(struct fz_trace *t, int64_t now_ns)
+{
+	if (!t->opts.keeps || now_ns - t->asked_ns < FZ_CLOCK_MS)
+		return;
+	t->cpu_ns = fz_usage_process_ns();
+	if (t->asked_ns == 0)
+		t->first_cpu_ns = t->cpu_ns;
+	t->asked_ns = now_ns;
+}
+
+uint64_t
+fz_trace_cpu_ns(const struct fz_trace *t)
+{
+	return t->cpu_ns - t->first_cpu_ns;
+}
+
 struct fz_job_event *
 fz_trace_add(struct fz_trace *t, const struct fz_job_event *event,
     struct fz_trace_names *names)
@@ -446,6 +469,7 @@ fz_trace_add(struct fz_trace *t, const struct fz_job_event *event,
 	if (record->node != NULL)
 		record->node = keep_node(t, record->node);
 	arm(t, record->ended_ns);
+	note_cpu(t, record->ended_ns);
 	t->n++;
 	return record;
 }

@@ -139,6 +139,12 @@ void fz_trace_add_error(struct fz_trace *trace, struct fz_job_event *record,
  */
 int fz_trace_close(struct fz_trace *trace, struct fz_err *err);
 
+/*
+ * The processor time that this process used from the first record to the last
+ * one, to a millisecond. 0 if the trace keeps no records.
+ */
+uint64_t fz_trace_cpu_ns(const struct fz_trace *trace);
+
 /* The records in memory: their number, and record `index`, from 0. */
 size_t fz_trace_count(const struct fz_trace *trace);
 const struct fz_job_event *fz_trace_get(

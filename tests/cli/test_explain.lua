@@ -133,6 +133,22 @@ tests["the elements of a list are queued once the script has made it"] = functio
   t.equal(gains.x4.predicted, 7.0)
 end
 
+tests["the script takes the results of a map one after the other"] = function()
+  local records = {}
+  for i = 1, 8 do
+    records[i] = { event = "done", name = "fz.map x", index = i, n = 1, attempt = 1, pid = 7,
+      queued = 0.0, started = i - 1.0, ended = i + 0.0, received = 100, cpu = 0.01 }
+  end
+  local source = { records = records, call_names = { ["fz.map x"] = true }, jobs = 1, plans = {},
+    run_cpu = 6.0 }
+  local run = run_advice.read(source)
+  local gains, model = run_advice.gains(run)
+  t.equal(model, 8.75) -- the last result is taken after the last call
+  t.equal(gains.x2.predicted, 1 + 8 * 0.75)
+  t.equal(gains.x4.predicted, 1 + 8 * 0.75)
+  t.match(run_advice.text(source), "\nbound by the script, which took 6.00 s for results")
+end
+
 -- The records of an imap whose source takes 1 s for an item; a call takes 4 s. There is one worker,
 -- and two items are under way at the same time.
 local function records_of_imap(n)

@@ -28,6 +28,7 @@
 #include "base/err.h"
 #include "faults.h"
 #include "os/loop.h"
+#include "os/usage.h"
 #include "trace/job_event.h"
 #include "trace/trace.h"
 #include "wire/blob.h"
@@ -373,6 +374,46 @@ varied(uint64_t i, int64_t base_ns)
 	return event;
 }
 
+/* Use the processor for some milliseconds. */
+static void
+compute(void)
+{
+	uint64_t end_ns = fz_usage_process_ns() + 5 * FZ_CLOCK_MS;
+
+	while (fz_usage_process_ns() < end_ns)
+		continue;
+}
+
+static void
+test_trace_counts_the_processor_time_between_records(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	for (int keeps = 0; keeps < 2; keeps++) {
+		set_up(&b, keeps == 0, keeps);
+		compute(); /* before the first record */
+		for (uint64_t i = 1; i <= 2; i++) {
+			struct fz_job_event event = varied(i, 0);
+
+			event.ended_ns = fz_clock_ns();
+			assert_non_null(fz_trace_add(b.trace, &event, b.names));
+			if (i == 1)
+				compute();
+		}
+		compute(); /* after the last one */
+		if (keeps) {
+			assert_true(
+			    fz_trace_cpu_ns(b.trace) >= 5 * FZ_CLOCK_MS);
+			assert_true(
+			    fz_trace_cpu_ns(b.trace) < 10 * FZ_CLOCK_MS);
+		} else {
+			assert_int_equal(fz_trace_cpu_ns(b.trace), 0);
+		}
+		tear_down(&b);
+	}
+}
+
 static void
 test_trace_lines_have_the_numbers_of_their_events(void **state)
 {
@@ -491,6 +532,7 @@ main(void)
 		T(test_trace_names_that_are_no_utf8_are_written_as_such),
 		T(test_trace_names_and_errors_may_contain_zeros),
 		T(test_trace_names_without_memory_are_an_error),
+		T(test_trace_counts_the_processor_time_between_records),
 		T(test_trace_lines_have_the_numbers_of_their_events),
 		T(test_trace_a_child_writes_nothing),
 		T(test_trace_keeps_the_newest_records),

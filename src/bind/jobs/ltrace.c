@@ -387,6 +387,14 @@ push_record(lua_State *L, const struct ltrace *lt, const struct fz_job_event *e)
 	}
 }
 
+/* trace:cpu() -> processor seconds of this process between the records */
+static int
+trace_cpu(lua_State *L)
+{
+	push_time(L, (int64_t)fz_trace_cpu_ns(check_trace(L, 1)->trace));
+	return 1;
+}
+
 /* trace:get(i) -> a table for the i-th record, or nil */
 static int
 trace_get(lua_State *L)
@@ -426,6 +434,7 @@ trace_gc(lua_State *L)
 
 static const luaL_Reg methods[] = {
 	{ "count", trace_count },
+	{ "cpu", trace_cpu },
 	{ "get", trace_get },
 	{ "close", trace_close },
 	{ NULL, NULL },
