@@ -162,13 +162,13 @@ end
 local function add_waiting(lines, run, facts)
   local known = {}
   if run.starting > 0 then
-    known[1] = ("starts of workers took %s"):format(seconds(run.starting))
+    known[1] = ("starts of workers %s"):format(seconds(run.starting))
   end
   if run.script > 0 then
-    known[#known + 1] = ("the script took %s before calls"):format(seconds(run.script))
+    known[#known + 1] = ("the script before calls %s"):format(seconds(run.script))
   end
   if run.results > LEAST_GAIN * facts.wall then
-    known[#known + 1] = ("the script took %s for results"):format(seconds(run.results))
+    known[#known + 1] = ("the script for results %s"):format(seconds(run.results))
   end
   lines[#lines + 1] = ("waiting: no function ran for %s%s; workers had nothing to do for %s")
     :format(seconds(facts.idle), #known > 0 and " (" .. table.concat(known, ", ") .. ")" or "",
@@ -354,9 +354,8 @@ function run_advice.text(source)
     :format(seconds(facts.wall), run.jobs, run.busy / facts.wall)
   add_bound(lines, run, facts)
   if run.others and run.others > OTHERS_MAX * run.processors then
-    lines[#lines + 1] = ("other programs used %.1f of the %d processors meanwhile: on an idle "
-      .. "machine calls take less time, and the predictions are better"):format(run.others,
-      run.processors)
+    lines[#lines + 1] = ("other programs used %.1f of the %d processors meanwhile: predictions are "
+      .. "less certain"):format(run.others, run.processors)
   end
   if cached > 0 then lines[#lines + 1] = recorded end
   if run.nleft > 0 then
