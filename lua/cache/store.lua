@@ -5,8 +5,8 @@
 -- the disk is full, the file is read, but not written.
 --
 --   calls     one row for each call, by its key; `tick` is the number of the run that used it last
---   results   one row for each value of a call: its digest, the hash of the stored bytes, and the
---             bytes. `raw` is the length of the encoded value if the bytes are compressed, else 0
+--   results   one row for each value of a call: its digest, a checksum of the row, and the bytes.
+--             `raw` is the length of the encoded value if the bytes are compressed, else 0
 --   failures  the last failure of each function, by its name
 
 local Error = require "fzlua.error"
@@ -544,7 +544,9 @@ local function write_call(self, call, values, digests)
   -- Write the call last. If Ctrl-C comes before that, the results are not found without their call,
   -- and a later run replaces them.
   for i, bytes in ipairs(packed) do
-    write_result(self, call, i, digests[i], core.hash(bytes), raw[i], bytes)
+    local place = call.key .. digests[i] .. ("<i8i8"):pack(i, raw[i])
+    local sum = core.hash(core.hash(bytes) .. place)
+    write_result(self, call, i, digests[i], sum, raw[i], bytes)
   end
   self._db:run([[INSERT OR REPLACE INTO calls VALUES (?, CAST(? AS TEXT), ?, CAST(? AS TEXT), ?,
       CAST(? AS TEXT), ?, ?, ?, ?, ?)]],

@@ -110,6 +110,45 @@ return fz.chain { s }]]
   end
 end
 
+tests["the value of another call, to which a damaged index leads, is not used"] = function()
+  local script = [[
+local s = fz.stage "s"
+s:register("A", {}, function() ran "A" return 1 end)
+s:register({ "B", "C" }, {}, function() ran "B" return 2, 3 end)
+return fz.chain { s }]]
+  for _, swap in ipairs {
+    -- the values of two calls
+    "UPDATE results SET key = (SELECT max(key) FROM calls WHERE key <> results.key) WHERE i = 1",
+    -- the two values of a call
+    "UPDATE results SET i = 3 - i WHERE key IN (SELECT key FROM results WHERE i = 2)",
+  } do
+    local store = new_path()
+    local _, out = run(script, store)
+    change(store, "DROP INDEX results_key")
+    change(store, swap)
+    change(store, "CREATE UNIQUE INDEX results_key ON results (key, i)")
+    local ran, same, err = run(script, store)
+    t.equal(same, out)
+    t.match(ran, "B")
+    t.match(err, "the result of s.B,C cannot be read and is computed again: its bytes have changed")
+    t.equal({ run(script, store) }, { "", out, "", 0 })
+  end
+end
+
+tests["rows of a build whose checksums cover the bytes alone are used"] = function()
+  local store = new_path()
+  local ran, out = run(recorded.TWO_STAGES, store, "A=1", "B=2")
+  t.equal(ran, "ABC")
+  do
+    local db <close> = core.database(store, 1)
+    for _, row in ipairs(db:run "SELECT key, i, bytes FROM results") do
+      local sum = core.hash(row[3])
+      db:run("UPDATE results SET sum = ? WHERE key = ? AND i = ?", sum, row[1], row[2])
+    end
+  end
+  t.equal({ run(recorded.TWO_STAGES, store, "A=1", "B=2") }, { "", out, "", 0 })
+end
+
 -- A database with one recorded value, and the statement that reads it.
 local function one_value(value, i)
   local db, bytes = core.database(new_path(), 1), core.encode(value)

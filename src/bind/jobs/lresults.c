@@ -156,25 +156,53 @@ has_functions(const unsigned char *bytes, size_t len)
 }
 
 /*
- * The value of the row; NULL, and `*why` or r->err, on failure. Sets
- * `*doubtful` if its bytes may not be those of a value.
+ * Whether the row is as it was written: its checksum covers the bytes and the
+ * place of the value, because a damaged index leads to the row of another one.
+ * A row of an earlier build has the hash of the bytes alone.
+ */
+static bool
+is_whole(const struct reading *r, const struct call *call)
+{
+	enum { PLACE = 2 * FZ_HASH_BYTES, NUMBERS = 3 * FZ_HASH_BYTES };
+	unsigned char all[NUMBERS + 16], hash[FZ_HASH_BYTES];
+	size_t len, nsum, ndigest;
+	const void *bytes = column(r, BYTES, &len), *sum, *digest;
+
+	fz_hash_bytes(bytes, len, all);
+	sum = column(r, SUM, &nsum);
+	if (nsum != FZ_HASH_BYTES || memcmp(all, sum, nsum) == 0)
+		return nsum == FZ_HASH_BYTES;
+	digest = column(r, DIGEST, &ndigest);
+	if (call->len != FZ_HASH_BYTES || ndigest != FZ_HASH_BYTES)
+		return false;
+	memcpy(all + FZ_HASH_BYTES, call->key, FZ_HASH_BYTES);
+	memcpy(all + PLACE, digest, FZ_HASH_BYTES);
+	fz_le64_store(
+	    all + NUMBERS, (uint64_t)r->ld->s.column_int64(r->stmt, INDEX));
+	fz_le64_store(
+	    all + NUMBERS + 8, (uint64_t)r->ld->s.column_int64(r->stmt, RAW));
+	fz_hash_bytes(all, sizeof(all), hash);
+	return memcmp(hash, sum, sizeof(hash)) == 0;
+}
+
+/*
+ * The value of the row of a call; NULL, and `*why` or r->err, on failure. Notes
+ * if the bytes may not be those of a value.
  */
 static struct fz_blob *
-read_value(struct reading *r, bool *doubtful, const char **why)
+read_value(struct reading *r, struct call *call, const char **why)
 {
-	size_t len, nsum;
-	const void *bytes = column(r, BYTES, &len), *sum;
 	lua_Integer raw = r->ld->s.column_int64(r->stmt, RAW);
-	unsigned char hash[FZ_HASH_BYTES];
 	struct fz_blob *blob;
+	const void *bytes;
+	size_t len;
 	void *at;
 
-	sum = column(r, SUM, &nsum);
-	fz_hash_bytes(bytes, len, hash);
-	if (nsum != sizeof(hash) || memcmp(hash, sum, nsum) != 0) {
+	if (!is_whole(r, call)) {
 		*why = "its bytes have changed";
 		return NULL;
 	}
+	bytes = column(r, BYTES, &len);
 	if (raw != 0) {
 		blob = expand(r, bytes, len, raw, &at, why);
 	} else {
@@ -185,7 +213,8 @@ read_value(struct reading *r, bool *doubtful, const char **why)
 	if (blob == NULL)
 		return NULL;
 	if (!has_functions(at, blob->len)) {
-		*doubtful = *doubtful || !fz_plain_is(at, blob->len);
+		if (!fz_plain_is(at, blob->len))
+			call->doubtful = true;
 		return blob;
 	}
 	*why = "it contains functions";
@@ -215,7 +244,7 @@ read_row(lua_State *L, struct reading *r, struct call *call)
 	value = &r->results->values[at - 1];
 	if (*value != NULL)
 		return; /* the row came twice: the index is damaged */
-	*value = read_value(r, &call->doubtful, &why);
+	*value = read_value(r, call, &why);
 	if (*value == NULL && why == NULL)
 		fz_lerror_raise(L, &r->err);
 	if (*value == NULL)
