@@ -204,6 +204,7 @@ function Store.open(path, exists)
     _failures = false, _zstd = nil, _users = 0, _file = file_path or path,
     _id = core.file_id(file_path or path), _has_recorded = false,
     _crowded = 0, -- number of results of this run that were removed because of the limit
+    _session = false, -- session of digests of the values that are recorded until the next flush()
     _lost = {}, -- functions for which it was logged that a result is lost
     _nlost = 0, -- further results that are lost
   }, Store)
@@ -314,7 +315,10 @@ local function flush(self)
 end
 
 ---Write the new records to the file.
-function Store:flush() try(self, flush) end
+function Store:flush()
+  self._session = false -- classes may change from now on
+  try(self, flush)
+end
 
 -- The number of this run. Sets _exact: if the file is so large that results may soon be removed,
 -- each use of a call is noted, because the calls that were used least recently are removed first.
@@ -400,17 +404,17 @@ end
 
 -- The digest of value `i`, as this process decodes it. Raises if it is not the value of one result,
 -- unless the results of a call are one value.
-local function digest_of(results, i, whole_call)
+local function digest_of(session, results, i, whole_call)
   local values = table.pack(results:decode(i))
   if values.n ~= 1 and not whole_call then error("it is not one value", 0) end
-  return core.digest_in({}, table.unpack(values, 1, values.n))
+  return core.digest_in(session, table.unpack(values, 1, values.n))
 end
 
 -- Whether value `i` is the one that was recorded. If not, also why, unless a file in it has
 -- changed.
 local function is_same(found, i, whole_call)
   local before = file.seen
-  local ok, digest = pcall(digest_of, found.results, i, whole_call)
+  local ok, digest = pcall(digest_of, found.session, found.results, i, whole_call)
   if ok and digest == found.digests[i] then return true end
   if Error.is(digest, "interrupted") then error(digest, 0) end
   if file.seen ~= before then return false end
@@ -464,6 +468,7 @@ end
 ---@field places table<integer, integer|false> for each key the number of its first value; false:
 ---the call is not recorded
 ---@field digests string[] of the values
+---@field session table|nil of digests
 
 ---The recorded calls with these keys. Finding a call counts as a use. A key may be false. The
 ---caller closes the results, because they may take much memory.
@@ -474,7 +479,10 @@ end
 function Store:find_all(keys, counts, call_of)
   local results, places, digests, odd
   if keys[1] ~= nil then results, places, digests, odd = try(self, read_calls, keys, counts) end
-  local found = { results = results or false, places = places or {}, digests = digests or {} }
+  local found = {
+    results = results or false, places = places or {}, digests = digests or {},
+    session = odd and { [true] = {} }, -- to read modules and classes once for all values
+  }
   for k = 1, odd and #keys or 0 do
     local n = math.type(counts) and counts or counts[k]
     if odd[k] then check_odd(self, found, k, odd[k], keys[k], n, call_of(k)) end
@@ -587,7 +595,8 @@ end
 function Store:add_values(base, key, ...)
   if self.read_only then return end
   local before = file.seen
-  local ok, digest = pcall(core.digest_in, {}, ...)
+  self._session = self._session or { [true] = {} }
+  local ok, digest = pcall(core.digest_in, self._session, ...)
   if not ok then
     if Error.is(digest, "interrupted") then error(digest, 0) end
     return Store.warn(base.name, text_of(digest))
