@@ -52,7 +52,8 @@ local function print_call(row)
   local i = 1
   for name in row[6]:gmatch "[^\n]+" do
     local digest = row[7]:sub(i, i + 15):gsub(".", function(c) return ("%02x"):format(c:byte()) end)
-    io.write("  ", literal.safe(name), "  ", digest, "\n")
+    -- The digests of the items of a map are parts of the keys, and are not recorded.
+    if digest ~= "" then io.write("  ", literal.safe(name), "  ", digest, "\n") end
     i = i + 16
   end
 end

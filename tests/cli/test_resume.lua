@@ -86,6 +86,15 @@ return g]]
     ("x"):rep(120), why, (" "):rep(119), why) .. "2 to run, 0 perhaps, 0 recorded\n", "", 0 })
 end
 
+tests["--cache show lists the items of a map"] = function()
+  local store, script = new_path(), t.file "fz.map(function(x) return x end, { 1, 2 })"
+  run(store, "--resume " .. script)
+  local name = ("fz.map %s:1"):format(script)
+  local out, err, status = run(store, ("--cache show '%s'"):format(name))
+  t.equal({ err, status, select(2, out:gsub("\n", "")) }, { "", 0, 3 })
+  t.equal(select(2, out:gsub("\n%x+  %d", "")), 2)
+end
+
 tests["--check opens no file for a map"] = function()
   local store, script = new_path(), t.file "fz.map(function(x) return x end, {1}, {resume = true})"
   local _, err, status = run(store, "--check " .. script)
