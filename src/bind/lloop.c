@@ -53,7 +53,7 @@ struct lloop {
 	struct fz_change heap_change;
 	struct fz_fork_hook hook;
 	struct fz_idle idle;  /* finds memory that is not in use */
-	struct fz_timer rest; /* frees unused memory later */
+	struct fz_timer trim; /* frees unused memory later */
 	bool held;            /* see fz_lloop_hold() */
 	struct fz_garbage *garbage;
 	struct fz_lsink sink;
@@ -224,9 +224,9 @@ work(lua_State *L, struct lloop *ll)
 }
 
 static void
-rested(struct fz_timer *timer)
+trim_idle(struct fz_timer *timer)
 {
-	struct lloop *ll = FZ_CONTAINER_OF(timer, struct lloop, rest);
+	struct lloop *ll = FZ_CONTAINER_OF(timer, struct lloop, trim);
 
 	fz_idle_trim(&ll->idle, ll->engine.arena);
 }
@@ -249,12 +249,12 @@ static void
 turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 {
 	struct fz_loop *loop = ll->engine.loop;
-	int64_t rest_ns = fz_idle_until(&ll->idle, ll->engine.arena);
+	int64_t trim_ns = fz_idle_until(&ll->idle, ll->engine.arena);
 	struct fz_err err = { 0 };
 
-	if (rest_ns != FZ_CLOCK_NEVER && ll->rest.index == 0)
+	if (trim_ns != FZ_CLOCK_NEVER && ll->trim.index == 0)
 		/* If the timer cannot be armed now, a later turn arms it. */
-		fz_loop_arm(loop, &ll->rest, rest_ns);
+		fz_loop_arm(loop, &ll->trim, trim_ns);
 	ll->turning = L;
 	ll->before = fz_lhook_get(L, ll->interrupt.main);
 	/* a signal may have come since Lua code last ran */
@@ -267,7 +267,7 @@ turn(lua_State *L, struct lloop *ll, int64_t until_ns)
 }
 
 int64_t
-fz_lloop_rest(lua_State *L)
+fz_lloop_trim(lua_State *L)
 {
 	struct lloop *ll = get(L);
 
@@ -281,7 +281,7 @@ nown(const struct lloop *ll)
 {
 	return (ll->wake_watch.fd != -1 ? 1U : 0) +
 	       (ll->heap_watch.fd != -1 ? 1U : 0) +
-	       (ll->rest.index != 0 ? 1U : 0);
+	       (ll->trim.index != 0 ? 1U : 0);
 }
 
 /*
@@ -581,7 +581,7 @@ loop_gc(lua_State *L)
 		return 0;
 	fz_loop_unwatch(ll->engine.loop, &ll->wake_watch);
 	fz_loop_unwatch(ll->engine.loop, &ll->heap_watch);
-	fz_loop_disarm(ll->engine.loop, &ll->rest);
+	fz_loop_disarm(ll->engine.loop, &ll->trim);
 	fz_fd_close(&ll->wake[0]);
 	fz_fd_close(&ll->wake[1]);
 	fz_llimit_fini(L, &ll->limit);
@@ -662,7 +662,7 @@ fz_lloop_open(lua_State *L)
 	ll->wake[0] = ll->wake[1] = -1;
 	ll->wake_watch = (struct fz_watch){ .fd = -1, .ready = woken };
 	ll->heap_watch = (struct fz_watch){ .fd = -1, .ready = heap_woke };
-	ll->rest.fired = rested;
+	ll->trim.fired = trim_idle;
 	fz_lwork_init(&ll->work);
 	ll->hook.in_child = in_child;
 	ll->garbage = fz_garbage_open(L);

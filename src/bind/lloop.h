@@ -94,7 +94,7 @@ bool fz_lloop_is_working(lua_State *L, unsigned nidle);
  * reuse and was not used for a second. Returns the time of the next call;
  * FZ_CLOCK_NEVER if no memory is kept.
  */
-int64_t fz_lloop_rest(lua_State *L);
+int64_t fz_lloop_trim(lua_State *L);
 
 /* Make the wake_fd of the shared heap end a turn of the loop. [-0, +0, e] */
 void fz_lloop_listen(lua_State *L);

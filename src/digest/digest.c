@@ -326,7 +326,7 @@ put_object(struct fz_digest *d, int idx, const struct fz_path *at)
 }
 
 void
-fz_digest_rest(struct fz_digest *d, lua_Integer mark)
+fz_digest_put_later(struct fz_digest *d, lua_Integer mark)
 {
 	struct fz_path deep = { NULL, FZ_PATH_DEEP, 0, 0, NULL };
 	lua_State *L = d->L;
@@ -569,7 +569,7 @@ put_values(struct fz_digest *d, void *ctx)
 
 	for (d->value = 1; d->value <= values->n; d->value++)
 		fz_digest_value(d, values->first + d->value - 1, &root);
-	fz_digest_rest(d, 0);
+	fz_digest_put_later(d, 0);
 	fz_digest_tag(d, FZ_DIGEST_END);
 	d->value = 0;
 	fz_digest_modules(d);

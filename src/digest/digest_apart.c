@@ -193,7 +193,7 @@ digest_alone(struct fz_digest *d, int t, struct fz_digest_apart *a,
 	alone.nobjects = 0;
 	alone.nranges = 0;
 	fz_digest_value(&alone, t, at);
-	fz_digest_rest(&alone, d->nlater);
+	fz_digest_put_later(&alone, d->nlater);
 	fz_hash_end(&hash, a->digest);
 	a->n = alone.nobjects;
 	d->nkept = alone.nkept;

@@ -259,7 +259,7 @@ put_settings(struct fz_digest *d, const char *module, const struct fz_path *at)
 		return;
 	fz_digest_keep(d, lua_gettop(L));
 	fz_digest_table(d, lua_gettop(L), at);
-	fz_digest_rest(d, 0);
+	fz_digest_put_later(d, 0);
 }
 
 /* Write the contents of the module itself, without the modules that it uses. */
@@ -288,7 +288,7 @@ put_module(struct fz_digest *d, void *ctx)
 		fz_digest_table(d, lua_gettop(L), &at);
 	else
 		fz_digest_value(d, lua_gettop(L), &at);
-	fz_digest_rest(d, 0);
+	fz_digest_put_later(d, 0);
 }
 
 static void
@@ -302,7 +302,7 @@ put_class(struct fz_digest *d, void *ctx)
 		return; /* no class is registered under this name any more */
 	fz_digest_keep(d, lua_gettop(L));
 	fz_digest_contents(d, lua_gettop(L), &root);
-	fz_digest_rest(d, 0);
+	fz_digest_put_later(d, 0);
 }
 
 /*

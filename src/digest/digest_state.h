@@ -128,7 +128,7 @@ void fz_digest_append(struct fz_digest *d, int list, lua_Integer *n);
 void fz_digest_keep(struct fz_digest *d, int idx);
 
 /* Write postponed objects until `mark` are left. */
-void fz_digest_rest(struct fz_digest *d, lua_Integer mark);
+void fz_digest_put_later(struct fz_digest *d, lua_Integer mark);
 
 /* Raise an error: the value at `at`, which is `what`, has no digest. */
 void fz_digest_refuse(

@@ -182,7 +182,7 @@ look_ahead(struct fz_digest *d, int idx, const struct fz_path *at,
 	d->hash = &hash;
 	d->nested++;
 	fz_digest_value(d, idx, at);
-	fz_digest_rest(d, saved.nlater);
+	fz_digest_put_later(d, saved.nlater);
 	fz_hash_end(&hash, out);
 	fz_refmap_fini(&scope->map, d->L);
 	d->inner = saved.inner;
@@ -278,7 +278,7 @@ put_keys(struct fz_digest *d, int t, int list, int first, struct key *keys,
 		 * Write the postponed ones now, so that their numbers are in
 		 * the range, too.
 		 */
-		fz_digest_rest(d, nlater);
+		fz_digest_put_later(d, nlater);
 		add_range(d, first_object);
 	}
 }

@@ -70,10 +70,10 @@ free_number(struct fz_pool *pool, unsigned number)
 }
 
 static void
-arm_rest(struct fz_pool *pool, int64_t since_ns)
+arm_idle_timer(struct fz_pool *pool, int64_t since_ns)
 {
 	/* Without memory for the timer, idle workers are not dismissed. */
-	fz_loop_arm(pool->opts.engine->loop, &pool->rest,
+	fz_loop_arm(pool->opts.engine->loop, &pool->idle_timer,
 	    fz_clock_after(since_ns, pool->opts.idle_ns));
 }
 
@@ -86,8 +86,8 @@ link_idle(struct fz_pool *pool, struct fz_worker **at, struct fz_worker *w)
 	if (pool->opts.idle_ns == 0)
 		return;
 	w->idle_ns = fz_clock_ns();
-	if (pool->rest.index == 0)
-		arm_rest(pool, w->idle_ns);
+	if (pool->idle_timer.index == 0)
+		arm_idle_timer(pool, w->idle_ns);
 }
 
 /*
@@ -190,9 +190,10 @@ pause_over(struct fz_timer *timer)
  * for the others.
  */
 static void
-rest_over(struct fz_timer *timer)
+idle_over(struct fz_timer *timer)
 {
-	struct fz_pool *pool = FZ_CONTAINER_OF(timer, struct fz_pool, rest);
+	struct fz_pool *pool =
+	    FZ_CONTAINER_OF(timer, struct fz_pool, idle_timer);
 	int64_t now_ns = fz_clock_ns(), oldest_ns = FZ_CLOCK_NEVER;
 
 	for (struct fz_worker *w = pool->idle, *next; w != NULL; w = next) {
@@ -203,7 +204,7 @@ rest_over(struct fz_timer *timer)
 			oldest_ns = w->idle_ns;
 	}
 	if (oldest_ns != FZ_CLOCK_NEVER)
-		arm_rest(pool, oldest_ns);
+		arm_idle_timer(pool, oldest_ns);
 }
 
 struct fz_pool *
@@ -227,7 +228,7 @@ fz_pool_new(const struct fz_pool_opts *opts, struct fz_err *err)
 		fz_slots_ref(opts->slots);
 	pool->waiter.freed = slot_freed;
 	pool->pause.fired = pause_over;
-	pool->rest.fired = rest_over;
+	pool->idle_timer.fired = idle_over;
 	pool->nodes_check.fired = fz_pool_check_nodes;
 	pool->generation = fz_process.generation;
 	return pool;
@@ -274,7 +275,7 @@ fz_pool_close(struct fz_pool *pool)
 		fz_worker_free(w);
 	}
 	fz_loop_disarm(pool->opts.engine->loop, &pool->pause);
-	fz_loop_disarm(pool->opts.engine->loop, &pool->rest);
+	fz_loop_disarm(pool->opts.engine->loop, &pool->idle_timer);
 	fz_loop_disarm(pool->opts.engine->loop, &pool->nodes_check);
 	fz_slots_forget(&pool->waiter);
 	trim_slots(pool);

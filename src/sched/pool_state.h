@@ -26,7 +26,7 @@ struct fz_pool {
 	bool *numbers;
 	unsigned lowest; /* all numbers below this one are used */
 	/* expires when a worker has been idle for opts.idle_ns */
-	struct fz_timer rest;
+	struct fz_timer idle_timer;
 	struct fz_change change; /* reported when the last worker has ended */
 	struct fz_pool_client **clients;
 	size_t nclients, clients_cap;

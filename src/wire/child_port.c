@@ -338,7 +338,7 @@ poll_for_call(struct fz_port *port)
 
 /* Wait for a frame, and return kept memory to the system during the wait. */
 static void
-rest(struct fz_port *port)
+wait_for_frame(struct fz_port *port)
 {
 	struct pollfd pfd = { .fd = port->in, .events = POLLIN };
 	int64_t until_ns = fz_idle_until(&port->idle, port->arena);
@@ -372,9 +372,9 @@ fz_port_next(struct fz_port *port, struct fz_call *call, struct fz_err *err)
 			    "the memory shared with the parent was "
 			    "overwritten");
 		poll_for_call(port);
-		rest(port);
-		if (port->ops->rest != NULL)
-			port->ops->rest(port);
+		wait_for_frame(port);
+		if (port->ops->wait != NULL)
+			port->ops->wait(port);
 		n = fz_wire_fill(&port->wire, port->in);
 		fz_meter_pause(&port->meter);
 		note_cpu(port);

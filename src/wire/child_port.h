@@ -39,7 +39,7 @@ struct fz_port_ops {
 	 */
 	bool (*grant)(struct fz_port *port, struct fz_call *call, uint32_t seq);
 	/* Wait until calls can be read. NULL: the read itself waits. */
-	void (*rest)(struct fz_port *port);
+	void (*wait)(struct fz_port *port);
 };
 
 /* The longest time that replies wait to share a write with later ones. */

@@ -207,12 +207,12 @@ grant(struct fz_port *port, struct fz_call *call, uint32_t seq)
 }
 
 static void
-rest(struct fz_port *port)
+wait_for_call(struct fz_port *port)
 {
-	fz_slot_line_rest(&port->slot, port->in);
+	fz_slot_line_wait(&port->slot, port->in);
 }
 
-static const struct fz_port_ops stream_ops = { control, grant, rest };
+static const struct fz_port_ops stream_ops = { control, grant, wait_for_call };
 
 int
 fz_child_stream_init(struct fz_port *port, int in, int out,

@@ -86,7 +86,7 @@ fz_slot_line_stop(struct fz_slot_line *line)
 }
 
 void
-fz_slot_line_rest(struct fz_slot_line *line, int fd)
+fz_slot_line_wait(struct fz_slot_line *line, int fd)
 {
 	struct pollfd pfd[] = { { .fd = fd, .events = POLLIN },
 		{ .events = POLLIN } };

@@ -66,6 +66,6 @@ void fz_slot_line_stop(struct fz_slot_line *line);
  * Wait while the slot is held, until `fd` is readable. If the gateway asks for
  * the slot, return it.
  */
-void fz_slot_line_rest(struct fz_slot_line *line, int fd);
+void fz_slot_line_wait(struct fz_slot_line *line, int fd);
 
 #endif

@@ -127,14 +127,14 @@ test_slot_line_returns_a_slot_at_rest(void **state)
 	fz_slot_send(l->gateway, FZ_SLOT_GRANT, number);
 	assert_true(fz_slot_line_check(&l->own));
 	fz_slot_send(l->gateway, FZ_SLOT_ASK, number);
-	fz_slot_line_rest(&l->own, calls[0]); /* the worker returns the slot */
+	fz_slot_line_wait(&l->own, calls[0]); /* the worker returns the slot */
 	assert_int_equal(expect(l, FZ_SLOT_DONE), number);
 	fz_slot_line_want(&l->own);
 	number = expect(l, FZ_SLOT_WANT);
 	fz_slot_send(l->gateway, FZ_SLOT_GRANT, number);
 	assert_true(fz_slot_line_check(&l->own));
 	assert_int_equal(write(calls[1], "", 1), 1);
-	fz_slot_line_rest(&l->own, calls[0]);
+	fz_slot_line_wait(&l->own, calls[0]);
 	assert_true(l->own.held);
 	fz_fd_close(&calls[0]);
 	fz_fd_close(&calls[1]);
@@ -151,7 +151,7 @@ test_slot_line_needs_none_without_a_gateway(void **state)
 	assert_true(fz_slot_line_check(&l->own));
 	assert_int_equal(l->own.fd, -1);
 	assert_true(fz_slot_line_check(&l->own));
-	fz_slot_line_rest(&l->own, -1);
+	fz_slot_line_wait(&l->own, -1);
 }
 
 int

@@ -89,7 +89,7 @@ static void
 sleep_at(lua_State *L, struct fz_lwait *wait, uint32_t seq)
 {
 	fz_eventcount_commit(
-	    wait->at, seq, earlier(wait->until_ns, fz_lloop_rest(L)));
+	    wait->at, seq, earlier(wait->until_ns, fz_lloop_trim(L)));
 	wait->slept = true;
 	fz_lloop_check(L);
 }
