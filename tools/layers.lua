@@ -255,7 +255,7 @@ local function check_source(path)
         report(path, number, '<%s> is a file of src/ (include it as "%s")', target, target)
       end
       if LUA_HEADERS[target] and not layer.lua then
-        report(path, number, "<%s> below bind/ (the engine knows no Lua: take a callback)", target)
+        report(path, number, "<%s> in a folder without `lua` (take a callback)", target)
       end
     end
   end

@@ -1,6 +1,6 @@
 --- run_data.lua - the data of the page of a run, as JSON.
 --
--- The engine makes most of it (core.run_page). The page has a maximum size for any number of
+-- C makes most of it (core.run_page). The page has a maximum size for any number of
 -- records: surplus data is merged or left out, and a note on the page says so.
 
 local core = require "fzlua.core"
