@@ -404,7 +404,7 @@ tests["predictions for chains, maps and streams are near to real runs"] = functi
   end
 end
 
-tests["workers of calls that follow each other are not places at the same time"] = function()
+tests["the workers of calls that follow each other are not counted together"] = function()
   local records = {}
   for round = 0, 4 do
     for i = 1, 8 do -- two workers for each round
