@@ -30,7 +30,7 @@ struct fz_node_worker;
 /*
  * The code of the function that returns init and exit. Both are its upvalues
  * and are therefore encoded together. Objects to which both refer stay shared,
- * and one record has the cells of both.
+ * and one snapshot has the cells of both.
  */
 #define FZ_SPAWNED_HOLDER \
 	"local init, exit = ... return function() return init, exit end"

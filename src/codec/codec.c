@@ -151,7 +151,7 @@ put_passes(struct fz_encoder *e, int first, int n)
  */
 static struct fz_encoder *
 encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves,
-    int record, uint64_t had)
+    int snapshot, uint64_t had)
 {
 	struct fz_encoder *e;
 
@@ -161,7 +161,7 @@ encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves,
 	e->out = out;
 	e->busy = true;
 	e->leaves = leaves;
-	e->record = record;
+	e->snapshot = snapshot;
 	e->had = had;
 	e->list = lua_gettop(L) + 1;
 	e->kept = e->list + 1;
@@ -177,10 +177,10 @@ encode(lua_State *L, int first, int n, struct fz_buf *out, bool leaves,
 
 void
 fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
-    int record, uint64_t had)
+    int snapshot, uint64_t had)
 {
 	int top = lua_gettop(L);
-	struct fz_encoder *e = encode(L, first, n, out, false, record, had);
+	struct fz_encoder *e = encode(L, first, n, out, false, snapshot, had);
 
 	fz_encode_release(e);
 	lua_settop(L, top);

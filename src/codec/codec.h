@@ -49,13 +49,13 @@ enum fz_codec_trust {
 void fz_codec_encode(lua_State *L, int first, int n, struct fz_buf *out);
 
 /*
- * As fz_codec_encode(), for workers that share the cells of the record at
- * `record` (see cells.h; 0: none). The receivers have all cells up to version
+ * As fz_codec_encode(), for workers that share the cells of the snapshot at
+ * `snapshot` (see cells.h; 0: none). The receivers have all cells up to version
  * `had`. Of the values of these cells, the message has only the small ones.
  * [-0, +0, e]
  */
 void fz_codec_encode_shared(lua_State *L, int first, int n, struct fz_buf *out,
-    int record, uint64_t had);
+    int snapshot, uint64_t had);
 
 /*
  * If the message is one nil, boolean or number, as most small messages are,

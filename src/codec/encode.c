@@ -125,7 +125,7 @@ put_table(struct fz_encoder *e, int idx, const struct fz_path *at)
 		fz_encode_u8(e, FZ_FORMAT_GLOBALS);
 		return;
 	}
-	if (e->record != 0 && fz_encode_root(e, idx, at))
+	if (e->snapshot != 0 && fz_encode_root(e, idx, at))
 		return;
 	if (put_known(e, idx, p, at))
 		return;

@@ -88,7 +88,7 @@ bool fz_encode_object(struct fz_encoder *e, int idx, const struct fz_path *at);
 void fz_encode_enter(struct fz_encoder *e, const struct fz_path *at);
 
 /*
- * If the table at `idx` is the value of a cell of the record, and the message
+ * If the table at `idx` is the value of a cell of the snapshot, and the message
  * does not have that cell yet, write the cell instead and return true.
  */
 bool fz_encode_root(struct fz_encoder *e, int idx, const struct fz_path *at);

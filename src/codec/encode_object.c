@@ -133,7 +133,7 @@ keep_cell(struct fz_encoder *e, int f, int i)
 }
 
 /*
- * Write upvalue `i` of the function at `f`, a cell of the record: its number
+ * Write upvalue `i` of the function at `f`, a cell of the snapshot: its number
  * and version. The value follows if it is small, or if a receiver lacks it. A
  * small value is sent in any case, because workers that are forked later may
  * inherit another version. A table that all receivers have is not sent, but a
@@ -195,12 +195,12 @@ fz_encode_root(struct fz_encoder *e, int idx, const struct fz_path *at)
 	uint32_t number;
 
 	luaL_checkstack(L, 10, NULL);
-	use = fz_cells_find_root(L, e->record, idx);
+	use = fz_cells_find_root(L, e->snapshot, idx);
 	if (use == NULL || fz_refmap_find(&e->objects, use->id) != NULL ||
 	    fz_refmap_find(&e->objects, lua_topointer(L, idx)) != NULL)
 		return false;
 	fz_encode_enter(e, at);
-	fz_cells_push_holder(L, e->record, use);
+	fz_cells_push_holder(L, e->snapshot, use);
 	fz_encode_here(e, FZ_FORMAT_HERE_CELL);
 	number_cell(e, lua_gettop(L), 1, &number);
 	put_cell(e, lua_gettop(L), 1, use, at);
@@ -216,8 +216,8 @@ put_upvalue(struct fz_encoder *e, int f, int i, const struct fz_path *at)
 	struct fz_path here = { at, FZ_PATH_UPVALUE, 0, 0, NULL };
 	const struct fz_cells_use *use = NULL;
 
-	if (e->record != 0)
-		use = fz_cells_find(L, e->record, fz_upvalue_id(L, f, i));
+	if (e->snapshot != 0)
+		use = fz_cells_find(L, e->snapshot, fz_upvalue_id(L, f, i));
 	if (use != NULL) {
 		put_cell(e, f, i, use, at);
 		return;

@@ -67,7 +67,7 @@ struct fz_encoder {
 	 */
 	int list;
 	int kept;     /* stack index: {objects kept alive}, in the full pass */
-	int record;   /* stack index of the record, see cells.h; 0: none */
+	int snapshot; /* stack index of the snapshot, see cells.h; 0: none */
 	uint64_t had; /* all receivers have the cells up to this version */
 	unsigned nsplices;
 	int value;      /* number of the current value, from 1 */

@@ -15,9 +15,10 @@
 enum { CELLS_MAX = 1 << 24 }; /* maximum number of cells of a pool */
 
 /*
- * The address of this variable is the registry key of the metatable of records.
+ * The address of this variable is the registry key of the metatable of
+ * snapshots.
  */
-static const char record_key;
+static const char snapshot_key;
 
 static int
 cells_gc(lua_State *L)
@@ -189,31 +190,31 @@ release(lua_State *L, int cells, uint32_t number)
 	c->free = number + 1;
 }
 
-static struct fz_cells_record *
-to_record(lua_State *L, int record)
+static struct fz_cells_snapshot *
+to_snapshot(lua_State *L, int snapshot)
 {
-	struct fz_cells_record *r;
+	struct fz_cells_snapshot *r;
 
-	lua_rawgeti(L, record, 0);
+	lua_rawgeti(L, snapshot, 0);
 	r = lua_touserdata(L, -1);
 	lua_pop(L, 1);
 	return r;
 }
 
 bool
-fz_cells_is_bare(lua_State *L, int record)
+fz_cells_is_bare(lua_State *L, int snapshot)
 {
-	return to_record(L, record)->nups == 0;
+	return to_snapshot(L, snapshot)->nups == 0;
 }
 
 uint64_t
-fz_cells_size(lua_State *L, int record)
+fz_cells_size(lua_State *L, int snapshot)
 {
-	return to_record(L, record)->size;
+	return to_snapshot(L, snapshot)->size;
 }
 
 const struct fz_cells_use *
-fz_cells_use_of(const struct fz_cells_record *r, const void *id)
+fz_cells_use_of(const struct fz_cells_snapshot *r, const void *id)
 {
 	uint32_t low = 0, high = r->nuses;
 
@@ -231,28 +232,28 @@ fz_cells_use_of(const struct fz_cells_record *r, const void *id)
 }
 
 const struct fz_cells_use *
-fz_cells_find(lua_State *L, int record, const void *id)
+fz_cells_find(lua_State *L, int snapshot, const void *id)
 {
-	return fz_cells_use_of(to_record(L, record), id);
+	return fz_cells_use_of(to_snapshot(L, snapshot), id);
 }
 
 const struct fz_cells_use *
-fz_cells_find_root(lua_State *L, int record, int idx)
+fz_cells_find_root(lua_State *L, int snapshot, int idx)
 {
-	const struct fz_cells_record *r = to_record(L, record);
+	const struct fz_cells_snapshot *r = to_snapshot(L, snapshot);
 	const struct fz_cells_use *use = NULL;
 
 	lua_pushvalue(L, idx);
-	if (lua_rawget(L, record) == LUA_TNUMBER)
+	if (lua_rawget(L, snapshot) == LUA_TNUMBER)
 		use = &r->uses[-lua_tointeger(L, -1) - 1];
 	lua_pop(L, 1);
 	return use;
 }
 
 void
-fz_cells_push_holder(lua_State *L, int record, const struct fz_cells_use *use)
+fz_cells_push_holder(lua_State *L, int snapshot, const struct fz_cells_use *use)
 {
-	lua_rawgeti(L, record, 0);
+	lua_rawgeti(L, snapshot, 0);
 	lua_getiuservalue(L, -1, 1);
 	lua_getiuservalue(L, -1, FZ_CELLS_HOLDERS);
 	lua_rawgeti(L, -1, (lua_Integer)use->number + 1);
@@ -261,14 +262,14 @@ fz_cells_push_holder(lua_State *L, int record, const struct fz_cells_use *use)
 }
 
 /*
- * Release the cells of the record whose userdata is on top. Does nothing if all
- * cells were freed. Does nothing in a worker, whose parent may still use the
- * cells.
+ * Release the cells of the snapshot whose userdata is on top. Does nothing if
+ * all cells were freed. Does nothing in a worker, whose parent may still use
+ * the cells.
  */
 static void
 drop(lua_State *L)
 {
-	struct fz_cells_record *r = lua_touserdata(L, -1);
+	struct fz_cells_snapshot *r = lua_touserdata(L, -1);
 	int cells = lua_gettop(L) + 1;
 	struct fz_cells *c;
 
@@ -277,7 +278,7 @@ drop(lua_State *L)
 	c = fz_cells_to(L, cells);
 	if (c->list != NULL && c->generation == fz_process.generation) {
 		for (uint32_t i = 0; i < r->nuses; i++) {
-			if (--c->list[r->uses[i].number].nrecords == 0)
+			if (--c->list[r->uses[i].number].nsnapshots == 0)
 				release(L, cells, r->uses[i].number);
 		}
 		r->nuses = 0;
@@ -286,7 +287,7 @@ drop(lua_State *L)
 }
 
 static int
-record_gc(lua_State *L)
+snapshot_gc(lua_State *L)
 {
 	lua_settop(L, 1);
 	drop(L);
@@ -294,24 +295,24 @@ record_gc(lua_State *L)
 }
 
 void
-fz_cells_drop(lua_State *L, int record)
+fz_cells_drop(lua_State *L, int snapshot)
 {
-	lua_rawgeti(L, record, 0);
+	lua_rawgeti(L, snapshot, 0);
 	drop(L);
 	lua_pop(L, 1);
 }
 
 void
-fz_cells_push_record_class(lua_State *L)
+fz_cells_push_snapshot_class(lua_State *L)
 {
-	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &record_key) == LUA_TTABLE)
+	if (lua_rawgetp(L, LUA_REGISTRYINDEX, &snapshot_key) == LUA_TTABLE)
 		return;
 	lua_pop(L, 1);
 	lua_createtable(L, 0, 1);
-	lua_pushcfunction(L, record_gc);
+	lua_pushcfunction(L, snapshot_gc);
 	lua_setfield(L, -2, "__gc");
 	lua_pushvalue(L, -1);
-	lua_rawsetp(L, LUA_REGISTRYINDEX, &record_key);
+	lua_rawsetp(L, LUA_REGISTRYINDEX, &snapshot_key);
 }
 
 bool

@@ -21,10 +21,10 @@
  * first: every message names it by that cell, so that a worker that has the
  * cell does not get a second copy of the table.
  *
- * A cell keeps its number while a record names it, and for ever if the first
+ * A cell keeps its number while a snapshot names it, and for ever if the first
  * workers of the pool inherited it. Versions are those of
- * fz_batch_pool_version(). A record references all objects that it compares by
- * address, so that an address refers to the same object as long as it is
+ * fz_batch_pool_version(). A snapshot references all objects that it compares
+ * by address, so that an address refers to the same object as long as it is
  * compared.
  */
 #ifndef FZ_CELLS_H
@@ -35,7 +35,7 @@
 
 #include <lua.h>
 
-/* One cell in a record. */
+/* One cell in a snapshot. */
 struct fz_cells_use {
 	const void *id; /* identity of the variable: see lua_upvalueid() */
 	uint64_t version;
@@ -47,41 +47,43 @@ struct fz_cells_use {
 void fz_cells_new(lua_State *L);
 
 /*
- * In the calling process: push a record of all cells that the function at `f`
+ * In the calling process: push a snapshot of all cells that the function at `f`
  * reaches, through functions and tables at any depth. Changed cells get
  * `version`, which must be higher than all earlier versions. [-0, +1, m]
  */
 void fz_cells_note(lua_State *L, int cells, int f, uint64_t version);
 
-/* Whether the record has no cells, so nothing in it can change. [-0, +0, -] */
-bool fz_cells_is_bare(lua_State *L, int record);
+/* Whether the snapshot has no cells, so nothing in it can change. [-0, +0, -]
+ */
+bool fz_cells_is_bare(lua_State *L, int snapshot);
 
 /* The approximate size of a message with all values, in bytes. [-0, +0, -] */
-uint64_t fz_cells_size(lua_State *L, int record);
+uint64_t fz_cells_size(lua_State *L, int snapshot);
 
 /*
- * Whether nothing has changed since the record was made. If `compare` is false,
- * contents are not compared again, and the results of earlier checks count.
+ * Whether nothing has changed since the snapshot was made. If `compare` is
+ * false, contents are not compared again, and the results of earlier checks
+ * count.
  * [-0, +0, m]
  */
-bool fz_cells_holds(lua_State *L, int record, bool compare);
+bool fz_cells_holds(lua_State *L, int snapshot, bool compare);
 
-/* Release the record now, before the collector would do it. */
-void fz_cells_drop(lua_State *L, int record);
+/* Release the snapshot now, before the collector would do it. */
+void fz_cells_drop(lua_State *L, int snapshot);
 
-/* The cell with this id; NULL if the record does not have it. [-0, +0, -] */
+/* The cell with this id; NULL if the snapshot does not have it. [-0, +0, -] */
 const struct fz_cells_use *fz_cells_find(
-    lua_State *L, int record, const void *id);
+    lua_State *L, int snapshot, const void *id);
 
 /*
- * fz_cells_find_root() returns the cell of the record whose value is the table
- * at `idx`, or NULL. fz_cells_push_holder() pushes a function whose first
+ * fz_cells_find_root() returns the cell of the snapshot whose value is the
+ * table at `idx`, or NULL. fz_cells_push_holder() pushes a function whose first
  * upvalue is the cell of `use`. [-0, +0, -] [-0, +1, -]
  */
 const struct fz_cells_use *fz_cells_find_root(
-    lua_State *L, int record, int idx);
+    lua_State *L, int snapshot, int idx);
 void fz_cells_push_holder(
-    lua_State *L, int record, const struct fz_cells_use *use);
+    lua_State *L, int snapshot, const struct fz_cells_use *use);
 
 /*
  * Before a fork: give all changed cells `version`, because the worker inherits

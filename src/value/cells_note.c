@@ -9,10 +9,10 @@
 #include "value/garbage.h"
 #include "value/upvalue.h"
 
-/* The state of the walk that makes a record. */
+/* The state of the walk that makes a snapshot. */
 struct walk {
 	struct fz_cells_context context;
-	int record;
+	int snapshot;
 	lua_Integer nfunctions;
 	uint32_t nups;
 	bool deep;
@@ -35,19 +35,19 @@ renew(const struct walk *w, uint32_t number)
 	w->context.c->list[number].version = w->context.version;
 }
 
-/* Add the function at the top to the record. */
+/* Add the function at the top to the snapshot. */
 static void
 add_function(struct walk *w)
 {
 	lua_State *L = w->context.L;
 
 	lua_pushvalue(L, -1);
-	if (lua_rawget(L, w->record) == LUA_TNIL) {
+	if (lua_rawget(L, w->snapshot) == LUA_TNIL) {
 		lua_pushvalue(L, -2);
-		lua_rawseti(L, w->record, ++w->nfunctions);
+		lua_rawseti(L, w->snapshot, ++w->nfunctions);
 		lua_pushvalue(L, -2);
 		lua_pushinteger(L, w->nfunctions);
-		lua_rawset(L, w->record);
+		lua_rawset(L, w->snapshot);
 	}
 	lua_pop(L, 1);
 }
@@ -74,7 +74,7 @@ add_functions(struct walk *w, struct fz_cell *cell)
 
 /*
  * Called by fz_contents_sum() for each table: if it belongs to a cell, add a
- * function with that cell to the record.
+ * function with that cell to the snapshot.
  */
 static void
 meet_table(lua_State *L, void *ctx)
@@ -181,10 +181,10 @@ follow_all_links(struct walk *w)
 
 /*
  * For each cell of the walk: store the sum of its linked cells and increment
- * its number of records.
+ * its number of snapshots.
  */
 static void
-count_record(struct walk *w)
+count_snapshot(struct walk *w)
 {
 	struct fz_cells *c = w->context.c;
 
@@ -194,7 +194,7 @@ count_record(struct walk *w)
 
 		if (cell->linked)
 			cell->links = fz_cells_links(&w->context, number);
-		cell->nrecords++;
+		cell->nsnapshots++;
 	}
 }
 
@@ -208,7 +208,7 @@ by_id(const void *a, const void *b)
 }
 
 static void
-fill_uses(const struct walk *w, struct fz_cells_record *r)
+fill_uses(const struct walk *w, struct fz_cells_snapshot *r)
 {
 	const struct fz_cells *c = w->context.c;
 
@@ -226,7 +226,7 @@ fill_uses(const struct walk *w, struct fz_cells_record *r)
 }
 
 static void
-fill_ups(const struct walk *w, struct fz_cells_record *r)
+fill_ups(const struct walk *w, struct fz_cells_snapshot *r)
 {
 	lua_State *L = w->context.L;
 	uint32_t *ups = fz_cells_ups(r);
@@ -234,7 +234,7 @@ fill_ups(const struct walk *w, struct fz_cells_record *r)
 	for (lua_Integer j = 1; j <= w->nfunctions; j++) {
 		const void *id;
 
-		lua_rawgeti(L, w->record, j);
+		lua_rawgeti(L, w->snapshot, j);
 		for (int i = 1; (id = fz_upvalue_id(L, -1, i)) != NULL; i++)
 			ups[r->nups++] =
 			    (uint32_t)(fz_cells_use_of(r, id) - r->uses);
@@ -243,7 +243,7 @@ fill_ups(const struct walk *w, struct fz_cells_record *r)
 }
 
 static void
-fill_roots(const struct walk *w, const struct fz_cells_record *r)
+fill_roots(const struct walk *w, const struct fz_cells_snapshot *r)
 {
 	lua_State *L = w->context.L;
 
@@ -256,7 +256,7 @@ fill_roots(const struct walk *w, const struct fz_cells_record *r)
 			if (lua_tointeger(L, -1) == key) {
 				lua_pushvalue(L, -2);
 				lua_pushinteger(L, -(lua_Integer)i - 1);
-				lua_rawset(L, w->record);
+				lua_rawset(L, w->snapshot);
 			}
 			lua_pop(L, 1);
 		}
@@ -265,26 +265,26 @@ fill_roots(const struct walk *w, const struct fz_cells_record *r)
 }
 
 static void
-keep_record(struct walk *w)
+keep_snapshot(struct walk *w)
 {
 	lua_State *L = w->context.L;
 	uint32_t n = w->context.c->visits.n;
-	struct fz_cells_record *r = lua_newuserdatauv(L,
+	struct fz_cells_snapshot *r = lua_newuserdatauv(L,
 	    sizeof(*r) + n * sizeof(r->uses[0]) + w->nups * sizeof(uint32_t),
 	    1);
 
 	r->deep = w->deep;
 	r->size = w->size;
 	r->nups = r->nuses = 0;
-	fz_cells_push_record_class(L);
+	fz_cells_push_snapshot_class(L);
 	lua_setmetatable(L, -2);
 	lua_pushvalue(L, w->context.cells);
 	lua_setiuservalue(L, -2, 1);
-	count_record(w);
+	count_snapshot(w);
 	fill_uses(w, r);
 	fill_ups(w, r);
 	fill_roots(w, r);
-	lua_rawseti(L, w->record, 0);
+	lua_rawseti(L, w->snapshot, 0);
 }
 
 void
@@ -303,7 +303,7 @@ fz_cells_note(lua_State *L, int cells, int f, uint64_t version)
 	    /* delay the collector, because a finalizer might use the pool */
 	    garbage, L);
 	lua_newtable(L);
-	w.record = top + 1;
+	w.snapshot = top + 1;
 	lua_getiuservalue(L, cells, FZ_CELLS_NOTES);
 	w.context.notes = top + 2;
 	lua_getiuservalue(L, cells, FZ_CELLS_ROOTS);
@@ -316,12 +316,12 @@ fz_cells_note(lua_State *L, int cells, int f, uint64_t version)
 		add_function(&w);
 	for (lua_Integer j = 1; j <= w.nfunctions; j++) {
 		lua_settop(L, w.context.roots);
-		lua_rawgeti(L, w.record, j);
+		lua_rawgeti(L, w.snapshot, j);
 		add_upvalues(&w);
 	}
 	lua_settop(L, w.context.roots);
 	follow_all_links(&w);
-	keep_record(&w);
-	lua_settop(L, w.record);
+	keep_snapshot(&w);
+	lua_settop(L, w.snapshot);
 	fz_garbage_catch_up(garbage, L);
 }

@@ -24,10 +24,10 @@
  *                           by their address
  *   ROOTS    table          number + 1 of the cell whose value it is
  *
- *   record   1, 2, ...      functions
+ *   snapshot 1, 2, ...      functions
  *            function       its index
  *            table          -1 - i; it is the value of the cell uses[i]
- *            0              the fz_cells_record, whose user value is the cells
+ *            0              the struct; its user value is the cells
  */
 enum {
 	FZ_CELLS_HOLDERS = 1,
@@ -41,10 +41,10 @@ struct fz_cell {
 	bool used;
 	/* the value has contents; `sum` is the sum over these */
 	bool deep;
-	bool linked;       /* the value is or contains functions */
-	bool small;        /* the value can be sent and takes few bytes */
-	uint32_t nrecords; /* number of records that refer to the cell */
-	uint32_t next;     /* number + 1 of the next free cell; 0: none */
+	bool linked;         /* the value is or contains functions */
+	bool small;          /* the value can be sent and takes few bytes */
+	uint32_t nsnapshots; /* number of snapshots that refer to the cell */
+	uint32_t next;       /* number + 1 of the next free cell; 0: none */
 	const void *id;
 	uint64_t version; /* version of the noted value; 0: none is noted */
 	uint64_t later;   /* in a worker: version that came in a message */
@@ -85,8 +85,8 @@ fz_cells_to(lua_State *L, int cells)
 	return lua_touserdata(L, cells);
 }
 
-/* The userdata at index 0 of a record. */
-struct fz_cells_record {
+/* The userdata at index 0 of a snapshot. */
+struct fz_cells_snapshot {
 	bool deep; /* whether the value of any cell has contents */
 	uint64_t size;
 	/* number of the upvalues of all functions */
@@ -100,14 +100,14 @@ struct fz_cells_record {
 };
 
 static inline uint32_t *
-fz_cells_ups(struct fz_cells_record *record)
+fz_cells_ups(struct fz_cells_snapshot *snapshot)
 {
-	return (uint32_t *)(void *)&record->uses[record->nuses];
+	return (uint32_t *)(void *)&snapshot->uses[snapshot->nuses];
 }
 
-/* The cell with this id; NULL if the record does not have it. */
+/* The cell with this id; NULL if the snapshot does not have it. */
 const struct fz_cells_use *fz_cells_use_of(
-    const struct fz_cells_record *record, const void *id);
+    const struct fz_cells_snapshot *snapshot, const void *id);
 
 static inline bool
 fz_cells_is_function(lua_State *L, int idx)
@@ -139,8 +139,8 @@ void fz_cells_drop_root(lua_State *L, int roots, int notes, uint32_t number);
  */
 void fz_cells_set_note(lua_State *L, int notes, lua_Integer key);
 
-/* Push the metatable of records, which releases their cells. [-0, +1, m] */
-void fz_cells_push_record_class(lua_State *L);
+/* Push the metatable of snapshots, which releases their cells. [-0, +1, m] */
+void fz_cells_push_snapshot_class(lua_State *L);
 
 /* The context of the functions of cells_value.c. */
 struct fz_cells_context {

@@ -204,7 +204,7 @@ fz_cells_links(const struct fz_cells_context *k, uint32_t number)
 
 struct check {
 	struct fz_cells *c;
-	struct fz_cells_record *r;
+	struct fz_cells_snapshot *r;
 	int notes;
 	bool compare;
 };
@@ -226,7 +226,7 @@ use_holds(
 }
 
 static bool
-record_holds(lua_State *L, int record, const struct check *k)
+snapshot_holds(lua_State *L, int snapshot, const struct check *k)
 {
 	const uint32_t *ups = fz_cells_ups(k->r);
 	uint32_t at = 0;
@@ -236,7 +236,7 @@ record_holds(lua_State *L, int record, const struct check *k)
 	for (lua_Integer j = 1; same && at < k->r->nups; j++) {
 		const void *id;
 
-		lua_rawgeti(L, record, j);
+		lua_rawgeti(L, snapshot, j);
 		for (int i = 1; same && (id = fz_upvalue_id(L, -1, i)) != NULL;
 		     i++) {
 			const struct fz_cells_use *use = &k->r->uses[ups[at++]];
@@ -249,7 +249,7 @@ record_holds(lua_State *L, int record, const struct check *k)
 }
 
 bool
-fz_cells_holds(lua_State *L, int record, bool compare)
+fz_cells_holds(lua_State *L, int snapshot, bool compare)
 {
 	struct check k = { .compare = compare };
 	struct fz_garbage *garbage;
@@ -257,7 +257,7 @@ fz_cells_holds(lua_State *L, int record, bool compare)
 	bool same;
 
 	luaL_checkstack(L, 10, NULL);
-	lua_rawgeti(L, record, 0);
+	lua_rawgeti(L, snapshot, 0);
 	k.r = lua_touserdata(L, -1);
 	lua_getiuservalue(L, -1, 1);
 	k.c = lua_touserdata(L, -1);
@@ -265,11 +265,11 @@ fz_cells_holds(lua_State *L, int record, bool compare)
 	k.notes = lua_gettop(L);
 	/* without a comparison nothing is allocated */
 	if (!k.r->deep || !compare) {
-		same = record_holds(L, record, &k);
+		same = snapshot_holds(L, snapshot, &k);
 	} else {
 		garbage = fz_garbage_open(L);
 		fz_garbage_delay(garbage, L);
-		same = record_holds(L, record, &k);
+		same = snapshot_holds(L, snapshot, &k);
 		fz_garbage_catch_up(garbage, L);
 	}
 	lua_settop(L, top);
@@ -357,7 +357,7 @@ fz_cells_refresh(lua_State *L, int cells, uint64_t version)
 			continue;
 		/* cells that the first workers inherit are never freed */
 		if (!c->forked)
-			c->list[n].nrecords++;
+			c->list[n].nsnapshots++;
 		lua_rawgeti(L, top + 3, (lua_Integer)n + 1);
 		lua_getupvalue(L, -1, 1);
 		refresh_value(&k, n);

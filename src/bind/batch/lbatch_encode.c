@@ -184,7 +184,7 @@ insert_code(lua_State *L, const struct fz_lbatch *lb)
 	lua_insert(L, -2);
 }
 
-/* part_body(batch, record | nil, ...): protected; add the values as a part */
+/* part_body(batch, snapshot | nil, ...): protected; add the values as a part */
 static int
 part_body(lua_State *L)
 {
@@ -254,7 +254,7 @@ name_part(lua_State *L, const struct fz_lbatch *lb)
 }
 
 int
-fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int record)
+fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int snapshot)
 {
 	int n = lua_gettop(L) - first + 1, status;
 
@@ -263,8 +263,8 @@ fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int record)
 	lua_insert(L, first);
 	lua_pushlightuserdata(L, lb);
 	lua_insert(L, first + 1);
-	if (record != 0)
-		lua_pushvalue(L, record);
+	if (snapshot != 0)
+		lua_pushvalue(L, snapshot);
 	else
 		lua_pushnil(L);
 	lua_insert(L, first + 2);

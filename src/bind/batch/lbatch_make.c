@@ -84,7 +84,7 @@ fz_lbatch_find_entry(
 	if (lb->entry == -1) {
 		lb->kind |= FZ_WIRE_INLINE;
 		lb->had = fz_batch_pool_oldest(batches);
-		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
+		lua_setiuservalue(L, idx, FZ_LBATCH_SNAPSHOT);
 	}
 	lua_settop(L, top);
 }
@@ -211,7 +211,7 @@ fz_lbatch_new(lua_State *L)
 	fz_lpool_fill_first(L, 1);
 	fz_lbatch_make(L, lb, &opts);
 	if (lb->kind & FZ_WIRE_INLINE) {
-		lua_getiuservalue(L, 5, FZ_LBATCH_RECORD);
+		lua_getiuservalue(L, 5, FZ_LBATCH_SNAPSHOT);
 		fz_lfuncs_push_code(L, -1, 2, batches);
 		fz_lbatch_keep_code(L, lb);
 		lua_settop(L, 5);
@@ -232,7 +232,7 @@ fz_lbatch_end(lua_State *L, struct fz_lbatch *lb, int idx)
 		fz_lfuncs_unpin(lb->funcs, lb->entry);
 	else if (lb->kind & FZ_WIRE_INLINE) {
 		lua_pushnil(L);
-		lua_setiuservalue(L, idx, FZ_LBATCH_RECORD);
+		lua_setiuservalue(L, idx, FZ_LBATCH_SNAPSHOT);
 	}
 	lb->entry = -1;
 	fz_buf_fini(&lb->buf.buf);

@@ -23,9 +23,9 @@ extern const struct fz_luserdata_class fz_lbatch_class;
 enum {
 	FZ_LBATCH_POOL = 1,
 	FZ_LBATCH_THREAD,
-	/* the record of a function that is sent with its arguments */
-	FZ_LBATCH_RECORD,
-	FZ_LBATCH_NUSER = FZ_LBATCH_RECORD
+	/* the snapshot of a function that is sent with its arguments */
+	FZ_LBATCH_SNAPSHOT,
+	FZ_LBATCH_NUSER = FZ_LBATCH_SNAPSHOT
 };
 
 struct fz_lbatch {
@@ -35,7 +35,7 @@ struct fz_lbatch {
 	struct fz_lfuncs *funcs;
 	/* pinned entry of the batch's function; -1: no entry */
 	int entry;
-	/* workers have the cells of the record up to this version */
+	/* workers have the cells of the snapshot up to this version */
 	uint64_t had;
 	uint32_t kind; /* enum fz_wire_kind */
 	uint64_t seed;
@@ -139,10 +139,11 @@ struct fz_blob *fz_lbatch_encode(
 
 /*
  * Add the values from index `first` to the top as the next item, and pop them.
- * The record of their cells is at `record`; 0: no record. Returns a status of
- * lua_pcall(); if the values cannot be sent, the error is on top. [-n, +0|1, m]
+ * The snapshot of their cells is at `snapshot`; 0: no snapshot. Returns a
+ * status of lua_pcall(); if the values cannot be sent, the error is on top.
+ * [-n, +0|1, m]
  */
-int fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int record);
+int fz_lbatch_add(lua_State *L, struct fz_lbatch *lb, int first, int snapshot);
 
 /* Read the next result to lb->result; false if there is none. [-0, +0, e] */
 bool fz_lbatch_next_result(lua_State *L, struct fz_lbatch *lb);

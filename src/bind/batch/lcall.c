@@ -62,7 +62,7 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 	struct fz_batch_opts opts = { .n = 0, .growing = true };
 	struct fz_batch_pool *batches;
 	struct fz_lbatch *lb;
-	int n = lua_gettop(L), record = 0;
+	int n = lua_gettop(L), snapshot = 0;
 
 	fz_lloop_check_free(L);
 	luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -85,11 +85,11 @@ start_call(lua_State *L, struct fz_lbatch *(*push)(lua_State *L, int pool))
 	if (lb->kind & FZ_WIRE_INLINE) {
 		lua_pushvalue(L, 2);
 		lua_insert(L, 4);
-		if (lua_getiuservalue(L, 3, FZ_LBATCH_RECORD) != LUA_TNIL)
-			record = 2;
+		if (lua_getiuservalue(L, 3, FZ_LBATCH_SNAPSHOT) != LUA_TNIL)
+			snapshot = 2;
 		lua_replace(L, 2);
 	}
-	if (fz_lbatch_add(L, lb, 4, record) != LUA_OK) {
+	if (fz_lbatch_add(L, lb, 4, snapshot) != LUA_OK) {
 		fz_lbatch_end(L, lb, 3); /* the batch has no other item */
 		lua_error(L);
 	}

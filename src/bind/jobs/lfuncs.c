@@ -19,23 +19,23 @@
 enum { LFUNCS_SMALL = 64 << 10 };
 
 /*
- * The two tables of a pool. A record (cells.h) contains the state that a
+ * The two tables of a pool. A snapshot (cells.h) contains the state that a
  * function and its upvalues had when the function got its entry. If `compares`
- * is false, there are no records.
+ * is false, there are no snapshots.
  *
  *   table  key           value
  *   tables function      entry + 1
- *          0             init, or its record once workers may be forked
- *          "lost"        { function without its entry -> its record, or true },
+ *          0             init, or its snapshot once workers may be forked
+ *          "lost"        { function without its entry -> snapshot, or true },
  *                        with weak keys
  *   list   entry + 1     function
- *          -(entry + 1)  record of that function
- *          0             the cells of all records
+ *          -(entry + 1)  snapshot of that function
+ *          0             the cells of all snapshots
  *
  * pins[] counts the unfinished batches that use an entry. An entry with such
  * batches is not given to another function. again[] is set if the function of
  * an entry was called twice, or was in "lost" before. Only in this case the
- * record is kept when the function loses the entry.
+ * snapshot is kept when the function loses the entry.
  */
 
 static void
@@ -69,7 +69,7 @@ fz_lfuncs_init(lua_State *L, struct fz_lfuncs *funcs, int init, bool compares)
 	}
 }
 
-/* Push a new record of the function at `f`. */
+/* Push a new snapshot of the function at `f`. */
 static void
 note(lua_State *L, int list, int f, struct fz_batch_pool *batches)
 {
@@ -93,14 +93,14 @@ fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs, int tables,
 	}
 }
 
-/* Whether the function in the entry still has the state in its record. */
+/* Whether the function in the entry still has the state in its snapshot. */
 static bool
 is_unchanged(lua_State *L, int list, int entry, bool compare)
 {
 	bool same;
 
 	if (lua_rawgeti(L, list, -(lua_Integer)entry - 1) != LUA_TTABLE)
-		same = false; /* the record was dropped */
+		same = false; /* the snapshot was dropped */
 	else
 		same = fz_cells_holds(L, lua_gettop(L), compare);
 	lua_pop(L, 1);
@@ -122,11 +122,11 @@ oldest(const struct fz_lfuncs *funcs)
 }
 
 /*
- * Called when the function at `f` loses its entry. The record of the function
+ * Called when the function at `f` loses its entry. The snapshot of the function
  * is on top, and the table "lost" below it; both are popped. If the function
- * was called again, "lost" keeps the record as long as the script keeps the
- * function, and the record keeps the cells that workers know. Otherwise the
- * record is dropped at once. Many functions are called once and are then
+ * was called again, "lost" keeps the snapshot as long as the script keeps the
+ * function, and the snapshot keeps the cells that workers know. Otherwise the
+ * snapshot is dropped at once. Many functions are called once and are then
  * garbage, which the collector may free late.
  */
 static void
@@ -144,8 +144,8 @@ lose_entry(lua_State *L, const struct fz_lfuncs *funcs, int f, int entry)
 }
 
 /*
- * Whether the function at `f` has lost an entry before. If so, its old record
- * is removed from "lost", because the function has a new record.
+ * Whether the function at `f` has lost an entry before. If so, its old snapshot
+ * is removed from "lost", because the function has a new snapshot.
  */
 static bool
 has_lost_entry(lua_State *L, int tables, int f)
@@ -199,7 +199,7 @@ struct encoding {
 	uint64_t had; /* all workers have the cells up to this version */
 };
 
-/* encode_body(encoding, record | nil, function): protected */
+/* encode_body(encoding, snapshot | nil, function): protected */
 static int
 encode_body(lua_State *L)
 {
@@ -234,11 +234,11 @@ raise_unsendable(lua_State *L)
  * function cannot be sent. The caller frees the buffer.
  */
 static bool
-encode(lua_State *L, int record, int f, struct encoding *e)
+encode(lua_State *L, int snapshot, int f, struct encoding *e)
 {
 	lua_pushcfunction(L, encode_body);
 	lua_pushlightuserdata(L, e);
-	lua_pushvalue(L, record);
+	lua_pushvalue(L, snapshot);
 	lua_pushvalue(L, f);
 	return lua_pcall(L, 3, 0, 0) == LUA_OK;
 }
@@ -251,8 +251,8 @@ encode(lua_State *L, int record, int f, struct encoding *e)
  * function as it is at the fork.
  */
 static bool
-make_code(lua_State *L, int record, int f, const struct fz_batch_pool *batches,
-    bool send, struct fz_blob **code)
+make_code(lua_State *L, int snapshot, int f,
+    const struct fz_batch_pool *batches, bool send, struct fz_blob **code)
 {
 	struct encoding e = { FZ_BUF_INIT, 0 };
 	struct fz_err err = { 0 };
@@ -261,10 +261,10 @@ make_code(lua_State *L, int record, int f, const struct fz_batch_pool *batches,
 	*code = NULL;
 	if (send)
 		e.had = fz_batch_pool_oldest(batches);
-	else if (lua_isnil(L, record) ||
-		 fz_cells_size(L, record) > LFUNCS_SMALL)
+	else if (lua_isnil(L, snapshot) ||
+		 fz_cells_size(L, snapshot) > LFUNCS_SMALL)
 		return true;
-	encoded = encode(L, record, f, &e);
+	encoded = encode(L, snapshot, f, &e);
 	if (encoded)
 		*code = fz_blob_new(e.out.data, e.out.len, &err);
 	if (encoded && *code == NULL)
@@ -278,12 +278,12 @@ make_code(lua_State *L, int record, int f, const struct fz_batch_pool *batches,
 
 void
 fz_lfuncs_push_code(
-    lua_State *L, int record, int f, const struct fz_batch_pool *batches)
+    lua_State *L, int snapshot, int f, const struct fz_batch_pool *batches)
 {
 	struct encoding e = { FZ_BUF_INIT, fz_batch_pool_oldest(batches) };
 
-	record = lua_absindex(L, record);
-	if (!encode(L, record, f, &e)) {
+	snapshot = lua_absindex(L, snapshot);
+	if (!encode(L, snapshot, f, &e)) {
 		fz_buf_fini(&e.out);
 		raise_unsendable(L);
 	}
@@ -305,10 +305,10 @@ entry_of(lua_State *L, int tables, int f)
 }
 
 /*
- * Put the function at `f` into an entry. On top is the record of the function,
- * or nil. The present entry of the function is reused unless it is pinned, so
- * that a function that changes at each call does not use up the entries of
- * other functions. Pops the record, unless all entries are pinned.
+ * Put the function at `f` into an entry. On top is the snapshot of the
+ * function, or nil. The present entry of the function is reused unless it is
+ * pinned, so that a function that changes at each call does not use up the
+ * entries of other functions. Pops the snapshot, unless all entries are pinned.
  */
 static int
 fill_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
@@ -316,7 +316,7 @@ fill_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
 {
 	struct fz_blob *code;
 	int entry = entry_of(L, tables, f);
-	int record = lua_gettop(L);
+	int snapshot = lua_gettop(L);
 
 	if (entry == -1 || funcs->pins[entry] != 0)
 		entry = oldest(funcs);
@@ -330,10 +330,10 @@ fill_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list, int f,
 	funcs->used[entry] = ++funcs->now;
 	empty_entry(L, funcs, tables, list, entry);
 	funcs->again[entry] = has_lost_entry(L, tables, f);
-	lua_pushvalue(L, record);
+	lua_pushvalue(L, snapshot);
 	lua_rawseti(L, list, -(lua_Integer)entry - 1);
-	funcs->bare[entry] = !funcs->compares || fz_cells_is_bare(L, record);
-	if (!make_code(L, record, f, batches, send, &code)) {
+	funcs->bare[entry] = !funcs->compares || fz_cells_is_bare(L, snapshot);
+	if (!make_code(L, snapshot, f, batches, send, &code)) {
 		funcs->pins[entry]--; /* the entry stays empty */
 		raise_unsendable(L);
 	}

@@ -3,8 +3,8 @@
  *
  * A worker inherits the functions that were used before its fork. Other
  * functions are sent by value, once to each worker. Before each use a function
- * is compared with its record. The record contains the function's upvalues, the
- * upvalues of all functions that it reaches, and the contents of all tables
+ * is compared with its snapshot. The snapshot contains the function's upvalues,
+ * the upvalues of all functions that it reaches, and the contents of all tables
  * that these functions reach. A function that may have changed gets another
  * entry and is sent again. Waiting calls keep the old entry. cells.h says how
  * functions share unchanged values.
@@ -31,7 +31,7 @@ struct fz_lfuncs {
 	uint64_t now;
 	bool by_value; /* workers inherit no function */
 	/*
-	 * whether functions are compared with records; false if each function
+	 * whether functions are compared with snapshots; false if each function
 	 * is called once, or in this process
 	 */
 	bool compares;
@@ -44,7 +44,7 @@ struct fz_lfuncs {
 void fz_lfuncs_init(
     lua_State *L, struct fz_lfuncs *funcs, int init, bool compares);
 
-/* Make a record of init. Called before workers are forked. [-0, +0, m] */
+/* Make a snapshot of init. Called before workers are forked. [-0, +0, m] */
 void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
     int tables, int list, struct fz_batch_pool *batches);
 
@@ -53,7 +53,7 @@ void fz_lfuncs_note_init(lua_State *L, const struct fz_lfuncs *funcs,
  * and `list` are the indexes of the tables of fz_lfuncs_init(). With `send`,
  * the function is encoded for existing workers; raises if that fails.
  *
- * If all entries are pinned, returns -1, and pushes a record of its cells
+ * If all entries are pinned, returns -1, and pushes a snapshot of its cells
  * (cells.h) or nil, to be kept until the call is done. [-0, +(0|1), e]
  */
 int fz_lfuncs_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
@@ -61,11 +61,11 @@ int fz_lfuncs_entry(lua_State *L, struct fz_lfuncs *funcs, int tables, int list,
 void fz_lfuncs_unpin(struct fz_lfuncs *funcs, int entry);
 
 /*
- * Push the encoded function at `f`, which has no entry, as a string. Its record
- * or nil is at `record`. Raises if it cannot be sent. [-0, +1, e]
+ * Push the encoded function at `f`, which has no entry, as a string. Its
+ * snapshot or nil is at `snapshot`. Raises if it cannot be sent. [-0, +1, e]
  */
 void fz_lfuncs_push_code(
-    lua_State *L, int record, int f, const struct fz_batch_pool *batches);
+    lua_State *L, int snapshot, int f, const struct fz_batch_pool *batches);
 
 /*
  * Called just before a fork. Finds the entries whose functions have changed,

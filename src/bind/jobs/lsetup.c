@@ -46,11 +46,11 @@ push_holder(lua_State *L, int funcs, int init)
 }
 
 /*
- * Push a record of the function at `f`. The table of functions keeps the record
- * alive, so that its cells keep their numbers. [-0, +1, e]
+ * Push a snapshot of the function at `f`. The table of functions keeps the
+ * snapshot alive, so that its cells keep their numbers. [-0, +1, e]
  */
 static void
-push_record(lua_State *L, int funcs, int f, struct fz_batch_pool *batches)
+push_snapshot(lua_State *L, int funcs, int f, struct fz_batch_pool *batches)
 {
 	lua_rawgeti(L, funcs, 0);
 	fz_cells_note(L, lua_gettop(L), f, fz_batch_pool_version(batches));
@@ -141,7 +141,7 @@ encode_pool(lua_State *L)
 	else
 		lua_pushvalue(L, 1);
 	if (apart)
-		push_record(L, 1, 4, e->batches);
+		push_snapshot(L, 1, 4, e->batches);
 	fz_codec_encode_shared(L, 4, 2, &e->functions, apart ? 6 : 0, 0);
 	push_setup(L, e, FZ_SPAWNED_FUNCTIONS);
 	fz_codec_encode(L, lua_gettop(L), 1, &e->out);
