@@ -107,12 +107,14 @@ local function open_trace(options, args)
     messages.misuse("--%s: %s", about, e.message)
   end
   require "fzlua.defaults".trace = e
-  local exit = os.exit
-  os.exit = function(status, ...) -- luacheck: ignore
+  -- Replace the function that os.exit calls in this process (child/exit.c), and not os.exit itself,
+  -- because scripts may send that to workers.
+  local _, exit = debug.getupvalue(os.exit, 1)
+  debug.setupvalue(os.exit, 1, function(status, ...)
     local complete = e:close()
     if not complete and (status == nil or status == true or status == 0) then status = false end
     exit(status, ...)
-  end
+  end)
 end
 
 local function print_version(options, host)

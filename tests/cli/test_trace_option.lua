@@ -81,6 +81,21 @@ tests["a failed script and os.exit leave whole files"] = function()
   end
 end
 
+tests["a function that is recorded may be os.exit, or may have it"] = function()
+  local script = t.file [[
+local exit = os.exit
+for _, start in ipairs { "fork", "spawn" } do
+  local pool <close> = fz.pool { workers = 1, start = start }
+  print(select(2, pcall(pool.apply, pool, os.exit, 3)).exitcode)
+  print(select(2, pcall(pool.apply, pool, function() exit(4) end)).exitcode)
+end]]
+  for _, option in ipairs { "--trace", "--report" } do
+    local name = name_of(option == "--trace" and "jsonl" or "html")
+    local out, err, status = t.command(option, name, script)
+    t.equal({ out, err, status }, { "3\n4\n3\n4\n", "", 0 })
+  end
+end
+
 tests["-j0 and workers of workers: the calls of this process are in the file"] = function()
   local script = t.file [[
 fz.map(function() return fz.map(function(x) return x end, {1, 2})[1] end, {1, 2})]]
