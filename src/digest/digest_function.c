@@ -71,13 +71,13 @@ static const struct fz_bytecode_ops reading_ops = { add_code, add_global,
 	add_module };
 
 /*
- * The number of the upvalue that holds the globals, from 0; -1 if there is
- * none.
+ * The number of the first upvalue after number `after` that holds the globals,
+ * from 0; -1 if there is none.
  */
 static int
-find_env(lua_State *L, int f)
+find_env(lua_State *L, int f, int after)
 {
-	for (int i = 1; lua_getupvalue(L, f, i) != NULL; i++) {
+	for (int i = after + 2; lua_getupvalue(L, f, i) != NULL; i++) {
 		bool same;
 
 		lua_pushglobaltable(L);
@@ -94,6 +94,9 @@ static lua_Integer
 put_code(struct fz_digest *d, int f, const struct fz_path *at)
 {
 	struct reading r = { d, lua_gettop(d->L) + 1, 0 };
+	int env = find_env(d->L, f, -1);
+	/* Another upvalue may hold the globals, too: local G = _G. */
+	bool all = env >= 0 && find_env(d->L, f, env) >= 0;
 
 	lua_newtable(d->L);
 	fz_buf_clear(&d->code);
@@ -105,7 +108,7 @@ put_code(struct fz_digest *d, int f, const struct fz_path *at)
 		fz_lerror_nomem(d->L, "a digest");
 	}
 	if (!fz_bytecode_read(
-		d->code.data, d->code.len, find_env(d->L, f), &reading_ops, &r))
+		d->code.data, d->code.len, env, all, &reading_ops, &r))
 		fz_digest_refuse(d, "bytecode of an unknown Lua", at);
 	return r.n;
 }

@@ -14,6 +14,11 @@ enum { HEADER_SIZES = 12 };
 struct reader {
 	const unsigned char *p, *end;
 	bool failed;
+	/*
+	 * whether this function, or one around it, reads globals whose names
+	 * the bytecode does not show
+	 */
+	bool all;
 	/* the callbacks; NULL: only `visit` is called */
 	const struct fz_bytecode_ops *ops;
 	void (*visit)(void *ctx, const struct fz_bytecode_function *f);
@@ -104,7 +109,7 @@ static const unsigned char *
 string_constant(
     const struct reader *r, const struct proto *proto, size_t k, size_t *len)
 {
-	struct reader at = { proto->constants, r->end, false, NULL, NULL,
+	struct reader at = { proto->constants, r->end, false, false, NULL, NULL,
 		NULL };
 	const unsigned char *s = NULL;
 
@@ -134,7 +139,7 @@ operation(uint32_t code)
 static void
 add_all(const struct reader *r, const struct proto *proto)
 {
-	struct reader at = { proto->constants, r->end, false, NULL, NULL,
+	struct reader at = { proto->constants, r->end, false, false, NULL, NULL,
 		NULL };
 
 	for (size_t i = 0; i < proto->nconstants; i++) {
@@ -165,7 +170,7 @@ add_module(const struct reader *r, const struct proto *proto, size_t i)
 }
 
 static void
-add_global(const struct reader *r, const struct proto *proto, size_t i)
+add_global(struct reader *r, const struct proto *proto, size_t i)
 {
 	size_t len;
 	const unsigned char *s =
@@ -177,13 +182,13 @@ add_global(const struct reader *r, const struct proto *proto, size_t i)
 	if (len == 7 && memcmp(s, "require", 7) == 0)
 		add_module(r, proto, i + 1);
 	if (len == 2 && memcmp(s, "_G", 2) == 0)
-		add_all(r, proto);
+		r->all = true;
 }
 
 static void
-add_globals(const struct reader *r, const struct proto *proto)
+add_globals(struct reader *r, const struct proto *proto)
 {
-	bool all = false, method = false;
+	bool method = false;
 
 	for (size_t i = 0; i < proto->ncode; i++) {
 		uint32_t code = instruction(proto, i);
@@ -197,11 +202,11 @@ add_globals(const struct reader *r, const struct proto *proto)
 			continue;
 		if (operation(code) == OP_GETTABUP)
 			add_global(r, proto, i);
-		else if (operation(code) == OP_GETUPVAL && !all) {
-			all = true;
-			add_all(r, proto);
-		}
+		else if (operation(code) == OP_GETUPVAL)
+			r->all = true;
 	}
+	if (r->all)
+		add_all(r, proto);
 }
 
 /*
@@ -356,11 +361,12 @@ reader_of(const void *dump, size_t len)
 }
 
 bool
-fz_bytecode_read(const void *dump, size_t len, int env,
+fz_bytecode_read(const void *dump, size_t len, int env, bool all,
     const struct fz_bytecode_ops *ops, void *ctx)
 {
 	struct reader r = reader_of(dump, len);
 
+	r.all = all;
 	r.ops = ops;
 	r.ctx = ctx;
 	if (get_head(&r) == NULL)

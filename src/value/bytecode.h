@@ -48,9 +48,11 @@ struct fz_bytecode_ops {
 
 /*
  * Read a stripped dump. `env` is the number of the upvalue that holds the table
- * of globals, from 0; -1: none does. False: not the bytecode of this Lua.
+ * of globals, from 0; -1: none does. `all`: the function also has the table in
+ * another way, so that each of its strings may be the name of a global. False:
+ * not the bytecode of this Lua.
  */
-bool fz_bytecode_read(const void *dump, size_t len, int env,
+bool fz_bytecode_read(const void *dump, size_t len, int env, bool all,
     const struct fz_bytecode_ops *ops, void *ctx);
 
 /*

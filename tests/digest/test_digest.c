@@ -169,7 +169,7 @@ test_bytecode_that_is_cut_is_refused(void **state)
 	(void)state;
 	assert_int_equal(luaL_loadstring(L, code), LUA_OK);
 	lua_dump(L, append, &out, 0);
-	assert_true(fz_bytecode_read(out.data, out.len, 0, &see, &seen));
+	assert_true(fz_bytecode_read(out.data, out.len, 0, false, &see, &seen));
 	assert_int_equal(seen.nmodules, 1);
 	assert_int_equal(seen.nglobals, 5);
 	for (size_t len = 0; len < out.len; len++) {
@@ -177,7 +177,8 @@ test_bytecode_that_is_cut_is_refused(void **state)
 
 		assert_non_null(copy);
 		memcpy(copy, out.data, len);
-		assert_false(fz_bytecode_read(copy, len, 0, &see, &seen));
+		assert_false(
+		    fz_bytecode_read(copy, len, 0, false, &see, &seen));
 		free(copy);
 	}
 	fz_buf_fini(&out);

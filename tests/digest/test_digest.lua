@@ -446,6 +446,16 @@ tests["a function of a script in a module of Lua counts, and so do fields of _G"
   -- luacheck: pop
   t.equal(around_change(functions, function() _G._G_field = 2 end,
     function() _G._G_field = nil end), "...!..")
+  local G = _G
+  functions = {
+    function() return tostring(G._G_field) end, -- luacheck: ignore
+    function() return tostring(1), (function() return G._G_field end)() end, -- luacheck: ignore
+    function() local g = _G return (function() return g._G_field end)() end, -- luacheck: ignore
+    function() local e = _ENV return (function() return e._G_field end)() end, -- luacheck: ignore
+    function() return tostring(1) end,
+  }
+  t.equal(around_change(functions, function() _G._G_field = 2 end,
+    function() _G._G_field = nil end), "!!!!.")
 end
 
 return tests
