@@ -70,11 +70,26 @@ started(const struct fz_node_jobs *jobs)
 	return jobs->answered + (jobs->answered != jobs->came);
 }
 
-/* Report the started items to the parent. */
-static void
-announce(struct fz_node_jobs *jobs)
+/*
+ * 1 + number of the item that runs. The worker may have permission to start
+ * items after it, too. These count as started only for a RECALL.
+ */
+static uint32_t
+running(const struct fz_node_jobs *jobs)
 {
-	uint32_t end = started(jobs);
+	uint64_t word = atomic_load(&jobs->mailbox->claim.started);
+	uint32_t begun = (uint32_t)word, end = started(jobs);
+
+	if (fz_claim_is_word(word) && (int32_t)(begun - jobs->answered) > 0 &&
+	    (int32_t)(end - begun) > 0)
+		return begun;
+	return end;
+}
+
+/* Report the start of all items with numbers below `end` to the parent. */
+static void
+announce(struct fz_node_jobs *jobs, uint32_t end)
+{
 	size_t start;
 
 	if ((int32_t)(end - jobs->announced) <= 0 ||
@@ -107,7 +122,7 @@ recall(struct fz_node_jobs *jobs, uint32_t end)
 		/* a broken claim cannot stop the worker from starting them */
 		return;
 	first = fz_claim_recall(held, end);
-	announce(jobs);
+	announce(jobs, started(jobs));
 	/* no check waits for items that were taken back */
 	if ((int32_t)(first - jobs->answered) >= 0 &&
 	    (int32_t)(jobs->came - first) > 0)
@@ -317,7 +332,7 @@ fz_node_jobs_check(struct fz_node_jobs *jobs, int64_t now_ns)
 {
 	if (take_unwritten(jobs, last_begun(jobs->mailbox)))
 		note_replies(jobs);
-	announce(jobs);
+	announce(jobs, running(jobs));
 	jobs->check_ns = FZ_CLOCK_NEVER;
 	/*
 	 * No check is needed while the only unanswered item runs, because the
@@ -337,7 +352,7 @@ fz_node_jobs_end(struct fz_node_jobs *jobs)
 {
 	/* a frame that grows is never completed */
 	take_unwritten(jobs, jobs->came + 1);
-	announce(jobs);
+	announce(jobs, running(jobs));
 }
 
 void

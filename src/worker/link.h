@@ -21,9 +21,9 @@
  * node_jobs.h.
  *
  * A worker on a byte stream announces quick items, of less than half a
- * millisecond, in groups. So its death may lose all items of a group. A slow
- * item delays the items behind it in its group, because they cannot be taken
- * back.
+ * millisecond, in groups. Without a mailbox its death loses all items of a
+ * group, because it is unknown which of them had started. A slow item delays
+ * the items behind it in its group, because they cannot be taken back.
  *
  * For both links: the worker starts items in the order of their numbers. An
  * item that counts as started is never sent to another worker. A reply that has
@@ -56,7 +56,8 @@ enum {
 	FZ_LINK_EXACT_RECALL = 2   /* fz_link_ops.recall always returns true */
 };
 
-/* NULL is allowed for share, death, cause, forked, settle, peek and close. */
+/* NULL is allowed for share, death, cause, forked, settle, ended, peek, close.
+ */
 struct fz_link_ops {
 	unsigned flags; /* FZ_LINK_SHARED_MEMORY, FZ_LINK_EXACT_RECALL */
 	/*
@@ -111,6 +112,12 @@ struct fz_link_ops {
 	 * last. False if the worker has overwritten that number.
 	 */
 	bool (*started)(const struct fz_link *link, uint32_t *started);
+	/*
+	 * The worker is dead: from now on started() returns only items that it
+	 * has started, and none that it was allowed to start. NULL: started()
+	 * always does that.
+	 */
+	void (*ended)(struct fz_link *link);
 	/*
 	 * The time at which the worker started its last item; without a
 	 * timeout, the chunk of that item.

@@ -175,6 +175,21 @@ stream_started(const struct fz_link *link, uint32_t *started)
 	return true;
 }
 
+/* Items that were announced together have not all started. */
+static void
+stream_ended(struct fz_link *link)
+{
+	struct link_stream *s = of(link);
+	uint64_t word;
+
+	if (s->mailbox == NULL)
+		return;
+	word = atomic_load(&s->mailbox->claim.started);
+	if (fz_claim_is_word(word) &&
+	    (int32_t)(s->started - (uint32_t)word) > 0)
+		s->started = (uint32_t)word;
+}
+
 static int64_t
 stream_started_at(const struct fz_link *link)
 {
@@ -442,6 +457,7 @@ const struct fz_link_ops fz_link_stream = {
 	.put = stream_put,
 	.blob = stream_blob,
 	.started = stream_started,
+	.ended = stream_ended,
 	.started_at = stream_started_at,
 	.waits = stream_waits,
 	.recall = stream_recall,

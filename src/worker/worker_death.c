@@ -204,6 +204,8 @@ reaped(struct fz_worker_private *p, const struct fz_death *death)
 	if (!p->distrusted)
 		fz_worker_take_replies(p, NULL);
 	fz_worker_take_unsent(p);
+	if (p->link->ops->ended != NULL)
+		p->link->ops->ended(p->link);
 	fz_worker_output_drain(&p->output);
 	find_death(p, death);
 	suspect_jobs(p);

@@ -460,6 +460,7 @@ test_node_jobs_pass_on_items_before_a_long_one(void **state)
 	expect_items(e, 0, 1);
 	expect(e, FZ_WIRE_STARTED, 1);
 	expect_items(e, 1, 1);
+	expect(e, FZ_WIRE_STARTED, 2);
 	check(e);
 	expect_nothing(e);
 	for (uint32_t i = 2; i < 5; i++) {
@@ -471,6 +472,8 @@ test_node_jobs_pass_on_items_before_a_long_one(void **state)
 	expect_items(e, 2, 1); /* the rest of its frame */
 	expect_items(e, 3, 2);
 	expect(e, FZ_WIRE_STARTED, 5);
+	/* item 6 may start, but has not */
+	assert_int_equal(fz_le32_load(e->out.data + e->at - 4), 1);
 	expect_nothing(e);
 	/* the rest of the frame comes through the socket */
 	for (uint32_t i = 5; i < 7; i++) {

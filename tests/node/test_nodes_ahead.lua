@@ -118,6 +118,22 @@ tests["a worker that dies costs the job that killed it, and no job runs twice"] 
   ]]), "25\tcrash\t9\n75\tcrash\t9\n125\tcrash\t9\n175\tcrash\t9\n19700\n")
 end
 
+tests["a worker that dies in a map costs one item, and no item runs twice"] = function()
+  t.equal(run("ssh://one:1", [[
+    local list = {}
+    for i = 1, 400 do list[i] = i end
+    local function f(x)
+      note(log, x)
+      if x == 250 then os.execute "kill -9 $PPID" end
+      return x
+    end
+    local r = fz.map(f, list, {chunksize = 400, on_error = "continue"})
+    local counts = noted()
+    for i = 1, 400 do assert(counts[i] == 1 and (r[i] == i or i == 250), i) end
+    print(r.errors[250].kind)
+  ]]), "crash\n")
+end
+
 tests["a cancelled job costs no other job of its worker"] = function()
   t.equal(run("ssh://one:1", [[
     local pool <close> = fz.pool(1)

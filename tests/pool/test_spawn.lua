@@ -206,4 +206,19 @@ tests["limits, retries, seeds and output are those of forked workers"] = functio
   t.equal({ out, err }, { "out\n", "err\n" })
 end
 
+tests["a worker that dies in a map costs one item, and no item runs twice"] = function()
+  local path, list, counts = t.file "", {}, {}
+  for i = 1, 400 do list[i] = i end
+  local r = fz.map(function(x)
+    local file <close> = io.open(path, "a")
+    file:write(x, "\n")
+    file:close()
+    if x == 250 then os.execute "kill -9 $PPID" end
+    return x
+  end, list, { start = "spawn", jobs = 1, chunksize = 400, on_error = "continue" })
+  for i in io.lines(path, "n") do counts[i] = (counts[i] or 0) + 1 end
+  for i = 1, 400 do t.equal({ i, counts[i], r[i] }, { i, 1, i ~= 250 and i or nil }) end
+  t.equal(r.errors[250].kind, "crash")
+end
+
 return tests
