@@ -553,7 +553,8 @@ local function write_call(self, call, values, digests)
   -- and a later run replaces them.
   for i, bytes in ipairs(packed) do
     local place = call.key .. digests[i] .. ("<i8i8"):pack(i, raw[i])
-    local sum = core.hash(core.hash(bytes) .. place)
+    local plain = core.is_plain(values[i]) and "p" or "" -- see row_state() in lresults.c
+    local sum = core.hash(core.hash(bytes) .. place .. plain)
     write_result(self, call, i, digests[i], sum, raw[i], bytes)
   end
   self._db:run([[INSERT OR REPLACE INTO calls VALUES (?, CAST(? AS TEXT), ?, CAST(? AS TEXT), ?,

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "bind/open.h"
+#include "codec/plain.h"
 #include "value/lerror.h"
 #include "value/luserdata.h"
 
@@ -294,6 +295,17 @@ hash(lua_State *L)
 	return 1;
 }
 
+/* core.is_plain(string) -> whether fz_plain_is() is true for the value */
+static int
+is_plain(lua_State *L)
+{
+	size_t len;
+	const char *bytes = luaL_checklstring(L, 1, &len);
+
+	lua_pushboolean(L, fz_plain_is(bytes, len));
+	return 1;
+}
+
 /*
  * core.is_read_only(path) -> whether the database exists and cannot be written
  */
@@ -376,6 +388,7 @@ static const luaL_Reg functions[] = {
 	{ "database", database_new },
 	{ "zstd", zstd_new },
 	{ "hash", hash },
+	{ "is_plain", is_plain },
 	{ "is_read_only", is_read_only },
 	{ "file_id", file_id },
 	{ "is_emptied", is_emptied },

@@ -155,34 +155,51 @@ has_functions(const unsigned char *bytes, size_t len)
 	return len < 2 || (bytes[1] & FZ_FORMAT_HAS_FUNCTIONS) != 0;
 }
 
+/* What the checksum of a row says of it. */
+enum row_state {
+	ROW_CHANGED, /* it is not as it was written */
+	ROW_WHOLE,
+	ROW_PLAIN /* it is whole, and fz_plain_is() was true for the value */
+};
+
 /*
- * Whether the row is as it was written: its checksum covers the bytes and the
- * place of the value, because a damaged index leads to the row of another one.
- * A row of an earlier build has the hash of the bytes alone.
+ * The checksum covers the bytes, the place of the value, because a damaged index
+ * leads to the row of another one, and whether the value is plain. A row of an
+ * earlier build has the hash of the bytes alone.
  */
-static bool
-is_whole(const struct reading *r, const struct call *call)
+static enum row_state
+row_state(const struct reading *r, const struct call *call)
 {
-	enum { PLACE = 2 * FZ_HASH_BYTES, NUMBERS = 3 * FZ_HASH_BYTES };
-	unsigned char all[NUMBERS + 16], hash[FZ_HASH_BYTES];
+	enum {
+		PLACE = 2 * FZ_HASH_BYTES,
+		NUMBERS = 3 * FZ_HASH_BYTES,
+		END = NUMBERS + 16
+	};
+	unsigned char all[END + 1], hash[FZ_HASH_BYTES];
 	size_t len, nsum, ndigest;
 	const void *bytes = column(r, BYTES, &len), *sum, *digest;
 
 	fz_hash_bytes(bytes, len, all);
 	sum = column(r, SUM, &nsum);
-	if (nsum != FZ_HASH_BYTES || memcmp(all, sum, nsum) == 0)
-		return nsum == FZ_HASH_BYTES;
+	if (nsum != FZ_HASH_BYTES)
+		return ROW_CHANGED;
+	if (memcmp(all, sum, nsum) == 0)
+		return ROW_WHOLE;
 	digest = column(r, DIGEST, &ndigest);
 	if (call->len != FZ_HASH_BYTES || ndigest != FZ_HASH_BYTES)
-		return false;
+		return ROW_CHANGED;
 	memcpy(all + FZ_HASH_BYTES, call->key, FZ_HASH_BYTES);
 	memcpy(all + PLACE, digest, FZ_HASH_BYTES);
 	fz_le64_store(
 	    all + NUMBERS, (uint64_t)r->ld->s.column_int64(r->stmt, INDEX));
 	fz_le64_store(
 	    all + NUMBERS + 8, (uint64_t)r->ld->s.column_int64(r->stmt, RAW));
-	fz_hash_bytes(all, sizeof(all), hash);
-	return memcmp(hash, sum, sizeof(hash)) == 0;
+	all[END] = 'p';
+	fz_hash_bytes(all, END + 1, hash);
+	if (memcmp(hash, sum, sizeof(hash)) == 0)
+		return ROW_PLAIN;
+	fz_hash_bytes(all, END, hash);
+	return memcmp(hash, sum, sizeof(hash)) == 0 ? ROW_WHOLE : ROW_CHANGED;
 }
 
 /*
@@ -193,12 +210,13 @@ static struct fz_blob *
 read_value(struct reading *r, struct call *call, const char **why)
 {
 	lua_Integer raw = r->ld->s.column_int64(r->stmt, RAW);
+	enum row_state state = row_state(r, call);
 	struct fz_blob *blob;
 	const void *bytes;
 	size_t len;
 	void *at;
 
-	if (!is_whole(r, call)) {
+	if (state == ROW_CHANGED) {
 		*why = "its bytes have changed";
 		return NULL;
 	}
@@ -213,7 +231,7 @@ read_value(struct reading *r, struct call *call, const char **why)
 	if (blob == NULL)
 		return NULL;
 	if (!has_functions(at, blob->len)) {
-		if (!fz_plain_is(at, blob->len))
+		if (state != ROW_PLAIN && !fz_plain_is(at, blob->len))
 			call->doubtful = true;
 		return blob;
 	}
