@@ -163,9 +163,9 @@ enum row_state {
 };
 
 /*
- * The checksum covers the bytes, the place of the value, because a damaged index
- * leads to the row of another one, and whether the value is plain. A row of an
- * earlier build has the hash of the bytes alone.
+ * The checksum covers the bytes, the place of the value, because a damaged
+ * index leads to the row of another one, and whether the value is plain. A row
+ * of an earlier build has the hash of the bytes alone.
  */
 static enum row_state
 row_state(const struct reading *r, const struct call *call)
