@@ -104,8 +104,7 @@ static const char *const plain[] = {
 	"local t = {} for i = 1, 70000 do t[i] = i end return t",
 	"return { a = 1, b = { c = 'x' }, [1.5] = false }",
 	"local t = {} for i = 1, 300 do t['k' .. i] = i end return t",
-	"local t = {} for i = 1, 50 do t[i] = { name = 'n', no = i } end"
-	" return t",
+	"local t = {} for i = 1, 50 do t[i] = { n = 'n', no = i } end return t",
 	"local t = { {} } t[2] = t[1] t.self = t return t",
 	"local t = {} for _ = 1, 150 do t = { t } end return t",
 };
