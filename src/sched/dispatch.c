@@ -143,7 +143,7 @@ has_room(struct fz_dispatcher *d, const struct fz_lane *lane,
 		return false;
 	if (w->node != NULL && !fz_node_is_usable(w->node))
 		return false;
-	if (w->head != NULL && w->head->alone)
+	if (w->head != NULL && (w->head->alone || w->head->unwanted != NULL))
 		return false;
 	/* a recall could not take back a job that waits behind a long one */
 	if (!w->ahead)

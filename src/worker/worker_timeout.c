@@ -143,6 +143,7 @@ fz_worker_time_is_up(struct fz_timer *timer)
 	/* the worker may have finished the job and not sent the reply yet */
 	if (!p->worker->dying)
 		fz_worker_report_idle(p, fz_worker_take_unsent(p));
+	fz_worker_check_unwanted(p);
 	head = p->worker->head;
 	if (head == NULL || head->timeout_ns == FZ_CLOCK_NEVER ||
 	    p->worker->dying)

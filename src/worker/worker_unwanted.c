@@ -27,20 +27,38 @@ are_unwanted(const struct fz_worker *w, uint32_t end)
 	return job == NULL || (int32_t)(job->seq - end) >= 0;
 }
 
+/* Whether the worker runs an unwanted job, and can have begun no other. */
+static bool
+runs_unwanted(const struct fz_worker_private *p)
+{
+	const struct fz_job *head = p->worker->head;
+	uint32_t end = p->link->next_seq;
+
+	if (head == NULL || head->unwanted == NULL || p->worker->dying)
+		return false;
+	if (!p->link->recalling)
+		end = fz_worker_claimed(p);
+	return (int32_t)(end - fz_worker_next_number(head)) > 0 &&
+	       are_unwanted(p->worker, end);
+}
+
 void
 fz_worker_check_unwanted(struct fz_worker_private *p)
 {
 	struct fz_worker *w = p->worker;
-	const struct fz_job *head = w->head;
-	uint32_t end = p->link->next_seq;
 
-	if (head == NULL || head->unwanted == NULL || w->dying)
+	if (!runs_unwanted(p))
 		return;
-	if (!p->link->recalling)
-		end = fz_worker_claimed(p);
-	if ((int32_t)(end - fz_worker_next_number(head)) > 0 &&
-	    are_unwanted(w, end))
-		fz_worker_kill(w, head->unwanted->kind, head->unwanted->text);
+	/*
+	 * Recall the jobs that were sent since fz_worker_refuse(): otherwise
+	 * the worker could start one of them before the kill.
+	 */
+	if (!are_unwanted(w, p->link->next_seq)) {
+		fz_worker_recall(w);
+		if (!runs_unwanted(p))
+			return;
+	}
+	fz_worker_kill(w, w->head->unwanted->kind, w->head->unwanted->text);
 }
 
 void

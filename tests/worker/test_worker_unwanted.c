@@ -98,6 +98,59 @@ test_unwanted_job_that_runs_costs_no_job_in_front(void **state)
 	assert_task_failed(&t[1], FZ_ERR_CANCELLED);
 }
 
+/* A timer reads the last reply in front; the worker sends nothing more. */
+static void
+test_unwanted_job_ends_after_a_timer_has_read_the_reply_in_front(void **state)
+{
+	struct world *w = *state;
+	struct task t[3] = { { .job.timeout_ns = 60 * FZ_CLOCK_SECOND },
+		{ .job.timeout_ns = 60 * FZ_CLOCK_SECOND } };
+	struct keeper k;
+
+	fz_clock_share();
+	keeper_start(w, &k);
+	send(&k, &t[0], JOB_ADD, 1, &other);
+	send(&k, &t[1], JOB_ADD, 2, &other);
+	send(&k, &t[2], JOB_SLEEP, 10000000, &mine);
+	fz_worker_write(k.worker);
+	while (atomic_load(&w->shared->sleeping) == 0)
+		usleep(1000);
+	/* The reply to the first job comes, that to the second usually waits. */
+	while (t[0].ndone == 0)
+		assert_true(turn_until(w, in_ms(PATIENCE_MS)));
+	refuse(&k, &mine);
+	pass_seconds(100);
+	assert_true(keeper_dies(w, &k));
+	assert_task_done(w, &t[0], 1);
+	assert_task_done(w, &t[1], 2);
+	assert_task_failed(&t[2], FZ_ERR_CANCELLED);
+}
+
+/* A job that is sent behind an unwanted one is taken back before the kill. */
+static void
+test_unwanted_job_is_killed_after_a_recall_of_later_jobs(void **state)
+{
+	struct world *w = *state;
+	struct task t[3];
+	struct keeper k;
+
+	keeper_start(w, &k);
+	send(&k, &t[0], JOB_ADD, 1, &other);
+	send(&k, &t[1], JOB_SLEEP, 10 * PATIENCE_MS, &mine);
+	wait_unread(w, &k, JOB_SLEEP);
+	refuse(&k, &mine);
+	send(&k, &t[2], JOB_ADD, 2, &other);
+	for (int64_t until = in_ms(PATIENCE_MS); !k.worker->dying;) {
+		assert_true(turn_until(w, until));
+		fz_worker_peek(k.worker);
+	}
+	assert_int_equal(t[2].nreturned, 1);
+	assert_task_done(w, &t[0], 1);
+	assert_true(keeper_dies(w, &k));
+	assert_task_failed(&t[1], FZ_ERR_CANCELLED);
+	assert_task_returned(&t[2]);
+}
+
 static void
 test_unwanted_jobs_alone_end_their_worker(void **state)
 {
@@ -250,6 +303,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_unwanted_job_that_has_ended_costs_no_other_job),
 		TEST(test_unwanted_job_that_runs_costs_no_job_in_front),
+		TEST(
+		    test_unwanted_job_ends_after_a_timer_has_read_the_reply_in_front),
+		TEST(test_unwanted_job_is_killed_after_a_recall_of_later_jobs),
 		TEST(test_unwanted_jobs_alone_end_their_worker),
 		TEST(
 		    test_unwanted_job_on_a_stream_ends_its_worker_after_the_recall),
