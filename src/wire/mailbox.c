@@ -1,8 +1,9 @@
-/* MAP_ANONYMOUS and madvise are no part of C or POSIX. */
+/* MAP_ANONYMOUS, madvise and seals are no part of C or POSIX. */
 #define _GNU_SOURCE
 #include "wire/mailbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -174,11 +175,15 @@ fz_mailbox_new_file(int *fd, struct fz_err *err)
 {
 	struct fz_mailbox *mailbox = NULL;
 
-	*fd = fz_memfd_new("fzlua-mailbox", 0, err);
+	*fd = fz_memfd_new("fzlua-mailbox", MFD_ALLOW_SEALING, err);
 	if (*fd == -1)
 		return NULL;
-	if (ftruncate(*fd, sizeof(*mailbox)) == 0)
+	if (ftruncate(*fd, sizeof(*mailbox)) == 0) {
+		/* if the file shrank, the kernel would end this process */
+		fcntl(*fd, F_ADD_SEALS,
+		    F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 		mailbox = fz_mailbox_map(*fd);
+	}
 	if (mailbox != NULL) {
 		fz_claim_init(&mailbox->claim);
 		return mailbox;

@@ -2,19 +2,23 @@
  * Replies that a worker has stored in its mailbox: the parent takes them as
  * they are, or not at all.
  */
+#define _GNU_SOURCE /* ftruncate */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/err.h"
 #include "calls.h"
 #include "os/fd.h"
 #include "wire/child_direct.h"
@@ -363,6 +367,44 @@ test_mailbox_is_read_while_it_is_written(void **state)
 	assert_true(nseen != 0);
 }
 
+/* A worker can write to the file of its mailbox, but not change its size. */
+static void
+test_mailbox_in_a_file_is_shared_and_keeps_its_size(void **state)
+{
+	struct fz_mailbox *mailbox, *other;
+	int fd = -1;
+
+	(void)state;
+	mailbox = fz_mailbox_new_file(&fd, NULL);
+	assert_non_null(mailbox);
+	other = fz_mailbox_map(fd);
+	assert_non_null(other);
+	assert_int_equal(ftruncate(fd, 0), -1);
+	fz_fd_close(&fd);
+	mailbox->out[FZ_MAILBOX_OUT - 1] = 'x';
+	assert_int_equal(other->out[FZ_MAILBOX_OUT - 1], 'x');
+	fz_mailbox_unmap(other);
+	fz_mailbox_unmap(mailbox);
+}
+
+/* Without a descriptor there is no mailbox in a file. */
+static void
+test_mailbox_in_a_file_needs_a_descriptor(void **state)
+{
+	struct rlimit before, none;
+	struct fz_err err = { 0 };
+	int fd = -1;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = (struct rlimit){ 0, before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_null(fz_mailbox_new_file(&fd, &err));
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(fd, -1);
+	assert_int_equal(err.code, EMFILE);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -375,6 +417,9 @@ main(void)
 		    test_mailbox_no_reply_with_a_wrong_word_or_seal_is_taken),
 		cmocka_unit_test(
 		    test_mailbox_that_was_overwritten_has_no_replies),
+		cmocka_unit_test(
+		    test_mailbox_in_a_file_is_shared_and_keeps_its_size),
+		cmocka_unit_test(test_mailbox_in_a_file_needs_a_descriptor),
 		TEST(test_mailbox_without_replies_is_right),
 		TEST(test_mailbox_is_read_while_it_is_written),
 	};
