@@ -227,6 +227,9 @@ fz_child_stream_init(struct fz_port *port, int in, int out,
 	port->ops = &stream_ops;
 	port->account = NULL;
 	port->permit.held = held;
+	if (!held)
+		/* from now on the parent can trust this number */
+		atomic_store(&mailbox->claim.started, fz_claim_word(0));
 	fz_claim_permit(&mailbox->claim, 0);
 	return 0;
 }

@@ -186,6 +186,8 @@ fz_mailbox_new_file(int *fd, struct fz_err *err)
 	}
 	if (mailbox != NULL) {
 		fz_claim_init(&mailbox->claim);
+		/* no number, for as long as no worker has mapped the file */
+		atomic_store(&mailbox->claim.started, 0);
 		return mailbox;
 	}
 	fz_err_sys(err, errno, "cannot share memory with a worker");

@@ -175,7 +175,10 @@ stream_started(const struct fz_link *link, uint32_t *started)
 	return true;
 }
 
-/* Items that were announced together have not all started. */
+/*
+ * Items that were announced together have not all started. The mailbox has no
+ * number if the worker could not map it.
+ */
 static void
 stream_ended(struct fz_link *link)
 {

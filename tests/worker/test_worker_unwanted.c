@@ -115,7 +115,8 @@ test_unwanted_job_ends_after_a_timer_has_read_the_reply_in_front(void **state)
 	fz_worker_write(k.worker);
 	while (atomic_load(&w->shared->sleeping) == 0)
 		usleep(1000);
-	/* The reply to the first job comes, that to the second usually waits. */
+	/* The reply to the first job comes, that to the second usually waits.
+	 */
 	while (t[0].ndone == 0)
 		assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	refuse(&k, &mine);
