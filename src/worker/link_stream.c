@@ -155,7 +155,10 @@ stream_put(struct fz_link *link, struct fz_blob *blob)
 	fz_blob_unmap(blob, arena, bytes);
 }
 
-/* Never called: next() refuses replies with values in an arena. */
+/*
+ * Called only for a reply that was forged in the mailbox: next() refuses
+ * replies with values in an arena.
+ */
 static struct fz_blob *
 stream_blob(
     struct fz_link *link, uint64_t offset, size_t len, struct fz_err *err)
