@@ -571,7 +571,7 @@ job_returned(struct fz_job *job, uint32_t nitems)
 	b->share = 0; /* must be computed again */
 	if (rest != NULL) {
 		fz_batch_insert(b, rest);
-		fz_producer_wake(&b->producer);
+		fz_producer_wake_again(&b->producer);
 	}
 	if (!untouched)
 		end_if_answered(chunk);

@@ -210,6 +210,25 @@ pick(struct fz_dispatcher *d, struct fz_lane *lane, struct fz_err *err)
 	return w;
 }
 
+/* Put a producer into the list of the ready ones, in the order of turns. */
+static void
+queue_up(struct fz_producer *producer, uint64_t turn)
+{
+	struct fz_list *ready = &producer->lane->ready, *before = ready;
+
+	producer->turn = turn;
+	/* new turns belong at the end, and turns of returned jobs in front */
+	if (turn != producer->dispatcher->nturns) {
+		for (before = ready->next; before != ready;
+		     before = before->next) {
+			if (FZ_CONTAINER_OF(before, struct fz_producer, link)
+				->turn > turn)
+				break;
+		}
+	}
+	fz_list_push(before, &producer->link);
+}
+
 static void
 fail_next(struct fz_producer *producer, const struct fz_err *err)
 {
@@ -251,7 +270,8 @@ send_lane(struct fz_dispatcher *d, struct fz_lane *lane)
 			return d->nbusy < d->max;
 		/* move the producer to the end of the list */
 		fz_list_remove(&producer->link);
-		fz_list_push(&lane->ready, &producer->link);
+		producer->sent_turn = producer->turn;
+		queue_up(producer, ++d->nturns);
 		if (w == NULL)
 			fail_next(producer, &err);
 		else if (!producer->ops->send(
@@ -528,8 +548,8 @@ fz_producer_init(struct fz_producer *producer,
 	};
 }
 
-void
-fz_producer_wake(struct fz_producer *producer)
+static void
+wake(struct fz_producer *producer, bool again)
 {
 	struct fz_dispatcher *d = producer->dispatcher;
 
@@ -539,8 +559,20 @@ fz_producer_wake(struct fz_producer *producer)
 	if (!d->joined)
 		fz_dispatcher_join(d, NULL);
 	if (!fz_list_is_linked(&producer->link))
-		fz_list_push(&producer->lane->ready, &producer->link);
+		queue_up(producer, again ? producer->sent_turn : ++d->nturns);
 	fz_loop_defer(loop_of(d), &d->dispatch);
+}
+
+void
+fz_producer_wake(struct fz_producer *producer)
+{
+	wake(producer, false);
+}
+
+void
+fz_producer_wake_again(struct fz_producer *producer)
+{
+	wake(producer, true);
 }
 
 void

@@ -71,6 +71,8 @@ struct fz_producer {
 	struct fz_lane *lane;
 	/* link in `ready` of the lane, or in `stopping` of the dispatcher */
 	struct fz_list link;
+	/* number of its turn while it is in `ready`, and of its last job */
+	uint64_t turn, sent_turn;
 	/* reason for which its workers are killed; NULL: they are not killed */
 	const struct fz_err *kill;
 };
@@ -78,7 +80,7 @@ struct fz_producer {
 /* A pool that a dispatcher uses, and the producers for this pool. */
 struct fz_lane {
 	struct fz_pool *pool;
-	/* producers with jobs to send; they take turns */
+	/* producers with jobs to send, in the order of their turns */
 	struct fz_list ready;
 	bool used; /* busy workers of this pool may have jobs */
 };
@@ -96,6 +98,7 @@ struct fz_dispatcher {
 	bool sparing; /* use few workers: see the top of this file */
 	bool joined;  /* the pools notify the dispatcher of free workers */
 	struct fz_list stopping; /* producers that were stopped in this turn */
+	uint64_t nturns;         /* number of turns that producers have got */
 	/* time of the current dispatch; 0: the clock was not read yet */
 	int64_t now_ns;
 	struct fz_defer dispatch;
@@ -136,6 +139,13 @@ void fz_producer_init(struct fz_producer *producer,
  * one of its jobs has ended, because its worker can then get another.
  */
 void fz_producer_wake(struct fz_producer *producer);
+
+/*
+ * The same when a job was returned: unless the producer has other jobs to send,
+ * it gets the turn of its last job again. So a call that was sent ahead is not
+ * overtaken by all that wait.
+ */
+void fz_producer_wake_again(struct fz_producer *producer);
 
 /*
  * Recall the jobs of the producer that no worker has started. If `kill` is not

@@ -525,6 +525,23 @@ tests["a pool used inside its own call has workers of its own there"] = function
     { 3, 5, n = 2 })
 end
 
+tests["calls sent ahead keep their turn if the call before them is cancelled"] = function()
+  local begun, order, calls = t.file "", {}, {}
+  local function quick(x) return x end
+  local function take(x) order[#order + 1] = x end
+  local pool <close> = fz.pool(1)
+  for i = 1, 50 do pool:apply(quick, i) end
+  local long = pool:apply_async(function()
+    io.open(begun, "w"):write("yes"):close()
+    while true do end
+  end)
+  for i = 1, 300 do calls[i] = pool:apply_async(quick, { i }, { callback = take }) end
+  repeat fz.sleep(0.01) until t.read(begun) == "yes"
+  long:cancel()
+  for i = 1, 300 do calls[i]:get() end
+  t.equal(order, t.numbers(300))
+end
+
 tests["wrong arguments raise at the user's line"] = function()
   t.match(t.wrong(fz.pool, 0), "'workers'", "fz.pool")
   t.match(t.wrong(fz.pool, "4"), "#1", "fz.pool")
