@@ -10,6 +10,7 @@
 --   failures  the last failure of each function, by its name
 
 local Error = require "fzlua.error"
+local cache_file = require "fzlua.cache_file"
 local check = require "fzlua.check"
 local core = require "fzlua.core"
 local file = require "fzlua.file"
@@ -23,16 +24,12 @@ local Store = {}
 Store.__index = Store
 Store.__name = "fzlua.Store"
 
-local APPLICATION <const> = 0x667a6c75 -- "fzlu"
-local VERSION <const> = 1
-local PATIENCE <const> = 5 -- seconds to wait for another process
 local LONGEST <const> = 0.05 -- maximum time in seconds that a transaction stays open
 local COMPRESSED <const> = 64 * 1024 -- a value with more bytes is compressed
 local TOGETHER <const> = 64 -- number of calls that are read by one statement
 local LIMIT <const> = 1 << 30 -- limit in bytes if FZLUA_CACHE_SIZE is not set
 local USES <const> = 1 << 20 -- maximum number of used calls that are noted in memory
 local LATE <const> = 8 -- number of runs after which a last use is written again
-local PAGES <const> = 32 << 20 -- maximum number of bytes of the file that SQLite keeps in memory
 local ROW <const> = 256 -- approximate number of bytes of a row of `calls`
 local ENOENT <const> = 2 -- error code of io.open for a file that does not exist
 -- Codes of errors: SQLITE_CORRUPT, SQLITE_FULL, SQLITE_CONSTRAINT.
@@ -41,23 +38,6 @@ local FUNCTIONS <const> = 2 -- bit in the second byte of an encoded value with f
 
 -- Why a value with functions is not recorded.
 Store.FUNCTIONS = "a function is among its values"
-
-local SCHEMA <const> = {
-  [[CREATE TABLE calls (
-      key BLOB PRIMARY KEY, name TEXT NOT NULL, func BLOB NOT NULL, version TEXT, seed INTEGER,
-      names TEXT NOT NULL, inputs BLOB NOT NULL, files INTEGER NOT NULL, tick INTEGER NOT NULL,
-      made REAL NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID]],
-  "CREATE INDEX calls_name ON calls (name, tick)",
-  "CREATE INDEX calls_tick ON calls (tick)",
-  [[CREATE TABLE results (
-      key BLOB NOT NULL, i INTEGER NOT NULL, digest BLOB NOT NULL, sum BLOB NOT NULL,
-      raw INTEGER NOT NULL, bytes BLOB NOT NULL)]],
-  "CREATE UNIQUE INDEX results_key ON results (key, i)",
-  [[CREATE TABLE failures (
-      name TEXT PRIMARY KEY, key BLOB, made REAL NOT NULL, message TEXT NOT NULL) WITHOUT ROWID]],
-  ("PRAGMA application_id = %d"):format(APPLICATION),
-  ("PRAGMA user_version = %d"):format(VERSION),
-}
 
 ---The file that is used if the script names no other file.
 ---@return string
@@ -82,65 +62,6 @@ function Store.warn(name, why)
   if warned[name] then return end
   warned[name] = true
   log.warn("%s is not recorded: %s", name, why)
-end
-
-local function number_of(db, sql) return db:run(sql)[1][1] end
-
--- Raise if the file belongs to another program or to a newer fzlua. Returns whether the database
--- has tables: a new file has none.
-local function check_owner(db)
-  local version = number_of(db, "PRAGMA user_version")
-  if number_of(db, "SELECT count(*) FROM sqlite_master") == 0 then return false end
-  if number_of(db, "PRAGMA application_id") ~= APPLICATION then
-    error("it is a database of another program", 0)
-  end
-  if version > VERSION then
-    error(("it was written by a newer fzlua (the file has version %d, this fzlua knows %d)")
-      :format(version, VERSION), 0)
-  end
-  return true
-end
-
--- Make the tables, unless another process has made them after check_owner(). Returns whether this
--- process made them.
-local function create(db)
-  db:run "PRAGMA auto_vacuum = INCREMENTAL"
-  db:run "PRAGMA journal_mode = WAL"
-  db:run "BEGIN IMMEDIATE"
-  local made = not check_owner(db)
-  if made then
-    for _, sql in ipairs(SCHEMA) do db:run(sql) end
-  end
-  db:run "COMMIT"
-  return made
-end
-
--- Make the directory of the file, with a file .gitignore. Returns nil, or why the directory was not
--- made.
-local function make_directory(path)
-  local directory = path:match "^(.*[^/])/+[^/]*$"
-  if not directory then return end
-  local made, why = core.make_directory(directory)
-  if not made then return why end
-  if not directory:find "%.fzlua$" then return end
-  local ignored <close> = io.open(directory .. "/.gitignore", "w")
-  if ignored then ignored:write "*\n" end
-end
-
--- Open the database. Returns the database, and the absolute name of its file, because the script
--- may change the working directory. The name is nil if the file may not be written.
-local function open_database(path, exists, read_only)
-  local emptied = core.is_emptied(path)
-  local db = core.database(path, PATIENCE, read_only and "read" or exists and "write" or "create")
-  local is_ours = check_owner(db)
-  if read_only then return is_ours and db or error("it is empty", 0) end
-  if not is_ours and create(db) and emptied then
-    log.warn("the cache %s is an empty file: results that it had, if any, are lost", path)
-  end
-  db:run "PRAGMA journal_mode = WAL"
-  db:run "PRAGMA synchronous = NORMAL"
-  db:run(("PRAGMA cache_size = -%d"):format(PAGES // 1024))
-  return db, db:run "PRAGMA database_list"[1][3]
 end
 
 local function size_limit()
@@ -190,8 +111,8 @@ end
 function Store.open(path, exists)
   if exists and not is_there(path) then error("there is no cache " .. path, 0) end
   local read_only = core.is_read_only(path)
-  local unmade = not (exists or read_only) and make_directory(path)
-  local ok, db, file_path = pcall(open_database, path, exists, read_only)
+  local unmade = not (exists or read_only) and cache_file.make_directory(path)
+  local ok, db, file_path = pcall(cache_file.open, path, exists, read_only)
   if not ok then
     if Error.is(db, "interrupted") then error(db, 0) end
     local why = unmade or refusal(path)
@@ -324,8 +245,9 @@ end
 -- each use of a call is noted, because the calls that were used least recently are removed first.
 local function tick_of(self)
   if not self._tick then
-    self._tick = number_of(self._db, "SELECT coalesce(max(tick), 0) FROM calls") + 1
-    local size = number_of(self._db, "PRAGMA page_count") * number_of(self._db, "PRAGMA page_size")
+    self._tick = cache_file.number(self._db, "SELECT coalesce(max(tick), 0) FROM calls") + 1
+    local size = cache_file.number(self._db, "PRAGMA page_count")
+      * cache_file.number(self._db, "PRAGMA page_size")
     self._exact = size > self.limit // 2
   end
   return self._tick
@@ -356,7 +278,7 @@ local function remove(self, key)
 end
 
 local function total(self)
-  return self._total or number_of(self._db, "SELECT coalesce(sum(size), 0) FROM calls")
+  return self._total or cache_file.number(self._db, "SELECT coalesce(sum(size), 0) FROM calls")
 end
 
 -- Remove the least recently used calls until the other calls take at most `size` bytes.
