@@ -221,4 +221,37 @@ tests["a worker that dies in a map costs one item, and no item runs twice"] = fu
   t.equal(r.errors[250].kind, "crash")
 end
 
+-- The item 301 lasts until its file exists, or until its worker is killed.
+local BEHIND <const> = [[
+local path = arg[1]
+os.remove(path)
+local function long()
+  local n = 0
+  repeat os.execute "sleep 0.02" n = n + 1 until io.open(path) or n == 1500
+  return n < 1500
+end
+local function f(x)
+  if x == 300 and not io.open(path) then error "300" end
+  return x == 301 and long() or x
+end
+local items = {}
+for i = 1, 302 do items[i] = i end
+local ok, e = pcall(fz.map, f, items, {jobs = 1, chunksize = 302, on_error = "now"})
+print(ok, e.index)
+local pool <close> = fz.pool(1)
+local function g(x) return x == 301 and long() or x end
+for i, v in pool:imap(g, items, {chunksize = 302, inflight = 302}) do
+  if i == 300 then io.open(path, "w"):close() end
+  if i == 301 then print(v) end
+end
+]]
+
+tests["results do not wait for a long item behind them, however workers start"] = function()
+  for _, how in ipairs { "", "FZLUA_LINK=stream", "FZLUA_START=spawn" } do
+    local out, err, status = t.shell(('FZLUA_WORKER_COMMAND="$FZLUA" %s "$FZLUA" %s %s'):format(how,
+      t.file(BEHIND), t.file ""))
+    t.equal({ out, err, status }, { "false\t300\ntrue\n", "", 0 })
+  end
+end
+
 return tests
