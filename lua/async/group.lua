@@ -49,7 +49,7 @@ function Group:spawn(f, ...)
   return add(self, task.spawn(f, ...))
 end
 
--- Cancel the members that have not ended. Those that started first are cancelled first.
+-- Cancel the members that have not ended, in the order of their starts.
 function Group:__close()
   self._closed = true
   local members = self._members

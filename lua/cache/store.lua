@@ -345,7 +345,7 @@ local function is_same(found, i, whole_call)
   return false, complete and "its contents have changed" or text_of(why)
 end
 
--- Whether all of the `n` values from number `first` on are those that were recorded.
+-- Whether the values with the numbers `first` to `first + n - 1` are the recorded ones.
 local function are_same(found, first, n, whole_call)
   for i = first, first + n - 1 do
     local same, why = is_same(found, i, whole_call)

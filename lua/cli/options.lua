@@ -213,7 +213,7 @@ options.list = {
   { long = "--help", group = "help", set = "help", help = "the same with examples" },
 }
 
--- Insert the options of Lua before those of the help.
+-- Insert the options of Lua before the options of the help.
 for _, option in ipairs(lua_options.list) do
   table.insert(options.list, #options.list - 1, option)
 end

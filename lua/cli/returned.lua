@@ -40,8 +40,8 @@ function returned.check_forgotten(result, arguments)
   end
 end
 
----The inputs on the command line, and all inputs: those that the script has set in the chain,
----replaced by those on the command line.
+---The inputs on the command line, and all inputs. An input on the command line replaces the one
+---that the script has set in the chain.
 ---@param options fzlua.CommandLine
 ---@param arguments string[]
 ---@param pipeline fzlua.Pipeline

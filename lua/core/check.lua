@@ -302,7 +302,7 @@ local OPTIONS = {
   env = environment,
 }
 
--- Sets of options: those of one function, and those of a whole call.
+-- Two sets of options: for one function, and for a whole call.
 check.LIMITS = { "timeout", "retries", "backoff", "memory", "retry_if" }
 check.RUN = { "jobs", "deadline", "on_error", "keep", "seed", "progress", "engine", "trace",
   "resume", "report" }

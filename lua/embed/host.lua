@@ -11,7 +11,7 @@ local waiters = require "fzlua.waiters"
 
 local host = {}
 
--- The message of Lua's errors for a lack of memory, such as those of string.rep.
+-- The message of an error of Lua if memory is short, for example of string.rep.
 local NO_MEMORY <const> = "not enough memory"
 
 -- A task that the host has started. It is also the waiter for the end of the task.

@@ -287,26 +287,41 @@ serve_and_wait(void *ctx, struct fz_port *port)
 	return 0;
 }
 
+/* Send two measured items to a new worker, and wait until it waits. */
+static void
+send_measured(struct chunk_keeper *k, struct chunk *b, fz_worker_main main)
+{
+	struct fz_worker_chunk head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 0 };
+
+	chunk_keeper_end(k);
+	assert_non_null(chunk_keeper_start_main(k, main));
+	chunk_init(b, 2);
+	b->job.measured = true;
+	assert_int_equal(
+	    fz_worker_send_chunk(k->worker, &b->job, &head, NULL, 0, NULL), 0);
+	chunk_keeper_wait(k);
+}
+
+/* Let the worker go on. Both items are done, and took 4 ms at least. */
+static void
+settle_measured(struct chunk_keeper *k, struct chunk *b)
+{
+	atomic_store(&k->home->shared->gate, true);
+	assert_true(chunk_keeper_settle(k));
+	assert_fates(b, 0, 2, DONE);
+	assert_true(b->job.used.took_ns >= 4 * FZ_CLOCK_MS);
+}
+
 static void
 test_worker_chunk_peek_waits_for_what_was_measured(void **state)
 {
-	struct fz_worker_chunk head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 0 };
 	struct chunk_keeper *k = *state;
 	static struct chunk b;
 
-	chunk_keeper_end(k);
-	assert_non_null(chunk_keeper_start_main(k, serve_and_wait));
-	chunk_init(&b, 2);
-	b.job.measured = true;
-	assert_int_equal(
-	    fz_worker_send_chunk(k->worker, &b.job, &head, NULL, 0, NULL), 0);
-	chunk_keeper_wait(k);
+	send_measured(k, &b, serve_and_wait);
 	fz_worker_peek(k->worker);
 	assert_int_equal(b.ntold, 0);
-	atomic_store(&k->home->shared->gate, true);
-	assert_true(chunk_keeper_settle(k));
-	assert_fates(&b, 0, 2, DONE);
-	assert_true(b.job.used.took_ns >= 4 * FZ_CLOCK_MS);
+	settle_measured(k, &b);
 }
 
 /* Call two items, and wait after the first one. */
@@ -337,25 +352,15 @@ serve_and_wait_between(void *ctx, struct fz_port *port)
 static void
 test_worker_chunk_time_of_later_items_begins_at_the_last_new_one(void **state)
 {
-	struct fz_worker_chunk head = { FZ_WIRE_MAP | FZ_WIRE_INHERITED, 0 };
 	struct chunk_keeper *k = *state;
 	static struct chunk b;
 
-	chunk_keeper_end(k);
-	assert_non_null(chunk_keeper_start_main(k, serve_and_wait_between));
-	chunk_init(&b, 2);
-	b.job.measured = true;
-	assert_int_equal(
-	    fz_worker_send_chunk(k->worker, &b.job, &head, NULL, 0, NULL), 0);
-	chunk_keeper_wait(k);
+	send_measured(k, &b, serve_and_wait_between);
 	fz_worker_peek(k->worker);
 	assert_fates(&b, 0, 1, DONE);
 	usleep(5000);
 	fz_worker_peek(k->worker); /* finds nothing new */
-	atomic_store(&k->home->shared->gate, true);
-	assert_true(chunk_keeper_settle(k));
-	assert_fates(&b, 0, 2, DONE);
-	assert_true(b.job.used.took_ns >= 4 * FZ_CLOCK_MS);
+	settle_measured(k, &b);
 }
 
 /* Results in the mailbox come after those in the pipe, and are not lost. */

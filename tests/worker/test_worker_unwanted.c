@@ -75,6 +75,16 @@ test_unwanted_job_that_has_ended_costs_no_other_job(void **state)
 	fz_worker_free(k.worker);
 }
 
+/* Turn the loop and look into the mailbox until the worker is killed. */
+static void
+await_kill(struct world *w, struct keeper *k)
+{
+	for (int64_t until = in_ms(PATIENCE_MS); !k->worker->dying;) {
+		assert_true(turn_until(w, until));
+		fz_worker_peek(k->worker);
+	}
+}
+
 /* The worker is killed once the reply to the job in front has come. */
 static void
 test_unwanted_job_that_runs_costs_no_job_in_front(void **state)
@@ -89,10 +99,7 @@ test_unwanted_job_that_runs_costs_no_job_in_front(void **state)
 	wait_unread(w, &k, JOB_SLEEP);
 	refuse(&k, &mine);
 	assert_false(k.worker->dying);
-	for (int64_t until = in_ms(PATIENCE_MS); !k.worker->dying;) {
-		assert_true(turn_until(w, until));
-		fz_worker_peek(k.worker);
-	}
+	await_kill(w, &k);
 	assert_task_done(w, &t[0], 1);
 	assert_true(keeper_dies(w, &k));
 	assert_task_failed(&t[1], FZ_ERR_CANCELLED);
@@ -113,10 +120,10 @@ test_unwanted_job_ends_after_a_timer_has_read_the_reply_in_front(void **state)
 	send(&k, &t[1], JOB_ADD, 2, &other);
 	send(&k, &t[2], JOB_SLEEP, 10000000, &mine);
 	fz_worker_write(k.worker);
-	while (atomic_load(&w->shared->sleeping) == 0)
-		usleep(1000);
-	/* The reply to the first job comes, that to the second usually waits.
-	 */
+	for (int64_t until = in_ms(PATIENCE_MS);
+	     atomic_load(&w->shared->sleeping) == 0; usleep(1000))
+		assert_true(fz_clock_ns() < until);
+	/* The first reply comes, and the second one usually waits. */
 	while (t[0].ndone == 0)
 		assert_true(turn_until(w, in_ms(PATIENCE_MS)));
 	refuse(&k, &mine);
@@ -141,10 +148,7 @@ test_unwanted_job_is_killed_after_a_recall_of_later_jobs(void **state)
 	wait_unread(w, &k, JOB_SLEEP);
 	refuse(&k, &mine);
 	send(&k, &t[2], JOB_ADD, 2, &other);
-	for (int64_t until = in_ms(PATIENCE_MS); !k.worker->dying;) {
-		assert_true(turn_until(w, until));
-		fz_worker_peek(k.worker);
-	}
+	await_kill(w, &k);
 	assert_int_equal(t[2].nreturned, 1);
 	assert_task_done(w, &t[0], 1);
 	assert_true(keeper_dies(w, &k));
