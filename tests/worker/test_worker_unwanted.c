@@ -57,7 +57,7 @@ static void
 test_unwanted_job_that_has_ended_costs_no_other_job(void **state)
 {
 	struct world *w = *state;
-	struct task t[3];
+	struct task t[3] = { 0 };
 	struct keeper k;
 
 	keeper_start(w, &k);
@@ -90,7 +90,7 @@ static void
 test_unwanted_job_that_runs_costs_no_job_in_front(void **state)
 {
 	struct world *w = *state;
-	struct task t[2];
+	struct task t[2] = { 0 };
 	struct keeper k;
 
 	keeper_start(w, &k);
@@ -139,7 +139,7 @@ static void
 test_unwanted_job_is_killed_after_a_recall_of_later_jobs(void **state)
 {
 	struct world *w = *state;
-	struct task t[3];
+	struct task t[3] = { 0 };
 	struct keeper k;
 
 	keeper_start(w, &k);
@@ -160,7 +160,7 @@ static void
 test_unwanted_jobs_alone_end_their_worker(void **state)
 {
 	struct world *w = *state;
-	struct task t[2];
+	struct task t[2] = { 0 };
 	struct keeper k;
 
 	keeper_start(w, &k);
@@ -215,7 +215,7 @@ static void
 test_unwanted_job_on_a_stream_ends_its_worker_after_the_recall(void **state)
 {
 	struct world *w = *state;
-	struct task t[2];
+	struct task t[2] = { 0 };
 	struct keeper k;
 
 	start_stream(w, &k, answer_recall);
@@ -236,7 +236,7 @@ static void
 test_unwanted_job_behind_one_on_a_stream_is_dropped(void **state)
 {
 	struct world *w = *state;
-	struct task t[3];
+	struct task t[3] = { 0 };
 	struct keeper k;
 
 	start_stream(w, &k, serve);
@@ -260,7 +260,7 @@ test_unwanted_results_are_freed(void **state)
 	static const enum job funcs[] = { JOB_ADD, JOB_BYTES, JOB_RAISE };
 	enum { N = sizeof(funcs) / sizeof(*funcs) };
 	struct world *w = *state;
-	struct task t[N], last;
+	struct task t[N] = { 0 }, last = { 0 };
 	struct keeper k;
 
 	keeper_start(w, &k);
@@ -281,7 +281,7 @@ static void
 test_unwanted_jobs_stay_if_there_is_no_memory(void **state)
 {
 	struct world *w = *state;
-	struct task t[2];
+	struct task t[2] = { 0 };
 	struct keeper k;
 	bool abandoned;
 
